@@ -1,0 +1,15 @@
+"""One file per caching method.
+
+A file holds, in this order:
+
+    Config                                a frozen dataclass, one sentence per field
+    resolve(config, layout)               the same Config with the paper's defaults for the family;
+                                          raises UsageError where the method has no meaning
+    reused(config, layout, timesteps)     per step, the sites that are not computed
+    hooked(config, layout)                the sites the method has to see
+    forward(config, layout, call, compute, hidden_states)
+                                          what happens at a hooked site: `compute(hidden_states)`
+                                          runs the site itself, `call` says where and when we are
+
+A method imports neither torch nor a model; `hooks.py` puts it on a network.
+"""

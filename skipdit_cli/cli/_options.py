@@ -1,0 +1,115 @@
+"""Options that several commands share, and what they mean."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from skipdit_cli.cli._output import say
+
+if TYPE_CHECKING:
+    from skipdit_cli.recipe import Recipe
+
+MODEL = "moving-digits-skip"  # what runs when nothing is asked for: embedded, offline, on a CPU
+
+Model = Annotated[
+    str | None, typer.Option("--model", help="A model; `skipdit ls models` lists them.")
+]
+Scale = Annotated[
+    str,
+    typer.Option(help="tiny (embedded models), paper (published checkpoints), or auto."),
+]
+Root = Annotated[Path, typer.Option("--results", help="Folder of samples, scores and reports.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
+Workers = Annotated[int, typer.Option(help="Processes that generate side by side.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="A checkpoint file to use for --model: .pt or .safetensors.")
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of all noise and classes.")]
+NumSamples = Annotated[int | None, typer.Option(help="How many samples.")]
+BatchSize = Annotated[int | None, typer.Option(help="Samples computed together.")]
+Steps = Annotated[str | None, typer.Option(help='Sampling steps: 50, "ddim50" or "10,15,20".')]
+Sampler = Annotated[str | None, typer.Option(help="ddpm or ddim.")]
+Guidance = Annotated[str | None, typer.Option(help="Classifier-free guidance scale, or none.")]
+Classes = Annotated[
+    str | None, typer.Option(help="Classes the samples take in turn, as 0..9 or 3,5; else drawn.")
+]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+Override = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the recipe."),
+]
+
+
+def device_name(choice: str) -> str:
+    """The device of a choice.
+
+    Raises:
+        UsageError: no such device, or there is no GPU.
+    """
+    from skipdit_cli.errors import UsageError, unknown
+
+    if choice not in ("auto", "cpu", "cuda"):
+        raise unknown("device", choice, ("auto", "cpu", "cuda"), place="--device")
+    if choice == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if choice == "cuda":
+        raise UsageError("there is no CUDA device", place="--device", fix="take cpu")
+    return "cpu"
+
+
+def settings(**given: Any) -> dict[str, Any]:
+    """The settings that were given on the command line."""
+    from skipdit_cli.spec import parse_range
+
+    found = {key: value for key, value in given.items() if value is not None}
+    if "classes" in found:
+        found["classes"] = tuple(parse_range(found["classes"], place="--classes"))
+    return found
+
+
+def model_at(name: str | None, scale: str) -> str:
+    """The model that a name stands for at a scale; a named model is taken as it is otherwise.
+
+    Raises:
+        UsageError: unknown model or scale, or an embedded model at paper scale.
+    """
+    from skipdit_cli import weights
+    from skipdit_cli.errors import UsageError, unknown
+
+    if scale not in ("auto", "tiny", "paper"):
+        raise unknown("scale", scale, ("auto", "tiny", "paper"), place="--scale")
+    if name is None:
+        if scale == "paper":
+            raise UsageError("no model is named", place="--scale paper", fix="give --model")
+        say(f"scale tiny: the embedded model {MODEL}; name another with --model")
+        return MODEL
+    card = weights.card(name, place="--model")
+    if scale == "paper" and card.embedded:
+        raise UsageError(f"{name} is an embedded model", place="--scale paper", fix="leave it out")
+    return card.tiny if scale == "tiny" else name
+
+
+def recipe_at(name: str, scale: str, overrides: list[str] | None) -> "Recipe":
+    """A recipe at a scale; `auto` takes paper where all its weights and a GPU are here."""
+    from skipdit_cli import recipe, weights
+    from skipdit_cli.errors import unknown
+
+    if scale not in ("auto", "tiny", "paper"):
+        raise unknown("scale", scale, ("auto", "tiny", "paper"), place="--scale")
+    if scale != "auto":
+        return recipe.load(name, scale=scale, overrides=overrides or ())
+    paper = recipe.load(name, scale="paper", overrides=overrides or ())
+    models = {model for row in paper.rows for model in row.models.values()}
+    absent = sorted(model for model in models if weights.locate(model) is None)
+    if not absent and device_name("auto") == "cuda":
+        say("scale paper: weights and a GPU are here; --scale tiny runs the embedded models")
+        return paper
+    why = f"the weights of {', '.join(absent)} are not here" if absent else "there is no GPU"
+    say(f"scale tiny: {why}; --scale paper asks for the published setting")
+    return recipe.load(name, scale="tiny", overrides=overrides or ())

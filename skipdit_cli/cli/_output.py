@@ -1,0 +1,55 @@
+"""What commands print: results on stdout, everything else on stderr."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+Update = Callable[[int, int], None]  # (done, total)
+
+
+def say(text: str) -> None:
+    """A line for people."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """A result."""
+    typer.echo(text)
+
+
+def show_json(content: Any) -> None:
+    """A result for programs."""
+    typer.echo(json.dumps(content, indent=1, allow_nan=False))
+
+
+@contextmanager
+def stage(description: str) -> Iterator[Update]:
+    """A progress bar on a terminal, one line at the end elsewhere; total 0 shows a spinner."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    if not console.is_terminal:
+        say(description)
+        yield lambda done, total: None
+        return
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(description, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def table(headings: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    """A plain aligned table."""
+    from tabulate import tabulate
+
+    return tabulate(rows, headings, tablefmt="github", disable_numparse=True)

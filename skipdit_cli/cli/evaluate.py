@@ -1,0 +1,88 @@
+"""skipdit evaluate"""
+
+from typing import Annotated
+
+import typer
+
+from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import app
+from skipdit_cli.cli._output import say, show, show_json, stage, table
+
+
+@app.command()
+def evaluate(
+    target: Annotated[str, typer.Argument(help="A run key (or its beginning), or a recipe.")],
+    metrics: Annotated[
+        str | None, typer.Option(help="Metrics, comma-separated; else the recipe's, or all.")
+    ] = None,
+    scale: options.Scale = "auto",
+    results: options.Root = "results",  # type: ignore[assignment]
+    override: options.Override = None,
+    json: options.Json = False,
+) -> None:
+    """Score samples that are there; generates nothing."""
+    from skipdit_cli import recipe, registry
+    from skipdit_cli.errors import IncompleteError
+    from skipdit_cli.measure import measure
+
+    if metrics is not None:
+        for name in metrics.split(","):
+            registry.load("metrics", name, place="--metrics")
+    known = target in recipe.names() or target.endswith((".yaml", ".yml"))
+    jobs = _of_recipe(target, scale, override) if known else _of_run(target, results)
+    found, missing = [], []
+    for run, own in jobs:
+        for metric in metrics.split(",") if metrics is not None else own:
+            try:
+                with stage(f"scoring {metric} of {run.model}, {run.cache}") as update:
+                    found.append((run, measure(run, metric, root=results, progress=update)))
+            except IncompleteError as error:
+                missing.append(error)
+    if json:
+        from dataclasses import asdict
+
+        show_json([asdict(result) for _, result in found])
+    else:
+        rows = [
+            (run.key, run.model, run.cache, result.metric, _value(result), str(result.n))
+            for run, result in found
+        ]
+        show(table(("run", "model", "cache", "metric", "value", "n"), rows))
+    if missing:
+        for other in missing[1:]:
+            say(f"skipdit: {other}")
+        raise missing[0]
+
+
+def _of_recipe(target: str, scale: str, override):
+    from skipdit_cli import plan, registry
+
+    chosen = options.recipe_at(target, scale, override)
+    ours = registry.names("metrics")
+    columns = [c for c in chosen.columns if c.metric in ours and c.planned is None]
+    return [
+        (run, [column.metric for column in columns if column.group in ("", group)])
+        for _, group, run in plan.runs(chosen)
+    ]
+
+
+def _of_run(target: str, results):
+    from skipdit_cli import registry, weights
+    from skipdit_cli.store import find
+
+    run = find(results, target).run
+    card = weights.card(run.model)
+    unfit = {"c2i": "fvd@digits", "c2v": "fid@digits"}[card.task]
+    names = [
+        name
+        for name in registry.names("metrics")
+        if name != unfit and (card.embedded or not name.endswith("@digits"))
+    ]
+    return [(run, names)]
+
+
+def _value(result) -> str:
+    if result.value is None:
+        return result.status if not result.note else f"{result.status}: {result.note}"
+    spread = "" if result.spread is None else f" ± {result.spread:.4g}"
+    return f"{result.value:.6g}{spread} {result.unit}".rstrip()

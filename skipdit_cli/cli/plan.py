@@ -1,0 +1,135 @@
+"""skipdit plan"""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import app
+from skipdit_cli.cli._output import show, show_json, table
+
+if TYPE_CHECKING:
+    from skipdit_cli.plan import Row
+
+HEADINGS = (
+    "run",
+    "full",
+    "cached",
+    "MACs",
+    "MACs executed",
+    "FLOPs",
+    "ideal speedup",
+    "disk",
+    "missing",
+)
+
+
+@app.command()
+def plan(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe, instead of --model.")] = None,
+    recipe_option: Annotated[str | None, typer.Option("--recipe", hidden=True)] = None,
+    model: options.Model = None,
+    cache: Annotated[list[str] | None, typer.Option(help="A cache spec; may be repeated.")] = None,
+    n: Annotated[str | None, typer.Option(help="Intervals, as 2..6.")] = None,
+    window: Annotated[str | None, typer.Option(help="Windows, as 700-50,800-50.")] = None,
+    method: Annotated[str, typer.Option(help="Methods that --n and --window are for.")] = (
+        "skip-cache"
+    ),
+    scale: options.Scale = "auto",
+    steps: options.Steps = None,
+    sampler: options.Sampler = None,
+    guidance: options.Guidance = None,
+    num_samples: options.NumSamples = None,
+    batch_size: options.BatchSize = None,
+    results: options.Root = "results",  # type: ignore[assignment]
+    override: options.Override = None,
+    json: options.Json = False,
+) -> None:
+    """Count what a run or a table will do and cost; needs no weights and no GPU.
+
+    MACs are for one batch over the whole trajectory, as the paper counts them on the official
+    implementation; "executed" is the same rule on this one, which computes the modulation of a clip
+    once. FLOPs are two per multiply-accumulate, attention included.
+    """
+    from skipdit_cli import plan as planning
+    from skipdit_cli.errors import UsageError
+    from skipdit_cli.sweep import specs
+
+    recipe = recipe or recipe_option
+    if recipe and (model or cache or n or window):
+        raise UsageError("a recipe has its own rows", place=recipe, fix="leave out --model")
+    if recipe:
+        show_recipe(options.recipe_at(recipe, scale, override), json=json)
+        return
+    given = options.settings(
+        steps=steps,
+        sampler=sampler,
+        guidance=guidance,
+        num_samples=num_samples,
+        batch_size=batch_size,
+    )
+    chosen = options.model_at(model, scale)
+    wanted = ["none", *(cache or []), *specs(method, n=n, window=window)]
+    runs = [planning.make_run(chosen, spec, given, place="--cache") for spec in wanted]
+    rows = [planning.plan(run, batch=run.batch_size, root=results) for run in runs]
+    if json:
+        show_json([_content(row) for row in rows])
+        return
+    run = runs[0]
+    show(f"{chosen}: {run.sampler} {run.steps}, guidance {run.guidance}, batch {run.batch_size}\n")
+    show(table(HEADINGS, [(row.run.cache, *_cells(row)) for row in rows]))
+
+
+def show_recipe(chosen, *, json: bool) -> None:
+    """What every row of a recipe costs, the published FLOPs beside ours."""
+    from skipdit_cli import plan as planning
+    from skipdit_cli import published
+
+    content, shown = [], []
+    for row in chosen.rows:
+        if row.planned is not None:
+            shown.append((row.label, *[""] * (len(HEADINGS) + 1), row.planned))
+            continue
+        run = planning.profile_run(chosen, row)
+        counted = planning.plan(run, batch=run.batch_size)
+        paper = published.find(chosen.table, row.published).get("flops_t") if chosen.table else None
+        tera = counted.macs_paper / 1e12
+        beside = () if paper is None else (f"{paper:.2f}", f"{(tera / paper - 1) * 100:+.3f} %")
+        if chosen.scale == "tiny":
+            beside = ()
+        cells = _cells(counted)
+        shown.append((row.label, *cells[:3], *(beside or ("", "")), *cells[3:]))
+        content.append({"row": row.id, "published_macs_t": paper, **_content(counted)})
+    if json:
+        show_json(content)
+        return
+    headings = (*HEADINGS[:4], "published", "difference", *HEADINGS[4:])
+    show(f"{chosen.title} ({chosen.scale} scale)\n")
+    show(table(headings, shown))
+
+
+def _cells(row: "Row") -> tuple[str, ...]:
+    from skipdit_cli.weights import size_text
+
+    return (
+        str(row.full_steps),
+        str(row.cached_steps),
+        _count(row.macs_paper),
+        _count(row.macs_executed),
+        _count(row.flops),
+        f"{row.ideal_speedup:.3f}",
+        size_text(row.disk_bytes),
+        ", ".join(row.missing) or "nothing",
+    )
+
+
+def _count(value: float) -> str:
+    units = (("T", 1e12), ("G", 1e9), ("M", 1e6))
+    unit, size = next((pair for pair in units if value >= pair[1]), units[-1])
+    return f"{value / size:.3f} {unit}"
+
+
+def _content(row: "Row") -> dict:
+    from dataclasses import asdict
+
+    return {**asdict(row), "run": row.run.to_dict(), "key": row.run.key}

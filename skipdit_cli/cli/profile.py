@@ -1,0 +1,74 @@
+"""skipdit profile"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import app
+from skipdit_cli.cli._output import show, show_json, stage
+
+
+@app.command()
+def profile(
+    model: options.Model = None,
+    cache: Annotated[list[str] | None, typer.Option(help="A cache spec; may be repeated.")] = None,
+    n: Annotated[str | None, typer.Option(help="Intervals, as 2..6.")] = None,
+    window: Annotated[str | None, typer.Option(help="Windows, as 700-50,800-50.")] = None,
+    method: Annotated[str, typer.Option(help="Methods that --n and --window are for.")] = (
+        "skip-cache"
+    ),
+    weights: Annotated[
+        str | None,
+        typer.Option(help="A checkpoint file, or random: latency does not depend on the weights."),
+    ] = None,
+    batch_size: options.BatchSize = None,
+    steps: options.Steps = None,
+    sampler: options.Sampler = None,
+    guidance: options.Guidance = None,
+    dtype: options.Dtype = None,
+    repeats: Annotated[int, typer.Option(help="Timed repetitions of each loop.")] = 5,
+    scale: options.Scale = "auto",
+    device: options.Device = "auto",
+    results: options.Root = "results",  # type: ignore[assignment]
+    json: options.Json = False,
+) -> None:
+    """Time the denoiser alone under each cache, interleaved with the uncached reference."""
+    from skipdit_cli import plan as planning
+    from skipdit_cli import weights as known_weights
+    from skipdit_cli.errors import UsageError
+    from skipdit_cli.report.markdown import to_markdown
+    from skipdit_cli.report.publish import records
+    from skipdit_cli.report.sweep import SweepRow, build
+    from skipdit_cli.sweep import Options, label, specs, time_runs
+
+    if repeats < 1:
+        raise UsageError(f"{repeats} repetitions", place="--repeats", fix="take 1 or more")
+    chosen = options.model_at(model, scale)
+    path = Path(weights) if weights not in (None, "random") else None
+    if weights is None:
+        known_weights.require(chosen)
+    given = options.settings(
+        batch_size=batch_size, steps=steps, sampler=sampler, guidance=guidance, dtype=dtype
+    )
+    wanted = ["none", *(cache or []), *specs(method, n=n, window=window)]
+    runs = [planning.make_run(chosen, s, given, weights_path=path, place="--cache") for s in wanted]
+    how = Options(
+        root=results,
+        device=options.device_name(device),
+        stage=stage,
+        repeats=repeats,
+        weights_path=path,
+    )
+    timings = time_runs(runs, how, random_weights=weights == "random")
+    rows = [
+        SweepRow(label(run.cache), run, planning.plan(run), timings[run.key])
+        for run in dict.fromkeys(runs)
+    ]
+    title = f"{chosen}: batch {runs[0].batch_size}, {runs[0].dtype}, {how.device}"
+    table = build(rows, title=title)
+    if json:
+        show_json(records(table))
+    else:
+        show(to_markdown(table))

@@ -1,0 +1,58 @@
+"""skipdit sample"""
+
+from typing import Annotated
+
+import typer
+
+from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import app
+from skipdit_cli.cli._output import say, show, show_json, stage
+
+
+@app.command()
+def sample(
+    model: options.Model = None,
+    cache: Annotated[str, typer.Option(help="A cache spec, as skip-cache(n=2).")] = "none",
+    classes: options.Classes = None,
+    num_samples: options.NumSamples = None,
+    batch_size: options.BatchSize = None,
+    seed: options.Seed = None,
+    steps: options.Steps = None,
+    sampler: options.Sampler = None,
+    guidance: options.Guidance = None,
+    dtype: options.Dtype = None,
+    scale: options.Scale = "auto",
+    device: options.Device = "auto",
+    workers: options.Workers = 1,
+    weights: options.Weights = None,
+    results: options.Root = "results",  # type: ignore[assignment]
+    json: options.Json = False,
+) -> None:
+    """Generate samples; a killed run continues where it stopped."""
+    from skipdit_cli.plan import make_run
+
+    given = options.settings(
+        classes=classes,
+        num_samples=num_samples,
+        batch_size=batch_size,
+        seed=seed,
+        steps=steps,
+        sampler=sampler,
+        guidance=guidance,
+        dtype=dtype,
+    )
+    chosen = options.model_at(model, scale)
+    run = make_run(chosen, cache, given, weights_path=weights, place="--model")
+    where = options.device_name(device)
+    from skipdit_cli.run import generate
+
+    with stage(f"sampling {run.model} with {run.cache} on {where}") as update:
+        store = generate(
+            run, results, device=where, workers=workers, weights_path=weights, on_batch=update
+        )
+    if store.corrupt:
+        say(f"{len(store.corrupt)} damaged samples were made again")
+    if json:
+        show_json({"key": run.key, "folder": str(store.path), "run": run.to_dict()})
+        return
+    show(f"{run.num_samples} samples of run {run.key} in {store.path}")

@@ -1,0 +1,183 @@
+"""skipdit cache-sweep"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import app
+from skipdit_cli.cli._output import say, show, show_json, stage
+
+if TYPE_CHECKING:
+    from skipdit_cli.report.sweep import SweepRow
+
+
+@app.command("cache-sweep")
+def cache_sweep(
+    model: options.Model = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe (`skipdit ls recipes`) or a YAML file.")
+    ] = None,
+    n: Annotated[str | None, typer.Option(help="Intervals, as 2..6 (the default).")] = None,
+    window: Annotated[
+        str | None, typer.Option(help="Windows, as 700-50,800-50; else the model's own.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="Caching methods, comma-separated.")] = "skip-cache",
+    cache: Annotated[
+        list[str] | None, typer.Option(help="A whole cache spec besides; may be repeated.")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Metrics, comma-separated; else PSNR and SSIM.")
+    ] = None,
+    classes: options.Classes = None,
+    num_samples: options.NumSamples = None,
+    batch_size: options.BatchSize = None,
+    seed: options.Seed = None,
+    steps: options.Steps = None,
+    sampler: options.Sampler = None,
+    guidance: options.Guidance = None,
+    dtype: options.Dtype = None,
+    repeats: Annotated[int, typer.Option(help="Timed repetitions of each loop; 0: none.")] = 3,
+    scale: options.Scale = "auto",
+    device: options.Device = "auto",
+    workers: options.Workers = 1,
+    weights: options.Weights = None,
+    results: options.Root = "results",  # type: ignore[assignment]
+    override: options.Override = None,
+    json: options.Json = False,
+) -> None:
+    """Generate, score and time caches against the uncached model; print and write the table.
+
+    With no model named it runs an embedded one: offline, on a CPU, in about two minutes.
+    """
+    from skipdit_cli.errors import UsageError
+    from skipdit_cli.store import check_writable
+    from skipdit_cli.sweep import Options
+
+    if repeats < 0:
+        raise UsageError(f"{repeats} repetitions", place="--repeats", fix="take 0 or more")
+    if recipe and (model or n or window or cache or metrics or weights):
+        raise UsageError(
+            "a recipe has its own models, caches and metrics",
+            place="--recipe",
+            fix="give settings only, as --set seed=1",
+        )
+    check_writable(results)
+    how = Options(
+        root=results,
+        device=options.device_name(device),
+        stage=stage,
+        workers=workers,
+        repeats=repeats,
+        weights_path=weights,
+    )
+    given = options.settings(
+        classes=classes,
+        num_samples=num_samples,
+        batch_size=batch_size,
+        seed=seed,
+        steps=steps,
+        sampler=sampler,
+        guidance=guidance,
+        dtype=dtype,
+    )
+    if recipe:
+        pairs = [f"{key}={value}" for key, value in given.items()] + (override or [])
+        _run_recipe(recipe, scale, pairs, how, json=json)
+        return
+    if override:
+        raise UsageError("--set is for recipes", place="--set", fix="use the option of that name")
+    _run_model(
+        options.model_at(model, scale),
+        method=method,
+        n=n if n or window or cache else "2..6",
+        window=window,
+        extra=cache or [],
+        metrics=metrics,
+        given=given,
+        how=how,
+        json=json,
+    )
+
+
+def _run_model(model, *, method, n, window, extra, metrics, given, how, json) -> None:
+    from skipdit_cli import registry
+    from skipdit_cli import weights as known_weights
+    from skipdit_cli.plan import make_run
+    from skipdit_cli.report import sweep as sweep_table
+    from skipdit_cli.sweep import specs, sweep
+
+    if how.weights_path is None:
+        known_weights.require(model)
+    chosen = metrics.split(",") if metrics is not None else _default_metrics(model)
+    for name in chosen:
+        registry.load("metrics", name, place="--metrics")
+    caches = [*specs(method, n=n, window=window), *extra]
+    runs = [
+        make_run(model, spec, given, weights_path=how.weights_path, place="--cache")
+        for spec in caches
+    ]
+    rows = sweep(runs, how, metrics=chosen)
+    table = sweep_table.build(rows)
+    folder = how.root / "sweeps" / model
+    _publish(table, folder, name="sweep", rows=rows, root=how.root, json=json)
+    _stop_if_failed(rows)
+
+
+def _default_metrics(model: str) -> list[str]:
+    from skipdit_cli import weights
+
+    return ["psnr", "ssim", *(["accuracy@digits"] if weights.card(model).embedded else [])]
+
+
+def _run_recipe(name: str, scale: str, overrides: list[str], how, *, json: bool) -> None:
+    from skipdit_cli import plan, registry, weights
+    from skipdit_cli.report import table as recipe_table
+    from skipdit_cli.sweep import sweep
+
+    chosen = options.recipe_at(name, scale, overrides)
+    triples = plan.runs(chosen)
+    for model in dict.fromkeys(run.model for _, _, run in triples):
+        weights.require(model)
+    metrics = list(
+        dict.fromkeys(
+            column.metric
+            for column in chosen.columns
+            if column.metric in registry.names("metrics") and column.planned is None
+        )
+    )
+    timed = any(column.metric in ("latency", "speedup", "memory") for column in chosen.columns)
+    profile = [plan.profile_run(chosen, row) for row in chosen.rows if row.planned is None]
+    rows = sweep(
+        [run for _, _, run in triples], how, metrics=metrics, profile=profile if timed else ()
+    )
+    table = recipe_table.build(chosen, root=how.root)
+    folder = how.root / chosen.scale
+    _publish(table, folder, name=chosen.name, rows=rows, root=how.root, json=json)
+    _stop_if_failed(rows)
+
+
+def _publish(table, folder: Path, *, name: str, rows: "list[SweepRow]", root: Path, json) -> None:
+    """Write table, plot and grid; print the table and where they are."""
+    from skipdit_cli.report.markdown import to_markdown
+    from skipdit_cli.report.publish import publish, records
+
+    paths = publish(table, folder, name=name, rows=rows, root=root)
+    if json:
+        show_json({"rows": records(table), "files": [str(path) for path in paths]})
+    else:
+        show(to_markdown(table))
+    for path in paths:
+        say(f"wrote {path}")
+
+
+def _stop_if_failed(rows: "list[SweepRow]") -> None:
+    from skipdit_cli.errors import IncompleteError
+
+    if failed := [row for row in rows if row.failure]:
+        raise IncompleteError(
+            f"{len(failed)} of {len(rows)} runs failed, first {failed[0].run.cache} "
+            f"({failed[0].failure})",
+            fix="the same command tries these again and keeps the others",
+        )

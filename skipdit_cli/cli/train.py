@@ -1,0 +1,73 @@
+"""skipdit train"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import app
+from skipdit_cli.cli._output import show, stage
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Option(help="An embedded model, or classifier.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the result; else results/train/MODEL.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="The vanilla model that a skip model starts from.")
+    ] = None,
+    skip_steps: Annotated[
+        int, typer.Option(help="Steps of the first stage: the skip branches alone.")
+    ] = 0,
+    steps: Annotated[int, typer.Option(help="Steps of training everything.")] = 3000,
+    batch_size: Annotated[int, typer.Option(help="Samples per step.")] = 64,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1.5e-3,
+    seed: Annotated[int, typer.Option(help="Seed of data, noise and initial weights.")] = 0,
+    device: options.Device = "auto",
+) -> None:
+    """Train an embedded model on digits that scikit-learn ships; a killed run continues.
+
+    A skip model is trained in two stages, as in the paper: its skip branches, then everything.
+    """
+    from skipdit_cli.provenance import collect
+
+    folder = out or Path("results/train") / model
+    command = collect()["command"]
+    if model == "classifier":
+        from skipdit_cli.train.classifier import train_classifier
+
+        with stage("training the classifier") as update:
+            accuracy = train_classifier(
+                folder,
+                steps=steps,
+                seed=seed,
+                command=command,
+                progress=lambda step, loss: update(step, steps),
+            )
+        show(f"classifier: accuracy {accuracy:.4f} on fresh digits, in {folder}")
+        return
+    from skipdit_cli.train.loop import Settings
+    from skipdit_cli.train.loop import train as run
+
+    settings = Settings(
+        model=model,
+        start=start,
+        skip_steps=skip_steps,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    where = options.device_name(device)
+    with stage(f"training {model} on {where}") as update:
+        run(
+            settings,
+            folder,
+            device=where,
+            command=command,
+            progress=lambda step, loss: update(step, skip_steps + steps),
+        )
+    show(f"{model} in {folder}")

@@ -1,0 +1,74 @@
+"""Errors a user can cause or meet; each is one line that gives place, value and fix.
+
+    SkipditError               1  failure
+    ├── UsageError             2  wrong flag, recipe, spec or window
+    ├── IncompleteError        3  some samples or cells are missing
+    ├── MissingAssetError      4  weights, statistics or networks that must be fetched first
+    ├── ToleranceError         5  a checked number is outside its tolerance
+    └── StoreError             1  the disk: full, unwritable, locked, corrupt
+
+The number is the exit code. The command line prints `str(error)` and nothing else.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class SkipditError(Exception):
+    """An error for people: `place: problem; fix`.
+
+    Args:
+        problem: what is wrong, with the offending value in it.
+        place: where: a flag, a file, `recipes/table1.yaml rows[3].cache`.
+        fix: what to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, problem: str, *, place: str = "", fix: str = "") -> None:
+        self.problem, self.place, self.fix = problem, place, fix
+        super().__init__(problem, place, fix)
+
+    def __str__(self) -> str:
+        head = f"{self.place}: " if self.place else ""
+        tail = f"; {self.fix}" if self.fix else ""
+        return f"{head}{self.problem}{tail}".replace("\n", " ")
+
+    def __reduce__(self):  # keyword arguments survive the trip back from a worker process
+        return _rebuild, (type(self), self.problem, self.place, self.fix)
+
+
+class UsageError(SkipditError):
+    exit_code = 2
+
+
+class IncompleteError(SkipditError):
+    exit_code = 3
+
+
+class MissingAssetError(SkipditError):
+    exit_code = 4
+
+
+class ToleranceError(SkipditError):
+    exit_code = 5
+
+
+class StoreError(SkipditError):
+    exit_code = 1
+
+
+def _rebuild(kind: type[SkipditError], problem: str, place: str, fix: str) -> SkipditError:
+    return kind(problem, place=place, fix=fix)
+
+
+def unknown(what: str, value: str, known: Iterable[str], *, place: str = "") -> UsageError:
+    """The error for a name that is not known, naming the nearest one that is.
+
+    >>> print(unknown("cache", "foar", ["fora", "pab"], place="rows[3].cache"))
+    rows[3].cache: unknown cache 'foar'; did you mean 'fora'?
+    """
+    names = sorted(known)
+    near = get_close_matches(value, names, n=1, cutoff=0.5)
+    fix = f"did you mean '{near[0]}'?" if near else "known: " + ", ".join(names)
+    return UsageError(f"unknown {what} '{value}'", place=place, fix=fix)

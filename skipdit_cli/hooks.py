@@ -1,0 +1,109 @@
+"""Put a cache on a model and take it off again.
+
+One hook class serves every method: it stands at each site the method names, knows the step and the
+guidance branch, and counts what was computed. Built on diffusers' `HookRegistry`.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from diffusers.hooks import HookRegistry, ModelHook
+from torch import nn
+
+from skipdit_cli.errors import UsageError
+from skipdit_cli.sites import Call, Site
+from skipdit_cli.spec import Cache
+
+_NAME = "skipdit"
+
+
+class Session:
+    """The state of a cache on a model during one generation.
+
+    Attributes:
+        cache: the cache, with the model family's defaults filled in.
+        reused: per step, the sites that are reused.
+        computed: Counter of (step, site) for every hooked site that was really computed.
+    """
+
+    def __init__(self, model: nn.Module, cache: Cache, timesteps: Sequence[int]) -> None:
+        self.layout = model.layout()
+        self.cache = cache.resolve(self.layout)
+        self.reused = self.cache.reused(self.layout, timesteps)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything stored; the next step is step 0."""
+        self.step = -1
+        self.branch = ""
+        self.stores: dict[str, dict] = defaultdict(dict)
+        self.computed: Counter[tuple[int, Site]] = Counter()
+
+    def begin(self, step: int, *, branch: str = "") -> None:
+        """Say which step comes next, and for which guidance branch the model is called."""
+        if not 0 <= step < len(self.reused):
+            raise UsageError(f"step {step} is outside the schedule of {len(self.reused)} steps")
+        self.step, self.branch = step, branch
+
+    def run(self, site: Site, compute, hidden_states):
+        reused = self.reused[self.step]
+        call = Call(site, site in reused, bool(reused), self.stores[self.branch])
+        compute = partial(self._compute, site, compute)
+        return self.cache.module.forward(
+            self.cache.config, self.layout, call, compute, hidden_states
+        )
+
+    def _compute(self, site: Site, compute, hidden_states):
+        self.computed[self.step, site] += 1
+        return compute(hidden_states)
+
+
+class SiteHook(ModelHook):
+    """Hands every call of one site to the session."""
+
+    def __init__(self, session: Session, site: Site) -> None:
+        super().__init__()
+        self.session, self.site = session, site
+
+    def new_forward(self, module: nn.Module, hidden_states, *args, **kwargs):
+        def compute(hidden_states):
+            return self.fn_ref.original_forward(hidden_states, *args, **kwargs)
+
+        return self.session.run(self.site, compute, hidden_states)
+
+
+@contextmanager
+def attached(model: nn.Module, cache: Cache, timesteps: Sequence[int]) -> Iterator[Session]:
+    """A session with the cache's hooks on the model; they and all state are gone afterwards.
+
+    Raises:
+        UsageError: the method has no meaning on this model, or the model has a cache on it already.
+    """
+    session = Session(model, cache, timesteps)
+    sites = model.sites()
+    hooked = session.cache.module.hooked(session.cache.config, session.layout)
+    if any(_is_hooked(sites[site]) for site in hooked):
+        raise UsageError(f"the model has a cache on it already; cannot add {session.cache}")
+    try:
+        for site in hooked:
+            registry = HookRegistry.check_if_exists_or_initialize(sites[site])
+            registry.register_hook(SiteHook(session, site), _NAME)
+        yield session
+    finally:
+        session.reset()
+        for site in hooked:
+            if _is_hooked(sites[site]):
+                _detach(sites[site])
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    return hasattr(module, "_diffusers_hook") and _NAME in module._diffusers_hook.hooks
+
+
+def _detach(module: nn.Module) -> None:
+    module._diffusers_hook.remove_hook(_NAME, recurse=False)
+    if not module._diffusers_hook.hooks:
+        del module._diffusers_hook
+        del module.forward  # remove_hook leaves the class's own forward as an instance attribute

@@ -1,0 +1,38 @@
+"""Distance of generated digits from real ones, on the embedded classifier's features (not FID).
+
+Frechet distance between 64 features of the samples and of the real digits, covariance with ddof 1.
+It is FID with another, small network, and comparable with nothing but itself: neither with a FID
+nor with a run that has another number of samples.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from skipdit_cli.metrics import _digits, _frechet
+
+NAME = "fid@digits"
+LABEL = "FID@digits"
+UNIT = ""
+BETTER = "lower"
+NEEDS = "set"
+VERSION = 1
+
+REFERENCE = "digits"
+
+
+def score_set(samples: Iterable[np.ndarray], classes: Iterable[int | None]) -> float:
+    """The distance of images, uint8 [16,16,3], from the real digits; classes do not matter.
+
+    Raises:
+        UsageError: the samples are no images of this size, or fewer than two.
+    """
+    from skipdit_cli.embedded import reference_statistics
+    from skipdit_cli.embedded.classifier import load_classifier
+
+    classifier = load_classifier()
+    statistics = _frechet.Statistics(_digits.IMAGE_FEATURES)
+    for images in _digits.batches(samples, metric=NAME, kind="images"):
+        statistics.update(_digits.image_features(classifier, images[:, 0]))
+    mean, covariance, _ = reference_statistics(REFERENCE)
+    return _frechet.distance(statistics.moments(ddof=1), (mean, covariance))

@@ -1,0 +1,38 @@
+"""Distance of generated clips from real ones, on the embedded classifier's features (not FVD).
+
+Frechet distance between 128 features (what is shown, how it moves) of the samples and of the real
+moving digits, covariance with ddof 0 as in the FVD of StyleGAN-V. Comparable with nothing but
+itself at the same number of samples.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from skipdit_cli.metrics import _digits, _frechet
+
+NAME = "fvd@digits"
+LABEL = "FVD@digits"
+UNIT = ""
+BETTER = "lower"
+NEEDS = "set"
+VERSION = 1
+
+REFERENCE = "moving-digits"
+
+
+def score_set(samples: Iterable[np.ndarray], classes: Iterable[int | None]) -> float:
+    """The distance of clips, uint8 [T,16,16,3], from the real ones; classes do not matter.
+
+    Raises:
+        UsageError: the samples are no clips of this size, or fewer than two.
+    """
+    from skipdit_cli.embedded import reference_statistics
+    from skipdit_cli.embedded.classifier import load_classifier
+
+    classifier = load_classifier()
+    statistics = _frechet.Statistics(_digits.CLIP_FEATURES)
+    for clips in _digits.batches(samples, metric=NAME, kind="clips"):
+        statistics.update(_digits.clip_features(classifier, clips))
+    mean, covariance, _ = reference_statistics(REFERENCE)
+    return _frechet.distance(statistics.moments(ddof=0), (mean, covariance))

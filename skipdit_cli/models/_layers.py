@@ -1,0 +1,189 @@
+"""Layers that class-to-image DiT and class-to-video Latte share.
+
+Source: facebookresearch/DiT `models.py`, Vchitect/Latte `models/latte.py`, and the skip branches of
+OpenSparseLLMs/Skip-DiT (72609de). Shapes: B batch, T tokens, D hidden size; `...` stands for
+nothing (images) or for one dimension of sequences (frames, or places along time).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.normalization import FP32LayerNorm
+from torch import Tensor, nn
+
+
+class TimestepEmbedder(nn.Module):
+    """Timestep -> sinusoid -> MLP. [B] -> [B, D]"""
+
+    def __init__(self, hidden_size: int, frequencies: int = 256) -> None:
+        super().__init__()
+        self.frequencies = frequencies
+        self.mlp = nn.Sequential(
+            nn.Linear(frequencies, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
+        )
+
+    def forward(self, timestep: Tensor) -> Tensor:
+        half = self.frequencies // 2
+        index = torch.arange(half, dtype=torch.float32, device=timestep.device)
+        # Official order of operations; exp in float64, because the last bit of a float32 exp
+        # differs between processors and t = 999 magnifies it a thousandfold.
+        frequencies = (-math.log(10000) * index / half).double().exp().float()
+        angles = timestep[:, None].float() * frequencies
+        sinusoid = torch.cat([angles.cos(), angles.sin()], dim=-1)
+        return self.mlp(sinusoid.to(self.mlp[0].weight.dtype))
+
+
+class LabelEmbedder(nn.Module):
+    """Class label -> embedding; label `num_classes` is the null class. [B] -> [B, D]"""
+
+    def __init__(self, num_classes: int, hidden_size: int) -> None:
+        super().__init__()
+        self.embedding_table = nn.Embedding(num_classes + 1, hidden_size)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        return self.embedding_table(labels)
+
+
+class PatchEmbed(nn.Module):
+    """Non-overlapping patches, row by row. [N, C, H, W] -> [N, T, D]"""
+
+    def __init__(self, in_channels: int, hidden_size: int, patch_size: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, hidden_size, patch_size, stride=patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.proj(images).flatten(2).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over the last but one dimension. [B, ..., T, D] -> same"""
+
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
+        self.proj = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        *batch, tokens, hidden = x.shape
+        qkv = self.qkv(x).reshape(-1, tokens, 3, self.num_heads, hidden // self.num_heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [N, heads, T, D / heads]
+        x = F.scaled_dot_product_attention(query, key, value)
+        return self.proj(x.transpose(1, 2).reshape(*batch, tokens, hidden))
+
+
+class Mlp(nn.Module):
+    """Linear, tanh-approximated GELU, linear. [..., D] -> same"""
+
+    def __init__(self, hidden_size: int, inner_size: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(hidden_size, inner_size)
+        self.fc2 = nn.Linear(inner_size, hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """DiT block with adaLN-Zero. x [B, ..., T, D], conditioning c [B, D] -> [B, ..., T, D]
+
+    The six modulation vectors are computed once per batch element and broadcast over sequences and
+    tokens; the official video code computes them again for every frame and every place.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        self.attn = Attention(hidden_size, num_heads)
+        self.norm2 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        self.mlp = Mlp(hidden_size, int(hidden_size * mlp_ratio))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        modulation = _broadcast(self.adaLN_modulation(c), x)  # [B, ..., 1, 6 D]
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.chunk(6, dim=-1)
+        x = x + gate_a * self.attn(modulate(self.norm1(x), shift_a, scale_a))
+        return x + gate_m * self.mlp(modulate(self.norm2(x), shift_m, scale_m))
+
+
+class FinalLayer(nn.Module):
+    """Norm, modulation, projection to patches. [B, ..., T, D] -> [B, ..., T, p * p * out]"""
+
+    def __init__(self, hidden_size: int, patch_size: int, out_channels: int) -> None:
+        super().__init__()
+        self.norm_final = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        self.linear = nn.Linear(hidden_size, patch_size * patch_size * out_channels)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 2 * hidden_size))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        shift, scale = _broadcast(self.adaLN_modulation(c), x).chunk(2, dim=-1)
+        return self.linear(modulate(self.norm_final(x), shift, scale))
+
+
+class SkipFusion(nn.Module):
+    """The long skip branch: Linear(LayerNorm(cat[x, skip])), in place of x. [..., D] -> same
+
+    The norm runs in float32 whatever the dtype of the network (official code).
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.norm = FP32LayerNorm(2 * hidden_size, eps=1e-6)
+        self.linear = nn.Linear(2 * hidden_size, hidden_size)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        return self.linear(self.norm(torch.cat([x, skip], dim=-1)))
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return x * (1 + scale) + shift
+
+
+def _broadcast(modulation: Tensor, x: Tensor) -> Tensor:
+    """[B, K] -> [B, 1, ..., 1, K] with as many dimensions as x."""
+    return modulation.view(len(modulation), *[1] * (x.dim() - 2), -1)
+
+
+def unpatchify(x: Tensor, patch_size: int) -> Tensor:
+    """[..., T, p * p * C] -> [..., C, H, W] for a square image."""
+    *batch, tokens, width = x.shape
+    side, channels = math.isqrt(tokens), width // patch_size**2
+    x = x.reshape(-1, side, side, patch_size, patch_size, channels)
+    x = torch.einsum("nhwpqc->nchpwq", x)
+    return x.reshape(*batch, channels, side * patch_size, side * patch_size)
+
+
+def sincos_1d(size: int, positions: Tensor) -> Tensor:
+    """Sinusoidal position table: sines then cosines. positions [N] -> [N, size]"""
+    omega = 1.0 / 10000 ** (torch.arange(size // 2, dtype=torch.float64) / (size / 2))
+    angles = positions.double()[:, None] * omega
+    return torch.cat([angles.sin(), angles.cos()], dim=1).float()
+
+
+def sincos_2d(size: int, side: int) -> Tensor:
+    """Position table of a square grid: column half, then row half. -> [side * side, size]"""
+    rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    halves = [sincos_1d(size // 2, axis.flatten()) for axis in (columns, rows)]
+    return torch.cat(halves, dim=1)
+
+
+def initialize(model: nn.Module) -> None:
+    """DiT's initialisation: Xavier linears, small embeddings, zero gates and final projection."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, PatchEmbed):
+            nn.init.xavier_uniform_(module.proj.weight.view(len(module.proj.weight), -1))
+            nn.init.zeros_(module.proj.bias)
+        elif isinstance(module, LabelEmbedder):
+            nn.init.normal_(module.embedding_table.weight, std=0.02)
+        elif isinstance(module, TimestepEmbedder):
+            for linear in (module.mlp[0], module.mlp[2]):
+                nn.init.normal_(linear.weight, std=0.02)
+    for module in model.modules():
+        if isinstance(module, Block | FinalLayer):
+            nn.init.zeros_(module.adaLN_modulation[-1].weight)
+        if isinstance(module, FinalLayer):
+            nn.init.zeros_(module.linear.weight)

@@ -1,0 +1,149 @@
+"""DiT, class-to-image: DiT-XL/2 and its skip-branch version.
+
+Source: facebookresearch/DiT `models.py`; OpenSparseLLMs/Skip-DiT `class-to-image/models.py`
+(72609de). Layer j of the second half receives the output of layer depth-1-j.
+"""
+
+import re
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from skipdit_cli.models import _layers as layers
+from skipdit_cli.sites import Layout, Site
+
+VARIANTS = {
+    "DiT-XL/2": {"hidden_size": 1152, "depth": 28, "num_heads": 16, "patch_size": 2},
+    "DiT-digits/2": {
+        "hidden_size": 48,
+        "depth": 14,
+        "num_heads": 4,
+        "patch_size": 2,
+        "in_channels": 1,
+        "input_size": 16,
+        "num_classes": 10,
+    },
+}
+
+
+class Layer(layers.Block):
+    """A DiT block, with its skip branch if it has one."""
+
+    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float, skip: bool) -> None:
+        super().__init__(hidden_size, num_heads, mlp_ratio)
+        self.skip = layers.SkipFusion(hidden_size) if skip else None
+
+    def forward(self, x: Tensor, c: Tensor, skip: Tensor | None = None) -> Tensor:
+        if self.skip is not None:
+            x = self.skip(x, skip)
+        return super().forward(x, c)
+
+
+class DiT(ModelMixin, ConfigMixin):
+    """Class-conditional image denoiser.
+
+    Args:
+        input_size: side of the (latent) image, in pixels of the latent.
+        num_classes: number of classes; label `num_classes` is the null class of guidance.
+        skip: build the long skip branches of Skip-DiT.
+    """
+
+    CHANNEL_DIM = 1
+    GUIDED_CHANNELS = 3  # the official sampler guides three of the four latent channels
+
+    @register_to_config
+    def __init__(
+        self,
+        input_size: int = 32,
+        patch_size: int = 2,
+        in_channels: int = 4,
+        hidden_size: int = 1152,
+        depth: int = 28,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        num_classes: int = 1000,
+        learn_sigma: bool = True,
+        skip: bool = False,
+    ) -> None:
+        super().__init__()
+        self.x_embedder = layers.PatchEmbed(in_channels, hidden_size, patch_size)
+        self.t_embedder = layers.TimestepEmbedder(hidden_size)
+        self.y_embedder = layers.LabelEmbedder(num_classes, hidden_size)
+        self.register_buffer(
+            "pos_embed", layers.sincos_2d(hidden_size, input_size // patch_size)[None]
+        )
+        self.blocks = nn.ModuleList(
+            Layer(hidden_size, num_heads, mlp_ratio, skip=skip and j >= depth // 2)
+            for j in range(depth)
+        )
+        out_channels = in_channels * 2 if learn_sigma else in_channels
+        self.final_layer = layers.FinalLayer(hidden_size, patch_size, out_channels)
+        layers.initialize(self)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        timestep: Tensor,
+        class_labels: Tensor,
+        *,
+        return_dict: bool = True,
+    ) -> Transformer2DModelOutput | tuple[Tensor]:
+        """Predict noise (and variance) for images at original timesteps 0..999.
+
+        Args:
+            hidden_states: [B, C, H, W].
+            timestep: [B].
+            class_labels: [B] int64.
+        Returns:
+            sample [B, 2C, H, W] (noise, variance), or [B, C, H, W] without learn_sigma.
+        """
+        x = self.x_embedder(hidden_states) + self.pos_embed  # [B, T, D]
+        c = self.t_embedder(timestep) + self.y_embedder(class_labels)  # [B, D]
+        skips: list[Tensor] = []
+        for layer in self.blocks:
+            if layer.skip is not None:
+                x = layer(x, c, skips.pop())  # [B, T, D]
+            else:
+                x = layer(x, c)
+                skips.append(x)
+        x = self.final_layer(x, c)  # [B, T, p * p * out]
+        sample = layers.unpatchify(x, self.config.patch_size)  # [B, out, H, W]
+        return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
+
+    def layout(self) -> Layout:
+        depth = self.config.depth
+        skips = tuple((j, depth - 1 - j) for j in range(depth // 2, depth))
+        kinds = ("attn.spatial", "mlp.spatial")
+        return Layout("dit", depth, kinds, skips if self.config.skip else ())
+
+    def sites(self) -> dict[Site, nn.Module]:
+        found: dict[Site, nn.Module] = {}
+        for i, block in enumerate(self.blocks):
+            found[Site("layer", i)] = block
+            found[Site("attn.spatial", i)] = block.attn
+            found[Site("mlp.spatial", i)] = block.mlp
+        return found
+
+    def inputs(self, batch_size: int, *, device: str = "cpu") -> dict[str, Tensor]:
+        """Inputs of the right shapes, for counting and timing."""
+        side, channels = self.config.input_size, self.config.in_channels
+        return {
+            "hidden_states": torch.zeros(batch_size, channels, side, side, device=device),
+            "timestep": torch.zeros(batch_size, dtype=torch.int64, device=device),
+            "class_labels": torch.zeros(batch_size, dtype=torch.int64, device=device),
+        }
+
+
+MODEL = DiT
+
+
+def rename(key: str, arguments: dict) -> str:
+    """Official key -> ours: skip norms and linears move into the layer that they feed."""
+    return re.sub(
+        r"^skip_(norm|linear)s\.(\d+)(?:\.linear)?\.",
+        lambda m: f"blocks.{arguments['depth'] // 2 + int(m[2])}.skip.{m[1]}.",
+        key,
+    )

@@ -1,0 +1,189 @@
+"""Latte, class-to-video: spatial and temporal blocks in turn, with and without skip branches.
+
+Source: Vchitect/Latte `models/latte.py`; OpenSparseLLMs/Skip-DiT `class-to-video/models/latte.py`
+(72609de). A layer is a pair: one spatial block (attention within a frame) and one temporal block
+(attention along time). Pair p of the second half receives the output of pair pairs-1-p, before its
+spatial block.
+"""
+
+import re
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from skipdit_cli.models import _layers as layers
+from skipdit_cli.sites import Layout, Site
+
+VARIANTS = {
+    "Latte-XL/2": {"hidden_size": 1152, "depth": 28, "num_heads": 16, "patch_size": 2},
+    "Latte-digits/4": {
+        "hidden_size": 48,
+        "depth": 16,
+        "num_heads": 4,
+        "patch_size": 4,
+        "in_channels": 1,
+        "input_size": 16,
+        "num_frames": 8,
+        "num_classes": 10,
+    },
+}
+
+
+class Pair(nn.Module):
+    """A spatial and a temporal block, with their skip branch if they have one."""
+
+    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float, skip: bool) -> None:
+        super().__init__()
+        self.skip = layers.SkipFusion(hidden_size) if skip else None
+        self.spatial = layers.Block(hidden_size, num_heads, mlp_ratio)
+        self.temporal = layers.Block(hidden_size, num_heads, mlp_ratio)
+
+    def forward(
+        self,
+        x: Tensor,
+        c: Tensor,
+        skip: Tensor | None = None,
+        temporal_embedding: Tensor | None = None,
+    ) -> Tensor:
+        """x [B, F, T, D], c [B, D], skip like x, temporal_embedding [1, F, D] -> like x"""
+        if self.skip is not None:
+            x = self.skip(x, skip)
+        x = self.spatial(x, c)
+        x = x.transpose(1, 2)  # [B, T, F, D]
+        if temporal_embedding is not None:
+            x = x + temporal_embedding
+        x = self.temporal(x, c)
+        return x.transpose(1, 2)
+
+
+class Latte(ModelMixin, ConfigMixin):
+    """Video denoiser, unconditional (`num_classes=None`) or class-conditional.
+
+    Args:
+        input_size: side of a (latent) frame, in pixels of the latent.
+        num_frames: frames of a clip; inputs must have as many.
+        depth: number of blocks, two per layer.
+        num_classes: number of classes or None; label `num_classes` is the null class of guidance.
+        skip: build the long skip branches of Skip-DiT.
+    """
+
+    CHANNEL_DIM = 2
+    GUIDED_CHANNELS = 4
+
+    @register_to_config
+    def __init__(
+        self,
+        input_size: int = 32,
+        num_frames: int = 16,
+        patch_size: int = 2,
+        in_channels: int = 4,
+        hidden_size: int = 1152,
+        depth: int = 28,
+        num_heads: int = 16,
+        mlp_ratio: float = 4.0,
+        num_classes: int | None = None,
+        learn_sigma: bool = True,
+        skip: bool = False,
+    ) -> None:
+        super().__init__()
+        self.x_embedder = layers.PatchEmbed(in_channels, hidden_size, patch_size)
+        self.t_embedder = layers.TimestepEmbedder(hidden_size)
+        self.y_embedder = layers.LabelEmbedder(num_classes, hidden_size) if num_classes else None
+        self.register_buffer(
+            "pos_embed", layers.sincos_2d(hidden_size, input_size // patch_size)[None]
+        )
+        self.register_buffer(
+            "temp_embed", layers.sincos_1d(hidden_size, torch.arange(num_frames))[None]
+        )
+        pairs = depth // 2
+        self.layers = nn.ModuleList(
+            Pair(hidden_size, num_heads, mlp_ratio, skip=skip and p >= pairs // 2)
+            for p in range(pairs)
+        )
+        out_channels = in_channels * 2 if learn_sigma else in_channels
+        self.final_layer = layers.FinalLayer(hidden_size, patch_size, out_channels)
+        layers.initialize(self)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        timestep: Tensor,
+        class_labels: Tensor | None = None,
+        *,
+        return_dict: bool = True,
+    ) -> Transformer2DModelOutput | tuple[Tensor]:
+        """Predict noise (and variance) for clips at original timesteps 0..999.
+
+        Args:
+            hidden_states: [B, F, C, H, W].
+            timestep: [B].
+            class_labels: [B] int64 for a class-conditional model.
+        Returns:
+            sample [B, F, 2C, H, W] (noise, variance), or [B, F, C, H, W] without learn_sigma.
+        """
+        frames = hidden_states.flatten(0, 1)  # [B * F, C, H, W]
+        x = self.x_embedder(frames) + self.pos_embed  # [B * F, T, D]
+        x = x.unflatten(0, hidden_states.shape[:2])  # [B, F, T, D]
+        c = self.t_embedder(timestep)  # [B, D]
+        if self.y_embedder is not None:
+            c = c + self.y_embedder(class_labels)
+        skips: list[Tensor] = []
+        for p, layer in enumerate(self.layers):
+            # the place of a frame in time is added once, before the first temporal block
+            temporal_embedding = self.temp_embed if p == 0 else None
+            if layer.skip is not None:
+                x = layer(x, c, skips.pop(), temporal_embedding)  # [B, F, T, D]
+            else:
+                x = layer(x, c, None, temporal_embedding)
+                skips.append(x)
+        x = self.final_layer(x, c)  # [B, F, T, p * p * out]
+        sample = layers.unpatchify(x, self.config.patch_size)  # [B, F, out, H, W]
+        return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
+
+    def layout(self) -> Layout:
+        pairs = self.config.depth // 2
+        skips = tuple((p, pairs - 1 - p) for p in range(pairs // 2, pairs))
+        kinds = ("attn.spatial", "mlp.spatial", "attn.temporal", "mlp.temporal")
+        return Layout("latte", pairs, kinds, skips if self.config.skip else ())
+
+    def sites(self) -> dict[Site, nn.Module]:
+        found: dict[Site, nn.Module] = {}
+        for p, pair in enumerate(self.layers):
+            found[Site("layer", p)] = pair
+            found[Site("attn.spatial", p)] = pair.spatial.attn
+            found[Site("mlp.spatial", p)] = pair.spatial.mlp
+            found[Site("attn.temporal", p)] = pair.temporal.attn
+            found[Site("mlp.temporal", p)] = pair.temporal.mlp
+        return found
+
+    def inputs(self, batch_size: int, *, device: str = "cpu") -> dict[str, Tensor]:
+        """Inputs of the right shapes, for counting and timing."""
+        side, channels = self.config.input_size, self.config.in_channels
+        shape = batch_size, self.config.num_frames, channels, side, side
+        found = {
+            "hidden_states": torch.zeros(shape, device=device),
+            "timestep": torch.zeros(batch_size, dtype=torch.int64, device=device),
+        }
+        if self.y_embedder is not None:
+            found["class_labels"] = torch.zeros(batch_size, dtype=torch.int64, device=device)
+        return found
+
+
+MODEL = Latte
+
+
+def rename(key: str, arguments: dict) -> str:
+    """Official key -> ours: blocks 2p and 2p+1 and a skip branch become layer p."""
+    key = re.sub(
+        r"^blocks\.(\d+)\.",
+        lambda m: f"layers.{int(m[1]) // 2}.{('spatial', 'temporal')[int(m[1]) % 2]}.",
+        key,
+    )
+    return re.sub(
+        r"^skip_(norm|linear)s\.(\d+)(?:\.linear)?\.",
+        lambda m: f"layers.{arguments['depth'] // 4 + int(m[2])}.skip.{m[1]}.",
+        key,
+    )

@@ -1,0 +1,286 @@
+"""Plan: what a recipe or a command will generate, and what that costs, before anything runs.
+
+A Run is one generation in full; its key is the hash of everything that changes a pixel. A Row is
+what a Run will do, counted on the meta device: no weights, no GPU, seconds for a whole table.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skipdit_cli.errors import UsageError, unknown
+from skipdit_cli.recipe import Recipe, RecipeRow
+from skipdit_cli.settings import SETTINGS, setting
+from skipdit_cli.spec import parse_cache
+
+if TYPE_CHECKING:
+    from skipdit_cli.profiling.macs import Cost, Costs
+
+DEFAULTS: dict[str, Any] = {
+    "num_samples": 16,
+    "batch_size": 16,
+    "seed": 0,
+    "dtype": "float32",
+    "classes": None,
+}
+DTYPES = ("float32", "bfloat16", "float16")
+VAE_SCALE = 8  # pixels per latent, along each side
+
+
+@dataclass(frozen=True)
+class Run:
+    """One generation: everything that changes a pixel, and how many samples.
+
+    Attributes:
+        model: name of a checkpoint.
+        cache: canonical spec with the model's defaults filled in, "none" without cache.
+        sampler, steps: as in the samplers ("ddim", "50").
+        guidance: scale of classifier-free guidance, None for none.
+        classes: taken in turn by the samples; None draws one for each.
+        batch_size: samples computed together; guidance doubles what the model sees.
+        weights: fingerprint of the weights.
+    """
+
+    model: str
+    cache: str
+    sampler: str
+    steps: str
+    guidance: float | None
+    seed: int
+    classes: tuple[int, ...] | None
+    num_samples: int
+    batch_size: int
+    dtype: str = "float32"
+    weights: str = ""
+
+    @property
+    def key(self) -> str:
+        """16 hex digits; runs that differ in nothing but num_samples share their samples."""
+        content = {name: value for name, value in self.to_dict().items() if name != "num_samples"}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def reference(self) -> "Run":
+        """The same run without cache, which pair metrics compare with."""
+        return replace(self, cache="none")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Content that JSON can hold; `from_dict` reads it back."""
+        content = asdict(self)
+        return content | {"classes": list(self.classes) if self.classes else None}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Run":
+        """The inverse of to_dict.
+
+        Raises:
+            ValueError: the keys are not those of a run.
+        """
+        names = {field.name for field in fields(cls)}
+        if differ := sorted(names.symmetric_difference(content)):
+            raise ValueError(f"unknown or missing: {', '.join(differ)}")
+        classes = content["classes"]
+        return cls(**{**content, "classes": tuple(classes) if classes else None})
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a Run will do.
+
+    Attributes:
+        steps, full_steps, cached_steps: calls of the model; cached are those that reuse a site.
+        batch: number of samples that the three counts below are for, guidance included.
+        macs_paper: multiply-accumulates of the whole trajectory in the paper's counting.
+        macs_executed: the same rules on what this implementation executes.
+        flops: floating-point operations with attention, as executed.
+        ideal_speedup: flops of the uncached model over flops.
+        disk_bytes: size of all samples before lossless compression.
+        missing: what has to be there or made first, one line each.
+    """
+
+    run: Run
+    steps: int
+    full_steps: int
+    cached_steps: int
+    batch: int
+    macs_paper: int
+    macs_executed: int
+    flops: int
+    ideal_speedup: float
+    disk_bytes: int
+    missing: list[str]
+
+
+def make_run(
+    model: str,
+    cache: str = "none",
+    settings: Mapping[str, Any] | None = None,
+    *,
+    weights_path: Path | None = None,
+    place: str = "",
+) -> Run:
+    """A Run with everything resolved.
+
+    Args:
+        model: name of a checkpoint.
+        cache: a spec; the defaults of the model's family are filled in.
+        settings: any of SETTINGS, `classes` (integers) and `dtype`; what is left out is the
+            checkpoint's own default.
+        weights_path: a checkpoint file instead of the known place.
+        place: what errors name.
+    Raises:
+        UsageError: unknown name, a cache without meaning on this model, a class out of range, or
+            guidance of an unconditional model.
+    """
+    from skipdit_cli import weights
+
+    card = weights.card(model, place=place)
+    sampling = {
+        "sampler": card.sampling.sampler,
+        "steps": card.sampling.steps,
+        "guidance": card.sampling.guidance,
+    }
+    chosen: dict[str, Any] = {**DEFAULTS, **sampling}
+    for key, value in (settings or {}).items():
+        if key not in chosen:
+            raise unknown("setting", key, chosen, place=place)
+        chosen[key] = setting(key, value, place=place) if key in SETTINGS else value
+    try:
+        parsed = parse_cache(cache, place=place).resolve(_model(model).layout())
+        _check(model, card.num_classes, chosen)
+    except UsageError as error:
+        raise UsageError(error.problem, place=error.place or place, fix=error.fix) from None
+    classes = tuple(chosen.pop("classes") or ()) or None
+    print_of_weights = weights.fingerprint(model, path=weights_path)
+    return Run(model=model, cache=str(parsed), classes=classes, weights=print_of_weights, **chosen)
+
+
+def runs(recipe: Recipe, *, weights_path: Path | None = None) -> list[tuple[RecipeRow, str, Run]]:
+    """(row, group, run) of every row that is not planned, in the order of the table."""
+    found = []
+    for row in recipe.rows:
+        for group, model in row.models.items() if row.planned is None else ():
+            settings, place = _settings(recipe, row), f"{recipe.name} row {row.id}"
+            run = make_run(model, row.cache, settings, weights_path=weights_path, place=place)
+            found.append((row, group, run))
+    return found
+
+
+def profile_run(recipe: Recipe, row: RecipeRow) -> Run:
+    """The run that the cost columns (MACs, latency, speedup) of a row are about: one batch.
+
+    Args:
+        row: one that is not planned.
+    """
+    settings = _settings(recipe, row) | recipe.settings.get("profile", {})
+    group = settings.pop("group", None) or next(iter(row.models))
+    settings["num_samples"] = settings.setdefault("batch_size", DEFAULTS["batch_size"])
+    return make_run(row.models[group], row.cache, settings, place=f"{recipe.name} row {row.id}")
+
+
+def plan(run: Run, *, batch: int = 1, root: Path | None = None) -> Row:
+    """Count what a run does and find what it lacks.
+
+    Args:
+        batch: number of samples that MACs and FLOPs are given for.
+        root: the results folder, to find the samples that are there already; each is verified.
+    """
+    from skipdit_cli.samplers._schedule import timesteps
+
+    model = _model(run.model)
+    reused = parse_cache(run.cache).reused(model.layout(), timesteps(run.steps))
+    calls = batch * (1 if run.guidance is None else 2)
+    cost = _trajectory(run.model, Counter(reused)) * calls
+    uncached = _trajectory(run.model, Counter({frozenset(): len(reused)})) * calls
+    cached_steps = sum(map(bool, reused))
+    return Row(
+        run=run,
+        steps=len(reused),
+        full_steps=len(reused) - cached_steps,
+        cached_steps=cached_steps,
+        batch=batch,
+        macs_paper=cost.macs_paper,
+        macs_executed=cost.macs_executed,
+        flops=cost.flops,
+        ideal_speedup=uncached.flops / cost.flops,
+        disk_bytes=_sample_bytes(run.model) * run.num_samples,
+        missing=_missing(run, root),
+    )
+
+
+def _settings(recipe: Recipe, row: RecipeRow) -> dict[str, Any]:
+    return {k: v for k, v in {**recipe.settings, **row.settings}.items() if k != "profile"}
+
+
+def _check(model: str, num_classes: int | None, chosen: Mapping[str, Any]) -> None:
+    if chosen["dtype"] not in DTYPES:
+        raise unknown("dtype", str(chosen["dtype"]), DTYPES)
+    if num_classes is None:
+        for key in ("guidance", "classes"):
+            if chosen[key] is not None:
+                raise UsageError(
+                    f"{key} {chosen[key]} needs classes and {model} is unconditional",
+                    fix=f"leave {key} out",
+                )
+        return
+    for label in chosen["classes"] or ():
+        if not 0 <= label < num_classes:
+            raise UsageError(
+                f"class {label} is out of range of {model}",
+                fix=f"its classes are 0 to {num_classes - 1}",
+            )
+
+
+@cache
+def _model(name: str) -> Any:
+    """The network of a checkpoint on the meta device."""
+    from skipdit_cli import weights
+
+    return weights.build(weights.card(name), device="meta")
+
+
+@cache
+def _costs(name: str) -> "Costs":
+    from skipdit_cli.profiling.macs import site_costs
+
+    model = _model(name)
+    return site_costs(model, model.inputs(1, device="meta"))
+
+
+def _trajectory(name: str, reused: Mapping[frozenset, int]) -> "Cost":
+    """The cost of one sample, from how many steps reuse which sites."""
+    first, *others = (_costs(name).step(sites) * times for sites, times in reused.items())
+    return sum(others, start=first)
+
+
+def _sample_bytes(name: str) -> int:
+    from skipdit_cli import weights
+
+    config = _model(name).config
+    side = config.input_size * (VAE_SCALE if weights.card(name).vae else 1)
+    return config.get("num_frames", 1) * side * side * 3
+
+
+def _missing(run: Run, root: Path | None) -> list[str]:
+    from skipdit_cli import weights
+
+    found = []
+    if run.weights == "absent":
+        card = weights.card(run.model)
+        found.append(
+            "weights: they ship with skipdit and are gone; install it again"
+            if card.embedded
+            else f"weights: skipdit download {run.model} ({weights.size_text(card.size)})"
+        )
+    if root is not None:
+        from skipdit_cli.store import open_store
+
+        if gone := open_store(root, run).missing(range(run.num_samples)):
+            found.append(f"samples: {len(gone)} of {run.num_samples}")
+    return found

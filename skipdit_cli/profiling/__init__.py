@@ -1,0 +1,1 @@
+"""What generation costs: MACs and FLOPs, latency, peak memory."""

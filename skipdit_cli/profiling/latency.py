@@ -1,0 +1,126 @@
+"""Latency of the denoising loop, cached runs interleaved with the uncached reference.
+
+What is timed is the loop alone: no text encoding, no decoding, no writing. Every repetition runs
+each variant once, in turn, so that a machine that slows down slows all of them, and a speedup is
+the median of the ratios within repetitions. Latency does not depend on the weights.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from skipdit_cli.errors import UsageError
+
+Loop = Callable[[str], object]  # a cache spec -> one whole denoising loop
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Timings of one cache.
+
+    Attributes:
+        seconds: of every repetition. speedup: the reference's seconds over these, per repetition.
+        peak_bytes: most memory the loop's tensors took at a time, the weights not counted.
+    """
+
+    seconds: tuple[float, ...]
+    speedup: tuple[float, ...]
+    peak_bytes: int
+
+    @property
+    def median(self) -> float:
+        """Median latency in seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def median_speedup(self) -> float:
+        return statistics.median(self.speedup)
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """Half the interquartile range; None for fewer than three values."""
+    if len(values) < 3:
+        return None
+    lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
+    return (upper - lower) / 2
+
+
+def measure(
+    loop: Loop,
+    caches: Sequence[str],
+    *,
+    repeats: int = 5,
+    device: str = "cpu",
+    reference: str = "none",
+    on_loop: Callable[[], None] | None = None,
+) -> dict[str, Latency]:
+    """Time a denoising loop under each cache.
+
+    Args:
+        loop: runs the whole loop under a cache spec.
+        caches: specs; the reference is timed as well, whether it is among them or not.
+        repeats: timed repetitions, after one warm-up of each variant.
+        on_loop: called after every loop.
+    Returns:
+        Timings by spec, the reference's among them.
+    """
+    if repeats < 1:
+        raise UsageError(f"{repeats} repetitions", place="--repeats", fix="take 1 or more")
+    variants = list(dict.fromkeys([reference, *caches]))
+    peaks = {}
+    for spec in variants:  # warm-up
+        peaks[spec] = peak_bytes(partial(loop, spec), device=device)
+        if on_loop:
+            on_loop()
+    seconds: dict[str, list[float]] = {spec: [] for spec in variants}
+    for _ in range(repeats):
+        for spec in variants:
+            synchronize(device)
+            started = time.perf_counter()
+            loop(spec)
+            synchronize(device)
+            seconds[spec].append(time.perf_counter() - started)
+            if on_loop:
+                on_loop()
+    return {
+        spec: Latency(
+            tuple(seconds[spec]),
+            tuple(a / b for a, b in zip(seconds[reference], seconds[spec], strict=True)),
+            peaks[spec],
+        )
+        for spec in variants
+    }
+
+
+def synchronize(device: str) -> None:
+    """Wait for what was started on a GPU."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def peak_bytes(work: Callable[[], object], *, device: str = "cpu") -> int:
+    """The most memory that tensors allocated during a piece of work took at a time, in bytes.
+
+    On a GPU the caching allocator counts; on a CPU torch's profiler sees every allocation.
+    """
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as seen:
+        work()
+    total = peak = 0
+    for event in seen.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            total += event.nbytes()
+            peak = max(peak, total)
+    return peak

@@ -1,0 +1,135 @@
+"""What one call of a denoiser costs, site by site: MACs in the paper's counting, and FLOPs.
+
+`macs_paper` is what `thop` 0.1.1 counts on the official implementation, the "FLOPs" of the paper's
+tables: `nn.Linear`, `nn.Conv2d` and `nn.LayerNorm` modules matched by exact class (so the float32
+norm of a skip branch is left out), no attention products. The official video code runs every
+adaLN once per sequence, ours once per clip; `macs_executed` has the same rules on what ours runs.
+`flops` is what `torch.utils.flop_counter` counts, 2 per multiply-accumulate: linears, convolutions
+and the two matrix products of attention, no norms.
+
+Only shapes matter, so a model and inputs on the meta device are enough.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from skipdit_cli.sites import Site
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Three counts of the same computation, in single operations."""
+
+    macs_paper: int = 0
+    macs_executed: int = 0
+    flops: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.macs_paper + other.macs_paper,
+            self.macs_executed + other.macs_executed,
+            self.flops + other.flops,
+        )
+
+    def __sub__(self, other: "Cost") -> "Cost":
+        return self + other * -1
+
+    def __mul__(self, times: int) -> "Cost":
+        return Cost(self.macs_paper * times, self.macs_executed * times, self.flops * times)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The cost of one call of a model and of every site in it.
+
+    Attributes:
+        total: everything computed.
+        sites: each site with all that runs inside it, other sites included.
+        inside: the site that directly contains a site, for those that have one.
+    """
+
+    total: Cost
+    sites: dict[Site, Cost]
+    inside: dict[Site, Site]
+
+    def step(self, reused: Collection[Site]) -> Cost:
+        """The cost of a call that does not compute the given sites."""
+        cost = self.total
+        for site in reused:
+            if not any(outer in reused for outer in self._around(site)):
+                cost -= self.sites[site]
+        return cost
+
+    def _around(self, site: Site) -> Iterator[Site]:
+        while site in self.inside:
+            site = self.inside[site]
+            yield site
+
+
+def site_costs(model: nn.Module, inputs: dict[str, Tensor]) -> Costs:
+    """Count one full call `model(**inputs)`; the model announces its `sites()`.
+
+    A site that is not called costs nothing.
+    """
+    announced: dict[Site, nn.Module] = model.sites()  # type: ignore[operator]
+    names = {module: site for site, module in announced.items()}
+    sequences: dict[nn.Module, int] = {}  # adaLN -> how often per batch element the official runs
+    sites = dict.fromkeys(announced, Cost())
+    inside: dict[Site, Site] = {}
+    open_sites: list[tuple[Site, Cost]] = []
+    macs = Cost()
+    flops = FlopCounterMode(display=False)
+
+    def now() -> Cost:
+        return Cost(macs.macs_paper, macs.macs_executed, flops.get_total_flops())
+
+    def enter(module: nn.Module, args: tuple) -> None:
+        if (modulation := getattr(module, "adaLN_modulation", None)) is not None:
+            repeats = args[0].shape[1] if args[0].dim() == 4 else 1  # x [B, sequences, T, D]
+            sequences.update(dict.fromkeys(modulation.modules(), repeats))
+        if site := names.get(module):
+            if open_sites:
+                inside[site] = open_sites[-1][0]
+            open_sites.append((site, now()))
+
+    def leave(module: nn.Module, args: tuple, output: object) -> None:
+        nonlocal macs
+        if isinstance(output, Tensor):
+            count = _macs(module, output)
+            macs += Cost(count * sequences.get(module, 1), count)
+        if module in names:
+            site, before = open_sites.pop()
+            sites[site] += now() - before
+
+    with _hooks(model, enter, leave), flops, torch.no_grad():
+        model(**inputs)
+    return Costs(total=now(), sites=sites, inside=inside)
+
+
+def _macs(module: nn.Module, output: Tensor) -> int:
+    """MACs of one call of a leaf module by thop's rules; zero for what thop does not know."""
+    if type(module) is nn.Linear:
+        return output.numel() * module.in_features
+    if type(module) is nn.Conv2d:
+        return output.numel() * module.weight[0].numel()
+    if type(module) is nn.LayerNorm:
+        return output.numel() * (4 if module.elementwise_affine else 2)
+    return 0
+
+
+@contextmanager
+def _hooks(model: nn.Module, enter, leave) -> Iterator[None]:
+    handles = []
+    for module in model.modules():
+        handles.append(module.register_forward_pre_hook(enter))
+        handles.append(module.register_forward_hook(leave))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,125 @@
+"""Where a number comes from: code, packages, device and command, as a dictionary for JSON.
+
+Nothing here tells who made it or where on their machine: absolute paths in the command are cut to
+their last part.
+"""
+
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import cache
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+from skipdit_cli import __version__
+
+PACKAGES = ("torch", "diffusers", "numpy", "scikit-image")
+_FOLDER = Path(__file__).parent
+
+
+def collect(*, import_torch: bool = False) -> dict[str, Any]:
+    """Everything known about this process; cheap after the first call, raises nothing.
+
+    The device is the GPU if this process uses one, and the processor otherwise.
+
+    Args:
+        import_torch: import torch to ask it about device and precision; otherwise it is asked only
+            if it is imported already, and what it knows is None if not.
+    """
+    return {
+        "skipdit": __version__,
+        **_checkout(),
+        **_versions(),
+        **_torch(import_torch),
+        "command": command_line(sys.argv),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def command_line(argv: list[str]) -> str:
+    """A command as it can be typed anywhere.
+
+    >>> command_line(["/home/me/bin/skipdit", "report", "--out=/home/me/my runs"])
+    "skipdit report '--out=my runs'"
+    """
+    shortened = (re.sub(r"(^|[=,:@])/+(?:[^/,]+/+)*(?=[^/,])", r"\1", part) for part in argv[1:])
+    return shlex.join(["skipdit", *shortened])
+
+
+@cache
+def _checkout() -> dict[str, Any]:
+    """Commit of the checkout the package lies in, and whether the package differs from it."""
+    if not (_FOLDER.parent / ".git").exists():
+        return {"commit": None, "dirty": None}
+    commit = _git("rev-parse", "--verify", "HEAD")
+    changed = _git("--no-optional-locks", "status", "--porcelain", "--", _FOLDER.name)
+    return {"commit": commit, "dirty": None if changed is None else changed != ""}
+
+
+def _git(*arguments: str) -> str | None:
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=_FOLDER.parent,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+@cache
+def _versions() -> dict[str, str | None]:
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _torch(import_torch: bool) -> dict[str, Any]:
+    if import_torch:
+        with suppress(ImportError):
+            import_module("torch")
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return dict.fromkeys(("device", "dtype", "tf32_matmul", "tf32_cudnn", "threads"))
+    on_gpu = torch.cuda.is_initialized()
+    return {
+        "device": torch.cuda.get_device_name() if on_gpu else _processor(),
+        "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
+        "tf32_matmul": _tf32(torch.backends.cuda.matmul),
+        "tf32_cudnn": _tf32(torch.backends.cudnn),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _tf32(backend: Any) -> bool | None:
+    try:
+        return backend.allow_tf32
+    except RuntimeError:  # set through the newer fp32_precision, to what this flag cannot say
+        return None
+
+
+@cache
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return match[1] if match else platform.processor() or platform.machine()

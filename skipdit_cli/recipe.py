@@ -1,0 +1,408 @@
+"""Recipes: a table of the paper, or one of your own, as a YAML file.
+
+    title, table            what it is; the table of results/published that it is put beside
+    paper                   what the published numbers took (command, headline, hardware, hours)
+    notes                   sentences that belong under the table
+    scales.tiny / .paper    groups (data set -> base model), settings, columns
+    rows                    id, label, published (key columns of the CSV line), model ("{model}" is
+                            the base model of the group), cache, settings, planned
+
+`cache` and `settings` of a row may be written once or per scale. Loading checks both scales and
+reports every mistake of the file at once; it needs no model and no torch.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from skipdit_cli import published, registry
+from skipdit_cli.errors import UsageError, unknown
+from skipdit_cli.settings import SETTINGS, setting
+from skipdit_cli.spec import parse_cache
+
+SCALES = ("tiny", "paper")
+COSTS = ("macs", "flops", "latency", "speedup", "memory")  # columns that are profiled, not scored
+PAPER = ("command", "headline", "hardware", "hours")
+PROFILE = ("group", "batch_size", "sampler", "steps", "guidance")
+
+
+class RecipeError(UsageError):
+    """All mistakes of one recipe, one line each."""
+
+    @property
+    def errors(self) -> list[str]:
+        return self.problem.split("\n")
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table.
+
+    Attributes:
+        key: the CSV column of the paper's value; any other name where the paper has none.
+        label: heading.
+        metric: a name in metrics/ or one of COSTS.
+        group: the data set; "" for what does not depend on one.
+        unit: of the values ("dB", "T", "s").
+        better: "higher", "lower" or "".
+        tolerance: largest relative difference from the paper that counts as a match.
+        planned: why it cannot be measured yet, or None.
+    """
+
+    key: str
+    label: str
+    metric: str
+    group: str = ""
+    unit: str = ""
+    better: str = ""
+    tolerance: float = 0.05
+    planned: str | None = None
+
+
+@dataclass(frozen=True)
+class RecipeRow:
+    """One row: one model and cache per group.
+
+    Attributes:
+        id: unique in the recipe.
+        label: what the table prints.
+        models: group -> model name.
+        cache: spec as written, "none" for the uncached model.
+        published: key columns that find the row's line in the CSV; empty where there is none.
+        planned: why it cannot be run yet, or None.
+        settings: what differs from the recipe's settings.
+    """
+
+    id: str
+    label: str
+    models: dict[str, str] = field(default_factory=dict)
+    cache: str = "none"
+    published: dict[str, str] = field(default_factory=dict)
+    planned: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A table at one scale.
+
+    Attributes:
+        name: of the file, without ending.
+        table: the published table it reproduces ("table1") or None.
+        paper: `command`, `headline` number, `hardware` and `hours` of the published run.
+        settings: any of SETTINGS, and `profile`: what the cost columns are about where that differs
+            (any of PROFILE). A setting left out is the model's own default; guidance None is no
+            guidance.
+    """
+
+    name: str
+    table: str | None
+    title: str
+    scale: str
+    rows: tuple[RecipeRow, ...]
+    columns: tuple[Column, ...]
+    settings: dict[str, Any]
+    paper: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def folder() -> Path:
+    """The recipes of the checkout, or those that ship inside an installed package."""
+    checkout = Path(__file__).parents[1] / "recipes"
+    if (checkout / "smoke.yaml").is_file():
+        return checkout
+    return Path(__file__).parent / "recipes_data"
+
+
+def names() -> list[str]:
+    """The recipes there are."""
+    return sorted(path.stem for path in folder().glob("*.yaml"))
+
+
+def summary(name: str) -> str:
+    """The title of a recipe."""
+    with (folder() / f"{name}.yaml").open(encoding="utf-8") as file:
+        title = next((line for line in file if line.startswith("title:")), "title:")
+    return title.removeprefix("title:").strip().strip("\"'")
+
+
+def load(name_or_path: str, *, scale: str = "tiny", overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe at one scale.
+
+    Args:
+        name_or_path: one of `names()`, or a YAML file.
+        overrides: `key=value` for any of SETTINGS; they win over what rows say.
+    Raises:
+        RecipeError: every mistake of the file and the overrides, one line each.
+        UsageError: no such recipe or scale, or not a YAML file.
+    """
+    if scale not in SCALES:
+        raise unknown("scale", scale, SCALES)
+    path, shown = _find(name_or_path)
+    content = _yaml(path, shown)
+    if not isinstance(content, dict):
+        raise RecipeError(f"{shown}: not a recipe; it starts with title: ...")
+    check = _Check(shown)
+    found = {each: check.recipe(content, path.stem, each) for each in SCALES}
+    forced: dict[str, Any] = {}
+    for text in overrides:
+        try:
+            forced.update([_override(text)])
+        except UsageError as error:
+            check.errors.append(str(error))
+    if check.errors:
+        raise RecipeError("\n".join(dict.fromkeys(check.errors)))
+    recipe = found[scale]
+    rows = (
+        replace(row, settings={k: v for k, v in row.settings.items() if k not in forced})
+        for row in recipe.rows
+    )
+    return replace(recipe, rows=tuple(rows), settings={**recipe.settings, **forced})
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, sign, value = (part.strip() for part in text.partition("="))
+    if not sign:
+        raise UsageError(f"override '{text}' is not key=value", fix="as in num_samples=16")
+    return key, setting(key, value, place=f"override '{text}'")
+
+
+def _find(name_or_path: str) -> tuple[Path, str]:
+    """The file, and how errors call it."""
+    if name_or_path in names():
+        return folder() / f"{name_or_path}.yaml", f"recipes/{name_or_path}.yaml"
+    path = Path(name_or_path)
+    if path.is_file():
+        return path, name_or_path
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        raise UsageError("no such recipe file", place=name_or_path, fix="see skipdit ls recipes")
+    raise unknown("recipe", name_or_path, names())
+
+
+def _yaml(path: Path, shown: str) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UsageError(f"not valid YAML ({error.problem})", place=shown + line) from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise UsageError(f"not valid YAML ({error})", place=shown) from None
+    except OSError as error:
+        raise UsageError(f"cannot be read ({error.strerror})", place=shown) from None
+
+
+class _Check:
+    """Turns YAML content into Recipes and keeps every mistake on the way."""
+
+    def __init__(self, shown: str) -> None:
+        self.shown = shown
+        self.errors: list[str] = []
+
+    @contextmanager
+    def at(self, place: str) -> Iterator[None]:
+        """Keep the mistake that the block finds, with its place, and go on behind the block."""
+        try:
+            yield
+        except UsageError as error:
+            where = f"{self.shown} {place}".strip()
+            inner = error.place if error.place.startswith(self.shown) else where
+            self.errors.append(str(UsageError(error.problem, place=inner, fix=error.fix)))
+
+    def mapping(
+        self, value: Any, place: str, known: Iterable[str] = (), required: Iterable[str] = ()
+    ) -> dict[str, Any]:
+        """A mapping; with `known`, one that has no other keys."""
+        if not isinstance(value, dict):
+            with self.at(place):
+                raise UsageError(f"'{value}' is not a mapping", fix="write key: value")
+            return {}
+        for key in value:
+            if known and key not in known:
+                with self.at(place):
+                    raise unknown("key", str(key), known)
+        for key in required:
+            if key not in value:
+                with self.at(place):
+                    raise UsageError(f"'{key}' is missing")
+        return {str(key): item for key, item in value.items()}
+
+    def sequence(self, value: Any, place: str) -> list[Any]:
+        if isinstance(value, list):
+            return value
+        with self.at(place):
+            raise UsageError(f"'{value}' is not a list", fix="write one - line per entry")
+        return []
+
+    def texts(self, content: dict, place: str, keys: Iterable[str]) -> dict[str, str]:
+        """Those of the keys that are there; numbers count as text, lists and mappings do not."""
+        found = {}
+        for key in keys:
+            value = content.get(key)
+            if isinstance(value, str | int | float):
+                found[key] = str(value)
+            elif value is not None:
+                with self.at(f"{place}.{key}".strip(".")):
+                    raise UsageError(f"'{value}' is not text")
+        return found
+
+    def unique(self, values: Sequence[str], place: str, what: str) -> None:
+        for i, value in enumerate(values):
+            if value in values[:i]:
+                with self.at(f"{place}[{i}].{what}"):
+                    raise UsageError(f"'{value}' is there twice")
+
+    def scaled(self, value: Any, place: str, scale: str, required: Iterable[str] = ()) -> Any:
+        """What a row says for a scale: under `tiny` and `paper`, or once for both."""
+        if isinstance(value, dict) and set(value) & set(SCALES):
+            return self.mapping(value, place, SCALES, required).get(scale, {})
+        return value
+
+    def recipe(self, value: Any, name: str, scale: str) -> Recipe:
+        top = ("title", "table", "paper", "notes", "scales", "rows")
+        content = self.mapping(value, "", top, ("title", "scales", "rows"))
+        texts = self.texts(content, "", ("title", "table"))
+        lines: tuple[dict[str, str], ...] = ()
+        with self.at("table"):
+            lines = published.lines(texts["table"]) if "table" in texts else ()
+        table = texts["table"] if lines else None
+        scales = self.mapping(
+            content.get("scales", {}), "scales", SCALES, SCALES if "scales" in content else ()
+        )
+        place, keys = f"scales.{scale}", ("groups", "settings", "columns")
+        part = self.mapping(scales.get(scale, {}), place, keys, keys if scale in scales else ())
+        groups = self.groups(part.get("groups", {}), f"{place}.groups")
+        columns = self.sequence(part.get("columns", []), f"{place}.columns")
+        rows = self.sequence(content.get("rows", []), "rows")
+        recipe = Recipe(
+            name=name,
+            table=table,
+            title=texts.get("title", name),
+            scale=scale,
+            paper=self.mapping(content.get("paper", {}), "paper", PAPER),
+            notes=tuple(str(note) for note in self.sequence(content.get("notes", []), "notes")),
+            settings=self.settings(
+                part.get("settings", {}), f"{place}.settings", groups, (*SETTINGS, "profile")
+            ),
+            columns=tuple(
+                self.column(column, f"{place}.columns[{i}]", table, groups)
+                for i, column in enumerate(columns)
+            ),
+            rows=tuple(
+                self.row(row, f"rows[{i}]", scale, table, groups) for i, row in enumerate(rows)
+            ),
+        )
+        self.unique([column.key for column in recipe.columns], f"{place}.columns", "key")
+        self.unique([row.id for row in recipe.rows], "rows", "id")
+        return recipe
+
+    def groups(self, value: Any, place: str) -> dict[str, str]:
+        """Data set -> base model; those whose model is not known are left out."""
+        from skipdit_cli.weights import catalog
+
+        found = {}
+        for group, model in self.mapping(value, place).items():
+            with self.at(f"{place}.{group}"):
+                found[group] = catalog.card(str(model)).name
+        return found
+
+    def settings(
+        self, value: Any, place: str, groups: dict[str, str], known: tuple[str, ...] = SETTINGS
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, content in self.mapping(value, place, known).items():
+            here = f"{place}.{key}"
+            with self.at(here):
+                if key == "profile":
+                    found[key] = self.settings(content, here, groups, PROFILE)
+                elif key == "group":
+                    found[key] = _known_group(str(content), groups)
+                elif key in known:
+                    found[key] = setting(key, content)
+        return found
+
+    def column(self, value: Any, place: str, table: str | None, groups: dict[str, str]) -> Column:
+        keys = ("key", "label", "metric", "group", "unit", "better", "tolerance", "planned")
+        content = self.mapping(value, place, keys, ("label", "metric"))
+        texts = self.texts(content, place, [key for key in keys if key != "tolerance"])
+        metric, group = texts.get("metric", ""), ""
+        with self.at(f"{place}.metric"):
+            metrics = (*registry.names("metrics"), *COSTS)
+            if metric and metric not in metrics and "planned" not in texts:
+                raise unknown("metric", metric, metrics)
+        with self.at(f"{place}.group"):
+            group = _known_group(texts["group"], groups) if "group" in texts else ""
+        with self.at(f"{place}.key"):
+            if table and "key" in texts and texts["key"] not in published.lines(table)[0]:
+                raise unknown(f"column of {table}.csv", texts["key"], published.lines(table)[0])
+        with self.at(f"{place}.better"):
+            if texts.get("better", "") not in ("", "higher", "lower"):
+                raise UsageError(f"'{texts['better']}' is not higher or lower")
+        tolerance = Column.tolerance
+        with self.at(f"{place}.tolerance"):
+            tolerance = _tolerance(content.get("tolerance", tolerance))
+        return Column(
+            key=texts.get("key") or (f"{group}_{metric}" if group else metric),
+            label=texts.get("label", metric),
+            metric=metric,
+            group=group,
+            unit=texts.get("unit", ""),
+            better=texts.get("better", ""),
+            tolerance=tolerance,
+            planned=texts.get("planned"),
+        )
+
+    def row(
+        self, value: Any, place: str, scale: str, table: str | None, groups: dict[str, str]
+    ) -> RecipeRow:
+        from skipdit_cli.weights import catalog
+
+        keys = ("id", "label", "published", "model", "cache", "settings", "planned")
+        content = self.mapping(value, place, keys, ("id", "label"))
+        texts = self.texts(content, place, ("id", "label", "model", "planned"))
+        if content and "model" not in texts and "planned" not in texts:
+            with self.at(place):
+                raise UsageError("'model' is missing", fix='write model: "{model}", or planned:')
+        template = texts.get("model", "")
+        models = {}
+        for group, base in groups.items() if template else ():
+            with self.at(f"{place}.model"):
+                models[group] = catalog.card(template.replace("{model}", base)).name
+        cache = self.scaled(content.get("cache", "none"), f"{place}.cache", scale, SCALES)
+        with self.at(f"{place}.cache"):
+            if cache != {}:  # else the scale is missing, which is told already
+                parse_cache(str(cache), place=f"{self.shown} {place}.cache")
+        keyed = self.mapping(content.get("published", {}), f"{place}.published")
+        line = {key: "" if text is None else str(text) for key, text in keyed.items()}
+        with self.at(f"{place}.published"):
+            if line and table:
+                published.find(table, line)
+        settings = self.scaled(content.get("settings", {}), f"{place}.settings", scale)
+        return RecipeRow(
+            id=texts.get("id", place),
+            label=texts.get("label", place),
+            models=models,
+            cache=str(cache),
+            published=line,
+            planned=texts.get("planned"),
+            settings=self.settings(settings, f"{place}.settings", groups),
+        )
+
+
+def _known_group(name: str, groups: dict[str, str]) -> str:
+    if groups and name not in groups:  # without groups, that is the mistake to tell
+        raise unknown("group", name, groups)
+    return name
+
+
+def _tolerance(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        raise UsageError(f"'{value}' is not a number from 0 up")
+    return float(value)

@@ -1,0 +1,51 @@
+"""What there is, by folder: a file `caches/skip_cache.py` is the cache `skip-cache`.
+
+The folder listing is the registry, so adding a method, model family, sampler or metric means adding
+one file. Names and summaries are read without importing anything (a summary is the first line of
+the file's docstring); `load` imports the one module that is asked for. File names use `_` where
+names use `-`, and `_at_` where names use `@` (`fid_at_digits.py` is `fid@digits`).
+"""
+
+import ast
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from skipdit_cli.errors import unknown
+
+KINDS = ("models", "caches", "samplers", "metrics")
+_PACKAGE = Path(__file__).parent
+
+
+def _stem(name: str) -> str:
+    return name.replace("@", "_at_").replace("-", "_")
+
+
+def _name(stem: str, kind: str) -> str:
+    stem = stem.replace("_at_", "@")
+    return stem if kind == "models" else stem.replace("_", "-")
+
+
+def names(kind: str) -> list[str]:
+    """The names of one kind ("models" are the families), in alphabetical order."""
+    files = (_PACKAGE / kind).glob("[!_]*.py")
+    return sorted(_name(path.stem, kind) for path in files)
+
+
+def summary(kind: str, name: str) -> str:
+    """The first docstring line of the file behind a name, without importing it."""
+    source = (_PACKAGE / kind / f"{_stem(name)}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]
+
+
+@cache
+def load(kind: str, name: str, *, place: str = "") -> ModuleType:
+    """Import the module behind a name.
+
+    Raises:
+        UsageError: the name is not known; the nearest known one is named.
+    """
+    if name not in names(kind):
+        raise unknown(kind.rstrip("s"), name, names(kind), place=place)
+    return import_module(f"skipdit_cli.{kind}.{_stem(name)}")

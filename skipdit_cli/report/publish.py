@@ -1,0 +1,76 @@
+"""Everything a sweep leaves behind for people: the table, the plot and the grids of samples."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from skipdit_cli import report
+from skipdit_cli.errors import IncompleteError
+from skipdit_cli.report.grid import GridColumn, grid
+from skipdit_cli.report.plots import plot
+from skipdit_cli.report.sweep import SweepRow
+from skipdit_cli.report.table import Table
+
+GRID_ROWS = 8
+
+
+def publish(
+    table: Table, folder: Path, *, name: str, rows: Sequence[SweepRow], root: Path
+) -> list[Path]:
+    """Write a table, its plot, and one grid for each reference that has cached runs.
+
+    Args:
+        rows: the runs behind the table. root: the results folder that holds their samples.
+    Returns:
+        The files; a picture for which there is nothing to show is left out.
+    """
+    paths = report.write(table, folder, name=name)
+    with suppress(IncompleteError):
+        paths.append(plot(table, folder / f"{name}-psnr-speedup.png"))
+    groups: dict[str, list[SweepRow]] = {}
+    for row in rows:
+        if not row.failure:
+            groups.setdefault(row.run.reference.key, []).append(row)
+    shown = [group for group in groups.values() if len(group) > 1]
+    for number, group in enumerate(shown, start=1):
+        suffix = f"-{number}" if len(shown) > 1 else ""
+        paths.append(_grid(group, folder / f"{name}-samples{suffix}.png", root=root))
+    return paths
+
+
+def _grid(group: Sequence[SweepRow], path: Path, *, root: Path) -> Path:
+    from skipdit_cli.store import open_store
+
+    ordered = sorted(group, key=lambda row: row.run.cache != "none")
+    count = min(GRID_ROWS, ordered[0].run.num_samples)
+    columns = []
+    for row in ordered:
+        store = open_store(root, row.run)
+        psnr = row.results.get("psnr")
+        quality = f"{psnr.value:.2f} dB" if psnr and psnr.value is not None else "reference"
+        columns.append(GridColumn(row.label, quality, [store.read(i) for i in range(count)]))
+    store = open_store(root, ordered[0].run)
+    classes = [store.meta(i).get("class") for i in range(count)]
+    labels = [f"#{i}" if c is None else f"class {c}" for i, c in enumerate(classes)]
+    run = ordered[0].run
+    title = f"{run.model}, {run.sampler} {run.steps}, seed {run.seed}"
+    return grid(columns, path, rows=labels, title=title)
+
+
+def records(table: Table) -> list[dict[str, Any]]:
+    """The table as JSON can hold it, one dictionary per line."""
+    found = []
+    for line in table.lines:
+        record: dict[str, Any] = dict(zip(table.names, line.names, strict=True))
+        for heading, cell in zip(table.headings, line.cells, strict=True):
+            record[heading.key] = {
+                "ours": cell.ours,
+                "paper": cell.paper,
+                "spread": cell.spread,
+                "n": cell.n,
+                "status": cell.status,
+                "note": cell.note,
+            }
+        found.append({**record, "runs": list(line.runs)})
+    return found

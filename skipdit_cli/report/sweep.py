@@ -1,0 +1,149 @@
+"""The table of a cache sweep: one line per run, what it costs and what it keeps."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from skipdit_cli import registry
+from skipdit_cli.report.table import (
+    Cell,
+    Heading,
+    Line,
+    Table,
+    commands,
+    decimals,
+    is_reference,
+    scaled,
+    score_status,
+    summary,
+)
+from skipdit_cli.spec import parse_cache
+
+if TYPE_CHECKING:
+    from skipdit_cli.plan import Row, Run
+    from skipdit_cli.results import Result
+
+UNITS = (("T", 1e12), ("G", 1e9), ("M", 0))  # of counts, by the largest in the column
+PAIRS = ("psnr", "ssim")
+EMBEDDED = "Embedded model: compare the lines with one another, not with the paper."
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """One run of a sweep.
+
+    Attributes:
+        label: the cache in short ("skip-cache n=2", "no cache").
+        run: the run.
+        plan_row: what it costs, planned for one sample; None where it could not be planned.
+        results: by metric: `latency` (seconds per batch), `speedup` and `memory` (bytes) of the
+            denoising loop, and any metric of metrics/.
+        failure: why there are no results, or "".
+    """
+
+    label: str
+    run: "Run"
+    plan_row: "Row | None" = None
+    results: "dict[str, Result]" = field(default_factory=dict)
+    failure: str = ""
+
+
+def build(rows: Sequence[SweepRow], *, title: str = "", notes: Iterable[str] = ()) -> Table:
+    """The table of a sweep; the uncached reference is one of its rows."""
+    from skipdit_cli import weights
+
+    headings = _headings(rows)
+    several = len({row.run.model for row in rows}) > 1
+    if any(weights.card(row.run.model).embedded for row in rows):
+        notes = (*notes, EMBEDDED)
+    facts = [result.provenance for row in rows for result in row.results.values()]
+    return Table(
+        title=title or _title(rows),
+        names=("model", "cache", "window", "full", "cached"),
+        headings=headings,
+        lines=tuple(_line(row, headings, several=several) for row in rows),
+        published=False,
+        notes=tuple(notes),
+        provenance=summary(facts),
+        command=commands(facts),
+    )
+
+
+def _title(rows: Sequence[SweepRow]) -> str:
+    """What all runs share: `moving-digits-skip: 16 samples, ddim 50, guidance 2, seed 0`."""
+    if not rows:
+        return "cache sweep"
+    run = rows[0].run
+    guidance = "" if run.guidance is None else f", guidance {run.guidance:g}"
+    models = ", ".join(dict.fromkeys(row.run.model for row in rows))
+    how = f"{run.num_samples} samples, {run.sampler} {run.steps}{guidance}, seed {run.seed}"
+    return f"{models}: {how}"
+
+
+def _headings(rows: Sequence[SweepRow]) -> tuple[Heading, ...]:
+    planned = [row.plan_row for row in rows if row.plan_row]
+    macs = _unit([row.macs_paper for row in planned])
+    flops = _unit([row.flops for row in planned])
+    measured = {metric for row in rows for metric in row.results}
+    others = sorted(measured & set(registry.names("metrics")) - set(PAIRS))
+    return (
+        Heading(f"macs_{macs.lower()}", "macs", "MACs", macs),
+        Heading(f"flops_{flops.lower()}", "flops", "FLOPs", flops),
+        Heading("ideal", "ideal", "ideal speedup"),
+        Heading("speedup", "speedup", "speedup", better="higher"),
+        Heading("latency_s", "latency", "latency", "s", "lower", decimals("latency")),
+        Heading("memory_mib", "memory", "memory", "MiB", "", decimals("memory")),
+        *(_metric_heading(metric) for metric in (*PAIRS, *others)),
+    )
+
+
+def _metric_heading(metric: str) -> Heading:
+    module = registry.load("metrics", metric)
+    return Heading(metric, metric, module.LABEL, module.UNIT, module.BETTER, decimals(metric))
+
+
+def _unit(counts: Sequence[float]) -> str:
+    largest = max(counts, default=0)
+    return next(unit for unit, least in UNITS if largest >= least)
+
+
+def _line(row: SweepRow, headings: Sequence[Heading], *, several: bool) -> Line:
+    window = getattr(parse_cache(row.run.cache).config, "window", None)
+    planned = row.plan_row
+    steps = (str(planned.full_steps), str(planned.cached_steps)) if planned else ("", "")
+    cells = tuple(_cell(row, heading) for heading in headings)
+    shown = "-".join(map(str, window)) if window else ""
+    name = parse_cache(row.run.cache).name
+    series = f"{name}, window {shown}" if shown else name
+    return Line(
+        names=(row.run.model, row.label, shown, *steps),
+        cells=cells,
+        runs=(row.run.key,),
+        series=f"{row.run.model} {series}" if several else series,
+        point=row.label.removeprefix(name).strip() or row.label,
+        reference=row.run.cache == "none",
+    )
+
+
+def _cell(row: SweepRow, heading: Heading) -> Cell:
+    from skipdit_cli import weights
+
+    done = "tiny scale" if weights.card(row.run.model).embedded else "measured"
+    counted = {"macs": "macs_paper", "flops": "flops", "ideal": "ideal_speedup"}.get(heading.metric)
+    if counted:
+        if row.plan_row is None:
+            return Cell(status="failed", note=row.failure)
+        return Cell(ours=scaled(getattr(row.plan_row, counted), heading.unit), status=done)
+    result = row.results.get(heading.metric)
+    if result is None and row.failure:
+        return Cell(status="failed", note=row.failure)
+    if result is None and is_reference(row.run, heading.metric):
+        return Cell(status="reference")
+    if result is None or result.value is None:
+        return Cell(status=score_status(result), note=result.note if result else "")
+    return Cell(
+        ours=scaled(result.value, heading.unit),
+        spread=None if result.spread is None else scaled(result.spread, heading.unit),
+        n=result.n,
+        status=done,
+    )

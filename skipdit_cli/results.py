@@ -1,0 +1,150 @@
+"""Results: one number per run and metric, on disk with everything needed to trust it.
+
+They are strict JSON under ROOT/scores/RUN/METRIC.json. Every write is atomic: a file is either
+the old result or the new one.
+"""
+
+import errno
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from skipdit_cli.errors import SkipditError, StoreError
+
+FIXES = {
+    (errno.ENOSPC, errno.EDQUOT): "the disk is full: free some space and score again",
+    (errno.EACCES, errno.EPERM, errno.EROFS): "make the folder writable or choose another one",
+    (errno.ENOTDIR, errno.EEXIST): "a file is in the way: move it or choose another folder",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One metric of one run.
+
+    Attributes:
+        metric: name of the metric.
+        value: the number, None where there is none (see status).
+        unit: of value, spread and interval.
+        n: number of samples scored.
+        run: key of the run.
+        reference: key of the run it was compared with; None for a metric of a set.
+        spread: standard deviation over samples (ddof 1); None for a set or a single sample.
+        interval: 95 % bootstrap interval of the mean over samples; None where spread is.
+        status: "ok", "reference" (compared with itself) or "needs weights".
+        note: one line for people.
+        version: VERSION of the metric.
+        inputs: sha256 over the sha256 of all samples that were read.
+        provenance: what `provenance.collect` says.
+    """
+
+    metric: str
+    value: float | None
+    unit: str
+    n: int
+    run: str
+    reference: str | None = None
+    spread: float | None = None
+    interval: tuple[float, float] | None = None
+    status: str = "ok"
+    note: str = ""
+    version: int = 0
+    inputs: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def save(root: Path, result: Result) -> Path:
+    """Write a result in place of an earlier one of the same run and metric; returns the file.
+
+    Raises:
+        StoreError: the disk is full or the folder cannot be written; what was there stays.
+        SkipditError: a number is not finite.
+    """
+    path = _path(root, result.run, result.metric)
+    try:
+        text = json.dumps(asdict(result), indent=1, allow_nan=False) + "\n"
+    except ValueError:
+        raise SkipditError(
+            f"{result.metric} of run {result.run} is not finite", fix="look at its samples"
+        ) from None
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise _disk_error(path, error) from None
+    return path
+
+
+def load(root: Path, run: str, metric: str) -> Result | None:
+    """The result of a run (its key) and metric, or None where there is none yet.
+
+    Raises:
+        StoreError: the file is there and cannot be read or is not a result of this run and metric.
+    """
+    path = _path(root, run, metric)
+    try:
+        result = _parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _disk_error(path, error) from None
+    except (TypeError, ValueError) as error:
+        raise _corrupt(path, str(error)) from None
+    if (result.run, result.metric) != (run, metric):
+        raise _corrupt(path, f"it is {result.metric} of run {result.run}")
+    return result
+
+
+def load_all(root: Path) -> list[Result]:
+    """All results under a root, by run and metric.
+
+    Raises:
+        StoreError: one of the files is not a result.
+    """
+    files = sorted((root / "scores").glob("*/*.json"))
+    found = (load(root, path.parent.name, path.stem) for path in files)
+    return [result for result in found if result is not None]
+
+
+def _path(root: Path, run: str, metric: str) -> Path:
+    return root / "scores" / run / f"{metric}.json"
+
+
+def _parse(text: str) -> Result:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not a number")
+
+    record = json.loads(text, parse_constant=refuse)
+    names = {f.name for f in fields(Result)}
+    if not isinstance(record, dict) or set(record) != names:
+        raise ValueError("its keys are not those of a result")
+    numbers = [record["value"], record["spread"], *(record["interval"] or ())]
+    if not all(isinstance(number, float | int | None) for number in numbers):
+        raise ValueError("its numbers are not numbers")
+    interval = record["interval"] and tuple(record["interval"])
+    return Result(**record | {"interval": interval})
+
+
+def _corrupt(path: Path, why: str) -> StoreError:
+    return StoreError(
+        f"is not a readable result ({why})", place=str(path), fix="delete it and score again"
+    )
+
+
+def _disk_error(path: Path, error: OSError) -> StoreError:
+    fixes = (fix for codes, fix in FIXES.items() if error.errno in codes)
+    return StoreError(
+        f"cannot read or write it: {error.strerror or error}",
+        place=str(path),
+        fix=next(fixes, "check the disk and the folder's permissions"),
+    )

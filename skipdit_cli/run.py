@@ -1,0 +1,303 @@
+"""Run: the only place where model, cache and sampler meet.
+
+A Run is computed in batches of consecutive indices, always whole ones: a sample then depends on its
+seed, its index and the batch size alone, whichever process computes it and however often the run
+was interrupted.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from skipdit_cli import decode, registry, rng, weights
+from skipdit_cli.engine import run_batches
+from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.hooks import Session, attached
+from skipdit_cli.samplers._schedule import timesteps as visited
+from skipdit_cli.spec import parse_cache
+from skipdit_cli.store import Store, check_writable, open_store
+
+if TYPE_CHECKING:
+    from skipdit_cli.plan import Run
+
+
+def replay(
+    model: nn.Module,
+    cache: str | None,
+    timesteps: Sequence[int] | Tensor,
+    inputs: Sequence[Tensor] | Tensor,
+    *,
+    guidance: float | None = None,
+    **conditions: Tensor,
+) -> list[Tensor]:
+    """The model over given inputs and timesteps, called as a sampler would call it.
+
+    Args:
+        cache: a spec such as `skip-cache(n=2)`, or None.
+        timesteps: original timesteps 0..999, one per step.
+        inputs: one batch per step, in the family's layout.
+        guidance: scale of classifier-free guidance on a [conditional; null] batch, or None.
+        conditions: by diffusers' names, the same for every step (`class_labels`).
+    Returns:
+        The model's output of every step.
+    """
+    steps = [int(t) for t in timesteps]
+    outputs = []
+    with torch.no_grad(), attached(model, parse_cache(cache or "none"), steps) as session:
+        for step, (t, x) in enumerate(zip(steps, inputs, strict=True)):
+            session.begin(step)
+            t_batch = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
+            if guidance is None:
+                outputs.append(model(x, t_batch, **conditions, return_dict=False)[0])
+            else:
+                half = x[: len(x) // 2]
+                outputs.append(guided(model, half, t_batch, guidance=guidance, **conditions))
+    return outputs
+
+
+def guided(
+    model: nn.Module, x: Tensor, timestep: Tensor, *, guidance: float, **conditions: Tensor
+) -> Tensor:
+    """Classifier-free guidance in one call of the doubled batch.
+
+    Args:
+        x: the B inputs; the model sees them twice.
+        timestep: [2B].
+        conditions: of the conditional half, then of the null half ([2B, ...]).
+    Returns:
+        [2B, ...] in the model's layout: the guided channels are the same in both halves, the
+        others (the variance, and for class-to-image the fourth latent channel) those of each half.
+    """
+    out = model(torch.cat([x, x]), timestep, **conditions, return_dict=False)[0]
+    channel = model.CHANNEL_DIM
+    guided_channels = min(model.GUIDED_CHANNELS, x.shape[channel])
+    eps, rest = out.split([guided_channels, out.shape[channel] - guided_channels], dim=channel)
+    conditional, null = eps.chunk(2)
+    eps = null + guidance * (conditional - null)
+    return torch.cat([torch.cat([eps, eps]), rest], dim=channel)
+
+
+def denoise(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    cache: str,
+    sampler: str,
+    steps: str,
+    step_noise: Callable[[int], Tensor],
+    labels: Tensor | None = None,
+    guidance: float | None = None,
+    on_step: Callable[[Session], None] | None = None,
+) -> Tensor:
+    """The denoising loop: noise in, sample out, in the model's layout.
+
+    Args:
+        x: float32 standard normal, [B, ...], on the model's device.
+        step_noise: i -> noise of step i, like x.
+        labels: [B] int64 classes, or None for an unconditional model.
+        guidance: scale, or None for no guidance.
+        on_step: called after every call of the model with the session of the cache.
+    """
+    if guidance is not None and labels is None:
+        raise UsageError(
+            f"guidance {guidance} needs classes and the model is unconditional",
+            place="guidance",
+            fix="leave it out",
+        )
+    dtype = next(model.parameters()).dtype
+    conditions = {} if labels is None else {"class_labels": labels}
+    if guidance is not None:
+        null = torch.full_like(labels, model.config.num_classes)
+        conditions = {"class_labels": torch.cat([labels, null])}
+    step = count()
+
+    def call(x: Tensor, t: Tensor) -> Tensor:
+        session.begin(next(step))
+        if guidance is None:
+            out = model(x.to(dtype), t, **conditions, return_dict=False)[0]
+        else:
+            both = torch.cat([t, t])
+            out = guided(model, x.to(dtype), both, guidance=guidance, **conditions)[: len(x)]
+        if on_step:
+            on_step(session)
+        return out.float()
+
+    chosen = registry.load("samplers", sampler)
+    with torch.no_grad(), attached(model, parse_cache(cache), visited(steps)) as session:
+        return chosen.sample(
+            call,
+            x,
+            steps=steps,
+            step_noise=step_noise,
+            learn_sigma=model.config.learn_sigma,
+            channel_dim=model.CHANNEL_DIM,
+        )
+
+
+def generate(
+    run: "Run",
+    root: Path,
+    *,
+    device: str = "cpu",
+    workers: int = 1,
+    weights_path: Path | None = None,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> Store:
+    """Compute what a Run still lacks.
+
+    Args:
+        root: results folder.
+        weights_path: a checkpoint file instead of the known place.
+        on_batch: called with (samples finished, samples wanted) at the start and after each batch.
+    Returns:
+        The complete store. Damaged samples that were redone are in its `corrupt`.
+    Raises:
+        MissingAssetError: the weights are not here.
+        StoreError: the disk, or another process on the same run.
+    """
+    classes_of(run)
+    if weights_path is None:
+        weights.require(run.model)
+    check_writable(root)
+    store = open_store(root, run)
+    with store.lock():
+        missing = store.missing(range(run.num_samples))
+        corrupt = list(store.corrupt)
+        batches: dict[int, list[int]] = {}
+        for index in missing:
+            batches.setdefault(index // run.batch_size, []).append(index)
+        done = run.num_samples - len(missing)
+        if on_batch:
+            on_batch(done, run.num_samples)
+
+        def finished(batch: list[int]) -> None:
+            nonlocal done
+            done += len(batch)
+            if on_batch:
+                on_batch(done, run.num_samples)
+
+        work = partial(_compute, run, root, device, weights_path)
+        run_batches(work, list(batches.values()), workers=workers, on_done=finished)
+        store.require(run.num_samples)
+        store.corrupt = corrupt
+    return store
+
+
+def classes_of(run: "Run") -> int | None:
+    """The number of classes of a run's model, after checking that its classes are in range."""
+    known = weights.card(run.model).num_classes
+    if run.classes is not None:
+        if known is None:
+            raise UsageError(f"{run.model} is unconditional", place="--classes", fix="leave it out")
+        if strange := [c for c in run.classes if not 0 <= c < known]:
+            raise UsageError(
+                f"class {strange[0]} is out of range of {run.model}",
+                place="--classes",
+                fix=f"its classes are 0 to {known - 1}",
+            )
+    return known
+
+
+def label(run: "Run", index: int) -> int | None:
+    """The class of a sample: the given classes in turn, or drawn from seed and index."""
+    known = classes_of(run)
+    if known is None:
+        return None
+    if run.classes:
+        return run.classes[index % len(run.classes)]
+    return rng.choice(known, seed=run.seed, index=index)
+
+
+def _compute(
+    run: "Run", root: Path, device: str, weights_path: Path | None, wanted: list[int]
+) -> None:
+    """Compute the whole batch that the wanted samples belong to, and store the wanted ones."""
+    model = _model(run.model, weights_path, _device(device), run.dtype)
+    first = wanted[0] // run.batch_size * run.batch_size
+    indices = range(first, first + run.batch_size)
+    shape = model.inputs(1)["hidden_states"].shape[1:]
+    labels = [label(run, index) for index in indices]
+    where = next(model.parameters()).device
+
+    def noise(step: int) -> Tensor:
+        return rng.batch_normal(shape, seed=run.seed, indices=indices, step=step).to(where)
+
+    latents = denoise(
+        model,
+        noise(rng.INITIAL),
+        cache=run.cache,
+        sampler=run.sampler,
+        steps=run.steps,
+        step_noise=noise,
+        labels=None if labels[0] is None else torch.tensor(labels, device=where),
+        guidance=run.guidance,
+    )
+    if not torch.isfinite(latents).all():
+        raise SkipditError(
+            f"{run.model} gave values that are not finite in {run.dtype} with {run.cache}",
+            fix="take float32, or a milder cache",
+        )
+    store = open_store(root, run)
+    pixels = decode.to_pixels(latents, weights.card(run.model).vae)  # whole: the same bits again
+    for index in wanted:
+        place = index - first
+        store.write(index, pixels[place], meta={"class": labels[place]}, device=where.type)
+
+
+def loop(
+    run: "Run",
+    *,
+    device: str = "cpu",
+    weights_path: Path | None = None,
+    random_weights: bool = False,
+) -> Callable[[str], Tensor]:
+    """The denoising loop of a run's first batch, as a function of the cache spec, for timing.
+
+    Nothing is decoded or written, and the noise of the steps is drawn beforehand.
+    """
+    if random_weights:
+        model = weights.build(weights.card(run.model), device=device)
+        model = model.to(getattr(torch, run.dtype)).requires_grad_(False).eval()
+    else:
+        model = _model(run.model, weights_path, device, run.dtype)
+    indices = range(run.batch_size)
+    shape = model.inputs(1)["hidden_states"].shape[1:]
+    labels = [label(run, index) for index in indices]
+    classes = None if labels[0] is None else torch.tensor(labels, device=device)
+    x, noise = (
+        rng.batch_normal(shape, seed=run.seed, indices=indices, step=step).to(device)
+        for step in (rng.INITIAL, 0)
+    )
+
+    def body(cache: str) -> Tensor:
+        return denoise(
+            model,
+            x,
+            cache=cache,
+            sampler=run.sampler,
+            steps=run.steps,
+            step_noise=lambda step: noise,
+            labels=classes,
+            guidance=run.guidance,
+        )
+
+    return body
+
+
+def _device(name: str) -> str:
+    """`cuda` in a worker process is one GPU of several, in turn."""
+    from multiprocessing import current_process
+
+    if name == "cuda" and (identity := current_process()._identity):
+        return f"cuda:{(identity[-1] - 1) % torch.cuda.device_count()}"
+    return name
+
+
+@cache
+def _model(name: str, path: Path | None, device: str, dtype: str) -> nn.Module:
+    return weights.load(name, path=path, device=device, dtype=dtype)

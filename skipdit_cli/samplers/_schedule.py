@@ -1,0 +1,111 @@
+"""The linear noise schedule of ADM and DiT, and its respacing. numpy, float64.
+
+Source: openai/guided-diffusion `respace.py` and `gaussian_diffusion.py` as used by DiT and Latte.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from skipdit_cli.errors import UsageError
+
+TRAINING_STEPS = 1000
+
+
+def timesteps(steps: int | str) -> list[int]:
+    """The original timesteps (0..999) that a sampler visits, highest first.
+
+    Args:
+        steps: an int or an official respacing string: "250" (evenly spaced, 999 and 0 included),
+            "ddim50" (multiples of 1000/50), "10,15,20" (counts per equal section), "" (all).
+    Raises:
+        UsageError: the string cannot be read, or asks for more steps than there are.
+    """
+    return list(_timesteps(str(steps).strip()))
+
+
+@cache
+def _timesteps(text: str) -> tuple[int, ...]:
+    wrong = UsageError(
+        f"cannot take steps '{text}' of {TRAINING_STEPS} training steps",
+        fix='write a count such as 250, "ddim50", or counts per section such as "10,15,20"',
+    )
+    if text.startswith("ddim"):
+        count = int(text[4:]) if text[4:].isdigit() else 0
+        for every in range(1, TRAINING_STEPS):
+            if len(range(0, TRAINING_STEPS, every)) == count:
+                return tuple(range(0, TRAINING_STEPS, every))[::-1]
+        raise wrong
+    parts = text.split(",") if text else [str(TRAINING_STEPS)]
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise wrong
+    chosen: list[int] = []
+    least, extra = divmod(TRAINING_STEPS, len(parts))
+    for i, part in enumerate(parts):
+        start, size, count = i * least + min(i, extra), least + (i < extra), int(part)
+        if count > size:
+            raise wrong
+        stride = (size - 1) / (count - 1) if count > 1 else 1.0
+        position = 0.0
+        for _ in range(count):  # added up, not multiplied: the official rounding
+            chosen.append(start + round(position))
+            position += stride
+    return tuple(sorted(set(chosen), reverse=True))
+
+
+@dataclass(frozen=True)
+class Step:
+    """Coefficients of one sampling step, as Python floats.
+
+    Attributes:
+        t: original timestep.
+        last: whether this is the final step, which adds no noise.
+        beta: variance of the respaced forward step.
+        alpha_bar, alpha_bar_next: signal power here and at the step that follows (1 at the end).
+        posterior_variance: variance of q(x_next | x, x_0).
+        posterior_log_variance: its logarithm, clipped at the end, where the variance is 0.
+        fixed_large_variance: beta, except at the end (the variance of models that learn none).
+    """
+
+    t: int
+    last: bool
+    beta: float
+    alpha_bar: float
+    alpha_bar_next: float
+    posterior_variance: float
+    posterior_log_variance: float
+    fixed_large_variance: float
+
+
+def walk(steps: int | str) -> Iterator[tuple[int, Step]]:
+    """(i, coefficients) of every sampling step in order."""
+    yield from enumerate(_walk(str(steps).strip()))
+
+
+@cache
+def _walk(text: str) -> tuple[Step, ...]:
+    kept = np.array(_timesteps(text)[::-1])  # ascending
+    original = np.cumprod(1.0 - np.linspace(1e-4, 0.02, TRAINING_STEPS, dtype=np.float64))[kept]
+    betas = 1.0 - original / np.append(1.0, original[:-1])
+    bars = np.cumprod(1.0 - betas)
+    following = np.append(1.0, bars[:-1])
+    variance = betas * (1.0 - following) / (1.0 - bars)
+    clipped = np.append(variance[1] if len(variance) > 1 else betas[0], variance[1:])
+    large = np.append(clipped[0], betas[1:])
+    columns = (kept, betas, bars, following, variance, np.log(clipped), large)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    ascending = [Step(row[0], i == 0, *row[1:]) for i, row in enumerate(rows)]
+    return tuple(ascending[::-1])
+
+
+def predicted_x0(x, eps, step: Step, *, clip: bool):
+    """The clean sample that a noise prediction implies. Same shape as x."""
+    x0 = (1.0 / step.alpha_bar) ** 0.5 * x - (1.0 / step.alpha_bar - 1.0) ** 0.5 * eps
+    return x0.clamp(-1, 1) if clip else x0
+
+
+def split(out, *, learn_sigma: bool, channel_dim: int):
+    """Model output -> (noise, variance interpolation or None)."""
+    return out.chunk(2, dim=channel_dim) if learn_sigma else (out, None)

@@ -1,0 +1,58 @@
+"""DDPM ancestral sampling with learned-range variance, on respaced timesteps.
+
+Source: arXiv 2006.11239 and 2102.09672; openai/guided-diffusion `gaussian_diffusion.py`
+(`p_sample_loop`), as DiT and Latte use it. diffusers' DDPMScheduler agrees to 1e-5 (a test holds
+the two together) but draws its own noise; here it comes from outside, so that a sample depends on
+its seed and index alone.
+"""
+
+from collections.abc import Callable
+from math import log
+
+import torch
+from torch import Tensor
+
+from skipdit_cli.samplers._schedule import predicted_x0, split, walk
+
+
+def sample(
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    *,
+    steps: int | str,
+    step_noise: Callable[[int], Tensor],
+    clip: bool = False,
+    learn_sigma: bool = True,
+    channel_dim: int = 1,
+) -> Tensor:
+    """Sample from noise.
+
+    Args:
+        denoise: (x, t) -> noise prediction and variance, t [B] in original timesteps (int64).
+        x: [B, ...] standard normal.
+        steps: an int or an official respacing string ("250", "ddim50", "10,15,20").
+        step_noise: i -> the noise of the i-th step, like x.
+        clip: clamp the predicted clean sample to [-1, 1].
+        learn_sigma: whether the model predicts the variance too (otherwise it is FIXED_LARGE).
+        channel_dim: the dimension along which noise and variance are joined.
+    Returns:
+        The sample, like x.
+    """
+    for i, step in walk(steps):
+        t = torch.full((len(x),), step.t, dtype=torch.int64, device=x.device)
+        eps, interpolation = split(denoise(x, t), learn_sigma=learn_sigma, channel_dim=channel_dim)
+        x0 = predicted_x0(x, eps, step, clip=clip)
+        mean = (
+            step.beta * step.alpha_bar_next**0.5 / (1 - step.alpha_bar) * x0
+            + (1 - step.alpha_bar_next) * (1 - step.beta) ** 0.5 / (1 - step.alpha_bar) * x
+        )
+        noise = step_noise(i)
+        if step.last:
+            x = mean
+        elif interpolation is None:
+            x = mean + step.fixed_large_variance**0.5 * noise
+        else:  # the network interpolates between the smallest and the largest log variance
+            weight = (interpolation + 1) / 2
+            log_variance = weight * log(step.beta) + (1 - weight) * step.posterior_log_variance
+            x = mean + torch.exp(0.5 * log_variance) * noise
+    return x

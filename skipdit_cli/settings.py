@@ -1,0 +1,66 @@
+"""Settings of a generation: their names and types, the same in a recipe and on a command line."""
+
+import math
+from typing import Any
+
+from skipdit_cli import registry
+from skipdit_cli.errors import UsageError, unknown
+
+SETTINGS = ("num_samples", "batch_size", "seed", "sampler", "steps", "guidance")
+
+
+def setting(key: str, value: Any, *, place: str = "") -> Any:
+    """One setting in its type: steps is a respacing string, guidance a float or None, the sampler a
+    name, the others integers. Numbers may come as text, as they do from a command line.
+
+    Raises:
+        UsageError: unknown key, or a value that does not fit.
+    """
+    try:
+        if key == "sampler":
+            return _sampler(value)
+        if key == "steps":
+            return _steps(value)
+        if key == "guidance":
+            return _guidance(value)
+        if key in SETTINGS:
+            return _integer(key, value, least=0 if key == "seed" else 1)
+    except UsageError as error:
+        raise UsageError(error.problem, place=place, fix=error.fix) from None
+    raise unknown("setting", key, SETTINGS, place=place)
+
+
+def _sampler(value: Any) -> str:
+    known = registry.names("samplers")
+    if value not in known:
+        raise unknown("sampler", str(value), known)
+    return value
+
+
+def _steps(value: Any) -> str:
+    from skipdit_cli.samplers._schedule import timesteps
+
+    timesteps(str(value))
+    return str(value).strip()
+
+
+def _guidance(value: Any) -> float | None:
+    if value is None or str(value).lower() in ("none", "null"):
+        return None
+    try:
+        scale = float(str(value))
+    except ValueError:
+        scale = math.nan
+    if not 1 <= scale < math.inf:
+        raise UsageError(f"guidance '{value}' is not a scale from 1 up", fix="none is unguided")
+    return scale if scale > 1 else None  # a scale of 1 is the conditional output alone
+
+
+def _integer(key: str, value: Any, *, least: int) -> int:
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise UsageError(f"{key} '{value}' is not a whole number", fix=f"{key} is {least} or more")
+    return number

@@ -1,0 +1,147 @@
+"""How people write things: `2..6`, `700-50`, `skip-cache(n=2,window=700-50)`.
+
+The keys inside the parentheses of a cache are the fields of the method's `Config`, the same in YAML
+and on the command line.
+"""
+
+import re
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from skipdit_cli import registry
+from skipdit_cli.errors import UsageError, unknown
+from skipdit_cli.sites import Layout, Site
+
+Window = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A caching method with its settings; `str` is the canonical spec that parses back to it."""
+
+    name: str
+    config: Any
+
+    def __str__(self) -> str:
+        parts = [
+            f"{f.name}={_text(value)}"
+            for f in fields(self.config)
+            if (value := getattr(self.config, f.name)) is not None
+        ]
+        return f"{self.name}({','.join(parts)})" if parts else self.name
+
+    @property
+    def module(self) -> types.ModuleType:
+        """The method's module in `caches/`."""
+        return registry.load("caches", self.name)
+
+    def resolve(self, layout: Layout) -> "Cache":
+        """The same cache with the defaults of a model family filled in.
+
+        Raises:
+            UsageError: the method has no meaning on this model.
+        """
+        return Cache(self.name, self.module.resolve(self.config, layout))
+
+    def reused(self, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
+        """Which sites are reused, not computed, at every step of a list of timesteps."""
+        return self.module.reused(self.config, layout, timesteps)
+
+
+def parse_cache(text: str, *, place: str = "") -> Cache:
+    """Parse `name` or `name(key=value,...)`.
+
+    Raises:
+        UsageError: unknown method or key (the nearest known one is named), or a value that does
+            not fit, with `place` in front.
+    """
+    match = re.fullmatch(r"\s*([\w-]+)\s*(?:\(\s*(.*?)\s*\))?\s*", text)
+    if not match:
+        raise UsageError(
+            f"cannot read cache '{text}'", place=place, fix="write name(key=value,...)"
+        )
+    name, inside = match[1], match[2] or ""
+    config_class = registry.load("caches", name, place=place).Config
+    hints = typing.get_type_hints(config_class)
+    values: dict[str, Any] = {}
+    for part in filter(None, (p.strip() for p in inside.split(","))):
+        key, sign, value = (p.strip() for p in part.partition("="))
+        if not sign:
+            raise UsageError(f"'{part}' in '{text}' is not key=value", place=place)
+        if key not in hints:
+            raise unknown(f"setting of {name}", key, hints, place=place)
+        values[key] = _value(value, hints[key], place=f"{place or text} {key}".strip())
+    try:
+        return Cache(name, config_class(**values))
+    except UsageError as error:
+        raise UsageError(
+            f"{error.problem} in '{text}'", place=place or error.place, fix=error.fix
+        ) from None
+
+
+def parse_range(text: str, *, place: str = "") -> list[int]:
+    """Parse `4`, `2..6` or `2,4,6` (or a mix) into a list of integers in the order written."""
+    values: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:\.\.\s*(\d+)\s*)?", part)
+        if not match:
+            raise UsageError(
+                f"cannot read range '{text}'", place=place, fix="write 4, 2..6 or 2,4,6"
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise UsageError(
+                f"range '{part.strip()}' runs backwards",
+                place=place,
+                fix=f"write {last}..{first}",
+            )
+        values += range(first, last + 1)
+    return values
+
+
+def parse_window(text: str, *, place: str = "") -> Window:
+    """Parse `700-50`: start and stop in training timesteps, as in the paper (sampling runs down).
+
+    Raises:
+        UsageError: not two integers, or a start that is not above the stop.
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*-\s*(\d+)\s*", text)
+    if not match:
+        raise UsageError(
+            f"cannot read window '{text}'", place=place, fix="write start-stop, as in 700-50"
+        )
+    start, stop = int(match[1]), int(match[2])
+    if start <= stop or start > 1000:
+        raise UsageError(
+            f"window '{text}' must run from a higher to a lower timestep, 1000 at most",
+            place=place,
+            fix=f"write {max(start, stop)}-{min(start, stop)}"
+            if start < stop <= 1000
+            else "timesteps are counted down from 1000 to 0, as in 700-50",
+        )
+    return start, stop
+
+
+def _value(text: str, hint: Any, *, place: str) -> Any:
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    kind = next(option for option in options if option is not type(None))
+    if typing.get_origin(kind) is tuple:
+        return parse_window(text, place=place)
+    if kind is bool:
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise UsageError(f"'{text}' is not true or false", place=place)
+    try:
+        return kind(text)
+    except ValueError:
+        what = {int: "an integer", float: "a number"}[kind]
+        raise UsageError(f"'{text}' is not {what}", place=place) from None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "-".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,259 @@
+"""Sweep: generate, score and time several caches against the uncached model.
+
+The main job. References come first; every number is saved as soon as it is there, so that a killed
+sweep continues where it stopped; a run that fails keeps its place in the table, with the reason.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skipdit_cli import plan, registry, results
+from skipdit_cli.errors import SkipditError, StoreError, UsageError
+from skipdit_cli.report.sweep import SweepRow
+from skipdit_cli.spec import parse_cache, parse_range, parse_window
+
+if TYPE_CHECKING:
+    from skipdit_cli.plan import Run
+    from skipdit_cli.results import Result
+
+Stage = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+TIMING_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how a sweep runs.
+
+    Attributes:
+        repeats: timed repetitions of every loop; 0 times nothing.
+        stage: opens a progress display; what it yields is called with (done, total).
+    """
+
+    root: Path
+    device: str
+    stage: Stage
+    workers: int = 1
+    repeats: int = 5
+    weights_path: Path | None = None
+
+
+def specs(method: str, *, n: str | None, window: str | None) -> list[str]:
+    """Cache specs of every method x interval x window, in that order.
+
+    Args:
+        method: comma-separated names. n: a range such as 2..6. window: comma-separated windows.
+    Raises:
+        UsageError: a value cannot be read, or a method has no such setting.
+    """
+    if n is None and window is None:
+        return []
+    intervals = [str(i) for i in parse_range(n, place="--n")] if n is not None else [None]
+    spans = window.split(",") if window is not None else [None]
+    for text in filter(None, spans):
+        parse_window(text, place="--window")
+    found = []
+    for name in method.split(","):
+        config = registry.load("caches", name.strip(), place="--method").Config
+        known = {field.name for field in fields(config)}
+        for interval, span in product(intervals, spans):
+            given = {key: v for key, v in (("n", interval), ("window", span)) if v is not None}
+            if strange := sorted(set(given) - known):
+                raise UsageError(
+                    f"{name.strip()} has no setting {strange[0]}",
+                    place=f"--{strange[0]}",
+                    fix=f"its settings are {', '.join(sorted(known)) or 'none'}",
+                )
+            found.append(f"{name.strip()}({','.join(f'{k}={v}' for k, v in given.items())})")
+            parse_cache(found[-1], place="--n")
+    return found
+
+
+def label(cache: str) -> str:
+    """A cache in short, for a table: `skip-cache n=2`."""
+    if cache == "none":
+        return "no cache (n=1)"
+    parsed = parse_cache(cache)
+    n = getattr(parsed.config, "n", None)
+    return f"{parsed.name} n={n}" if n else cache
+
+
+def sweep(
+    runs: Sequence["Run"],
+    options: Options,
+    *,
+    metrics: Iterable[str],
+    profile: Sequence["Run"] = (),
+) -> list[SweepRow]:
+    """Generate runs and their references, score them, and time them.
+
+    Args:
+        metrics: names of metrics for every run.
+        profile: runs to time, one batch each; by default the runs themselves.
+    Returns:
+        One row per run, references among them.
+    Raises:
+        SkipditError: whatever is wrong for all runs alike (weights, disk, usage).
+    """
+    ordered = list(dict.fromkeys([run.reference for run in runs] + list(runs)))
+    failures = {run.key: failure for run in ordered if (failure := _generate(run, options))}
+    scores: dict[str, dict[str, Result]] = {}
+    for run in ordered:
+        if run.key in failures or run.reference.key in failures:
+            failures.setdefault(run.key, "its uncached reference failed")
+            continue
+        scores[run.key] = {metric: _score(run, metric, options) for metric in metrics}
+    if options.repeats:
+        timed = [run for run in (profile or ordered) if run.key not in failures]
+        for key, timings in time_runs(timed, options).items():
+            scores.setdefault(key, {}).update(timings)
+    return [
+        SweepRow(
+            label=label(run.cache),
+            run=run,
+            plan_row=plan.plan(run),
+            results=scores.get(run.key, {}),
+            failure=failures.get(run.key, ""),
+        )
+        for run in ordered
+    ]
+
+
+def _generate(run: "Run", options: Options) -> str:
+    """Generate a run; returns why it failed, or "" if it did not."""
+    import torch
+
+    from skipdit_cli.run import generate
+
+    try:
+        with options.stage(f"sampling {run.model}, {run.cache}") as update:
+            generate(
+                run,
+                options.root,
+                device=options.device,
+                workers=options.workers,
+                weights_path=options.weights_path,
+                on_batch=update,
+            )
+    except torch.OutOfMemoryError:
+        return f"out of memory at batch size {run.batch_size}; take a smaller --batch-size"
+    except StoreError:
+        raise
+    except SkipditError as error:
+        if error.exit_code != SkipditError.exit_code:
+            raise
+        return str(error)
+    return ""
+
+
+def _score(run: "Run", metric: str, options: Options) -> "Result":
+    from skipdit_cli.measure import measure
+
+    with options.stage(f"scoring {metric} of {run.model}, {run.cache}") as update:
+        return measure(run, metric, root=options.root, progress=update)
+
+
+def time_runs(
+    runs: Sequence["Run"], options: Options, *, random_weights: bool = False
+) -> "dict[str, dict[str, Result]]":
+    """Latency, speedup and peak memory of runs; those timed before on this device are kept.
+
+    Args:
+        random_weights: time the network without its weights; latency does not depend on them.
+    Returns:
+        By run key: `latency` (seconds of one batch), `speedup` and `memory` (bytes).
+    """
+    found: dict[str, dict[str, Result]] = {}
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.reference.key, []).append(run)
+    for group in groups.values():
+        known = {run.key: _known(run, options) for run in group}
+        if all(known.values()) and not random_weights:
+            found |= {key: timings for key, timings in known.items() if timings}
+        else:
+            found |= _time_group(group, options, random_weights=random_weights)
+    return found
+
+
+def _known(run: "Run", options: Options) -> "dict[str, Result] | None":
+    timings = {}
+    for metric in ("latency", "speedup", "memory"):
+        result = results.load(options.root, run.key, metric)
+        same = result and (result.version, result.n) == (TIMING_VERSION, options.repeats)
+        if not result or not same or result.inputs != _hardware(options.device):
+            return None
+        timings[metric] = result
+    return timings
+
+
+def _hardware(device: str) -> str:
+    """What timings are only comparable on: the device and the number of threads."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name()
+    from skipdit_cli.provenance import collect
+
+    return f"{collect()['device']}, {torch.get_num_threads()} threads"
+
+
+def _time_group(
+    group: Sequence["Run"], options: Options, *, random_weights: bool
+) -> "dict[str, dict[str, Result]]":
+    """Time runs that share an uncached reference, interleaved with it."""
+    from skipdit_cli import provenance
+    from skipdit_cli.profiling.latency import measure, spread
+    from skipdit_cli.run import loop
+
+    reference = group[0].reference
+    body = loop(
+        reference,
+        device=options.device,
+        weights_path=options.weights_path,
+        random_weights=random_weights,
+    )
+    caches = list(dict.fromkeys(run.cache for run in group))
+    total = (options.repeats + 1) * len({reference.cache, *caches})
+    done = 0
+    with options.stage(f"timing {reference.model}, {len(caches)} caches") as update:
+
+        def finished() -> None:
+            nonlocal done
+            done += 1
+            update(done, total)
+
+        timed = measure(
+            body, caches, repeats=options.repeats, device=options.device, on_loop=finished
+        )
+    made = provenance.collect(import_torch=True)
+    found: dict[str, dict[str, Result]] = {}
+    for run in {run.key: run for run in [reference, *group]}.values():
+        latency = timed[run.cache]
+        values = {
+            "latency": (latency.median, "s", spread(latency.seconds)),
+            "speedup": (latency.median_speedup, "x", spread(latency.speedup)),
+            "memory": (latency.peak_bytes, "B", None),
+        }
+        found[run.key] = {
+            metric: results.Result(
+                metric=metric,
+                value=value,
+                unit=unit,
+                n=options.repeats,
+                run=run.key,
+                reference=reference.key,
+                spread=half,
+                version=TIMING_VERSION,
+                inputs=_hardware(options.device),
+                provenance=made,
+            )
+            for metric, (value, unit, half) in values.items()
+        }
+        if not random_weights:
+            for result in found[run.key].values():
+                results.save(options.root, result)
+    return found

@@ -1,0 +1,92 @@
+"""Train the embedded digit classifier and take the statistics of real data with it."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import save_file
+from torch import Generator
+
+from skipdit_cli.embedded.classifier import Classifier
+from skipdit_cli.metrics._digits import clip_features, image_features
+from skipdit_cli.train.data import digits, moving_digits
+
+REFERENCE_IMAGES, REFERENCE_CLIPS = 20_000, 4_096
+
+
+def train_classifier(
+    folder: Path,
+    *,
+    steps: int = 3_000,
+    seed: int = 0,
+    command: str = "",
+    progress: Callable[[int, float], None] | None = None,
+) -> float:
+    """Train on still digits and on frames of moving ones; write weights and reference statistics.
+
+    Returns:
+        Accuracy on fresh draws of still digits, 0 to 1.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    generator = Generator().manual_seed(seed)
+    model, started = Classifier(), time.monotonic()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for step in range(steps):
+        still, still_labels = digits(96, generator)
+        clips, clip_labels = moving_digits(96, generator)
+        frames = clips[torch.arange(96), torch.randint(8, (96,), generator=generator)]
+        images = torch.cat([still, frames])
+        images = images + 0.1 * torch.randn(images.shape, generator=generator)
+        loss = F.cross_entropy(
+            model(images), torch.cat([still_labels, clip_labels]), label_smoothing=0.05
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if progress and (step + 1) % 100 == 0:
+            progress(step + 1, float(loss.detach()))
+    model = model.half().float().requires_grad_(False).eval()  # as it will be loaded
+    images, labels = digits(REFERENCE_IMAGES, Generator().manual_seed(seed + 1))
+    clips, clip_labels = moving_digits(REFERENCE_CLIPS, Generator().manual_seed(seed + 2))
+    accuracy = float((model(images).argmax(1) == labels).float().mean())
+    votes = model(clips.flatten(0, 1)).unflatten(0, clips.shape[:2]).mean(1).argmax(1)
+    save_file({k: v.half() for k, v in model.state_dict().items()}, folder / "model.safetensors")
+    features = image_features(model, _uint8(images))
+    _save_statistics(folder / "reference_digits.safetensors", features, ddof=1)
+    moving = clip_features(model, _uint8(clips))
+    _save_statistics(folder / "reference_moving-digits.safetensors", moving, ddof=0)
+    record = {
+        "command": command,
+        "seed": seed,
+        "steps": steps,
+        "torch": torch.__version__,
+        "seconds": round(time.monotonic() - started, 1),
+        "accuracy_digits": accuracy,
+        "accuracy_moving_digits": float((votes == clip_labels).float().mean()),
+    }
+    (folder / "training.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    return accuracy
+
+
+def _uint8(images: torch.Tensor) -> np.ndarray:
+    """[..., 1, H, W] in [-1, 1] -> uint8 RGB [..., H, W, 3], by the sampler's own rule."""
+    pixels = (127.5 * images + 128).clamp(0, 255).to(torch.uint8)
+    return pixels.movedim(-3, -1).repeat_interleave(3, dim=-1).numpy()
+
+
+def _save_statistics(path: Path, features: np.ndarray, *, ddof: int) -> None:
+    features = features.astype(np.float64)
+    content = {
+        "mean": features.mean(0),
+        "cov": np.cov(features, rowvar=False, ddof=ddof),
+        "n": np.array([len(features)], dtype=np.int64),
+    }
+    save_arrays(content, path)

@@ -1,0 +1,209 @@
+"""Train a denoiser, in two stages if it has skip branches (arXiv 2411.17616, section 3.2).
+
+A vanilla model is trained from scratch. A skip model starts from a trained vanilla model: stage 1
+trains the skip branches alone, stage 2 trains everything. The moving average of the weights is what
+is kept. A killed run continues at its last checkpoint, with the data it would have seen.
+"""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from skipdit_cli.errors import UsageError
+from skipdit_cli.train.data import DATA
+from skipdit_cli.train.loss import Diffusion, hybrid_loss
+from skipdit_cli.weights import build, card, load
+
+CURVE_EVERY = 100  # steps behind one point of the loss curve
+CHECKPOINT_EVERY = 250
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a training run depends on.
+
+    Attributes:
+        model: name of an embedded model. start: vanilla model a skip model starts from.
+        skip_steps: steps of stage 1 (the skip branches alone); 0 for a vanilla model.
+        steps: steps of all other training. learning_rate: peak; warmed up, then cosine to zero.
+        ema: decay of the moving average of weights. drop_label: share of labels made null.
+    """
+
+    model: str
+    start: str | None = None
+    skip_steps: int = 0
+    steps: int = 10_000
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    ema: float = 0.999
+    drop_label: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        chosen = card(self.model, place="--model")
+        if not chosen.embedded:
+            raise UsageError(
+                f"{self.model} cannot be trained here: its data is not shipped",
+                place="--model",
+                fix="take an embedded model, such as digits-skip",
+            )
+        if chosen.skip != (self.start is not None) or chosen.skip != (self.skip_steps > 0):
+            raise UsageError(
+                "skip models, and only they, start from a vanilla model and have a first stage",
+                place="--start, --skip-steps",
+            )
+        if min(self.steps, self.batch_size) < 1:
+            raise UsageError("steps and batch size are 1 or more", place="--steps, --batch-size")
+
+
+def train(
+    settings: Settings,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    command: str = "",
+    progress: Callable[[int, float], None] | None = None,
+) -> nn.Module:
+    """Train and write `config.json`, fp16 weights and `training.json` into a folder.
+
+    Args:
+        command: the command line, kept in the record.
+        progress: called with (step, loss) after every step of a curve point.
+    Returns:
+        The moving average of the model, float32.
+    """
+    chosen = card(settings.model)
+    torch.manual_seed(settings.seed)
+    model = build(chosen, device="cpu")
+    if settings.start is not None:
+        missing, extra = model.load_state_dict(load(settings.start).state_dict(), strict=False)
+        if extra or any(".skip." not in key for key in missing):
+            raise UsageError(f"{settings.start} is not the vanilla model of {settings.model}")
+    model = model.to(device).train()
+    average = copy.deepcopy(model).requires_grad_(False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0)
+    diffusion = Diffusion(torch.device(device))
+    checkpoint = folder / "checkpoint.pt"
+    folder.mkdir(parents=True, exist_ok=True)
+    state = _resume(checkpoint, settings, model, average, optimizer)
+    total, recent = settings.skip_steps + settings.steps, []
+    started = time.monotonic() - state["seconds"]
+    for step in range(state["step"], total):
+        only_skip = step < settings.skip_steps
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not only_skip or ".skip." in name)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * _schedule(step, settings)
+        loss = _loss(model, settings, step, diffusion, torch.device(device))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
+        optimizer.step()
+        decay = min(settings.ema, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(average.parameters()), list(model.parameters()), weight=1 - decay
+            )
+        recent.append(loss.detach())
+        if (step + 1) % CURVE_EVERY == 0:
+            mean = float(torch.stack(recent).mean())
+            state["curve"].append([step + 1, round(mean, 5)])
+            recent.clear()
+            if progress:
+                progress(step + 1, mean)
+        if (step + 1) % CHECKPOINT_EVERY == 0:
+            state.update(step=step + 1, seconds=time.monotonic() - started)
+            _save(checkpoint, settings, state, model, average, optimizer)
+    state["seconds"] = time.monotonic() - started
+    average = average.cpu().eval()
+    copy.deepcopy(average).half().save_pretrained(folder)
+    record = {
+        "command": command,
+        "settings": asdict(settings),
+        "parameters": sum(p.numel() for p in average.parameters()),
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "CPU",
+        "torch": torch.__version__,
+        "seconds": round(state["seconds"], 1),
+        "loss_curve": state["curve"],
+    }
+    (folder / "training.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    checkpoint.unlink(missing_ok=True)
+    return average
+
+
+def _loss(
+    model: nn.Module, settings: Settings, step: int, diffusion: Diffusion, device: torch.device
+) -> Tensor:
+    """The loss on the batch of a step, which depends on seed and step alone."""
+    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+    chosen = card(settings.model)
+    x0, labels = DATA[chosen.task](settings.batch_size, generator)
+    dropped = torch.rand(len(labels), generator=generator) < settings.drop_label
+    labels = labels.masked_fill(dropped, chosen.num_classes or 0)
+    t = torch.randint(1000, (len(labels),), generator=generator)
+    noise = torch.randn(x0.shape, generator=generator)
+    x0, labels, t, noise = (value.to(device) for value in (x0, labels, t, noise))
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        return model(x, t, class_labels=labels, return_dict=False)[0]
+
+    channel = model.CHANNEL_DIM
+    losses = hybrid_loss(denoise, x0, t, noise=noise, diffusion=diffusion, channel_dim=channel)
+    return losses.mean()
+
+
+def _schedule(step: int, settings: Settings) -> float:
+    """Warm-up over 200 steps, then a cosine to zero; each stage has its own."""
+    stage_1 = step < settings.skip_steps
+    length = settings.skip_steps if stage_1 else settings.steps
+    step -= 0 if stage_1 else settings.skip_steps
+    return min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * step / length))
+
+
+def _save(
+    path: Path,
+    settings: Settings,
+    state: dict,
+    model: nn.Module,
+    average: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    content = {
+        "settings": asdict(settings),
+        "state": state,
+        "model": model.state_dict(),
+        "average": average.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    temporary = path.with_suffix(".tmp")
+    torch.save(content, temporary)
+    temporary.replace(path)
+
+
+def _resume(
+    path: Path,
+    settings: Settings,
+    model: nn.Module,
+    average: nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> dict:
+    if not path.exists():
+        return {"step": 0, "seconds": 0.0, "curve": []}
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if content["settings"] != asdict(settings):
+        raise UsageError(
+            "the folder holds a run with other settings",
+            place=str(path),
+            fix="delete it or choose another --out",
+        )
+    model.load_state_dict(content["model"])
+    average.load_state_dict(content["average"])
+    optimizer.load_state_dict(content["optimizer"])
+    return content["state"]

@@ -1,0 +1,91 @@
+"""The hybrid loss of a denoiser that learns its variance: mean squared error + variational bound.
+
+Source: arXiv 2102.09672, section 3.1; openai/guided-diffusion `gaussian_diffusion.py`
+(`training_losses` with LEARNED_RANGE and MSE), as DiT trains with. The bound acts on the variance
+alone: the noise prediction is detached in it.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from skipdit_cli.samplers._schedule import walk
+
+
+class Diffusion:
+    """Coefficients of the full schedule as float32 tables on a device, indexed by t."""
+
+    def __init__(self, device: torch.device) -> None:
+        steps = [step for _, step in walk("")][::-1]
+
+        def table(values: list[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=device)
+
+        self.signal = table([s.alpha_bar**0.5 for s in steps])
+        self.noise = table([(1 - s.alpha_bar) ** 0.5 for s in steps])
+        self.log_beta = table([math.log(s.beta) for s in steps])
+        self.log_posterior = table([s.posterior_log_variance for s in steps])
+        self.mean_x0 = table([s.beta * s.alpha_bar_next**0.5 / (1 - s.alpha_bar) for s in steps])
+        self.mean_x = table(
+            [(1 - s.alpha_bar_next) * (1 - s.beta) ** 0.5 / (1 - s.alpha_bar) for s in steps]
+        )
+
+
+def hybrid_loss(
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    x0: Tensor,
+    t: Tensor,
+    *,
+    noise: Tensor,
+    diffusion: Diffusion,
+    channel_dim: int = 1,
+) -> Tensor:
+    """Mean squared error of the noise plus the variational bound in bits per dimension.
+
+    Args:
+        denoise: (x, t) -> noise and variance interpolation, joined on `channel_dim`.
+        x0: clean samples in [-1, 1], [B, ...]. t: [B] int64 in 0..999. noise: like x0.
+    Returns:
+        The loss of each sample, [B].
+    """
+
+    def at(table: Tensor) -> Tensor:
+        return table[t].view(-1, *[1] * (x0.dim() - 1))
+
+    x = at(diffusion.signal) * x0 + at(diffusion.noise) * noise
+    eps, interpolation = denoise(x, t).chunk(2, dim=channel_dim)
+    mse = _mean((noise - eps) ** 2)
+
+    weight = (interpolation + 1) / 2
+    log_variance = weight * at(diffusion.log_beta) + (1 - weight) * at(diffusion.log_posterior)
+    predicted = (x - at(diffusion.noise) * eps.detach()) / at(diffusion.signal)
+    mean = at(diffusion.mean_x0) * predicted + at(diffusion.mean_x) * x
+    true_mean = at(diffusion.mean_x0) * x0 + at(diffusion.mean_x) * x
+    bound = _kl(true_mean, at(diffusion.log_posterior), mean, log_variance)
+    decoder = -_discretized_log_likelihood(x0, mean, 0.5 * log_variance)
+    bits = torch.where(t == 0, _mean(decoder), _mean(bound)) / math.log(2)
+    return mse + bits
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.flatten(1).mean(1)
+
+
+def _kl(mean_p: Tensor, log_p: Tensor, mean_q: Tensor, log_q: Tensor) -> Tensor:
+    """KL divergence of two normal distributions given by mean and log variance, in nats."""
+    ratio = torch.exp(log_p - log_q) + (mean_p - mean_q) ** 2 * torch.exp(-log_q)
+    return 0.5 * (-1.0 + log_q - log_p + ratio)
+
+
+def _discretized_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Log probability of the 1/255 wide bin around x under a normal distribution, in nats."""
+    normal = torch.distributions.Normal(0.0, 1.0)
+    inverse = torch.exp(-log_scale)
+    upper = normal.cdf((x - mean + 1 / 255) * inverse)
+    lower = normal.cdf((x - mean - 1 / 255) * inverse)
+    inside = (upper - lower).clamp(min=1e-12).log()
+    below = upper.clamp(min=1e-12).log()
+    above = (1 - lower).clamp(min=1e-12).log()
+    return torch.where(x < -0.999, below, torch.where(x > 0.999, above, inside))

@@ -1,0 +1,22 @@
+"""All tests: no network, nothing of the user's home is read or written, one thread per process."""
+
+import os
+import site
+
+import pytest
+
+# Before torch and huggingface_hub are imported, and inherited by every process that a test starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONUSERBASE", site.getuserbase())  # packages may be installed there
+        patch.setenv("HOME", str(home))
+        patch.setenv("SKIPDIT_HOME", str(home / "skipdit"))
+        for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "HF_HOME"):
+            patch.delenv(name, raising=False)
+        yield

@@ -1,0 +1,322 @@
+"""What every cache owes every model: exactness, cleanliness, and the work it announced.
+
+A new file in `caches/` is covered as soon as it has an entry in SETTINGS; without one a test fails.
+The networks are the embedded architectures with every weight drawn at random, because a freshly
+built DiT has zero gates and its layers would do nothing.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+
+import pytest
+import torch
+
+from skipdit_cli import plan, registry, rng, weights
+from skipdit_cli.errors import UsageError
+from skipdit_cli.hooks import attached
+from skipdit_cli.run import denoise
+from skipdit_cli.samplers._schedule import timesteps
+from skipdit_cli.sites import KINDS
+from skipdit_cli.spec import parse_cache
+
+STEPS = "10"
+TINY = [name for name, card in weights.CARDS.items() if card.embedded]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the suite uses a method.
+
+    Attributes:
+        off: a spec that reuses nothing (interval 1, or threshold 0).
+        on: a spec that reuses something in STEPS steps; None if the method never does.
+        refused: models the method has no meaning on. refusal: what it says about them.
+    """
+
+    off: str
+    on: str | None
+    refused: tuple[str, ...] = ()
+    refusal: str = ""
+
+
+SETTINGS = {
+    "none": Settings(off="none", on=None),
+    "skip-cache": Settings(
+        off="skip-cache(n=1)",
+        on="skip-cache(n=3)",
+        refused=("digits", "moving-digits"),
+        refusal="skip-cache needs skip branches and {family} was built without them; "
+        "take the model's -skip variant",
+    ),
+}
+COVERED = [(name, s) for name in registry.names("caches") if (s := SETTINGS.get(name))]
+PAIRS = [(s, model) for _, s in COVERED for model in TINY if model not in s.refused]
+WORKING = [(s.on, model) for s, model in PAIRS if s.on]
+ALL_SPECS = [(spec, model) for s, model in PAIRS for spec in dict.fromkeys((s.off, s.on)) if spec]
+REFUSED = [(spec, s.refusal, m) for _, s in COVERED for m in s.refused for spec in (s.off, s.on)]
+
+
+def test_every_cache_is_covered():
+    assert set(SETTINGS) == set(registry.names("caches"))
+    assert {model for s in SETTINGS.values() for model in s.refused} <= set(TINY)
+    assert all(len(s.refused) < len(TINY) for s in SETTINGS.values())
+
+
+@cache
+def network(name):
+    """The embedded architecture; linears keep the size of what they are given."""
+    model = weights.build(weights.card(name), device="cpu").requires_grad_(False).eval()
+    generator = torch.Generator().manual_seed(7)
+    for key, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.dim() > 1:
+            parameter.copy_(noise / parameter[0].numel() ** 0.5)
+        else:
+            parameter.copy_(0.1 * noise + ("norm.weight" in key))
+    return model
+
+
+def conditions(model, count):
+    """Class labels 0, 1, ..., or nothing for an unconditional model."""
+    known = model.config.get("num_classes")
+    return {"class_labels": torch.arange(count) % known} if known else {}
+
+
+def sample(model, spec, *, indices=(0, 1), on_step=None):
+    shape = model.inputs(1)["hidden_states"].shape[1:]
+    labels = conditions(model, max(indices) + 1).get("class_labels")
+
+    def noise(step):
+        return rng.batch_normal(shape, seed=3, indices=indices, step=step)
+
+    return denoise(
+        model,
+        noise(rng.INITIAL),
+        cache=spec,
+        sampler="ddim",
+        steps=STEPS,
+        step_noise=noise,
+        labels=None if labels is None else labels[list(indices)],
+        guidance=None if labels is None else 2.0,
+        on_step=on_step,
+    )
+
+
+def call(model, seed, *, timestep=500):
+    """One forward on an input that the seed draws."""
+    shape = (2, *model.inputs(1)["hidden_states"].shape[1:])
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    t = torch.full((2,), timestep)
+    return model(x, t, **conditions(model, 2), return_dict=False)[0]
+
+
+@pytest.mark.parametrize(("settings", "model"), PAIRS)
+def test_interval_one_is_bit_identical_to_no_cache(settings, model):
+    assert torch.equal(sample(network(model), settings.off), sample(network(model), "none"))
+
+
+@pytest.mark.parametrize(("spec", "model"), WORKING)
+def test_a_working_cache_skips_work_and_changes_the_sample(spec, model):
+    model = network(model)
+    with attached(model, parse_cache(spec), timesteps(STEPS)) as session:
+        reused = [bool(sites) for sites in session.reused]
+    assert any(reused)
+    assert not reused[0]
+    cached, uncached = sample(model, spec), sample(model, "none")
+    assert (cached - uncached).abs().max() > 1e-3 * uncached.abs().max()
+
+
+@pytest.mark.parametrize(("spec", "model"), ALL_SPECS)
+def test_two_runs_in_a_row_agree(spec, model):
+    model = network(model)
+    assert torch.equal(sample(model, spec), sample(model, spec))
+
+
+@pytest.mark.parametrize(("spec", "model"), ALL_SPECS)
+def test_a_reset_session_starts_over(spec, model):
+    model, steps = network(model), timesteps(STEPS)
+
+    def outputs(session):
+        for step, t in enumerate(steps):
+            session.begin(step)
+            yield call(model, step, timestep=t)
+
+    with attached(model, parse_cache(spec), steps) as session:
+        first = list(outputs(session))
+        session.reset()
+        assert not session.computed
+        again = list(outputs(session))
+    assert all(map(torch.equal, first, again))
+
+
+def attributes(model):
+    """Every attribute of every module, by identity; dictionaries by their content."""
+    return {
+        name: {
+            key: {k: id(v) for k, v in value.items()} if isinstance(value, dict) else id(value)
+            for key, value in vars(module).items()
+        }
+        for name, module in model.named_modules()
+    }
+
+
+@pytest.mark.parametrize("ending", ["left", "error in the block", "error in the network"])
+@pytest.mark.parametrize(("spec", "model"), ALL_SPECS)
+def test_the_model_is_as_it_was(spec, model, ending):
+    model, session = network(model), None
+
+    def fail(*_):
+        if ending == "error in the network" and session is not None and session.step == 1:
+            raise RuntimeError("on purpose")
+
+    handle = next(iter(model.sites().values())).register_forward_pre_hook(fail)
+    try:
+        before, expected = attributes(model), call(model, 0)
+        try:
+            with attached(model, parse_cache(spec), timesteps(STEPS)) as session:
+                for step, t in enumerate(timesteps(STEPS)[:3]):
+                    session.begin(step)
+                    call(model, step, timestep=t)
+                if ending == "error in the block":
+                    raise RuntimeError("on purpose")
+                assert ending == "left"
+        except RuntimeError as error:
+            assert str(error) == "on purpose"
+        assert attributes(model) == before
+        assert not session.stores
+        assert torch.equal(call(model, 0), expected)
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize(("spec", "model"), ALL_SPECS)
+def test_guidance_branches_do_not_leak(spec, model):
+    """Two calls per step, one for each branch, against a generation of each branch alone."""
+    model, steps = network(model), timesteps(STEPS)
+    seeds = {"conditional": 100, "null": 200}
+
+    def outputs(*branches):
+        found = {branch: [] for branch in branches}
+        with attached(model, parse_cache(spec), steps) as session:
+            for step, t in enumerate(steps):
+                for branch in branches:
+                    session.begin(step, branch=branch)
+                    found[branch].append(call(model, seeds[branch] + step, timestep=t))
+        return found
+
+    together = outputs(*seeds)
+    for branch in seeds:
+        assert all(map(torch.equal, together[branch], outputs(branch)[branch]))
+
+
+@pytest.mark.parametrize(("spec", "model"), ALL_SPECS)
+def test_what_is_computed_is_what_was_announced(spec, model):
+    """Counted twice: by the session, and by hooks on the layers inside each site.
+
+    A site was computed if anything inside it was called. The innermost modules are watched, since
+    a site's own hooks also fire when its forward is replaced.
+    """
+    model, run = network(model), plan.make_run(model, spec, {"steps": STEPS})
+    sites = model.sites()
+    calls, finished = Counter(), []
+    handles = [
+        module.register_forward_pre_hook(lambda *_, name=name: calls.update([name]))
+        for name, module in model.named_modules()
+        if not list(module.children())
+    ]
+    names = {id(module): name for name, module in model.named_modules()}
+    inside = {
+        site: [names[id(m)] for m in module.modules() if not list(m.children())]
+        for site, module in sites.items()
+    }
+    assert all(inside.values())
+
+    def on_step(session):
+        finished.append({site for site, leaves in inside.items() if any(calls[x] for x in leaves)})
+        assert max(calls.values()) == 1  # nothing runs twice
+        calls.clear()
+        if session.step == len(timesteps(STEPS)) - 1:
+            counted.update(session.computed)
+            announced.extend(session.reused)
+
+    counted, announced = Counter(), []
+    try:
+        sample(model, spec, on_step=on_step)
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert finished == [set(sites) - reused for reused in announced]
+
+    resolved = parse_cache(spec).resolve(model.layout())
+    hooked = resolved.module.hooked(resolved.config, model.layout())
+    expected = {
+        (step, site)
+        for step, reused in enumerate(announced)
+        for site in hooked
+        if site not in reused
+    }
+    assert counted == Counter(expected)
+
+    planned = plan.plan(run)
+    assert planned.steps == len(announced) == len(timesteps(STEPS))
+    assert planned.cached_steps == sum(computed != set(sites) for computed in finished)
+    assert planned.full_steps == sum(computed == set(sites) for computed in finished)
+
+
+@pytest.mark.parametrize(("spec", "model"), ALL_SPECS)
+def test_a_sample_does_not_depend_on_its_batch(spec, model):
+    """The samples of a random network grow, so the bound is relative."""
+    model = network(model)
+    together = sample(model, spec, indices=(0, 1, 2, 3))
+    for index in (0, 2):
+        alone = sample(model, spec, indices=(index,))[0]
+        assert (alone - together[index]).abs().max() <= 1e-4 * together[index].abs().max()
+    assert (together[0] - together[2]).abs().max() > 0.1 * together.abs().max()
+
+
+@pytest.mark.parametrize(("spec", "refusal", "model"), REFUSED)
+def test_a_model_without_meaning_is_refused(spec, refusal, model):
+    model = network(model)
+    before = attributes(model)
+    with pytest.raises(UsageError) as caught, attached(model, parse_cache(spec), [999, 0]):
+        pass
+    assert str(caught.value) == refusal.format(family=model.layout().family)
+    assert attributes(model) == before
+
+
+@pytest.mark.parametrize(("spec", "model"), ALL_SPECS)
+def test_the_resolved_spec_reads_back(spec, model):
+    layout = network(model).layout()
+    resolved = parse_cache(spec).resolve(layout)
+    assert parse_cache(str(resolved)) == resolved
+    assert resolved.resolve(layout) == resolved
+
+
+@pytest.mark.parametrize(("spec", "model"), ALL_SPECS)
+def test_a_cache_names_sites_that_the_model_has(spec, model):
+    model = network(model)
+    resolved = parse_cache(spec).resolve(model.layout())
+    assert set(resolved.module.hooked(resolved.config, model.layout())) <= set(model.sites())
+    for sites in resolved.reused(model.layout(), timesteps(STEPS)):
+        assert sites <= set(model.sites())
+
+
+@pytest.mark.parametrize("model", TINY)
+def test_a_model_announces_the_sites_it_has(model):
+    layout, sites = network(model).layout(), network(model).sites()
+    assert {site.kind for site in sites} == {"layer", *layout.kinds} <= set(KINDS)
+    assert {(site.kind, site.layer) for site in sites} == {
+        (kind, layer) for kind in ("layer", *layout.kinds) for layer in range(layout.layers)
+    }
+    assert len({id(module) for module in sites.values()}) == len(sites)
+
+
+@pytest.mark.parametrize("name", registry.names("caches"))
+def test_a_method_explains_itself(name):
+    module = registry.load("caches", name)
+    assert registry.summary("caches", name).endswith((".", ")"))
+    assert is_dataclass(module.Config)
+    assert module.Config.__dataclass_params__.frozen
+    for field in fields(module.Config):
+        assert f"{field.name}: " in module.Config.__doc__

@@ -1,0 +1,150 @@
+"""Every recipe that ships loads, every row resolves, and tables have the paper's rows."""
+
+import csv
+import re
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from skipdit_cli import plan, published, recipe, registry
+from skipdit_cli.weights import catalog
+
+NAMES = recipe.names()
+BOTH = [(name, scale) for name in NAMES for scale in recipe.SCALES]
+TABLES = [name for name in NAMES if name.startswith("table")]
+
+
+def test_the_recipes_there_are():
+    assert {"smoke", "table1", "table2", "table8"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_head_says_what_it_took(name):
+    path = recipe.folder() / f"{name}.yaml"
+    text = path.read_text()
+    assert text.startswith("# ")
+    loaded = recipe.load(name)
+    assert set(loaded.paper) == {"command", "headline", "hardware", "hours"}
+    assert loaded.paper["command"] == f"skipdit cache-sweep --recipe {name} --scale paper"
+    assert recipe.summary(name) == loaded.title
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(("name", "scale"), BOTH)
+def test_every_row_resolves(name, scale):
+    loaded = recipe.load(name, scale=scale)
+    found = plan.runs(loaded)
+    expected = [
+        (row.id, group) for row in loaded.rows if row.planned is None for group in row.models
+    ]
+    assert [(row.id, group) for row, group, _ in found] == expected
+    assert len({(row.id, group) for row, group, _ in found}) == len(found)
+    for row, _, run in found:
+        assert catalog.card(run.model).embedded == (scale == "tiny")
+        assert plan.profile_run(loaded, row).cache == run.cache
+        planned = plan.plan(run)
+        assert (planned.cached_steps > 0) == (row.cache != "none")
+    keys = [run.key for *_, run in found]
+    assert len(set(keys)) == len(keys), "two rows would share their samples"
+
+
+@pytest.mark.parametrize(("name", "scale"), BOTH)
+def test_every_cached_row_has_its_reference_in_the_table(name, scale):
+    keys = {run.key for *_, run in plan.runs(recipe.load(name, scale=scale))}
+    assert all(run.reference.key in keys for *_, run in plan.runs(recipe.load(name, scale=scale)))
+
+
+@pytest.mark.parametrize(("name", "scale"), BOTH)
+def test_columns_agree_with_their_metrics(name, scale):
+    for column in recipe.load(name, scale=scale).columns:
+        if column.metric in registry.names("metrics"):
+            module = registry.load("metrics", column.metric)
+            assert (column.unit, column.better) == (module.UNIT, module.BETTER)
+            assert column.group
+        else:
+            assert column.metric in recipe.COSTS or column.planned
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_has_the_rows_and_columns_of_the_paper(name):
+    loaded = recipe.load(name, scale="paper")
+    with (published.folder() / f"{name}.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(loaded.rows) == len(lines)
+    for row, line in zip(loaded.rows, lines, strict=True):
+        assert row.published.items() <= line.items()
+        method = line["method"]
+        assert row.label.split(",")[0] == (f"{method} n={line['n']}" if line["n"] else method)
+    values = [key for key in lines[0] if key not in ("method", "n", "cfg", "solver")]
+    assert [c.key for c in loaded.columns if c.key in lines[0]] == values
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_headline_is_published(name):
+    numbers = {field for line in published.lines(name) for field in line.values()}
+    headline = recipe.load(name).paper["headline"]
+    quoted = re.findall(r"\d+\.\d+", headline.replace("cfg 1.5", ""))
+    assert quoted
+    assert set(quoted) <= numbers
+
+
+def test_table1_counts_the_published_flops():
+    loaded = recipe.load("table1", scale="paper")
+    column = next(column for column in loaded.columns if column.metric == "macs")
+    checked = 0
+    for row in loaded.rows:
+        if row.planned is None:
+            run = plan.profile_run(loaded, row)
+            macs = plan.plan(run, batch=run.batch_size).macs_paper / 1e12
+            expected = published.find("table1", row.published)["flops_t"]
+            assert macs == pytest.approx(expected, rel=column.tolerance)
+            checked += 1
+    assert checked == 7
+
+
+def test_table1_samples_as_the_paper_does():
+    found = {
+        group: (run.sampler, run.steps, run.guidance, run.num_samples)
+        for row, group, run in plan.runs(recipe.load("table1", scale="paper"))
+        if row.id == "skip-cache-n2"
+    }
+    plain = ("ddpm", "250", None, 2048)
+    assert found == {"ucf101": ("ddim", "50", 7.0, 2048), "ffs": plain, "sky": plain} | {
+        "taichi": plain
+    }
+
+
+@pytest.mark.parametrize("scale", recipe.SCALES)
+def test_ddim_rows_of_table2_have_the_throughput_of_the_cached_row_above(scale):
+    above, checked = {}, 0
+    for row, group, run in plan.runs(recipe.load("table2", scale=scale)):
+        planned = plan.plan(run)
+        if row.id.startswith("skip-cache"):
+            above[group] = planned.flops
+        elif row.id.startswith("ddim"):
+            assert run.sampler == "ddim"
+            assert abs(planned.flops - above[group]) <= planned.flops / planned.steps / 2
+            checked += 1
+    assert checked == 4 * len(recipe.load("table2", scale=scale).rows[0].models)
+
+
+def test_table8_blocks():
+    for row, _, run in plan.runs(recipe.load("table8", scale="paper")):
+        assert (run.sampler, run.steps, run.num_samples) == ("ddpm", "250", 50_000)
+        assert run.guidance == (1.5 if row.published["cfg"] == "1.5" else None)
+        assert plan.profile_run(recipe.load("table8", scale="paper"), row).batch_size == 8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_tiny_scale_is_small(name):
+    """A table has to take two minutes on two cores, where these models do about 40 GFLOP/s."""
+    flops = sum(
+        plan.plan(run, batch=run.num_samples).flops for *_, run in plan.runs(recipe.load(name))
+    )
+    assert flops < 5e12
+
+
+def test_the_files_are_plain_yaml():
+    for name in NAMES:
+        content = yaml.safe_load((recipe.folder() / f"{name}.yaml").read_text())
+        assert set(content["scales"]) == set(recipe.SCALES)

@@ -1,0 +1,289 @@
+"""A run ends in the same files whatever happened on the way: workers, damage, kill -9.
+
+End to end through `run.generate` on checkpoint files of random weights.
+"""
+
+import json
+import random
+import time
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from skipdit_cli import plan, run, weights
+from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
+from skipdit_cli.run import generate
+from skipdit_cli.store import open_store
+
+IMAGES = ("digits-skip", "skip-cache(n=2)", {"batch_size": 4})
+CLIPS = ("moving-digits-skip", "skip-cache(n=2)", {"batch_size": 2})
+BOTH = pytest.mark.parametrize("kind", [IMAGES, CLIPS], ids=["images", "clips"])
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """name -> a file of random weights of an embedded model."""
+    folder, made = tmp_path_factory.mktemp("weights"), {}
+
+    def make(name):
+        if name not in made:
+            model = weights.build(weights.card(name), device="cpu").requires_grad_(False)
+            generator = torch.Generator().manual_seed(5)
+            for parameter in model.parameters():
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter.copy_(noise / max(parameter[0].numel(), 25) ** 0.5)
+            made[name] = folder / f"{name}.safetensors"
+            save_file(model.state_dict(), made[name])
+        return made[name]
+
+    return make
+
+
+@pytest.fixture
+def planned(checkpoint):
+    """planned(IMAGES, num_samples) -> (run, checkpoint file)."""
+
+    def make(kind, num_samples, **settings):
+        model, cache, own = kind
+        path = checkpoint(model)
+        settings = {"steps": "4", "sampler": "ddpm", "num_samples": num_samples, **own, **settings}
+        return plan.make_run(model, cache, settings, weights_path=path), path
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Start `generate` in a process of its own, from one that has torch imported already."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["skipdit_cli.run", "skipdit_cli.models.dit"])
+    started = []
+
+    def begin(planned, root, path):
+        process = context.Process(
+            target=generate, args=(planned, root), kwargs={"weights_path": path}, daemon=True
+        )
+        process.start()
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.is_alive():
+            process.kill()
+        process.join()
+
+
+def files(store):
+    """Content of every sample, and of every other file that is there when a run has ended."""
+    found = {path.name: path.read_bytes() for path in store.path.glob("*.[pm][nk][gv]")}
+    assert sorted(found) == [store._entry(i)["file"] for i in range(len(found))]
+    return found
+
+
+def finished(store):
+    """How many samples the journal has; safe to call while another process writes."""
+    journal = store.path / "samples.jsonl"
+    return len(journal.read_bytes().splitlines()) if journal.exists() else 0
+
+
+def wait_for(condition, *, seconds=60.0):
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < seconds, "waited in vain"
+        time.sleep(0.002)
+
+
+@BOTH
+def test_a_run_end_to_end(planned, tmp_path, kind):
+    wanted, path = planned(kind, 6)
+    seen = []
+    store = generate(wanted, tmp_path, weights_path=path, on_batch=lambda *n: seen.append(n))
+    assert store.missing(range(6)) == store.corrupt == []
+    batch = wanted.batch_size
+    assert seen == [(n, 6) for n in (*range(0, 6, batch), 6)]
+    shape = (16, 16, 3) if kind is IMAGES else (8, 16, 16, 3)
+    samples = [store.read(i) for i in range(6)]
+    assert all(sample.shape == shape and sample.dtype == np.uint8 for sample in samples)
+    assert len({sample.tobytes() for sample in samples}) == 6
+    assert all(len(np.unique(sample)) > 20 for sample in samples)  # a picture, not a plane
+    labels = [store.meta(i)["class"] for i in range(6)]
+    assert labels == [run.label(wanted, i) for i in range(6)]
+    assert len(set(labels)) > 1
+
+    again = []
+    generate(wanted, tmp_path, weights_path=path, on_batch=lambda *n: again.append(n))
+    assert again == [(6, 6)]  # nothing is computed twice
+
+
+def test_what_the_samples_hold(planned, checkpoint, tmp_path):
+    """The stored pixels are those of `denoise` on this seed's noise, with the classes in turn."""
+    wanted, path = planned(IMAGES, 4, classes=(3, 1), guidance=2.0, seed=11)
+    store = generate(wanted, tmp_path, weights_path=path)
+    assert [store.meta(i)["class"] for i in range(4)] == [3, 1, 3, 1]
+    model = weights.load("digits-skip", path=path)
+
+    def noise(step):
+        return run.rng.batch_normal((1, 16, 16), seed=11, indices=range(4), step=step)
+
+    latents = run.denoise(
+        model,
+        noise(-1),
+        cache=wanted.cache,
+        sampler="ddpm",
+        steps="4",
+        step_noise=noise,
+        labels=torch.tensor([3, 1, 3, 1]),
+        guidance=2.0,
+    )
+    pixels = run.decode.to_pixels(latents, None)
+    assert all(np.array_equal(store.read(i), pixels[i]) for i in range(4))
+
+
+def test_one_and_two_workers_agree_bit_for_bit(planned, tmp_path):
+    wanted, path = planned(IMAGES, 11)
+    alone = files(generate(wanted, tmp_path / "1", weights_path=path))
+    together = files(generate(wanted, tmp_path / "2", workers=2, weights_path=path))
+    assert len(alone) == 11
+    assert together == alone
+
+
+@BOTH
+def test_damaged_and_deleted_samples_are_found_and_redone(planned, tmp_path, kind):
+    wanted, path = planned(kind, 7)
+    store = generate(wanted, tmp_path, weights_path=path)
+    before = files(store)
+    names = sorted(before)
+    untouched = store.path / names[0]
+    stamp = untouched.stat().st_mtime_ns
+    (store.path / names[1]).unlink()
+    (store.path / names[3]).write_bytes(before[names[3]][:100])
+    damaged = bytearray(before[names[6]])
+    damaged[len(damaged) // 2] ^= 1
+    (store.path / names[6]).write_bytes(damaged)
+
+    seen = []
+    store = generate(wanted, tmp_path, weights_path=path, on_batch=lambda *n: seen.append(n))
+    assert files(store) == before
+    assert store.corrupt == [3, 6]
+    assert seen[0] == (4, 7)
+    assert untouched.stat().st_mtime_ns == stamp
+
+
+@BOTH
+def test_killed_at_random_moments_the_run_ends_as_if_undisturbed(planned, start, tmp_path, kind):
+    wanted, path = planned(kind, 40, batch_size=2)
+    begun = time.monotonic()
+    undisturbed = files(generate(wanted, tmp_path / "whole", weights_path=path))
+    pace = (time.monotonic() - begun) / 20  # seconds per batch
+    store, moment = open_store(tmp_path / "killed", wanted), random.Random(1)
+    counts = []
+    for _ in range(6):
+        process, before = start(wanted, tmp_path / "killed", path), finished(store)
+        wait_for(lambda before=before: finished(store) > before)
+        time.sleep(moment.uniform(0, 2 * pace))
+        process.kill()
+        process.join()
+        assert process.exitcode == -9  # it was killed, not finished
+        counts.append(finished(store))
+    assert 0 < counts[0] < counts[-1] < 40
+
+    resumed = []
+    store = generate(
+        wanted, tmp_path / "killed", weights_path=path, on_batch=lambda *n: resumed.append(n)
+    )
+    assert resumed[0][0] >= counts[-1] - 1  # nothing finished is lost, a torn line aside
+    assert files(store) == undisturbed
+    assert not store.corrupt
+    assert not [path for path in store.path.rglob("*") if path.name.endswith((".tmp", ".pid"))]
+    journal = (store.path / "samples.jsonl").read_text().splitlines()
+    assert {json.loads(line)["index"] for line in journal} == set(range(40))
+
+
+def test_a_second_process_on_the_same_run_is_refused(planned, start, tmp_path):
+    wanted, path = planned(IMAGES, 400, batch_size=1)
+    holder = start(wanted, tmp_path, path)
+    store = open_store(tmp_path, wanted)
+    wait_for(lambda: finished(store) > 0)
+    with pytest.raises(StoreError) as caught:
+        generate(wanted, tmp_path, weights_path=path)
+    assert f"process {holder.pid} is working on run {wanted.key}" in str(caught.value)
+    assert caught.value.exit_code == 1
+    other = replace(wanted, seed=1, num_samples=2)  # another run does not wait
+    assert generate(other, tmp_path, weights_path=path).missing(range(2)) == []
+    assert holder.is_alive()
+    holder.kill()
+    holder.join()
+    done = finished(store)
+    fewer = replace(wanted, num_samples=done)
+    assert generate(fewer, tmp_path, weights_path=path).missing(range(done)) == []
+
+
+def test_more_samples_keep_those_that_are_there(planned, tmp_path):
+    """Six samples of batches of four: the second batch is computed whole, its rest thrown away."""
+    wanted, path = planned(IMAGES, 6)
+    store = generate(wanted, tmp_path / "grown", weights_path=path)
+    before = {name: (store.path / name).stat().st_mtime_ns for name in files(store)}
+    more = replace(wanted, num_samples=10)
+    assert more.key == wanted.key
+    seen = []
+    grown = generate(more, tmp_path / "grown", weights_path=path, on_batch=lambda *n: seen.append(n))
+    assert seen[0] == (6, 10)
+    assert {name: (grown.path / name).stat().st_mtime_ns for name in before} == before
+    assert files(grown) == files(generate(more, tmp_path / "at-once", weights_path=path))
+
+
+@pytest.mark.parametrize("classes", [(3, 10), (-1,)])
+def test_a_class_out_of_range(planned, tmp_path, classes):
+    wanted, path = planned(IMAGES, 2)
+    text = rf"class {classes[-1]} is out of range of digits-skip; its classes are 0 to 9"
+    with pytest.raises(UsageError, match=text):
+        generate(replace(wanted, classes=classes), tmp_path, weights_path=path)
+    with pytest.raises(UsageError, match=text):
+        plan.make_run("digits-skip", settings={"classes": classes})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_classes_and_guidance_of_an_unconditional_model(tmp_path):
+    with pytest.raises(UsageError, match="guidance 7.0 needs classes and taichi is unconditional"):
+        plan.make_run("taichi", settings={"guidance": 7.0})
+    wanted = replace(plan.make_run("taichi"), classes=(1,))
+    with pytest.raises(UsageError, match="--classes: taichi is unconditional; leave it out"):
+        generate(wanted, tmp_path)
+    assert run.label(plan.make_run("taichi"), 0) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_weights_name_the_download(tmp_path):
+    with pytest.raises(MissingAssetError) as caught:
+        generate(plan.make_run("ucf101-skip", "skip-cache"), tmp_path)
+    assert caught.value.exit_code == 4
+    assert "`skipdit download ucf101-skip` (2.77 GB)" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_values_that_are_not_finite_are_not_stored(checkpoint, tmp_path):
+    path = tmp_path / "broken.safetensors"
+    state = {k: v.clone() for k, v in weights.load("digits-skip", path=checkpoint("digits-skip")).state_dict().items()}
+    state["final_layer.linear.bias"][0] = float("nan")
+    save_file(state, path)
+    wanted = plan.make_run("digits-skip", settings={"steps": 2, "num_samples": 1}, weights_path=path)
+    with pytest.raises(SkipditError, match="digits-skip gave values that are not finite in float32"):
+        generate(wanted, tmp_path / "out", weights_path=path)
+    assert open_store(tmp_path / "out", wanted).missing([0]) == [0]
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_computed(
+    planned, tmp_path, monkeypatch
+):
+    wanted, path = planned(IMAGES, 1)
+    root = Path(tmp_path / "file")
+    root.write_text("")
+    monkeypatch.setattr(run, "_compute", lambda *_: pytest.fail("computed"))
+    with pytest.raises(StoreError, match=str(root)):
+        generate(wanted, root, weights_path=path)

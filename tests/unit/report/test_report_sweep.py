@@ -1,0 +1,176 @@
+"""The table of a sweep, from hand-made runs."""
+
+from dataclasses import replace
+
+import pytest
+
+from skipdit_cli.plan import Row, Run
+from skipdit_cli.report import sweep
+from skipdit_cli.report.sweep import SweepRow
+from skipdit_cli.report.table import Cell
+from skipdit_cli.results import Result
+
+RUN = Run(
+    model="moving-digits-skip",
+    cache="none",
+    sampler="ddim",
+    steps="50",
+    guidance=2.0,
+    seed=7,
+    classes=None,
+    num_samples=16,
+    batch_size=8,
+)
+CACHED = replace(RUN, cache="skip-cache(n=2,window=900-50,branch=1)")
+FACTS = {"skipdit": "0.1.0", "device": "a CPU", "time": "t", "command": "skipdit cache-sweep"}
+
+
+def planned(run: Run, *, cached_steps: int, macs: int, flops: int, ideal: float) -> Row:
+    return Row(
+        run=run,
+        steps=50,
+        full_steps=50 - cached_steps,
+        cached_steps=cached_steps,
+        batch=1,
+        macs_paper=macs,
+        macs_executed=macs - 1,
+        flops=flops,
+        ideal_speedup=ideal,
+        disk_bytes=0,
+        missing=[],
+    )
+
+
+def result(metric: str, value: float, spread: float | None = None, n: int = 16) -> Result:
+    return Result(
+        metric=metric, value=value, unit="", n=n, run="r", spread=spread, provenance=FACTS
+    )
+
+
+UNCACHED_ROW = SweepRow(
+    "no cache",
+    RUN,
+    planned(RUN, cached_steps=0, macs=12_300_000_000, flops=26_000_000_000, ideal=1.0),
+    {"latency": result("latency", 2.0, 0.1, 5), "speedup": result("speedup", 1.0, 0.0, 5)},
+)
+CACHED_ROW = SweepRow(
+    "skip-cache n=2",
+    CACHED,
+    planned(CACHED, cached_steps=22, macs=8_200_000_000, flops=17_000_000_000, ideal=1.53),
+    {
+        "latency": result("latency", 1.4, 0.05, 5),
+        "speedup": result("speedup", 1.43, 0.02, 5),
+        "memory": result("memory", 3 * 2**20, n=1),
+        "psnr": result("psnr", 31.5, 2.5),
+        "ssim": result("ssim", 0.95, 0.01),
+        "fvd@digits": result("fvd@digits", 12.0),
+    },
+)
+
+
+def test_every_column():
+    table = sweep.build([UNCACHED_ROW, CACHED_ROW])
+    assert table.names == ("model", "cache", "window", "full", "cached")
+    assert [(h.key, h.unit) for h in table.headings] == [
+        ("macs_g", "G"),
+        ("flops_g", "G"),
+        ("ideal", ""),
+        ("speedup", ""),
+        ("latency_s", "s"),
+        ("memory_mib", "MiB"),
+        ("psnr", "dB"),
+        ("ssim", ""),
+        ("fvd@digits", ""),
+    ]
+    uncached, cached = table.lines
+    assert uncached.names == ("moving-digits-skip", "no cache", "", "50", "0")
+    assert cached.names == ("moving-digits-skip", "skip-cache n=2", "900-50", "28", "22")
+    tiny = {"status": "tiny scale"}
+    assert cached.cells == (
+        Cell(ours=pytest.approx(8.2), **tiny),
+        Cell(ours=pytest.approx(17.0), **tiny),
+        Cell(ours=1.53, **tiny),
+        Cell(ours=1.43, spread=0.02, n=5, **tiny),
+        Cell(ours=1.4, spread=0.05, n=5, **tiny),
+        Cell(ours=3.0, n=1, **tiny),
+        Cell(ours=31.5, spread=2.5, n=16, **tiny),
+        Cell(ours=0.95, spread=0.01, n=16, **tiny),
+        Cell(ours=12.0, n=16, **tiny),
+    )
+    assert [cell.status for cell in uncached.cells[5:]] == [
+        "not run",
+        "reference",
+        "reference",
+        "not run",
+    ]
+
+
+def test_lines_of_a_plot():
+    table = sweep.build([UNCACHED_ROW, CACHED_ROW])
+    assert [line.reference for line in table.lines] == [True, False]
+    assert (table.lines[1].series, table.lines[1].point) == ("skip-cache, window 900-50", "n=2")
+    assert table.lines[1].runs == (CACHED.key,)
+    other = SweepRow("skip-cache n=2", replace(CACHED, model="digits-skip"))
+    series = [line.series for line in sweep.build([CACHED_ROW, other]).lines]
+    assert series == [
+        "moving-digits-skip skip-cache, window 900-50",
+        "digits-skip skip-cache, window 900-50",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("macs", "unit", "shown"),
+    [(5_572_695_000_000, "T", 5.572695), (999e9, "G", 999), (21_500_000, "M", 21.5)],
+)
+def test_counts_are_in_the_unit_of_the_largest(macs, unit, shown):
+    rows = [
+        SweepRow("a", RUN, planned(RUN, cached_steps=0, macs=macs, flops=10**12, ideal=1)),
+        SweepRow("b", RUN, planned(RUN, cached_steps=0, macs=1000, flops=1, ideal=1)),
+    ]
+    table = sweep.build(rows)
+    assert [heading.unit for heading in table.headings[:2]] == [unit, "T"]
+    assert table.lines[0].cells[0].ours == pytest.approx(shown)
+
+
+def test_a_failed_run_keeps_its_line_and_says_why():
+    planned_only = SweepRow(
+        "skip-cache n=2", CACHED, CACHED_ROW.plan_row, failure="the disk is full"
+    )
+    nothing = SweepRow("skip-cache n=3", CACHED, failure="weights of x are not here")
+    first, second = sweep.build([planned_only, nothing]).lines
+    assert first.cells[0].ours == pytest.approx(8.2)
+    assert {(c.ours, c.status, c.note) for c in first.cells[3:]} == {
+        (None, "failed", "the disk is full")
+    }
+    assert second.names == ("moving-digits-skip", "skip-cache n=3", "900-50", "", "")
+    assert {(c.ours, c.status, c.note) for c in second.cells} == {
+        (None, "failed", "weights of x are not here")
+    }
+
+
+def test_a_metric_without_its_network():
+    lacking = Result(
+        metric="ssim", value=None, unit="", n=16, run="r", status="needs weights", note="fetch it"
+    )
+    row = replace(CACHED_ROW, results={"ssim": lacking})
+    table = sweep.build([row])
+    assert table.cell(table.lines[0], "ssim") == Cell(status="needs weights", note="fetch it")
+    assert table.cell(table.lines[0], "psnr") == Cell(status="not run")
+    assert table.cell(table.lines[0], "lpips") is None
+
+
+def test_title_notes_and_provenance():
+    table = sweep.build([UNCACHED_ROW, CACHED_ROW], notes=["CPU timings."])
+    assert table.title == "moving-digits-skip: 16 samples, ddim 50, guidance 2, seed 7"
+    assert table.notes == ("CPU timings.", sweep.EMBEDDED)
+    assert table.provenance == {"skipdit": "0.1.0", "device": "a CPU", "time": "t"}
+    assert table.command == "skipdit cache-sweep"
+    assert not table.published
+
+
+def test_full_size_models_are_measured_not_tiny():
+    run = replace(RUN, model="taichi-skip", guidance=None)
+    table = sweep.build([SweepRow("no cache", run, None, {"latency": result("latency", 9.9)})])
+    assert table.cell(table.lines[0], "latency") == Cell(ours=9.9, n=16, status="measured")
+    assert table.notes == ()
+    assert table.title == "taichi-skip: 16 samples, ddim 50, seed 7"

@@ -1,0 +1,249 @@
+"""A recipe's table: which number stands in which cell, and what is said about it."""
+
+from pathlib import Path
+
+import pytest
+
+from skipdit_cli import plan, results, weights
+from skipdit_cli.errors import UsageError
+from skipdit_cli.recipe import Column, Recipe, RecipeRow
+from skipdit_cli.report import table
+from skipdit_cli.report.table import Cell
+
+PROVENANCE = {
+    "skipdit": "0.1.0",
+    "commit": "0123456789abcdef",
+    "dirty": False,
+    "device": "a GPU",
+    "torch": "2.13.0",
+    "time": "2026-11-21T08:00:00+00:00",
+    "command": "skipdit cache-sweep --recipe table1",
+}
+UNCACHED = RecipeRow("u", "Skip-DiT", {"sky": "skytimelapse-skip"}, "none", {"method": "Skip-DiT"})
+CACHED = RecipeRow(
+    "c2",
+    "Skip-Cache n=2",
+    {"sky": "skytimelapse-skip"},
+    "skip-cache(n=2)",
+    {"method": "Skip-Cache", "n": "2"},
+)
+FVD = Column("sky_fvd", "FVD", "fvd@digits", "sky", better="lower", tolerance=0.05)
+PSNR = Column("psnr", "PSNR", "psnr", "sky", unit="dB", better="higher")
+FLOPS = Column("flops_t", "FLOPs", "macs", unit="T", tolerance=0.0005)
+SPEEDUP = Column("speedup", "Speedup", "speedup", unit="x", better="higher", tolerance=0.05)
+
+
+@pytest.fixture(autouse=True)
+def present(monkeypatch):
+    """Which weights are there; none are looked for on the disk."""
+    names = {"skytimelapse-skip", "moving-digits-skip"}
+    monkeypatch.setattr(
+        weights, "fingerprint", lambda name, path=None: "f00d" if name in names else "absent"
+    )
+    monkeypatch.setattr(weights, "locate", lambda name: None)
+    return names
+
+
+def recipe(*rows, columns, scale="paper", paper_table="table1", **settings):
+    common = {"num_samples": 8, "batch_size": 2, "sampler": "ddim", "steps": "ddim50"}
+    return Recipe(
+        name="mine",
+        table=paper_table,
+        title="Mine",
+        scale=scale,
+        rows=rows,
+        columns=columns,
+        settings=common | settings,
+    )
+
+
+def score(root: Path, run: plan.Run, metric: str, value: float | None, **changes):
+    result = {"unit": "", "n": 8, "run": run.key, "provenance": PROVENANCE} | changes
+    results.save(root, results.Result(metric=metric, value=value, **result))
+
+
+def only(recipe: Recipe, root: Path) -> Cell:
+    """The cell of the last row and the only column."""
+    return table.build(recipe, root=root).lines[-1].cells[0]
+
+
+def run_of(recipe: Recipe) -> plan.Run:
+    return plan.runs(recipe)[-1][2]
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "difference"),
+    [
+        (51.13, "match", 0.0),
+        (53.6865, "match", 2.5565),  # 51.13 * 1.05
+        (53.69, "off", 2.56),
+        (48.5, "off", -2.63),
+    ],
+)
+def test_match_and_off_by_the_relative_tolerance(tmp_path, value, status, difference):
+    mine = recipe(CACHED, columns=(FVD,))
+    score(tmp_path, run_of(mine), "fvd@digits", value)
+    expected = Cell(paper=51.13, ours=value, n=8, status=status)
+    assert only(mine, tmp_path) == expected
+    assert expected.difference == difference
+
+
+def test_not_run(tmp_path):
+    assert only(recipe(CACHED, columns=(FVD,)), tmp_path) == Cell(paper=51.13, status="not run")
+
+
+def test_a_result_without_a_number_says_why(tmp_path):
+    mine = recipe(CACHED, columns=(FVD,))
+    note = "run `skipdit download --metrics fvd`"
+    score(tmp_path, run_of(mine), "fvd@digits", None, status="needs weights", note=note)
+    assert only(mine, tmp_path) == Cell(paper=51.13, status="needs weights", note=note)
+
+
+def test_missing_checkpoint_names_the_download(tmp_path, present):
+    present.clear()
+    cell = only(recipe(CACHED, columns=(FVD,)), tmp_path)
+    assert (cell.paper, cell.ours, cell.status) == (51.13, None, "needs weights")
+    assert "`skipdit download skytimelapse-skip` (2.77 GB)" in cell.note
+
+
+def test_planned_row_and_column_keep_the_published_value(tmp_path):
+    fora = RecipeRow("fora", "FORA", {}, published={"method": "FORA"}, planned="FORA comes later")
+    later = Column("sky_fvd", "FVD", "fvd", "sky", planned="FVD comes later")
+    assert only(recipe(fora, columns=(FVD,)), tmp_path) == Cell(
+        paper=52.90, status="planned", note="FORA comes later"
+    )
+    assert only(recipe(fora, columns=(FLOPS,)), tmp_path).ours is None
+    assert only(recipe(CACHED, columns=(later,)), tmp_path) == Cell(
+        paper=51.13, status="planned", note="FVD comes later"
+    )
+
+
+def test_a_pair_metric_of_the_uncached_run_is_the_reference(tmp_path):
+    built = table.build(recipe(UNCACHED, CACHED, columns=(PSNR, FVD)), root=tmp_path)
+    statuses = [[cell.status for cell in line.cells] for line in built.lines]
+    assert statuses == [["reference", "not run"], ["not run", "not run"]]
+    assert [line.reference for line in built.lines] == [True, False]
+
+
+def test_nothing_published_to_compare_with(tmp_path):
+    mine = recipe(CACHED, columns=(PSNR,))
+    score(tmp_path, run_of(mine), "psnr", 30.5, unit="dB", spread=2.0)
+    cell = only(mine, tmp_path)
+    assert cell == Cell(ours=30.5, spread=2.0, n=8, status="measured")
+    assert cell.difference is None
+
+
+def test_another_number_of_samples_is_said(tmp_path):
+    mine = recipe(CACHED, columns=(FVD,), num_samples=16)
+    score(tmp_path, run_of(mine), "fvd@digits", 51.0)
+    cell = only(mine, tmp_path)
+    assert (cell.n, cell.note) == (8, "scored with another number of samples than 16")
+
+
+def test_embedded_models_are_never_compared(tmp_path):
+    row = RecipeRow(
+        "c2", "n=2", {"sky": "moving-digits-skip"}, CACHED.cache, dict(CACHED.published)
+    )
+    mine = recipe(row, columns=(FVD, FLOPS), scale="tiny", steps="10")
+    score(tmp_path, run_of(mine), "fvd@digits", 51.13)
+    fvd, flops = table.build(mine, root=tmp_path).lines[0].cells
+    assert fvd == Cell(paper=51.13, ours=51.13, n=8, status="tiny scale")
+    assert fvd.difference is None
+    assert (flops.paper, flops.status, flops.difference) == (180.68, "tiny scale", None)
+    assert 0 < flops.ours < 0.1
+
+
+def test_flops_are_counted_for_the_profiled_batch_and_match(tmp_path, present):
+    present.clear()  # counting needs no weights
+    profile = {"batch_size": 3}
+    built = table.build(recipe(UNCACHED, CACHED, columns=(FLOPS,), profile=profile), root=tmp_path)
+    (uncached,), (cached,) = (line.cells for line in built.lines)
+    assert (uncached.paper, uncached.status, uncached.n) == (290.05, "match", None)
+    assert (cached.paper, cached.status) == (180.68, "match")
+    assert uncached.ours == pytest.approx(290.050, abs=5e-4)
+    assert cached.ours == pytest.approx(180.676, abs=5e-4)
+    single = only(recipe(CACHED, columns=(FLOPS,), profile={"batch_size": 1}), tmp_path)
+    assert single.ours == pytest.approx(cached.ours / 3)
+    assert single.status == "off"
+
+
+def test_timings_are_those_of_the_profiled_run(tmp_path):
+    mine = recipe(CACHED, columns=(SPEEDUP,), profile={"batch_size": 3})
+    score(tmp_path, run_of(mine), "speedup", 1.99, n=5)  # of another batch size
+    assert only(mine, tmp_path).status == "not run"
+    profiled = plan.profile_run(mine, CACHED)
+    assert profiled.batch_size == 3
+    score(tmp_path, profiled, "speedup", 1.5, n=5, spread=0.01)
+    assert only(mine, tmp_path) == Cell(paper=1.56, ours=1.5, spread=0.01, status="match")
+
+
+def test_each_group_has_its_own_model(tmp_path):
+    row = RecipeRow(
+        "c2",
+        "Skip-Cache n=2",
+        {"sky": "skytimelapse-skip", "ffs": "ffs-skip"},
+        CACHED.cache,
+        dict(CACHED.published),
+    )
+    ffs = Column("ffs_fvd", "FVD", "fvd@digits", "ffs")
+    mine = recipe(row, columns=(FVD, ffs))
+    sky_run = plan.runs(mine)[0][2]
+    score(tmp_path, sky_run, "fvd@digits", 52.0)
+    sky_cell, ffs_cell = table.build(mine, root=tmp_path).lines[0].cells
+    assert (sky_cell.paper, sky_cell.ours) == (51.13, 52.0)
+    assert (ffs_cell.paper, ffs_cell.ours, ffs_cell.status) == (23.55, None, "needs weights")
+
+
+def test_a_recipe_of_ones_own_has_no_published_values(tmp_path):
+    row = RecipeRow("c2", "n=2", dict(CACHED.models), CACHED.cache)
+    built = table.build(recipe(row, columns=(PSNR,), paper_table=None), root=tmp_path)
+    assert not built.published
+    assert built.lines[0].cells[0].paper is None
+
+
+def test_an_ambiguous_published_line_is_an_error(tmp_path):
+    row = RecipeRow("c", "Skip-Cache", dict(CACHED.models), "none", {"method": "Skip-Cache"})
+    with pytest.raises(UsageError, match=r"5 lines of table1\.csv have method=Skip-Cache"):
+        table.build(recipe(row, columns=(FVD,)), root=tmp_path)
+
+
+def test_headings_title_and_notes(tmp_path):
+    mine = recipe(columns=(FLOPS, SPEEDUP))
+    mine = Recipe(
+        **vars(mine) | {"notes": ("One.",), "paper": {"hours": 3, "hardware": "one A100"}}
+    )
+    built = table.build(mine, root=tmp_path)
+    assert built.title == "Mine (paper scale)"
+    assert built.notes == ("One.", "At paper scale: one A100; 3 hours.")
+    assert [(h.label, h.unit, h.better) for h in built.headings] == [
+        ("FLOPs", "T", ""),
+        ("Speedup", "", "higher"),
+    ]
+
+
+def test_provenance_says_each_thing_once(tmp_path):
+    mine = recipe(CACHED, columns=(FVD, PSNR))
+    run = run_of(mine)
+    later = PROVENANCE | {
+        "time": "2026-11-22T08:00:00+00:00",
+        "device": "a CPU",
+        "dirty": True,
+        "command": "skipdit evaluate mine",
+    }
+    score(tmp_path, run, "fvd@digits", 51.0)
+    score(tmp_path, run, "psnr", 30.0, provenance=later)
+    built = table.build(mine, root=tmp_path)
+    assert built.provenance == {
+        "skipdit": "0.1.0 (commit 0123456789), 0.1.0 (commit 0123456789 with changes)",
+        "device": "a GPU, a CPU",
+        "torch": "2.13.0",
+        "time": "2026-11-21T08:00:00+00:00 to 2026-11-22T08:00:00+00:00",
+    }
+    assert built.command == "skipdit cache-sweep --recipe table1\nskipdit evaluate mine"
+
+
+def test_series_tell_methods_and_settings_apart(tmp_path):
+    guided = RecipeRow("g", "Skip-Cache n=3, cfg=1", settings={"guidance": None}, planned="later")
+    guided = RecipeRow(**vars(guided) | {"cache": "skip-cache(n=3)"})
+    lines = table.build(recipe(guided, columns=(FVD,)), root=tmp_path).lines
+    assert (lines[0].series, lines[0].point) == ("skip-cache, guidance none", "n=3, cfg=1")

@@ -1,0 +1,230 @@
+"""A run's key changes with everything that changes a pixel; a plan counts without weights."""
+
+import json
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from skipdit_cli import plan, recipe, weights
+from skipdit_cli.errors import UsageError
+from skipdit_cli.plan import Run, make_run
+from skipdit_cli.store import open_store
+
+RUN = Run(
+    model="moving-digits-skip",
+    cache="skip-cache(n=2,window=900-50,branch=1)",
+    sampler="ddim",
+    steps="50",
+    guidance=2.0,
+    seed=0,
+    classes=(3, 1),
+    num_samples=8,
+    batch_size=4,
+    weights="0123456789abcdef",
+)
+OTHERWISE = {
+    "model": "moving-digits",
+    "cache": "none",
+    "sampler": "ddpm",
+    "steps": "ddim50",
+    "guidance": None,
+    "seed": 1,
+    "classes": None,
+    "batch_size": 8,
+    "dtype": "float16",
+    "weights": "",
+}
+
+
+def test_the_key_is_stable():
+    """A changed key would orphan every sample on disk."""
+    assert RUN.key == "c21f40db4699d654"
+
+
+def test_every_field_but_the_number_of_samples_changes_the_key():
+    assert {*OTHERWISE, "num_samples"} == {field.name for field in fields(Run)}
+    keys = {replace(RUN, **{name: value}).key for name, value in OTHERWISE.items()}
+    assert len(keys | {RUN.key}) == len(OTHERWISE) + 1
+    assert replace(RUN, num_samples=9).key == RUN.key
+
+
+def test_the_reference_is_the_same_run_without_cache():
+    assert RUN.reference == replace(RUN, cache="none")
+    assert RUN.reference.reference == RUN.reference
+
+
+@pytest.mark.parametrize("run", [RUN, replace(RUN, classes=None, guidance=None)])
+def test_a_run_survives_json(run):
+    assert Run.from_dict(json.loads(json.dumps(run.to_dict()))) == run
+
+
+def test_a_run_is_read_strictly():
+    content = RUN.to_dict()
+    with pytest.raises(ValueError, match=r"^unknown or missing: seeed$"):
+        Run.from_dict({**content, "seeed": 1})
+    del content["seed"]
+    with pytest.raises(ValueError, match=r"^unknown or missing: seed$"):
+        Run.from_dict(content)
+
+
+def test_what_is_left_out_is_the_checkpoints_own():
+    run = make_run("ucf101-skip", "skip-cache(n=3)")
+    assert (run.sampler, run.steps, run.guidance) == ("ddim", "50", 7.0)
+    assert run.cache == "skip-cache(n=3,window=900-50,branch=1)"
+    assert (run.classes, run.seed, run.dtype) == (None, 0, "float32")
+    run = make_run("taichi", settings={"steps": 20, "seed": "4", "num_samples": 2})
+    assert (run.sampler, run.steps, run.guidance) == ("ddpm", "20", None)
+    assert (run.cache, run.seed, run.num_samples) == ("none", 4, 2)
+
+
+def test_the_canonical_cache_gives_the_same_run():
+    run = make_run("dit-xl-2-skip", "skip-cache(n=2)")
+    assert make_run("dit-xl-2-skip", run.cache) == run
+    assert make_run("dit-xl-2-skip", " skip-cache( branch=4, n=2 )").key == run.key
+
+
+def test_the_fingerprint_of_the_weights_is_part_of_the_run(monkeypatch, tmp_path):
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
+    assert make_run("taichi").weights == "absent"
+    file = tmp_path / "weights" / "taichi" / weights.WEIGHTS_FILE
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"something")
+    assert make_run("taichi").weights == weights.fingerprint("taichi") != "absent"
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"something else")
+    assert make_run("taichi", weights_path=other).weights == weights.fingerprint(
+        "taichi", path=other
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("taichi-skp",), "HERE: unknown model 'taichi-skp'; did you mean 'taichi-skip'?"),
+        (("taichi", "skip-cahe"), "HERE: unknown cache 'skip-cahe'; did you mean 'skip-cache'?"),
+        (
+            ("taichi", "skip-cache(n=2)"),
+            "HERE: skip-cache needs skip branches and latte was built without them; "
+            "take the model's -skip variant",
+        ),
+        (
+            ("dit-xl-2-skip", "skip-cache(branch=14)"),
+            "HERE: branch=14 leaves no layer to reuse of 28; branch is at most 13",
+        ),
+        (("taichi", "none", {"step": 3}), "HERE: unknown setting 'step'; did you mean 'steps'?"),
+        (
+            ("taichi", "none", {"guidance": 7}),
+            "HERE: guidance 7.0 needs classes and taichi is unconditional; leave guidance out",
+        ),
+        (
+            ("taichi", "none", {"classes": [1]}),
+            "HERE: classes [1] needs classes and taichi is unconditional; leave classes out",
+        ),
+        (
+            ("digits", "none", {"classes": [0, 10]}),
+            "HERE: class 10 is out of range of digits; its classes are 0 to 9",
+        ),
+        (
+            ("digits", "none", {"dtype": "float61"}),
+            "HERE: unknown dtype 'float61'; did you mean 'float16'?",
+        ),
+    ],
+)
+def test_mistakes(arguments, message):
+    with pytest.raises(UsageError) as caught:
+        make_run(*arguments, place="HERE")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("model", "n", "full"),
+    [("ucf101-skip", 2, 28), ("ucf101-skip", 6, 14), ("dit-xl-2-skip", 2, 128)],
+)
+def test_steps(model, n, full):
+    row = plan.plan(make_run(model, f"skip-cache(n={n})"))
+    assert row.full_steps == full
+    assert row.full_steps + row.cached_steps == row.steps == int(row.run.steps)
+
+
+def test_guidance_doubles_and_the_batch_multiplies():
+    cache = "skip-cache(n=2)"
+    unguided = plan.plan(make_run("digits-skip", cache, {"guidance": None}))
+    guided = plan.plan(make_run("digits-skip", cache, {"guidance": 4}), batch=3)
+    assert (unguided.batch, guided.batch) == (1, 3)
+    for count in ("macs_paper", "macs_executed", "flops"):
+        assert getattr(guided, count) == 6 * getattr(unguided, count)
+    assert guided.ideal_speedup == unguided.ideal_speedup
+
+
+@pytest.mark.parametrize(("n", "speedup"), [(2, 1.535), (3, 1.871), (4, 2.095)])
+def test_ideal_speedups_of_the_image_model(n, speedup):
+    """250 steps, the first and last four layers on cached steps; against Skip-DiT."""
+    row = plan.plan(make_run("dit-xl-2-skip", f"skip-cache(n={n})"))
+    assert row.ideal_speedup == pytest.approx(speedup, abs=5e-4)
+
+
+def test_no_cache_is_no_faster():
+    for cache in ("none", "skip-cache(n=1)"):
+        row = plan.plan(make_run("digits-skip", cache))
+        assert (row.cached_steps, row.ideal_speedup) == (0, 1.0)
+
+
+def test_disk_is_the_size_of_the_pixels():
+    assert plan.plan(make_run("digits", settings={"num_samples": 5})).disk_bytes == 5 * 16 * 16 * 3
+    clip = 16 * 256 * 256 * 3  # the autoencoder gives 8 pixels per latent
+    assert plan.plan(make_run("taichi", settings={"num_samples": 2})).disk_bytes == 2 * clip
+
+
+def test_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path / "home"))
+    run = make_run("taichi-skip", settings={"num_samples": 3})
+    line = "weights: skipdit download taichi-skip (2.77 GB)"
+    assert plan.plan(run).missing == [line]
+    assert plan.plan(run, root=tmp_path).missing == [line, "samples: 3 of 3"]
+    assert not (tmp_path / "samples").exists()
+
+    run = replace(run, weights="0123456789abcdef")
+    store = open_store(tmp_path, run)
+    for index in (0, 2):
+        store.write(index, np.zeros((2, 16, 16, 3), np.uint8), meta={})
+    assert plan.plan(run, root=tmp_path).missing == ["samples: 1 of 3"]
+    assert plan.plan(replace(run, num_samples=1), root=tmp_path).missing == []
+
+
+def test_embedded_weights_are_not_downloaded():
+    run = replace(make_run("digits"), weights="absent")
+    assert plan.plan(run).missing == [
+        "weights: they ship with skipdit and are gone; install it again"
+    ]
+
+
+def _recipe(**settings):
+    row = recipe.RecipeRow("a", "A", {"x": "taichi", "y": "ffs"}, settings={"steps": "20"})
+    later = recipe.RecipeRow("b", "B", {"x": "taichi"}, planned="later")
+    return recipe.Recipe("own", None, "Own", "paper", (row, later), (), settings)
+
+
+def test_runs_of_a_recipe():
+    found = plan.runs(_recipe(steps="250", seed=5, profile={"batch_size": 1}))
+    assert [(row.id, group, run.model) for row, group, run in found] == [
+        ("a", "x", "taichi"),
+        ("a", "y", "ffs"),
+    ]
+    assert all((run.steps, run.seed, run.batch_size) == ("20", 5, 16) for *_, run in found)
+
+
+def test_a_row_that_cannot_run_is_named():
+    broken = _recipe(guidance=2.0)
+    with pytest.raises(UsageError, match=r"^own row a: guidance 2\.0 needs classes"):
+        plan.runs(broken)
+
+
+def test_the_run_behind_the_cost_columns():
+    own = _recipe(batch_size=4, num_samples=64)
+    run = plan.profile_run(own, own.rows[0])
+    assert (run.model, run.steps, run.batch_size, run.num_samples) == ("taichi", "20", 4, 4)
+    own = _recipe(profile={"group": "y", "batch_size": 3, "steps": "ddim50", "sampler": "ddim"})
+    run = plan.profile_run(own, own.rows[0])
+    assert (run.model, run.steps, run.sampler) == ("ffs", "ddim50", "ddim")
+    assert (run.batch_size, run.num_samples) == (3, 3)

@@ -1,0 +1,155 @@
+"""Results on disk: what is saved comes back, and nothing else passes for it."""
+
+import errno
+import json
+import os
+from dataclasses import replace
+
+import pytest
+
+from skipdit_cli import results
+from skipdit_cli.errors import SkipditError, StoreError
+from skipdit_cli.results import Result
+
+PSNR = Result(
+    metric="psnr",
+    value=31.25,
+    unit="dB",
+    n=16,
+    run="0123456789abcdef",
+    reference="fedcba9876543210",
+    spread=2.5,
+    interval=(30.0, 32.5),
+    version=1,
+    inputs="00ff",
+    provenance={"skipdit": "0.1.0", "dirty": None},
+)
+
+
+def path_of(root, result):
+    return root / "scores" / result.run / f"{result.metric}.json"
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    path = results.save(tmp_path, PSNR)
+    assert path == tmp_path / "scores" / "0123456789abcdef" / "psnr.json"
+    assert results.load(tmp_path, PSNR.run, "psnr") == PSNR
+    assert json.loads(path.read_text())["value"] == 31.25
+
+
+def test_a_result_without_a_value(tmp_path):
+    bare = Result(metric="fid@digits", value=None, unit="", n=4, run="ab", status="needs weights")
+    results.save(tmp_path, bare)
+    assert results.load(tmp_path, "ab", "fid@digits") == bare
+
+
+def test_a_later_result_takes_the_place_of_an_earlier_one(tmp_path):
+    results.save(tmp_path, PSNR)
+    results.save(tmp_path, replace(PSNR, value=32.0))
+    assert results.load_all(tmp_path) == [replace(PSNR, value=32.0)]
+    assert [path.name for path in path_of(tmp_path, PSNR).parent.iterdir()] == ["psnr.json"]
+
+
+def test_all_of_them_by_run_and_metric(tmp_path):
+    stored = [replace(PSNR, run=run, metric=m) for run in "ab" for m in ("fvd@digits", "psnr")]
+    for result in reversed(stored):
+        results.save(tmp_path, result)
+    assert results.load_all(tmp_path) == stored
+
+
+def test_none_yet(tmp_path):
+    assert results.load(tmp_path, "ab", "psnr") is None
+    assert results.load_all(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("where", ["value", "spread", "interval"])
+def test_only_finite_numbers_are_saved(tmp_path, number, where):
+    results.save(tmp_path, PSNR)
+    bad = replace(PSNR, **{where: (0.0, number) if where == "interval" else number})
+    with pytest.raises(SkipditError, match="psnr of run 0123456789abcdef is not finite"):
+        results.save(tmp_path, bad)
+    assert results.load(tmp_path, PSNR.run, "psnr") == PSNR
+
+
+@pytest.mark.parametrize(
+    ("code", "fix"),
+    [
+        (errno.ENOSPC, "the disk is full: free some space and score again"),
+        (errno.EACCES, "make the folder writable or choose another one"),
+        (errno.EIO, "check the disk and the folder's permissions"),
+    ],
+)
+@pytest.mark.parametrize("when", ["fsync", "replace"])
+def test_a_failing_disk_keeps_the_old_result(tmp_path, monkeypatch, code, fix, when):
+    path = results.save(tmp_path, PSNR)
+
+    def fail(*_):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, when, fail)
+        with pytest.raises(StoreError) as caught:
+            results.save(tmp_path, replace(PSNR, value=0.0))
+    expected = f"{path}: cannot read or write it: {os.strerror(code)}; {fix}"
+    assert str(caught.value) == expected
+    assert results.load_all(tmp_path) == [PSNR]
+    assert [file.name for file in path.parent.iterdir()] == ["psnr.json"]
+
+
+def test_a_process_killed_while_saving_leaves_the_old_result(tmp_path, monkeypatch):
+    path = results.save(tmp_path, PSNR)
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", die)
+        with pytest.raises(KeyboardInterrupt):
+            results.save(tmp_path, replace(PSNR, value=0.0))
+    assert len(list(path.parent.iterdir())) == 2  # the half-saved one is there, and is no result
+    assert results.load_all(tmp_path) == [PSNR]
+
+
+def test_a_file_where_a_folder_should_be(tmp_path):
+    (tmp_path / "scores").write_text("")
+    with pytest.raises(StoreError, match="a file is in the way"):
+        results.save(tmp_path, PSNR)
+    with pytest.raises(StoreError, match="a file is in the way"):
+        results.load(tmp_path, PSNR.run, "psnr")
+
+
+def damage(change):
+    return lambda text: json.dumps(change(json.loads(text)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda text: text[: len(text) // 2], id="truncated"),
+        pytest.param(lambda text: "", id="empty"),
+        pytest.param(lambda text: text.replace("31.25", "NaN"), id="nan"),
+        pytest.param(damage(lambda record: [record]), id="a list"),
+        pytest.param(damage(lambda record: record | {"colour": "red"}), id="unknown key"),
+        pytest.param(damage(lambda record: {"metric": "psnr"}), id="keys missing"),
+        pytest.param(damage(lambda record: record | {"value": "31.25"}), id="text for a number"),
+        pytest.param(damage(lambda record: record | {"interval": 3}), id="no interval"),
+        pytest.param(damage(lambda record: record | {"metric": "ssim"}), id="another metric"),
+        pytest.param(damage(lambda record: record | {"run": "ab"}), id="another run"),
+    ],
+)
+def test_a_file_that_is_no_result(tmp_path, change):
+    path = results.save(tmp_path, PSNR)
+    path.write_text(change(path.read_text()))
+    with pytest.raises(StoreError, match=r"^[^\n]+; delete it and score again$") as caught:
+        results.load(tmp_path, PSNR.run, "psnr")
+    assert str(caught.value).startswith(f"{path}: is not a readable result")
+    with pytest.raises(StoreError, match="delete it and score again"):
+        results.load_all(tmp_path)
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    path = results.save(tmp_path, PSNR)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(StoreError, match="delete it and score again"):
+        results.load_all(tmp_path)

@@ -1,0 +1,56 @@
+"""Settings are read in one way, whoever writes them."""
+
+import pytest
+
+from skipdit_cli.errors import UsageError
+from skipdit_cli.settings import setting
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("num_samples", "8", 8),
+        ("seed", 0, 0),
+        ("steps", 250, "250"),
+        ("steps", "ddim50", "ddim50"),
+        ("sampler", "ddpm", "ddpm"),
+        ("guidance", "7", 7.0),
+        ("guidance", None, None),
+        ("guidance", "none", None),
+        ("guidance", 1.0, None),  # a scale of 1 is the conditional output alone
+    ],
+)
+def test_values(key, value, expected):
+    found = setting(key, value)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("num_sampels", 3, "HERE: unknown setting 'num_sampels'; did you mean 'num_samples'?"),
+        (
+            "num_samples",
+            0,
+            "HERE: num_samples '0' is not a whole number; num_samples is 1 or more",
+        ),
+        (
+            "batch_size",
+            1.5,
+            "HERE: batch_size '1.5' is not a whole number; batch_size is 1 or more",
+        ),
+        ("num_samples", True, "HERE: num_samples 'True' is not a whole number; "),
+        ("seed", -1, "HERE: seed '-1' is not a whole number; seed is 0 or more"),
+        ("sampler", "ddmp", "HERE: unknown sampler 'ddmp'; did you mean 'ddpm'?"),
+        ("guidance", 0.5, "HERE: guidance '0.5' is not a scale from 1 up; none is unguided"),
+        ("guidance", "inf", "HERE: guidance 'inf' is not a scale from 1 up; none is unguided"),
+        ("guidance", "nan", "HERE: guidance 'nan' is not a scale from 1 up; none is unguided"),
+        ("steps", 0, "HERE: cannot take steps '0' of 1000 training steps; "),
+        ("steps", "ddim49", "HERE: cannot take steps 'ddim49' of 1000 training steps; "),
+    ],
+)
+def test_mistakes_say_place_value_and_fix(key, value, message):
+    with pytest.raises(UsageError) as caught:
+        setting(key, value, place="HERE")
+    assert str(caught.value).startswith(message)
