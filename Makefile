@@ -3,43 +3,60 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SKIPDIT := $(BIN)/skipdit
-TABLES := table1 table2 table8
+TABLES := $(patsubst recipes/%.yaml,%,$(wildcard recipes/table*.yaml))
+EMBEDDED := skipdit_cli/embedded
 
-.PHONY: setup demo test test-slow test-all check bench tables $(TABLES) plan-flops train clean
+.PHONY: help setup demo test test-slow test-all check bench tables train clean
 
-setup: $(VENV)/.done
+help:  ## this list
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
+
+setup: $(VENV)/.done  ## install into .venv, with the locked versions
 
 $(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: setup  ## generate, score and profile Skip-Cache n = 2..6 against the uncached model
-	$(SKIPDIT) cache-sweep
+demo: setup  ## generate, score and time Skip-Cache n = 2..6 against the uncached model
+	$(SKIPDIT) cache-sweep --n 2..6
 
 test: setup  ## the default tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: setup  ## only the tests marked slow
-	$(BIN)/python -m pytest -m slow --override-ini addopts="-q --strict-markers --import-mode=importlib"
+test-slow: setup  ## the tests that take longer
+	$(BIN)/python -m pytest -m slow
 
-test-all: test test-slow
+test-all: test test-slow  ## both
 
 check: setup  ## formatting, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: setup  ## speedups against the ideal, on an idle machine
+bench: setup  ## measured against ideal speedup; on an idle machine
 	$(SKIPDIT) profile --model moving-digits-skip --n 2..6 --batch-size 32 --repeats 7
 
-$(TABLES): setup  ## one table of the paper
+table%: setup  ## one table of the paper: make table1, table2, table8
 	$(SKIPDIT) cache-sweep --recipe $@
 
-tables: $(TABLES)
+tables: $(TABLES) demo  ## all of them, and the demo, into results/tiny
+	cp results/sweeps/moving-digits-skip/sweep.md results/tiny/demo.md
+	cp results/sweeps/moving-digits-skip/sweep.csv results/tiny/demo.csv
+	cp results/sweeps/moving-digits-skip/sweep-samples.png results/tiny/demo-samples.png
+	cp results/sweeps/moving-digits-skip/sweep-psnr-speedup.png results/tiny/demo-psnr-speedup.png
 
-train: setup  ## train the embedded models again: about two hours on two cores
-	cd skipdit_cli/embedded && $(abspath $(BIN))/python -m skipdit_cli.embedded.make
+train: setup  ## the embedded models again: over an hour on two cores
+	$(SKIPDIT) train --model classifier --steps 1500 --seed 0 --out $(EMBEDDED)/classifier
+	$(SKIPDIT) train --model digits --steps 2400 --batch-size 128 --learning-rate 0.006 \
+		--seed 0 --out $(EMBEDDED)/digits
+	$(SKIPDIT) train --model digits-skip --start digits --skip-steps 150 --steps 1400 \
+		--batch-size 128 --learning-rate 0.002 --seed 0 --out $(EMBEDDED)/digits-skip
+	$(SKIPDIT) train --model moving-digits --steps 2000 --batch-size 32 --learning-rate 0.005 \
+		--seed 0 --out $(EMBEDDED)/moving-digits
+	$(SKIPDIT) train --model moving-digits-skip --start moving-digits --skip-steps 150 \
+		--steps 2400 --batch-size 32 --learning-rate 0.003 --seed 0 \
+		--out $(EMBEDDED)/moving-digits-skip
 
-clean:
-	rm -rf $(VENV) results/samples results/scores results/sweeps
+clean:  ## everything that can be made again
+	rm -rf $(VENV) results/samples results/scores results/sweeps results/train

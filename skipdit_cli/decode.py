@@ -52,9 +52,10 @@ def _autoencoder(name: str, device: str) -> "nn.Module":
     from diffusers import AutoencoderKL
 
     try:
-        return AutoencoderKL.from_pretrained(name).to(device).eval()
+        decoder = AutoencoderKL.from_pretrained(name, low_cpu_mem_usage=False)
     except OSError:
         raise MissingAssetError(
             f"the autoencoder {name} is not here and cannot be fetched",
             fix=f"run `hf download {name}` where there is a network",
         ) from None
+    return decoder.to(device).eval()

@@ -70,5 +70,6 @@ def unknown(what: str, value: str, known: Iterable[str], *, place: str = "") -> 
     """
     names = sorted(known)
     near = get_close_matches(value, names, n=1, cutoff=0.5)
-    fix = f"did you mean '{near[0]}'?" if near else "known: " + ", ".join(names)
+    known_names = f"known: {', '.join(names)}" if names else "there are none"
+    fix = f"did you mean '{near[0]}'?" if near else known_names
     return UsageError(f"unknown {what} '{value}'", place=place, fix=fix)

@@ -86,6 +86,7 @@ def attached(model: nn.Module, cache: Cache, timesteps: Sequence[int]) -> Iterat
     hooked = session.cache.module.hooked(session.cache.config, session.layout)
     if any(_is_hooked(sites[site]) for site in hooked):
         raise UsageError(f"the model has a cache on it already; cannot add {session.cache}")
+    own = {site: vars(sites[site]).get("forward") for site in hooked}  # somebody else's wrapper
     try:
         for site in hooked:
             registry = HookRegistry.check_if_exists_or_initialize(sites[site])
@@ -95,15 +96,17 @@ def attached(model: nn.Module, cache: Cache, timesteps: Sequence[int]) -> Iterat
         session.reset()
         for site in hooked:
             if _is_hooked(sites[site]):
-                _detach(sites[site])
+                _detach(sites[site], own_forward=own[site] is not None)
 
 
 def _is_hooked(module: nn.Module) -> bool:
     return hasattr(module, "_diffusers_hook") and _NAME in module._diffusers_hook.hooks
 
 
-def _detach(module: nn.Module) -> None:
+def _detach(module: nn.Module, *, own_forward: bool) -> None:
+    """Remove the hook, and what it would leave behind on a module that had nothing of the kind."""
     module._diffusers_hook.remove_hook(_NAME, recurse=False)
     if not module._diffusers_hook.hooks:
         del module._diffusers_hook
-        del module.forward  # remove_hook leaves the class's own forward as an instance attribute
+        if not own_forward:
+            del module.forward

@@ -6,6 +6,7 @@ was interrupted.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
@@ -255,14 +256,16 @@ def loop(
     device: str = "cpu",
     weights_path: Path | None = None,
     random_weights: bool = False,
-) -> Callable[[str], Tensor]:
+) -> Callable[..., None]:
     """The denoising loop of a run's first batch, as a function of the cache spec, for timing.
 
-    Nothing is decoded or written, and the noise of the steps is drawn beforehand.
+    Nothing is decoded or written, and the noise of the steps is drawn beforehand. With
+    `brief=True` the loop ends at the first full step that follows another kind of step: long enough
+    to hold everything in memory that a whole loop does.
     """
     if random_weights:
         model = weights.build(weights.card(run.model), device=device)
-        model = model.to(getattr(torch, run.dtype)).requires_grad_(False).eval()
+        model = nn.Module.to(model, getattr(torch, run.dtype)).requires_grad_(False).eval()
     else:
         model = _model(run.model, weights_path, device, run.dtype)
     indices = range(run.batch_size)
@@ -274,19 +277,30 @@ def loop(
         for step in (rng.INITIAL, 0)
     )
 
-    def body(cache: str) -> Tensor:
-        return denoise(
-            model,
-            x,
-            cache=cache,
-            sampler=run.sampler,
-            steps=run.steps,
-            step_noise=lambda step: noise,
-            labels=classes,
-            guidance=run.guidance,
-        )
+    def stop(session: Session) -> None:
+        here, before = session.reused[session.step], session.reused[session.step - 1]
+        if session.step and not here and (before or session.cache.name == "none"):
+            raise _Enough
+
+    def body(cache: str, *, brief: bool = False) -> None:
+        with suppress(_Enough):
+            denoise(
+                model,
+                x,
+                cache=cache,
+                sampler=run.sampler,
+                steps=run.steps,
+                step_noise=lambda step: noise,
+                labels=classes,
+                guidance=run.guidance,
+                on_step=stop if brief else None,
+            )
 
     return body
+
+
+class _Enough(Exception):
+    """Ends a loop early."""
 
 
 def _device(name: str) -> str:

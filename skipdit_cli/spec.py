@@ -73,6 +73,8 @@ def parse_cache(text: str, *, place: str = "") -> Cache:
             raise UsageError(f"'{part}' in '{text}' is not key=value", place=place)
         if key not in hints:
             raise unknown(f"setting of {name}", key, hints, place=place)
+        if key in values:
+            raise UsageError(f"{key} is given twice in '{text}'", place=place)
         values[key] = _value(value, hints[key], place=f"{place or text} {key}".strip())
     try:
         return Cache(name, config_class(**values))

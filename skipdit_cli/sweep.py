@@ -4,9 +4,10 @@ The main job. References come first; every number is saved as soon as it is ther
 sweep continues where it stopped; a run that fails keeps its place in the table, with the reason.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,8 +54,9 @@ def specs(method: str, *, n: str | None, window: str | None) -> list[str]:
         return []
     intervals = [str(i) for i in parse_range(n, place="--n")] if n is not None else [None]
     spans = window.split(",") if window is not None else [None]
-    for text in filter(None, spans):
-        parse_window(text, place="--window")
+    for text in spans:
+        if text is not None:
+            parse_window(text, place="--window")
     found = []
     for name in method.split(","):
         config = registry.load("caches", name.strip(), place="--method").Config
@@ -79,6 +81,46 @@ def label(cache: str) -> str:
     parsed = parse_cache(cache)
     n = getattr(parsed.config, "n", None)
     return f"{parsed.name} n={n}" if n else cache
+
+
+def _labels(runs: Sequence["Run"]) -> dict[str, str]:
+    """The label of every run, by key, with the settings in which runs of one method differ.
+
+    The window is left out: it has a column of its own.
+    """
+    methods: dict[tuple[str, str], dict[str, set]] = {}
+    for run in runs:
+        cache = parse_cache(run.cache)
+        seen = methods.setdefault((run.model, cache.name), {})
+        for key, value in vars(cache.config).items():
+            seen.setdefault(key, set()).add(value)
+    found = {}
+    for run in runs:
+        cache = parse_cache(run.cache)
+        seen = methods[run.model, cache.name]
+        differ = [
+            f"{key}={value}"
+            for key, value in vars(cache.config).items()
+            if key not in ("n", "window") and len(seen[key]) > 1
+        ]
+        found[run.key] = " ".join([label(run.cache), *differ])
+    return found
+
+
+@contextmanager
+def memory_checked(batch_size: int) -> Iterator[None]:
+    """Tell a lack of memory, on a GPU or not, as a SkipditError."""
+    import torch
+
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        lacking = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not lacking and "can't allocate memory" not in str(error):  # what a CPU's allocator says
+            raise
+        raise SkipditError(
+            f"out of memory at batch size {batch_size}", fix="take a smaller --batch-size"
+        ) from None
 
 
 def sweep(
@@ -110,9 +152,10 @@ def sweep(
         timed = [run for run in (profile or ordered) if run.key not in failures]
         for key, timings in time_runs(timed, options).items():
             scores.setdefault(key, {}).update(timings)
+    labels = _labels(ordered)
     return [
         SweepRow(
-            label=label(run.cache),
+            label=labels[run.key],
             run=run,
             plan_row=plan.plan(run),
             results=scores.get(run.key, {}),
@@ -124,12 +167,11 @@ def sweep(
 
 def _generate(run: "Run", options: Options) -> str:
     """Generate a run; returns why it failed, or "" if it did not."""
-    import torch
-
     from skipdit_cli.run import generate
 
+    stage = options.stage(f"sampling {run.model}, {run.cache}")
     try:
-        with options.stage(f"sampling {run.model}, {run.cache}") as update:
+        with stage as update, memory_checked(run.batch_size):
             generate(
                 run,
                 options.root,
@@ -138,8 +180,6 @@ def _generate(run: "Run", options: Options) -> str:
                 weights_path=options.weights_path,
                 on_batch=update,
             )
-    except torch.OutOfMemoryError:
-        return f"out of memory at batch size {run.batch_size}; take a smaller --batch-size"
     except StoreError:
         raise
     except SkipditError as error:
@@ -175,7 +215,8 @@ def time_runs(
         if all(known.values()) and not random_weights:
             found |= {key: timings for key, timings in known.items() if timings}
         else:
-            found |= _time_group(group, options, random_weights=random_weights)
+            with memory_checked(group[0].batch_size):
+                found |= _time_group(group, options, random_weights=random_weights)
     return found
 
 
@@ -206,7 +247,7 @@ def _time_group(
 ) -> "dict[str, dict[str, Result]]":
     """Time runs that share an uncached reference, interleaved with it."""
     from skipdit_cli import provenance
-    from skipdit_cli.profiling.latency import measure, spread
+    from skipdit_cli.profiling.latency import measure, peak_bytes, spread
     from skipdit_cli.run import loop
 
     reference = group[0].reference
@@ -229,6 +270,9 @@ def _time_group(
         timed = measure(
             body, caches, repeats=options.repeats, device=options.device, on_loop=finished
         )
+    memory = {
+        spec: peak_bytes(partial(body, spec, brief=True), device=options.device) for spec in timed
+    }
     made = provenance.collect(import_torch=True)
     found: dict[str, dict[str, Result]] = {}
     for run in {run.key: run for run in [reference, *group]}.values():
@@ -236,7 +280,7 @@ def _time_group(
         values = {
             "latency": (latency.median, "s", spread(latency.seconds)),
             "speedup": (latency.median_speedup, "x", spread(latency.speedup)),
-            "memory": (latency.peak_bytes, "B", None),
+            "memory": (memory[run.cache], "B", None),
         }
         found[run.key] = {
             metric: results.Result(

@@ -21,6 +21,8 @@ from skipdit_cli.sites import Call, Layout, Site
 class Config:
     """Settings; those left out take the value the official code has for the model's family.
 
+    A shallow network takes a smaller branch, so that a layer is left to reuse.
+
     Attributes:
         n: compute the whole network every n-th step (the paper sweeps 2 to 6); 1 never reuses.
         window: (start, stop) in training timesteps; steps at or above start are full, and so are
@@ -54,16 +56,18 @@ def resolve(config: Config, layout: Layout) -> Config:
             fix="take the model's -skip variant",
         )
     official = OFFICIAL.get(layout.family, OTHERWISE)
+    assert official.branch is not None
+    most = (layout.layers - 1) // 2  # what leaves a layer to reuse
     chosen = replace(
         config,
         window=config.window or official.window,
-        branch=config.branch or official.branch,
+        branch=config.branch or max(1, min(official.branch, most)),
     )
     assert chosen.branch is not None
     if 2 * chosen.branch >= layout.layers:
         raise UsageError(
             f"branch={chosen.branch} leaves no layer to reuse of {layout.layers}",
-            fix=f"branch is at most {(layout.layers - 1) // 2}",
+            fix=f"branch is at most {most}",
         )
     outer = set(range(chosen.branch)) | set(range(layout.layers - chosen.branch, layout.layers))
     for to, source in layout.skips:

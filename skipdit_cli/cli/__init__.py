@@ -2,16 +2,16 @@
 
 import sys
 from importlib import import_module
+from typing import Any, NoReturn
 
 import typer
 
 from skipdit_cli import __version__
-from skipdit_cli.errors import SkipditError
+from skipdit_cli.errors import SkipditError, UsageError
 
 app = typer.Typer(
     name="skipdit",
     help="Study feature caching in diffusion transformers: sample, score, profile, print tables.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -24,28 +24,51 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
-for _name in ("ls", "plan", "sample", "sweep", "evaluate", "report", "profile", "train", "doctor"):
+for _name in (
+    "ls",
+    "plan",
+    "download",
+    "sample",
+    "sweep",
+    "evaluate",
+    "report",
+    "profile",
+    "train",
+    "doctor",
+):
     import_module(f"skipdit_cli.cli.{_name}")
+
+
+_INTERRUPTED = 130  # what typer, like a shell, makes of Ctrl-C
+_WrongLine: Any = typer.BadParameter.__base__  # an unknown option, a missing argument, no integer
 
 
 def main() -> None:
     """Run a command; a user's mistake ends in one line and its exit code."""
     try:
-        app()
+        code = app(prog_name="skipdit", standalone_mode=False)
     except SkipditError as error:
-        print(f"skipdit: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("skipdit: interrupted; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(1)
+        _stop(str(error), error.exit_code)
+    except _WrongLine as error:
+        command = error.ctx.command_path if error.ctx else "skipdit"
+        message = " ".join(error.format_message().split()).removesuffix(".")
+        _stop(f"{message}; see {command} --help", UsageError.exit_code)
+    if code == _INTERRUPTED:
+        _stop("interrupted; what was finished is kept", _INTERRUPTED)
+    sys.exit(code)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    print(f"skipdit: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -1,5 +1,6 @@
 """Options that several commands share, and what they mean."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 from skipdit_cli.cli._output import say
 
 if TYPE_CHECKING:
+    from skipdit_cli.plan import Run
     from skipdit_cli.recipe import Recipe
 
 MODEL = "moving-digits-skip"  # what runs when nothing is asked for: embedded, offline, on a CPU
@@ -21,7 +23,7 @@ Scale = Annotated[
 ]
 Root = Annotated[Path, typer.Option("--results", help="Folder of samples, scores and reports.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
-Workers = Annotated[int, typer.Option(help="Processes that generate side by side.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes that generate side by side.")]
 Weights = Annotated[
     Path | None, typer.Option(help="A checkpoint file to use for --model: .pt or .safetensors.")
 ]
@@ -71,6 +73,48 @@ def settings(**given: Any) -> dict[str, Any]:
     if "classes" in found:
         found["classes"] = tuple(parse_range(found["classes"], place="--classes"))
     return found
+
+
+def runs(
+    model: str, caches: Iterable[str], given: dict[str, Any], *, weights_path: Path | None = None
+) -> "list[Run]":
+    """The runs of a model under several caches.
+
+    Args:
+        given: what `settings` found.
+    Raises:
+        UsageError: a setting or a cache does not fit; its option is named.
+    """
+    from skipdit_cli.plan import make_run
+    from skipdit_cli.spec import parse_cache
+
+    caches = list(caches)
+    for spec in caches:
+        parse_cache(spec, place="--cache")
+    for key, value in given.items():  # one by one, so that an error is about one option
+        place = f"--{key.replace('_', '-')}"
+        make_run(model, settings={key: value}, weights_path=weights_path, place=place)
+    return [
+        make_run(model, spec, given, weights_path=weights_path, place=f"{spec} on {model}")
+        for spec in caches
+    ]
+
+
+def fixed_by_recipe(place: str, **given: Any) -> None:
+    """Raise UsageError if anything is given that a recipe decides by itself."""
+    from skipdit_cli.errors import UsageError
+
+    if names := [f"--{key}" for key, value in given.items() if value]:
+        raise UsageError(
+            f"{', '.join(names)} cannot be combined with a recipe",
+            place=place,
+            fix="give settings only, as --set seed=1",
+        )
+
+
+def overrides(given: dict[str, Any], more: list[str] | None) -> list[str]:
+    """Options and --set, as the overrides of a recipe."""
+    return [f"{key}={value}" for key, value in given.items()] + (more or [])
 
 
 def model_at(name: str | None, scale: str) -> str:

@@ -1,5 +1,6 @@
 """skipdit evaluate"""
 
+from string import hexdigits
 from typing import Annotated
 
 import typer
@@ -22,36 +23,46 @@ def evaluate(
 ) -> None:
     """Score samples that are there; generates nothing."""
     from skipdit_cli import recipe, registry
-    from skipdit_cli.errors import IncompleteError
+    from skipdit_cli.errors import IncompleteError, unknown
     from skipdit_cli.measure import measure
+    from skipdit_cli.store import open_store
 
     if metrics is not None:
         for name in metrics.split(","):
             registry.load("metrics", name, place="--metrics")
     known = target in recipe.names() or target.endswith((".yaml", ".yml"))
+    if not known and not set(target) <= set(hexdigits):
+        raise unknown("recipe or run", target, recipe.names())
     jobs = _of_recipe(target, scale, override) if known else _of_run(target, results)
-    found, missing = [], []
+    found = []
+    incomplete: dict[str, IncompleteError] = {}  # by what they say: once for all metrics
     for run, own in jobs:
+        try:
+            open_store(results, run).require(run.num_samples)
+        except IncompleteError as error:
+            incomplete[str(error)] = error
+            continue
         for metric in metrics.split(",") if metrics is not None else own:
             try:
                 with stage(f"scoring {metric} of {run.model}, {run.cache}") as update:
                     found.append((run, measure(run, metric, root=results, progress=update)))
             except IncompleteError as error:
-                missing.append(error)
+                incomplete[str(error)] = error
     if json:
         from dataclasses import asdict
 
         show_json([asdict(result) for _, result in found])
-    else:
+    elif found:
         rows = [
             (run.key, run.model, run.cache, result.metric, _value(result), str(result.n))
             for run, result in found
         ]
         show(table(("run", "model", "cache", "metric", "value", "n"), rows))
-    if missing:
-        for other in missing[1:]:
+    if incomplete:
+        *others, last = incomplete.values()
+        for other in others:
             say(f"skipdit: {other}")
-        raise missing[0]
+        raise last
 
 
 def _of_recipe(target: str, scale: str, override):

@@ -56,11 +56,6 @@ def plan(
     from skipdit_cli.sweep import specs
 
     recipe = recipe or recipe_option
-    if recipe and (model or cache or n or window):
-        raise UsageError("a recipe has its own rows", place=recipe, fix="leave out --model")
-    if recipe:
-        show_recipe(options.recipe_at(recipe, scale, override), json=json)
-        return
     given = options.settings(
         steps=steps,
         sampler=sampler,
@@ -68,9 +63,15 @@ def plan(
         num_samples=num_samples,
         batch_size=batch_size,
     )
+    if recipe:
+        options.fixed_by_recipe(recipe, model=model, cache=cache, n=n, window=window)
+        show_recipe(options.recipe_at(recipe, scale, options.overrides(given, override)), json=json)
+        return
+    if override:
+        raise UsageError("--set is for recipes", place="--set", fix="use the option of that name")
     chosen = options.model_at(model, scale)
     wanted = ["none", *(cache or []), *specs(method, n=n, window=window)]
-    runs = [planning.make_run(chosen, spec, given, place="--cache") for spec in wanted]
+    runs = options.runs(chosen, wanted, given)
     rows = [planning.plan(run, batch=run.batch_size, root=results) for run in runs]
     if json:
         show_json([_content(row) for row in rows])
@@ -88,7 +89,7 @@ def show_recipe(chosen, *, json: bool) -> None:
     content, shown = [], []
     for row in chosen.rows:
         if row.planned is not None:
-            shown.append((row.label, *[""] * (len(HEADINGS) + 1), row.planned))
+            shown.append((row.label, *[""] * len(HEADINGS), row.planned))
             continue
         run = planning.profile_run(chosen, row)
         counted = planning.plan(run, batch=run.batch_size)

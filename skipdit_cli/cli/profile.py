@@ -41,19 +41,20 @@ def profile(
     from skipdit_cli.report.markdown import to_markdown
     from skipdit_cli.report.publish import records
     from skipdit_cli.report.sweep import SweepRow, build
+    from skipdit_cli.store import check_writable
     from skipdit_cli.sweep import Options, label, specs, time_runs
 
     if repeats < 1:
         raise UsageError(f"{repeats} repetitions", place="--repeats", fix="take 1 or more")
     chosen = options.model_at(model, scale)
     path = Path(weights) if weights not in (None, "random") else None
-    if weights is None:
-        known_weights.require(chosen)
     given = options.settings(
         batch_size=batch_size, steps=steps, sampler=sampler, guidance=guidance, dtype=dtype
     )
     wanted = ["none", *(cache or []), *specs(method, n=n, window=window)]
-    runs = [planning.make_run(chosen, s, given, weights_path=path, place="--cache") for s in wanted]
+    runs = options.runs(chosen, wanted, given, weights_path=path)
+    if weights is None:
+        known_weights.require(chosen)
     how = Options(
         root=results,
         device=options.device_name(device),
@@ -61,6 +62,8 @@ def profile(
         repeats=repeats,
         weights_path=path,
     )
+    if weights != "random":  # whose timings are not kept
+        check_writable(results)
     timings = time_runs(runs, how, random_weights=weights == "random")
     rows = [
         SweepRow(label(run.cache), run, planning.plan(run), timings[run.key])

@@ -29,8 +29,6 @@ def sample(
     json: options.Json = False,
 ) -> None:
     """Generate samples; a killed run continues where it stopped."""
-    from skipdit_cli.plan import make_run
-
     given = options.settings(
         classes=classes,
         num_samples=num_samples,
@@ -42,11 +40,13 @@ def sample(
         dtype=dtype,
     )
     chosen = options.model_at(model, scale)
-    run = make_run(chosen, cache, given, weights_path=weights, place="--model")
+    (run,) = options.runs(chosen, [cache], given, weights_path=weights)
     where = options.device_name(device)
     from skipdit_cli.run import generate
+    from skipdit_cli.sweep import memory_checked
 
-    with stage(f"sampling {run.model} with {run.cache} on {where}") as update:
+    described = stage(f"sampling {run.model} with {run.cache} on {where}")
+    with described as update, memory_checked(run.batch_size):
         store = generate(
             run, results, device=where, workers=workers, weights_path=weights, on_batch=update
         )

@@ -52,18 +52,22 @@ def cache_sweep(
     With no model named it runs an embedded one: offline, on a CPU, in about two minutes.
     """
     from skipdit_cli.errors import UsageError
-    from skipdit_cli.store import check_writable
     from skipdit_cli.sweep import Options
 
     if repeats < 0:
         raise UsageError(f"{repeats} repetitions", place="--repeats", fix="take 0 or more")
-    if recipe and (model or n or window or cache or metrics or weights):
-        raise UsageError(
-            "a recipe has its own models, caches and metrics",
-            place="--recipe",
-            fix="give settings only, as --set seed=1",
+    if recipe:
+        options.fixed_by_recipe(
+            "--recipe",
+            model=model,
+            n=n,
+            window=window,
+            cache=cache,
+            metrics=metrics,
+            classes=classes,
+            dtype=dtype,
+            weights=weights,
         )
-    check_writable(results)
     how = Options(
         root=results,
         device=options.device_name(device),
@@ -83,8 +87,7 @@ def cache_sweep(
         dtype=dtype,
     )
     if recipe:
-        pairs = [f"{key}={value}" for key, value in given.items()] + (override or [])
-        _run_recipe(recipe, scale, pairs, how, json=json)
+        _run_recipe(recipe, scale, options.overrides(given, override), how, json=json)
         return
     if override:
         raise UsageError("--set is for recipes", place="--set", fix="use the option of that name")
@@ -104,20 +107,16 @@ def cache_sweep(
 def _run_model(model, *, method, n, window, extra, metrics, given, how, json) -> None:
     from skipdit_cli import registry
     from skipdit_cli import weights as known_weights
-    from skipdit_cli.plan import make_run
     from skipdit_cli.report import sweep as sweep_table
     from skipdit_cli.sweep import specs, sweep
 
-    if how.weights_path is None:
-        known_weights.require(model)
     chosen = metrics.split(",") if metrics is not None else _default_metrics(model)
     for name in chosen:
         registry.load("metrics", name, place="--metrics")
     caches = [*specs(method, n=n, window=window), *extra]
-    runs = [
-        make_run(model, spec, given, weights_path=how.weights_path, place="--cache")
-        for spec in caches
-    ]
+    runs = options.runs(model, caches, given, weights_path=how.weights_path)
+    if how.weights_path is None:
+        known_weights.require(model)
     rows = sweep(runs, how, metrics=chosen)
     table = sweep_table.build(rows)
     folder = how.root / "sweeps" / model

@@ -22,9 +22,9 @@ def train(
     skip_steps: Annotated[
         int, typer.Option(help="Steps of the first stage: the skip branches alone.")
     ] = 0,
-    steps: Annotated[int, typer.Option(help="Steps of training everything.")] = 3000,
+    steps: Annotated[int, typer.Option(help="Steps of training everything.")] = 2000,
     batch_size: Annotated[int, typer.Option(help="Samples per step.")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1.5e-3,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     seed: Annotated[int, typer.Option(help="Seed of data, noise and initial weights.")] = 0,
     device: options.Device = "auto",
 ) -> None:
@@ -33,12 +33,14 @@ def train(
     A skip model is trained in two stages, as in the paper: its skip branches, then everything.
     """
     from skipdit_cli.provenance import collect
+    from skipdit_cli.store import check_writable
 
     folder = out or Path("results/train") / model
     command = collect()["command"]
     if model == "classifier":
         from skipdit_cli.train.classifier import train_classifier
 
+        check_writable(folder)
         with stage("training the classifier") as update:
             accuracy = train_classifier(
                 folder,
@@ -62,6 +64,7 @@ def train(
         seed=seed,
     )
     where = options.device_name(device)
+    check_writable(folder)
     with stage(f"training {model} on {where}") as update:
         run(
             settings,

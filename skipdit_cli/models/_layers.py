@@ -169,7 +169,10 @@ def sincos_2d(size: int, side: int) -> Tensor:
 
 
 def initialize(model: nn.Module) -> None:
-    """DiT's initialisation: Xavier linears, small embeddings, zero gates and final projection."""
+    """Xavier linears, zero gates and final projection, as DiT; embeddings of unit variance.
+
+    Skip branches begin with passing x on and ignoring the skip.
+    """
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
@@ -177,13 +180,12 @@ def initialize(model: nn.Module) -> None:
         elif isinstance(module, PatchEmbed):
             nn.init.xavier_uniform_(module.proj.weight.view(len(module.proj.weight), -1))
             nn.init.zeros_(module.proj.bias)
-        elif isinstance(module, LabelEmbedder):
-            nn.init.normal_(module.embedding_table.weight, std=0.02)
-        elif isinstance(module, TimestepEmbedder):
-            for linear in (module.mlp[0], module.mlp[2]):
-                nn.init.normal_(linear.weight, std=0.02)
+        elif isinstance(module, LabelEmbedder):  # DiT's 0.02 hides the class for many steps
+            nn.init.normal_(module.embedding_table.weight)
     for module in model.modules():
         if isinstance(module, Block | FinalLayer):
             nn.init.zeros_(module.adaLN_modulation[-1].weight)
         if isinstance(module, FinalLayer):
             nn.init.zeros_(module.linear.weight)
+        if isinstance(module, SkipFusion):  # pass x through: a vanilla model stays near itself
+            nn.init.eye_(module.linear.weight)

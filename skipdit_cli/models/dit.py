@@ -17,11 +17,11 @@ from skipdit_cli.sites import Layout, Site
 
 VARIANTS = {
     "DiT-XL/2": {"hidden_size": 1152, "depth": 28, "num_heads": 16, "patch_size": 2},
-    "DiT-digits/2": {
-        "hidden_size": 48,
-        "depth": 14,
+    "DiT-digits/4": {
+        "hidden_size": 72,
+        "depth": 6,
         "num_heads": 4,
-        "patch_size": 2,
+        "patch_size": 4,
         "in_channels": 1,
         "input_size": 16,
         "num_classes": 10,

@@ -20,8 +20,8 @@ from skipdit_cli.sites import Layout, Site
 VARIANTS = {
     "Latte-XL/2": {"hidden_size": 1152, "depth": 28, "num_heads": 16, "patch_size": 2},
     "Latte-digits/4": {
-        "hidden_size": 48,
-        "depth": 16,
+        "hidden_size": 56,
+        "depth": 12,
         "num_heads": 4,
         "patch_size": 4,
         "in_channels": 1,

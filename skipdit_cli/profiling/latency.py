@@ -5,11 +5,11 @@ each variant once, in turn, so that a machine that slows down slows all of them,
 the median of the ratios within repetitions. Latency does not depend on the weights.
 """
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
@@ -24,12 +24,10 @@ class Latency:
 
     Attributes:
         seconds: of every repetition. speedup: the reference's seconds over these, per repetition.
-        peak_bytes: most memory the loop's tensors took at a time, the weights not counted.
     """
 
     seconds: tuple[float, ...]
     speedup: tuple[float, ...]
-    peak_bytes: int
 
     @property
     def median(self) -> float:
@@ -71,9 +69,8 @@ def measure(
     if repeats < 1:
         raise UsageError(f"{repeats} repetitions", place="--repeats", fix="take 1 or more")
     variants = list(dict.fromkeys([reference, *caches]))
-    peaks = {}
     for spec in variants:  # warm-up
-        peaks[spec] = peak_bytes(partial(loop, spec), device=device)
+        loop(spec)
         if on_loop:
             on_loop()
     seconds: dict[str, list[float]] = {spec: [] for spec in variants}
@@ -90,7 +87,6 @@ def measure(
         spec: Latency(
             tuple(seconds[spec]),
             tuple(a / b for a, b in zip(seconds[reference], seconds[spec], strict=True)),
-            peaks[spec],
         )
         for spec in variants
     }
@@ -114,6 +110,7 @@ def peak_bytes(work: Callable[[], object], *, device: str = "cpu") -> int:
         work()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler prints its every start
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as seen:

@@ -11,6 +11,7 @@ from skipdit_cli.report.grid import GridColumn, grid
 from skipdit_cli.report.plots import plot
 from skipdit_cli.report.sweep import SweepRow
 from skipdit_cli.report.table import Table
+from skipdit_cli.spec import parse_cache
 
 GRID_ROWS = 8
 
@@ -44,12 +45,16 @@ def _grid(group: Sequence[SweepRow], path: Path, *, root: Path) -> Path:
 
     ordered = sorted(group, key=lambda row: row.run.cache != "none")
     count = min(GRID_ROWS, ordered[0].run.num_samples)
+    windows = [getattr(parse_cache(row.run.cache).config, "window", None) for row in ordered]
+    several = len(set(filter(None, windows))) > 1
     columns = []
-    for row in ordered:
+    for row, window in zip(ordered, windows, strict=True):
         store = open_store(root, row.run)
+        title = f"{row.label}, {window[0]}-{window[1]}" if several and window else row.label
         psnr = row.results.get("psnr")
-        quality = f"{psnr.value:.2f} dB" if psnr and psnr.value is not None else "reference"
-        columns.append(GridColumn(row.label, quality, [store.read(i) for i in range(count)]))
+        quality = f"{psnr.value:.2f} dB" if psnr and psnr.value is not None else ""
+        quality = "reference" if row.run.cache == "none" else quality
+        columns.append(GridColumn(title, quality, [store.read(i) for i in range(count)]))
     store = open_store(root, ordered[0].run)
     classes = [store.meta(i).get("class") for i in range(count)]
     labels = [f"#{i}" if c is None else f"class {c}" for i, c in enumerate(classes)]

@@ -1,5 +1,6 @@
 """The table of a cache sweep: one line per run, what it costs and what it keeps."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -114,13 +115,15 @@ def _line(row: SweepRow, headings: Sequence[Heading], *, several: bool) -> Line:
     cells = tuple(_cell(row, heading) for heading in headings)
     shown = "-".join(map(str, window)) if window else ""
     name = parse_cache(row.run.cache).name
-    series = f"{name}, window {shown}" if shown else name
+    interval = re.search(r" (n=\S+)", row.label)
+    method = row.label.replace(interval[0], "") if interval else name
+    series = f"{method}, window {shown}" if shown else method
     return Line(
         names=(row.run.model, row.label, shown, *steps),
         cells=cells,
         runs=(row.run.key,),
         series=f"{row.run.model} {series}" if several else series,
-        point=row.label.removeprefix(name).strip() or row.label,
+        point=interval[1] if interval else row.label,
         reference=row.run.cache == "none",
     )
 

@@ -14,6 +14,8 @@ from skipdit_cli.errors import MissingAssetError
 
 SIDE = 16  # of a training image or frame, in pixels
 FRAMES = 8
+MOVING_SIDE = 12  # of a moving digit
+TRAVEL = 4.0  # pixels from the first frame to the last
 NUM_CLASSES = 10
 DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0))  # right, left, down, up: (rows, columns) per frame
 
@@ -37,11 +39,11 @@ def _draw(count: int, side: int, generator: Generator) -> tuple[Tensor, Tensor]:
     images, labels = _load()
     chosen = torch.randint(len(images), (count,), generator=generator)
     angle, scale, shift_x, shift_y = (torch.rand(count, 4, generator=generator) * 2 - 1).unbind(1)
-    angle, scale = 0.15 * angle, 1 + 0.08 * scale  # radians, factor
+    angle, scale = 0.1 * angle, 1 + 0.05 * scale  # radians, factor
     cosine, sine = angle.cos() * scale, angle.sin() * scale
     rows = [
-        torch.stack([cosine, -sine, 0.06 * shift_x], dim=1),
-        torch.stack([sine, cosine, 0.06 * shift_y], dim=1),
+        torch.stack([cosine, -sine, 0.04 * shift_x], dim=1),
+        torch.stack([sine, cosine, 0.04 * shift_y], dim=1),
     ]
     grid = F.affine_grid(torch.stack(rows, dim=1), [count, 1, side, side], align_corners=False)
     enlarged = F.interpolate(images[chosen], size=(side, side), mode="bicubic").clamp(0, 1)
@@ -55,29 +57,27 @@ def digits(count: int, generator: Generator) -> tuple[Tensor, Tensor]:
 
 
 def moving_digits(count: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Digits of 8x8 pixels that move one pixel a frame: [count, 8, 1, 16, 16], labels [count].
+    """Digits of 12x12 pixels that move by 4 pixels: [count, 8, 1, 16, 16], labels [count].
 
-    Each clip moves right, left, down or up and stays inside the frame.
+    Each clip moves right, left, down or up at a steady speed, through the middle of the frame or up
+    to a pixel beside it.
     """
-    small, labels = _draw(count, SIDE // 2, generator)
-    free = SIDE - SIDE // 2  # how far the digit's corner can go
-    travel = FRAMES - 1
-    across = torch.randint(free + 1, (count,), generator=generator)
-    along = torch.randint(free - travel + 1, (count,), generator=generator)
-    chosen = torch.tensor(DIRECTIONS)[torch.randint(4, (count,), generator=generator)]  # [N, 2]
-    step = torch.arange(FRAMES)
-    forward = along[:, None] + step  # [N, F]: a path that goes up in its coordinate
-    path = torch.where(chosen.sum(1)[:, None] > 0, forward, free - forward)
-    vertical = chosen[:, 0].abs().bool()[:, None]
-    top = torch.where(vertical, path, across[:, None])  # [N, F]
-    left = torch.where(vertical, across[:, None], path)
-    clips = torch.zeros(count, FRAMES, SIDE, SIDE)
-    pixel = torch.arange(SIDE // 2)
-    rows = top[:, :, None, None] + pixel[:, None]  # [N, F, 8, 1]
-    columns = left[:, :, None, None] + pixel  # [N, F, 1, 8]
-    n, f = torch.arange(count)[:, None, None, None], step[:, None, None]
-    clips[n, f, rows, columns] = small
-    return clips[:, :, None] * 2 - 1, labels
+    small, labels = _draw(count, MOVING_SIDE, generator)
+    margin = (SIDE - MOVING_SIDE) // 2
+    images = F.pad(small, [margin] * 4)  # [N, 1, 16, 16], the digit in the middle
+    aside = torch.rand(count, generator=generator) * 2 - 1
+    heading = torch.tensor(DIRECTIONS)[torch.randint(4, (count,), generator=generator)]  # [N, 2]
+    along = torch.linspace(-TRAVEL / 2, TRAVEL / 2, FRAMES)  # [F]
+    place = (
+        heading[:, None] * along[:, None] + heading.flip(1).abs()[:, None] * aside[:, None, None]
+    )
+    theta = torch.eye(2, 3).repeat(count, FRAMES, 1, 1)  # [N, F, 2, 3]
+    theta[..., 2] = -place.flip(2) * 2 / SIDE  # rows are x, then y, in half sides
+    shape = [count * FRAMES, 1, SIDE, SIDE]
+    grid = F.affine_grid(theta.flatten(0, 1), shape, align_corners=False)
+    frames = images.repeat_interleave(FRAMES, dim=0)
+    clips = F.grid_sample(frames, grid, align_corners=False).unflatten(0, (count, FRAMES))
+    return clips * 2 - 1, labels
 
 
 DATA = {"c2i": digits, "c2v": moving_digits}

@@ -22,7 +22,7 @@ from skipdit_cli.train.loss import Diffusion, hybrid_loss
 from skipdit_cli.weights import build, card, load
 
 CURVE_EVERY = 100  # steps behind one point of the loss curve
-CHECKPOINT_EVERY = 250
+CHECKPOINT_EVERY = 2 * CURVE_EVERY  # a multiple: what is not yet a point is not kept
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Settings:
         skip_steps: steps of stage 1 (the skip branches alone); 0 for a vanilla model.
         steps: steps of all other training. learning_rate: peak; warmed up, then cosine to zero.
         ema: decay of the moving average of weights. drop_label: share of labels made null.
+        min_snr: as in `hybrid_loss`.
     """
 
     model: str
@@ -41,9 +42,10 @@ class Settings:
     skip_steps: int = 0
     steps: int = 10_000
     batch_size: int = 256
-    learning_rate: float = 1e-3
-    ema: float = 0.999
+    learning_rate: float = 2e-3
+    ema: float = 0.995
     drop_label: float = 0.1
+    min_snr: float = 5.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -59,6 +61,12 @@ class Settings:
                 "skip models, and only they, start from a vanilla model and have a first stage",
                 place="--start, --skip-steps",
             )
+        if self.start is not None:
+            start = card(self.start, place="--start")
+            if start.skip or (start.family, start.variant) != (chosen.family, chosen.variant):
+                raise UsageError(
+                    f"{self.start} is not the vanilla model of {self.model}", place="--start"
+                )
         if min(self.steps, self.batch_size) < 1:
             raise UsageError("steps and batch size are 1 or more", place="--steps, --batch-size")
 
@@ -83,9 +91,7 @@ def train(
     torch.manual_seed(settings.seed)
     model = build(chosen, device="cpu")
     if settings.start is not None:
-        missing, extra = model.load_state_dict(load(settings.start).state_dict(), strict=False)
-        if extra or any(".skip." not in key for key in missing):
-            raise UsageError(f"{settings.start} is not the vanilla model of {settings.model}")
+        model.load_state_dict(load(settings.start).state_dict(), strict=False)
     model = model.to(device).train()
     average = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0)
@@ -155,7 +161,15 @@ def _loss(
         return model(x, t, class_labels=labels, return_dict=False)[0]
 
     channel = model.CHANNEL_DIM
-    losses = hybrid_loss(denoise, x0, t, noise=noise, diffusion=diffusion, channel_dim=channel)
+    losses = hybrid_loss(
+        denoise,
+        x0,
+        t,
+        noise=noise,
+        diffusion=diffusion,
+        channel_dim=channel,
+        min_snr=settings.min_snr,
+    )
     return losses.mean()
 
 

@@ -41,12 +41,15 @@ def hybrid_loss(
     noise: Tensor,
     diffusion: Diffusion,
     channel_dim: int = 1,
+    min_snr: float | None = None,
 ) -> Tensor:
     """Mean squared error of the noise plus the variational bound in bits per dimension.
 
     Args:
         denoise: (x, t) -> noise and variance interpolation, joined on `channel_dim`.
         x0: clean samples in [-1, 1], [B, ...]. t: [B] int64 in 0..999. noise: like x0.
+        min_snr: cap on the weight of nearly clean samples (gamma of arXiv 2303.09556); small models
+            learn shapes sooner with it. None weighs all timesteps alike.
     Returns:
         The loss of each sample, [B].
     """
@@ -57,6 +60,9 @@ def hybrid_loss(
     x = at(diffusion.signal) * x0 + at(diffusion.noise) * noise
     eps, interpolation = denoise(x, t).chunk(2, dim=channel_dim)
     mse = _mean((noise - eps) ** 2)
+    if min_snr is not None:
+        snr = (diffusion.signal[t] / diffusion.noise[t]) ** 2
+        mse = mse * (min_snr / snr).clamp(max=1)
 
     weight = (interpolation + 1) / 2
     log_variance = weight * at(diffusion.log_beta) + (1 - weight) * at(diffusion.log_posterior)

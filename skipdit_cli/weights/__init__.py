@@ -115,7 +115,9 @@ def fingerprint(name: str, *, path: Path | None = None) -> str:
     if source is None:
         return "absent"
     if not source.is_file():
-        raise UsageError(f"no file {source}", place="--weights")
+        raise UsageError(
+            f"no file {source}", place="--weights", fix="give a file, .pt or .safetensors"
+        )
     stat = source.stat()
     return _sha256(source, stat.st_size, stat.st_mtime_ns)[:16]
 

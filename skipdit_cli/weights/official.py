@@ -88,31 +88,26 @@ def read_state(path: Path) -> "dict[str, Tensor]":
     Raises:
         UsageError: the file cannot be read as a checkpoint (truncated, foreign, unsafe).
     """
-    import argparse
     import pickle
 
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
         raise UsageError("no such file", place=str(path))
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        unsafe = "Unsupported" in str(error) or "GLOBAL" in str(error)
-        problem = "holds objects that could run code" if unsafe else "is not a checkpoint"
+        content = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
+    except Exception as error:  # a damaged file makes its reader raise anything
+        text, unpickling = str(error), isinstance(error, pickle.UnpicklingError)
+        if unpickling and "GLOBAL" in text:
+            raise UsageError(
+                "holds objects that could run code",
+                place=str(path),
+                fix="only tensors and argparse.Namespace are read",
+            ) from None
+        reason = type(error).__name__ if unpickling or not text else text.splitlines()[0][:120]
         raise UsageError(
-            problem, place=str(path), fix="only tensors and argparse.Namespace are read"
-        ) from None
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UsageError(
-            f"is truncated or not a checkpoint ({str(error).splitlines()[0][:120]})",
-            place=str(path),
-            fix="fetch it again",
+            f"is truncated or not a checkpoint ({reason})", place=str(path), fix="fetch it again"
         ) from None
     for part in ("ema", "model"):
         if isinstance(content, dict) and isinstance(content.get(part), dict):
@@ -120,10 +115,28 @@ def read_state(path: Path) -> "dict[str, Tensor]":
             break
     if not isinstance(content, dict) or not content:
         raise UsageError("holds no state dict", place=str(path), fix=_FOREIGN)
-    strange = [key for key, value in content.items() if not isinstance(value, torch.Tensor)]
+    strange = [
+        key
+        for key, value in content.items()
+        if not (isinstance(key, str) and isinstance(value, torch.Tensor))
+    ]
     if strange:
         raise UsageError(f"holds no state dict ({_some(strange)})", place=str(path), fix=_FOREIGN)
     return content
+
+
+def _unpickle(path: Path) -> Any:
+    """What is in a file of torch.save, read without running anything."""
+    import argparse
+    import warnings
+    import zipfile
+
+    import torch
+
+    zipped = zipfile.is_zipfile(path)  # files of a torch before 1.6 are not, and cannot be mapped
+    with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+        warnings.simplefilter("ignore")  # advice on pickle protocols
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
 
 
 def _some(keys: list) -> str:

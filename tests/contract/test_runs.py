@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from skipdit_cli import plan, run, weights
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
@@ -22,6 +22,8 @@ from skipdit_cli.store import open_store
 
 IMAGES = ("digits-skip", "skip-cache(n=2)", {"batch_size": 4})
 CLIPS = ("moving-digits-skip", "skip-cache(n=2)", {"batch_size": 2})
+PRELOAD = [f"skipdit_cli.{name}" for name in ("run", "_clips", "models.dit", "models.latte")]
+STEPS = "3,1"  # timesteps 500, 499, 250, 0; from higher up a random network saturates every pixel
 BOTH = pytest.mark.parametrize("kind", [IMAGES, CLIPS], ids=["images", "clips"])
 
 
@@ -37,6 +39,7 @@ def checkpoint(tmp_path_factory):
             for parameter in model.parameters():
                 noise = torch.randn(parameter.shape, generator=generator)
                 parameter.copy_(noise / max(parameter[0].numel(), 25) ** 0.5)
+            model.final_layer.linear.weight.mul_(0.3)
             made[name] = folder / f"{name}.safetensors"
             save_file(model.state_dict(), made[name])
         return made[name]
@@ -51,7 +54,13 @@ def planned(checkpoint):
     def make(kind, num_samples, **settings):
         model, cache, own = kind
         path = checkpoint(model)
-        settings = {"steps": "4", "sampler": "ddpm", "num_samples": num_samples, **own, **settings}
+        settings = {
+            "steps": STEPS,
+            "sampler": "ddpm",
+            "num_samples": num_samples,
+            **own,
+            **settings,
+        }
         return plan.make_run(model, cache, settings, weights_path=path), path
 
     return make
@@ -61,7 +70,7 @@ def planned(checkpoint):
 def start():
     """Start `generate` in a process of its own, from one that has torch imported already."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["skipdit_cli.run", "skipdit_cli.models.dit"])
+    context.set_forkserver_preload(PRELOAD)
     started = []
 
     def begin(planned, root, path):
@@ -136,7 +145,7 @@ def test_what_the_samples_hold(planned, checkpoint, tmp_path):
         noise(-1),
         cache=wanted.cache,
         sampler="ddpm",
-        steps="4",
+        steps=STEPS,
         step_noise=noise,
         labels=torch.tensor([3, 1, 3, 1]),
         guidance=2.0,
@@ -206,7 +215,7 @@ def test_killed_at_random_moments_the_run_ends_as_if_undisturbed(planned, start,
 
 
 def test_a_second_process_on_the_same_run_is_refused(planned, start, tmp_path):
-    wanted, path = planned(IMAGES, 400, batch_size=1)
+    wanted, path = planned(IMAGES, 2000, batch_size=1)
     holder = start(wanted, tmp_path, path)
     store = open_store(tmp_path, wanted)
     wait_for(lambda: finished(store) > 0)
@@ -224,6 +233,28 @@ def test_a_second_process_on_the_same_run_is_refused(planned, start, tmp_path):
     assert generate(fewer, tmp_path, weights_path=path).missing(range(done)) == []
 
 
+def test_one_missing_sample_is_computed_in_the_batch_it_belongs_to(planned, tmp_path, monkeypatch):
+    """A batch of the same samples in the same places: the sums are the same to the last bit."""
+    wanted, path = planned(IMAGES, 7)
+    store = generate(wanted, tmp_path, weights_path=path)
+    batches, denoise = [], run.denoise
+
+    def record(model, x, **arguments):
+        batches.append((x, arguments["labels"].tolist(), arguments["step_noise"](2)))
+        return denoise(model, x, **arguments)
+
+    monkeypatch.setattr(run, "denoise", record)
+    for index in (2, 6):  # the second batch is 4, 5, 6 and a 7 that nobody asked for
+        (store.path / f"{index:06d}.png").unlink()
+    generate(wanted, tmp_path, weights_path=path)
+    assert len(batches) == 2
+    for (x, labels, noise), indices in zip(batches, (range(4), range(4, 8)), strict=True):
+        for seen, step in ((x, -1), (noise, 2)):
+            expected = run.rng.batch_normal((1, 16, 16), seed=0, indices=indices, step=step)
+            assert torch.equal(seen, expected)
+        assert labels == [run.label(wanted, index) for index in indices]
+
+
 def test_more_samples_keep_those_that_are_there(planned, tmp_path):
     """Six samples of batches of four: the second batch is computed whole, its rest thrown away."""
     wanted, path = planned(IMAGES, 6)
@@ -232,7 +263,9 @@ def test_more_samples_keep_those_that_are_there(planned, tmp_path):
     more = replace(wanted, num_samples=10)
     assert more.key == wanted.key
     seen = []
-    grown = generate(more, tmp_path / "grown", weights_path=path, on_batch=lambda *n: seen.append(n))
+    grown = generate(
+        more, tmp_path / "grown", weights_path=path, on_batch=lambda *n: seen.append(n)
+    )
     assert seen[0] == (6, 10)
     assert {name: (grown.path / name).stat().st_mtime_ns for name in before} == before
     assert files(grown) == files(generate(more, tmp_path / "at-once", weights_path=path))
@@ -250,7 +283,9 @@ def test_a_class_out_of_range(planned, tmp_path, classes):
 
 
 def test_classes_and_guidance_of_an_unconditional_model(tmp_path):
-    with pytest.raises(UsageError, match="guidance 7.0 needs classes and taichi is unconditional"):
+    with pytest.raises(
+        UsageError, match=r"guidance 7\.0 needs classes and taichi is unconditional"
+    ):
         plan.make_run("taichi", settings={"guidance": 7.0})
     wanted = replace(plan.make_run("taichi"), classes=(1,))
     with pytest.raises(UsageError, match="--classes: taichi is unconditional; leave it out"):
@@ -269,11 +304,15 @@ def test_missing_weights_name_the_download(tmp_path):
 
 def test_values_that_are_not_finite_are_not_stored(checkpoint, tmp_path):
     path = tmp_path / "broken.safetensors"
-    state = {k: v.clone() for k, v in weights.load("digits-skip", path=checkpoint("digits-skip")).state_dict().items()}
+    state = load_file(checkpoint("digits-skip"))
     state["final_layer.linear.bias"][0] = float("nan")
     save_file(state, path)
-    wanted = plan.make_run("digits-skip", settings={"steps": 2, "num_samples": 1}, weights_path=path)
-    with pytest.raises(SkipditError, match="digits-skip gave values that are not finite in float32"):
+    wanted = plan.make_run(
+        "digits-skip", settings={"steps": 2, "num_samples": 1}, weights_path=path
+    )
+    with pytest.raises(
+        SkipditError, match="digits-skip gave values that are not finite in float32"
+    ):
         generate(wanted, tmp_path / "out", weights_path=path)
     assert open_store(tmp_path / "out", wanted).missing([0]) == [0]
 

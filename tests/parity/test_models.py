@@ -103,7 +103,9 @@ def test_every_sample_of_a_batch_may_have_its_own_timestep(label):
     close(ours, tensors("c2i")[f"mixt.{label}_out"], guided=False)
 
 
-@pytest.mark.parametrize(("task", "tables"), [("c2i", ["pos_embed"]), ("c2v", ["pos_embed", "temp_embed"])])
+@pytest.mark.parametrize(
+    ("task", "tables"), [("c2i", ["pos_embed"]), ("c2v", ["pos_embed", "temp_embed"])]
+)
 def test_position_tables_are_the_official_ones(task, tables):
     """Ours are computed; what a checkpoint holds replaces them on load."""
     official = load_file(GOLDEN / task / "weights.safetensors")
@@ -146,7 +148,9 @@ def test_the_official_steps_are_full_and_the_others_run_the_official_layers(task
     session = Session(model, parse_cache(f"skip-cache(n={run['N']})"), timesteps)
     assert [not sites for sites in session.reused] == run["full"]
     middle = {Site("layer", i) for i in every - official}
-    assert all({s for s in sites if s.kind == "layer"} == middle for sites in session.reused if sites)
+    assert all(
+        {s for s in sites if s.kind == "layer"} == middle for sites in session.reused if sites
+    )
 
 
 @pytest.mark.parametrize(

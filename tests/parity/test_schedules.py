@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from skipdit_cli.caches import skip_cache
 from skipdit_cli.sites import Layout, Site
 from skipdit_cli.spec import parse_cache
 
@@ -54,9 +53,6 @@ def test_full_steps(family, timesteps, run):
     reused = cache.reused(layout, content["timesteps"])
     assert len(reused) == len(content["timesteps"])
     assert [i for i, sites in enumerate(reused) if not sites] == entry["full"]
-    strict = layout.family in skip_cache.STRICT_STOP
-    full = skip_cache.full_steps(cache.config, content["timesteps"], strict_stop=strict)
-    assert [i for i, is_full in enumerate(full) if is_full] == entry["full"]
 
     outer, layers = FAMILIES[family][2], FAMILIES[family][1]
     middle = {

@@ -1,0 +1,139 @@
+"""The command line as a user types it: in this process where a test only reads what is printed (so
+that torch is imported once), in one of its own where starting and signals matter."""
+
+import io
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from skipdit_cli.cli import main
+
+ROOT = Path(__file__).parents[2]
+PROGRESS = re.compile(r"(sampling|scoring|timing|training|wrote|scale) ")
+SWEEP = "cache-sweep --model digits-skip --n 2..3 --steps 6 --num-samples 3 --batch-size 2"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is on stderr beside progress."""
+        return [line for line in self.err.splitlines() if not PROGRESS.match(line)]
+
+    def ok(self) -> "Outcome":
+        assert (self.code, self.remarks) == (0, []), self
+        return self
+
+    def failed(self, code: int, *parts: object) -> "Outcome":
+        """The command failed and told it in one line, its last, that has every part in it."""
+        assert self.code == code, self
+        assert len(self.remarks) == 1, self
+        line = self.err.splitlines()[-1]
+        assert [line] == self.remarks
+        assert line.startswith("skipdit: ")
+        assert len(line) < 800
+        assert [part for part in parts if str(part) not in line] == [], line
+        return self
+
+
+class Skipdit:
+    """`skipdit(...)` runs a command in this process, `start` and `wait` in a process of its own."""
+
+    def __call__(self, *arguments: object) -> Outcome:
+        """The first argument may be a whole command line, to be split at its spaces."""
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.setattr(sys, "argv", ["skipdit", *_words(arguments)])
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code or 0
+        return Outcome(code, out.getvalue(), err.getvalue())
+
+    def start(self, *arguments: object, program: tuple[str, ...] = ("-m", "skipdit_cli")):
+        return subprocess.Popen(
+            [sys.executable, *program, *_words(arguments)],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait(self, process: subprocess.Popen) -> Outcome:
+        out, err = process.communicate(timeout=120)
+        return Outcome(process.returncode, out, err)
+
+
+def _words(arguments: tuple[object, ...]) -> list[str]:
+    line, *others = map(str, arguments)
+    return [*line.split(), *others]
+
+
+@pytest.fixture(scope="session")
+def skipdit() -> Skipdit:
+    return Skipdit()
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """Nothing is written into the checkout, whatever the default folder of a command."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def swept(skipdit, tmp_path_factory) -> tuple[Path, Outcome]:
+    """A results folder after a sweep in a process of its own; not to be changed."""
+    root = tmp_path_factory.mktemp("swept") / "results"
+    done = skipdit.wait(skipdit.start(f"{SWEEP} --repeats 1 --results", root))
+    return root, done
+
+
+@pytest.fixture(scope="session")
+def samples():
+    """samples(results folder) -> content of every sample by run/file."""
+
+    def read(root: Path) -> dict[str, bytes]:
+        found = (path for path in (root / "samples").glob("*/*") if path.suffix in (".png", ".mkv"))
+        return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in found}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def table():
+    """table(text) -> the first Markdown table in it, one dictionary per line."""
+
+    def parse(text: str) -> list[dict[str, str]]:
+        lines = [line for line in text.splitlines() if line.startswith("|")]
+        headings, _, *body = ([c.strip() for c in ln.strip("|").split("|")] for ln in lines)
+        return [dict(zip(headings, line, strict=True)) for line in body]
+
+    return parse
+
+
+@pytest.fixture(scope="session")
+def wait_for():
+    """wait_for(condition): until it holds."""
+
+    def wait(condition: Callable[[], object], *, seconds: float = 60) -> None:
+        begun = time.monotonic()
+        while not condition():
+            assert time.monotonic() - begun < seconds, "waited in vain"
+            time.sleep(0.005)
+
+    return wait

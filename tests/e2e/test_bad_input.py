@@ -1,0 +1,320 @@
+"""Bad input: one line that names value, place and fix, the right exit code, and nothing touched."""
+
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from skipdit_cli import weights
+
+RECIPE = """
+title: "Mine"
+scales:
+  tiny: &scale
+    groups: {digits: digits}
+    settings: {num_samples: 1, steps: 2}
+    columns: [{label: PSNR, metric: psnr, group: digits}]
+  paper: *scale
+rows:
+  - {id: a, label: A, model: "{model}-skip"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "parts"),
+    [
+        (
+            "sample --model digit-skip",
+            ["--model: unknown model 'digit-skip'", "did you mean 'digits-skip'?"],
+        ),
+        (
+            "sample --model digits-skip --cache skip-cach(n=2)",
+            ["--cache: unknown cache 'skip-cach'", "did you mean 'skip-cache'?"],
+        ),
+        (
+            "sample --model digits-skip --cache skip-cache(windo=700-50)",
+            ["--cache: unknown setting of skip-cache 'windo'", "did you mean 'window'?"],
+        ),
+        (
+            "sample --model digits-skip --cache skip-cache(n=two)",
+            ["--cache n: 'two' is not an integer"],
+        ),
+        ("sample --model digits-skip --cache skip-cache(n=0)", ["--cache: n=0", "n is 1 or more"]),
+        (
+            "sample --model digits-skip --cache skip-cache(branch=99)",
+            ["skip-cache(branch=99) on digits-skip: branch=99 leaves", "branch is at most "],
+        ),
+        (
+            "sample --model digits --cache skip-cache(n=2)",
+            ["skip-cache(n=2) on digits: skip-cache needs skip branches", "-skip variant"],
+        ),
+        ("sample --model digits --classes 10", ["--classes: class 10", "classes are 0 to 9"]),
+        ("sample --model digits --classes 7..12", ["--classes: class 10", "classes are 0 to 9"]),
+        ("sample --model digits --classes five", ["--classes: cannot read range 'five'", "2..6"]),
+        (
+            "sample --model taichi --classes 1",
+            ["--classes: ", "taichi is unconditional", "leave classes out"],
+        ),
+        (
+            "sample --model taichi --guidance 7",
+            ["--guidance: ", "taichi is unconditional", "leave guidance out"],
+        ),
+        (
+            "sample --model digits --guidance 0.5",
+            ["--guidance: guidance '0.5' is not a scale from 1 up", "none is unguided"],
+        ),
+        ("sample --model digits --num-samples 0", ["--num-samples: ", "'0'", "1 or more"]),
+        ("sample --model digits --batch-size -4", ["--batch-size: ", "'-4'", "1 or more"]),
+        ("sample --model digits --seed -1", ["--seed: ", "'-1'", "0 or more"]),
+        ("sample --model digits --steps 0", ["--steps: ", "'0'"]),
+        ("sample --model digits --steps 1001", ["--steps: ", "'1001'"]),
+        (
+            "sample --model digits --sampler dimm",
+            ["--sampler: unknown sampler 'dimm'", "did you mean 'ddim'?"],
+        ),
+        (
+            "sample --model digits --dtype float64",
+            ["--dtype: unknown dtype 'float64'", "did you mean 'float"],
+        ),
+        ("sample --model digits --workers 0", ["'--workers'", "0"]),
+        (
+            "sample --model digits --device cida",
+            ["--device: unknown device 'cida'", "did you mean 'cuda'?"],
+        ),
+        (
+            "sample --model digits --scale papr",
+            ["--scale: unknown scale 'papr'", "did you mean 'paper'?"],
+        ),
+        (
+            "sample --model digits --scale paper",
+            ["--scale paper: digits is an embedded model", "leave it out"],
+        ),
+        ("sample --scale paper", ["--scale paper: no model is named", "give --model"]),
+        ("cache-sweep --scale paper", ["--scale paper: no model is named", "give --model"]),
+        ("sample --model digits --weights gone.pt", ["--weights: no file gone.pt", "give a file"]),
+        ("cache-sweep --model digits-skip --n 0", ["--n: n=0 is not an interval", "1 or more"]),
+        (
+            "cache-sweep --model digits-skip --n 6..2",
+            ["--n: range '6..2' runs backwards", "write 2..6"],
+        ),
+        ("cache-sweep --model digits-skip --n 2-6", ["--n: cannot read range '2-6'", "2..6"]),
+        (
+            "cache-sweep --model digits-skip --window 50-700",
+            ["--window: window '50-700'", "write 700-50"],
+        ),
+        (
+            "cache-sweep --model digits-skip --n 2 --window 700-50,800",
+            ["--window: cannot read window '800'", "as in 700-50"],
+        ),
+        ("cache-sweep --model digits-skip --window 2000-50", ["--window: ", "'2000-50'", "1000"]),
+        (
+            "cache-sweep --model digits-skip --method skipcache",
+            ["--method: unknown cache 'skipcache'", "did you mean 'skip-cache'?"],
+        ),
+        (
+            "cache-sweep --model digits-skip --method none --n 2",
+            ["--n: none has no setting n", "its settings are none"],
+        ),
+        (
+            "cache-sweep --model digits --n 2",
+            ["skip-cache(n=2) on digits: skip-cache needs skip branches", "-skip variant"],
+        ),
+        (
+            "cache-sweep --model digits-skip --metrics psnr,sim",
+            ["--metrics: unknown metric 'sim'", "did you mean 'ssim'?"],
+        ),
+        ("cache-sweep --model digits-skip --repeats -1", ["--repeats: -1", "take 0 or more"]),
+        ("cache-sweep --model digits-skip --set seed=1", ["--set: ", "is for recipes"]),
+        (
+            "cache-sweep --recipe tabel1",
+            ["unknown recipe 'tabel1'", "did you mean 'table1'?"],
+        ),
+        (
+            "cache-sweep --recipe smoke --model digits --n 2",
+            ["--recipe: ", "--model, --n", "--set seed=1"],
+        ),
+        ("cache-sweep --recipe smoke --classes 1", ["--recipe: ", "--classes"]),
+        (
+            "cache-sweep --recipe smoke --set num_sample=3",
+            ["unknown setting 'num_sample'", "did you mean 'num_samples'?"],
+        ),
+        ("cache-sweep --recipe smoke --set seed", ["override 'seed' is not key=value"]),
+        ("cache-sweep --recipe smoke --num-samples 0", ["num_samples=0", "1 or more"]),
+        ("plan table3", ["unknown recipe 'table3'", "did you mean 'table"]),
+        ("plan smoke --model digits", ["--model", "--set seed=1"]),
+        ("plan smoke --num-samples 0", ["num_samples=0", "1 or more"]),
+        ("plan --model digits-skip --n 6..2", ["--n: range '6..2' runs backwards", "write 2..6"]),
+        ("plan --model digit", ["--model: unknown model 'digit'", "did you mean 'digits'?"]),
+        ("plan --model digits --batch-size x", ["--batch-size", "x"]),
+        ("report tabl1", ["unknown recipe 'tabl1'", "did you mean 'table1'?"]),
+        ("report smoke --format pdf", ["unknown report format 'pdf'", "csv, md"]),
+        ("evaluate smok", ["unknown recipe or run 'smok'", "did you mean 'smoke'?"]),
+        ("evaluate 0123abcd", ["results: unknown run '0123abcd'", "there are no runs here yet"]),
+        (
+            "evaluate smoke --metrics pnsr",
+            ["--metrics: unknown metric 'pnsr'", "did you mean 'psnr'?"],
+        ),
+        ("profile --model digits --repeats 0", ["--repeats: 0", "take 1 or more"]),
+        ("profile --model digits --weights gone.pt", ["--weights: no file gone.pt"]),
+        ("profile --model digits --weights random --cache foo", ["--cache: unknown cache 'foo'"]),
+        ("train --model digit", ["--model: unknown model 'digit'", "did you mean 'digits'?"]),
+        ("train --model taichi", ["--model: taichi cannot be trained here", "digits-skip"]),
+        ("train --model digits-skip", ["--start, --skip-steps: skip models"]),
+        ("train --model digits --steps 0", ["--steps", "1 or more"]),
+    ],
+)
+def test_usage_errors(skipdit, tmp_path, command, parts):
+    skipdit(command).failed(2, *parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cuda_without_a_gpu(skipdit, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for command in ("sample --model digits", "cache-sweep", "profile --model digits"):
+        skipdit(f"{command} --device cuda").failed(2, "--device: there is no CUDA", "take cpu")
+
+
+def test_missing_weights(skipdit, tmp_path):
+    """A process of its own, as an end user would meet it."""
+    done = skipdit.wait(skipdit.start("cache-sweep --model ucf101-skip"))
+    done.failed(4, "the weights of ucf101-skip", "`skipdit download ucf101-skip` (2.77 GB)")
+    assert done.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sample --model ucf101-skip",
+        "profile --model ucf101-skip --n 2",
+        "cache-sweep --recipe smoke --scale paper",
+    ],
+)
+def test_missing_weights_elsewhere(skipdit, tmp_path, command):
+    name = "taichi-skip" if "smoke" in command else "ucf101-skip"
+    skipdit(command).failed(4, f"the weights of {name}", f"`skipdit download {name}` (2.77 GB)")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_is_told_before_a_download_is_asked_for(skipdit):
+    skipdit("cache-sweep --model ucf101-skip --n 0").failed(2, "--n: n=0 is not an interval")
+    skipdit("profile --model ucf101-skip --cache foo").failed(2, "unknown cache 'foo'")
+
+
+@pytest.fixture
+def checkpoint():
+    """Sound weights of digits-skip, as this version reads them."""
+    return load_file(weights.require("digits-skip"))
+
+
+def _truncated(path, state):
+    save_file(state, path)
+    path.write_bytes(path.read_bytes()[:100_000])
+
+
+def _truncated_zip(path, state):
+    torch.save(state, path)
+    path.write_bytes(path.read_bytes()[:100_000])
+
+
+def _other_model(path, state):
+    save_file(load_file(weights.require("moving-digits")), path)
+
+
+def _one_key_less(path, state):
+    save_file({key: value for key, value in state.items() if "final" not in key}, path)
+
+
+def _other_shape(path, state):
+    save_file(state | {"pos_embed": torch.zeros(1, 3, 5)}, path)
+
+
+def _runs_code(path, state):
+    torch.save({"model": print}, path)
+
+
+def _of_people(path, state):
+    torch.save({"names": ["a", "b"]}, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "parts"),
+    [
+        ("cut.safetensors", _truncated, ["is truncated or not a checkpoint", "fetch it again"]),
+        ("cut.pt", _truncated_zip, ["is truncated or not a checkpoint", "fetch it again"]),
+        ("empty.pt", lambda path, _: path.write_bytes(b""), ["not a checkpoint"]),
+        ("empty.safetensors", lambda path, _: path.write_bytes(b""), ["not a checkpoint"]),
+        ("pickle.pt", lambda path, _: path.write_bytes(pickle.dumps(print)), ["not a checkpoint"]),
+        ("text.pt", lambda path, _: path.write_text("no weights\n" * 50), ["not a checkpoint"]),
+        ("page.safetensors", lambda path, _: path.write_text("<html>" * 50), ["not a checkpoint"]),
+        ("other.safetensors", _other_model, ["keys missing", "left over", "another model"]),
+        ("less.safetensors", _one_key_less, ["keys missing (final_layer", "is incomplete"]),
+        ("shape.safetensors", _other_shape, ["pos_embed is (1, 3, 5), not (1, ", "another model"]),
+        ("code.pt", _runs_code, ["could run code", "only tensors"]),
+        ("people.pt", _of_people, ["holds no state dict", "another model"]),
+    ],
+)
+def test_checkpoints_that_are_none(skipdit, tmp_path, checkpoint, name, write, parts):
+    path = tmp_path / name
+    write(path, checkpoint)
+    for command in ("sample --num-samples 1", "cache-sweep --n 2", "profile --repeats 1"):
+        given = f"{command} --model digits-skip --steps 2 --batch-size 1 --weights"
+        assert skipdit(given, path).failed(2, path, *parts).out == ""
+    assert not [*tmp_path.glob("results/**/*.png"), *tmp_path.glob("results/scores/*")]
+
+
+def test_a_folder_as_checkpoint(skipdit, tmp_path):
+    skipdit("sample --model digits --weights", tmp_path).failed(2, f"--weights: no file {tmp_path}")
+
+
+def test_a_good_checkpoint_by_path(skipdit, tmp_path, checkpoint, samples):
+    """The same weights from another place give the same pixels."""
+    path = tmp_path / "mine.safetensors"
+    save_file(checkpoint, path)
+    given = "sample --model digits-skip --num-samples 2 --batch-size 2 --steps 3 --results"
+    skipdit(given, tmp_path / "a", "--weights", path).ok()
+    skipdit(given, tmp_path / "b").ok()
+    assert list(samples(tmp_path / "a").values()) == list(samples(tmp_path / "b").values())
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (("rows:", "rowz:"), ["unknown key 'rowz'", "did you mean 'rows'?"]),
+        (("steps: 2", "step: 2"), ["scales.tiny.settings: unknown key 'step'", "'steps'"]),
+        (("steps: 2", "steps: 0"), ["scales.tiny.settings.steps: ", "'0'"]),
+        (("label: A,", "label: A, cache: foar,"), ["rows[0].cache: unknown cache 'foar'"]),
+        (
+            ("label: A,", "label: A, cache: skip-cache(n=0),"),
+            ["rows[0].cache: n=0 is not an interval", "n is 1 or more"],
+        ),
+        (("metric: psnr", "metric: psnrr"), ["unknown metric 'psnrr'", "did you mean 'psnr'?"]),
+        (("digits: digits", "digits: digit"), ["scales.tiny.groups.digits: unknown model 'digit'"]),
+        (("rows:", "rows: ["), ["line 10: not valid YAML"]),
+        (("title:", "titel:"), ["unknown key 'titel'", "did you mean 'title'?"]),
+    ],
+)
+def test_mistakes_in_a_recipe(skipdit, tmp_path, change, parts):
+    path = tmp_path / "mine.yaml"
+    path.write_text(RECIPE.replace(*change))
+    for command in ("cache-sweep --recipe mine.yaml", "plan mine.yaml", "report mine.yaml"):
+        done = skipdit(command)
+        assert done.code == 2
+        first = done.remarks[0]
+        assert first.startswith("skipdit: mine.yaml")
+        assert [part for part in parts if not any(part in line for line in done.remarks)] == []
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_all_mistakes_of_a_recipe_at_once(skipdit, tmp_path):
+    text = RECIPE.replace("steps: 2", "steps: 0").replace("metric: psnr", "metric: psnrr")
+    (tmp_path / "mine.yaml").write_text(text.replace("*scale", "{}"))
+    told = skipdit("cache-sweep --recipe mine.yaml").remarks
+    for part in ("settings.steps", "'psnrr'", "'groups' is missing"):
+        assert any(part in line for line in told), part
+
+
+def test_a_recipe_that_is_not_there(skipdit):
+    skipdit("cache-sweep --recipe gone.yaml").failed(2, "gone.yaml: no such recipe file")
+    skipdit("evaluate gone.yaml").failed(2, "gone.yaml: no such recipe file")

@@ -1,0 +1,407 @@
+"""plan, sample, evaluate, report, recipes, profile, train and doctor, as a user runs them."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from skipdit_cli import weights
+from skipdit_cli.train import loop
+
+FEW = "--num-samples 2 --batch-size 2 --steps 3"
+
+
+def test_plan_of_a_full_size_model_needs_no_weights(skipdit, table):
+    shown = skipdit("plan --model ucf101-skip --n 2..6").ok().out
+    assert shown.startswith("ucf101-skip: ddim 50, guidance 7.0, batch 16\n")
+    lines = table(shown)
+    assert [line["run"] for line in lines] == [
+        "none",
+        *(f"skip-cache(n={n},window=900-50,branch=1)" for n in (2, 3, 4, 5, 6)),
+    ]
+    assert [line["full"] for line in lines] == ["50", "28", "21", "17", "16", "14"]
+    assert all(int(line["full"]) + int(line["cached"]) == 50 for line in lines)
+    ideal = [float(line["ideal speedup"]) for line in lines]
+    assert ideal == sorted(ideal)
+    assert ideal[0] == 1
+    for line in lines:
+        assert "weights: skipdit download ucf101-skip (2.77 GB)" in line["missing"]
+        assert "samples: 16 of 16" in line["missing"]
+
+
+def test_plan_of_a_table_beside_the_paper(skipdit, table):
+    shown = skipdit("plan table1 --scale paper").ok().out
+    lines = {line["run"]: line for line in table(shown)}
+    assert list(lines)[:3] == ["Latte", "Delta-DiT", "FORA"]
+    published = {
+        "Latte": 278.63,
+        "Skip-DiT": 290.05,
+        "Skip-Cache n=2": 180.68,
+        "Skip-Cache n=3": 145.87,
+        "Skip-Cache n=4": 125.99,
+        "Skip-Cache n=5": 121.02,
+        "Skip-Cache n=6": 111.07,
+    }
+    for name, value in published.items():
+        assert lines[name]["published"] == f"{value:.2f}"
+        assert float(lines[name]["MACs"].removesuffix(" T")) == pytest.approx(value, rel=5e-4)
+        assert abs(float(lines[name]["difference"].removesuffix(" %"))) <= 0.05
+    assert lines["FORA"]["missing"] == "FORA is not in this version"
+
+    rows = json.loads(skipdit("plan table1 --scale paper --json").ok().out)
+    assert [row["published_macs_t"] for row in rows] == list(published.values())
+    for row in rows:
+        assert row["macs_paper"] / 1e12 == pytest.approx(row["published_macs_t"], rel=5e-4)
+        assert row["run"]["weights"] == "absent"
+
+
+def test_plan_of_an_embedded_model(skipdit):
+    cache = "skip-cache(n=2,window=1000-20,branch=1)"
+    rows = json.loads(
+        skipdit(f"plan --model digits-skip --cache {cache} --steps 10 --json").ok().out
+    )
+    assert [row["run"]["cache"] for row in rows] == ["none", cache]
+    assert [(row["full_steps"], row["cached_steps"]) for row in rows] == [(10, 0), (5, 5)]
+    assert [row["missing"] for row in rows] == [["samples: 16 of 16"]] * 2
+    assert len({row["key"] for row in rows}) == 2
+
+
+def test_settings_change_the_plan_of_a_recipe(skipdit, table):
+    shown = table(skipdit("plan smoke --scale tiny").ok().out)
+    fewer = table(skipdit("plan smoke --scale tiny --steps 6").ok().out)
+    assert fewer == table(skipdit("plan smoke --scale tiny --set steps=6").ok().out)
+    assert [line["full"] for line in shown] == ["12", "7", "5"]
+    assert fewer[0]["full"] == "6"
+
+
+def test_sample(skipdit, tmp_path, samples):
+    given = f"sample --model digits {FEW} --classes 3,5"
+    done = skipdit(given).ok()
+    (folder,) = (tmp_path / "results" / "samples").iterdir()
+    assert done.out == f"2 samples of run {folder.name} in results/samples/{folder.name}\n"
+    with Image.open(folder / "000001.png") as picture:
+        assert (picture.size, picture.mode) == ((16, 16), "RGB")
+        assert len(np.unique(picture)) > 4
+    lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert [line["meta"]["class"] for line in lines] == [3, 5]
+
+    before = samples(tmp_path / "results")
+    content = json.loads(skipdit(f"{given} --json").ok().out)
+    assert content["key"] == folder.name
+    assert content["run"]["classes"] == [3, 5]
+    assert samples(tmp_path / "results") == before  # one folder, the same two
+    for other in ("--seed 1", "--cache skip-cache(n=1)"):
+        skipdit(f"{given.replace('digits ', 'digits-skip ')} {other}").ok()
+    assert len(samples(tmp_path / "results")) == 6
+
+
+def test_sample_a_clip(skipdit, tmp_path):
+    skipdit("sample --num-samples 1 --batch-size 1 --steps 3").ok()
+    (folder,) = (tmp_path / "results" / "samples").iterdir()
+    assert (folder / "000000.mkv").is_file()
+    assert (folder / "previews" / "000000.mp4").is_file()
+
+
+@pytest.fixture
+def copy(swept, tmp_path):
+    """The results of a sweep of three samples, to be changed: its folder and its run keys."""
+    root = shutil.copytree(swept[0], tmp_path / "results")
+    runs = {}
+    for path in root.glob("samples/*/run.json"):
+        cache = json.loads(path.read_text())["run"]["cache"]
+        runs[cache.partition(",")[0]] = path.parent.name
+    return root, runs
+
+
+def test_evaluate_a_run(skipdit, copy, table):
+    root, runs = copy
+    key = runs["skip-cache(n=2"]
+    kept = json.loads((root / "scores" / key / "psnr.json").read_text())
+    shutil.rmtree(root / "scores")
+    lines = table(skipdit(f"evaluate {key[:8]}").ok().out)
+    assert [line["metric"] for line in lines] == ["accuracy@digits", "fid@digits", "psnr", "ssim"]
+    assert {line["run"] for line in lines} == {key}
+    assert {line["n"] for line in lines} == {"3"}
+    again = json.loads(skipdit(f"evaluate {key} --metrics psnr --json").ok().out)
+    assert [result["value"] for result in again] == [kept["value"]]
+    assert again[0]["reference"] == runs["none"]
+    assert (root / "scores" / key / "psnr.json").is_file()
+
+
+def test_evaluate_a_run_that_lacks_samples(skipdit, copy):
+    root, runs = copy
+    folder = root / "samples" / runs["skip-cache(n=2"]
+    (folder / "000001.png").unlink()
+    done = skipdit(f"evaluate {folder.name}").failed(
+        3, f"results/samples/{folder.name}: missing sample 1 (1 of 3)", "run the command"
+    )
+    assert done.out == ""
+
+
+def test_evaluate_a_run_whose_reference_lacks_samples(skipdit, copy, table):
+    root, runs = copy
+    (root / "samples" / runs["none"] / "000002.png").unlink()
+    done = skipdit(f"evaluate {runs['skip-cache(n=2']}").failed(
+        3, runs["none"], "the uncached reference is not complete: missing sample 2", "--cache none"
+    )
+    # what needs no reference is scored all the same
+    assert [line["metric"] for line in table(done.out)] == ["accuracy@digits", "fid@digits"]
+
+
+def test_evaluate_a_key_that_is_ambiguous(skipdit, copy):
+    skipdit("evaluate", "").failed(2, "run '' is ambiguous", *copy[1].values())
+
+
+@pytest.fixture(scope="module")
+def smoke(skipdit, tmp_path_factory):
+    """A results folder after the smoke recipe, and how the command ended. Not to be changed."""
+    root = tmp_path_factory.mktemp("smoke") / "results"
+    return root, skipdit("cache-sweep --recipe smoke --scale tiny --repeats 1 --results", root)
+
+
+def test_a_recipe(smoke, table):
+    root, done = smoke
+    lines = table(done.ok().out)
+    assert [line["method"] for line in lines] == ["Skip-DiT", "Skip-Cache n=2", "Skip-Cache n=3"]
+    assert list(lines[0])[1:] == [
+        "MACs (G)",
+        "Latency (s) ↓",
+        "Speedup ↑",
+        "PSNR (dB) ↑",
+        "SSIM ↑",
+    ]
+    assert lines[0]["PSNR (dB) ↑"].startswith("reference")
+    assert all(0 < float(line["PSNR (dB) ↑"].split()[0]) <= 100 for line in lines[1:])
+    macs = [float(line["MACs (G)"]) for line in lines]
+    assert macs == sorted(macs, reverse=True)
+    names = {"smoke.md", "smoke.csv", "smoke-psnr-speedup.png", "smoke-samples.png"}
+    assert {path.name for path in (root / "tiny").iterdir()} == names
+    assert {path.name for path in root.iterdir()} == {"samples", "scores", "tiny"}
+
+
+def test_a_recipe_says_which_scale_it_took(skipdit, monkeypatch):
+    done = skipdit("report smoke").ok()
+    assert done.err.startswith("scale tiny: the weights of taichi-skip are not here; --scale paper")
+    assert "Skip-DiT" in done.out
+
+
+def test_report_after_a_recipe_is_its_table(skipdit, smoke, table):
+    root, done = smoke
+    reported = skipdit("report smoke --scale tiny --results", root).ok()
+    assert table(reported.out) == table(done.out)
+    assert f"wrote {root}/tiny/smoke.csv" in reported.err
+
+
+def test_evaluate_a_recipe(skipdit, smoke, table):
+    root, _ = smoke
+    lines = table(skipdit("evaluate smoke --scale tiny --results", root).ok().out)
+    assert [line["metric"] for line in lines] == ["psnr", "ssim"] * 3
+    assert [line["value"].split(":")[0] for line in lines[:2]] == ["reference"] * 2
+    more = skipdit(
+        "evaluate smoke --scale tiny --metrics fvd@digits,accuracy@digits --results", root
+    )
+    values = [float(line["value"]) for line in table(more.ok().out)]
+    assert len(values) == 6
+    assert min(values) >= 0
+
+
+def test_evaluate_a_recipe_that_was_not_run(skipdit, tmp_path):
+    done = skipdit("evaluate smoke --scale tiny")
+    assert done.code == 3
+    assert len(done.remarks) == 3  # one line for each run, however many metrics
+    for line in done.remarks:
+        assert line.startswith("skipdit: results/samples/")
+        assert "missing samples 0, 1 (2 of 2)" in line
+    assert done.out == ""
+
+
+def test_another_number_of_samples_of_a_recipe(skipdit, smoke, tmp_path):
+    """--set and the option of that name mean the same, and reach every run."""
+    root = shutil.copytree(smoke[0], tmp_path / "results")
+    evaluate = "evaluate smoke --scale tiny --set num_samples=3"
+    done = skipdit(evaluate)
+    assert done.code == 3
+    assert all("missing sample 2 (1 of 3)" in line for line in done.remarks)
+    skipdit("cache-sweep --recipe smoke --scale tiny --num-samples 3 --repeats 0").ok()
+    assert len(list(root.glob("samples/*/000002.mkv"))) == 3
+    skipdit(evaluate).ok()
+
+
+def test_a_recipe_of_ones_own(skipdit, tmp_path, table):
+    (tmp_path / "mine.yaml").write_text(
+        """
+title: "My caches"
+scales:
+  tiny: &scale
+    groups: {digits: digits}
+    settings: {num_samples: 1, batch_size: 1, steps: 4}
+    columns: [{label: PSNR, metric: psnr, group: digits}, {label: Cost, metric: macs, unit: M}]
+  paper: *scale
+rows:
+  - {id: a, label: whole, model: "{model}-skip"}
+  - {id: b, label: mine, model: "{model}-skip", cache: "skip-cache(n=4,branch=1)"}
+  - {id: c, label: later, planned: no such method yet}
+"""
+    )
+    lines = table(skipdit("cache-sweep --recipe mine.yaml --scale tiny").ok().out)
+    assert [line["method"] for line in lines] == ["whole", "mine", "later"]
+    assert lines[2]["PSNR"].startswith("planned")
+    assert (tmp_path / "results" / "tiny" / "mine.md").is_file()
+
+
+def test_report_with_nothing_on_disk(skipdit, table, tmp_path):
+    lines = {line["method"]: line for line in table(skipdit("report table1 --scale tiny").ok().out)}
+    assert lines["Skip-Cache n=2"]["FVD@digits ↓"] == "not run"
+    assert lines["FORA"]["FVD@digits ↓"].startswith("planned")
+    assert lines["Skip-DiT"]["PSNR (dB) ↑"].startswith("reference")
+    assert "tiny scale" in lines["Skip-Cache n=2"]["FLOPs (T)"]
+
+    done = skipdit("report table1 --scale paper --format md").ok()
+    lines = {line["method"]: line for line in table(done.out)}
+    own = lines["Skip-Cache n=2"]
+    assert own["FLOPs (T)"].startswith("180.68 / 180.68 (0.00) match")
+    assert own["UCF101 FVD ↓"].startswith("141.42 / – planned")
+    assert "needs weights" in own["Latency (s) ↓"]
+    assert lines["FORA"]["FLOPs (T)"].startswith("240.26 / – planned")
+    assert "`skipdit download taichi-skip` (2.77 GB)" in done.out
+    assert [path.name for path in (tmp_path / "results" / "paper").iterdir()] == ["table1.md"]
+
+
+def test_profile(skipdit, table, tmp_path):
+    given = "profile --n 2,3 --weights random --steps 4 --batch-size 1 --repeats 1"
+    done = skipdit(f"{given} --model digits-skip").ok()
+    lines = table(done.out)
+    assert "# digits-skip: batch 1, float32, cpu" in done.out
+    assert [line["cache"] for line in lines] == [
+        "no cache (n=1)",
+        "skip-cache n=2",
+        "skip-cache n=3",
+    ]
+    assert all(float(line["latency (s) ↓"]) > 0 for line in lines)
+    assert lines[0]["speedup ↑"] == "1.00"
+    assert list(tmp_path.iterdir()) == []  # timings of random weights are not kept
+    records = json.loads(skipdit(f"{given} --model digits-skip --json").ok().out)
+    assert [record["speedup"]["n"] for record in records] == [1, 1, 1]
+
+
+def test_profile_keeps_what_a_sweep_can_use(skipdit, tmp_path):
+    given = "--model digits-skip --n 2 --steps 4 --batch-size 2 --repeats 1"
+    skipdit(f"profile {given}").ok()
+    assert len(list((tmp_path / "results" / "scores").glob("*/latency.json"))) == 2
+    done = skipdit(f"cache-sweep {given} --num-samples 2").ok()
+    assert "timing" not in done.err
+
+
+def test_doctor(skipdit, table):
+    lines = {line["check"]: line for line in table(skipdit("doctor").ok().out)}
+    assert all(lines[name][""] for name in ("skipdit", "python", "torch", "diffusers"))
+    assert "M parameters" in lines["moving-digits-skip"][""]
+    assert lines["ucf101-skip"][""] == "skipdit download ucf101-skip (2.77 GB)"
+    checks = {check["check"]: check for check in json.loads(skipdit("doctor --json").ok().out)}
+    assert list(checks) == list(lines)
+    assert {checks[name]["state"] for name in ("torch", "digits", "results folder")} == {"ok"}
+    assert checks["ucf101-skip"]["state"] == "absent"
+    assert checks["recipe table1"]["state"] == "tiny only"
+
+
+def test_doctor_finds_what_is_broken(skipdit, tmp_path, monkeypatch):
+    embedded = shutil.copytree(weights._EMBEDDED, tmp_path / "embedded")
+    path = embedded / "digits" / weights.WEIGHTS_FILE
+    path.write_bytes(path.read_bytes()[:1000])
+    (embedded / "digits-skip" / weights.WEIGHTS_FILE).unlink()
+    monkeypatch.setattr(weights, "_EMBEDDED", embedded)
+    (tmp_path / "file").write_text("")
+    done = skipdit("doctor --json --results file")
+    done.failed(1, "3 checks failed: digits, digits-skip, results folder")
+    checks = {check["check"]: check for check in json.loads(done.out)}
+    assert "truncated" in checks["digits"]["detail"]
+    assert "not here" in checks["digits-skip"]["detail"]
+    assert "a file is where a folder should be" in checks["results folder"]["detail"]
+    assert checks["moving-digits"]["state"] == "ok"
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Checkpoints every 2 steps."""
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(loop, "CURVE_EVERY", 2)
+
+
+TRAIN = "train --model digits --steps 6 --batch-size 4 --learning-rate 0.001 --out"
+
+
+def test_train(skipdit, tmp_path, short, samples):
+    done = skipdit(f"{TRAIN} vanilla").ok()
+    assert done.out == "digits in vanilla\n"
+    record = json.loads((tmp_path / "vanilla" / "training.json").read_text())
+    assert record["command"] == f"skipdit {TRAIN} vanilla"
+    assert [step for step, _ in record["loss_curve"]] == [2, 4, 6]
+    files = {path.name for path in (tmp_path / "vanilla").iterdir()}
+    assert files == {"config.json", "training.json", weights.WEIGHTS_FILE}
+    state = load_file(tmp_path / "vanilla" / weights.WEIGHTS_FILE)
+    assert {value.dtype for value in state.values()} == {torch.float16}
+    # what was trained can be sampled from
+    path = tmp_path / "vanilla" / weights.WEIGHTS_FILE
+    skipdit(f"sample --model digits {FEW} --weights", path).ok()
+    assert len(samples(tmp_path / "results")) == 2
+
+
+def test_train_a_skip_model_in_two_stages(skipdit, tmp_path, short):
+    skipdit(
+        "train --model digits-skip --start digits --skip-steps 2 --steps 2 --batch-size 4 --out out"
+    ).ok()
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["settings"]["start"] == "digits"
+    assert [step for step, _ in record["loss_curve"]] == [2, 4]
+
+
+def test_a_killed_training_continues(skipdit, tmp_path, short, wait_for):
+    """Killed for real after its first checkpoint, it ends with the weights of one undisturbed."""
+    skipdit(f"{TRAIN} whole").ok()
+    slowly = (
+        "import time\n"
+        "from skipdit_cli import cli\n"
+        "from skipdit_cli.train import loop\n"
+        "loop.CHECKPOINT_EVERY = loop.CURVE_EVERY = 2\n"
+        "compute = loop._loss\n"
+        "loop._loss = lambda *a: time.sleep(0.2) or compute(*a)\n"
+        "cli.main()"
+    )
+    process = skipdit.start(TRAIN, "killed", program=("-c", slowly))
+    checkpoint = tmp_path / "killed" / "checkpoint.pt"
+    wait_for(checkpoint.exists)
+    process.kill()
+    assert skipdit.wait(process).code == -9
+    assert not (tmp_path / "killed" / "training.json").exists()
+    done = torch.load(checkpoint, weights_only=True)["state"]["step"]
+    assert done in (2, 4)
+    skipdit(f"{TRAIN} killed").ok()
+    assert not checkpoint.exists()
+    one, other = (load_file(tmp_path / name / weights.WEIGHTS_FILE) for name in ("whole", "killed"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_training_with_other_settings_is_not_continued(skipdit, tmp_path, short, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_schedule", lambda step, settings: stop() if step == 3 else 1.0)
+        assert skipdit(f"{TRAIN} out").code == 130
+    skipdit(f"{TRAIN} out --seed 1").failed(2, "out/checkpoint.pt: ", "other settings", "--out")
+    assert (tmp_path / "out" / "checkpoint.pt").is_file()
+
+
+def test_train_into_a_file(skipdit, tmp_path):
+    (tmp_path / "out").write_text("")
+    skipdit(f"{TRAIN} out").failed(1, "out: a file is where a folder should be")
+
+
+def test_train_from_another_model(skipdit, tmp_path):
+    given = "train --model digits-skip --skip-steps 1 --steps 1 --batch-size 1 --out out --start"
+    skipdit(f"{given} moving-digits").failed(2, "moving-digits is not the vanilla model")
+    skipdit(f"{given} digit").failed(2, "unknown model 'digit'", "did you mean 'digits'?")

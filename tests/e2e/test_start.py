@@ -1,0 +1,121 @@
+"""Starting: what is there at once, and what a wrong command line says."""
+
+import json
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from skipdit_cli import __version__
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ("ls", "plan", "sample", "cache-sweep", "evaluate", "report", "profile", "train")
+HEAVY = {"torch", "diffusers", "matplotlib", "scipy", "skimage", "sklearn", "pandas"}
+
+
+def cpu_seconds(*arguments: str) -> float:
+    """CPU time of `skipdit ARGUMENTS`, start of Python included."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "skipdit_cli", *arguments]
+    subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+QUICK = pytest.mark.parametrize("arguments", [("--help",), ("ls",), ("cache-sweep", "--help")])
+
+
+@QUICK
+def test_starting_takes_less_than_300_ms_of_cpu(arguments):
+    assert min(cpu_seconds(*arguments) for _ in range(5)) < 0.3
+
+
+@QUICK
+def test_starting_imports_nothing_heavy(skipdit, arguments):
+    probe = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('\\nimported:', *sys.modules))\n"
+        "from skipdit_cli.cli import main\n"
+        "main()"
+    )
+    done = skipdit.wait(skipdit.start(*arguments, program=("-c", probe))).ok()
+    imported = set(done.out.rpartition("imported: ")[2].split())
+    assert "skipdit_cli.cli" in imported
+    assert imported & HEAVY == set()
+
+
+def test_help_lists_the_commands(skipdit):
+    for shown in (skipdit("--help").ok().out, skipdit("").ok().out):
+        assert "Usage: skipdit" in shown
+        assert all(f"\n  {name} " in shown for name in COMMANDS)
+
+
+def test_version(skipdit):
+    assert skipdit("--version").ok().out == f"{__version__}\n"
+
+
+def test_ls(skipdit):
+    listed = skipdit("ls").ok().out
+    for line in (
+        "| ucf101-skip        | class-to-video: Latte-XL/2 with skip branches (download 2.77 GB)",
+        "| skip-cache | Skip-Cache: keep the hidden state entering the last layers",
+        "| psnr            | Peak signal-to-noise ratio against the uncached sample, in dB.",
+        "| table1    | Table 1: class-to-video generation with caching",
+    ):
+        assert line in listed
+    only = skipdit("ls caches").ok().out
+    assert re.search(r"\| moving-digits-skip +\| class-to-video: .* branches \(embedded\)", listed)
+    assert "skip-cache" in only
+    assert "psnr" not in only
+
+
+def test_ls_says_which_weights_are_here(skipdit, tmp_path, monkeypatch):
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
+    folder = tmp_path / "weights" / "taichi-skip"
+    folder.mkdir(parents=True)
+    (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"")
+    lines = skipdit("ls models").ok().out.splitlines()
+    (line,) = [line for line in lines if line.startswith("| taichi-skip ")]
+    assert "with skip branches (here)" in line
+
+
+def test_ls_json(skipdit):
+    listed = json.loads(skipdit("ls --json").ok().out)
+    assert list(listed) == ["models", "caches", "metrics", "recipes"]
+    names = {kind: [entry["name"] for entry in entries] for kind, entries in listed.items()}
+    assert {"digits", "digits-skip", "dit-xl-2-skip", "ucf101"} <= set(names["models"])
+    assert names["caches"][:2] == ["none", "skip-cache"]
+    assert {"psnr", "ssim", "fid@digits"} <= set(names["metrics"])
+    assert {"smoke", "table1", "table2", "table8"} <= set(names["recipes"])
+    assert all(entry["summary"] for entries in listed.values() for entry in entries)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ("bogus", ["'bogus'", "skipdit --help"]),
+        ("--bogus", ["--bogus", "skipdit --help"]),
+        ("sample --modle digits", ["--modle", "skipdit sample --help"]),
+        ("sample --num-samples x", ["--num-samples", "valid int", "skipdit sample --help"]),
+        ("sample --seed", ["--seed", "requires an argument"]),
+        ("cache-sweep --repeats 1.5", ["--repeats", "valid int"]),
+        ("evaluate", ["target", "skipdit evaluate --help"]),
+        ("report", ["recipe", "skipdit report --help"]),
+        ("ls models caches", ["caches", "skipdit ls --help"]),
+        ("ls model", ["unknown list 'model'", "did you mean 'models'?"]),
+        ("ls bogus", ["unknown list 'bogus'", "known: caches, metrics, models, recipes"]),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_one_line(skipdit, arguments, parts):
+    assert skipdit(arguments).failed(2, *parts).out == ""
+
+
+def test_a_reader_that_leaves_is_no_error(skipdit):
+    process = skipdit.start("ls")
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait(20) == 1

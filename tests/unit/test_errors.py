@@ -1,0 +1,81 @@
+"""Errors are one line each, with place, value and fix, and keep all three between processes."""
+
+import inspect
+import pickle
+import re
+
+import pytest
+
+from skipdit_cli import errors
+from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError, unknown
+
+CODES = {
+    "SkipditError": 1,
+    "UsageError": 2,
+    "IncompleteError": 3,
+    "MissingAssetError": 4,
+    "ToleranceError": 5,
+    "StoreError": 1,
+}
+
+
+def test_the_tree_in_the_docstring_is_the_tree():
+    drawn = dict(re.findall(r"(\w+Error)\s+(\d)", errors.__doc__))
+    assert {name: int(code) for name, code in drawn.items()} == CODES
+    found = {
+        name: kind.exit_code
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and issubclass(kind, Exception)
+    }
+    assert found == CODES
+    parents = {name: getattr(errors, name).__base__ for name in CODES}
+    assert parents.pop("SkipditError") is Exception
+    assert set(parents.values()) == {SkipditError}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({}, "n=0 is wrong"),
+        ({"place": "--n"}, "--n: n=0 is wrong"),
+        ({"fix": "take 2"}, "n=0 is wrong; take 2"),
+        ({"place": "a.yaml rows[3]", "fix": "take 2"}, "a.yaml rows[3]: n=0 is wrong; take 2"),
+    ],
+)
+def test_place_problem_and_fix_on_one_line(arguments, text):
+    assert str(UsageError("n=0 is wrong", **arguments)) == text
+
+
+def test_a_message_with_line_breaks_is_still_one_line():
+    error = SkipditError("first\nsecond", place="a\nb", fix="c\nd")
+    assert str(error) == "a b: first second; c d"
+
+
+@pytest.mark.parametrize("kind", [UsageError, MissingAssetError, StoreError])
+def test_an_error_travels_between_processes(kind):
+    error = pickle.loads(pickle.dumps(kind("full", place="/disk", fix="free some")))
+    assert type(error) is kind
+    assert (error.problem, error.place, error.fix) == ("full", "/disk", "free some")
+    assert str(error) == "/disk: full; free some"
+
+
+@pytest.mark.parametrize(
+    ("value", "fix"),
+    [
+        ("foar", "did you mean 'fora'?"),
+        ("fora2", "did you mean 'fora'?"),
+        ("pba", "did you mean 'pab'?"),
+        ("qqqq", "known: delta-dit, fora, pab"),
+        ("", "known: delta-dit, fora, pab"),
+    ],
+)
+def test_did_you_mean(value, fix):
+    error = unknown("cache", value, {"pab": 1, "fora": 2, "delta-dit": 3}, place="rows[3].cache")
+    assert isinstance(error, UsageError)
+    assert str(error) == f"rows[3].cache: unknown cache '{value}'; {fix}"
+
+
+def test_nothing_to_mean():
+    assert str(unknown("setting of none", "n", [])) == (
+        "unknown setting of none 'n'; there are none"
+    )

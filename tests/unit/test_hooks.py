@@ -1,0 +1,161 @@
+"""Attaching and detaching: the session's clock, its branches, and what else is on the model."""
+
+import pytest
+import torch
+from diffusers.hooks import HookRegistry, ModelHook
+from torch import nn
+
+from skipdit_cli import weights
+from skipdit_cli.errors import UsageError
+from skipdit_cli.hooks import attached
+from skipdit_cli.sites import Layout, Site
+from skipdit_cli.spec import parse_cache
+
+CACHE = parse_cache("skip-cache(n=2,window=1000-0,branch=1)")
+STEPS = [999, 600, 300, 100]
+
+
+class Layer(nn.Module):
+    def forward(self, x, skip=None, *, scale=1.0):
+        return scale * (x + 1 + (0 if skip is None else skip))
+
+
+class Model(nn.Module):
+    """Three layers of +1; the last one adds the first one's output and halves: x -> (2x+4)/2."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(Layer() for _ in range(3))
+
+    def forward(self, x):
+        first = self.layers[0](x)
+        return self.layers[2](self.layers[1](first), first, scale=0.5)
+
+    def layout(self):
+        return Layout("toy", 3, (), ((2, 0),))
+
+    def sites(self):
+        return {Site("layer", i): layer for i, layer in enumerate(self.layers)}
+
+
+def number(x):
+    return torch.tensor(float(x))
+
+
+def test_positions_and_keywords_reach_the_layers():
+    model = Model()
+    assert model(number(3)) == 5  # 4; 5; 0.5 * (5 + 1 + 4)
+    with attached(model, CACHE, STEPS) as session:
+        session.begin(0)
+        assert model(number(3)) == 5
+        session.begin(1)
+        assert model(number(7)) == 7  # 8; stored 5; 0.5 * (5 + 1 + 8)
+
+
+def test_branches_keep_their_own_state_by_hand():
+    model = Model()
+    with attached(model, CACHE, STEPS) as session:
+        session.begin(0, branch="a")
+        model(number(3))  # stores 5
+        session.begin(0, branch="b")
+        model(number(10))  # 11; stores 12
+        session.begin(1, branch="a")
+        assert model(number(0)) == 3.5  # 1; 0.5 * (5 + 1 + 1)
+        session.begin(1, branch="b")
+        assert model(number(0)) == 7  # 0.5 * (12 + 1 + 1)
+        assert {branch: dict(store) for branch, store in session.stores.items()} == {
+            "a": {"hidden_states": number(5)},
+            "b": {"hidden_states": number(12)},
+        }
+
+
+def test_what_was_computed_is_counted_per_step_and_site():
+    model = Model()
+    with attached(model, CACHE, STEPS) as session:
+        for step in range(3):
+            session.begin(step)
+            model(number(step))
+        model(number(0))  # a second call of step 2
+        one, two = Site("layer", 1), Site("layer", 2)
+        assert session.computed == {
+            (0, one): 1,
+            (0, two): 1,
+            (1, two): 1,
+            (2, one): 2,
+            (2, two): 2,
+        }
+
+
+@pytest.mark.parametrize("step", [-1, 4, 1000])
+def test_a_step_outside_the_schedule(step):
+    with (
+        attached(Model(), CACHE, STEPS) as session,
+        pytest.raises(UsageError, match=f"^step {step} is outside the schedule of 4 steps$"),
+    ):
+        session.begin(step)
+
+
+def test_a_second_cache_is_refused_and_the_first_one_stays():
+    model = Model()
+    with attached(model, CACHE, STEPS) as session:
+        session.begin(0)
+        model(number(3))
+        with pytest.raises(UsageError) as caught, attached(model, CACHE, STEPS):
+            pass
+        assert str(caught.value) == (
+            "the model has a cache on it already; cannot add skip-cache(n=2,window=1000-0,branch=1)"
+        )
+        session.begin(1)
+        assert model(number(7)) == 7  # still cached
+    assert not any("forward" in vars(layer) for layer in model.layers)
+    assert model(number(7)) == 9
+
+
+def test_two_models_have_two_sessions():
+    first, second = Model(), Model()
+    with attached(first, CACHE, STEPS) as one, attached(second, CACHE, STEPS) as two:
+        one.begin(0)
+        two.begin(0)
+        first(number(3))
+        second(number(10))
+        one.begin(1)
+        two.begin(1)
+        assert (first(number(0)), second(number(0))) == (3.5, 7)
+
+
+class Twice(ModelHook):
+    def post_forward(self, module, output):
+        return 2 * output
+
+
+def test_hooks_of_others_survive():
+    """A diffusers hook that was there before works during and after a session."""
+    model = Model()
+    HookRegistry.check_if_exists_or_initialize(model.layers[1]).register_hook(Twice(), "twice")
+    assert model(number(3)) == 7.5  # 4; 2 * 5; 0.5 * (10 + 1 + 4)
+    with attached(model, CACHE, STEPS) as session:
+        session.begin(0)
+        assert model(number(3)) == 7.5
+        session.begin(1)
+        assert model(number(7)) == 9.5  # 8; stored 10; 0.5 * (10 + 1 + 8)
+    assert list(model.layers[1]._diffusers_hook.hooks) == ["twice"]
+    assert not hasattr(model.layers[2], "_diffusers_hook")
+    assert model(number(3)) == 7.5
+
+
+def test_a_wrapper_that_was_there_before_stays():
+    model = weights.build(weights.card("digits-skip"), device="cpu")
+    block = model.blocks[2]
+    plain, calls = block.forward, []
+
+    def wrapper(*args, **kwargs):
+        calls.append(1)
+        return plain(*args, **kwargs)
+
+    block.forward = wrapper
+    with attached(model, parse_cache("skip-cache(n=2)"), [900, 800]) as session:
+        session.begin(0)
+        model(**model.inputs(1), return_dict=False)
+    assert calls == [1]
+    assert block.forward is wrapper
+    assert not hasattr(block, "_diffusers_hook")

@@ -1,0 +1,188 @@
+"""Guidance by hand, and what the denoising loop hands to the network."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from skipdit_cli import rng, run, weights
+from skipdit_cli.errors import UsageError
+from skipdit_cli.plan import make_run
+from skipdit_cli.run import classes_of, denoise, guided, label, replay
+from skipdit_cli.sites import Layout
+
+
+class Stub(nn.Module):
+    """Gives a fixed output and keeps what it was called with."""
+
+    def __init__(self, output, *, channel_dim=1, guided_channels=3):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1), requires_grad=False)
+        self.output, self.calls = output, []
+        self.CHANNEL_DIM, self.GUIDED_CHANNELS = channel_dim, guided_channels
+        self.config = SimpleNamespace(num_classes=10, learn_sigma=True)
+
+    def forward(self, x, timestep, class_labels=None, *, return_dict=True):
+        assert return_dict is False
+        self.calls.append((x, timestep, class_labels))
+        if self.output is None:
+            return (torch.cat([x, torch.zeros_like(x)], self.CHANNEL_DIM),)
+        return (self.output,)
+
+    def layout(self):
+        return Layout("stub", 1, ())
+
+    def sites(self):
+        return {}
+
+
+def test_class_to_image_guidance_leaves_the_fourth_channel_alone():
+    """Conditional 1..8, null 11..18, scale 3: null + 3 (conditional - null) = 11 - 30 = -19, -18,
+    -17 for three channels; channel 3 and the four of the variance stay those of each half."""
+    output = torch.tensor([[1.0, 2, 3, 4, 5, 6, 7, 8], [11.0, 12, 13, 14, 15, 16, 17, 18]])
+    model, x = Stub(output.reshape(2, 8, 1, 1)), torch.ones(1, 4, 1, 1)
+    labels = torch.tensor([3, 10])
+    out = guided(model, x, torch.tensor([7, 7]), guidance=3.0, class_labels=labels)
+    assert out.flatten(1).tolist() == [
+        [-19, -18, -17, 4, 5, 6, 7, 8],
+        [-19, -18, -17, 14, 15, 16, 17, 18],
+    ]
+    [(seen, t, seen_labels)] = model.calls
+    assert torch.equal(seen, torch.cat([x, x]))
+    assert t.tolist() == [7, 7]
+    assert seen_labels is labels
+
+
+def test_class_to_video_guidance_acts_on_all_four_channels_of_every_frame():
+    """[2, F=2, 8, 1, 1]; frame 1 is frame 0 plus 100."""
+    frame = torch.tensor([[1.0, 2, 3, 4, 5, 6, 7, 8], [11.0, 12, 13, 14, 15, 16, 17, 18]])
+    output = torch.stack([frame, frame + 100], dim=1).reshape(2, 2, 8, 1, 1)
+    model = Stub(output, channel_dim=2, guided_channels=4)
+    out = guided(model, torch.ones(1, 2, 4, 1, 1), torch.tensor([7, 7]), guidance=3.0)
+    assert out.flatten(2).tolist() == [
+        [[-19, -18, -17, -16, 5, 6, 7, 8], [81, 82, 83, 84, 105, 106, 107, 108]],
+        [[-19, -18, -17, -16, 15, 16, 17, 18], [81, 82, 83, 84, 115, 116, 117, 118]],
+    ]
+
+
+@pytest.mark.parametrize("learn_sigma", [True, False])
+def test_one_channel_is_guided_whole(learn_sigma):
+    """Fewer channels than the family guides: the noise is guided, the variance is not."""
+    output = torch.tensor([[1.0, 5.0], [11.0, 15.0]])[:, : 1 + learn_sigma]
+    model = Stub(output.reshape(2, -1, 1, 1))
+    out = guided(model, torch.ones(1, 1, 1, 1), torch.tensor([7, 7]), guidance=3.0)
+    expected = torch.tensor([[-19.0, 5.0], [-19.0, 15.0]])[:, : 1 + learn_sigma]
+    assert torch.equal(out.flatten(1), expected)
+
+
+def sample(model, *, labels=None, guidance=None, **others):
+    arguments = {"cache": "none", "sampler": "ddim", "steps": "3", "step_noise": None, **others}
+    return denoise(model, torch.ones(2, 1, 2, 2), labels=labels, guidance=guidance, **arguments)
+
+
+def test_guided_denoising_calls_the_network_once_per_step_with_both_halves():
+    model = Stub(None)
+    sample(model, labels=torch.tensor([3, 4]), guidance=2.0)
+    assert [t.tolist() for _, t, _ in model.calls] == [[999] * 4, [500] * 4, [0] * 4]
+    assert all(labels.tolist() == [3, 4, 10, 10] for *_, labels in model.calls)  # 10 is null
+    assert all(torch.equal(x[:2], x[2:]) for x, *_ in model.calls)
+
+
+def test_unguided_denoising_calls_it_with_the_batch():
+    model = Stub(None)
+    sample(model, labels=torch.tensor([3, 4]))
+    assert [(len(x), labels.tolist()) for x, _, labels in model.calls] == [(2, [3, 4])] * 3
+    model = Stub(None)
+    sample(model)
+    assert [labels for *_, labels in model.calls] == [None] * 3
+
+
+def test_guidance_without_classes_is_refused():
+    model = Stub(None)
+    with pytest.raises(UsageError) as caught:
+        sample(model, guidance=2.0)
+    assert str(caught.value) == (
+        "guidance: guidance 2.0 needs classes and the model is unconditional; leave it out"
+    )
+    assert model.calls == []
+
+
+def test_the_network_runs_in_its_dtype_and_the_sampler_in_float32():
+    model = Stub(None).bfloat16()
+    out = sample(model, labels=torch.tensor([3, 4]), guidance=2.0)
+    assert all(x.dtype == torch.bfloat16 for x, *_ in model.calls)
+    assert out.dtype == torch.float32
+
+
+def test_on_step_sees_every_step_and_an_unknown_sampler_is_named():
+    steps = []
+    sample(Stub(None), on_step=lambda session: steps.append(session.step))
+    assert steps == [0, 1, 2]
+    with pytest.raises(UsageError, match="unknown sampler 'dmd'; did you mean"):
+        sample(Stub(None), sampler="dmd")
+
+
+def test_replay_gives_one_output_per_step():
+    model, inputs = Stub(None), [torch.full((2, 1, 1, 1), float(i)) for i in range(3)]
+    outputs = replay(model, None, torch.tensor([30, 20, 10]), inputs)
+    assert [out[0].flatten().tolist() for out in outputs] == [[0, 0], [1, 0], [2, 0]]
+    assert [t.tolist() for _, t, _ in model.calls] == [[30, 30], [20, 20], [10, 10]]
+    with pytest.raises(ValueError, match="longer than argument 1"):
+        replay(model, None, [30, 20], inputs)
+
+
+RUN = make_run("digits", settings={"num_samples": 4, "seed": 3})
+
+
+def test_classes_come_in_turn_or_are_drawn_from_seed_and_index():
+    assert [label(replace(RUN, classes=(7, 2, 5)), i) for i in range(5)] == [7, 2, 5, 7, 2]
+    drawn = [label(RUN, i) for i in range(50)]
+    assert drawn == [rng.choice(10, seed=3, index=i) for i in range(50)]
+    assert set(drawn) == set(range(10))
+    assert drawn != [label(replace(RUN, seed=4), i) for i in range(50)]
+
+
+def test_number_of_classes():
+    assert classes_of(RUN) == 10
+    assert classes_of(make_run("ucf101")) == 101
+    assert classes_of(make_run("dit-xl-2")) == 1000
+    assert classes_of(make_run("taichi")) is None
+    with pytest.raises(UsageError, match="class 10 is out of range of digits; its classes are 0"):
+        classes_of(replace(RUN, classes=(0, 10)))
+
+
+def test_workers_take_the_gpus_in_turn(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    process = SimpleNamespace(_identity=())
+    monkeypatch.setattr("multiprocessing.current_process", lambda: process)
+    assert run._device("cuda") == "cuda"  # this process has its own default
+    for number, device in ((1, "cuda:0"), (2, "cuda:1"), (3, "cuda:0")):
+        process._identity = (number,)
+        assert run._device("cuda") == device
+        assert run._device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("cache", "brief", "calls"),
+    [
+        ("none", False, 8),
+        ("skip-cache(n=3)", False, 8),
+        ("none", True, 2),  # a full step and one more
+        ("skip-cache(n=3)", True, 4),  # full, cached, cached, full
+        ("skip-cache(n=99)", True, 8),  # never full again
+    ],
+)
+def test_the_loop_that_is_timed(monkeypatch, cache, brief, calls):
+    built, seen, build = [], [], weights.build
+    monkeypatch.setattr(weights, "build", lambda *a, **k: built.append(build(*a, **k)) or built[-1])
+    settings = {"steps": "8", "batch_size": 3, "guidance": 2.0}
+    body = run.loop(make_run("digits-skip", settings=settings), random_weights=True)
+    [*_, model] = built
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    body(cache, brief=brief)
+    assert seen == [(6, 1, 16, 16)] * calls
+    seen.clear()
+    body("none")  # nothing is left on the model, and the loop can run again
+    assert len(seen) == 8

@@ -1,0 +1,196 @@
+"""Skip-Cache worked out on paper: a network of four layers with whole numbers."""
+
+import pytest
+import torch
+from torch import nn
+
+from skipdit_cli.caches.skip_cache import Config, full_steps, hooked, resolve, reused
+from skipdit_cli.errors import UsageError
+from skipdit_cli.hooks import attached
+from skipdit_cli.sites import Layout, Site
+from skipdit_cli.spec import parse_cache
+
+KINDS = ("attn.spatial", "mlp.spatial")
+
+
+def layout(layers, family="toy"):
+    skips = tuple((to, layers - 1 - to) for to in range(layers // 2, layers))
+    return Layout(family, layers, KINDS, skips)
+
+
+class Layer(nn.Module):
+    """x -> a x + b, after x <- x + 10 skip where there is a skip."""
+
+    def __init__(self, a, b):
+        super().__init__()
+        self.a, self.b = a, b
+
+    def forward(self, x, skip=None):
+        if skip is not None:
+            x = x + 10 * skip
+        return self.a * x + self.b
+
+
+class Toy(nn.Module):
+    """Layers 0 and 1 feed 3 and 2."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([Layer(2, 1), Layer(3, 0), Layer(1, 5), Layer(2, -1)])
+
+    def forward(self, x):
+        first = self.layers[0](x)
+        second = self.layers[1](first)
+        return self.layers[3](self.layers[2](second, second), skip=first)
+
+    def layout(self):
+        return Layout("toy", 4, (), ((2, 1), (3, 0)))
+
+    def sites(self):
+        return {Site("layer", i): layer for i, layer in enumerate(self.layers)}
+
+
+def test_the_toy_network_by_hand():
+    """x = 1: 2*1+1 = 3; 3*3 = 9; 9+10*9 = 99, 99+5 = 104; 104+10*3 = 134, 2*134-1 = 267."""
+    assert Toy()(torch.tensor(1.0)) == 267
+
+
+def test_cached_steps_by_hand():
+    """n = 2, branch = 1, timesteps inside the window: full, cached, full, cached.
+
+    step 0, x = 1, full:   layer 0: 3, layer 1: 9, layer 2: 104; stored: 104; layer 3: 267.
+    step 1, x = 5, cached: layer 0: 11; 104 in place of layers 1 and 2;
+                           104 + 10*11 = 214, 2*214 - 1 = 427.
+    step 2, x = 2, full:   layer 0: 5, layer 1: 15, layer 2: 15 + 150 + 5 = 170; stored: 170;
+                           170 + 50 = 220, 2*220 - 1 = 439.
+    step 3, x = 3, cached: layer 0: 7; 170 + 70 = 240, 2*240 - 1 = 479.
+    """
+    model, outputs = Toy(), []
+    cache = parse_cache("skip-cache(n=2,window=1000-0,branch=1)")
+    with attached(model, cache, [999, 600, 300, 100]) as session:
+        for step, x in enumerate((1.0, 5.0, 2.0, 3.0)):
+            session.begin(step)
+            outputs.append(model(torch.tensor(x)).item())
+        computed = {(step, site.layer) for step, site in session.computed}
+        assert session.stores[""] == {"hidden_states": torch.tensor(170.0)}
+    assert outputs == [267, 427, 439, 479]
+    # Layers 1 to 3 are hooked: 1 and 2 are reused, 3 is where the state is stored and taken.
+    assert computed == {(0, 1), (0, 2), (0, 3), (1, 3), (2, 1), (2, 2), (2, 3), (3, 3)}
+    assert set(session.computed.values()) <= {1}
+    assert not session.stores
+    assert model(torch.tensor(5.0)) == 955  # 11; 33; 33+330+5 = 368; 368+110 = 478, 2*478-1
+
+
+def test_what_is_stored_is_the_state_before_the_skip_is_joined():
+    """Otherwise the fresh skip would not count: step 1 would give 2*(104 + 10*3) - 1 = 267."""
+    model = Toy()
+    with attached(model, parse_cache("skip-cache(n=2,branch=1)"), [600, 500]) as session:
+        session.begin(0)
+        model(torch.tensor(1.0))
+        session.begin(1)
+        assert model(torch.tensor(1.0)) == 267
+        assert model(torch.tensor(0.0)) == 227  # 1; 104 + 10*1 = 114, 2*114 - 1
+
+
+TIMESTEPS = [999, 950, 900, 899, 700, 500, 300, 100, 50, 40, 30]
+
+
+@pytest.mark.parametrize(
+    ("n", "window", "strict", "full"),
+    [
+        # 999, 950, 900 are at or above the start; they count, so 899 is step 3 of the counting.
+        # 3 % 4: cached; 4: full; 5, 6, 7: cached; 8 (t = 50): full, and reaches the stop; all full.
+        (4, (900, 50), False, [1, 1, 1, 0, 1, 0, 0, 0, 1, 1, 1]),
+        # Strictly, 50 has not reached the stop: 40 is count 9 and cached, and reaches it; 30 full.
+        (4, (900, 50), True, [1, 1, 1, 0, 1, 0, 0, 0, 1, 0, 1]),
+        # counts 3 and 6 are full; the first step at the stop (t = 50, count 8) is still cached.
+        (3, (900, 50), False, [1, 1, 1, 1, 0, 0, 1, 0, 0, 1, 1]),
+        # The start is above every timestep: plain every second step, down to the stop at 50.
+        (2, (1000, 50), False, [1, 0, 1, 0, 1, 0, 1, 0, 1, 1, 1]),
+        # 500 and below have reached the stop.
+        (2, (1000, 500), False, [1, 0, 1, 0, 1, 0, 1, 1, 1, 1, 1]),
+        (1, (1000, 0), False, [1] * 11),
+        (99, (1000, 0), False, [1] + [0] * 10),
+    ],
+)
+def test_full_steps_by_hand(n, window, strict, full):
+    found = full_steps(Config(n=n, window=window), TIMESTEPS, strict_stop=strict)
+    assert found == [bool(step) for step in full]
+
+
+def test_a_generation_after_the_stop_starts_with_a_full_step():
+    """The official classes have no reset and rely on the stop being reached."""
+    found = full_steps(Config(n=3, window=(1000, 20)), [500, 400, 10, 500, 400], strict_stop=False)
+    assert found == [True, False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("family", "layers", "window", "branch"),
+    [("dit", 28, (1000, 20), 4), ("latte", 14, (900, 50), 1), ("hunyuan_dit", 40, (700, 50), 1)],
+)
+def test_defaults_of_a_family(family, layers, window, branch):
+    assert resolve(Config(n=3), layout(layers, family)) == Config(3, window, branch)
+    own = Config(2, (800, 100), 2)
+    assert resolve(own, layout(layers, family)) == own
+
+
+@pytest.mark.parametrize(
+    ("layers", "branch"), [(28, 4), (10, 4), (9, 4), (8, 3), (6, 2), (4, 1), (3, 1)]
+)
+def test_a_shallow_network_keeps_a_layer_to_reuse(layers, branch):
+    """Eight layers: branch 4 would run all of them, 3 leaves two."""
+    config = resolve(Config(), layout(layers, "dit"))
+    assert config.branch == branch
+    assert any(reused(config, layout(layers, "dit"), [600, 500]))
+
+
+def test_which_sites_are_reused_and_which_are_hooked():
+    config = resolve(Config(n=2, branch=2), layout(6))
+    middle = {Site(kind, i) for kind in ("layer", *KINDS) for i in (2, 3)}
+    assert reused(config, layout(6), [600, 500, 400]) == [frozenset(), middle, frozenset()]
+    assert hooked(config, layout(6)) == [Site("layer", 2), Site("layer", 3), Site("layer", 4)]
+
+
+def test_only_latte_stops_strictly():
+    def steps(family):
+        config = Config(n=4, window=(900, 50), branch=1)
+        return [bool(sites) for sites in reused(config, layout(8, family), TIMESTEPS)]
+
+    assert steps("dit") == steps("latte_t2v") == steps("hunyuan_dit")
+    assert steps("latte") != steps("dit")
+    assert steps("latte")[9]  # t = 40 is cached
+
+
+@pytest.mark.parametrize(
+    ("config", "chosen", "message"),
+    [
+        (
+            Config(),
+            Layout("dit", 8, KINDS),
+            "skip-cache needs skip branches and dit was built without them; "
+            "take the model's -skip variant",
+        ),
+        (
+            Config(branch=4),
+            layout(8),
+            "branch=4 leaves no layer to reuse of 8; branch is at most 3",
+        ),
+        (Config(), layout(2), "branch=1 leaves no layer to reuse of 2; branch is at most 0"),
+        (
+            Config(branch=1),
+            Layout("toy", 4, KINDS, ((2, 1), (3, 1))),
+            "layer 3 is joined with layer 1, which would not be run",
+        ),
+    ],
+)
+def test_models_without_meaning(config, chosen, message):
+    with pytest.raises(UsageError) as caught:
+        resolve(config, chosen)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("settings", [{"n": 0}, {"n": -1}, {"branch": 0}])
+def test_settings_without_meaning(settings):
+    (name, value), *_ = settings.items()
+    with pytest.raises(UsageError, match=rf"^{name}={value} .*; {name} is 1 or more$"):
+        Config(**settings)

@@ -1,0 +1,182 @@
+"""What people write, read strictly: every mistake is one line with place, value and fix."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+
+from skipdit_cli import registry, spec
+from skipdit_cli.caches import skip_cache
+from skipdit_cli.errors import UsageError
+from skipdit_cli.sites import Call, Layout, Site
+from skipdit_cli.spec import Cache, parse_cache, parse_range, parse_window
+
+LAYOUT = Layout("latte", 8, ("attn.spatial",), tuple((p, 7 - p) for p in range(4, 8)))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("none", "none"),
+        (" none ( ) ", "none"),
+        ("skip-cache", "skip-cache(n=2)"),
+        ("skip-cache(n=3)", "skip-cache(n=3)"),
+        (" skip-cache ( n = 3 , window = 700-50 ) ", "skip-cache(n=3,window=700-50)"),
+        ("skip-cache(window=700-50,n=3)", "skip-cache(n=3,window=700-50)"),
+        ("skip-cache(n=3,)", "skip-cache(n=3)"),
+        ("skip-cache(branch=2)", "skip-cache(n=2,branch=2)"),
+    ],
+)
+def test_a_cache_is_written_back_canonically(text, expected):
+    assert str(parse_cache(text)) == expected
+    assert parse_cache(expected) == parse_cache(text)
+
+
+def test_values_have_the_types_of_the_config():
+    cache = parse_cache("skip-cache(n=3,window=700-50,branch=1)")
+    assert cache == Cache("skip-cache", skip_cache.Config(3, (700, 50), 1))
+    assert cache.module is skip_cache
+
+
+def test_defaults_of_the_family_are_filled_in_and_one_s_own_are_kept():
+    resolved = parse_cache("skip-cache(n=3)").resolve(LAYOUT)
+    assert str(resolved) == "skip-cache(n=3,window=900-50,branch=1)"
+    resolved = parse_cache("skip-cache(window=700-50)").resolve(LAYOUT)
+    assert str(resolved) == "skip-cache(n=2,window=700-50,branch=1)"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "row: cannot read cache ''; write name(key=value,...)"),
+        ("skip-cache(n=2", "row: cannot read cache 'skip-cache(n=2'; write name(key=value,...)"),
+        ("skip cache", "row: cannot read cache 'skip cache'; write name(key=value,...)"),
+        ("skip-cahce(n=2)", "row: unknown cache 'skip-cahce'; did you mean 'skip-cache'?"),
+        ("zzz", "row: unknown cache 'zzz'; known: none, skip-cache"),
+        ("skip-cache(3)", "row: '3' in 'skip-cache(3)' is not key=value"),
+        (
+            "skip-cache(windo=7)",
+            "row: unknown setting of skip-cache 'windo'; did you mean 'window'?",
+        ),
+        ("none(n=2)", "row: unknown setting of none 'n'; there are none"),
+        ("skip-cache(n=two)", "row n: 'two' is not an integer"),
+        ("skip-cache(n=2.5)", "row n: '2.5' is not an integer"),
+        ("skip-cache(n=)", "row n: '' is not an integer"),
+        ("skip-cache(n=0)", "row: n=0 is not an interval in 'skip-cache(n=0)'; n is 1 or more"),
+        (
+            "skip-cache(branch=0)",
+            "row: branch=0 runs no layer in 'skip-cache(branch=0)'; branch is 1 or more",
+        ),
+        (
+            "skip-cache(window=50-700)",
+            "row window: window '50-700' must run from a higher to a lower timestep, 1000 at most; "
+            "write 700-50",
+        ),
+        ("skip-cache(n=2,n=3)", "row: n is given twice in 'skip-cache(n=2,n=3)'"),
+    ],
+)
+def test_mistakes_in_a_cache(monkeypatch, text, message):
+    names = registry.names
+    known = {"caches": ["none", "skip-cache"]}  # the messages list what there is
+    monkeypatch.setattr(registry, "names", lambda kind: known.get(kind) or names(kind))
+    with pytest.raises(UsageError) as caught:
+        parse_cache(text, place="row")
+    assert str(caught.value) == message
+    assert caught.value.exit_code == 2
+
+
+def test_without_a_place_the_text_itself_is_named():
+    with pytest.raises(UsageError, match=r"^skip-cache\(n=two\) n: 'two' is not an integer$"):
+        parse_cache("skip-cache(n=two)")
+
+
+@dataclass(frozen=True)
+class EveryType:
+    count: int = 1
+    share: float | None = None
+    on: bool = False
+    mode: str = "fast"
+    window: tuple[int, int] | None = None
+
+
+def test_every_type_a_config_may_have(monkeypatch):
+    monkeypatch.setattr(registry, "load", lambda *_, **__: SimpleNamespace(Config=EveryType))
+    text = "any(count=2,share=0.5,on=true,mode=slow,window=9-1)"
+    cache = parse_cache(text.replace("true", "TRUE"))
+    assert cache.config == EveryType(2, 0.5, True, "slow", (9, 1))
+    assert str(cache) == text
+    assert str(parse_cache("any")) == "any(count=1,on=false,mode=fast)"
+    with pytest.raises(UsageError, match=r"^here share: 'half' is not a number$"):
+        parse_cache("any(share=half)", place="here")
+    with pytest.raises(UsageError, match=r"^here on: '1' is not true or false$"):
+        parse_cache("any(on=1)", place="here")
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("4", [4]),
+        ("2..6", [2, 3, 4, 5, 6]),
+        ("3..3", [3]),
+        (" 2 .. 4 ", [2, 3, 4]),
+        ("2,4,6", [2, 4, 6]),
+        ("6,2..3", [6, 2, 3]),
+    ],
+)
+def test_ranges(text, values):
+    assert parse_range(text) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("6..2", "--n: range '6..2' runs backwards; write 2..6"),
+        ("2,6..4", "--n: range '6..4' runs backwards; write 4..6"),
+        ("", "--n: cannot read range ''; write 4, 2..6 or 2,4,6"),
+        ("2,", "--n: cannot read range '2,'; write 4, 2..6 or 2,4,6"),
+        ("2-6", "--n: cannot read range '2-6'; write 4, 2..6 or 2,4,6"),
+        ("-2", "--n: cannot read range '-2'; write 4, 2..6 or 2,4,6"),
+        ("2...6", "--n: cannot read range '2...6'; write 4, 2..6 or 2,4,6"),
+        ("two", "--n: cannot read range 'two'; write 4, 2..6 or 2,4,6"),
+    ],
+)
+def test_mistakes_in_a_range(text, message):
+    with pytest.raises(UsageError) as caught:
+        parse_range(text, place="--n")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "window"), [("700-50", (700, 50)), (" 1000 - 0 ", (1000, 0)), ("2-1", (2, 1))]
+)
+def test_windows(text, window):
+    assert parse_window(text) == window
+
+
+HIGHER = "must run from a higher to a lower timestep, 1000 at most"
+COUNTED = "timesteps are counted down from 1000 to 0, as in 700-50"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("50-700", f"window '50-700' {HIGHER}; write 700-50"),
+        ("700-700", f"window '700-700' {HIGHER}; {COUNTED}"),
+        ("1001-50", f"window '1001-50' {HIGHER}; {COUNTED}"),
+        ("50-1001", f"window '50-1001' {HIGHER}; {COUNTED}"),
+        ("700", "cannot read window '700'; write start-stop, as in 700-50"),
+        ("700..50", "cannot read window '700..50'; write start-stop, as in 700-50"),
+        ("700-", "cannot read window '700-'; write start-stop, as in 700-50"),
+        ("700--50", "cannot read window '700--50'; write start-stop, as in 700-50"),
+    ],
+)
+def test_mistakes_in_a_window(text, message):
+    with pytest.raises(UsageError) as caught:
+        parse_window(text, place="--window")
+    assert str(caught.value) == f"--window: {message}"
+
+
+def test_sites_are_written_as_kind_and_layer():
+    assert str(Site("attn.spatial", 3)) == "attn.spatial[3]"
+    assert Call(Site("layer", 1), reuse=True, cached=True, store={}).site.layer == 1
+    assert spec.Window == tuple[int, int]

@@ -1,0 +1,353 @@
+"""A sweep, with the network replaced by a stub: its plan, its order, its failures, its timings."""
+
+import errno
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from skipdit_cli import plan, results, sweep
+from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
+from skipdit_cli.spec import parse_cache
+from skipdit_cli.store import open_store
+
+SETTINGS = {"num_samples": 2, "batch_size": 2, "steps": 4}
+
+
+def run(cache="none", model="digits-skip", **settings):
+    return plan.make_run(model, cache, {**SETTINGS, **settings})
+
+
+@pytest.fixture
+def said():
+    """Every stage that was opened, and every progress that was made in it."""
+    return []
+
+
+@pytest.fixture
+def options(tmp_path, said):
+    @contextmanager
+    def stage(text):
+        said.append(text)
+        yield lambda done, total: said.append((done, total))
+
+    return sweep.Options(root=tmp_path, device="cpu", stage=stage, repeats=0)
+
+
+@pytest.fixture
+def generated(monkeypatch):
+    """Runs in the order in which `generate` is called, which stores noise instead of samples.
+
+    `generated.fail[cache]` is raised instead.
+    """
+
+    class Calls(list):
+        def __init__(self):
+            super().__init__()
+            self.fail = {}
+
+    calls = Calls()
+
+    def generate(run, root, *, device, workers, weights_path, on_batch):
+        calls.append(run)
+        if run.cache in calls.fail:
+            raise calls.fail[run.cache]
+        store = open_store(root, run)
+        strength = 0 if run.cache == "none" else 8
+        for i in range(run.num_samples):
+            random = np.random.default_rng(i)
+            image = random.integers(50, 200, (16, 16, 3)) + strength
+            store.write(i, image.astype(np.uint8), meta={"class": 3})
+        on_batch(run.num_samples, run.num_samples)
+        return store
+
+    monkeypatch.setattr("skipdit_cli.run.generate", generate)
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("method", "n", "window", "expected"),
+    [
+        ("skip-cache", None, None, []),
+        ("skip-cache", "2..4", None, ["skip-cache(n=2)", "skip-cache(n=3)", "skip-cache(n=4)"]),
+        ("skip-cache", "5,2", None, ["skip-cache(n=5)", "skip-cache(n=2)"]),
+        ("skip-cache", None, "700-50", ["skip-cache(window=700-50)"]),
+        (
+            "skip-cache",
+            "2,3",
+            "700-50,800-50",
+            [
+                "skip-cache(n=2,window=700-50)",
+                "skip-cache(n=2,window=800-50)",
+                "skip-cache(n=3,window=700-50)",
+                "skip-cache(n=3,window=800-50)",
+            ],
+        ),
+        (
+            "skip-cache, skip-cache",
+            "2..3",
+            None,
+            ["skip-cache(n=2)", "skip-cache(n=3)", "skip-cache(n=2)", "skip-cache(n=3)"],
+        ),
+    ],
+)
+def test_specs_are_methods_by_intervals_by_windows(method, n, window, expected):
+    assert sweep.specs(method, n=n, window=window) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "n", "window", "message"),
+    [
+        ("skip-cache", "6..2", None, "--n: range '6..2' runs backwards; write 2..6"),
+        ("skip-cache", "0", None, "--n: n=0 is not an interval in 'skip-cache(n=0)'"),
+        ("skip-cache", "", None, "--n: cannot read range ''"),
+        ("skip-cache", "2", "50-700", "--window: window '50-700' must run from a higher"),
+        ("skip-cache", "2", "700-50,", "--window: cannot read window ''"),
+        ("skipcache", "2", None, "--method: unknown cache 'skipcache'; did you mean 'skip-cache'?"),
+        ("skip-cache,", "2", None, "--method: unknown cache ''"),
+        ("none", "2", None, "--n: none has no setting n; its settings are none"),
+        ("none", None, "700-50", "--window: none has no setting window"),
+    ],
+)
+def test_specs_that_cannot_be(method, n, window, message):
+    with pytest.raises(UsageError) as caught:
+        sweep.specs(method, n=n, window=window)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("cache", "expected"),
+    [
+        ("none", "no cache (n=1)"),
+        ("skip-cache(n=2,window=700-50,branch=1)", "skip-cache n=2"),
+        ("skip-cache", "skip-cache n=2"),
+    ],
+)
+def test_label(cache, expected):
+    assert sweep.label(cache) == expected
+
+
+def test_labels_say_the_settings_in_which_the_rows_differ(options, generated):
+    caches = ["skip-cache(n=2)", "skip-cache(n=2,branch=1)", "skip-cache(n=2,window=800-50)"]
+    runs = [run(cache) for cache in caches]
+    rows = sweep.sweep(runs, options, metrics=[])
+    assert runs[1].cache == "skip-cache(n=2,window=1000-20,branch=1)"
+    official = parse_cache(runs[0].cache).config.branch
+    assert [row.label for row in rows] == [
+        "no cache (n=1)",
+        f"skip-cache n=2 branch={official}",
+        "skip-cache n=2 branch=1",
+        f"skip-cache n=2 branch={official}",  # told apart by its window, a column of its own
+    ]
+
+
+def test_references_come_first_and_once(options, generated, said):
+    cached = [run("skip-cache(n=2)"), run("skip-cache(n=3)"), run("skip-cache(n=2)", seed=1)]
+    rows = sweep.sweep(cached, options, metrics=["psnr"])
+    wanted = [cached[0].reference, cached[2].reference, *cached]
+    assert [row.run for row in rows] == wanted == generated
+    assert [row.failure for row in rows] == [""] * 5
+    assert [row.plan_row.cached_steps for row in rows] == [0, 0, 2, 2, 2]
+    assert [row.results["psnr"].status for row in rows] == ["reference"] * 2 + ["ok"] * 3
+    # every pixel differs by 8 of 255
+    psnr = rows[2].results["psnr"]
+    assert psnr.value == pytest.approx(20 * np.log10(255 / 8))
+    assert psnr.n == 2
+    assert said[:4] == [
+        "sampling digits-skip, none",
+        (2, 2),
+        "sampling digits-skip, none",
+        (2, 2),
+    ]
+    assert f"scoring psnr of digits-skip, {cached[0].cache}" in said
+
+
+def test_a_failed_run_keeps_its_row_with_the_reason(options, generated):
+    cached = [run(f"skip-cache(n={n})") for n in (2, 3, 4)]
+    generated.fail[cached[1].cache] = SkipditError("values that are not finite")
+    rows = sweep.sweep(cached, options, metrics=["psnr"])
+    assert [row.failure for row in rows] == ["", "", "values that are not finite", ""]
+    assert [set(row.results) for row in rows] == [{"psnr"}, {"psnr"}, set(), {"psnr"}]
+    assert rows[2].plan_row.cached_steps == 2  # what it would have cost is known all the same
+
+
+def test_without_its_reference_a_run_has_no_scores(options, generated):
+    cached = [run("skip-cache(n=2)"), run("skip-cache(n=2)", seed=1)]
+    generated.fail["none"] = SkipditError("a worker process died")
+    rows = sweep.sweep(cached, options, metrics=["psnr"])
+    assert [row.failure for row in rows] == [
+        *["a worker process died"] * 2,
+        *["its uncached reference failed"] * 2,
+    ]
+    assert [row.results for row in rows] == [{}] * 4
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"
+        ),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory(options, generated, error):
+    cached = run("skip-cache(n=2)", batch_size=64)
+    generated.fail[cached.cache] = error
+    rows = sweep.sweep([cached], options, metrics=["psnr"])
+    assert rows[1].failure == "out of memory at batch size 64; take a smaller --batch-size"
+    assert rows[0].failure == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StoreError("no space left on device", place="results"),
+        MissingAssetError("the weights of digits-skip are not here"),
+        UsageError("is truncated or not a checkpoint"),
+        RuntimeError("a mistake in the program"),
+    ],
+)
+def test_what_is_wrong_for_all_runs_alike_ends_the_sweep(options, generated, error):
+    cached = [run(f"skip-cache(n={n})") for n in (2, 3)]
+    generated.fail[cached[0].cache] = error
+    with pytest.raises(type(error)) as caught:
+        sweep.sweep(cached, options, metrics=["psnr"])
+    assert caught.value is error
+    assert cached[1] not in generated
+
+
+def test_a_full_disk_while_scoring_ends_the_sweep(options, generated, monkeypatch):
+    monkeypatch.setattr(results.os, "replace", _full)
+    with pytest.raises(StoreError):
+        sweep.sweep([run("skip-cache(n=2)")], options, metrics=["accuracy@digits"])
+
+
+def _full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.fixture
+def loops(monkeypatch):
+    """(model, cache) of every denoising loop that is timed, by a clock that a loop moves on.
+
+    A loop takes a second without cache and half of one with n=2.
+    """
+    called, now = [], [0.0]
+
+    def loop(run, *, device, weights_path, random_weights):
+        def body(cache, *, brief=False):
+            if loops.fail:
+                raise loops.fail
+            if not brief:
+                called.append((run.key, cache))
+                now[0] += 1.0 if cache == "none" else 0.5
+
+        return body
+
+    class Loops(list):
+        fail = None
+
+    loops = Loops()
+    called = loops
+    monkeypatch.setattr("skipdit_cli.run.loop", loop)
+    clock = type("Clock", (), {"perf_counter": staticmethod(lambda: now[0])})
+    monkeypatch.setattr("skipdit_cli.profiling.latency.time", clock)
+    monkeypatch.setattr(
+        "skipdit_cli.profiling.latency.peak_bytes", lambda work, device: work() or 7
+    )
+    return loops
+
+
+def test_timings(options, generated, loops, said):
+    cached = [run("skip-cache(n=2)"), run("skip-cache(n=3)")]
+    rows = sweep.sweep(cached, replace(options, repeats=3), metrics=[])
+    reference, second, _ = rows
+    assert reference.results["latency"].value == 1.0
+    assert second.results["latency"].value == 0.5
+    assert (reference.results["speedup"].value, second.results["speedup"].value) == (1.0, 2.0)
+    assert second.results["speedup"].n == 3
+    assert second.results["speedup"].reference == reference.run.key
+    assert second.results["memory"].value == 7
+    assert second.results["latency"].spread == 0
+    assert len(loops) == 3 * (1 + 3)  # a warm-up and three repetitions of each of three
+    assert said[-1] == (12, 12)
+    assert "timing digits-skip, 3 caches" in said
+
+
+def test_timings_are_kept(options, generated, loops):
+    cached, options = [run("skip-cache(n=2)")], replace(options, repeats=2)
+    before = sweep.sweep(cached, options, metrics=[])
+    done = len(loops)
+    assert [row.results for row in sweep.sweep(cached, options, metrics=[])] == [
+        row.results for row in before
+    ]
+    assert len(loops) == done
+    sweep.sweep(cached, replace(options, repeats=3), metrics=[])
+    assert len(loops) == done + 2 * 4  # another number of repetitions is timed again
+
+
+def test_timings_of_another_device_or_version_are_made_again(
+    options, generated, loops, monkeypatch
+):
+    cached, options = [run("skip-cache(n=2)")], replace(options, repeats=1)
+    sweep.sweep(cached, options, metrics=[])
+    done = len(loops)
+    monkeypatch.setattr(sweep, "_hardware", lambda device: "another processor, 1 threads")
+    sweep.sweep(cached, options, metrics=[])
+    assert len(loops) == 2 * done
+    monkeypatch.setattr(sweep, "TIMING_VERSION", sweep.TIMING_VERSION + 1)
+    sweep.sweep(cached, options, metrics=[])
+    assert len(loops) == 3 * done
+
+
+def test_a_sweep_that_grows_times_its_group_again(options, generated, loops):
+    """Interleaving is what makes a speedup: one more row is timed with all the others."""
+    options = replace(options, repeats=1)
+    sweep.sweep([run("skip-cache(n=2)")], options, metrics=[])
+    loops.clear()
+    sweep.sweep([run("skip-cache(n=2)"), run("skip-cache(n=3)")], options, metrics=[])
+    assert len({cache for _, cache in loops}) == 3
+
+
+def test_each_reference_is_timed_with_its_own(options, generated, loops):
+    runs = [run("skip-cache(n=2)"), run("skip-cache(n=2)", model="moving-digits-skip")]
+    sweep.sweep(runs, replace(options, repeats=1), metrics=[])
+    order = [key for key, _ in loops]
+    assert order == [runs[0].reference.key] * 4 + [runs[1].reference.key] * 4
+
+
+def test_runs_to_time_may_be_others(options, generated, loops):
+    other = run("skip-cache(n=2)", batch_size=1)
+    rows = sweep.sweep(
+        [run("skip-cache(n=2)")], replace(options, repeats=1), metrics=[], profile=[other]
+    )
+    assert {key for key, _ in loops} == {other.reference.key}
+    assert all("latency" not in row.results for row in rows)
+    assert results.load(options.root, other.key, "speedup").value == 2.0
+
+
+def test_failed_runs_are_not_timed(options, generated, loops):
+    cached = [run(f"skip-cache(n={n})") for n in (2, 3)]
+    generated.fail[cached[0].cache] = SkipditError("no")
+    rows = sweep.sweep(cached, replace(options, repeats=1), metrics=[])
+    assert cached[0].cache not in {cache for _, cache in loops}
+    assert rows[2].results["speedup"].value == 2.0
+
+
+def test_random_weights_leave_nothing_behind(options, loops):
+    runs = [run(), run("skip-cache(n=2)")]
+    timings = sweep.time_runs(runs, replace(options, repeats=1), random_weights=True)
+    assert timings[runs[1].key]["speedup"].value == 2.0
+    assert list(options.root.iterdir()) == []
+
+
+def test_out_of_memory_while_timing(options, loops):
+    loops.fail = torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(SkipditError) as caught:
+        sweep.time_runs([run("skip-cache(n=2)")], replace(options, repeats=1))
+    assert str(caught.value) == "out of memory at batch size 2; take a smaller --batch-size"
+    assert list(options.root.iterdir()) == []

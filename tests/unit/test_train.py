@@ -1,0 +1,429 @@
+"""Training: the loss by hand, the two stages, the moving average, and resuming bit for bit."""
+
+import json
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from skipdit_cli import weights
+from skipdit_cli.errors import UsageError
+from skipdit_cli.train import classifier, data, loop
+from skipdit_cli.train.loop import Settings, train
+from skipdit_cli.train.loss import Diffusion, hybrid_loss
+
+BETAS = np.linspace(1e-4, 0.02, 1000)
+POWER = np.cumprod(1 - BETAS)
+
+
+def by_hand(x0, t, noise, eps, v):
+    """The loss of one number: (noise - eps)**2 plus the bound in bits, in Python's floats."""
+    a, before = POWER[t], POWER[t - 1] if t else 1.0
+    x = math.sqrt(a) * x0 + math.sqrt(1 - a) * noise
+    variance = BETAS[max(t, 1)] * (1 - POWER[max(t, 1) - 1]) / (1 - POWER[max(t, 1)])
+    log_true, share = math.log(variance), (v + 1) / 2
+    log_model = share * math.log(BETAS[t]) + (1 - share) * log_true
+    guess = (x - math.sqrt(1 - a) * eps) / math.sqrt(a)
+    weight_0 = BETAS[t] * math.sqrt(before) / (1 - a)
+    weight_x = (1 - before) * math.sqrt(1 - BETAS[t]) / (1 - a)
+    mean_true, mean_model = weight_0 * x0 + weight_x * x, weight_0 * guess + weight_x * x
+    if t:
+        nats = 0.5 * (
+            log_model
+            - log_true
+            - 1
+            + math.exp(log_true - log_model)
+            + (mean_true - mean_model) ** 2 / math.exp(log_model)
+        )
+    else:
+        sigma = math.exp(log_model / 2)
+
+        def below(y):
+            return 0.5 * (1 + math.erf((y - mean_model) / sigma / math.sqrt(2)))
+
+        low = 0.0 if x0 < -0.999 else below(x0 - 1 / 255)
+        high = 1.0 if x0 > 0.999 else below(x0 + 1 / 255)
+        nats = -math.log(max(high - low, 1e-12))
+    return (noise - eps) ** 2 + nats / math.log(2)
+
+
+def loss_of(x0, t, noise, eps, v):
+    """One number per batch element, as an image of one pixel."""
+
+    def denoise(x, t):
+        return torch.stack([column(eps), column(v)], dim=1).reshape(len(x), 2, 1, 1)
+
+    def column(values):
+        return torch.as_tensor(values, dtype=torch.float32).reshape(-1)
+
+    return hybrid_loss(
+        denoise,
+        column(x0).reshape(-1, 1, 1, 1),
+        torch.as_tensor(t).reshape(-1),
+        noise=column(noise).reshape(-1, 1, 1, 1),
+        diffusion=Diffusion(torch.device("cpu")),
+    )
+
+
+CASES = [
+    # x0, t, noise, eps, v
+    (0.5, 500, 1.0, 0.7, 0.0),
+    (0.5, 500, 1.0, 0.7, 1.0),
+    (-0.3, 999, -1.2, -1.0, -1.0),
+    (-0.3, 1, -1.2, -1.0, 0.5),
+    (0.1, 2, 0.4, 0.4, -1.0),
+    (0.2, 0, 0.3, 0.5, 0.3),
+    (-1.0, 0, 0.3, 0.5, 0.3),
+    (1.0, 0, -0.3, 0.1, -0.7),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_loss_of_one_number_by_hand(case):
+    assert loss_of(*case).item() == pytest.approx(by_hand(*case), rel=2e-3, abs=1e-4)
+
+
+def test_the_loss_is_one_number_per_sample():
+    columns = list(zip(*CASES, strict=True))
+    found = loss_of(*(list(column) for column in columns))
+    assert found.shape == (len(CASES),)
+    assert found.tolist() == pytest.approx([loss_of(*case).item() for case in CASES], rel=1e-5)
+
+
+def test_a_perfect_guess_costs_nothing():
+    """The right noise, and the true posterior's variance (v = -1)."""
+    assert loss_of(0.5, 500, 1.0, 1.0, -1.0).item() == pytest.approx(0, abs=1e-5)
+    assert loss_of(0.5, 500, 1.0, 1.0, 1.0).item() > 1e-8  # any other variance costs
+
+
+def test_the_bound_trains_the_variance_alone():
+    """The gradient at eps is that of the squared error, 2 (eps - noise) / numbers."""
+    eps, v = torch.tensor([0.7], requires_grad=True), torch.tensor([0.2], requires_grad=True)
+    loss_of(0.5, 100, 1.0, eps, v).sum().backward()
+    assert eps.grad.item() == pytest.approx(2 * (0.7 - 1.0))
+    assert abs(v.grad.item()) > 1e-6
+
+
+def test_the_channel_dimension_of_clips():
+    def denoise(x, t):
+        return torch.cat([0.5 * x, 0.1 * x], dim=2)
+
+    x0 = torch.linspace(-0.9, 0.9, 24).reshape(2, 3, 1, 2, 2)
+    noise, t = x0.flip(0) * 2, torch.tensor([400, 800])
+    diffusion = Diffusion(torch.device("cpu"))
+    clips = hybrid_loss(denoise, x0, t, noise=noise, diffusion=diffusion, channel_dim=2)
+
+    def folded(x, t):  # the same clips as images of twelve pixels
+        return torch.cat([0.5 * x, 0.1 * x], dim=1)
+
+    images = hybrid_loss(
+        folded, x0.reshape(2, 1, 3, 4), t, noise=noise.reshape(2, 1, 3, 4), diffusion=diffusion
+    )
+    torch.testing.assert_close(clips, images)
+
+
+# The loop
+
+
+@pytest.fixture
+def vanilla(monkeypatch):
+    """A vanilla model of random weights in place of the embedded one."""
+    model = weights.build(weights.card("digits"), device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1, generator=generator)
+    monkeypatch.setattr(loop, "load", lambda name: {"digits": model}[name])
+    return model
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """A point of the curve and a checkpoint at every step."""
+    monkeypatch.setattr(loop, "CURVE_EVERY", 1)
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 1)
+
+
+SKIP = Settings("digits-skip", start="digits", skip_steps=3, steps=4, batch_size=2)
+VANILLA = Settings("digits", steps=4, batch_size=2)
+CLIPS = Settings("moving-digits", steps=4, batch_size=1)
+
+
+class Killed(Exception):
+    pass
+
+
+def train_and_watch(settings, folder):
+    """The checkpoint after every step but the last, and the final record."""
+    seen = []
+
+    def progress(step, loss):
+        if step > 1:
+            seen.append(torch.load(folder / "checkpoint.pt", weights_only=True))
+            assert seen[-1]["state"]["step"] == step - 1
+
+    train(settings, folder, progress=progress)
+    return seen
+
+
+def test_stage_one_trains_the_skip_branches_alone(vanilla, often, tmp_path):
+    checkpoints = train_and_watch(SKIP, tmp_path)
+    start = vanilla.state_dict()
+    parameters = {name for name, _ in vanilla.named_parameters()}
+    fresh = weights.build(weights.card("digits-skip"), device="cpu").state_dict()
+    skip = [name for name in fresh if ".skip." in name]
+    assert len(skip) == len(fresh) - len(start) > 0
+    for content in checkpoints[: SKIP.skip_steps]:
+        assert all(torch.equal(content["model"][name], start[name]) for name in start)
+    first, last = checkpoints[0], checkpoints[SKIP.skip_steps - 1]
+    for name in skip:
+        assert not torch.equal(last["model"][name], first["model"][name])
+    for before, after in pairwise(checkpoints[SKIP.skip_steps - 1 :]):
+        unchanged = [n for n in parameters if torch.equal(before["model"][n], after["model"][n])]
+        assert not unchanged  # stage two trains everything
+        assert not any(torch.equal(before["model"][n], after["model"][n]) for n in skip)
+
+
+def test_a_skip_model_starts_from_the_vanilla_weights(vanilla, often, tmp_path):
+    first = train_and_watch(SKIP, tmp_path)[0]["model"]
+    assert all(torch.equal(first[name], value) for name, value in vanilla.state_dict().items())
+
+
+@pytest.mark.parametrize("ema", [0.999, 0.15])
+def test_the_moving_average(vanilla, often, tmp_path, ema):
+    """average <- d average + (1 - d) weights with d = min(ema, (1 + step) / (10 + step))."""
+    settings = Settings("digits", steps=5, batch_size=2, ema=ema)
+    checkpoints = train_and_watch(settings, tmp_path)
+    torch.manual_seed(settings.seed)
+    start = weights.build(weights.card("digits"), device="cpu").state_dict()
+    for name in ("blocks.0.attn.qkv.weight", "x_embedder.proj.bias", "final_layer.linear.weight"):
+        average = start[name].double()
+        for step, content in enumerate(checkpoints):
+            decay = min(ema, (1 + step) / (10 + step))
+            average = decay * average + (1 - decay) * content["model"][name].double()
+            torch.testing.assert_close(
+                content["average"][name].double(), average, atol=1e-7, rtol=0
+            )
+    decays = [min(ema, (1 + step) / (10 + step)) for step in range(4)]
+    assert decays == ([0.1, 2 / 11, 3 / 12, 4 / 13] if ema == 0.999 else [0.1, 0.15, 0.15, 0.15])
+
+
+@pytest.mark.parametrize("settings", [SKIP, VANILLA, CLIPS], ids=["skip", "vanilla", "clips"])
+def test_an_interrupted_training_ends_in_the_same_bits(vanilla, tmp_path, monkeypatch, settings):
+    """Killed right after a checkpoint, between two, and in both stages."""
+    monkeypatch.setattr(loop, "CURVE_EVERY", 1)
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 2)
+    train(settings, tmp_path / "whole")
+    total = settings.skip_steps + settings.steps
+
+    def killed_at(moment):
+        def progress(step, loss):
+            if step == moment:
+                raise Killed
+
+        return progress
+
+    for moment in (1, 3, 4, total):
+        with pytest.raises(Killed):
+            train(settings, tmp_path / "killed", progress=killed_at(moment))
+        torch.manual_seed(moment)  # whatever state the next process is in
+    finished = train(settings, tmp_path / "killed")
+    name = weights.WEIGHTS_FILE
+    assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+    whole, killed = (
+        json.loads((tmp_path / folder / "training.json").read_text())
+        for folder in ("whole", "killed")
+    )
+    assert killed["loss_curve"] == whole["loss_curve"]
+    assert [step for step, _ in whole["loss_curve"]] == list(range(1, total + 1))
+    assert not (tmp_path / "killed" / "checkpoint.pt").exists()
+
+    stored = load_file(tmp_path / "killed" / name)  # what is written is the average, in fp16
+    assert {value.dtype for value in stored.values()} == {torch.float16}
+    for key, value in finished.state_dict().items():
+        assert torch.equal(stored[key], value.half())
+
+
+def test_no_point_of_the_curve_is_lost_at_a_checkpoint():
+    assert loop.CHECKPOINT_EVERY % loop.CURVE_EVERY == 0
+
+
+def test_the_record_says_how_the_model_was_made(vanilla, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "CURVE_EVERY", 2)
+    train(VANILLA, tmp_path, command="skipdit train --model digits")
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert record["command"] == "skipdit train --model digits"
+    assert Settings(**record["settings"]) == VANILLA
+    assert record["parameters"] == sum(p.numel() for p in vanilla.parameters())
+    assert [step for step, _ in record["loss_curve"]] == [2, 4]
+    assert (tmp_path / "config.json").is_file()
+
+
+def test_training_learns(monkeypatch, tmp_path):
+    """A constant image: the loss of predicting nothing is 1 plus the bound; it must fall."""
+    white = {"c2i": lambda count, _: (torch.ones(count, 1, 16, 16), torch.zeros(count).long())}
+    monkeypatch.setattr(loop, "DATA", white)
+    monkeypatch.setattr(loop, "CURVE_EVERY", 10)
+    losses = []
+    settings = Settings("digits", steps=60, batch_size=16, learning_rate=0.01)
+    train(settings, tmp_path, progress=lambda _, loss: losses.append(loss))
+    assert losses[0] > 0.9
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_batches_depend_on_seed_and_step_alone():
+    """And the share of dropped labels is drop_label: 300 draws at 0.1, five deviations of 5.2."""
+    seen = []
+
+    class Network(nn.Module):
+        CHANNEL_DIM = 1
+
+        def forward(self, x, t, class_labels, return_dict):
+            seen.append((x, t, class_labels))
+            return (torch.cat([x, x], dim=1),)
+
+    diffusion, device = Diffusion(torch.device("cpu")), torch.device("cpu")
+
+    def batch(seed, step):
+        settings = Settings("digits", batch_size=300, seed=seed)
+        loop._loss(Network(), settings, step, diffusion, device)
+        return seen.pop()
+
+    first = batch(0, 7)
+    assert all(map(torch.equal, first, batch(0, 7)))
+    for other in (batch(0, 8), batch(1, 7)):
+        assert not any(map(torch.equal, first, other))
+    _, t, labels = first
+    assert 4 < (labels == 10).sum() < 56
+    assert labels.max() == 10
+    assert 0 <= t.min() < 50 < 950 < t.max() <= 999
+
+
+def test_the_learning_rate_warms_up_and_falls_in_each_stage():
+    settings = Settings("digits-skip", start="digits", skip_steps=1000, steps=4000)
+    rate = [loop._schedule(step, settings) for step in range(5000)]
+    assert rate[0] == pytest.approx(1 / 200)
+    assert rate[199] == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.199)))
+    assert rate[500] == pytest.approx(0.5)
+    assert rate[1000] == pytest.approx(1 / 200)
+    assert rate[3000] == pytest.approx(0.5)
+    assert 0 < rate[4999] < 1e-6
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": "digit"}, "--model: unknown model 'digit'; did you mean 'digits'?"),
+        (
+            {"model": "dit-xl-2"},
+            "--model: dit-xl-2 cannot be trained here: its data is not shipped; "
+            "take an embedded model, such as digits-skip",
+        ),
+        ({"model": "digits-skip"}, "--start, --skip-steps: skip models, and only they, start"),
+        ({"model": "digits-skip", "start": "digits"}, "--start, --skip-steps: skip models"),
+        ({"model": "digits", "start": "digits"}, "--start, --skip-steps: skip models"),
+        ({"model": "digits", "skip_steps": 5}, "--start, --skip-steps: skip models"),
+        (
+            {"model": "digits-skip", "start": "digts", "skip_steps": 5},
+            "--start: unknown model 'digts'; did you mean 'digits'?",
+        ),
+        *(
+            (
+                {"model": "digits-skip", "start": start, "skip_steps": 5},
+                f"--start: {start} is not the vanilla model of digits-skip",
+            )
+            for start in ("digits-skip", "moving-digits", "dit-xl-2")
+        ),
+        ({"model": "digits", "steps": 0}, "--steps, --batch-size: steps and batch size are 1"),
+        ({"model": "digits", "batch_size": 0}, "--steps, --batch-size: steps and batch size are 1"),
+    ],
+)
+def test_settings_without_meaning(arguments, message):
+    with pytest.raises(UsageError) as caught:
+        Settings(**arguments)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_folder_with_other_settings_is_not_continued(vanilla, often, tmp_path):
+    def interrupt(step, loss):
+        if step == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(VANILLA, tmp_path, progress=interrupt)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    other = Settings("digits", steps=5, batch_size=2)
+    with pytest.raises(UsageError) as caught:
+        train(other, tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path / 'checkpoint.pt'}: the folder holds a run with other settings; "
+        "delete it or choose another --out"
+    )
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+# Data
+
+
+def draw(kind, seed, count=64):
+    return data.DATA[kind](count, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("c2i", (1, 16, 16)), ("c2v", (8, 1, 16, 16))])
+def test_draws_are_digits_and_repeat_with_the_seed(kind, shape):
+    images, labels = draw(kind, 0)
+    again, labels_again = draw(kind, 0)
+    assert torch.equal(images, again)
+    assert torch.equal(labels, labels_again)
+    assert not torch.equal(images, draw(kind, 1)[0])
+    assert images.shape == (64, *shape)
+    assert (images.min(), images.max() > 0.9) == (-1, True)
+    assert images.max() <= 1
+    assert set(labels.tolist()) == set(range(10))
+
+
+def test_moving_digits_move_one_way_and_stay_whole():
+    clips, _ = draw("c2v", 0)
+    light = (clips[:, :, 0] + 1) / 2  # [N, 8, 16, 16]
+    mass = light.sum(dim=(2, 3))
+    pixel = torch.arange(16.0)
+    row = (light.sum(3) * pixel).sum(2) / mass  # the centre of each frame
+    column = (light.sum(2) * pixel).sum(2) / mass
+    moves = torch.stack([row[:, -1] - row[:, 0], column[:, -1] - column[:, 0]], dim=1)
+    assert ((moves.abs() > 2).sum(1) == 1).all()  # along one axis
+    assert (moves.abs().min(1).values < 0.5).all()  # and not along the other
+    assert {tuple(move) for move in moves.sign().where(moves.abs() > 2, 0).tolist()} == {
+        (0, 1), (0, -1), (1, 0), (-1, 0)
+    }  # fmt: skip
+    assert (mass / mass.mean(1, keepdim=True) - 1).abs().max() < 0.1  # nothing leaves the frame
+
+
+def test_the_classifier_s_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(classifier, "REFERENCE_IMAGES", 40)
+    monkeypatch.setattr(classifier, "REFERENCE_CLIPS", 12)
+    accuracy = classifier.train_classifier(tmp_path, steps=2, seed=3, command="skipdit train")
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert record["accuracy_digits"] == accuracy
+    assert (record["seed"], record["steps"], record["command"]) == (3, 2, "skipdit train")
+    model = classifier.Classifier()
+    state = load_file(tmp_path / "model.safetensors")
+    assert {value.dtype for value in state.values()} == {torch.float16}
+    model.load_state_dict({key: value.float() for key, value in state.items()})
+    images, labels = data.digits(40, torch.Generator().manual_seed(4))
+    pixels = (
+        (127.5 * images + 128).clamp(0, 255).to(torch.uint8).movedim(1, 3).expand(-1, -1, -1, 3)
+    )
+    features = classifier.image_features(model, pixels.numpy()).astype(np.float64)
+    stored = load_file(tmp_path / "reference_digits.safetensors")
+    assert int(stored["n"]) == 40
+    np.testing.assert_allclose(stored["mean"], features.mean(0), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(stored["cov"], np.cov(features.T, ddof=1), rtol=1e-6, atol=1e-9)
+    assert accuracy == float((model(images).argmax(1) == labels).float().mean())
+    moving = load_file(tmp_path / "reference_moving-digits.safetensors")
+    assert (int(moving["n"]), moving["mean"].shape, moving["cov"].shape) == (12, (128,), (128, 128))

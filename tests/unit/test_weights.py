@@ -1,0 +1,394 @@
+"""Checkpoint files: what is read, what is refused and how, and where files live."""
+
+import argparse
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from skipdit_cli import registry, weights
+from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.weights import CARDS, from_official
+from skipdit_cli.weights.official import read_state
+
+TINY = [name for name, card in CARDS.items() if card.embedded]
+
+
+def drawn(name, seed=0):
+    """An embedded model with every weight drawn, and inputs for it."""
+    model = weights.build(weights.card(name), device="cpu").requires_grad_(False).eval()
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    inputs = model.inputs(2)
+    shape = inputs["hidden_states"].shape
+    inputs["hidden_states"] = torch.randn(shape, generator=generator)
+    inputs["timestep"] += 321
+    return model, inputs
+
+
+def official_keys(state, *, half):
+    """Our keys back to the official ones of a class-to-image model of depth 2 * half."""
+    renamed = {}
+    for key, value in state.items():
+        parts = key.split(".")
+        if "skip" in parts:
+            _, layer, _, kind, leaf = parts
+            key = f"skip_{kind}s.{int(layer) - half}.{leaf}"
+        renamed[key] = value
+    return renamed
+
+
+@pytest.fixture(scope="module")
+def image_model():
+    return drawn("digits-skip")
+
+
+def same(model, other):
+    state, found = model.state_dict(), other.state_dict()
+    assert state.keys() == found.keys()
+    assert {value.dtype for value in found.values()} == {torch.float32}
+    return all(torch.equal(found[key], value) for key, value in state.items())
+
+
+# What is read
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+@pytest.mark.parametrize("official", [True, False], ids=["official keys", "our keys"])
+def test_a_checkpoint_file_becomes_the_model(image_model, tmp_path, suffix, official):
+    model, inputs = image_model
+    state = model.state_dict()
+    if official:
+        state = official_keys(state, half=model.config.depth // 2)
+        assert any(key.startswith("skip_norms.") for key in state)
+    path = tmp_path / f"file.{suffix}"
+    (save_file if suffix == "safetensors" else torch.save)(state, path)
+    loaded = weights.load("digits-skip", path=path)
+    assert same(model, loaded)
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    assert torch.equal(loaded(**inputs).sample, model(**inputs).sample)
+
+
+def test_the_moving_average_of_a_training_file_is_taken(image_model, tmp_path):
+    model, _ = image_model
+    other, _ = drawn("digits-skip", seed=1)
+    path = tmp_path / "training.pt"
+    content = {
+        "model": other.state_dict(),
+        "ema": model.state_dict(),
+        "opt": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 1e-4}]},
+        "args": argparse.Namespace(model="DiT-skip", results_dir="/somewhere", epochs=1400),
+    }
+    torch.save(content, path)
+    assert same(model, weights.load("digits-skip", path=path))
+    del content["ema"]
+    torch.save(content, path)
+    assert same(other, weights.load("digits-skip", path=path))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_half_precision_file_becomes_float32(image_model, tmp_path, dtype):
+    model, _ = image_model
+    path = tmp_path / "half.safetensors"
+    save_file({key: value.to(dtype) for key, value in model.state_dict().items()}, path)
+    loaded = weights.load("digits-skip", path=path)
+    expected = {key: value.to(dtype).float() for key, value in model.state_dict().items()}
+    assert all(torch.equal(value, expected[key]) for key, value in loaded.state_dict().items())
+    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32}
+    assert next(weights.load("digits-skip", path=path, dtype="bfloat16").parameters()).dtype == (
+        torch.bfloat16
+    )
+
+
+def test_an_official_state_dict_in_half_precision_becomes_float32(image_model):
+    model, inputs = image_model
+    depth = model.config.depth
+    arguments = {k: v for k, v in model.config.items() if not k.startswith("_")}
+    state = {key: value.half() for key, value in model.state_dict().items()}
+    loaded = from_official("dit", arguments, official_keys(state, half=depth // 2))
+    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32}
+    assert not loaded.training
+    torch.testing.assert_close(
+        loaded(**inputs).sample, model(**inputs).sample, atol=1e-2, rtol=1e-2
+    )
+
+
+def test_a_file_of_an_old_torch_is_read(image_model, tmp_path):
+    model, _ = image_model
+    path = tmp_path / "old.pt"
+    torch.save(model.state_dict(), path, _use_new_zipfile_serialization=False)
+    assert same(model, weights.load("digits-skip", path=path))
+
+
+def test_skip_keys_are_dropped_for_a_vanilla_model_only(image_model, tmp_path):
+    model, _ = image_model
+    half = model.config.depth // 2
+    state = official_keys(model.state_dict(), half=half)
+    path = tmp_path / "skip.safetensors"
+    save_file(state, path)
+    vanilla = weights.load("digits", path=path)
+    assert vanilla.layout().skips == ()
+    assert {key for key in state if not key.startswith("skip_")} == set(vanilla.state_dict())
+    kept = {key: value for key, value in state.items() if not key.startswith("skip_")}
+    save_file(kept, path)
+    text = rf"{4 * half} keys missing \(blocks\.{half}\.skip\.norm\.weight, "
+    with pytest.raises(UsageError, match=text):
+        weights.load("digits-skip", path=path)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_save_pretrained_and_from_pretrained(name, tmp_path):
+    """A folder of diffusers' own layout, there and back: same numbers, same configuration."""
+    model, inputs = drawn(name)
+    model.save_pretrained(tmp_path)
+    again = registry.load("models", model.layout().family).MODEL.from_pretrained(
+        tmp_path, low_cpu_mem_usage=False
+    )
+    assert torch.equal(again(**inputs).sample, model(**inputs).sample)
+    assert again.layout() == model.layout()
+    assert {k: v for k, v in again.config.items() if not k.startswith("_")} == {
+        k: v for k, v in model.config.items() if not k.startswith("_")
+    }
+    assert (tmp_path / weights.WEIGHTS_FILE).is_file()
+
+
+def test_an_embedded_model_is_loaded_by_name(image_model, tmp_path, monkeypatch):
+    model, _ = image_model
+    monkeypatch.setattr(weights, "_EMBEDDED", tmp_path)
+    assert weights.locate("digits-skip") is None
+    assert weights.fingerprint("digits-skip") == "absent"
+    weights.build(weights.card("digits-skip"), device="cpu").half().save_pretrained(
+        tmp_path / "digits-skip"
+    )
+    path = tmp_path / "digits-skip" / weights.WEIGHTS_FILE
+    assert weights.locate("digits-skip") == path
+    loaded = weights.load("digits-skip").state_dict()
+    stored = load_file(path)
+    assert all(torch.equal(loaded[key], value.float()) for key, value in stored.items())
+    assert loaded.keys() == stored.keys() == model.state_dict().keys()
+
+
+# What is refused
+
+
+def write(path, *, content=b""):
+    path.write_bytes(content)
+    return path
+
+
+def refusal(path, name="digits-skip"):
+    """The one line that says why a file is not read."""
+    with pytest.raises(UsageError) as caught:
+        weights.load(name, path=path)
+    said = str(caught.value)
+    assert said.startswith(f"{path}: ")
+    assert "\n" not in said
+    return said.removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+@pytest.mark.parametrize("share", [0.5, 0.99, 0.001])
+def test_a_truncated_file(image_model, tmp_path, suffix, share):
+    path = tmp_path / f"file.{suffix}"
+    (save_file if suffix == "safetensors" else torch.save)(image_model[0].state_dict(), path)
+    whole = path.read_bytes()
+    write(path, content=whole[: int(len(whole) * share)])
+    said = refusal(path)
+    assert said.startswith("is truncated or not a checkpoint (")
+    assert said.endswith("; fetch it again")
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html>404: not found</html>", bytes(4096), b"PK\x03\x04", pickle.dumps({"a": 1})],
+)
+def test_something_else_under_the_name_of_a_checkpoint(tmp_path, suffix, content):
+    said = refusal(write(tmp_path / f"file.{suffix}", content=content))
+    assert said.startswith("is truncated or not a checkpoint (")
+
+
+def test_damage_anywhere_in_an_old_file_is_one_line(tmp_path):
+    """Byte by byte: some damage the format cannot notice, none ends in another error."""
+    path, noticed = tmp_path / "old.pt", []
+    old({"a": torch.zeros(2), "b": torch.ones(1)}, path)
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        write(path, content=whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            read_state(path)
+        except UsageError:
+            noticed.append(place)
+    assert len(whole) / 2 < len(noticed) < len(whole)
+
+
+class Bomb:
+    """Pickled, it writes a file where it is read."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def pickled(content, path):
+    path.write_bytes(pickle.dumps(content, protocol=2))
+
+
+def old(content, path):
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+@pytest.mark.parametrize("save", [torch.save, old, pickled], ids=["zip", "old", "bare pickle"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_file_that_would_run_code_does_not(image_model, tmp_path, save, inside):
+    target, path = tmp_path / "ran", tmp_path / "bomb.pt"
+    save({"model": {"x": torch.zeros(1)}, "args": Bomb(target)} if inside else Bomb(target), path)
+    said = refusal(path)
+    assert not target.exists()
+    assert said == (
+        "holds objects that could run code; only tensors and argparse.Namespace are read"
+    )
+    if save is torch.save:
+        torch.load(path, weights_only=False)  # it would have
+        assert target.exists()
+
+
+def test_no_file(tmp_path):
+    assert refusal(tmp_path / "no.pt") == "no such file"
+    with pytest.raises(UsageError, match=f"^--weights: no file {tmp_path / 'no.pt'}"):
+        weights.fingerprint("digits", path=tmp_path / "no.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({}, "holds no state dict"),
+        ([torch.zeros(1)], "holds no state dict"),
+        (torch.zeros(1), "holds no state dict"),
+        ({"epoch": 3, "loss": 0.1}, "holds no state dict (epoch, loss)"),
+        ({"ema": {}, "model": {"a": 1}}, "holds no state dict"),
+        ({0: torch.zeros(1)}, "holds no state dict (0)"),
+    ],
+)
+def test_a_file_without_a_state_dict(tmp_path, content, said):
+    torch.save(content, tmp_path / "file.pt")
+    rest = "; the file belongs to another model or is incomplete"
+    assert refusal(tmp_path / "file.pt") == said + rest
+
+
+def test_foreign_keys_missing_keys_and_other_shapes_are_told_together(image_model, tmp_path):
+    state = dict(image_model[0].state_dict())
+    del state["t_embedder.mlp.0.bias"]
+    state |= {f"head.{i}": torch.zeros(1) for i in range(4)}
+    state["blocks.0.attn.qkv.bias"] = torch.zeros(3)
+    path = tmp_path / "file.safetensors"
+    save_file(state, path)
+    width = 3 * image_model[0].config.hidden_size
+    assert refusal(path) == (
+        "1 keys missing (t_embedder.mlp.0.bias), 4 keys left over (head.0, head.1, head.2, ...), "
+        f"1 shapes differ (blocks.0.attn.qkv.bias is (3,), not ({width},)); "
+        "the file belongs to another model or is incomplete"
+    )
+
+
+def test_the_file_of_another_family(image_model, tmp_path):
+    path = tmp_path / "file.safetensors"
+    save_file(image_model[0].state_dict(), path)
+    said = refusal(path, "moving-digits-skip")
+    assert "keys missing (" in said
+    assert "keys left over (" in said
+
+
+def test_official_arguments_are_known(image_model):
+    with pytest.raises(UsageError, match=r"^dit has no constructor argument depht, heads$"):
+        from_official("dit", {"depht": 2, "heads": 1}, image_model[0].state_dict())
+    with pytest.raises(UsageError, match="unknown model 'lattte'; did you mean 'latte'"):
+        from_official("lattte", {}, {})
+
+
+def test_read_state_gives_the_official_keys(image_model, tmp_path):
+    path = tmp_path / "file.pt"
+    torch.save({"ema": {"a": torch.ones(2), "b": torch.zeros(1, dtype=torch.float16)}}, path)
+    state = read_state(path)
+    assert {key: value.tolist() for key, value in state.items()} == {"a": [1, 1], "b": [0]}
+
+
+# Where files live
+
+
+def test_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path / "own"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert weights.home() == tmp_path / "own"
+    monkeypatch.delenv("SKIPDIT_HOME")
+    assert weights.home() == tmp_path / "cache" / "skipdit"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert weights.home() == tmp_path / ".cache" / "skipdit"
+
+
+def test_a_downloaded_model_is_found_under_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
+    assert weights.locate("taichi-skip") is None
+    path = tmp_path / "weights" / "taichi-skip" / weights.WEIGHTS_FILE
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    assert weights.locate("taichi-skip") == weights.require("taichi-skip") == path
+
+
+def test_the_fingerprint_is_that_of_the_content(tmp_path):
+    path = write(tmp_path / "a.pt", content=b"abc")
+    sha256 = "ba7816bf8f01cfea"  # of "abc", FIPS 180-2
+    assert weights.fingerprint("digits", path=path) == sha256
+    write(path, content=b"abd")
+    os.utime(path, ns=(1, 1))
+    assert weights.fingerprint("digits", path=path) != sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("ucf101-skip", "2.77 GB"), ("taichi", "2.70 GB"), ("dit-xl-2-skip", "11.40 GB")],
+)
+def test_missing_weights_name_command_and_size(name, size):
+    with pytest.raises(MissingAssetError) as caught:
+        weights.load(name)
+    assert caught.value.exit_code == 4
+    assert str(caught.value).startswith(
+        f"the weights of {name} are not here; run `skipdit download {name}` ({size})"
+    )
+
+
+def test_unknown_checkpoints_name_the_nearest():
+    with pytest.raises(UsageError) as caught:
+        weights.card("ucf-101-skip", place="--model")
+    assert str(caught.value) == (
+        "--model: unknown model 'ucf-101-skip'; did you mean 'ucf101-skip'?"
+    )
+
+
+@pytest.mark.parametrize(("size", "text"), [(2_770_000_000, "2.77 GB"), (999_000, "1.0 MB")])
+def test_sizes(size, text):
+    assert weights.size_text(size) == text
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_card_describes_a_model_that_can_be_built(name):
+    card = CARDS[name]
+    assert card.name == name
+    model = weights.build(card)
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+    assert bool(model.layout().skips) is card.skip is name.endswith("-skip")
+    assert model.layout().family == card.family
+    assert model.config.get("num_classes") == card.num_classes
+    assert card.sampling.sampler in registry.names("samplers")
+    assert card.sampling.guidance is None or card.num_classes
+    stand_in = CARDS[card.tiny]
+    assert stand_in.embedded
+    assert (stand_in.task, stand_in.skip) == (card.task, card.skip)
+    assert card.embedded or (card.files and card.size > 1e9 and card.vae)
