@@ -28,6 +28,7 @@ from skipdit_cli.spec import parse_cache
 SCALES = ("tiny", "paper")
 COSTS = ("macs", "flops", "latency", "speedup", "memory")  # columns that are profiled, not scored
 PAPER = ("command", "headline", "hardware", "hours")
+PAPER_ONLY = "measured at paper scale only"
 PROFILE = ("group", "batch_size", "sampler", "steps", "guidance")
 
 
@@ -161,6 +162,14 @@ def load(name_or_path: str, *, scale: str = "tiny", overrides: Iterable[str] = (
     if check.errors:
         raise RecipeError("\n".join(dict.fromkeys(check.errors)))
     recipe = found[scale]
+    if scale == "tiny" and recipe.table:  # keeps the paper's layout; its other columns come first
+        others = set(published.lines(recipe.table)[0]) - {column.key for column in recipe.columns}
+        only = (
+            replace(column, group="", planned=PAPER_ONLY)
+            for column in found["paper"].columns
+            if column.key in others
+        )
+        recipe = replace(recipe, columns=(*only, *recipe.columns))
     rows = (
         replace(row, settings={k: v for k, v in row.settings.items() if k not in forced})
         for row in recipe.rows

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import provenance, published, registry, results
 from skipdit_cli.errors import MissingAssetError
+from skipdit_cli.recipe import PAPER_ONLY
 
 if TYPE_CHECKING:
     from skipdit_cli.plan import Run
@@ -242,7 +243,8 @@ def _line(
         if column.metric in (*COUNTS, *TIMINGS):
             run = profiled
         if reason is not None or run is None:
-            cells.append(Cell(paper=value, status="planned", note=reason or ""))
+            later = "not run" if reason == PAPER_ONLY else "planned"
+            cells.append(Cell(paper=value, status=later, note=reason or ""))
         else:
             keys.append(run.key)
             cells.append(_cell(column, run, value, root=root, used=used))

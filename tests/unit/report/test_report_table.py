@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from skipdit_cli import plan, results, weights
+from skipdit_cli import recipe as recipes
 from skipdit_cli.errors import UsageError
 from skipdit_cli.recipe import Column, Recipe, RecipeRow
 from skipdit_cli.report import table
@@ -247,3 +248,12 @@ def test_series_tell_methods_and_settings_apart(tmp_path):
     guided = RecipeRow(**vars(guided) | {"cache": "skip-cache(n=3)"})
     lines = table.build(recipe(guided, columns=(FVD,)), root=tmp_path).lines
     assert (lines[0].series, lines[0].point) == ("skip-cache, guidance none", "n=3, cfg=1")
+
+
+def test_columns_of_the_paper_alone_are_not_run(tmp_path):
+    built = table.build(recipes.load("table8"), root=tmp_path)
+    fid = next(i for i, heading in enumerate(built.headings) if heading.key == "fid")
+    assert [line.cells[fid].paper for line in built.lines][:2] == [2.30, 2.45]
+    cell = built.lines[0].cells[fid]
+    assert (cell.status, cell.note) == ("not run", "measured at paper scale only")
+    assert built.lines[1].cells[fid].status == "planned"  # a method that is not there yet
