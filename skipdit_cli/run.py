@@ -164,6 +164,12 @@ def generate(
     classes_of(run)
     if weights_path is None:
         weights.require(run.model)
+    if run.weights not in ("", found := weights.fingerprint(run.model, path=weights_path)):
+        raise UsageError(
+            f"run {run.key} is of the weights {run.weights} and these are {found}",
+            place=str(weights_path or run.model),
+            fix="plan the run again with this file",
+        )
     check_writable(root)
     store = open_store(root, run)
     with store.lock():

@@ -101,7 +101,7 @@ def finished(store):
     return len(journal.read_bytes().splitlines()) if journal.exists() else 0
 
 
-def wait_for(condition, *, seconds=60.0):
+def wait_for(condition, *, seconds=180.0):
     start = time.monotonic()
     while not condition():
         assert time.monotonic() - start < seconds, "waited in vain"
@@ -326,3 +326,11 @@ def test_a_folder_that_cannot_be_written_is_found_before_anything_is_computed(
     monkeypatch.setattr(run, "_compute", lambda *_: pytest.fail("computed"))
     with pytest.raises(StoreError, match=str(root)):
         generate(wanted, root, weights_path=path)
+
+
+def test_a_run_of_other_weights_is_refused(planned, tmp_path):
+    wanted, path = planned(IMAGES, 1, seed=12)
+    other = replace(wanted, weights="0123456789abcdef")
+    with pytest.raises(UsageError, match="is of the weights 0123456789abcdef and these are"):
+        generate(other, tmp_path, weights_path=path)
+    assert not (tmp_path / "samples").exists()

@@ -54,8 +54,10 @@ def test_conversion_keeps_the_moving_average_and_loads_in_diffusers(official, ho
     target = convert(CARD, path)
     assert target == home / "weights" / "skytimelapse-skip" / weights.WEIGHTS_FILE
     model = registry.load("models", "dit").MODEL.from_pretrained(target.parent)
-    assert torch.equal(model.blocks[7].skip.linear.weight, state["skip_linears.0.linear.weight"])
-    assert torch.equal(model.blocks[13].skip.norm.bias, state["skip_norms.6.bias"])
+    half = len(model.blocks) // 2
+    first, last = model.blocks[half].skip, model.blocks[-1].skip
+    assert torch.equal(first.linear.weight, state["skip_linears.0.linear.weight"])
+    assert torch.equal(last.norm.bias, state[f"skip_norms.{half - 1}.bias"])
     assert torch.equal(model.pos_embed, state["pos_embed"])
     assert sorted(p.name for p in target.parent.iterdir()) == ["config.json", target.name]
 
