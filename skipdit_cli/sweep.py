@@ -4,7 +4,7 @@ The main job. References come first; every number is saved as soon as it is ther
 sweep continues where it stopped; a run that fails keeps its place in the table, with the reason.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
@@ -127,7 +127,7 @@ def sweep(
     runs: Sequence["Run"],
     options: Options,
     *,
-    metrics: Iterable[str],
+    metrics: Sequence[str],
     profile: Sequence["Run"] = (),
 ) -> list[SweepRow]:
     """Generate runs and their references, score them, and time them.
@@ -147,7 +147,7 @@ def sweep(
         if run.key in failures or run.reference.key in failures:
             failures.setdefault(run.key, "its uncached reference failed")
             continue
-        scores[run.key] = {metric: _score(run, metric, options) for metric in metrics}
+        scores[run.key] = _score(run, metrics, options)
     if options.repeats:
         timed = [run for run in (profile or ordered) if run.key not in failures]
         for key, timings in time_runs(timed, options).items():
@@ -189,11 +189,13 @@ def _generate(run: "Run", options: Options) -> str:
     return ""
 
 
-def _score(run: "Run", metric: str, options: Options) -> "Result":
+def _score(run: "Run", metrics: Sequence[str], options: Options) -> "dict[str, Result]":
     from skipdit_cli.measure import measure
 
-    with options.stage(f"scoring {metric} of {run.model}, {run.cache}") as update:
-        return measure(run, metric, root=options.root, progress=update)
+    with options.stage(f"scoring {run.model}, {run.cache}") as update:
+        return {
+            metric: measure(run, metric, root=options.root, progress=update) for metric in metrics
+        }
 
 
 def time_runs(

@@ -1,5 +1,6 @@
 """skipdit train"""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -20,10 +21,10 @@ def train(
         str | None, typer.Option(help="The vanilla model that a skip model starts from.")
     ] = None,
     skip_steps: Annotated[
-        int, typer.Option(help="Steps of the first stage: the skip branches alone.")
+        int, typer.Option(min=0, help="Steps of the first stage: the skip branches alone.")
     ] = 0,
-    steps: Annotated[int, typer.Option(help="Steps of training everything.")] = 2000,
-    batch_size: Annotated[int, typer.Option(help="Samples per step.")] = 64,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of training everything.")] = 2000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     seed: Annotated[int, typer.Option(help="Seed of data, noise and initial weights.")] = 0,
     device: options.Device = "auto",
@@ -32,9 +33,14 @@ def train(
 
     A skip model is trained in two stages, as in the paper: its skip branches, then everything.
     """
+    from skipdit_cli.errors import UsageError
     from skipdit_cli.provenance import collect
     from skipdit_cli.store import check_writable
 
+    if not 0 < learning_rate < math.inf:
+        raise UsageError(
+            f"{learning_rate} is no learning rate", place="--learning-rate", fix="it is above 0"
+        )
     folder = out or Path("results/train") / model
     command = collect()["command"]
     if model == "classifier":

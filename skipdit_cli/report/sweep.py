@@ -143,7 +143,8 @@ def _cell(row: SweepRow, heading: Heading) -> Cell:
     if result is None and is_reference(row.run, heading.metric):
         return Cell(status="reference")
     if result is None or result.value is None:
-        return Cell(status=score_status(result), note=result.note if result else "")
+        status = score_status(result)
+        return Cell(status=status, note=result.note if result and status != "reference" else "")
     return Cell(
         ours=scaled(result.value, heading.unit),
         spread=None if result.spread is None else scaled(result.spread, heading.unit),

@@ -77,7 +77,7 @@ rows:
             "sample --model digits --dtype float64",
             ["--dtype: unknown dtype 'float64'", "did you mean 'float"],
         ),
-        ("sample --model digits --workers 0", ["'--workers'", "0"]),
+        ("sample --model digits --workers 0", ["--workers", "1"]),
         (
             "sample --model digits --device cida",
             ["--device: unknown device 'cida'", "did you mean 'cuda'?"],
@@ -146,7 +146,7 @@ rows:
         ("plan smoke --num-samples 0", ["num_samples=0", "1 or more"]),
         ("plan --model digits-skip --n 6..2", ["--n: range '6..2' runs backwards", "write 2..6"]),
         ("plan --model digit", ["--model: unknown model 'digit'", "did you mean 'digits'?"]),
-        ("plan --model digits --batch-size x", ["--batch-size", "x"]),
+        ("plan --model digits --batch-size x", ["--batch-size", "valid int"]),
         ("report tabl1", ["unknown recipe 'tabl1'", "did you mean 'table1'?"]),
         ("report smoke --format pdf", ["unknown report format 'pdf'", "csv, md"]),
         ("evaluate smok", ["unknown recipe or run 'smok'", "did you mean 'smoke'?"]),
@@ -161,7 +161,11 @@ rows:
         ("train --model digit", ["--model: unknown model 'digit'", "did you mean 'digits'?"]),
         ("train --model taichi", ["--model: taichi cannot be trained here", "digits-skip"]),
         ("train --model digits-skip", ["--start, --skip-steps: skip models"]),
-        ("train --model digits --steps 0", ["--steps", "1 or more"]),
+        ("train --model digits --steps 0", ["--steps", "1"]),
+        ("train --model classifier --steps 0", ["--steps", "1"]),
+        ("train --model digits --batch-size 0", ["--batch-size", "1"]),
+        ("train --model digits --learning-rate -1", ["--learning-rate: -1.0", "above 0"]),
+        ("train --model digits --learning-rate nan", ["--learning-rate: nan", "above 0"]),
     ],
 )
 def test_usage_errors(skipdit, tmp_path, command, parts):

