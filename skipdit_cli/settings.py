@@ -6,6 +6,7 @@ from typing import Any
 from skipdit_cli import registry
 from skipdit_cli.errors import UsageError, unknown
 
+MOST_SAMPLES = 10_000_000
 SETTINGS = ("num_samples", "batch_size", "seed", "sampler", "steps", "guidance")
 
 
@@ -63,4 +64,6 @@ def _integer(key: str, value: Any, *, least: int) -> int:
         number = least - 1
     if number < least:
         raise UsageError(f"{key} '{value}' is not a whole number", fix=f"{key} is {least} or more")
+    if key == "num_samples" and number > MOST_SAMPLES:
+        raise UsageError(f"{key} {number} is too many", fix=f"{key} is {MOST_SAMPLES} or less")
     return number

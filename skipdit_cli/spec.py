@@ -16,6 +16,7 @@ from skipdit_cli.errors import UsageError, unknown
 from skipdit_cli.sites import Layout, Site
 
 Window = tuple[int, int]
+MOST = 10_000  # values that a range may have
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ def parse_range(text: str, *, place: str = "") -> list[int]:
                 place=place,
                 fix=f"write {last}..{first}",
             )
+        if last - first >= MOST:
+            raise UsageError(f"range '{part.strip()}' is too long", place=place)
         values += range(first, last + 1)
     return values
 

@@ -49,11 +49,17 @@ class SweepRow:
     failure: str = ""
 
 
-def build(rows: Sequence[SweepRow], *, title: str = "", notes: Iterable[str] = ()) -> Table:
-    """The table of a sweep; the uncached reference is one of its rows."""
+def build(
+    rows: Sequence[SweepRow], *, title: str = "", notes: Iterable[str] = (), scored: bool = True
+) -> Table:
+    """The table of a sweep; the uncached reference is one of its rows.
+
+    Args:
+        scored: whether the runs were to be scored; a profile has no columns of quality.
+    """
     from skipdit_cli import weights
 
-    headings = _headings(rows)
+    headings = _headings(rows, scored=scored)
     several = len({row.run.model for row in rows}) > 1
     if any(weights.card(row.run.model).embedded for row in rows):
         notes = (*notes, EMBEDDED)
@@ -81,7 +87,7 @@ def _title(rows: Sequence[SweepRow]) -> str:
     return f"{models}: {how}"
 
 
-def _headings(rows: Sequence[SweepRow]) -> tuple[Heading, ...]:
+def _headings(rows: Sequence[SweepRow], *, scored: bool) -> tuple[Heading, ...]:
     planned = [row.plan_row for row in rows if row.plan_row]
     macs = _unit([row.macs_paper for row in planned])
     flops = _unit([row.flops for row in planned])
@@ -94,7 +100,7 @@ def _headings(rows: Sequence[SweepRow]) -> tuple[Heading, ...]:
         Heading("speedup", "speedup", "speedup", better="higher"),
         Heading("latency_s", "latency", "latency", "s", "lower", decimals("latency")),
         Heading("memory_mib", "memory", "memory", "MiB", "", decimals("memory")),
-        *(_metric_heading(metric) for metric in (*PAIRS, *others)),
+        *(_metric_heading(metric) for metric in (*(PAIRS if scored else ()), *others)),
     )
 
 

@@ -67,6 +67,8 @@ class Settings:
                 raise UsageError(
                     f"{self.start} is not the vanilla model of {self.model}", place="--start"
                 )
+        if self.seed < 0:
+            raise UsageError(f"seed {self.seed} is negative", place="--seed", fix="take 0 or more")
         if min(self.steps, self.batch_size) < 1:
             raise UsageError("steps and batch size are 1 or more", place="--steps, --batch-size")
 

@@ -32,6 +32,11 @@ def test_values(key, value, expected):
         ("num_sampels", 3, "HERE: unknown setting 'num_sampels'; did you mean 'num_samples'?"),
         (
             "num_samples",
+            10**10,
+            "HERE: num_samples 10000000000 is too many; num_samples is 10000000 or less",
+        ),
+        (
+            "num_samples",
             0,
             "HERE: num_samples '0' is not a whole number; num_samples is 1 or more",
         ),

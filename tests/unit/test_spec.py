@@ -130,6 +130,7 @@ def test_ranges(text, values):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("2..10000000000", "--n: range '2..10000000000' is too long"),
         ("6..2", "--n: range '6..2' runs backwards; write 2..6"),
         ("2,6..4", "--n: range '6..4' runs backwards; write 4..6"),
         ("", "--n: cannot read range ''; write 4, 2..6 or 2,4,6"),
