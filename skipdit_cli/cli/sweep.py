@@ -1,5 +1,6 @@
 """skipdit cache-sweep"""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -148,9 +149,9 @@ def _run_recipe(name: str, scale: str, overrides: list[str], how, *, json: bool)
     )
     timed = any(column.metric in ("latency", "speedup", "memory") for column in chosen.columns)
     profile = [plan.profile_run(chosen, row) for row in chosen.rows if row.planned is None]
-    rows = sweep(
-        [run for _, _, run in triples], how, metrics=metrics, profile=profile if timed else ()
-    )
+    if not timed:
+        how = replace(how, repeats=0)
+    rows = sweep([run for _, _, run in triples], how, metrics=metrics, profile=profile)
     table = recipe_table.build(chosen, root=how.root)
     folder = how.root / chosen.scale
     _publish(table, folder, name=chosen.name, rows=rows, root=how.root, json=json)

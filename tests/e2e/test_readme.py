@@ -77,3 +77,11 @@ def test_a_cache_is_one_file(extended):
     (line,) = [line for line in swept.splitlines() if "every-other" in line and "|" in line]
     cells = [cell.strip() for cell in line.split("|")]
     assert 0 < float(cells[cells.index("every-other") + 1 :][10 - 1].split()[0]) < 100  # PSNR
+
+
+def test_the_printed_table_is_the_committed_one():
+    printed = README.partition("<!-- demo: begin -->\n")[2].partition("<!-- demo: end -->")[0]
+    committed = (ROOT / "results" / "tiny" / "demo.md").read_text(encoding="utf-8")
+    assert printed.strip()
+    assert printed.strip() in committed
+    assert (ROOT / "results" / "tiny" / "demo-samples.png").is_file()
