@@ -36,8 +36,8 @@ def plot(table: Table, path: Path) -> Path:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.axvline(1, color="#777777", linestyle="--", linewidth=1.5, zorder=1)
-    reference = next((line for line in table.lines if line.reference), None)
-    shown = f"reference: {reference.names[0]}, uncached" if reference else "reference: uncached"
+    references = [line.names[0] for line in table.lines if line.reference]
+    shown = f"reference: {references[0]}, uncached" if len(references) == 1 else "uncached"
     axes.annotate(
         f"{shown} (1×)",
         (1, 0.02),
