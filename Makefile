@@ -6,7 +6,7 @@ SKIPDIT := $(BIN)/skipdit
 TABLES := $(patsubst recipes/%.yaml,%,$(wildcard recipes/table*.yaml))
 EMBEDDED := skipdit_cli/embedded
 
-.PHONY: help setup demo test test-slow test-all check bench tables train clean
+.PHONY: help setup demo test check bench tables train clean
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -21,13 +21,8 @@ $(VENV)/.done: pyproject.toml constraints.txt
 demo: setup  ## generate, score and time Skip-Cache n = 2..6 against the uncached model
 	$(SKIPDIT) cache-sweep --n 2..6
 
-test: setup  ## the default tests
-	$(BIN)/python -m pytest -m "not slow"
-
-test-slow: setup  ## the tests that take longer
-	$(BIN)/python -m pytest -m slow
-
-test-all: test test-slow  ## both
+test: setup  ## all tests; about four minutes
+	$(BIN)/python -m pytest
 
 check: setup  ## formatting, lint, types
 	$(BIN)/ruff format --check .
