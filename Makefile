@@ -6,7 +6,7 @@ SKIPDIT := $(BIN)/skipdit
 TABLES := $(patsubst recipes/%.yaml,%,$(wildcard recipes/table*.yaml))
 EMBEDDED := skipdit_cli/embedded
 
-.PHONY: help setup demo test check bench tables train clean
+.PHONY: help setup demo test test-slow check bench tables train clean
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -21,8 +21,11 @@ $(VENV)/.done: pyproject.toml constraints.txt
 demo: setup  ## generate, score and time Skip-Cache n = 2..6 against the uncached model
 	$(SKIPDIT) cache-sweep --n 2..6
 
-test: setup  ## all tests; about four minutes
+test: setup  ## the tests; about five minutes on two cores
 	$(BIN)/python -m pytest
+
+test-slow: setup  ## those that sample for minutes
+	$(BIN)/python -m pytest -m slow
 
 check: setup  ## formatting, lint, types
 	$(BIN)/ruff format --check .
@@ -32,7 +35,7 @@ check: setup  ## formatting, lint, types
 bench: setup  ## measured against ideal speedup; on an idle machine
 	$(SKIPDIT) profile --model moving-digits-skip --n 2..6 --batch-size 32 --repeats 7
 
-table%: setup  ## one table of the paper: make table1, table2, table8
+table%: setup  ## one table of the paper: make table1 ... table5, table8
 	$(SKIPDIT) cache-sweep --recipe $@
 
 tables: $(TABLES) demo  ## all of them, and the demo, into results/tiny
@@ -41,8 +44,9 @@ tables: $(TABLES) demo  ## all of them, and the demo, into results/tiny
 	cp results/sweeps/moving-digits-skip/sweep-samples.png results/tiny/demo-samples.png
 	cp results/sweeps/moving-digits-skip/sweep-psnr-speedup.png results/tiny/demo-psnr-speedup.png
 
-train: setup  ## the embedded models again: over an hour on two cores
+train: setup  ## the embedded models again: over two hours on two cores
 	$(SKIPDIT) train --model classifier --steps 1500 --seed 0 --out $(EMBEDDED)/classifier
+	$(SKIPDIT) train --model text --steps 400 --seed 0 --out $(EMBEDDED)/text
 	$(SKIPDIT) train --model digits --steps 2400 --batch-size 128 --learning-rate 0.006 \
 		--seed 0 --out $(EMBEDDED)/digits
 	$(SKIPDIT) train --model digits-skip --start digits --skip-steps 150 --steps 1400 \
@@ -52,6 +56,16 @@ train: setup  ## the embedded models again: over an hour on two cores
 	$(SKIPDIT) train --model moving-digits-skip --start moving-digits --skip-steps 150 \
 		--steps 2400 --batch-size 32 --learning-rate 0.003 --seed 0 \
 		--out $(EMBEDDED)/moving-digits-skip
+	$(SKIPDIT) train --model captioned-digits --steps 2200 --batch-size 32 --learning-rate 0.005 \
+		--seed 0 --out $(EMBEDDED)/captioned-digits
+	$(SKIPDIT) train --model captioned-digits --start captioned-digits --steps 2400 \
+		--batch-size 32 --learning-rate 0.002 --noisy-weight 50 --seed 1 \
+		--out $(EMBEDDED)/captioned-digits
+	$(SKIPDIT) train --model captioned-digits-skip --start captioned-digits --skip-steps 150 \
+		--steps 1200 --batch-size 32 --learning-rate 0.002 --noisy-weight 50 --seed 0 \
+		--out $(EMBEDDED)/captioned-digits-skip
+	$(SKIPDIT) train --model painted-digits --steps 2600 --batch-size 128 --learning-rate 0.005 \
+		--seed 0 --out $(EMBEDDED)/painted-digits
 
 clean:  ## everything that can be made again
 	rm -rf $(VENV) results/samples results/scores results/sweeps results/train

@@ -1,61 +1,101 @@
 """Latents -> pixels: once, in float32, by one rule for every sample of a comparison."""
 
+import json
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skipdit_cli import weights
 from skipdit_cli.errors import MissingAssetError
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-SCALE = 0.18215  # of the latents of Stable Diffusion's autoencoder
-FRAMES = 16  # decoded at a time
+    from skipdit_cli.weights import Card
+
+FRAMES = 14  # decoded at a time: what the temporal decoder of Latte sees at once (official code)
+# [-1, 1] -> 0..255 by task: factor 127.5, this offset, then cut off.
+# c2i, c2v: DiT `sample_ddp.py`, Latte `sample.py`; t2v: Latte `pipeline_latte.py`; t2i: rounded
+# 127.5 x + 127.5, diffusers `VaeImageProcessor`.
+OFFSETS = {"c2i": 128.0, "c2v": 128.0, "t2v": 127.5, "t2i": 128.0}
 
 
-def to_pixels(latents: "Tensor", vae: str | None) -> "np.ndarray":
+def to_pixels(
+    latents: "Tensor", card: "Card", *, channel_dim: int = 1, offload: bool = False
+) -> "np.ndarray":
     """Decode a batch.
 
     Args:
-        latents: [B, C, H, W] or [B, F, C, H, W]; without an autoencoder they are pixels in [-1, 1].
-        vae: hub repository of the autoencoder, or None.
+        latents: [B, C, H, W], [B, F, C, H, W] or [B, C, F, H, W], as `channel_dim` tells; without
+            an autoencoder they are pixels in [-1, 1].
+        card: the checkpoint that they come from.
+        offload: take the autoencoder off the device afterwards.
     Returns:
         uint8 RGB [B, H, W, 3] or [B, F, H, W, 3].
+    Raises:
+        MissingAssetError: the autoencoder is not here.
     """
     import torch
 
-    images = latents.float().flatten(0, -4)  # [N, C, H, W]
-    if vae is not None:
-        decoder = _autoencoder(vae, str(latents.device))
+    latents = latents.float()
+    if latents.dim() == 5 and channel_dim == 1:
+        latents = latents.transpose(1, 2)
+    clips = latents if latents.dim() == 5 else latents[:, None]  # [B, F, C, H, W]
+    if "vae" in card.components:
+        decoder = _autoencoder(weights.component(card, "vae")).to(latents.device)
         with torch.no_grad():
-            images = torch.cat(
-                [decoder.decode(part / SCALE).sample for part in images.split(FRAMES)]
-            )
-    pixels = to_uint8(images)
+            images = torch.stack([_decode(decoder, clip) for clip in clips])
+        if offload:
+            decoder.to("cpu")
+    else:
+        images = clips
+    pixels = to_uint8(images.flatten(0, 1), offset=OFFSETS[card.task])
     pixels = pixels.reshape(*latents.shape[:-3], *pixels.shape[1:])
     return pixels.cpu().numpy()
 
 
-def to_uint8(images: "Tensor") -> "Tensor":
-    """[N, 1 or 3, H, W] in [-1, 1] -> uint8 RGB [N, H, W, 3]: truncated `127.5 x + 128`.
-
-    Source: facebookresearch/DiT `sample_ddp.py`; Latte's class-to-video formula is the same one.
-    """
+def to_uint8(images: "Tensor", *, offset: float = 128.0) -> "Tensor":
+    """[N, 1 or 3, H, W] in [-1, 1] -> uint8 RGB [N, H, W, 3]: truncated `127.5 x + offset`."""
     import torch
 
-    pixels = (127.5 * images + 128.0).clamp(0, 255).to(torch.uint8)
+    pixels = (127.5 * images + offset).clamp(0, 255).to(torch.uint8)
     return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
 
 
-@cache
-def _autoencoder(name: str, device: str) -> "nn.Module":
-    from diffusers import AutoencoderKL
+def _decode(decoder: "nn.Module", clip: "Tensor") -> "Tensor":
+    """Latents of one clip [F, C, H, W] -> images [F, 3, 8H, 8W]."""
+    import torch
 
+    parts = (clip / decoder.config.scaling_factor).split(FRAMES)
+    if type(decoder).__name__ == "AutoencoderKLTemporalDecoder":
+        return torch.cat([decoder.decode(part, num_frames=len(part)).sample for part in parts])
+    return torch.cat([decoder.decode(part).sample for part in parts])
+
+
+@cache
+def _autoencoder(folder: Path) -> "nn.Module":
+    """The autoencoder in a folder, in float32 on the CPU; its config names which of two it is."""
+    import diffusers
+
+    logging = diffusers.utils.logging
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)  # what it says on the way is said below
     try:
-        decoder = AutoencoderKL.from_pretrained(name, low_cpu_mem_usage=False)
-    except OSError:
+        name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
+        temporal = name == "AutoencoderKLTemporalDecoder"
+        kind = diffusers.AutoencoderKLTemporalDecoder if temporal else diffusers.AutoencoderKL
+        decoder, found = kind.from_pretrained(
+            folder, low_cpu_mem_usage=False, local_files_only=True, output_loading_info=True
+        )
+        if absent := found["missing_keys"]:  # diffusers draws them at random
+            raise ValueError(f"no weights of {', '.join(sorted(absent))}")
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise MissingAssetError(
-            f"the autoencoder {name} is not here and cannot be fetched",
-            fix=f"run `hf download {name}` where there is a network",
+            f"the autoencoder cannot be loaded ({str(error).splitlines()[0][:120]})",
+            place=str(folder),
+            fix="delete the folder and fetch it again with skipdit download",
         ) from None
-    return decoder.to(device).eval()
+    finally:
+        logging.set_verbosity(level)
+    return decoder.requires_grad_(False).eval()

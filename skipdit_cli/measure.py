@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skipdit_cli import provenance, registry, results
+from skipdit_cli import provenance, registry, results, weights
 from skipdit_cli.errors import IncompleteError, MissingAssetError, UsageError
 from skipdit_cli.results import Result
 from skipdit_cli.store import Store, open_store
@@ -22,6 +22,28 @@ Progress = Callable[[int, int], None]  # samples done, samples in all
 
 RESAMPLES = 1000
 COVERAGE = 0.95
+
+
+def check(metric: str, model: str, *, place: str = "") -> None:
+    """Raise a UsageError unless a metric is known and can score the samples of a model."""
+    card, module = weights.card(model), registry.load("metrics", metric, place=place)
+    if card.task not in module.TASKS or (metric.endswith("@digits") and not card.embedded):
+        raise UsageError(
+            f"{metric} cannot score samples of {model}",
+            place=place,
+            fix=f"take one of {', '.join(fitting(model))}",
+        )
+
+
+def fitting(model: str) -> list[str]:
+    """The metrics that can score the samples of a model."""
+    card = weights.card(model)
+    return [
+        name
+        for name in registry.names("metrics")
+        if card.task in registry.load("metrics", name).TASKS
+        and (card.embedded or not name.endswith("@digits"))
+    ]
 
 
 def measure(run: "Run", metric: str, *, root: Path, progress: Progress | None = None) -> Result:
@@ -118,7 +140,7 @@ def _set_score(module: ModuleType, samples: Store, *, n: int, progress: Progress
                 progress(i + 1, n)
 
     try:
-        return module.score_set(read(), (samples.meta(i).get("class") for i in range(n)))
+        return module.score_set(read(), (samples.meta(i) for i in range(n)))
     except UsageError as error:
         raise UsageError(error.problem, place=str(samples.path), fix=error.fix) from None
 

@@ -9,23 +9,23 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skipdit_cli.errors import UsageError, unknown
+from skipdit_cli.errors import MissingAssetError, UsageError, unknown
 from skipdit_cli.recipe import Recipe, RecipeRow
 from skipdit_cli.settings import SETTINGS, setting
 from skipdit_cli.spec import parse_cache
 
 if TYPE_CHECKING:
     from skipdit_cli.profiling.macs import Cost, Costs
+    from skipdit_cli.weights import Card
 
 DEFAULTS: dict[str, Any] = {
     "num_samples": 16,
     "batch_size": 16,
     "seed": 0,
-    "dtype": "float32",
     "classes": None,
 }
 DTYPES = ("float32", "bfloat16", "float16")
@@ -42,8 +42,10 @@ class Run:
         sampler, steps: as in the samplers ("ddim", "50").
         guidance: scale of classifier-free guidance, None for none.
         classes: taken in turn by the samples; None draws one for each.
+        prompts: taken in turn by the samples; None for a model that takes no text, and where the
+            list has not been fetched.
         batch_size: samples computed together; guidance doubles what the model sees.
-        weights: fingerprint of the weights.
+        weights: fingerprint of the weights, text encoders and autoencoder included.
     """
 
     model: str
@@ -57,8 +59,9 @@ class Run:
     batch_size: int
     dtype: str = "float32"
     weights: str = ""
+    prompts: tuple[str, ...] | None = None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hex digits; runs that differ in nothing but num_samples share their samples."""
         content = {name: value for name, value in self.to_dict().items() if name != "num_samples"}
@@ -72,8 +75,12 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """Content that JSON can hold; `from_dict` reads it back."""
-        content = asdict(self)
-        return content | {"classes": list(self.classes) if self.classes else None}
+        content = asdict(self) | {"classes": list(self.classes) if self.classes else None}
+        if self.prompts is None:
+            del content["prompts"]
+        else:
+            content["prompts"] = list(self.prompts)
+        return content
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Run":
@@ -82,11 +89,12 @@ class Run:
         Raises:
             ValueError: the keys are not those of a run.
         """
+        content = {"prompts": None, **content}
         names = {field.name for field in fields(cls)}
         if differ := sorted(names.symmetric_difference(content)):
             raise ValueError(f"unknown or missing: {', '.join(differ)}")
-        classes = content["classes"]
-        return cls(**{**content, "classes": tuple(classes) if classes else None})
+        lists = {key: tuple(content[key] or ()) or None for key in ("classes", "prompts")}
+        return cls(**{**content, **lists})
 
 
 @dataclass(frozen=True)
@@ -131,12 +139,12 @@ def make_run(
         model: name of a checkpoint.
         cache: a spec; the defaults of the model's family are filled in.
         settings: any of SETTINGS, `classes` (integers) and `dtype`; what is left out is the
-            checkpoint's own default.
+            checkpoint's own default. `prompts` may also be the prompts themselves, as a tuple.
         weights_path: a checkpoint file instead of the known place.
         place: what errors name.
     Raises:
-        UsageError: unknown name, a cache without meaning on this model, a class out of range, or
-            guidance of an unconditional model.
+        UsageError: unknown name, a cache without meaning on this model, a class out of range,
+            guidance of an unconditional model, or prompts of one that takes no text.
     """
     from skipdit_cli import weights
 
@@ -145,20 +153,30 @@ def make_run(
         "sampler": card.sampling.sampler,
         "steps": card.sampling.steps,
         "guidance": card.sampling.guidance,
+        "dtype": card.dtypes[0],
+        "prompts": card.prompts or None,
     }
     chosen: dict[str, Any] = {**DEFAULTS, **sampling}
     for key, value in (settings or {}).items():
         if key not in chosen:
             raise unknown("setting", key, chosen, place=place)
-        chosen[key] = setting(key, value, place=place) if key in SETTINGS else value
+        known = key in SETTINGS and not isinstance(value, tuple)
+        chosen[key] = setting(key, value, place=place) if known else value
     try:
         parsed = parse_cache(cache, place=place).resolve(_model(model).layout())
-        _check(model, card.num_classes, chosen)
+        _check(card, chosen)
     except UsageError as error:
         raise UsageError(error.problem, place=error.place or place, fix=error.fix) from None
-    classes = tuple(chosen.pop("classes") or ()) or None
+    chosen["classes"] = tuple(chosen["classes"] or ()) or None
+    if isinstance(chosen["prompts"], str):
+        from skipdit_cli import prompts
+
+        try:
+            chosen["prompts"] = prompts.load(chosen["prompts"], place=place)
+        except MissingAssetError:  # what it costs can be told without
+            chosen["prompts"] = None
     print_of_weights = weights.fingerprint(model, path=weights_path)
-    return Run(model=model, cache=str(parsed), classes=classes, weights=print_of_weights, **chosen)
+    return Run(model=model, cache=str(parsed), weights=print_of_weights, **chosen)
 
 
 def runs(recipe: Recipe, *, weights_path: Path | None = None) -> list[tuple[RecipeRow, str, Run]]:
@@ -218,22 +236,29 @@ def _settings(recipe: Recipe, row: RecipeRow) -> dict[str, Any]:
     return {k: v for k, v in {**recipe.settings, **row.settings}.items() if k != "profile"}
 
 
-def _check(model: str, num_classes: int | None, chosen: Mapping[str, Any]) -> None:
+def _check(card: "Card", chosen: Mapping[str, Any]) -> None:
     if chosen["dtype"] not in DTYPES:
         raise unknown("dtype", str(chosen["dtype"]), DTYPES)
-    if num_classes is None:
-        for key in ("guidance", "classes"):
-            if chosen[key] is not None:
-                raise UsageError(
-                    f"{key} {chosen[key]} needs classes and {model} is unconditional",
-                    fix=f"leave {key} out",
-                )
-        return
-    for label in chosen["classes"] or ():
-        if not 0 <= label < num_classes:
+    if chosen["dtype"] not in card.dtypes:
+        raise UsageError(
+            f"{card.name} gives black images in {chosen['dtype']}",
+            fix=f"take {' or '.join(card.dtypes)}",
+        )
+    takes = {"classes": card.num_classes is not None, "prompts": card.text}
+    takes["guidance"] = any(takes.values())
+    for key, meaning in takes.items():
+        if chosen[key] is not None and not meaning:
+            kind = "takes text" if card.text else "takes no text" if key == "prompts" else ""
             raise UsageError(
-                f"class {label} is out of range of {model}",
-                fix=f"its classes are 0 to {num_classes - 1}",
+                f"{key} {chosen[key]} needs {'text' if key == 'prompts' else 'classes'} and "
+                f"{card.name} {kind or 'is unconditional'}",
+                fix=f"leave {key} out",
+            )
+    for label in chosen["classes"] or ():
+        if not 0 <= label < (card.num_classes or 0):
+            raise UsageError(
+                f"class {label} is out of range of {card.name}",
+                fix=f"its classes are 0 to {(card.num_classes or 0) - 1}",
             )
 
 
@@ -260,27 +285,33 @@ def _trajectory(name: str, reused: Mapping[frozenset, int]) -> "Cost":
 
 
 def _sample_bytes(name: str) -> int:
+    """A sample's uint8 RGB pixels, before they are compressed."""
     from skipdit_cli import weights
 
-    config = _model(name).config
-    side = config.input_size * (VAE_SCALE if weights.card(name).vae else 1)
-    return config.get("num_frames", 1) * side * side * 3
+    model = _model(name)
+    latents = model.inputs(1, device="meta")["hidden_states"]
+    scale = VAE_SCALE if "vae" in weights.card(name).components else 1
+    return latents.numel() // latents.shape[model.CHANNEL_DIM] * scale**2 * 3
 
 
 def _missing(run: Run, root: Path | None) -> list[str]:
     from skipdit_cli import weights
 
-    found = []
+    card, found = weights.card(run.model), []
+    lacking = weights.absent_components(card)
+    size = sum(card.components[key].size for key in lacking)
     if run.weights == "absent":
-        card = weights.card(run.model)
-        found.append(
-            "weights: they ship with skipdit and are gone; install it again"
-            if card.embedded
-            else f"weights: skipdit download {run.model} ({weights.size_text(card.size)})"
-        )
+        lacking, size = ["weights", *lacking], size + card.size
+    if lacking and card.embedded:
+        found.append(f"{', '.join(lacking)}: they ship with skipdit and are gone; install it again")
+    elif lacking:
+        command = f"skipdit download {run.model} ({weights.size_text(size)})"
+        found.append(f"{', '.join(lacking)}: {command}")
+    if card.text and run.prompts is None:
+        found.append(f"prompts: skipdit download {card.prompts}")
     if root is not None:
         from skipdit_cli.store import open_store
 
-        if gone := open_store(root, run).missing(range(run.num_samples)):
-            found.append(f"samples: {len(gone)} of {run.num_samples}")
+        if absent := open_store(root, run).missing(range(run.num_samples)):
+            found.append(f"samples: {len(absent)} of {run.num_samples}")
     return found

@@ -5,7 +5,7 @@ seed, its index and the batch size alone, whichever process computes it and howe
 was interrupted.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from itertools import count
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from skipdit_cli import decode, registry, rng, weights
+from skipdit_cli import conditions, decode, registry, rng, weights
 from skipdit_cli.engine import run_batches
 from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.hooks import Session, attached
@@ -43,7 +43,8 @@ def replay(
         timesteps: original timesteps 0..999, one per step.
         inputs: one batch per step, in the family's layout.
         guidance: scale of classifier-free guidance on a [conditional; null] batch, or None.
-        conditions: by diffusers' names, the same for every step (`class_labels`).
+        conditions: by diffusers' names, the same for every step (`class_labels`; texts, masks and
+            `image_rotary_emb` of the text models).
     Returns:
         The model's output of every step.
     """
@@ -91,8 +92,10 @@ def denoise(
     sampler: str,
     steps: str,
     step_noise: Callable[[int], Tensor],
-    labels: Tensor | None = None,
+    conditions: Mapping[str, Tensor] | None = None,
+    null: Mapping[str, Tensor] | None = None,
     guidance: float | None = None,
+    trained: weights.Sampling | None = None,
     on_step: Callable[[Session], None] | None = None,
 ) -> Tensor:
     """The denoising loop: noise in, sample out, in the model's layout.
@@ -100,32 +103,36 @@ def denoise(
     Args:
         x: float32 standard normal, [B, ...], on the model's device.
         step_noise: i -> noise of step i, like x.
-        labels: [B] int64 classes, or None for an unconditional model.
+        conditions: by diffusers' names, [B, ...] each; none for an unconditional model.
+        null: the same for the null half of guidance.
         guidance: scale, or None for no guidance.
+        trained: noise schedule and meaning of the output; by default those of DiT and Latte.
         on_step: called after every call of the model with the session of the cache.
     """
-    if guidance is not None and labels is None:
+    if guidance is not None and not null:
         raise UsageError(
-            f"guidance {guidance} needs classes and the model is unconditional",
+            f"guidance {guidance} needs conditions and the model is unconditional",
             place="guidance",
             fix="leave it out",
         )
+    trained = trained or weights.Sampling(sampler, steps)
     dtype = next(model.parameters()).dtype
-    conditions = {} if labels is None else {"class_labels": labels}
-    if guidance is not None:
-        null = torch.full_like(labels, model.config.num_classes)
-        conditions = {"class_labels": torch.cat([labels, null])}
+    given = dict(conditions or {})
+    if guidance is not None and null:
+        given = {key: torch.cat([value, null[key]]) for key, value in given.items()}
     step = count()
 
     def call(x: Tensor, t: Tensor) -> Tensor:
         session.begin(next(step))
         if guidance is None:
-            out = model(x.to(dtype), t, **conditions, return_dict=False)[0]
+            out = model(x.to(dtype), t, **given, return_dict=False)[0]
         else:
             both = torch.cat([t, t])
-            out = guided(model, x.to(dtype), both, guidance=guidance, **conditions)[: len(x)]
+            out = guided(model, x.to(dtype), both, guidance=guidance, **given)[: len(x)]
         if on_step:
             on_step(session)
+        if not trained.learned_variance:
+            out = out.narrow(model.CHANNEL_DIM, 0, x.shape[model.CHANNEL_DIM])
         return out.float()
 
     chosen = registry.load("samplers", sampler)
@@ -135,8 +142,11 @@ def denoise(
             x,
             steps=steps,
             step_noise=step_noise,
-            learn_sigma=model.config.learn_sigma,
+            learn_sigma=trained.learned_variance and model.config.get("learn_sigma", True),
             channel_dim=model.CHANNEL_DIM,
+            betas=trained.betas,
+            prediction=trained.prediction,
+            fixed_large=trained.learned_variance,
         )
 
 
@@ -147,12 +157,14 @@ def generate(
     device: str = "cpu",
     workers: int = 1,
     weights_path: Path | None = None,
+    offload: bool = False,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> Store:
     """Compute what a Run still lacks.
 
     Args:
         root: results folder.
+        offload: keep the autoencoder off the GPU while samples are denoised.
         weights_path: a checkpoint file instead of the known place.
         on_batch: called with (samples finished, samples wanted) at the start and after each batch.
     Returns:
@@ -161,9 +173,7 @@ def generate(
         MissingAssetError: the weights are not here.
         StoreError: the disk, or another process on the same run.
     """
-    classes_of(run)
-    if weights_path is None:
-        weights.require(run.model)
+    weights.require(run.model, path=weights_path)
     if run.weights not in ("", found := weights.fingerprint(run.model, path=weights_path)):
         raise UsageError(
             f"run {run.key} is of the weights {run.weights} and these are {found}",
@@ -181,6 +191,8 @@ def generate(
         done = run.num_samples - len(missing)
         if on_batch:
             on_batch(done, run.num_samples)
+        if missing:
+            conditions.prepare(run, root, device=device)
 
         def finished(batch: list[int]) -> None:
             nonlocal done
@@ -188,48 +200,29 @@ def generate(
             if on_batch:
                 on_batch(done, run.num_samples)
 
-        work = partial(_compute, run, root, device, weights_path)
+        work = partial(_compute, run, root, device, weights_path, offload)
         run_batches(work, list(batches.values()), workers=workers, on_done=finished)
         store.require(run.num_samples)
         store.corrupt = corrupt
     return store
 
 
-def classes_of(run: "Run") -> int | None:
-    """The number of classes of a run's model, after checking that its classes are in range."""
-    known = weights.card(run.model).num_classes
-    if run.classes is not None:
-        if known is None:
-            raise UsageError(f"{run.model} is unconditional", place="--classes", fix="leave it out")
-        if strange := [c for c in run.classes if not 0 <= c < known]:
-            raise UsageError(
-                f"class {strange[0]} is out of range of {run.model}",
-                place="--classes",
-                fix=f"its classes are 0 to {known - 1}",
-            )
-    return known
-
-
-def label(run: "Run", index: int) -> int | None:
-    """The class of a sample: the given classes in turn, or drawn from seed and index."""
-    known = classes_of(run)
-    if known is None:
-        return None
-    if run.classes:
-        return run.classes[index % len(run.classes)]
-    return rng.choice(known, seed=run.seed, index=index)
-
-
 def _compute(
-    run: "Run", root: Path, device: str, weights_path: Path | None, wanted: list[int]
+    run: "Run",
+    root: Path,
+    device: str,
+    weights_path: Path | None,
+    offload: bool,
+    wanted: list[int],
 ) -> None:
     """Compute the whole batch that the wanted samples belong to, and store the wanted ones."""
+    card = weights.card(run.model)
     model = _model(run.model, weights_path, _device(device), run.dtype)
     first = wanted[0] // run.batch_size * run.batch_size
     indices = range(first, first + run.batch_size)
     shape = model.inputs(1)["hidden_states"].shape[1:]
-    labels = [label(run, index) for index in indices]
     where = next(model.parameters()).device
+    given, null = conditions.of_batch(run, indices, root=root, device=str(where))
 
     def noise(step: int) -> Tensor:
         return rng.batch_normal(shape, seed=run.seed, indices=indices, step=step).to(where)
@@ -241,8 +234,10 @@ def _compute(
         sampler=run.sampler,
         steps=run.steps,
         step_noise=noise,
-        labels=None if labels[0] is None else torch.tensor(labels, device=where),
+        conditions=given,
+        null=null,
         guidance=run.guidance,
+        trained=card.sampling,
     )
     if not torch.isfinite(latents).all():
         raise SkipditError(
@@ -250,10 +245,13 @@ def _compute(
             fix="take float32, or a milder cache",
         )
     store = open_store(root, run)
-    pixels = decode.to_pixels(latents, weights.card(run.model).vae)  # whole: the same bits again
+    # the whole batch is decoded, whatever is wanted of it: the same bits again
+    pixels = decode.to_pixels(latents, card, channel_dim=model.CHANNEL_DIM, offload=offload)
     for index in wanted:
-        place = index - first
-        store.write(index, pixels[place], meta={"class": labels[place]}, device=where.type)
+        sample, content = pixels[index - first], conditions.meta(run, index)
+        if not sample.any():
+            content["black"] = True
+        store.write(index, sample, meta=content, device=where.type)
 
 
 def loop(
@@ -274,12 +272,11 @@ def loop(
         model = nn.Module.to(model, getattr(torch, run.dtype)).requires_grad_(False).eval()
     else:
         model = _model(run.model, weights_path, device, run.dtype)
-    indices = range(run.batch_size)
-    shape = model.inputs(1)["hidden_states"].shape[1:]
-    labels = [label(run, index) for index in indices]
-    classes = None if labels[0] is None else torch.tensor(labels, device=device)
+    given = model.inputs(run.batch_size, device=device)  # texts and classes cost what any do
+    shape = given.pop("hidden_states").shape[1:]
+    del given["timestep"]
     x, noise = (
-        rng.batch_normal(shape, seed=run.seed, indices=indices, step=step).to(device)
+        rng.batch_normal(shape, seed=run.seed, indices=range(run.batch_size), step=step).to(device)
         for step in (rng.INITIAL, 0)
     )
 
@@ -297,8 +294,10 @@ def loop(
                 sampler=run.sampler,
                 steps=run.steps,
                 step_noise=lambda step: noise,
-                labels=classes,
+                conditions=given,
+                null=given,
                 guidance=run.guidance,
+                trained=weights.card(run.model).sampling,
                 on_step=stop if brief else None,
             )
 

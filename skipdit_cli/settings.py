@@ -7,12 +7,13 @@ from skipdit_cli import registry
 from skipdit_cli.errors import UsageError, unknown
 
 MOST_SAMPLES = 10_000_000
-SETTINGS = ("num_samples", "batch_size", "seed", "sampler", "steps", "guidance")
+SETTINGS = ("num_samples", "batch_size", "seed", "sampler", "steps", "guidance", "prompts")
 
 
 def setting(key: str, value: Any, *, place: str = "") -> Any:
     """One setting in its type: steps is a respacing string, guidance a float or None, the sampler a
-    name, the others integers. Numbers may come as text, as they do from a command line.
+    name, prompts the name of a list or a file, the others integers. Numbers may come as text, as
+    they do from a command line.
 
     Raises:
         UsageError: unknown key, or a value that does not fit.
@@ -24,6 +25,8 @@ def setting(key: str, value: Any, *, place: str = "") -> Any:
             return _steps(value)
         if key == "guidance":
             return _guidance(value)
+        if key == "prompts":
+            return str(value)
         if key in SETTINGS:
             return _integer(key, value, least=0 if key == "seed" else 1)
     except UsageError as error:

@@ -162,6 +162,10 @@ class Store:
         """What `write` was told about a sample; IncompleteError if it was never finished."""
         return self._entry(index)["meta"]
 
+    def black(self, n: int) -> list[int]:
+        """Those of samples 0 to n-1 that were black all over when they were written."""
+        return [i for i, entry in self._entries().items() if i < n and entry["meta"].get("black")]
+
     def missing(self, indices: Iterable[int]) -> list[int]:
         """Those of the indices whose sample is absent or damaged; every file is checked.
 
@@ -325,6 +329,17 @@ def _encode_preview(frames: np.ndarray) -> bytes:
     file = io.BytesIO()
     write_preview(file, frames)
     return file.getvalue()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, and its folder if there is none.
+
+    Raises:
+        StoreError: the disk is full or the folder cannot be written.
+    """
+    with _disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _put(path, data)
 
 
 def _put(path: Path, data: bytes) -> None:

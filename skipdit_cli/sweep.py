@@ -20,6 +20,7 @@ from skipdit_cli.spec import parse_cache, parse_range, parse_window
 if TYPE_CHECKING:
     from skipdit_cli.plan import Run
     from skipdit_cli.results import Result
+    from skipdit_cli.store import Store
 
 Stage = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 TIMING_VERSION = 1
@@ -32,6 +33,7 @@ class Options:
     Attributes:
         repeats: timed repetitions of every loop; 0 times nothing.
         stage: opens a progress display; what it yields is called with (done, total).
+        offload: keep the autoencoder off the GPU while samples are denoised.
     """
 
     root: Path
@@ -40,6 +42,7 @@ class Options:
     workers: int = 1
     repeats: int = 5
     weights_path: Path | None = None
+    offload: bool = False
 
 
 def specs(method: str, *, n: str | None, window: str | None) -> list[str]:
@@ -165,21 +168,32 @@ def sweep(
     ]
 
 
-def _generate(run: "Run", options: Options) -> str:
-    """Generate a run; returns why it failed, or "" if it did not."""
+def generate(run: "Run", options: Options) -> "Store":
+    """Encode the prompts of a run, if it has any, and generate it, with progress."""
+    from skipdit_cli import conditions, weights
     from skipdit_cli.run import generate
 
+    if weights.card(run.model).text:
+        weights.require(run.model, path=options.weights_path)  # before the encoding
+        with options.stage(f"encoding the prompts of {run.model}") as update:
+            conditions.prepare(run, options.root, device=options.device, progress=update)
     stage = options.stage(f"sampling {run.model}, {run.cache}")
+    with stage as update, memory_checked(run.batch_size):
+        return generate(
+            run,
+            options.root,
+            device=options.device,
+            workers=options.workers,
+            weights_path=options.weights_path,
+            offload=options.offload,
+            on_batch=update,
+        )
+
+
+def _generate(run: "Run", options: Options) -> str:
+    """Generate a run; returns why it failed, or "" if it did not."""
     try:
-        with stage as update, memory_checked(run.batch_size):
-            generate(
-                run,
-                options.root,
-                device=options.device,
-                workers=options.workers,
-                weights_path=options.weights_path,
-                on_batch=update,
-            )
+        generate(run, options)
     except StoreError:
         raise
     except SkipditError as error:

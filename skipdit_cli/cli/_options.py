@@ -36,6 +36,15 @@ Guidance = Annotated[str | None, typer.Option(help="Classifier-free guidance sca
 Classes = Annotated[
     str | None, typer.Option(help="Classes the samples take in turn, as 0..9 or 3,5; else drawn.")
 ]
+Prompt = Annotated[
+    list[str] | None, typer.Option(help="A prompt; may be repeated. The samples take them in turn.")
+]
+Prompts = Annotated[
+    str | None, typer.Option(help="A list of prompts (vbench, coco) or a file, one on a line.")
+]
+Offload = Annotated[
+    bool, typer.Option("--offload", help="Keep the autoencoder off the GPU while denoising.")
+]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 Override = Annotated[
@@ -67,11 +76,16 @@ def device_name(choice: str) -> str:
 
 def settings(**given: Any) -> dict[str, Any]:
     """The settings that were given on the command line."""
+    from skipdit_cli.errors import UsageError
     from skipdit_cli.spec import parse_range
 
     found = {key: value for key, value in given.items() if value is not None}
     if "classes" in found:
         found["classes"] = tuple(parse_range(found["classes"], place="--classes"))
+    if prompt := found.pop("prompt", None):
+        if "prompts" in found:
+            raise UsageError("--prompt and --prompts say the same", fix="give one of them")
+        found["prompts"] = tuple(prompt)
     return found
 
 

@@ -4,9 +4,13 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from skipdit_cli.plan import Run
 
 Update = Callable[[int, int], None]  # (done, total)
 
@@ -14,6 +18,17 @@ Update = Callable[[int, int], None]  # (done, total)
 def say(text: str) -> None:
     """A line for people."""
     print(text, file=sys.stderr, flush=True)
+
+
+def say_black(run: "Run", root: Path) -> None:
+    """Name the samples of a run that are black all over, if any are; nothing if there is no run."""
+    from skipdit_cli.store import open_store
+
+    if black := open_store(root, run).black(run.num_samples):
+        say(
+            f"{len(black)} of {run.num_samples} samples of {run.model}, {run.cache} are black, "
+            f"first {black[0]} ({run.key}); --dtype float32 may cure that"
+        )
 
 
 def show(text: str) -> None:

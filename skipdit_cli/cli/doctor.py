@@ -1,5 +1,7 @@
 """skipdit doctor"""
 
+from collections.abc import Container
+
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import show, show_json, table
@@ -17,6 +19,7 @@ def doctor(
         *_environment(),
         *_embedded(),
         _folder(results),
+        *_downloads(),
         *_weights(),
         *_recipes(),
     ]
@@ -29,21 +32,57 @@ def doctor(
 
 
 Check = tuple[str, str, str]
+PACKAGES = ("torch", "diffusers", "transformers", "sentencepiece", "huggingface_hub", "safetensors")
 
 
 def _environment() -> list[Check]:
+    from importlib import metadata
+
     from skipdit_cli.provenance import collect
 
     facts = collect(import_torch=True)
-    versions = [(name, facts[name]) for name in ("skipdit", "python", "torch", "diffusers")]
-    rows = [(name, "ok" if v else "broken", str(v or "missing")) for name, v in versions]
-    return [*rows, ("device", "ok", f"{facts['device']}, {facts['threads']} threads")]
+    rows = [(name, "ok", str(facts[name])) for name in ("skipdit", "python")]
+    for name in PACKAGES:
+        try:
+            rows.append((name, "ok", metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            rows.append((name, "broken", "missing; install the package again"))
+    if any(check == "torch" and state == "ok" for check, state, _ in rows):
+        rows.append(("device", "ok", f"{_gpu() or facts['device']}, {facts['threads']} threads"))
+    return rows
+
+
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+
+
+def _downloads() -> list[Check]:
+    """Where downloads go, and how huggingface_hub is set, as it will act."""
+    import shutil
+
+    from huggingface_hub import constants
+
+    from skipdit_cli import weights
+    from skipdit_cli.weights._fetch import existing
+
+    home = weights.home()
+    free = weights.size_text(shutil.disk_usage(existing(home)).free)
+    offline = "set: nothing is fetched" if constants.HF_HUB_OFFLINE else "not set"
+    return [
+        ("SKIPDIT_HOME", "ok", f"{home}, {free} free"),
+        ("HF_HOME", "ok", f"{constants.HF_HOME}, cache {constants.HF_HUB_CACHE}"),
+        ("HF_ENDPOINT", "ok", constants.ENDPOINT),
+        ("HF_HUB_OFFLINE", "ok", offline),
+    ]
 
 
 def _embedded() -> list[Check]:
     import torch
 
     from skipdit_cli import weights
+    from skipdit_cli.weights.inventory import lacking
 
     found = []
     for card in weights.CARDS.values():
@@ -55,7 +94,10 @@ def _embedded() -> list[Check]:
                 sample = model(**model.inputs(1), return_dict=False)[0]
             sound = bool(torch.isfinite(sample).all())
             size = sum(parameter.numel() for parameter in model.parameters())
-            found.append((card.name, "ok" if sound else "broken", f"{size / 1e6:.2f} M parameters"))
+            detail = f"{size / 1e6:.2f} M parameters"
+            if bad := [f"{part.name} {part.state}" for part in lacking(card)]:
+                sound, detail = False, f"{', '.join(bad)}; install the package again"
+            found.append((card.name, "ok" if sound else "broken", detail))
         except Exception as error:
             found.append((card.name, "broken", str(error)))
     return found
@@ -73,26 +115,77 @@ def _folder(results) -> Check:
 
 
 def _weights() -> list[Check]:
+    """Denoiser and components of every released checkpoint, and what fetches those that lack."""
     from skipdit_cli import weights
+    from skipdit_cli.weights.inventory import parts
 
     rows = []
     for card in weights.CARDS.values():
         if card.embedded:
             continue
-        path = weights.locate(card.name)
-        absent = f"skipdit download {card.name} ({weights.size_text(card.size)})"
-        rows.append((card.name, "ok" if path else "absent", str(path) if path else absent))
+        found = parts(card)
+        lacking = [part for part in found if part.state != "here"]
+        by_state: dict[str, list[str]] = {}
+        for part in found:
+            told = f"{part.name} ({part.detail})" if part.detail else part.name
+            by_state.setdefault(part.state, []).append(told)
+        detail = "; ".join(f"{', '.join(names)} {state}" for state, names in by_state.items())
+        if lacking:
+            size = weights.size_text(sum(part.size for part in lacking))
+            detail += f": {_command([card.name])} ({size})"
+        rows.append((card.name, _state(by_state), detail))
     return rows
+
+
+def _state(states: Container[str]) -> str:
+    """Of a checkpoint: broken if a part is damaged, incomplete if one is absent but not all."""
+    if "damaged" in states:
+        return "broken"
+    if "absent" not in states:
+        return "ok"
+    return "incomplete" if "here" in states else "absent"
 
 
 def _recipes() -> list[Check]:
     from skipdit_cli import recipe, weights
+    from skipdit_cli.errors import SkipditError
+    from skipdit_cli.weights import coco
+    from skipdit_cli.weights.inventory import COCO, DENOISER, coco_list, lacking, recipe_needs
 
     rows = []
     for name in recipe.names():
-        paper = recipe.load(name, scale="paper")
-        models = sorted({model for row in paper.rows for model in row.models.values()})
-        lacking = [model for model in models if weights.locate(model) is None]
-        detail = f"paper scale lacks {', '.join(lacking)}" if lacking else "both scales can run"
-        rows.append((f"recipe {name}", "ok" if not lacking else "tiny only", detail))
+        try:
+            needs = recipe_needs(recipe.load(name, scale="paper"))
+        except SkipditError as error:
+            rows.append((f"recipe {name}", "broken", str(error)))
+            continue
+        short: dict[str, list[str]] = {}
+        sizes = {}  # by folder: models share components
+        for need in needs:
+            if need == COCO:
+                if not coco_list().is_file():
+                    short[COCO], sizes[coco_list()] = [], coco.SIZE
+            elif parts := lacking(weights.card(need)):
+                whole = parts[0].name == DENOISER
+                short[need] = [] if whole else [part.name for part in parts]
+                sizes |= {part.folder: part.size for part in parts}
+        if short:
+            what = ", ".join(
+                f"{need} ({', '.join(parts)})" if parts else need for need, parts in short.items()
+            )
+            size = weights.size_text(sum(sizes.values()))
+            command = _command(needs, recipe=name)
+            rows.append((f"recipe {name}", "tiny only", f"lacks {what}: {command} ({size})"))
+        else:
+            rows.append((f"recipe {name}", "ok", "both scales can run"))
     return rows
+
+
+def _command(models, recipe: str = "") -> str:
+    """The download of some models, or of a recipe that needs them."""
+    from skipdit_cli import weights
+    from skipdit_cli.weights.download import RESTRICTED
+
+    cards = [weights.CARDS[name] for name in models if name in weights.CARDS]
+    accept = " --accept-license" if any(card.licence in RESTRICTED for card in cards) else ""
+    return f"skipdit download {f'--recipe {recipe}' if recipe else ' '.join(models)}{accept}"

@@ -7,7 +7,7 @@ import typer
 
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
-from skipdit_cli.cli._output import say, show, show_json, stage, table
+from skipdit_cli.cli._output import say, say_black, show, show_json, stage, table
 
 
 @app.command()
@@ -24,7 +24,7 @@ def evaluate(
     """Score samples that are there; generates nothing."""
     from skipdit_cli import recipe, registry
     from skipdit_cli.errors import IncompleteError, unknown
-    from skipdit_cli.measure import measure
+    from skipdit_cli.measure import check, measure
     from skipdit_cli.store import open_store
 
     if metrics is not None:
@@ -34,6 +34,10 @@ def evaluate(
     if not known and not set(target) <= set(hexdigits):
         raise unknown("recipe or run", target, recipe.names())
     jobs = _of_recipe(target, scale, override) if known else _of_run(target, results)
+    if metrics is not None:
+        for model in dict.fromkeys(run.model for run, _ in jobs):
+            for name in metrics.split(","):
+                check(name, model, place="--metrics")
     found = []
     incomplete: dict[str, IncompleteError] = {}  # by what they say: once for all metrics
     for run, own in jobs:
@@ -48,6 +52,8 @@ def evaluate(
                     found.append((run, measure(run, metric, root=results, progress=update)))
             except IncompleteError as error:
                 incomplete[str(error)] = error
+    for run in {run.key: run for run, _ in found}.values():
+        say_black(run, results)
     if json:
         from dataclasses import asdict
 
@@ -78,18 +84,11 @@ def _of_recipe(target: str, scale: str, override):
 
 
 def _of_run(target: str, results):
-    from skipdit_cli import registry, weights
+    from skipdit_cli.measure import fitting
     from skipdit_cli.store import find
 
     run = find(results, target).run
-    card = weights.card(run.model)
-    unfit = {"c2i": "fvd@digits", "c2v": "fid@digits"}[card.task]
-    names = [
-        name
-        for name in registry.names("metrics")
-        if name != unfit and (card.embedded or not name.endswith("@digits"))
-    ]
-    return [(run, names)]
+    return [(run, fitting(run.model))]
 
 
 def _value(result) -> str:

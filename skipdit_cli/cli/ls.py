@@ -8,6 +8,12 @@ from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import show, show_json, table
 
+TASKS = {
+    "c2i": "class-to-image",
+    "c2v": "class-to-video",
+    "t2v": "text-to-video",
+    "t2i": "text-to-image",
+}
 KINDS = ("models", "caches", "metrics", "recipes")
 
 
@@ -41,9 +47,9 @@ def _rows(kind: str) -> list[tuple[str, str]]:
 def _describe(card) -> str:
     from skipdit_cli import weights
 
-    task = {"c2i": "class-to-image", "c2v": "class-to-video"}[card.task]
-    labels = "" if card.num_classes else ", unconditional"
-    skip = " with skip branches" if card.skip else ""
+    task = TASKS[card.task]
+    labels = "" if card.num_classes or card.text else ", unconditional"
+    skip = " with skip branches" if card.skip and not card.native_skip else ""
     if card.embedded:
         where = "embedded"
     elif weights.locate(card.name):

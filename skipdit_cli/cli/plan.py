@@ -93,7 +93,8 @@ def show_recipe(chosen, *, json: bool) -> None:
             continue
         run = planning.profile_run(chosen, row)
         counted = planning.plan(run, batch=run.batch_size)
-        paper = published.find(chosen.table, row.published).get("flops_t") if chosen.table else None
+        known = bool(chosen.table and row.published)
+        paper = published.find(chosen.table, row.published).get("flops_t") if known else None
         tera = counted.macs_paper / 1e12
         beside = () if paper is None else (f"{paper:.2f}", f"{(tera / paper - 1) * 100:+.3f} %")
         if chosen.scale == "tiny":

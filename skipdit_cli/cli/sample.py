@@ -6,7 +6,7 @@ import typer
 
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
-from skipdit_cli.cli._output import say, show, show_json, stage
+from skipdit_cli.cli._output import say, say_black, show, show_json, stage
 
 
 @app.command()
@@ -14,6 +14,8 @@ def sample(
     model: options.Model = None,
     cache: Annotated[str, typer.Option(help="A cache spec, as skip-cache(n=2).")] = "none",
     classes: options.Classes = None,
+    prompt: options.Prompt = None,
+    prompts: options.Prompts = None,
     num_samples: options.NumSamples = None,
     batch_size: options.BatchSize = None,
     seed: options.Seed = None,
@@ -24,6 +26,7 @@ def sample(
     scale: options.Scale = "auto",
     device: options.Device = "auto",
     workers: options.Workers = 1,
+    offload: options.Offload = False,
     weights: options.Weights = None,
     results: options.Root = "results",  # type: ignore[assignment]
     json: options.Json = False,
@@ -31,6 +34,8 @@ def sample(
     """Generate samples; a killed run continues where it stopped."""
     given = options.settings(
         classes=classes,
+        prompt=prompt,
+        prompts=prompts,
         num_samples=num_samples,
         batch_size=batch_size,
         seed=seed,
@@ -42,16 +47,20 @@ def sample(
     chosen = options.model_at(model, scale)
     (run,) = options.runs(chosen, [cache], given, weights_path=weights)
     where = options.device_name(device)
-    from skipdit_cli.run import generate
-    from skipdit_cli.sweep import memory_checked
+    from skipdit_cli.sweep import Options, generate
 
-    described = stage(f"sampling {run.model} with {run.cache} on {where}")
-    with described as update, memory_checked(run.batch_size):
-        store = generate(
-            run, results, device=where, workers=workers, weights_path=weights, on_batch=update
-        )
+    how = Options(
+        root=results,
+        device=where,
+        stage=stage,
+        workers=workers,
+        weights_path=weights,
+        offload=offload,
+    )
+    store = generate(run, how)
     if store.corrupt:
         say(f"{len(store.corrupt)} damaged samples were made again")
+    say_black(run, results)
     if json:
         show_json({"key": run.key, "folder": str(store.path), "run": run.to_dict()})
         return

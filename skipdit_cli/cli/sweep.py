@@ -8,7 +8,7 @@ import typer
 
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
-from skipdit_cli.cli._output import say, show, show_json, stage
+from skipdit_cli.cli._output import say, say_black, show, show_json, stage
 
 if TYPE_CHECKING:
     from skipdit_cli.report.sweep import SweepRow
@@ -32,6 +32,8 @@ def cache_sweep(
         str | None, typer.Option(help="Metrics, comma-separated; else PSNR and SSIM.")
     ] = None,
     classes: options.Classes = None,
+    prompt: options.Prompt = None,
+    prompts: options.Prompts = None,
     num_samples: options.NumSamples = None,
     batch_size: options.BatchSize = None,
     seed: options.Seed = None,
@@ -43,6 +45,7 @@ def cache_sweep(
     scale: options.Scale = "auto",
     device: options.Device = "auto",
     workers: options.Workers = 1,
+    offload: options.Offload = False,
     weights: options.Weights = None,
     results: options.Root = "results",  # type: ignore[assignment]
     override: options.Override = None,
@@ -66,6 +69,7 @@ def cache_sweep(
             cache=cache,
             metrics=metrics,
             classes=classes,
+            prompt=prompt,
             dtype=dtype,
             weights=weights,
         )
@@ -76,9 +80,12 @@ def cache_sweep(
         workers=workers,
         repeats=repeats,
         weights_path=weights,
+        offload=offload,
     )
     given = options.settings(
         classes=classes,
+        prompt=prompt,
+        prompts=prompts,
         num_samples=num_samples,
         batch_size=batch_size,
         seed=seed,
@@ -106,18 +113,17 @@ def cache_sweep(
 
 
 def _run_model(model, *, method, n, window, extra, metrics, given, how, json) -> None:
-    from skipdit_cli import registry
     from skipdit_cli import weights as known_weights
+    from skipdit_cli.measure import check
     from skipdit_cli.report import sweep as sweep_table
     from skipdit_cli.sweep import specs, sweep
 
     chosen = metrics.split(",") if metrics is not None else _default_metrics(model)
     for name in chosen:
-        registry.load("metrics", name, place="--metrics")
+        check(name, model, place="--metrics")
     caches = [*specs(method, n=n, window=window), *extra]
     runs = options.runs(model, caches, given, weights_path=how.weights_path)
-    if how.weights_path is None:
-        known_weights.require(model)
+    known_weights.require(model, path=how.weights_path)
     rows = sweep(runs, how, metrics=chosen)
     table = sweep_table.build(rows)
     folder = how.root / "sweeps" / model
@@ -128,7 +134,9 @@ def _run_model(model, *, method, n, window, extra, metrics, given, how, json) ->
 def _default_metrics(model: str) -> list[str]:
     from skipdit_cli import weights
 
-    return ["psnr", "ssim", *(["accuracy@digits"] if weights.card(model).embedded else [])]
+    card = weights.card(model)
+    digits = ["accuracy@digits", *(["motion@digits"] if card.task == "t2v" else [])]
+    return ["psnr", "ssim", *(digits if card.embedded else [])]
 
 
 def _run_recipe(name: str, scale: str, overrides: list[str], how, *, json: bool) -> None:
@@ -163,6 +171,8 @@ def _publish(table, folder: Path, *, name: str, rows: "list[SweepRow]", root: Pa
     from skipdit_cli.report.markdown import to_markdown
     from skipdit_cli.report.publish import publish, records
 
+    for row in rows:
+        say_black(row.run, root)
     paths = publish(table, folder, name=name, rows=rows, root=root)
     if json:
         show_json({"rows": records(table), "files": [str(path) for path in paths]})

@@ -10,15 +10,20 @@ from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import show, stage
 
+PARTS = {"classifier": "the classifier", "text": "the text encoders"}
+
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Option(help="An embedded model, or classifier.")],
+    model: Annotated[
+        str, typer.Option(help="An embedded model, or classifier, or text (the encoders).")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Folder for the result; else results/train/MODEL.")
     ] = None,
     start: Annotated[
-        str | None, typer.Option(help="The vanilla model that a skip model starts from.")
+        str | None,
+        typer.Option(help="The vanilla model that a skip model starts from, or --model itself."),
     ] = None,
     skip_steps: Annotated[
         int, typer.Option(min=0, help="Steps of the first stage: the skip branches alone.")
@@ -26,6 +31,10 @@ def train(
     steps: Annotated[int, typer.Option(min=1, help="Steps of training everything.")] = 2000,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    noisy_weight: Annotated[
+        float,
+        typer.Option(min=1, help="The most that an error counts where there is little signal."),
+    ] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of data, noise and initial weights.")] = 0,
     device: options.Device = "auto",
 ) -> None:
@@ -33,9 +42,10 @@ def train(
 
     A skip model is trained in two stages, as in the paper: its skip branches, then everything.
     """
-    from skipdit_cli.errors import UsageError
+    from skipdit_cli.errors import UsageError, unknown
     from skipdit_cli.provenance import collect
     from skipdit_cli.store import check_writable
+    from skipdit_cli.weights import CARDS
 
     if not 0 < learning_rate < math.inf:
         raise UsageError(
@@ -43,20 +53,25 @@ def train(
         )
     folder = out or Path("results/train") / model
     command = collect()["command"]
-    if model == "classifier":
+    if model in PARTS:
         from skipdit_cli.train.classifier import train_classifier
+        from skipdit_cli.train.text import train_text
 
         check_writable(folder)
-        with stage("training the classifier") as update:
-            accuracy = train_classifier(
+        train_part = {"classifier": train_classifier, "text": train_text}[model]
+        with stage(f"training {PARTS[model]}") as update:
+            accuracy = train_part(
                 folder,
                 steps=steps,
                 seed=seed,
                 command=command,
                 progress=lambda step, loss: update(step, steps),
             )
-        show(f"classifier: accuracy {accuracy:.4f} on fresh digits, in {folder}")
+        show(f"{PARTS[model]}: accuracy {accuracy:.4f}, in {folder}")
         return
+    if model not in CARDS:
+        known = [*PARTS, *(card.name for card in CARDS.values() if card.embedded)]
+        raise unknown("model", model, known, place="--model")
     from skipdit_cli.train.loop import Settings
     from skipdit_cli.train.loop import train as run
 
@@ -67,6 +82,7 @@ def train(
         steps=steps,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        noisy_weight=noisy_weight,
         seed=seed,
     )
     where = options.device_name(device)

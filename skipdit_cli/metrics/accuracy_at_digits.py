@@ -3,10 +3,11 @@
 A clip counts as the class that is likeliest by the mean of its frames' logits.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from skipdit_cli.embedded import captions
 from skipdit_cli.errors import UsageError
 from skipdit_cli.metrics import _digits
 
@@ -15,25 +16,26 @@ LABEL = "Accuracy@digits"
 UNIT = ""
 BETTER = "higher"
 NEEDS = "set"
+TASKS = ("c2i", "c2v", "t2v", "t2i")
 VERSION = 1
 
 
-def score_set(samples: Iterable[np.ndarray], classes: Iterable[int | None]) -> float:
-    """The share, 0 to 1, of images uint8 [16,16,3] or clips [T,16,16,3] with the right class.
+def score_set(samples: Iterable[np.ndarray], metas: Iterable[Mapping]) -> float:
+    """The share, 0 to 1, of images uint8 [16,16,3] or clips [T,16,16,3] with the right digit.
 
     Args:
         samples: read only once.
-        classes: the class asked for, in the order of the samples.
+        metas: what was asked for, in the order of the samples: {"class": 3} or {"prompt": ...}.
 
     Raises:
-        UsageError: the samples have another size, no class, or there are none.
+        UsageError: the samples have another size, no digit was asked for, or there are none.
     """
     from skipdit_cli.embedded.classifier import load_classifier
 
     classifier = load_classifier()
     asked: list[int] = []
     predicted: list[int] = []
-    pairs = _remember(zip(samples, classes, strict=True), asked)
+    pairs = _remember(zip(samples, metas, strict=True), asked)
     for clips in _digits.batches(pairs, metric=NAME, kind="images or clips"):
         predicted += _digits.predicted_classes(classifier, clips).tolist()
     if not asked:
@@ -42,13 +44,14 @@ def score_set(samples: Iterable[np.ndarray], classes: Iterable[int | None]) -> f
 
 
 def _remember(
-    pairs: Iterable[tuple[np.ndarray, int | None]], asked: list[int]
+    pairs: Iterable[tuple[np.ndarray, Mapping]], asked: list[int]
 ) -> Iterator[np.ndarray]:
-    for sample, class_ in pairs:
-        if class_ is None:
+    for sample, meta in pairs:
+        digit = captions.digit(meta["prompt"]) if "prompt" in meta else meta.get("class")
+        if digit is None:
             raise UsageError(
-                f"{NAME} needs the class of every sample, which an unconditional model has not",
-                fix="score a class-conditional model",
+                f"{NAME} needs the digit that every sample was to show",
+                fix="score a class-conditional model, or prompts that name a digit",
             )
-        asked.append(class_)
+        asked.append(digit)
         yield sample

@@ -5,7 +5,7 @@ It is FID with another, small network, and comparable with nothing but itself: n
 nor with a run that has another number of samples.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -16,13 +16,14 @@ LABEL = "FID@digits"
 UNIT = ""
 BETTER = "lower"
 NEEDS = "set"
+TASKS = ("c2i", "t2i")
 VERSION = 1
 
 REFERENCE = "digits"
 
 
-def score_set(samples: Iterable[np.ndarray], classes: Iterable[int | None]) -> float:
-    """The distance of images, uint8 [16,16,3], from the real digits; classes do not matter.
+def score_set(samples: Iterable[np.ndarray], metas: Iterable[Mapping]) -> float:
+    """The distance of images, uint8 [16,16,3], from the real digits, whatever was asked for.
 
     Raises:
         UsageError: the samples are no images of this size, or fewer than two.

@@ -5,7 +5,7 @@ moving digits, covariance with ddof 0 as in the FVD of StyleGAN-V. Comparable wi
 itself at the same number of samples.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -16,13 +16,14 @@ LABEL = "FVD@digits"
 UNIT = ""
 BETTER = "lower"
 NEEDS = "set"
+TASKS = ("c2v", "t2v")
 VERSION = 1
 
 REFERENCE = "moving-digits"
 
 
-def score_set(samples: Iterable[np.ndarray], classes: Iterable[int | None]) -> float:
-    """The distance of clips, uint8 [T,16,16,3], from the real ones; classes do not matter.
+def score_set(samples: Iterable[np.ndarray], metas: Iterable[Mapping]) -> float:
+    """The distance of clips, uint8 [T,16,16,3], from the real ones, whatever was asked for.
 
     Raises:
         UsageError: the samples are no clips of this size, or fewer than two.

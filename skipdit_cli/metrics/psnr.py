@@ -18,6 +18,7 @@ LABEL = "PSNR"
 UNIT = "dB"
 BETTER = "higher"
 NEEDS = "pairs"
+TASKS = ("c2i", "c2v", "t2v", "t2i")
 VERSION = 1
 
 IDENTICAL = 100.0  # dB, for an MSE below SMALLEST_MSE

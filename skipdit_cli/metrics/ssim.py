@@ -17,6 +17,7 @@ LABEL = "SSIM"
 UNIT = ""
 BETTER = "higher"
 NEEDS = "pairs"
+TASKS = ("c2i", "c2v", "t2v", "t2i")
 VERSION = 1
 
 WINDOW = 11  # pixels; what scikit-image makes of sigma 1.5

@@ -7,7 +7,7 @@ A family's file holds one class, a diffusers model (`from_pretrained`, `save_pre
     GUIDED_CHANNELS           how many leading output channels classifier-free guidance acts on
     layout() -> Layout        what a cache may know
     sites() -> {Site: module} the modules behind the sites
-    rename(key, arguments)    official state-dict key -> ours
+    convert(state, config)    official state dict -> ours
 
 and knows neither caches nor timesteps.
 """

@@ -5,6 +5,7 @@ Source: facebookresearch/DiT `models.py`; OpenSparseLLMs/Skip-DiT `class-to-imag
 """
 
 import re
+from collections.abc import Mapping
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -140,10 +141,15 @@ class DiT(ModelMixin, ConfigMixin):
 MODEL = DiT
 
 
-def rename(key: str, arguments: dict) -> str:
-    """Official key -> ours: skip norms and linears move into the layer that they feed."""
+def convert(state: Mapping[str, Tensor], config: Mapping) -> dict[str, Tensor]:
+    """Official state dict -> ours: only keys change."""
+    return {_rename(key, half=config["depth"] // 2): value for key, value in state.items()}
+
+
+def _rename(key: str, *, half: int) -> str:
+    """Skip norms and linears move into the layer that they feed."""
     return re.sub(
         r"^skip_(norm|linear)s\.(\d+)(?:\.linear)?\.",
-        lambda m: f"blocks.{arguments['depth'] // 2 + int(m[2])}.skip.{m[1]}.",
+        lambda m: f"blocks.{half + int(m[2])}.skip.{m[1]}.",
         key,
     )

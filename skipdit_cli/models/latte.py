@@ -7,6 +7,7 @@ spatial block.
 """
 
 import re
+from collections.abc import Mapping
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -138,7 +139,8 @@ class Latte(ModelMixin, ConfigMixin):
                 x = layer(x, c, skips.pop(), temporal_embedding)  # [B, F, T, D]
             else:
                 x = layer(x, c, None, temporal_embedding)
-                skips.append(x)
+                if self.config.skip:
+                    skips.append(x)
         x = self.final_layer(x, c)  # [B, F, T, p * p * out]
         sample = layers.unpatchify(x, self.config.patch_size)  # [B, F, out, H, W]
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
@@ -159,6 +161,15 @@ class Latte(ModelMixin, ConfigMixin):
             found[Site("mlp.temporal", p)] = pair.temporal.mlp
         return found
 
+    def official_calls(self) -> dict[nn.Module, int]:
+        """Modules that the official code runs more often than this one does, and how often."""
+        frames, places = self.config.num_frames, self.pos_embed.shape[1]
+        found = {self.final_layer.adaLN_modulation[-1]: frames}
+        for pair in self.layers:
+            found[pair.spatial.adaLN_modulation[-1]] = frames
+            found[pair.temporal.adaLN_modulation[-1]] = places
+        return found
+
     def inputs(self, batch_size: int, *, device: str = "cpu") -> dict[str, Tensor]:
         """Inputs of the right shapes, for counting and timing."""
         side, channels = self.config.input_size, self.config.in_channels
@@ -175,8 +186,13 @@ class Latte(ModelMixin, ConfigMixin):
 MODEL = Latte
 
 
-def rename(key: str, arguments: dict) -> str:
-    """Official key -> ours: blocks 2p and 2p+1 and a skip branch become layer p."""
+def convert(state: Mapping[str, Tensor], config: Mapping) -> dict[str, Tensor]:
+    """Official state dict -> ours: only keys change."""
+    return {_rename(key, half=config["depth"] // 4): value for key, value in state.items()}
+
+
+def _rename(key: str, *, half: int) -> str:
+    """Blocks 2p and 2p+1 and a skip branch become layer p."""
     key = re.sub(
         r"^blocks\.(\d+)\.",
         lambda m: f"layers.{int(m[1]) // 2}.{('spatial', 'temporal')[int(m[1]) % 2]}.",
@@ -184,6 +200,6 @@ def rename(key: str, arguments: dict) -> str:
     )
     return re.sub(
         r"^skip_(norm|linear)s\.(\d+)(?:\.linear)?\.",
-        lambda m: f"layers.{arguments['depth'] // 4 + int(m[2])}.skip.{m[1]}.",
+        lambda m: f"layers.{half + int(m[2])}.skip.{m[1]}.",
         key,
     )

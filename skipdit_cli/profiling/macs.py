@@ -3,7 +3,8 @@
 `macs_paper` is what `thop` 0.1.1 counts on the official implementation, the "FLOPs" of the paper's
 tables: `nn.Linear`, `nn.Conv2d` and `nn.LayerNorm` modules matched by exact class (so the float32
 norm of a skip branch is left out), no attention products. The official video code runs every
-adaLN once per sequence, ours once per clip; `macs_executed` has the same rules on what ours runs.
+adaLN, and the keys and values of a caption, once per frame or place, ours once per clip (a model's
+`official_calls`); `macs_executed` has the same rules on what ours runs.
 `flops` is what `torch.utils.flop_counter` counts, 2 per multiply-accumulate: linears, convolutions
 and the two matrix products of attention, no norms.
 
@@ -78,7 +79,7 @@ def site_costs(model: nn.Module, inputs: dict[str, Tensor]) -> Costs:
     """
     announced: dict[Site, nn.Module] = model.sites()  # type: ignore[operator]
     names = {module: site for site, module in announced.items()}
-    sequences: dict[nn.Module, int] = {}  # adaLN -> how often per batch element the official runs
+    official: dict[nn.Module, int] = getattr(model, "official_calls", dict)()
     sites = dict.fromkeys(announced, Cost())
     inside: dict[Site, Site] = {}
     open_sites: list[tuple[Site, Cost]] = []
@@ -89,9 +90,6 @@ def site_costs(model: nn.Module, inputs: dict[str, Tensor]) -> Costs:
         return Cost(macs.macs_paper, macs.macs_executed, flops.get_total_flops())
 
     def enter(module: nn.Module, args: tuple) -> None:
-        if (modulation := getattr(module, "adaLN_modulation", None)) is not None:
-            repeats = args[0].shape[1] if args[0].dim() == 4 else 1  # x [B, sequences, T, D]
-            sequences.update(dict.fromkeys(modulation.modules(), repeats))
         if site := names.get(module):
             if open_sites:
                 inside[site] = open_sites[-1][0]
@@ -101,7 +99,7 @@ def site_costs(model: nn.Module, inputs: dict[str, Tensor]) -> Costs:
         nonlocal macs
         if isinstance(output, Tensor):
             count = _macs(module, output)
-            macs += Cost(count * sequences.get(module, 1), count)
+            macs += Cost(count * official.get(module, 1), count)
         if module in names:
             site, before = open_sites.pop()
             sites[site] += now() - before

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from skipdit_cli import report
@@ -56,11 +57,17 @@ def _grid(group: Sequence[SweepRow], path: Path, *, root: Path) -> Path:
         quality = "reference" if row.run.cache == "none" else quality
         columns.append(GridColumn(title, quality, [store.read(i) for i in range(count)]))
     store = open_store(root, ordered[0].run)
-    classes = [store.meta(i).get("class") for i in range(count)]
-    labels = [f"#{i}" if c is None else f"class {c}" for i, c in enumerate(classes)]
+    labels = [_label(i, store.meta(i)) for i in range(count)]
     run = ordered[0].run
     title = f"{run.model}, {run.sampler} {run.steps}, seed {run.seed}"
     return grid(columns, path, rows=labels, title=title)
+
+
+def _label(index: int, meta: dict[str, Any]) -> str:
+    """What a sample was to show, or its number."""
+    if "prompt" in meta:
+        return shorten(meta["prompt"], 36, placeholder="...")
+    return f"class {meta['class']}" if "class" in meta else f"#{index}"
 
 
 def records(table: Table) -> list[dict[str, Any]]:

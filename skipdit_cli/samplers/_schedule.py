@@ -1,6 +1,7 @@
-"""The linear noise schedule of ADM and DiT, and its respacing. numpy, float64.
+"""Noise schedules, their respacing, and what a network's prediction means. numpy, float64.
 
-Source: openai/guided-diffusion `respace.py` and `gaussian_diffusion.py` as used by DiT and Latte.
+Source: openai/guided-diffusion `respace.py` and `gaussian_diffusion.py` as used by DiT and Latte;
+diffusers `DDPMScheduler` for the scaled-linear schedule and the velocity of HunyuanDiT.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import numpy as np
 from skipdit_cli.errors import UsageError
 
 TRAINING_STEPS = 1000
+Betas = tuple[str, float, float]  # "linear" or "scaled_linear", first value, last value
+LINEAR: Betas = ("linear", 1e-4, 0.02)  # of ADM, DiT and Latte
 
 
 def timesteps(steps: int | str) -> list[int]:
@@ -19,7 +22,8 @@ def timesteps(steps: int | str) -> list[int]:
 
     Args:
         steps: an int or an official respacing string: "250" (evenly spaced, 999 and 0 included),
-            "ddim50" (multiples of 1000/50), "10,15,20" (counts per equal section), "" (all).
+            "ddim50" (multiples of 1000/50), "ddim50+1" (the same, each one higher: diffusers'
+            "leading" with steps_offset 1), "10,15,20" (counts per equal section), "" (all).
     Raises:
         UsageError: the string cannot be read, or asks for more steps than there are.
     """
@@ -33,15 +37,16 @@ def _timesteps(text: str) -> tuple[int, ...]:
         fix='write a count such as 250, "ddim50", or counts per section such as "10,15,20"',
     )
     if text.startswith("ddim"):
-        count = int(text[4:]) if text[4:].isdigit() else 0
+        count, offset = (int(part) if part.isdigit() else -1 for part in _parts(text[4:]))
         for every in range(1, TRAINING_STEPS):
-            if len(range(0, TRAINING_STEPS, every)) == count:
-                return tuple(range(0, TRAINING_STEPS, every))[::-1]
+            chosen = [t + offset for t in range(0, TRAINING_STEPS, every)]
+            if len(chosen) == count and offset >= 0 and chosen[-1] < TRAINING_STEPS:
+                return tuple(chosen[::-1])
         raise wrong
     parts = text.split(",") if text else [str(TRAINING_STEPS)]
     if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
         raise wrong
-    chosen: list[int] = []
+    chosen = []
     least, extra = divmod(TRAINING_STEPS, len(parts))
     for i, part in enumerate(parts):
         start, size, count = i * least + min(i, extra), least + (i < extra), int(part)
@@ -55,6 +60,12 @@ def _timesteps(text: str) -> tuple[int, ...]:
     return tuple(sorted(set(chosen), reverse=True))
 
 
+def _parts(text: str) -> tuple[str, str]:
+    """ "50+1" -> ("50", "1"), "50" -> ("50", "0")."""
+    number, plus, offset = text.partition("+")
+    return number, offset if plus else "0"
+
+
 @dataclass(frozen=True)
 class Step:
     """Coefficients of one sampling step, as Python floats.
@@ -66,7 +77,7 @@ class Step:
         alpha_bar, alpha_bar_next: signal power here and at the step that follows (1 at the end).
         posterior_variance: variance of q(x_next | x, x_0).
         posterior_log_variance: its logarithm, clipped at the end, where the variance is 0.
-        fixed_large_variance: beta, except at the end (the variance of models that learn none).
+        fixed_large_variance: beta, except at the end (ADM's variance of models that learn none).
     """
 
     t: int
@@ -79,15 +90,18 @@ class Step:
     fixed_large_variance: float
 
 
-def walk(steps: int | str) -> Iterator[tuple[int, Step]]:
+def walk(steps: int | str, betas: Betas = LINEAR) -> Iterator[tuple[int, Step]]:
     """(i, coefficients) of every sampling step in order."""
-    yield from enumerate(_walk(str(steps).strip()))
+    yield from enumerate(_walk(str(steps).strip(), betas))
 
 
 @cache
-def _walk(text: str) -> tuple[Step, ...]:
+def _walk(text: str, schedule: Betas) -> tuple[Step, ...]:
     kept = np.array(_timesteps(text)[::-1])  # ascending
-    original = np.cumprod(1.0 - np.linspace(1e-4, 0.02, TRAINING_STEPS, dtype=np.float64))[kept]
+    shape, first, last = schedule
+    power = {"linear": 1, "scaled_linear": 2}[shape]
+    training = np.linspace(first ** (1 / power), last ** (1 / power), TRAINING_STEPS) ** power
+    original = np.cumprod(1.0 - training)[kept]
     betas = 1.0 - original / np.append(1.0, original[:-1])
     bars = np.cumprod(1.0 - betas)
     following = np.append(1.0, bars[:-1])
@@ -100,12 +114,20 @@ def _walk(text: str) -> tuple[Step, ...]:
     return tuple(ascending[::-1])
 
 
-def predicted_x0(x, eps, step: Step, *, clip: bool):
-    """The clean sample that a noise prediction implies. Same shape as x."""
-    x0 = (1.0 / step.alpha_bar) ** 0.5 * x - (1.0 / step.alpha_bar - 1.0) ** 0.5 * eps
+def predicted_x0(x, out, step: Step, *, clip: bool, prediction: str = "epsilon"):
+    """The clean sample that a network's prediction implies. Same shape as x.
+
+    Args:
+        out: the noise ("epsilon"), or the velocity `sqrt(a) noise - sqrt(1 - a) x0` of arXiv
+            2202.00512 ("v_prediction").
+    """
+    if prediction == "v_prediction":
+        x0 = step.alpha_bar**0.5 * x - (1.0 - step.alpha_bar) ** 0.5 * out
+    else:
+        x0 = (1.0 / step.alpha_bar) ** 0.5 * x - (1.0 / step.alpha_bar - 1.0) ** 0.5 * out
     return x0.clamp(-1, 1) if clip else x0
 
 
 def split(out, *, learn_sigma: bool, channel_dim: int):
-    """Model output -> (noise, variance interpolation or None)."""
+    """Model output -> (prediction, variance interpolation or None)."""
     return out.chunk(2, dim=channel_dim) if learn_sigma else (out, None)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from skipdit_cli.samplers._schedule import predicted_x0, split, walk
+from skipdit_cli.samplers._schedule import LINEAR, Betas, predicted_x0, split, walk
 
 
 def sample(
@@ -22,19 +22,22 @@ def sample(
     clip: bool = False,
     learn_sigma: bool = True,
     channel_dim: int = 1,
+    betas: Betas = LINEAR,
+    prediction: str = "epsilon",
+    fixed_large: bool = True,
     eta: float = 0.0,
 ) -> Tensor:
-    """Sample from noise; arguments as in `ddpm.sample`.
+    """Sample from noise; arguments as in `ddpm.sample`; `fixed_large` has no part in it.
 
     Args:
         eta: 0 is deterministic and never asks for noise; 1 has the variance of DDPM.
     Returns:
         The sample, like x.
     """
-    for i, step in walk(steps):
+    for i, step in walk(steps, betas):
         t = torch.full((len(x),), step.t, dtype=torch.int64, device=x.device)
-        eps, _ = split(denoise(x, t), learn_sigma=learn_sigma, channel_dim=channel_dim)
-        x0 = predicted_x0(x, eps, step, clip=clip)
+        out, _ = split(denoise(x, t), learn_sigma=learn_sigma, channel_dim=channel_dim)
+        x0 = predicted_x0(x, out, step, clip=clip, prediction=prediction)
         eps = ((1 / step.alpha_bar) ** 0.5 * x - x0) / (1 / step.alpha_bar - 1) ** 0.5
         sigma = eta * step.posterior_variance**0.5
         x = step.alpha_bar_next**0.5 * x0 + (1 - step.alpha_bar_next - sigma**2) ** 0.5 * eps

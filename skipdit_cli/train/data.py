@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from skipdit_cli.embedded import captions
+from skipdit_cli.embedded.captions import IMAGE
 from skipdit_cli.errors import MissingAssetError
 
 SIDE = 16  # of a training image or frame, in pixels
@@ -17,7 +19,7 @@ FRAMES = 8
 MOVING_SIDE = 12  # of a moving digit
 TRAVEL = 4.0  # pixels from the first frame to the last
 NUM_CLASSES = 10
-DIRECTIONS = ((0, 1), (0, -1), (1, 0), (-1, 0))  # right, left, down, up: (rows, columns) per frame
+DIRECTIONS = tuple(captions.DIRECTIONS.values())  # right, left, down, up: (rows, columns)
 
 
 @cache
@@ -62,11 +64,31 @@ def moving_digits(count: int, generator: Generator) -> tuple[Tensor, Tensor]:
     Each clip moves right, left, down or up at a steady speed, through the middle of the frame or up
     to a pixel beside it.
     """
+    clips, labels, _ = _moving(count, generator)
+    return clips, labels
+
+
+def captioned_clips(count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """`moving_digits` as [count, 1, 8, 16, 16], with the places of their captions in VIDEO."""
+    clips, labels, heading = _moving(count, generator)
+    return clips.transpose(1, 2), labels * len(DIRECTIONS) + heading
+
+
+def captioned_digits(count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """`digits`, with the places of their captions in IMAGE: each digit has several."""
+    images, labels = digits(count, generator)
+    forms = len(IMAGE) // NUM_CLASSES
+    return images, labels * forms + torch.randint(forms, (count,), generator=generator)
+
+
+def _moving(count: int, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Clips [count, 8, 1, 16, 16], labels and directions (as places in DIRECTIONS), [count]."""
     small, labels = _draw(count, MOVING_SIDE, generator)
     margin = (SIDE - MOVING_SIDE) // 2
     images = F.pad(small, [margin] * 4)  # [N, 1, 16, 16], the digit in the middle
     aside = torch.rand(count, generator=generator) * 2 - 1
-    heading = torch.tensor(DIRECTIONS)[torch.randint(4, (count,), generator=generator)]  # [N, 2]
+    direction = torch.randint(4, (count,), generator=generator)
+    heading = torch.tensor(DIRECTIONS)[direction]  # [N, 2]
     along = torch.linspace(-TRAVEL / 2, TRAVEL / 2, FRAMES)  # [F]
     place = (
         heading[:, None] * along[:, None] + heading.flip(1).abs()[:, None] * aside[:, None, None]
@@ -77,7 +99,12 @@ def moving_digits(count: int, generator: Generator) -> tuple[Tensor, Tensor]:
     grid = F.affine_grid(theta.flatten(0, 1), shape, align_corners=False)
     frames = images.repeat_interleave(FRAMES, dim=0)
     clips = F.grid_sample(frames, grid, align_corners=False).unflatten(0, (count, FRAMES))
-    return clips * 2 - 1, labels
+    return clips * 2 - 1, labels, direction
 
 
-DATA = {"c2i": digits, "c2v": moving_digits}
+DATA = {  # by task: samples, and classes or the places of captions
+    "c2i": digits,
+    "c2v": moving_digits,
+    "t2v": captioned_clips,
+    "t2i": captioned_digits,
+}

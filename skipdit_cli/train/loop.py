@@ -8,20 +8,25 @@ is kept. A killed run continues at its last checkpoint, with the data it would h
 import copy
 import json
 import math
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from skipdit_cli import text
+from skipdit_cli.embedded.captions import LISTS
 from skipdit_cli.errors import UsageError
 from skipdit_cli.train.data import DATA
-from skipdit_cli.train.loss import Diffusion, hybrid_loss
-from skipdit_cli.weights import build, card, load
+from skipdit_cli.train.loss import Diffusion, hybrid_loss, velocity_loss
+from skipdit_cli.weights import Card, build, card, load
 
 CURVE_EVERY = 100  # steps behind one point of the loss curve
+Condition = Callable[[Tensor, Tensor], dict[str, Tensor]]
 CHECKPOINT_EVERY = 2 * CURVE_EVERY  # a multiple: what is not yet a point is not kept
 
 
@@ -30,11 +35,12 @@ class Settings:
     """What a training run depends on.
 
     Attributes:
-        model: name of an embedded model. start: vanilla model a skip model starts from.
+        model: name of an embedded model. start: the vanilla model that a skip model starts from, or
+            the model itself, to be trained further.
         skip_steps: steps of stage 1 (the skip branches alone); 0 for a vanilla model.
         steps: steps of all other training. learning_rate: peak; warmed up, then cosine to zero.
         ema: decay of the moving average of weights. drop_label: share of labels made null.
-        min_snr: as in `hybrid_loss`.
+        min_snr, noisy_weight: as in `hybrid_loss`; velocity needs no weight for noisy samples.
     """
 
     model: str
@@ -46,6 +52,7 @@ class Settings:
     ema: float = 0.995
     drop_label: float = 0.1
     min_snr: float = 5.0
+    noisy_weight: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -56,12 +63,29 @@ class Settings:
                 place="--model",
                 fix="take an embedded model, such as digits-skip",
             )
-        if chosen.skip != (self.start is not None) or chosen.skip != (self.skip_steps > 0):
+        further = self.start == self.model
+        staged = self.start is not None and not further
+        added = chosen.skip and not chosen.native_skip
+        if staged != (self.skip_steps > 0) or (staged != added and not further):
+            fix = ""
+            if further:
+                fix = f"to train {self.model} further leave out --skip-steps"
+            elif chosen.native_skip:
+                fix = "models with native skip branches are trained at once"
             raise UsageError(
                 "skip models, and only they, start from a vanilla model and have a first stage",
                 place="--start, --skip-steps",
+                fix=fix,
             )
-        if self.start is not None:
+        if self.noisy_weight < 1:
+            raise UsageError(f"{self.noisy_weight:g} is below 1", place="--noisy-weight")
+        if self.noisy_weight > 1 and chosen.sampling.prediction == "v_prediction":
+            raise UsageError(
+                f"{self.model} predicts velocity, whose loss weighs noisy samples already",
+                place="--noisy-weight",
+                fix="leave it out",
+            )
+        if self.start is not None and staged:
             start = card(self.start, place="--start")
             if start.skip or (start.family, start.variant) != (chosen.family, chosen.variant):
                 raise UsageError(
@@ -97,7 +121,8 @@ def train(
     model = model.to(device).train()
     average = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0)
-    diffusion = Diffusion(torch.device(device))
+    diffusion = Diffusion(torch.device(device), chosen.sampling.betas)
+    condition = _conditions(chosen, torch.device(device))
     checkpoint = folder / "checkpoint.pt"
     folder.mkdir(parents=True, exist_ok=True)
     state = _resume(checkpoint, settings, model, average, optimizer)
@@ -109,7 +134,7 @@ def train(
             parameter.requires_grad_(not only_skip or ".skip." in name)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _schedule(step, settings)
-        loss = _loss(model, settings, step, diffusion, torch.device(device))
+        loss = _loss(model, settings, step, diffusion, condition)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
@@ -132,7 +157,9 @@ def train(
     state["seconds"] = time.monotonic() - started
     average = average.cpu().eval()
     copy.deepcopy(average).half().save_pretrained(folder)
+    before = _record(folder) if settings.start == settings.model else None
     record = {
+        **({"before": before} if before else {}),
         "command": command,
         "settings": asdict(settings),
         "parameters": sum(p.numel() for p in average.parameters()),
@@ -146,33 +173,61 @@ def train(
     return average
 
 
+def _record(folder: Path) -> dict | None:
+    """How the model that was in the folder was made."""
+    path = folder / "training.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _conditions(chosen: Card, device: torch.device) -> Condition:
+    """(classes or captions, which of them are dropped) -> what the model is conditioned on."""
+    if not chosen.text:
+        null = chosen.num_classes or 0
+        return lambda labels, dropped: {
+            "class_labels": labels.masked_fill(dropped, null).to(device)
+        }
+    captions = LISTS[chosen.task]
+    with tempfile.TemporaryDirectory() as folder:
+        text.encode(chosen, captions, root=Path(folder))
+        given, null_half = text.conditions(chosen, captions, root=Path(folder), device=str(device))
+
+    def choose(labels: Tensor, dropped: Tensor) -> dict[str, Tensor]:
+        labels, dropped = labels.to(device), dropped.to(device)
+        return {
+            key: torch.where(
+                dropped.view(-1, *[1] * (value.dim() - 1)), null_half[key][labels], value[labels]
+            )
+            for key, value in given.items()
+        }
+
+    return choose
+
+
 def _loss(
-    model: nn.Module, settings: Settings, step: int, diffusion: Diffusion, device: torch.device
+    model: nn.Module, settings: Settings, step: int, diffusion: Diffusion, condition: Condition
 ) -> Tensor:
     """The loss on the batch of a step, which depends on seed and step alone."""
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
     chosen = card(settings.model)
     x0, labels = DATA[chosen.task](settings.batch_size, generator)
     dropped = torch.rand(len(labels), generator=generator) < settings.drop_label
-    labels = labels.masked_fill(dropped, chosen.num_classes or 0)
+    conditions = condition(labels, dropped)
     t = torch.randint(1000, (len(labels),), generator=generator)
     noise = torch.randn(x0.shape, generator=generator)
-    x0, labels, t, noise = (value.to(device) for value in (x0, labels, t, noise))
+    x0, t, noise = (value.to(diffusion.signal.device) for value in (x0, t, noise))
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        return model(x, t, class_labels=labels, return_dict=False)[0]
+        return model(x, t, **conditions, return_dict=False)[0]
 
-    channel = model.CHANNEL_DIM
-    losses = hybrid_loss(
-        denoise,
-        x0,
-        t,
-        noise=noise,
-        diffusion=diffusion,
-        channel_dim=channel,
-        min_snr=settings.min_snr,
-    )
-    return losses.mean()
+    how: dict[str, Any] = {
+        "noise": noise,
+        "diffusion": diffusion,
+        "channel_dim": model.CHANNEL_DIM,
+        "min_snr": settings.min_snr,
+    }
+    if chosen.sampling.prediction == "v_prediction":
+        return velocity_loss(denoise, x0, t, **how).mean()
+    return hybrid_loss(denoise, x0, t, **how, noisy_weight=settings.noisy_weight).mean()
 
 
 def _schedule(step: int, settings: Settings) -> float:

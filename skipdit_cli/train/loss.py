@@ -1,8 +1,8 @@
-"""The hybrid loss of a denoiser that learns its variance: mean squared error + variational bound.
+"""What a denoiser is trained on: the hybrid loss of one that learns its variance, or velocity.
 
-Source: arXiv 2102.09672, section 3.1; openai/guided-diffusion `gaussian_diffusion.py`
-(`training_losses` with LEARNED_RANGE and MSE), as DiT trains with. The bound acts on the variance
-alone: the noise prediction is detached in it.
+The hybrid loss is mean squared error + variational bound. Source: arXiv 2102.09672, section 3.1;
+openai/guided-diffusion `gaussian_diffusion.py` (`training_losses` with LEARNED_RANGE and MSE), as
+DiT trains with. The bound acts on the variance alone: the noise prediction is detached in it.
 """
 
 import math
@@ -11,14 +11,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from skipdit_cli.samplers._schedule import walk
+from skipdit_cli.samplers._schedule import LINEAR, Betas, walk
 
 
 class Diffusion:
     """Coefficients of the full schedule as float32 tables on a device, indexed by t."""
 
-    def __init__(self, device: torch.device) -> None:
-        steps = [step for _, step in walk("")][::-1]
+    def __init__(self, device: torch.device, betas: Betas = LINEAR) -> None:
+        steps = [step for _, step in walk("", betas)][::-1]
 
         def table(values: list[float]) -> Tensor:
             return torch.tensor(values, dtype=torch.float32, device=device)
@@ -42,6 +42,7 @@ def hybrid_loss(
     diffusion: Diffusion,
     channel_dim: int = 1,
     min_snr: float | None = None,
+    noisy_weight: float = 1.0,
 ) -> Tensor:
     """Mean squared error of the noise plus the variational bound in bits per dimension.
 
@@ -50,6 +51,8 @@ def hybrid_loss(
         x0: clean samples in [-1, 1], [B, ...]. t: [B] int64 in 0..999. noise: like x0.
         min_snr: cap on the weight of nearly clean samples (gamma of arXiv 2303.09556); small models
             learn shapes sooner with it. None weighs all timesteps alike.
+        noisy_weight: cap on the weight 1 + 1/SNR, with which an error of the noise counts as one of
+            velocity: where there is little signal, where things are and what they are is decided.
     Returns:
         The loss of each sample, [B].
     """
@@ -63,6 +66,7 @@ def hybrid_loss(
     if min_snr is not None:
         snr = (diffusion.signal[t] / diffusion.noise[t]) ** 2
         mse = mse * (min_snr / snr).clamp(max=1)
+    mse = mse * (1 + (diffusion.noise[t] / diffusion.signal[t]) ** 2).clamp(max=noisy_weight)
 
     weight = (interpolation + 1) / 2
     log_variance = weight * at(diffusion.log_beta) + (1 - weight) * at(diffusion.log_posterior)
@@ -73,6 +77,33 @@ def hybrid_loss(
     decoder = -_discretized_log_likelihood(x0, mean, 0.5 * log_variance)
     bits = torch.where(t == 0, _mean(decoder), _mean(bound)) / math.log(2)
     return mse + bits
+
+
+def velocity_loss(
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    x0: Tensor,
+    t: Tensor,
+    *,
+    noise: Tensor,
+    diffusion: Diffusion,
+    channel_dim: int = 1,
+    min_snr: float | None = None,
+) -> Tensor:
+    """Mean squared error of the velocity `sqrt(a) noise - sqrt(1 - a) x0` (arXiv 2202.00512).
+
+    Arguments as in `hybrid_loss`; a second half of the output's channels has no part in it.
+
+    Returns:
+        The loss of each sample, [B].
+    """
+    shape = -1, *[1] * (x0.dim() - 1)
+    signal, spread = diffusion.signal[t].view(shape), diffusion.noise[t].view(shape)
+    out = denoise(signal * x0 + spread * noise, t).narrow(channel_dim, 0, x0.shape[channel_dim])
+    loss = _mean((signal * noise - spread * x0 - out) ** 2)
+    if min_snr is not None:
+        snr = (diffusion.signal[t] / diffusion.noise[t]) ** 2
+        loss = loss * snr.clamp(max=min_snr) / (snr + 1)
+    return loss
 
 
 def _mean(x: Tensor) -> Tensor:

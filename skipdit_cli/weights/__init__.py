@@ -1,6 +1,7 @@
 """Known checkpoints, where their files are, and how they become models."""
 
 import hashlib
+import inspect
 import os
 from functools import cache
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
 from skipdit_cli.errors import MissingAssetError, UsageError
-from skipdit_cli.weights.catalog import CARDS, Card, Sampling, card
+from skipdit_cli.weights.catalog import CARDS, Card, Component, Sampling, card
 from skipdit_cli.weights.official import check_keys, from_official
 
 if TYPE_CHECKING:
@@ -17,9 +18,14 @@ if TYPE_CHECKING:
 __all__ = [
     "CARDS",
     "Card",
+    "Component",
     "Sampling",
+    "absent_components",
     "build",
     "card",
+    "component",
+    "component_fingerprint",
+    "component_path",
     "fingerprint",
     "from_official",
     "home",
@@ -30,6 +36,8 @@ __all__ = [
 ]
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"  # the name diffusers looks for
+INCOMPLETE = ".incomplete"  # in the folder of a component while it is being fetched
+SMALL = 1_000_000  # bytes of a file that a fingerprint reads
 _EMBEDDED = Path(__file__).parents[1] / "embedded"
 
 
@@ -46,20 +54,75 @@ def locate(name: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def require(name: str) -> Path:
-    """The converted weights file.
+def require(name: str, *, path: Path | None = None) -> Path:
+    """The converted weights file, or `path` in its place; all components are here as well.
+
+    Raises:
+        MissingAssetError: something is not here; the command that fetches it and how much that is
+            are named.
+    """
+    found, chosen = path or locate(name), card(name)
+    if found is None and chosen.embedded:
+        raise MissingAssetError(
+            f"the weights of {name} are not here, though they come with skipdit",
+            fix="install it again",
+        )
+    if found is None:
+        size = size_text(chosen.size)
+        if lacking := absent_components(chosen):
+            parts = sum(chosen.components[key].size for key in lacking)
+            size += f", and {size_text(parts)} of {', '.join(lacking)}"
+        raise MissingAssetError(
+            f"the weights of {name} are not here",
+            fix=f"run `skipdit download {name}` ({size}), or give a file with --weights",
+        )
+    for key in absent_components(chosen):
+        component(chosen, key)
+    return found
+
+
+def absent_components(chosen: Card) -> list[str]:
+    """Those of a checkpoint's components that are not here."""
+    return [key for key, part in chosen.components.items() if component_path(part) is None]
+
+
+def component_path(part: Component) -> Path | None:
+    """The folder of a component, or None if it is not here or was fetched in part."""
+    if part.repository == "embedded":
+        folder = _EMBEDDED / part.folder
+    else:
+        folder = home() / "components" / part.repository.replace("/", "--") / part.folder
+    return folder if folder.is_dir() and not (folder / INCOMPLETE).exists() else None
+
+
+def component(chosen: Card, key: str) -> Path:
+    """The folder of one of a checkpoint's components.
 
     Raises:
         MissingAssetError: it is not here; the command that fetches it and its size are named.
     """
-    path = locate(name)
+    part = chosen.components[key]
+    path = component_path(part)
     if path is None:
         raise MissingAssetError(
-            f"the weights of {name} are not here",
-            fix=f"run `skipdit download {name}` ({size_text(card(name).size)}), "
-            f"or give a file with --weights",
+            f"the {key} of {chosen.name} is not here",
+            fix=f"run `skipdit download {chosen.name}` ({size_text(part.size)} for this part)",
         )
     return path
+
+
+def component_fingerprint(part: Component) -> str:
+    """What tells one component from another: names and sizes of its files, and its small ones."""
+    folder = component_path(part)
+    if folder is None:
+        return "absent"
+    seen = hashlib.sha256(f"{part.repository}/{part.folder}".encode())
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        size = file.stat().st_size
+        seen.update(f"{file.relative_to(folder)} {size}\n".encode())
+        if size < SMALL:
+            seen.update(file.read_bytes())
+    return seen.hexdigest()[:16]
 
 
 def size_text(size: int) -> str:
@@ -69,8 +132,11 @@ def size_text(size: int) -> str:
 
 def arguments(chosen: Card) -> dict:
     """The constructor arguments of a checkpoint's model."""
-    variants = registry.load("models", chosen.family).VARIANTS
-    return {**variants[chosen.variant], **chosen.arguments, "skip": chosen.skip}
+    family = registry.load("models", chosen.family)
+    found = {**family.VARIANTS[chosen.variant], **chosen.arguments}
+    if "skip" in inspect.signature(family.MODEL.__init__).parameters:  # else the skips are native
+        found["skip"] = chosen.skip
+    return found
 
 
 def build(chosen: Card, *, device: str = "meta") -> "nn.Module":
@@ -94,14 +160,14 @@ def load(
     """
     import torch
 
-    from skipdit_cli.weights.official import read_state, rename
+    from skipdit_cli.weights.official import converted, read_state
 
     chosen = card(name)
     model = build(chosen)
     source = path or require(name)
     state = read_state(source)
     if path is not None:
-        state = rename(chosen.family, dict(model.config), state)
+        state = converted(chosen.family, model.config, state)
     kind = getattr(torch, dtype)
     state = {key: value.to(device, kind) for key, value in state.items()}
     check_keys(model, state, place=str(source))
@@ -110,7 +176,10 @@ def load(
 
 
 def fingerprint(name: str, *, path: Path | None = None) -> str:
-    """First 16 hex digits of the sha256 of the weights file; "absent" if it is not here."""
+    """16 hex digits that change with the weights file or a component; "absent" if it is not here.
+
+    Without components they are the first digits of the file's sha256.
+    """
     source = path or locate(name)
     if source is None:
         return "absent"
@@ -119,7 +188,11 @@ def fingerprint(name: str, *, path: Path | None = None) -> str:
             f"no file {source}", place="--weights", fix="give a file, .pt or .safetensors"
         )
     stat = source.stat()
-    return _sha256(source, stat.st_size, stat.st_mtime_ns)[:16]
+    digest = _sha256(source, stat.st_size, stat.st_mtime_ns)
+    if parts := card(name).components:
+        prints = [digest, *(component_fingerprint(part) for part in parts.values())]
+        digest = hashlib.sha256(":".join(prints).encode()).hexdigest()
+    return digest[:16]
 
 
 @cache

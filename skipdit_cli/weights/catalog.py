@@ -5,7 +5,7 @@ embedded models ship with the package; `skipdit train` made them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -14,17 +14,39 @@ from skipdit_cli.errors import unknown
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a checkpoint is sampled unless told otherwise.
+    """How a checkpoint is sampled: the first three unless told otherwise, the others always.
 
     Attributes:
         sampler: "ddpm" or "ddim".
         steps: official respacing string.
         guidance: scale of classifier-free guidance, or None for none.
+        betas: shape ("linear" or "scaled_linear"), first and last value of the training schedule.
+        prediction: "epsilon" or "v_prediction".
+        learned_variance: whether the network's variance is used; the official text pipelines drop
+            it and sample with the posterior's own.
     """
 
     sampler: str
     steps: str
     guidance: float | None = None
+    betas: tuple[str, float, float] = ("linear", 1e-4, 0.02)
+    prediction: str = "epsilon"
+    learned_variance: bool = True
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part of a pipeline beside the denoiser, in the layout of diffusers or transformers.
+
+    Attributes:
+        repository: on the hub; "embedded" ships with the package.
+        folder: inside the repository; "" is its root.
+        size: bytes of the download.
+    """
+
+    repository: str
+    folder: str = ""
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -32,12 +54,15 @@ class Card:
     """One checkpoint.
 
     Attributes:
-        family: the model file. task: "c2i" or "c2v". variant: a key of the family's VARIANTS.
+        family: the model file. task: "c2i", "c2v", "t2v" or "t2i". variant: a key of VARIANTS.
         arguments: constructor arguments beyond the variant's.
         tiny: name of the embedded model that stands for it at the tiny scale.
         source: hub repository or address. files: accepted file names, best first.
         size: bytes of the download.
-        vae: hub repository of the autoencoder; None means that the model works on pixels.
+        components: what stands beside the denoiser: `vae` (without it the model works on pixels),
+            `tokenizer` and `text_encoder`, `tokenizer_2` and `text_encoder_2`.
+        dtypes: of the denoiser, the usual one first; in others it is known to fail.
+        prompts: name of the prompt list that is used unless told otherwise.
     """
 
     name: str
@@ -52,7 +77,9 @@ class Card:
     files: tuple[str, ...] = ()
     size: int = 0
     licence: str = "Apache-2.0"
-    vae: str | None = None
+    components: Mapping[str, Component] = field(default_factory=dict)
+    dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
+    prompts: str = ""
 
     @property
     def embedded(self) -> bool:
@@ -60,15 +87,40 @@ class Card:
 
     @property
     def num_classes(self) -> int | None:
-        """Number of classes, None for an unconditional model."""
+        """Number of classes, None for an unconditional model and for one that takes text."""
         default = 1000 if self.family == "dit" else None
         return self.arguments.get("num_classes", default)
+
+    @property
+    def native_skip(self) -> bool:
+        """Whether the network was designed with skip branches, so that none has been added."""
+        return self.family == "hunyuan_dit"
+
+    @property
+    def text(self) -> bool:
+        """Whether the model takes prompts."""
+        return self.task in ("t2v", "t2i")
 
 
 _SKIP_HUB = "GuanjieChen/Skip-DiT"
 _LATTE_HUB = "maxin-cn/Latte"
+_LATTE_TEXT = "maxin-cn/Latte-1"  # Latte-0, the paper's base, has no tokenizer files
+_HUNYUAN = "Tencent-Hunyuan/HunyuanDiT-v1.2"
 _IMAGE = Sampling("ddpm", "250", 1.5)
 _VIDEO = Sampling("ddpm", "250")
+_TEXT_VIDEO = Sampling("ddim", "ddim50", 7.5, learned_variance=False)
+_TEXT_IMAGE = Sampling(
+    "ddpm",
+    "ddim50+1",
+    6.0,
+    betas=("scaled_linear", 0.00085, 0.02),
+    prediction="v_prediction",
+    learned_variance=False,
+)
+
+
+def _vae(repository: str, folder: str = "") -> Mapping[str, Component]:
+    return MappingProxyType({"vae": Component(repository, folder, size=335_000_000)})
 
 
 def _video(dataset: str, files: tuple[str, ...], *, skip: bool) -> Card:
@@ -87,7 +139,94 @@ def _video(dataset: str, files: tuple[str, ...], *, skip: bool) -> Card:
         files=files,
         size=2_770_000_000 if skip else 2_700_000_000,
         licence="CC-BY-NC-4.0" if skip else "Apache-2.0",
-        vae="stabilityai/sd-vae-ft-ema",
+        components=_vae("stabilityai/sd-vae-ft-ema"),
+    )
+
+
+def _latte(*, skip: bool) -> Card:
+    """Latte, text-to-video. The paper started its skip model from Latte-0."""
+    parts = {
+        "vae": Component(_LATTE_TEXT, "vae_temporal_decoder", size=391_000_000),
+        "tokenizer": Component(_LATTE_TEXT, "tokenizer", size=800_000),
+        "text_encoder": Component(_LATTE_TEXT, "text_encoder", size=19_050_000_000),
+    }
+    return Card(
+        name="latte-skip" if skip else "latte",
+        family="latte_t2v",
+        task="t2v",
+        variant="LatteT2V-XL/2",
+        skip=skip,
+        sampling=_TEXT_VIDEO,
+        tiny="captioned-digits-skip" if skip else "captioned-digits",
+        source=_SKIP_HUB if skip else "maxin-cn/Latte-0",
+        files=("Latte-skip.pt",)
+        if skip
+        else tuple(
+            f"transformer/diffusion_pytorch_model.{kind}" for kind in ("safetensors", "bin")
+        ),
+        size=8_760_000_000 if skip else 4_230_000_000,
+        licence="CC-BY-NC-4.0" if skip else "Apache-2.0",
+        components=MappingProxyType(parts),
+        dtypes=("float16", "float32", "bfloat16"),
+        prompts="vbench",
+    )
+
+
+def _hunyuan() -> Card:
+    """HunyuanDiT v1.2, whose skip branches are native."""
+    hub = f"{_HUNYUAN}-Diffusers"
+    parts = {
+        "vae": Component(hub, "vae", size=335_000_000),
+        "tokenizer": Component(hub, "tokenizer", size=500_000),
+        "text_encoder": Component(hub, "text_encoder", size=1_400_000_000),
+        "tokenizer_2": Component(hub, "tokenizer_2", size=4_300_000),
+        "text_encoder_2": Component(hub, "text_encoder_2", size=6_680_000_000),
+    }
+    return Card(
+        name="hunyuan-dit",
+        family="hunyuan_dit",
+        task="t2i",
+        variant="HunyuanDiT-g/2",
+        skip=True,
+        sampling=_TEXT_IMAGE,
+        tiny="painted-digits",
+        source=_HUNYUAN,
+        files=("t2i/model/pytorch_model_ema.pt",),
+        size=3_000_000_000,
+        licence="Tencent-Hunyuan-Community",
+        components=MappingProxyType(parts),
+        dtypes=("float16", "float32"),
+        prompts="coco",
+    )
+
+
+def _embedded_text(task: str, *, skip: bool) -> Card:
+    parts = {
+        "tokenizer": Component("embedded", "text/tokenizer"),
+        "text_encoder": Component("embedded", "text/text_encoder"),
+    }
+    if task == "t2v":
+        name, family, sampling = "captioned-digits", "latte_t2v", _TEXT_VIDEO
+        name += "-skip" if skip else ""
+    else:
+        name, family, sampling = "painted-digits", "hunyuan_dit", _TEXT_IMAGE
+        parts = {
+            "tokenizer": Component("embedded", "text/tokenizer_bert"),
+            "text_encoder": Component("embedded", "text/text_encoder_bert"),
+            "tokenizer_2": parts["tokenizer"],
+            "text_encoder_2": parts["text_encoder"],
+        }
+    return Card(
+        name=name,
+        family=family,
+        task=task,
+        variant="LatteT2V-digits/4" if task == "t2v" else "HunyuanDiT-digits/4",
+        skip=skip,
+        sampling=replace(sampling, guidance=4.0),
+        tiny=name,
+        source="embedded",
+        components=MappingProxyType(parts),
+        prompts="digits-video" if task == "t2v" else "digits-image",
     )
 
 
@@ -112,6 +251,9 @@ _ALL = (
     _embedded("c2i", skip=True),
     _embedded("c2v", skip=False),
     _embedded("c2v", skip=True),
+    _embedded_text("t2v", skip=False),
+    _embedded_text("t2v", skip=True),
+    _embedded_text("t2i", skip=True),
     Card(
         name="dit-xl-2",
         family="dit",
@@ -124,7 +266,7 @@ _ALL = (
         files=("DiT-XL-2-256x256.pt",),
         size=2_700_000_000,
         licence="CC-BY-NC-4.0",
-        vae="stabilityai/sd-vae-ft-mse",
+        components=_vae("stabilityai/sd-vae-ft-mse"),
     ),
     Card(
         name="dit-xl-2-skip",
@@ -138,7 +280,7 @@ _ALL = (
         files=("DiT-XL-2-skip.pt",),
         size=11_400_000_000,
         licence="CC-BY-NC-4.0",
-        vae="stabilityai/sd-vae-ft-mse",
+        components=_vae("stabilityai/sd-vae-ft-mse"),
     ),
     _video("ucf101", ("ucf101.pt",), skip=False),
     _video("ucf101", ("ucf101-skip.pt",), skip=True),
@@ -148,6 +290,9 @@ _ALL = (
     _video("ffs", ("ffs-skip.pt",), skip=True),
     _video("skytimelapse", ("skytimelapse.pt",), skip=False),
     _video("skytimelapse", ("skytimelapse-skip.pt", "skylapse-skip.pt"), skip=True),
+    _latte(skip=False),
+    _latte(skip=True),
+    _hunyuan(),
 )
 CARDS: Mapping[str, Card] = MappingProxyType({card.name: card for card in _ALL})
 

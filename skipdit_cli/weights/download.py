@@ -1,60 +1,228 @@
-"""Fetch a released checkpoint and convert it to safetensors + config.json (diffusers layout)."""
+"""Fetch a released checkpoint with its components, and convert it to the layout of diffusers.
+
+downloads/NAME/           the official file, kept unless it is to be deleted
+weights/NAME/             the denoiser: safetensors + config.json
+components/REPO/FOLDER/   VAE, tokenizers, text encoders as published
+"""
 
 import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skipdit_cli import weights
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
+from skipdit_cli.weights import inventory
+from skipdit_cli.weights._fetch import Progress, existing, fetch, left, mismatch, on_disk, silent
+from skipdit_cli.weights._sources import (
+    Listing,
+    RemoteFile,
+    component_files,
+    denoiser_file,
+    list_repository,
+)
 from skipdit_cli.weights.catalog import Card
-from skipdit_cli.weights.official import check_keys, read_state, rename
+from skipdit_cli.weights.official import check_keys, converted, read_state
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-RESTRICTED = ("CC-BY-NC-4.0",)  # licences that have to be accepted
+# licences that have to be accepted, and what they restrict
+RESTRICTED = {
+    "CC-BY-NC-4.0": "for non-commercial use",
+    "Tencent-Hunyuan-Community": "not for the European Union, the United Kingdom and South Korea",
+}
+_KEYS = "keys.txt"
 
 
-def download(card: Card, *, accept_license: bool = False) -> Path:
-    """Fetch a checkpoint, resuming what an earlier try left, and convert it.
+@dataclass(frozen=True)
+class Item:
+    """A file to fetch: the part it belongs to, where it comes from, where it goes."""
+
+    part: str
+    file: RemoteFile
+    target: Path
+    licence: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a download of a checkpoint will fetch; `notes` say what the sources did not give."""
+
+    card: Card
+    items: tuple[Item, ...]
+    notes: tuple[str, ...] = ()
+
+
+def download(
+    card: Card,
+    *,
+    accept_license: bool = False,
+    delete_original: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Fetch what of a checkpoint is not here, resuming what an earlier try left, and convert it.
 
     Returns:
-        The converted weights file; at once if it is there already.
+        The converted weights file.
     Raises:
         UsageError: the licence was not accepted, or the file is not this model's checkpoint.
-        MissingAssetError: the network or the source did not give the file.
+        MissingAssetError: the network or a source did not give a file.
+        StoreError: there is not enough space, or the disk cannot be written.
     """
-    if known := weights.locate(card.name):
-        return known
-    if card.licence in RESTRICTED and not accept_license:
+    check_licence(card, accepted=accept_license)
+    listings: dict[str, Listing] = {}
+    plans = [plan(card, listings)]
+    require_space(plans, delete_originals=delete_original)
+    return execute(plans[0], delete_original=delete_original, progress=progress)
+
+
+def check_licence(card: Card, *, accepted: bool) -> None:
+    """Raise UsageError if something is to be fetched under a licence that was not accepted."""
+    if card.licence in RESTRICTED and not accepted and inventory.lacking(card):
         raise UsageError(
-            f"{card.name} is licensed {card.licence}, for non-commercial use",
+            f"{card.name} is licensed {card.licence}, {RESTRICTED[card.licence]}",
             place="skipdit download",
             fix="add --accept-license if you accept that",
         )
-    folder = weights.home() / "downloads"
-    fetched = _from_hub(card, folder) if "://" not in card.source else _from_url(card, folder)
-    return convert(card, fetched)
+
+
+def plan(card: Card, listings: dict[str, Listing]) -> Plan:
+    """What has to be fetched for a checkpoint; nothing is asked if all of it is here.
+
+    Args:
+        listings: repositories that were listed already; new ones are added.
+    Raises:
+        MissingAssetError: a source cannot be reached, or does not have a file.
+    """
+
+    def listed(repository: str) -> Listing:
+        if repository not in listings:
+            listings[repository] = list_repository(repository)
+        return listings[repository]
+
+    items, repositories = [], []
+    for part in inventory.lacking(card):
+        if card.embedded:
+            raise MissingAssetError(
+                f"the {part.name} of {card.name}, which ships with the package, is {part.state}",
+                place=str(part.folder),
+                fix="install the package again",
+            )
+        if part.name == inventory.DENOISER:
+            listing = None if "://" in card.source else listed(card.source)
+            file = denoiser_file(card, listing)
+            target = _originals(card) / file.name
+            items.append(Item(part.name, file, target, card.licence))
+            repositories.append(card.source)
+        else:
+            component = card.components[part.name]
+            listing = listed(component.repository)
+            items += [
+                Item(part.name, file, part.folder / file.name, listing.licence)
+                for file in component_files(component, listing)
+            ]
+            repositories.append(component.repository)
+    notes = (listings[name].note for name in dict.fromkeys(repositories) if name in listings)
+    return Plan(card, tuple(items), tuple(note for note in notes if note))
+
+
+def require_space(plans: Sequence[Plan], *, delete_originals: bool = False) -> None:
+    """Raise StoreError unless there is room for everything at its largest."""
+    needed = space_needed(plans, delete_originals=delete_originals)
+    free = shutil.disk_usage(existing(weights.home())).free
+    if needed > free:
+        raise StoreError(
+            f"needs {weights.size_text(needed)} ({needed} bytes) and "
+            f"{weights.size_text(free)} ({free} bytes) are free",
+            place=str(weights.home()),
+            fix="free some space, or let SKIPDIT_HOME name a folder on another disk"
+            + ("" if delete_originals else ", or add --delete-originals"),
+        )
+
+
+def space_needed(plans: Sequence[Plan], *, delete_originals: bool = False) -> int:
+    """Bytes by which the disk will be fuller at the worst moment: transfers and conversions."""
+    held = peak = 0
+    counted: set[Path] = set()
+    for each in plans:
+        for item in each.items:
+            if item.target in counted:  # two models share a component
+                continue
+            counted.add(item.target)
+            held += left(item.file, item.target)
+            if item.part == inventory.DENOISER:
+                held += _converted_size(each.card)
+                peak = max(peak, held)
+                held -= item.file.size or 0 if delete_originals else 0
+    return max(peak, held)
+
+
+def execute(plan: Plan, *, delete_original: bool = False, progress: Progress = silent) -> Path:
+    """Fetch and convert. What is complete is kept if a later file fails.
+
+    Args:
+        delete_original: delete the official file once it is converted, also one that an earlier
+            download kept.
+    Returns:
+        The converted weights file.
+    """
+    if not plan.items and not delete_original:
+        return inventory.converted_file(plan.card)
+    with _alone():
+        absent = {part.name: part.folder for part in inventory.lacking(plan.card)}
+        for item in plan.items:
+            if item.part == inventory.DENOISER and item.part in absent:
+                source = _original(item, progress=progress)
+                progress(f"converting {plan.card.name}", 0, 0)
+                convert(plan.card, source)
+        for name in dict.fromkeys(item.part for item in plan.items):
+            if name in absent and name != inventory.DENOISER:
+                files = [item for item in plan.items if item.part == name]
+                _fetch_component(absent[name], files, progress=progress)
+        if delete_original and _originals(plan.card).is_dir():
+            with on_disk(_originals(plan.card)):
+                shutil.rmtree(_originals(plan.card))
+    return inventory.converted_file(plan.card)
+
+
+def kept_originals(card: Card) -> list[Path]:
+    """The official files that downloads of a checkpoint have kept."""
+    files = (path for path in _originals(card).glob("*") if path.is_file())
+    return sorted(path for path in files if not path.name.startswith(".") and path.name != _KEYS)
 
 
 def convert(card: Card, source: Path) -> Path:
     """Turn an official file into `weights/NAME/` with safetensors and config.json.
 
     Raises:
-        UsageError: the file is truncated, unsafe, or another model's.
+        UsageError: the file is truncated, unsafe, or another model's; `downloads/NAME/keys.txt`
+            then lists every key that is missing or left over.
         StoreError: the disk is full or the folder cannot be written.
     """
     from safetensors.torch import save_file
 
     model = weights.build(card)
-    state: dict[str, Tensor] = rename(card.family, dict(model.config), read_state(source))
-    check_keys(model, state, place=str(source))
-    target = weights.home() / "weights" / card.name / weights.WEIGHTS_FILE
+    official = read_state(source)
+    state: dict[str, Tensor] = converted(card.family, model.config, official)
+    try:
+        check_keys(model, state, place=str(source))
+    except UsageError as error:
+        report = _report_keys(card, model, state)
+        raise UsageError(
+            error.problem, place=error.place, fix=f"{error.fix}; all keys are in {report}"
+        ) from None
+    target = inventory.converted_file(card)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         model.save_config(target.parent)
-        save_file({key: value.contiguous() for key, value in state.items()}, temporary)
+        tensors = {key: value.contiguous() for key, value in state.items()}
+        save_file(tensors, temporary, metadata={"format": "pt"})
+        shutil.copymode(target.with_name("config.json"), temporary)  # safetensors makes it 0600
         os.replace(temporary, target)
     except (OSError, SkipditError) as error:
         raise StoreError(
@@ -62,45 +230,80 @@ def convert(card: Card, source: Path) -> Path:
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
+    (_originals(card) / _KEYS).unlink(missing_ok=True)
     return target
 
 
-def _from_hub(card: Card, folder: Path) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import RemoteEntryNotFoundError
+def _originals(card: Card) -> Path:
+    return weights.home() / "downloads" / card.name
 
-    for name in card.files:
+
+def _original(item: Item, *, progress: Progress) -> Path:
+    """The official file, from huggingface_hub's cache where it is there and sound."""
+    cached = item.file.cached
+    if cached and not mismatch(item.file, cached, progress=progress):
+        return cached
+    return fetch(item.file, item.target, progress=progress)
+
+
+def _fetch_component(folder: Path, items: Sequence[Item], *, progress: Progress) -> None:
+    """Fetch a component's files; the folder counts as there when all of them are."""
+    with on_disk(folder / weights.INCOMPLETE):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / weights.INCOMPLETE).touch()
+    for item in items:
+        fetch(item.file, item.target, progress=progress)
+    if damage := inventory.component_damage(items[0].part, folder):
+        raise MissingAssetError(
+            f"what {items[0].file.repository} has of the {items[0].part} is not whole: {damage}",
+            fix="look at the repository",
+        )
+    (folder / weights.INCOMPLETE).unlink()
+
+
+def _report_keys(card: Card, model: "nn.Module", state: "dict[str, Tensor]") -> Path:
+    """Write down how a file's keys differ from the model's."""
+    wanted = model.state_dict()
+    lines = [f"missing {key} {tuple(wanted[key].shape)}" for key in wanted if key not in state]
+    lines += [f"left over {key} {tuple(state[key].shape)}" for key in state if key not in wanted]
+    lines += [
+        f"other shape {key} {tuple(state[key].shape)}, not {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    report = _originals(card) / _KEYS
+    with on_disk(report):
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return report
+
+
+def _converted_size(card: Card) -> int:
+    """Bytes of the converted file at most: it has the file's precision, float32 or less."""
+    return 4 * sum(value.numel() for value in weights.build(card).state_dict().values())
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One download at a time; the operating system frees the lock of a process that ends.
+
+    Raises:
+        StoreError: another process is downloading.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(weights.home() / "downloads.lock")
+    with on_disk(Path(lock.lock_file)):
+        weights.home().mkdir(parents=True, exist_ok=True)
         try:
-            return Path(hf_hub_download(card.source, name, local_dir=folder / card.name))
-        except RemoteEntryNotFoundError:
-            continue  # the sources disagree about this file's name: try the next
-        except Exception as error:
-            raise _unreachable(card, f"{card.source}/{name}", error) from None
-    raise MissingAssetError(
-        f"{card.source} has no {' or '.join(card.files)}",
-        place=f"skipdit download {card.name}",
-        fix="look at the repository, fetch the file by hand, and give it with --from",
-    )
-
-
-def _from_url(card: Card, folder: Path) -> Path:
-    from torch.hub import download_url_to_file
-
-    target = folder / card.name / card.files[0]
-    if target.is_file():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise StoreError(
+                "another download is running",
+                place=str(weights.home()),
+                fix="wait for it to end, or stop it: it goes on where it was",
+            ) from None
     try:
-        download_url_to_file(card.source + card.files[0], str(target))
-    except Exception as error:
-        raise _unreachable(card, card.source + card.files[0], error) from None
-    return target
-
-
-def _unreachable(card: Card, address: str, error: Exception) -> MissingAssetError:
-    reason = (str(error) or type(error).__name__).splitlines()[0][:160]
-    return MissingAssetError(
-        f"cannot fetch {address} ({reason})",
-        place=f"skipdit download {card.name}",
-        fix="check the network, or fetch the file elsewhere and give it with --from FILE",
-    )
+        yield
+    finally:
+        lock.release()

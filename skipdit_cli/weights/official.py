@@ -12,6 +12,29 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _FOREIGN = "the file belongs to another model or is incomplete"
+# Official constructor arguments that have one value in every published model of a family.
+_FIXED: dict[str, dict[str, Any]] = {
+    "hunyuan_dit": {"norm": "layer", "qk_norm": True, "size_cond": None, "use_style_cond": False},
+    "latte_t2v": {
+        "activation_fn": "gelu-approximate",
+        "attention_bias": True,
+        "norm_elementwise_affine": False,
+        "norm_eps": 1e-6,
+        "norm_type": "ada_norm_single",
+        "num_embeds_ada_norm": 1000,
+    },
+}
+# HunyuanDiT's official arguments, by their names in diffusers.
+_DIFFUSERS = {
+    "depth": "num_layers",
+    "input_size": "sample_size",
+    "learn_sigma": "learn_sigma",
+    "num_heads": "num_attention_heads",
+    "text_len": "text_len",
+    "text_len_t5": "text_len_t5",
+    "text_states_dim": "cross_attention_dim",
+    "text_states_dim_t5": "cross_attention_dim_t5",
+}
 
 
 def from_official(
@@ -20,9 +43,10 @@ def from_official(
     """Build a model from an official state dict.
 
     Args:
-        family: "dit" or "latte".
+        family: the name of a model file.
         arguments: the official constructor's arguments plus `skip: bool` (and `extras: 1 | 2` for
-            latte: unconditional or class-conditional).
+            latte: unconditional or class-conditional; `args: dict` for hunyuan_dit, whose first
+            constructor argument is that namespace).
         state_dict: official keys. Skip-branch keys are dropped for a model without skip branches.
     Returns:
         The model in float32, in eval mode.
@@ -34,7 +58,7 @@ def from_official(
     ours = _constructor_arguments(family, arguments)
     with torch.device("meta"):
         model = registry.load("models", family).MODEL(**ours)
-    state = rename(family, dict(model.config), state_dict)
+    state = converted(family, model.config, state_dict)
     check_keys(model, state, place=f"{family} state dict")
     state = {key: value.float() for key, value in state.items()}
     model.load_state_dict(state, strict=True, assign=True)
@@ -45,20 +69,44 @@ def _constructor_arguments(family: str, arguments: Mapping[str, Any]) -> dict:
     mapped = dict(arguments)
     if family == "latte" and mapped.pop("extras", 1) == 1:
         mapped["num_classes"] = None
+    if family == "hunyuan_dit":
+        mapped = _diffusers_arguments(mapped)
+    for key, value in _FIXED.get(family, {}).items():
+        if (given := mapped.pop(key, value)) != value:
+            raise UsageError(
+                f"{family} with {key}={given} is another model", fix=f"{key} is {value} here"
+            )
     known = inspect.signature(registry.load("models", family).MODEL.__init__).parameters
     if strange := sorted(set(mapped) - set(known)):
         raise UsageError(f"{family} has no constructor argument {', '.join(strange)}")
     return mapped
 
 
-def rename(family: str, config: dict, state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
-    """Official keys -> ours; skip-branch keys are dropped if the model has none."""
-    renamed = registry.load("models", family).rename
-    return {
-        renamed(key, config): value
-        for key, value in state.items()
-        if config["skip"] or not key.startswith("skip_")
+def _diffusers_arguments(official: dict[str, Any]) -> dict:
+    """HunyuanDiT's constructor arguments, with `args`, under the names of diffusers' class."""
+    if not official.pop("skip", True):
+        raise UsageError(
+            "hunyuan_dit has no version without skip branches", fix="leave skip out or true"
+        )
+    namespace = official.pop("args", {})  # most of it says how to train or run
+    chosen = {
+        key: namespace[key] for key in (*_DIFFUSERS, *_FIXED["hunyuan_dit"]) if key in namespace
     }
+    mapped = {_DIFFUSERS.get(key, key): value for key, value in {**official, **chosen}.items()}
+    if isinstance(size := mapped.get("sample_size"), list | tuple):
+        mapped["sample_size"] = size[0]  # of (height, width)
+    if {"hidden_size", "num_attention_heads"} <= mapped.keys():
+        mapped["attention_head_dim"] = mapped["hidden_size"] // mapped["num_attention_heads"]
+    return mapped
+
+
+def converted(
+    family: str, config: Mapping[str, Any], state: "Mapping[str, Tensor]"
+) -> "dict[str, Tensor]":
+    """Official state dict -> ours; skip-branch keys are dropped if the model has none."""
+    if not config.get("skip", True):
+        state = {key: value for key, value in state.items() if not key.startswith("skip_")}
+    return registry.load("models", family).convert(state, config)
 
 
 def check_keys(model: "nn.Module", state: "Mapping[str, Tensor]", *, place: str) -> None:

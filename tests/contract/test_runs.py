@@ -5,6 +5,7 @@ End to end through `run.generate` on checkpoint files of random weights.
 
 import json
 import random
+import shutil
 import time
 from dataclasses import replace
 from multiprocessing import get_context
@@ -15,16 +16,23 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from skipdit_cli import plan, run, weights
+from skipdit_cli import conditions, plan, run, text, weights
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
 from skipdit_cli.run import generate
 from skipdit_cli.store import open_store
 
 IMAGES = ("digits-skip", "skip-cache(n=2)", {"batch_size": 4})
 CLIPS = ("moving-digits-skip", "skip-cache(n=2)", {"batch_size": 2})
-PRELOAD = [f"skipdit_cli.{name}" for name in ("run", "_clips", "models.dit", "models.latte")]
+CAPTIONED = ("captioned-digits-skip", "skip-cache(n=2,window=999-0)", {"batch_size": 2})
+PAINTED = ("painted-digits", "skip-cache(n=2,window=999-0)", {"batch_size": 4})
+FAMILIES = ("dit", "latte", "latte_t2v", "hunyuan_dit")
+PRELOAD = [f"skipdit_cli.{name}" for name in ("run", "_clips", *(f"models.{f}" for f in FAMILIES))]
 STEPS = "3,1"  # timesteps 500, 499, 250, 0; from higher up a random network saturates every pixel
-BOTH = pytest.mark.parametrize("kind", [IMAGES, CLIPS], ids=["images", "clips"])
+KINDS = pytest.mark.parametrize(
+    "kind",
+    [IMAGES, CLIPS, CAPTIONED, PAINTED],
+    ids=["images", "clips", "clips of text", "images of text"],
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +47,8 @@ def checkpoint(tmp_path_factory):
             for parameter in model.parameters():
                 noise = torch.randn(parameter.shape, generator=generator)
                 parameter.copy_(noise / max(parameter[0].numel(), 25) ** 0.5)
-            model.final_layer.linear.weight.mul_(0.3)
+            last = getattr(model, "proj_out", None) or model.final_layer.linear
+            last.weight.mul_(0.3)
             made[name] = folder / f"{name}.safetensors"
             save_file(model.state_dict(), made[name])
         return made[name]
@@ -108,7 +117,7 @@ def wait_for(condition, *, seconds=180.0):
         time.sleep(0.002)
 
 
-@BOTH
+@KINDS
 def test_a_run_end_to_end(planned, tmp_path, kind):
     wanted, path = planned(kind, 6)
     seen = []
@@ -116,14 +125,15 @@ def test_a_run_end_to_end(planned, tmp_path, kind):
     assert store.missing(range(6)) == store.corrupt == []
     batch = wanted.batch_size
     assert seen == [(n, 6) for n in (*range(0, 6, batch), 6)]
-    shape = (16, 16, 3) if kind is IMAGES else (8, 16, 16, 3)
+    shape = (16, 16, 3) if kind in (IMAGES, PAINTED) else (8, 16, 16, 3)
     samples = [store.read(i) for i in range(6)]
     assert all(sample.shape == shape and sample.dtype == np.uint8 for sample in samples)
     assert len({sample.tobytes() for sample in samples}) == 6
     assert all(len(np.unique(sample)) > 20 for sample in samples)  # a picture, not a plane
-    labels = [store.meta(i)["class"] for i in range(6)]
-    assert labels == [run.label(wanted, i) for i in range(6)]
-    assert len(set(labels)) > 1
+    metas = [store.meta(i) for i in range(6)]
+    assert metas == [conditions.meta(wanted, i) for i in range(6)]
+    assert {key for meta in metas for key in meta} == {"prompt" if wanted.prompts else "class"}
+    assert len({str(meta) for meta in metas}) > 1
 
     again = []
     generate(wanted, tmp_path, weights_path=path, on_batch=lambda *n: again.append(n))
@@ -147,22 +157,99 @@ def test_what_the_samples_hold(planned, checkpoint, tmp_path):
         sampler="ddpm",
         steps=STEPS,
         step_noise=noise,
-        labels=torch.tensor([3, 1, 3, 1]),
+        conditions={"class_labels": torch.tensor([3, 1, 3, 1])},
+        null={"class_labels": torch.full((4,), 10)},
         guidance=2.0,
     )
-    pixels = run.decode.to_pixels(latents, None)
+    pixels = run.decode.to_pixels(latents, weights.card("digits-skip"))
     assert all(np.array_equal(store.read(i), pixels[i]) for i in range(4))
 
 
-def test_one_and_two_workers_agree_bit_for_bit(planned, tmp_path):
-    wanted, path = planned(IMAGES, 11)
+def test_what_the_samples_of_prompts_hold(planned, tmp_path):
+    """The same with prompts in turn, in the sampling that the model was trained for."""
+    wanted, path = planned(
+        CAPTIONED, 2, prompts=("a one moving up", "a nine moving down"), guidance=3.0, seed=11
+    )
+    store = generate(wanted, tmp_path, weights_path=path)
+    card, model = weights.card(wanted.model), weights.load(wanted.model, path=path)
+    asked = [store.meta(i)["prompt"] for i in range(2)]
+    assert asked == ["a one moving up", "a nine moving down"]
+    text.encode(card, asked, root=tmp_path / "other")
+    given, null = text.conditions(card, asked, root=tmp_path / "other")
+    shape = model.inputs(1)["hidden_states"].shape[1:]
+
+    def noise(step):
+        return run.rng.batch_normal(shape, seed=11, indices=range(2), step=step)
+
+    def pixels(guidance, trained):
+        latents = run.denoise(
+            model,
+            noise(-1),
+            cache=wanted.cache,
+            sampler="ddpm",
+            steps=STEPS,
+            step_noise=noise,
+            conditions=given,
+            null=null,
+            guidance=guidance,
+            trained=trained,
+        )
+        return run.decode.to_pixels(latents, card, channel_dim=model.CHANNEL_DIM)
+
+    stored = np.stack([store.read(i) for i in range(2)])
+    assert np.array_equal(stored, pixels(3.0, card.sampling))
+    assert not np.array_equal(stored, pixels(2.0, card.sampling))
+    assert not np.array_equal(stored, pixels(3.0, replace(card.sampling, learned_variance=True)))
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """Every prompt that an encoder is given."""
+    seen, load = [], text._encoder
+
+    def watched(card, suffix, **how):
+        encode = load(card, suffix, **how)
+        return lambda prompt: seen.append((suffix, prompt)) or encode(prompt)
+
+    monkeypatch.setattr(text, "_encoder", watched)
+    return seen
+
+
+def test_every_row_of_a_sweep_finds_the_prompts_encoded(planned, tmp_path, encoded):
+    """Once each, by both encoders: those of whole batches, and the empty one for guidance."""
+    wanted, path = planned(PAINTED, 5, batch_size=3, prompts=("a 1", "a 2", "a 1", *"cdefgh"))
+    generate(wanted, tmp_path, weights_path=path)
+    assert sorted(encoded) == sorted(
+        (suffix, prompt) for suffix in ("", "_2") for prompt in ("", "a 1", "a 2", *"cde")
+    )
+    encoded.clear()
+    generate(wanted.reference, tmp_path, weights_path=path)
+    generate(replace(wanted, seed=1), tmp_path, weights_path=path)
+    assert encoded == []
+    generate(replace(wanted, num_samples=7), tmp_path, weights_path=path)
+    assert encoded == [("", p) for p in "fgh"] + [("_2", p) for p in "fgh"]
+
+
+def test_embeddings_that_are_gone_are_made_again(planned, tmp_path):
+    wanted, path = planned(CAPTIONED, 2)
+    store = generate(wanted, tmp_path, weights_path=path)
+    before = files(store)
+    shutil.rmtree(tmp_path / "embeddings")
+    for name in before:
+        (store.path / name).unlink()
+    assert files(generate(wanted, tmp_path, weights_path=path)) == before
+
+
+@pytest.mark.parametrize("kind", [IMAGES, CAPTIONED], ids=["images", "clips of text"])
+def test_one_and_two_workers_agree_bit_for_bit(planned, tmp_path, kind):
+    wanted, path = planned(kind, 11)
     alone = files(generate(wanted, tmp_path / "1", weights_path=path))
     together = files(generate(wanted, tmp_path / "2", workers=2, weights_path=path))
     assert len(alone) == 11
     assert together == alone
 
 
-@BOTH
+@KINDS
 def test_damaged_and_deleted_samples_are_found_and_redone(planned, tmp_path, kind):
     wanted, path = planned(kind, 7)
     store = generate(wanted, tmp_path, weights_path=path)
@@ -184,7 +271,7 @@ def test_damaged_and_deleted_samples_are_found_and_redone(planned, tmp_path, kin
     assert untouched.stat().st_mtime_ns == stamp
 
 
-@BOTH
+@KINDS
 def test_killed_at_random_moments_the_run_ends_as_if_undisturbed(planned, start, tmp_path, kind):
     wanted, path = planned(kind, 40, batch_size=2)
     begun = time.monotonic()
@@ -240,7 +327,8 @@ def test_one_missing_sample_is_computed_in_the_batch_it_belongs_to(planned, tmp_
     batches, denoise = [], run.denoise
 
     def record(model, x, **arguments):
-        batches.append((x, arguments["labels"].tolist(), arguments["step_noise"](2)))
+        labels = arguments["conditions"]["class_labels"].tolist()
+        batches.append((x, labels, arguments["step_noise"](2)))
         return denoise(model, x, **arguments)
 
     monkeypatch.setattr(run, "denoise", record)
@@ -252,7 +340,7 @@ def test_one_missing_sample_is_computed_in_the_batch_it_belongs_to(planned, tmp_
         for seen, step in ((x, -1), (noise, 2)):
             expected = run.rng.batch_normal((1, 16, 16), seed=0, indices=indices, step=step)
             assert torch.equal(seen, expected)
-        assert labels == [run.label(wanted, index) for index in indices]
+        assert labels == [conditions.meta(wanted, index)["class"] for index in indices]
 
 
 def test_more_samples_keep_those_that_are_there(planned, tmp_path):
@@ -272,33 +360,31 @@ def test_more_samples_keep_those_that_are_there(planned, tmp_path):
 
 
 @pytest.mark.parametrize("classes", [(3, 10), (-1,)])
-def test_a_class_out_of_range(planned, tmp_path, classes):
-    wanted, path = planned(IMAGES, 2)
+def test_a_class_out_of_range(classes):
     text = rf"class {classes[-1]} is out of range of digits-skip; its classes are 0 to 9"
     with pytest.raises(UsageError, match=text):
-        generate(replace(wanted, classes=classes), tmp_path, weights_path=path)
-    with pytest.raises(UsageError, match=text):
         plan.make_run("digits-skip", settings={"classes": classes})
-    assert list(tmp_path.iterdir()) == []
 
 
-def test_classes_and_guidance_of_an_unconditional_model(tmp_path):
+def test_classes_guidance_and_prompts_where_they_have_no_meaning():
     with pytest.raises(
         UsageError, match=r"guidance 7\.0 needs classes and taichi is unconditional"
     ):
         plan.make_run("taichi", settings={"guidance": 7.0})
-    wanted = replace(plan.make_run("taichi"), classes=(1,))
-    with pytest.raises(UsageError, match="--classes: taichi is unconditional; leave it out"):
-        generate(wanted, tmp_path)
-    assert run.label(plan.make_run("taichi"), 0) is None
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UsageError, match="needs classes and taichi is unconditional; leave"):
+        plan.make_run("taichi", settings={"classes": (1,)})
+    with pytest.raises(UsageError, match="needs classes and latte takes text; leave classes out"):
+        plan.make_run("latte", settings={"classes": (1,)})
+    with pytest.raises(UsageError, match="needs text and ucf101 takes no text; leave prompts out"):
+        plan.make_run("ucf101", settings={"prompts": ("a horse",)})
 
 
 def test_missing_weights_name_the_download(tmp_path):
     with pytest.raises(MissingAssetError) as caught:
         generate(plan.make_run("ucf101-skip", "skip-cache"), tmp_path)
     assert caught.value.exit_code == 4
-    assert "`skipdit download ucf101-skip` (2.77 GB)" in str(caught.value)
+    said = "`skipdit download ucf101-skip` (2.77 GB, and 335.0 MB of vae)"
+    assert said in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -64,6 +64,38 @@ rows:
             "sample --model digits --guidance 0.5",
             ["--guidance: guidance '0.5' is not a scale from 1 up", "none is unguided"],
         ),
+        (
+            "sample --model captioned-digits --classes 1",
+            ["--classes: ", "captioned-digits takes text", "leave classes out"],
+        ),
+        (
+            "sample --model digits --prompt seven",
+            ["--prompt", "seven", "digits takes no text", "leave prompts out"],
+        ),
+        (
+            "sample --model taichi --prompts vbench",
+            ["--prompts: ", "taichi takes no text", "leave prompts out"],
+        ),
+        (
+            "sample --model painted-digits --prompt seven --prompts vbench",
+            ["--prompt and --prompts say the same", "give one of them"],
+        ),
+        (
+            "sample --model painted-digits --prompts vbnch",
+            ["--prompts: unknown prompt list 'vbnch'", "did you mean 'vbench'?"],
+        ),
+        (
+            "sample --model painted-digits --prompts gone.txt",
+            ["--prompts: prompt file gone.txt cannot be read", "digits-image", "vbench"],
+        ),
+        (
+            "sample --model hunyuan-dit --dtype bfloat16",
+            ["--dtype: hunyuan-dit gives black images in bfloat16", "float16 or float32"],
+        ),
+        (
+            "sample --model painted-digits --steps ddim50+20",
+            ["--steps: cannot take steps 'ddim50+20'"],
+        ),
         ("sample --model digits --num-samples 0", ["--num-samples: ", "'0'", "1 or more"]),
         ("sample --model digits --batch-size -4", ["--batch-size: ", "'-4'", "1 or more"]),
         ("sample --model digits --seed -1", ["--seed: ", "'-1'", "0 or more"]),
@@ -124,6 +156,18 @@ rows:
             "cache-sweep --model digits-skip --metrics psnr,sim",
             ["--metrics: unknown metric 'sim'", "did you mean 'ssim'?"],
         ),
+        (
+            "cache-sweep --model captioned-digits --n 2",
+            ["skip-cache(n=2) on captioned-digits: skip-cache needs skip", "-skip variant"],
+        ),
+        (
+            "cache-sweep --model painted-digits --n 2 --metrics psnr,motion@digits",
+            ["--metrics: motion@digits cannot score samples of painted-digits", "fid@digits"],
+        ),
+        (
+            "cache-sweep --model latte-skip --n 2 --metrics fvd@digits",
+            ["--metrics: fvd@digits cannot score samples of latte-skip", "psnr, ssim"],
+        ),
         ("cache-sweep --model digits-skip --repeats -1", ["--repeats: -1", "take 0 or more"]),
         ("cache-sweep --model digits-skip --set seed=1", ["--set: ", "is for recipes"]),
         (
@@ -135,13 +179,22 @@ rows:
             ["--recipe: ", "--model, --n", "--set seed=1"],
         ),
         ("cache-sweep --recipe smoke --classes 1", ["--recipe: ", "--classes"]),
+        ("cache-sweep --recipe table3 --prompt seven", ["--recipe: ", "--prompt"]),
+        (
+            "cache-sweep --recipe table3 --scale tiny --prompts vbnch",
+            ["table3 row latte: unknown prompt list 'vbnch'", "did you mean 'vbench'?"],
+        ),
+        (
+            "cache-sweep --recipe smoke --scale tiny --prompts vbench",
+            ["smoke row skip-dit: prompts vbench", "moving-digits-skip takes no text"],
+        ),
         (
             "cache-sweep --recipe smoke --set num_sample=3",
             ["unknown setting 'num_sample'", "did you mean 'num_samples'?"],
         ),
         ("cache-sweep --recipe smoke --set seed", ["override 'seed' is not key=value"]),
         ("cache-sweep --recipe smoke --num-samples 0", ["num_samples=0", "1 or more"]),
-        ("plan table3", ["unknown recipe 'table3'", "did you mean 'table"]),
+        ("plan table33", ["unknown recipe 'table33'", "did you mean 'table3'?"]),
         ("plan smoke --model digits", ["--model", "--set seed=1"]),
         ("plan smoke --num-samples 0", ["num_samples=0", "1 or more"]),
         ("plan --model digits-skip --n 6..2", ["--n: range '6..2' runs backwards", "write 2..6"]),
@@ -161,6 +214,15 @@ rows:
         ("train --model digit", ["--model: unknown model 'digit'", "did you mean 'digits'?"]),
         ("train --model taichi", ["--model: taichi cannot be trained here", "digits-skip"]),
         ("train --model digits-skip", ["--start, --skip-steps: skip models"]),
+        (
+            "train --model painted-digits --start digits --skip-steps 5",
+            ["--start, --skip-steps: skip models", "native skip branches are trained at once"],
+        ),
+        (
+            "train --model captioned-digits-skip --start digits-skip --skip-steps 5",
+            ["--start: digits-skip is not the vanilla model of captioned-digits-skip"],
+        ),
+        ("train --model txt", ["--model: unknown model 'txt'", "did you mean 'text'?"]),
         ("train --model digits --steps 0", ["--steps", "1"]),
         ("train --model classifier --steps 0", ["--steps", "1"]),
         ("train --model digits --batch-size 0", ["--batch-size", "1"]),
@@ -179,10 +241,13 @@ def test_cuda_without_a_gpu(skipdit, monkeypatch):
         skipdit(f"{command} --device cuda").failed(2, "--device: there is no CUDA", "take cpu")
 
 
+VAE = "335.0 MB of vae"
+
+
 def test_missing_weights(skipdit, tmp_path):
     """A process of its own, as an end user would meet it."""
     done = skipdit.wait(skipdit.start("cache-sweep --model ucf101-skip"))
-    done.failed(4, "the weights of ucf101-skip", "`skipdit download ucf101-skip` (2.77 GB)")
+    done.failed(4, "the weights of ucf101-skip", "`skipdit download ucf101-skip` (2.77 GB", VAE)
     assert done.out == ""
     assert list(tmp_path.iterdir()) == []
 
@@ -197,7 +262,22 @@ def test_missing_weights(skipdit, tmp_path):
 )
 def test_missing_weights_elsewhere(skipdit, tmp_path, command):
     name = "taichi-skip" if "smoke" in command else "ucf101-skip"
-    skipdit(command).failed(4, f"the weights of {name}", f"`skipdit download {name}` (2.77 GB)")
+    skipdit(command).failed(4, f"the weights of {name}", f"`skipdit download {name}` (2.77 GB", VAE)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sample --model latte",
+        "sample --model hunyuan-dit --prompt horse",
+        "profile --model latte-skip --n 2",
+        "cache-sweep --recipe table4 --scale paper",
+    ],
+)
+def test_missing_weights_of_text_models(skipdit, tmp_path, command):
+    name = command.split()[2] if "--model" in command else "hunyuan-dit"
+    skipdit(command).failed(4, f"of {name}", f"`skipdit download {name}` (")
     assert list(tmp_path.iterdir()) == []
 
 

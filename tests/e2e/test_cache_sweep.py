@@ -172,12 +172,58 @@ def test_with_nothing_asked_for(skipdit, table, tmp_path):
     assert all((clip.parent / "previews" / "000000.mp4").stat().st_size > 500 for clip in clips)
 
 
-def test_scale_tiny_takes_the_embedded_model(skipdit):
+@pytest.mark.parametrize(
+    ("model", "window", "digits"),
+    [
+        ("captioned-digits-skip", "700-50", ["Accuracy@digits ↑", "Motion@digits ↑"]),
+        ("painted-digits", "700-50", ["Accuracy@digits ↑"]),
+    ],
+)
+def test_a_text_model(skipdit, table, tmp_path, model, window, digits):
+    """Two prompts and the empty one are encoded once for all rows, and shown with the samples."""
+    given = (
+        f"cache-sweep --model {model} --n 2..3 --steps ddim10+1 --num-samples 2 --batch-size 2"
+        " --repeats 1"
+    )
+    prompts = ("--prompt", "a three moving up", "--prompt", "a one moving down")
+    done = skipdit(given, *prompts).ok()
+    lines = table(done.out)
+    assert [re.sub(r" \([MG]\)$", "", name) for name in lines[0]] == [*HEADINGS[:13], *digits]
+    assert [line["cache"] for line in lines][1:] == ["skip-cache n=2", "skip-cache n=3"]
+    assert {line["window"] for line in lines[1:]} == {window}
+    # timesteps 901, 801, 701 are full; of 601 501 401 301 201 101 1, counted on, every other one
+    # for n = 2 (3 and 4: the steps counted so far decide) and two of three for n = 3 are cached
+    assert [line["full"] for line in lines] == ["10", "6", "6"]
+    assert all(number(line["speedup ↑"]) > 0 for line in lines)
+    assert all(0 < number(line["PSNR (dB) ↑"]) <= 100 for line in lines[1:])
+    assert all(0 <= number(line[name]) <= 1 for line in lines for name in digits)
+    said = done.err.splitlines()
+    assert said[0] == f"encoding the prompts of {model}"
+    embeddings = {
+        path: path.stat().st_mtime_ns
+        for path in (tmp_path / "results" / "embeddings").rglob("*")
+        if path.is_file()
+    }
+    skipdit(given.replace("2..3", "2..4").replace("repeats 1", "repeats 0"), *prompts).ok()
+    again = [p for p in (tmp_path / "results" / "embeddings").rglob("*") if p.is_file()]
+    assert {path: path.stat().st_mtime_ns for path in again} == embeddings
+    assert len(embeddings) == 3 * (2 if model == "painted-digits" else 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "tiny", "sampling"),
+    [
+        ("ucf101-skip", "moving-digits-skip", "ddim 2"),
+        ("latte-skip", "captioned-digits-skip", "ddim 2"),
+        ("hunyuan-dit", "painted-digits", "ddpm 2"),
+    ],
+)
+def test_scale_tiny_takes_the_embedded_model(skipdit, model, tiny, sampling):
     done = skipdit(
-        "cache-sweep --model ucf101-skip --scale tiny --n 2 --steps 2 --num-samples 1"
+        f"cache-sweep --model {model} --scale tiny --n 2 --steps 2 --num-samples 1"
         " --batch-size 1 --repeats 0"
     ).ok()
-    assert "# moving-digits-skip: 1 samples, ddim 2" in done.out
+    assert f"# {tiny}: 1 samples, {sampling}" in done.out
 
 
 def test_interval_one_is_the_reference(skipdit, table):

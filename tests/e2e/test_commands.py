@@ -1,7 +1,9 @@
 """plan, sample, evaluate, report, recipes, profile, train and doctor, as a user runs them."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from skipdit_cli import weights
+from skipdit_cli import decode, weights
 from skipdit_cli.train import loop
 
 FEW = "--num-samples 2 --batch-size 2 --steps 3"
@@ -29,7 +31,7 @@ def test_plan_of_a_full_size_model_needs_no_weights(skipdit, table):
     assert ideal == sorted(ideal)
     assert ideal[0] == 1
     for line in lines:
-        assert "weights: skipdit download ucf101-skip (2.77 GB)" in line["missing"]
+        assert "weights, vae: skipdit download ucf101-skip (3.10 GB)" in line["missing"]
         assert "samples: 16 of 16" in line["missing"]
 
 
@@ -57,6 +59,25 @@ def test_plan_of_a_table_beside_the_paper(skipdit, table):
     for row in rows:
         assert row["macs_paper"] / 1e12 == pytest.approx(row["published_macs_t"], rel=5e-4)
         assert row["run"]["weights"] == "absent"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "published"),
+    [
+        (
+            "table3",
+            {"Latte": 1587.25, "Skip-DiT": 1648.13, "Skip-Cache n=2, 700-50": 1127.83},
+        ),
+        ("table4", {"HunYuan-DiT": 514.02, "Skip-Cache n=2": 348.24}),
+    ],
+)
+def test_plan_of_a_table_of_text(skipdit, table, recipe, published):
+    shown = skipdit(f"plan {recipe} --scale paper").ok().out
+    lines = {line["run"]: line for line in table(shown)}
+    for name, value in published.items():
+        assert lines[name]["published"] == f"{value:.2f}"
+        assert abs(float(lines[name]["difference"].removesuffix(" %"))) <= 0.05
+        assert "skipdit download " in lines[name]["missing"]
 
 
 def test_plan_of_an_embedded_model(skipdit):
@@ -99,8 +120,29 @@ def test_sample(skipdit, tmp_path, samples):
     assert len(samples(tmp_path / "results")) == 6
 
 
-def test_sample_a_clip(skipdit, tmp_path):
-    skipdit("sample --num-samples 1 --batch-size 1 --steps 3").ok()
+def test_sample_prompts(skipdit, tmp_path, samples):
+    """Named on the command line or in a file, in turn, and kept with the samples."""
+    given = f"sample --model painted-digits {FEW}"
+    done = skipdit(given, "--prompt", "a three", "--prompt", "The digit NINE").ok()
+    assert done.err.startswith("encoding the prompts of painted-digits\nsampling painted-digits")
+    (folder,) = (tmp_path / "results" / "samples").iterdir()
+    lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert [line["meta"] for line in lines] == [{"prompt": "a three"}, {"prompt": "The digit NINE"}]
+    assert len({(folder / name).read_bytes() for name in ("000000.png", "000001.png")}) == 2
+
+    (tmp_path / "mine.txt").write_text("a three\n\n# nine is next\nThe digit NINE\n")
+    content = json.loads(skipdit(f"{given} --prompts mine.txt --json").ok().out)
+    assert content["key"] == folder.name  # the same prompts, wherever they come from
+    before = samples(tmp_path / "results")
+    content = json.loads(skipdit(f"{given} --json", "--prompt", "a three").ok().out)
+    assert content["run"]["prompts"] == ["a three"]
+    assert content["key"] != folder.name
+    assert samples(tmp_path / "results").items() > before.items()
+
+
+@pytest.mark.parametrize("model", ["moving-digits-skip", "captioned-digits"])
+def test_sample_a_clip(skipdit, tmp_path, model):
+    skipdit(f"sample --model {model} --num-samples 1 --batch-size 1 --steps 3").ok()
     (folder,) = (tmp_path / "results" / "samples").iterdir()
     assert (folder / "000000.mkv").is_file()
     assert (folder / "previews" / "000000.mp4").is_file()
@@ -269,15 +311,16 @@ def test_report_with_nothing_on_disk(skipdit, table, tmp_path):
     assert own["UCF101 FVD ↓"].startswith("141.42 / – planned")
     assert "needs weights" in own["Latency (s) ↓"]
     assert lines["FORA"]["FLOPs (T)"].startswith("240.26 / – planned")
-    assert "`skipdit download taichi-skip` (2.77 GB)" in done.out
+    assert "`skipdit download taichi-skip` (2.77 GB, and 335.0 MB of vae)" in done.out
     assert [path.name for path in (tmp_path / "results" / "paper").iterdir()] == ["table1.md"]
 
 
-def test_profile(skipdit, table, tmp_path):
-    given = "profile --n 2,3 --weights random --steps 4 --batch-size 1 --repeats 1"
-    done = skipdit(f"{given} --model digits-skip").ok()
+@pytest.mark.parametrize("model", ["digits-skip", "captioned-digits-skip", "painted-digits"])
+def test_profile(skipdit, table, tmp_path, model):
+    given = f"profile --n 2,3 --weights random --steps 4 --batch-size 1 --repeats 1 --model {model}"
+    done = skipdit(given).ok()
     lines = table(done.out)
-    assert "# digits-skip: batch 1, float32, cpu" in done.out
+    assert f"# {model}: batch 1, float32, cpu" in done.out
     assert [line["cache"] for line in lines] == [
         "no cache (n=1)",
         "skip-cache n=2",
@@ -286,7 +329,7 @@ def test_profile(skipdit, table, tmp_path):
     assert all(float(line["latency (s) ↓"]) > 0 for line in lines)
     assert lines[0]["speedup ↑"] == "1.00"
     assert list(tmp_path.iterdir()) == []  # timings of random weights are not kept
-    records = json.loads(skipdit(f"{given} --model digits-skip --json").ok().out)
+    records = json.loads(skipdit(f"{given} --json").ok().out)
     assert [record["speedup"]["n"] for record in records] == [1, 1, 1]
 
 
@@ -302,7 +345,8 @@ def test_doctor(skipdit, table):
     lines = {line["check"]: line for line in table(skipdit("doctor").ok().out)}
     assert all(lines[name][""] for name in ("skipdit", "python", "torch", "diffusers"))
     assert "M parameters" in lines["moving-digits-skip"][""]
-    assert lines["ucf101-skip"][""] == "skipdit download ucf101-skip (2.77 GB)"
+    absent = "denoiser, vae absent: skipdit download ucf101-skip --accept-license (3.10 GB)"
+    assert lines["ucf101-skip"][""] == absent
     checks = {check["check"]: check for check in json.loads(skipdit("doctor --json").ok().out)}
     assert list(checks) == list(lines)
     assert {checks[name]["state"] for name in ("torch", "digits", "results folder")} == {"ok"}
@@ -352,13 +396,29 @@ def test_train(skipdit, tmp_path, short, samples):
     assert len(samples(tmp_path / "results")) == 2
 
 
-def test_train_a_skip_model_in_two_stages(skipdit, tmp_path, short):
+@pytest.mark.parametrize("start", ["digits", "captioned-digits"])
+def test_train_a_skip_model_in_two_stages(skipdit, tmp_path, short, start):
     skipdit(
-        "train --model digits-skip --start digits --skip-steps 2 --steps 2 --batch-size 4 --out out"
+        f"train --model {start}-skip --start {start} --skip-steps 2 --steps 2 --batch-size 4"
+        " --out out"
     ).ok()
     record = json.loads((tmp_path / "out" / "training.json").read_text())
-    assert record["settings"]["start"] == "digits"
+    assert record["settings"]["start"] == start
     assert [step for step, _ in record["loss_curve"]] == [2, 4]
+
+
+def test_train_a_model_with_skip_branches_of_its_own(skipdit, tmp_path, short):
+    skipdit("train --model painted-digits --steps 4 --batch-size 2 --out out").ok()
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["settings"]["start"] is None
+    assert [step for step, _ in record["loss_curve"]] == [2, 4]
+
+
+def test_train_the_text_encoders(skipdit, tmp_path):
+    done = skipdit("train --model text --steps 1 --out out").ok()
+    assert re.fullmatch(r"the text encoders: accuracy 0\.\d{4}, in out\n", done.out)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {path.name for path in (weights._EMBEDDED / "text").iterdir()}
 
 
 def test_a_killed_training_continues(skipdit, tmp_path, short, wait_for):
@@ -407,3 +467,28 @@ def test_train_from_another_model(skipdit, tmp_path):
     given = "train --model digits-skip --skip-steps 1 --steps 1 --batch-size 1 --out out --start"
     skipdit(f"{given} moving-digits").failed(2, "moving-digits is not the vanilla model")
     skipdit(f"{given} digit").failed(2, "unknown model 'digit'", "did you mean 'digits'?")
+
+
+def test_black_samples_of_a_sweep_are_told(skipdit, monkeypatch):
+    to_pixels = decode.to_pixels
+
+    def darken(*given, **others):
+        pixels = to_pixels(*given, **others)
+        pixels[1] = 0
+        return pixels
+
+    monkeypatch.setattr(decode, "to_pixels", darken)
+    how = "--model digits-skip --n 2 --num-samples 3 --batch-size 3 --steps 2"
+    made = skipdit(f"cache-sweep {how} --metrics psnr --repeats 0")
+    (key,) = [
+        path.parent.name
+        for path in Path("results").glob("samples/*/run.json")
+        if json.loads(path.read_text())["run"]["cache"] != "none"
+    ]
+    told = (
+        "1 of 3 samples of digits-skip, skip-cache(n=2,window=1000-20,branch=2) are black, first 1 "
+        f"({key}); --dtype float32 may cure that"
+    )
+    assert made.code == 0
+    assert told in made.remarks
+    assert told in skipdit(f"evaluate {key} --metrics accuracy@digits").remarks

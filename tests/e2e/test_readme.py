@@ -1,5 +1,8 @@
 """What the README says is true: its commands parse, and its cache is a cache once it is a file."""
 
+import inspect
+import json
+import os
 import re
 import shlex
 import shutil
@@ -85,3 +88,68 @@ def test_the_printed_table_is_the_committed_one():
     assert printed.strip()
     assert printed.strip() in committed
     assert (ROOT / "results" / "tiny" / "demo-samples.png").is_file()
+
+
+@pytest.fixture
+def converted(tmp_path, monkeypatch):
+    """A home with a small official checkpoint converted under the name of the README, and a
+    pipeline of diffusers with small components beside it."""
+    from diffusers import AutoencoderKL, DDIMScheduler, LattePipeline
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+    from skipdit_cli import weights
+    from skipdit_cli.models.latte_t2v import LatteT2V
+    from skipdit_cli.weights.download import convert
+
+    golden = ROOT / "tests" / "parity" / "golden" / "t2v"
+    case = json.loads((golden / "case.json").read_text(encoding="utf-8"))["ctor"]
+    known = inspect.signature(LatteT2V.__init__).parameters
+    small = {key: value for key, value in case.items() if key in known}
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
+    monkeypatch.setattr(weights, "arguments", lambda card: {**small, "skip": True})
+    convert(weights.card("latte-skip"), golden / "weights.safetensors")
+
+    words = {word: i for i, word in enumerate(("<pad>", "</s>", "a", "dog"))}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="</s>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    LattePipeline(
+        tokenizer=PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>"),
+        text_encoder=T5EncoderModel(
+            T5Config(vocab_size=8, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
+        ),
+        vae=AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(8, 8, 8, 8),
+            norm_num_groups=4,
+        ),
+        transformer=LatteT2V(**small),
+        scheduler=DDIMScheduler(beta_start=1e-4, beta_end=0.02, clip_sample=False),
+    ).save_pretrained(tmp_path / "pipeline")
+    return tmp_path
+
+
+def test_a_converted_checkpoint_samples_in_a_plain_diffusers_script(converted):
+    """The script of the README, on a CPU, with a small pipeline in place of the published one."""
+    script = re.search(r"<!-- diffusers: begin -->\n```python\n(.*?)```", README, re.DOTALL)[1]
+    for old, new in {
+        '"maxin-cn/Latte-1"': f"{str(converted / 'pipeline')!r}",
+        '.to("cuda")': "",
+        "torch.float16": "torch.float32",
+        "video_length=16": "video_length=4, num_inference_steps=2, height=64, width=64",
+    }.items():
+        assert old in script
+        script = script.replace(old, new)
+    script += "\nassert type(pipeline.transformer) is LatteT2V\n"
+    script += "assert pipeline.transformer.config.skip\n"
+    script += "print(tuple(clip.shape), bool(clip.isfinite().all()), float(clip.std()) > 0)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "SKIPDIT_HOME": str(converted)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "(1, 4, 3, 64, 64) True True"

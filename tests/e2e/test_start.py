@@ -13,7 +13,10 @@ from skipdit_cli import __version__
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ("ls", "plan", "sample", "cache-sweep", "evaluate", "report", "profile", "train")
-HEAVY = {"torch", "diffusers", "matplotlib", "scipy", "skimage", "sklearn", "pandas"}
+HEAVY = {
+    *("torch", "diffusers", "transformers", "tokenizers", "sentencepiece", "huggingface_hub"),
+    *("matplotlib", "scipy", "skimage", "sklearn", "pandas"),
+}
 
 
 def cpu_seconds(*arguments: str) -> float:
@@ -64,7 +67,9 @@ def test_version(skipdit):
 def test_ls(skipdit):
     listed = skipdit("ls").ok().out
     for line in (
-        "| ucf101-skip        | class-to-video: Latte-XL/2 with skip branches (download 2.77 GB)",
+        "| ucf101-skip           | class-to-video: Latte-XL/2 with skip branches (download 2.7",
+        "| painted-digits        | text-to-image: HunyuanDiT-digits/4 (embedded)",
+        "| latte-skip            | text-to-video: LatteT2V-XL/2 with skip branches (download ",
         "| skip-cache | Skip-Cache: keep the hidden state entering the last layers",
         "| psnr            | Peak signal-to-noise ratio against the uncached sample, in dB.",
         "| table1    | Table 1: class-to-video generation with caching",
@@ -91,9 +96,12 @@ def test_ls_json(skipdit):
     assert list(listed) == ["models", "caches", "metrics", "recipes"]
     names = {kind: [entry["name"] for entry in entries] for kind, entries in listed.items()}
     assert {"digits", "digits-skip", "dit-xl-2-skip", "ucf101"} <= set(names["models"])
+    assert {"captioned-digits-skip", "painted-digits", "latte", "hunyuan-dit"} <= set(
+        names["models"]
+    )
     assert names["caches"][:2] == ["none", "skip-cache"]
     assert {"psnr", "ssim", "fid@digits"} <= set(names["metrics"])
-    assert {"smoke", "table1", "table2", "table8"} <= set(names["recipes"])
+    assert {"smoke", *(f"table{i}" for i in (1, 2, 3, 4, 5, 8))} <= set(names["recipes"])
     assert all(entry["summary"] for entries in listed.values() for entry in entries)
 
 

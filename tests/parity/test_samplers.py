@@ -101,7 +101,8 @@ def sampled(network, io, name, cache):
             sampler=run["kind"],
             steps=run["respacing"],
             step_noise=lambda i: noise[i][:count],
-            labels=y[:count],
+            conditions={"class_labels": y[:count]},
+            null={"class_labels": torch.full_like(y[:count], network.config.num_classes)},
             guidance=run["cfg_scale"],
         )
     finally:
@@ -134,9 +135,7 @@ def test_another_cache_leads_elsewhere(network, image_io, wrong):
 def test_ddpm_is_diffusers_ddpm(steps, learn_sigma, clip):
     """DDPMScheduler, linspace spacing, with its own noise: the same seed draws the same here."""
     scheduler = DDPMScheduler(
-        beta_schedule="linear",
-        beta_start=1e-4,
-        beta_end=0.02,
+        **LINEAR,
         variance_type="learned_range" if learn_sigma else "fixed_large",
         clip_sample=clip,
         timestep_spacing="linspace",
@@ -165,11 +164,166 @@ def test_ddpm_is_diffusers_ddpm(steps, learn_sigma, clip):
     torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=0)
 
 
+LINEAR = {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
+# The scheduler_config.json of HunyuanDiT-v1.2-Diffusers, and the same for DDIM.
+HUNYUAN = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.02,
+    "prediction_type": "v_prediction",
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "clip_sample": False,
+}
+HUNYUAN_TRAINED = {"betas": ("scaled_linear", 0.00085, 0.02), "prediction": "v_prediction"}
+
+
+def in_float64(scheduler):
+    """diffusers computes its tables in float32, which alone is off by 1e-4 in a sample."""
+    config = scheduler.config
+    power = {"linear": 1, "scaled_linear": 2}[config.beta_schedule]
+    first, last = config.beta_start ** (1 / power), config.beta_end ** (1 / power)
+    betas = torch.linspace(first, last, 1000, dtype=torch.float64) ** power
+    torch.testing.assert_close(scheduler.betas.double(), betas, atol=1e-8, rtol=1e-6)
+    scheduler.betas, scheduler.alphas = betas, 1 - betas
+    scheduler.alphas_cumprod = scheduler.alphas.cumprod(0)
+    for name in ("one", "final_alpha_cumprod"):
+        if hasattr(scheduler, name):
+            assert getattr(scheduler, name) == 1
+            setattr(scheduler, name, torch.ones((), dtype=torch.float64))
+    return scheduler
+
+
+def velocity(x, t):
+    """What a network might predict in a bounded way; float64."""
+    phase = t.view(-1, *[1] * (x.dim() - 1)) / 100
+    return 0.6 * torch.sin(2 * x + phase) - 0.3 * x
+
+
+def randoms(seed, *shape):
+    """Noise drawn as diffusers draws it: one tensor after another from one generator."""
+    generator = torch.Generator().manual_seed(seed)
+    return lambda i: torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("clip", [False, True])
+@pytest.mark.parametrize("count", [50, 25, 1000, 2])
+def test_ddpm_of_a_velocity_is_diffusers_ddpm(count, clip):
+    """HunyuanDiT's scheduler: the posterior's own variance (fixed_small), timesteps 981 ... 1.
+
+    The variance of the last step is 0, and 1e-20 in diffusers. 1000 steps leave no room for an
+    offset.
+    """
+    offset = 1 if count < 1000 else 0
+    config = HUNYUAN | {"steps_offset": offset, "clip_sample": clip}
+    scheduler = in_float64(DDPMScheduler(**config))
+    assert scheduler.config.variance_type == "fixed_small"
+    scheduler.set_timesteps(count)
+    generator = torch.Generator().manual_seed(2)
+    z = theirs = randoms(1, 2, 4, 4, 4)(0)
+    visited, noise = [], randoms(2, *z.shape)
+    for t in scheduler.timesteps:
+        out = velocity(theirs, t.expand(len(theirs)))
+        theirs = scheduler.step(out, t, theirs, generator=generator).prev_sample
+
+    def network(x, t):
+        visited.append(int(t[0]))
+        assert x.dtype == torch.float64
+        return velocity(x, t)
+
+    ours = ddpm.sample(
+        network,
+        z,
+        steps=f"ddim{count}+{offset}",
+        step_noise=noise,
+        clip=clip,
+        learn_sigma=False,
+        fixed_large=False,
+        **HUNYUAN_TRAINED,
+    )
+    assert visited == scheduler.timesteps.tolist()
+    torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-10)
+
+
+def test_ddpm_of_a_velocity_with_the_larger_variance_is_another_sampler():
+    scheduler = in_float64(DDPMScheduler(**HUNYUAN, variance_type="fixed_large"))
+    scheduler.set_timesteps(10)
+    generator = torch.Generator().manual_seed(2)
+    z = theirs = randoms(1, 2, 4, 4, 4)(0)
+    for t in scheduler.timesteps[:-1]:  # at the end theirs adds noise once more, ADM's does not
+        out = velocity(theirs, t.expand(len(theirs)))
+        theirs = scheduler.step(out, t, theirs, generator=generator).prev_sample
+    found = {}
+    for fixed_large in (True, False):
+        inputs = []
+
+        def network(x, t, inputs=inputs):
+            inputs.append(x)
+            return velocity(x, t)
+
+        ddpm.sample(
+            network,
+            z,
+            steps="ddim10+1",
+            step_noise=randoms(2, *z.shape),
+            learn_sigma=False,
+            fixed_large=fixed_large,
+            **HUNYUAN_TRAINED,
+        )
+        found[fixed_large] = inputs[-1]
+    torch.testing.assert_close(found[True], theirs, atol=1e-10, rtol=1e-10)
+    assert (found[False] - theirs).abs().max() > 0.02
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("count", [50, 20])
+def test_ddim_of_a_velocity_is_diffusers_ddim(count, eta):
+    scheduler = in_float64(DDIMScheduler(**HUNYUAN, set_alpha_to_one=True))
+    scheduler.set_timesteps(count)
+    generator = torch.Generator().manual_seed(2)
+    z = theirs = randoms(1, 2, 4, 4, 4)(0)
+    for t in scheduler.timesteps:
+        out = velocity(theirs, t.expand(len(theirs)))
+        theirs = scheduler.step(out, t, theirs, eta=eta, generator=generator).prev_sample
+    steps = f"ddim{count}+1"
+    ours = ddim.sample(
+        velocity,
+        z,
+        steps=steps,
+        step_noise=randoms(2, *z.shape),
+        learn_sigma=False,
+        eta=eta,
+        **HUNYUAN_TRAINED,
+    )
+    assert _schedule.timesteps(steps) == scheduler.timesteps.tolist()
+    torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-10)
+
+
+def test_the_scaled_schedule_also_carries_noise_predictions():
+    """Shape of the schedule and meaning of the output are independent of each other."""
+    config = HUNYUAN | {"prediction_type": "epsilon"}
+    scheduler = in_float64(DDPMScheduler(**config))
+    scheduler.set_timesteps(20)
+    generator = torch.Generator().manual_seed(2)
+    z = theirs = randoms(1, 2, 4, 4, 4)(0)
+    for t in scheduler.timesteps:
+        out = velocity(theirs, t.expand(len(theirs)))
+        theirs = scheduler.step(out, t, theirs, generator=generator).prev_sample
+    ours = ddpm.sample(
+        velocity,
+        z,
+        steps="ddim20+1",
+        step_noise=randoms(2, *z.shape),
+        learn_sigma=False,
+        fixed_large=False,
+        betas=HUNYUAN_TRAINED["betas"],
+    )
+    torch.testing.assert_close(ours, theirs, atol=1e-8, rtol=1e-8)
+
+
 def diffusers_ddim(z, *, steps, spacing, eta):
     scheduler = DDIMScheduler(
-        beta_schedule="linear",
-        beta_start=1e-4,
-        beta_end=0.02,
+        **LINEAR,
         clip_sample=False,
         set_alpha_to_one=True,
         steps_offset=0,

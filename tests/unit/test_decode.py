@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from skipdit_cli import decode
+from skipdit_cli import decode, weights
 from skipdit_cli.decode import to_pixels, to_uint8
 from skipdit_cli.errors import MissingAssetError
+
+PIXELS = SimpleNamespace(task="c2v", components={})  # a model that works on pixels
 
 
 @pytest.mark.parametrize(
@@ -42,46 +44,68 @@ def test_grey_becomes_three_equal_channels_and_colours_keep_their_order():
 @pytest.mark.parametrize("batch", [(4,), (2, 3)])
 def test_images_and_clips(batch):
     latents = torch.linspace(-1, 1, 4 * 3 * 20)[: int(np.prod(batch)) * 20].reshape(*batch, 1, 4, 5)
-    pixels = to_pixels(latents, None)
+    pixels = to_pixels(latents, PIXELS, channel_dim=latents.dim() - 3)
     assert pixels.shape == (*batch, 4, 5, 3)
     assert pixels.dtype == np.uint8
     one = to_uint8(latents[(1,) * len(batch)][None])[0]
     assert np.array_equal(pixels[(1,) * len(batch)], one.numpy())
 
 
-def test_latents_are_unscaled_and_decoded_a_few_frames_at_a_time(monkeypatch):
-    """A stand-in that gives the first three channels back, eight times as large."""
-    parts = []
+def stand_in(parts, kind, scale):
+    """An autoencoder that gives the first three channels back, eight times as large."""
 
-    def decoder(latents):
-        parts.append(latents)
+    def decode(self, latents, **given):
+        parts.append((latents, given))
         return SimpleNamespace(
             sample=latents[:, :3].repeat_interleave(8, 2).repeat_interleave(8, 3)
         )
 
-    asked = []
-
-    def autoencoder(name, device):
-        asked.append((name, device))
-        return SimpleNamespace(decode=decoder)
-
-    monkeypatch.setattr(decode, "_autoencoder", autoencoder)
-    latents = 0.18215 * torch.rand(2, 20, 4, 2, 2, generator=torch.Generator().manual_seed(0))
-    pixels = to_pixels(latents.half(), "some/vae")
-    assert asked == [("some/vae", "cpu")]
-    assert [len(part) for part in parts] == [16, 16, 8]
-    assert all(part.dtype == torch.float32 for part in parts)
-    assert pixels.shape == (2, 20, 16, 16, 3)
-    expected = to_uint8(latents.half().float()[1, 7, :3][None] / 0.18215)[0].numpy()
-    assert np.array_equal(pixels[1, 7, ::8, ::8], expected)
+    content = {"config": SimpleNamespace(scaling_factor=scale), "decode": decode}
+    content["to"] = lambda self, device: self
+    return type(kind, (), content)()
 
 
-@pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks`:UserWarning")
-def test_an_autoencoder_that_is_not_there(capfd):
+@pytest.mark.parametrize(
+    ("task", "kind", "scale"),
+    [
+        ("c2v", "AutoencoderKL", 0.18215),
+        ("t2v", "AutoencoderKLTemporalDecoder", 0.18215),
+        ("t2i", "AutoencoderKL", 0.13025),
+    ],
+)
+def test_latents_are_unscaled_and_decoded_a_few_frames_at_a_time(
+    monkeypatch, tmp_path, task, kind, scale
+):
+    parts = []
+    monkeypatch.setattr(weights, "component_path", lambda part: tmp_path)
+    monkeypatch.setattr(decode, "_autoencoder", lambda folder: stand_in(parts, kind, scale))
+    card = SimpleNamespace(name="one", task=task, components={"vae": weights.Component("some/vae")})
+    frames = (20,) if task != "t2i" else ()
+    latents = scale * torch.rand(2, *frames, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    laid = latents.transpose(1, 2) if task == "t2v" else latents
+    pixels = to_pixels(laid.half(), card, channel_dim=2 if task == "c2v" else 1)
+    assert [len(part) for part, _ in parts] == ([14, 6] * 2 if frames else [1, 1])
+    assert all(part.dtype == torch.float32 for part, _ in parts)
+    temporal = [{"num_frames": n} for n in (14, 6, 14, 6)] if task == "t2v" else [{}] * len(parts)
+    assert [given for _, given in parts] == temporal
+    assert pixels.shape == (2, *frames, 16, 16, 3)
+    place = (1, 7) if frames else (1,)
+    one = (latents.half().float() / scale)[place][:3][None]
+    expected = to_uint8(one, offset=127.5 if task == "t2v" else 128.0)[0].numpy()
+    assert np.array_equal(pixels[place][::8, ::8], expected)
+
+
+def test_text_to_video_is_cut_off_without_rounding():
+    """The official pipeline: ((x / 2 + 0.5) * 255), truncated."""
+    latents = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0]).reshape(1, 1, 1, 1, 5)
+    card = SimpleNamespace(task="t2v", components={})
+    assert to_pixels(latents, card)[0, 0, 0, :, 0].tolist() == [0, 63, 127, 191, 255]
+
+
+def test_an_autoencoder_that_is_not_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
     with pytest.raises(MissingAssetError) as caught:
-        to_pixels(torch.zeros(1, 4, 2, 2), "nobody/no-such-autoencoder")
+        to_pixels(torch.zeros(1, 4, 2, 2), weights.card("dit-xl-2"))
     assert str(caught.value) == (
-        "the autoencoder nobody/no-such-autoencoder is not here and cannot be fetched; "
-        "run `hf download nobody/no-such-autoencoder` where there is a network"
+        "the vae of dit-xl-2 is not here; run `skipdit download dit-xl-2` (335.0 MB for this part)"
     )
-    assert capfd.readouterr().err == ""  # one line is what people see, not the libraries' advice

@@ -1,16 +1,27 @@
-"""Fetching and converting: the network is replaced, the files and their conversion are real."""
+"""Planning, fetching one file, and converting. tests/e2e/download has the command and a server."""
 
 import argparse
+import hashlib
+import inspect
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
+from safetensors.torch import load_file
 
 from skipdit_cli import registry, weights
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
-from skipdit_cli.weights.download import convert, download
+from skipdit_cli.weights import download as downloads
+from skipdit_cli.weights import from_official
+from skipdit_cli.weights._fetch import fetch, left, mismatch
+from skipdit_cli.weights._sources import Listing, RemoteFile, component_files, denoiser_file
+from skipdit_cli.weights.catalog import Component
+from skipdit_cli.weights.download import Item, Plan, convert, download, space_needed
 
+GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
+FAMILIES = {"c2i": "dit", "c2v": "latte", "t2v": "latte_t2v", "t2i": "hunyuan_dit"}
 # the real card's name and file names, on a network small enough for a test
 CARD = replace(
     weights.card("digits-skip"),
@@ -29,76 +40,49 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def official(tmp_path):
-    """A training file as the official scripts write it, with official key names."""
+    """A training file as the official scripts write it, and its moving average."""
     torch.manual_seed(0)
-    ours = weights.build(CARD, device="cpu").state_dict()
     half = registry.load("models", "dit").VARIANTS[CARD.variant]["depth"] // 2
     state = {}
-    for key, value in ours.items():
+    for key, value in weights.build(CARD).state_dict().items():
         if ".skip." in key:
             _, layer, _, part, name = key.split(".")
-            index = int(layer) - half
-            key = {
-                "norm": f"skip_norms.{index}.{name}",
-                "linear": f"skip_linears.{index}.linear.{name}",
-            }[part]
-        state[key] = torch.randn_like(value)
-    path = tmp_path / "official.pt"
-    model = {key: torch.zeros_like(value) for key, value in state.items()}
-    torch.save({"model": model, "ema": state, "args": argparse.Namespace(a=1)}, path)
-    return path, state
+            index, middle = int(layer) - half, "linear." if part == "linear" else ""
+            key = f"skip_{part}s.{index}.{middle}{name}"
+        state[key] = torch.randn(value.shape)
+    return write(tmp_path / "official.pt", state), state
 
 
-def test_conversion_keeps_the_moving_average_and_loads_in_diffusers(official, home):
-    path, state = official
-    target = convert(CARD, path)
+def write(path, ema, **more):
+    """A training file: the model is all zeros."""
+    model = {key: torch.zeros_like(value) for key, value in ema.items()}
+    torch.save({"model": model, "ema": ema, "args": argparse.Namespace(a=1), **more}, path)
+    return path
+
+
+@pytest.mark.parametrize("task", FAMILIES)
+def test_a_training_file_of_every_family_becomes_a_model_of_diffusers(
+    task, tmp_path, home, monkeypatch
+):
+    """Against the model that the parity tests hold against the official code."""
+    family = registry.load("models", FAMILIES[task])
+    case = json.loads((GOLDEN / task / "case.json").read_text())
+    state = load_file(GOLDEN / task / "weights.safetensors")
+    arguments = {**case["ctor"], "skip": True}
+    arguments |= {"extras": 2} if task == "c2v" else {}
+    arguments |= {"args": case["args"]} if task == "t2i" else {}
+    expected = from_official(FAMILIES[task], arguments, state)
+    known = inspect.signature(family.MODEL.__init__).parameters
+    ours = {key: expected.config[key] for key in known if key in expected.config}
+    monkeypatch.setitem(family.VARIANTS, "golden", ours)
+    card = replace(CARD, family=FAMILIES[task], variant="golden", arguments={})
+    target = convert(card, write(tmp_path / "official.pt", state))
     assert target == home / "weights" / "skytimelapse-skip" / weights.WEIGHTS_FILE
-    model = registry.load("models", "dit").MODEL.from_pretrained(target.parent)
-    half = len(model.blocks) // 2
-    first, last = model.blocks[half].skip, model.blocks[-1].skip
-    assert torch.equal(first.linear.weight, state["skip_linears.0.linear.weight"])
-    assert torch.equal(last.norm.bias, state[f"skip_norms.{half - 1}.bias"])
-    assert torch.equal(model.pos_embed, state["pos_embed"])
     assert sorted(p.name for p in target.parent.iterdir()) == ["config.json", target.name]
-
-
-def test_a_second_download_is_not_made(official, monkeypatch):
-    target = convert(CARD, official[0])
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *a, **k: pytest.fail("fetched"))
-    assert download(CARD) == target
-
-
-def test_the_second_file_name_is_tried(official, monkeypatch):
-    asked = []
-
-    def fetch(repo, name, *, local_dir):
-        asked.append((repo, name))
-        if name == "skytimelapse-skip.pt":
-            error = RemoteEntryNotFoundError.__new__(RemoteEntryNotFoundError)
-            raise error
-        return str(official[0])
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
-    download(CARD, accept_license=True)
-    assert [name for _, name in asked] == ["skytimelapse-skip.pt", "skylapse-skip.pt"]
-    assert weights.locate("skytimelapse-skip") is not None
-
-
-def test_a_licence_has_to_be_accepted():
-    with pytest.raises(UsageError, match=r"CC-BY-NC-4\.0.*--accept-license"):
-        download(CARD)
-
-
-def test_no_network_is_said_in_one_line(monkeypatch):
-    def fetch(*args, **kwargs):
-        raise LocalEntryNotFoundError("offline\nand more")
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
-    with pytest.raises(MissingAssetError) as caught:
-        download(CARD, accept_license=True)
-    expected = "cannot fetch someone/somewhere/skytimelapse-skip.pt (offline)"
-    assert expected in str(caught.value)
-    assert caught.value.exit_code == 4
+    loaded = family.MODEL.from_pretrained(target.parent).state_dict()
+    wanted = expected.state_dict()
+    assert loaded.keys() == wanted.keys()
+    assert all(torch.equal(loaded[key], wanted[key]) for key in wanted)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "foreign"])
@@ -107,7 +91,7 @@ def test_a_wrong_file_is_refused_and_leaves_nothing(official, damage, home):
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:5000])
     else:
-        torch.save({"ema": {**state, "strange": torch.zeros(1)}}, path)
+        write(path, {**state, "strange": torch.zeros(1)})
     with pytest.raises(UsageError, match="truncated" if damage == "truncated" else "strange"):
         convert(CARD, path)
     assert not (home / "weights").exists()
@@ -121,3 +105,132 @@ def test_a_full_disk_is_said_and_leaves_no_half_file(official, home, monkeypatch
     with pytest.raises(StoreError, match="No space left"):
         convert(CARD, official[0])
     assert not list(home.rglob("*.safetensors*"))
+
+
+def test_a_second_download_is_not_made(official, monkeypatch):
+    target = convert(CARD, official[0])
+    monkeypatch.setattr(downloads, "list_repository", lambda name: pytest.fail("asked"))
+    assert download(CARD) == target
+
+
+@pytest.mark.parametrize("licence", downloads.RESTRICTED)
+def test_a_licence_has_to_be_accepted(licence):
+    with pytest.raises(UsageError, match=rf"{licence}.*--accept-license"):
+        download(replace(CARD, licence=licence))
+    released = {card.licence for card in weights.CARDS.values() if not card.embedded}
+    assert released == {"Apache-2.0", *downloads.RESTRICTED}
+
+
+def test_no_network_is_said_in_one_line():
+    with pytest.raises(MissingAssetError) as caught:  # all tests run with HF_HUB_OFFLINE
+        download(CARD, accept_license=True)
+    assert str(caught.value).startswith("cannot fetch someone/somewhere: HF_HUB_OFFLINE is set; ")
+    assert caught.value.exit_code == 4
+
+
+def listing(*paths, note=""):
+    return Listing("a/b", {path: RemoteFile(path, f"x/{path}") for path in paths}, note=note)
+
+
+@pytest.mark.parametrize(
+    ("has", "taken"),
+    [
+        (["skylapse-skip.pt"], "skylapse-skip.pt"),
+        (["skylapse-skip.pt", "skytimelapse-skip.pt"], "skytimelapse-skip.pt"),
+    ],
+)
+def test_the_first_known_name_that_is_there_is_taken(has, taken):
+    assert denoiser_file(CARD, listing(*has)).path == taken
+
+
+def test_an_unknown_name_is_not_guessed():
+    with pytest.raises(MissingAssetError, match=r"but sky\.pt; .*--from FILE"):
+        denoiser_file(CARD, listing("sky.pt", "README.md"))
+    with pytest.raises(MissingAssetError, match=r"offline; huggingface_hub's cache of a/b has no"):
+        denoiser_file(CARD, listing("README.md", note="offline"))
+
+
+ENCODER = ["config.json", "model.safetensors", "pytorch_model.bin", "model.fp16.safetensors"]
+SHARDS = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+BIN = [f"pytorch_model-0000{i}-of-00002.bin" for i in (1, 2)]
+INDEX, FP16, BIN_INDEX = (
+    "model.safetensors.index.json",
+    "model.safetensors.index.fp16.json",
+    "pytorch_model.bin.index.json",
+)
+
+
+@pytest.mark.parametrize(
+    ("has", "taken"),
+    [
+        (ENCODER, ["config.json", "model.safetensors"]),
+        (["config.json", "pytorch_model.bin"], ["config.json", "pytorch_model.bin"]),
+        (
+            ["config.json", *SHARDS, INDEX, FP16, *BIN, BIN_INDEX, "tf_model.h5"],
+            ["config.json", *SHARDS, INDEX],
+        ),
+        (["config.json", *BIN, BIN_INDEX], ["config.json", *BIN, BIN_INDEX]),
+        (["config.json", *SHARDS, INDEX, "model.safetensors"], ["config.json", ENCODER[1]]),
+        (
+            ["vocab.txt", "spiece.model", "tokenizer.json", "README.md", "sub/vocab.txt"],
+            ["spiece.model", "tokenizer.json", "vocab.txt"],
+        ),
+    ],
+    ids=["whole", "bin only", "shards", "bin shards", "whole and shards", "tokenizer"],
+)
+@pytest.mark.parametrize("folder", ["", "text_encoder"])
+def test_of_a_component_one_set_of_weights_is_taken(has, taken, folder):
+    inside = [f"{folder}/{name}" if folder else name for name in has]
+    there = listing(*inside, "elsewhere/config.json", "elsewhere/model.safetensors")
+    found = component_files(Component("a/b", folder), there)
+    assert sorted(file.name for file in found) == sorted(taken)
+
+
+def test_a_folder_that_is_not_there_or_lacks_shards_is_refused():
+    with pytest.raises(MissingAssetError, match="a/b, vae: there is no such folder"):
+        component_files(Component("a/b", "vae"), listing("config.json"))
+    with pytest.raises(MissingAssetError, match="1 of 2 shards"):
+        component_files(Component("a/b"), listing("config.json", SHARDS[1]))
+
+
+def test_hashes_of_both_kinds(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"hello\n")
+    git = "ce013625030ba8dba906f756967f9e9ca394464a"  # `echo hello | git hash-object --stdin`
+    sha256 = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+    for digest in (git, sha256, ""):
+        file = RemoteFile("a", "", 6, digest)
+        assert mismatch(file, path) == ""
+        assert mismatch(replace(file, size=7), path) == "it has 6 bytes, not 7"
+    assert mismatch(RemoteFile("a", "", 6, "0" * 64), path).startswith(
+        "its sha256 is 5891b5b522d5…"
+    )
+    assert mismatch(RemoteFile("a", "", 6, "0" * 40), path).startswith("its git hash is ce0136250")
+
+
+def test_a_cached_file_gets_a_second_name(tmp_path):
+    cached, target = tmp_path / "cached", tmp_path / "out" / "a"
+    cached.write_bytes(b"abc")
+    digest = hashlib.sha256(b"abc").hexdigest()
+    file = RemoteFile("a", "", 3, digest, digest, "a/b", cached)
+    assert left(file, target) == 0
+    assert fetch(file, target) == target
+    assert target.samefile(cached)
+
+
+def test_room_is_needed_for_originals_and_converted_copies(home):
+    """Two models of 2.56 MB converted; they share a component of 100 bytes."""
+    converted = 4 * sum(value.numel() for value in weights.build(CARD).state_dict().values())
+    shared = Item("vae", RemoteFile("v", "", 100), home / "components" / "v", "")
+    plans = []
+    for name, size in (("a", 5_000_000), ("b", 1000)):
+        target = home / "downloads" / name
+        item = Item("denoiser", RemoteFile(name, "", size), target, "")
+        plans.append(Plan(replace(CARD, name=name), (item, shared)))
+    assert space_needed(plans) == 5_000_000 + converted + 100 + 1000 + converted
+    # worst after the first conversion: its original is gone when the second one comes
+    assert space_needed(plans, delete_originals=True) == 5_000_000 + converted
+    target = home / "downloads" / "a"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(bytes(5_000_000))
+    assert space_needed(plans[:1]) == converted + 100

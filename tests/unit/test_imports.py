@@ -39,10 +39,15 @@ KNOWN_USERS = {
 WHO_RUNS = {
     "hooks": {"run"},
     "run": {"cli.sample", "sweep"},
-    "measure": {"cli.evaluate", "sweep"},
+    "measure": {"cli.evaluate", "cli.sweep", "sweep"},
     "engine": {"run"},
+    "conditions": {"run", "sweep"},
+    "text": {"conditions", "train.loop", "train.text"},
 }
-HEAVY = {"torch", "diffusers", "pandas", "matplotlib", "skimage", "scipy", "sklearn"}
+HEAVY = {
+    *("torch", "diffusers", "transformers", "tokenizers", "sentencepiece", "huggingface_hub"),
+    *("pandas", "matplotlib", "skimage", "scipy", "sklearn"),
+}
 HEAVY_ALLOWED = ("models", "samplers", "metrics", "profiling", "train")
 HEAVY_ALLOWED_FILES = {"hooks", "run", "rng", "embedded.classifier"}
 

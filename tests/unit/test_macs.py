@@ -42,10 +42,14 @@ class Block(nn.Module):
 
 
 class Toy(nn.Module):
-    """One block and a convolution; its layer is a site that contains two others."""
+    """One block and a convolution; its layer is a site that contains two others.
 
-    def __init__(self):
+    Official code would run the modulation once for each of `sequences`.
+    """
+
+    def __init__(self, sequences=1):
         super().__init__()
+        self.sequences = sequences
         self.patches = nn.Conv2d(4, D, kernel_size=2, stride=2)
         self.block = Block()
 
@@ -57,15 +61,18 @@ class Toy(nn.Module):
             Site("mlp.spatial", 0): block.mlp,
         }
 
+    def official_calls(self):
+        return {self.block.adaLN_modulation[1]: self.sequences}
+
     def forward(self, image, x, c):
         self.patches(image)
         return self.block(x, c)
 
 
-def count(x_shape):
+def count(x_shape, *, toy=Toy):
     with torch.device("meta"):
         inputs = {"image": torch.zeros(B, 4, 6, 6), "x": torch.zeros(x_shape)}
-        return site_costs(Toy(), {**inputs, "c": torch.zeros(B, D)})
+        return site_costs(toy(), {**inputs, "c": torch.zeros(B, D)})
 
 
 CONV = B * D * 9 * 4 * 4  # 3 x 3 patches of 2 x 2 pixels and 4 channels
@@ -87,12 +94,22 @@ def test_an_image_block_by_hand():
     assert costs.total - costs.sites[Site("layer", 0)] == Cost(CONV, CONV, 2 * CONV)
 
 
+def test_a_model_without_official_calls_is_counted_as_it_runs():
+    class Plain(Toy):
+        official_calls = property()  # hasattr says no
+
+    assert not hasattr(Plain(), "official_calls")
+    assert count((B, S, T, D), toy=Plain) == count((B, S, T, D))
+
+
 def test_a_video_block_counts_the_official_modulation_once_per_sequence():
-    costs = count((B, S, T, D))
+    costs = count((B, S, T, D), toy=lambda: Toy(S))
     one = count((B, T, D)).total
     executed = CONV + ADALN + S * (one.macs_executed - CONV - ADALN)
     assert costs.total.macs_executed == executed
     assert costs.total.macs_paper == executed + (S - 1) * ADALN
+    layer = costs.sites[Site("layer", 0)]  # the modulation is inside it
+    assert layer.macs_paper == layer.macs_executed + (S - 1) * ADALN
     assert costs.total.flops == 2 * (CONV + ADALN) + S * (one.flops - 2 * (CONV + ADALN))
 
 
@@ -153,6 +170,22 @@ def test_one_full_step(model, macs):
     """Video: batch 3, the number thop gives on the official class; image: by the closed formula."""
     row = plan.plan(plan.make_run(model, "none", {"steps": 1, "guidance": None}))
     assert row.macs_paper * (3 if "dit" not in model else 1) == macs
+
+
+@pytest.mark.parametrize(("model", "giga"), [("latte", 31745.055), ("hunyuan-dit", 10280.338)])
+def test_one_full_step_on_a_text(model, giga):
+    """Batch 2, as thop gives it: 32 caption tokens for Latte, 77 and 256 for HunyuanDiT."""
+    row = plan.plan(plan.make_run(model, "none", {"steps": 1, "guidance": None}), batch=2)
+    assert round(row.macs_paper / 1e9, 3) == giga
+
+
+def test_the_official_video_model_looks_at_a_caption_once_per_frame():
+    """Keys and values of 32 tokens in 28 layers of width 1152, for 16 frames instead of one."""
+    row = plan.plan(plan.make_run("latte", "none", {"steps": 1, "guidance": None}))
+    keys_and_values = 28 * 2 * 32 * 1152 * 1152
+    assert row.macs_paper - row.macs_executed == 15 * keys_and_values
+    row = plan.plan(plan.make_run("hunyuan-dit", "none", {"steps": 1, "guidance": None}))
+    assert row.macs_paper == row.macs_executed
 
 
 def test_the_image_model_by_formula():

@@ -11,7 +11,7 @@ from torch import nn
 
 from skipdit_cli import registry, results
 from skipdit_cli.errors import IncompleteError, MissingAssetError, StoreError, UsageError
-from skipdit_cli.measure import measure
+from skipdit_cli.measure import check, fitting, measure
 from skipdit_cli.plan import Run
 from skipdit_cli.store import open_store
 
@@ -241,9 +241,9 @@ def set_metric(monkeypatch):
     """Stands in for FID@digits: the sum of level times (class + 1)."""
     module = registry.load("metrics", "fid@digits")
 
-    def score_set(samples, classes):
-        pairs = zip(samples, classes, strict=True)
-        return float(sum(int(sample.flat[0]) * (class_ + 1) for sample, class_ in pairs))
+    def score_set(samples, metas):
+        pairs = zip(samples, metas, strict=True)
+        return float(sum(int(sample.flat[0]) * (meta["class"] + 1) for sample, meta in pairs))
 
     monkeypatch.setattr(module, "score_set", score_set)
     return module
@@ -263,7 +263,7 @@ def test_a_set_metric_scores_the_reference_too(tmp_path, set_metric):
 
 
 def test_missing_weights_are_reported_and_not_kept(tmp_path, set_metric, monkeypatch):
-    def score_set(samples, classes):
+    def score_set(samples, metas):
         raise MissingAssetError("no network", fix="skipdit download --metrics fid")
 
     fill(tmp_path, RUN, [1, 2, 3])
@@ -295,8 +295,43 @@ def test_accuracy_through_the_store(tmp_path, classifier):
     assert measure(RUN, "accuracy@digits", root=tmp_path).value == pytest.approx(2 / 3)
 
 
+def test_accuracy_of_prompts_through_the_store(tmp_path, classifier):
+    store = open_store(tmp_path, RUN)
+    for i, (level, word) in enumerate([(0, "zero"), (1, "nine"), (9, "nine")]):
+        store.write(i, grey(level), meta={"prompt": f"a handwritten {word}"})
+    assert measure(RUN, "accuracy@digits", root=tmp_path).value == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("digits", {"psnr", "ssim", "fid@digits", "accuracy@digits"}),
+        ("moving-digits-skip", {"psnr", "ssim", "fvd@digits", "accuracy@digits"}),
+        (
+            "captioned-digits",
+            {"psnr", "ssim", "fvd@digits", "accuracy@digits", "motion@digits"},
+        ),
+        ("painted-digits", {"psnr", "ssim", "fid@digits", "accuracy@digits"}),
+        ("hunyuan-dit", {"psnr", "ssim"}),
+    ],
+)
+def test_the_metrics_that_fit_a_model(model, expected):
+    assert expected <= set(fitting(model))
+    digits = {name for name in registry.names("metrics") if name.endswith("@digits")}
+    assert set(fitting(model)) & digits == expected & digits
+    for metric in digits - expected:
+        with pytest.raises(UsageError) as caught:
+            check(metric, model, place="HERE")
+        assert str(caught.value) == (
+            f"HERE: {metric} cannot score samples of {model}; "
+            f"take one of {', '.join(fitting(model))}"
+        )
+    for metric in expected:
+        check(metric, model)
+
+
 def test_a_set_metric_that_refuses_names_the_run(tmp_path, classifier):
     run = replace(RUN, num_samples=1)
     open_store(tmp_path, run).write(0, grey(0), meta={})
-    with pytest.raises(UsageError, match=f"{run.key}: accuracy@digits needs the class of every"):
+    with pytest.raises(UsageError, match=f"{run.key}: accuracy@digits needs the digit that every"):
         measure(run, "accuracy@digits", root=tmp_path)

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from skipdit_cli import plan, recipe, weights
+from skipdit_cli import plan, prompts, recipe, weights
 from skipdit_cli.errors import UsageError
 from skipdit_cli.plan import Run, make_run
 from skipdit_cli.store import open_store
@@ -34,6 +34,7 @@ OTHERWISE = {
     "batch_size": 8,
     "dtype": "float16",
     "weights": "",
+    "prompts": ("a horse",),
 }
 
 
@@ -54,9 +55,26 @@ def test_the_reference_is_the_same_run_without_cache():
     assert RUN.reference.reference == RUN.reference
 
 
-@pytest.mark.parametrize("run", [RUN, replace(RUN, classes=None, guidance=None)])
+PROMPTED = replace(RUN, classes=None, prompts=("a horse", "Ein Pferd, groß"))
+
+
+def test_the_prompts_and_their_order_are_part_of_the_key():
+    others = [("a horse",), ("Ein Pferd, groß", "a horse"), ("a horse", "Ein Pferd, gross"), None]
+    keys = {replace(PROMPTED, prompts=prompts).key for prompts in others}
+    assert len(keys | {PROMPTED.key}) == 5
+
+
+@pytest.mark.parametrize("run", [RUN, replace(RUN, classes=None, guidance=None), PROMPTED])
 def test_a_run_survives_json(run):
-    assert Run.from_dict(json.loads(json.dumps(run.to_dict()))) == run
+    again = Run.from_dict(json.loads(json.dumps(run.to_dict())))
+    assert again == run
+    assert again.key == run.key
+
+
+def test_a_run_from_before_there_were_prompts_is_read():
+    content = RUN.to_dict()
+    assert "prompts" not in content
+    assert Run.from_dict(content).prompts is None
 
 
 def test_a_run_is_read_strictly():
@@ -76,6 +94,27 @@ def test_what_is_left_out_is_the_checkpoints_own():
     run = make_run("taichi", settings={"steps": 20, "seed": "4", "num_samples": 2})
     assert (run.sampler, run.steps, run.guidance) == ("ddpm", "20", None)
     assert (run.cache, run.seed, run.num_samples) == ("none", 4, 2)
+
+
+def test_text_models_have_prompts_of_their_own():
+    run = make_run("latte-skip", "skip-cache(n=2)")
+    assert (run.sampler, run.steps, run.guidance, run.dtype) == ("ddim", "ddim50", 7.5, "float16")
+    assert run.prompts == prompts.load("vbench")
+    assert run.cache == "skip-cache(n=2,window=700-50,branch=1)"
+    run = make_run("hunyuan-dit", "skip-cache(n=3)", {"prompts": "digits-image", "steps": "25"})
+    assert (run.sampler, run.steps, run.guidance, run.dtype) == ("ddpm", "25", 6.0, "float16")
+    assert run.prompts == prompts.load("digits-image")
+    assert run.cache == "skip-cache(n=3,window=700-50,branch=1)"
+    run = make_run("painted-digits", settings={"prompts": ("a one", "vbench")})
+    assert run.prompts == ("a one", "vbench")  # a tuple is the prompts themselves
+    assert run.dtype == "float32"
+    assert all(make_run(name).prompts is None for name in ("digits", "taichi", "ucf101-skip"))
+
+
+def test_prompts_of_a_file(tmp_path):
+    (tmp_path / "mine.txt").write_text("a horse\n\n# not this\na cow\n")
+    run = make_run("captioned-digits", settings={"prompts": str(tmp_path / "mine.txt")})
+    assert run.prompts == ("a horse", "a cow")
 
 
 def test_the_canonical_cache_gives_the_same_run():
@@ -129,6 +168,35 @@ def test_the_fingerprint_of_the_weights_is_part_of_the_run(monkeypatch, tmp_path
             ("digits", "none", {"dtype": "float61"}),
             "HERE: unknown dtype 'float61'; did you mean 'float16'?",
         ),
+        (
+            ("hunyuan-dit", "none", {"dtype": "bfloat16"}),
+            "HERE: hunyuan-dit gives black images in bfloat16; take float16 or float32",
+        ),
+        (
+            ("latte", "none", {"classes": [1]}),
+            "HERE: classes [1] needs classes and latte takes text; leave classes out",
+        ),
+        (
+            ("digits", "none", {"prompts": "vbench"}),
+            "HERE: prompts vbench needs text and digits takes no text; leave prompts out",
+        ),
+        (
+            ("taichi", "none", {"prompts": "vbench"}),
+            "HERE: prompts vbench needs text and taichi takes no text; leave prompts out",
+        ),
+        (
+            ("latte", "none", {"prompts": "vbnch"}),
+            "HERE: unknown prompt list 'vbnch'; did you mean 'vbench'?",
+        ),
+        (
+            ("latte", "skip-cache(n=2)"),
+            "HERE: skip-cache needs skip branches and latte_t2v was built without them; "
+            "take the model's -skip variant",
+        ),
+        (
+            ("hunyuan-dit", "skip-cache(branch=20)"),
+            "HERE: branch=20 leaves no layer to reuse of 40; branch is at most 19",
+        ),
     ],
 )
 def test_mistakes(arguments, message):
@@ -172,19 +240,38 @@ def test_no_cache_is_no_faster():
 
 def test_disk_is_the_size_of_the_pixels():
     assert plan.plan(make_run("digits", settings={"num_samples": 5})).disk_bytes == 5 * 16 * 16 * 3
-    clip = 16 * 256 * 256 * 3  # the autoencoder gives 8 pixels per latent
-    assert plan.plan(make_run("taichi", settings={"num_samples": 2})).disk_bytes == 2 * clip
+    for model, size in (
+        ("taichi", 16 * 256 * 256 * 3),  # the autoencoder gives 8 pixels per latent
+        ("captioned-digits", 8 * 16 * 16 * 3),
+        ("latte", 16 * 512 * 512 * 3),
+        ("hunyuan-dit", 1024 * 1024 * 3),
+    ):
+        assert plan.plan(make_run(model, settings={"num_samples": 2})).disk_bytes == 2 * size
+
+
+def component(home, repository, folder):
+    path = home / "components" / repository / folder
+    path.mkdir(parents=True)
+    return path
 
 
 def test_what_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path / "home"))
+    home = tmp_path / "home"
+    monkeypatch.setenv("SKIPDIT_HOME", str(home))
     run = make_run("taichi-skip", settings={"num_samples": 3})
-    line = "weights: skipdit download taichi-skip (2.77 GB)"
+    line = "weights, vae: skipdit download taichi-skip (3.10 GB)"
     assert plan.plan(run).missing == [line]
     assert plan.plan(run, root=tmp_path).missing == [line, "samples: 3 of 3"]
     assert not (tmp_path / "samples").exists()
 
     run = replace(run, weights="0123456789abcdef")
+    line = "vae: skipdit download taichi-skip (335.0 MB)"
+    assert plan.plan(run).missing == [line]
+    vae = component(home, "stabilityai--sd-vae-ft-ema", "")
+    (vae / weights.INCOMPLETE).write_text("")
+    assert plan.plan(run).missing == [line]
+    (vae / weights.INCOMPLETE).unlink()
+    assert plan.plan(run).missing == []
     store = open_store(tmp_path, run)
     for index in (0, 2):
         store.write(index, np.zeros((2, 16, 16, 3), np.uint8), meta={})
@@ -192,10 +279,36 @@ def test_what_is_missing(monkeypatch, tmp_path):
     assert plan.plan(replace(run, num_samples=1), root=tmp_path).missing == []
 
 
-def test_embedded_weights_are_not_downloaded():
+def test_what_a_text_model_lacks(monkeypatch, tmp_path):
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
+    line_of_prompts = "prompts: skipdit download coco"
+    parts = "vae, tokenizer, text_encoder, tokenizer_2, text_encoder_2"
+    run = make_run("hunyuan-dit")
+    assert run.prompts is None
+    assert plan.plan(run).missing == [
+        f"weights, {parts}: skipdit download hunyuan-dit (11.42 GB)",
+        line_of_prompts,
+    ]
+    for key in ("vae", "tokenizer_2", "text_encoder_2"):
+        component(tmp_path, "Tencent-Hunyuan--HunyuanDiT-v1.2-Diffusers", key)
+    run = replace(run, weights="0123456789abcdef")
+    line = "tokenizer, text_encoder: skipdit download hunyuan-dit (1.40 GB)"
+    assert plan.plan(run).missing == [line, line_of_prompts]
+    run = make_run("hunyuan-dit", settings={"prompts": ("a horse",)})
+    assert line_of_prompts not in plan.plan(run).missing
+
+
+def test_embedded_weights_are_not_downloaded(monkeypatch, tmp_path):
     run = replace(make_run("digits"), weights="absent")
     assert plan.plan(run).missing == [
         "weights: they ship with skipdit and are gone; install it again"
+    ]
+    run = make_run("captioned-digits")
+    with monkeypatch.context() as patch:
+        patch.setattr(weights, "_EMBEDDED", tmp_path)
+        lines = plan.plan(replace(run, weights="absent")).missing
+    assert lines == [
+        "weights, tokenizer, text_encoder: they ship with skipdit and are gone; install it again"
     ]
 
 

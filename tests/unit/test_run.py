@@ -1,16 +1,16 @@
 """Guidance by hand, and what the denoising loop hands to the network."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers.configuration_utils import FrozenDict
 from torch import nn
 
-from skipdit_cli import rng, run, weights
+from skipdit_cli import registry, run, weights
 from skipdit_cli.errors import UsageError
 from skipdit_cli.plan import make_run
-from skipdit_cli.run import classes_of, denoise, guided, label, replay
+from skipdit_cli.run import denoise, guided, replay
 from skipdit_cli.sites import Layout
 
 
@@ -22,11 +22,11 @@ class Stub(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1), requires_grad=False)
         self.output, self.calls = output, []
         self.CHANNEL_DIM, self.GUIDED_CHANNELS = channel_dim, guided_channels
-        self.config = SimpleNamespace(num_classes=10, learn_sigma=True)
+        self.config = FrozenDict(num_classes=10, learn_sigma=True)
 
-    def forward(self, x, timestep, class_labels=None, *, return_dict=True):
+    def forward(self, x, timestep, class_labels=None, *, text=None, return_dict=True):
         assert return_dict is False
-        self.calls.append((x, timestep, class_labels))
+        self.calls.append((x, timestep, class_labels if text is None else text))
         if self.output is None:
             return (torch.cat([x, torch.zeros_like(x)], self.CHANNEL_DIM),)
         return (self.output,)
@@ -79,7 +79,10 @@ def test_one_channel_is_guided_whole(learn_sigma):
 
 def sample(model, *, labels=None, guidance=None, **others):
     arguments = {"cache": "none", "sampler": "ddim", "steps": "3", "step_noise": None, **others}
-    return denoise(model, torch.ones(2, 1, 2, 2), labels=labels, guidance=guidance, **arguments)
+    if labels is not None:
+        null = torch.full_like(labels, 10)
+        arguments |= {"conditions": {"class_labels": labels}, "null": {"class_labels": null}}
+    return denoise(model, torch.ones(2, 1, 2, 2), guidance=guidance, **arguments)
 
 
 def test_guided_denoising_calls_the_network_once_per_step_with_both_halves():
@@ -88,6 +91,71 @@ def test_guided_denoising_calls_the_network_once_per_step_with_both_halves():
     assert [t.tolist() for _, t, _ in model.calls] == [[999] * 4, [500] * 4, [0] * 4]
     assert all(labels.tolist() == [3, 4, 10, 10] for *_, labels in model.calls)  # 10 is null
     assert all(torch.equal(x[:2], x[2:]) for x, *_ in model.calls)
+
+
+def test_every_condition_gets_its_own_null_half():
+    model = Stub(None)
+    names = torch.tensor([[3.0, 4.0], [5.0, 6.0]])
+    conditions = {"text": names, "class_labels": torch.tensor([3, 4])}
+    null = {"class_labels": torch.tensor([10, 10]), "text": -names}
+    denoise(
+        model,
+        torch.ones(2, 1, 2, 2),
+        cache="none",
+        sampler="ddim",
+        steps="2",
+        step_noise=None,
+        conditions=conditions,
+        null=null,
+        guidance=2.0,
+    )
+    for *_, text in model.calls:
+        assert text.tolist() == [[3, 4], [5, 6], [-3, -4], [-5, -6]]
+    assert conditions["text"] is names  # what was given is left alone
+
+
+@pytest.fixture
+def sampled(monkeypatch):
+    """What the sampler is told, and what the network looks like to it."""
+    told = {}
+
+    def sample(denoise, x, **arguments):
+        told.update(arguments)
+        told["out"] = denoise(x, torch.full((len(x),), 7))
+        return x
+
+    monkeypatch.setattr(registry.load("samplers", "ddpm"), "sample", sample)
+    return told
+
+
+VELOCITY = {"betas": ("scaled_linear", 0.00085, 0.02), "prediction": "v_prediction"}
+
+
+@pytest.mark.parametrize("channel_dim", [1, 2])
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_network_is_sampled_as_it_was_trained(sampled, learned, channel_dim):
+    """A variance that the official pipeline drops never reaches the sampler."""
+    trained = weights.Sampling("ddim", "ddim50", learned_variance=learned, **VELOCITY)
+    model = Stub(None, channel_dim=channel_dim)
+    x = torch.ones(2, *[3] * (channel_dim - 1), 4, 1, 1)
+    how = {"cache": "none", "sampler": "ddpm", "steps": "2", "step_noise": None}
+    denoise(model, x, trained=trained, **how)
+    out = sampled.pop("out")
+    assert sampled == {
+        **VELOCITY,
+        "steps": "2",
+        "step_noise": None,
+        "learn_sigma": learned,
+        "fixed_large": learned,
+        "channel_dim": channel_dim,
+    }
+    assert torch.equal(out, torch.cat([x, 0 * x], channel_dim) if learned else x)
+
+
+def test_without_word_of_its_training_a_network_is_sampled_as_dit_is(sampled):
+    sample(Stub(None), sampler="ddpm")
+    assert (sampled["betas"], sampled["prediction"]) == (("linear", 1e-4, 0.02), "epsilon")
+    assert (sampled["learn_sigma"], sampled["fixed_large"]) == (True, True)
 
 
 def test_unguided_denoising_calls_it_with_the_batch():
@@ -104,7 +172,7 @@ def test_guidance_without_classes_is_refused():
     with pytest.raises(UsageError) as caught:
         sample(model, guidance=2.0)
     assert str(caught.value) == (
-        "guidance: guidance 2.0 needs classes and the model is unconditional; leave it out"
+        "guidance: guidance 2.0 needs conditions and the model is unconditional; leave it out"
     )
     assert model.calls == []
 
@@ -133,26 +201,6 @@ def test_replay_gives_one_output_per_step():
         replay(model, None, [30, 20], inputs)
 
 
-RUN = make_run("digits", settings={"num_samples": 4, "seed": 3})
-
-
-def test_classes_come_in_turn_or_are_drawn_from_seed_and_index():
-    assert [label(replace(RUN, classes=(7, 2, 5)), i) for i in range(5)] == [7, 2, 5, 7, 2]
-    drawn = [label(RUN, i) for i in range(50)]
-    assert drawn == [rng.choice(10, seed=3, index=i) for i in range(50)]
-    assert set(drawn) == set(range(10))
-    assert drawn != [label(replace(RUN, seed=4), i) for i in range(50)]
-
-
-def test_number_of_classes():
-    assert classes_of(RUN) == 10
-    assert classes_of(make_run("ucf101")) == 101
-    assert classes_of(make_run("dit-xl-2")) == 1000
-    assert classes_of(make_run("taichi")) is None
-    with pytest.raises(UsageError, match="class 10 is out of range of digits; its classes are 0"):
-        classes_of(replace(RUN, classes=(0, 10)))
-
-
 def test_workers_take_the_gpus_in_turn(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     process = SimpleNamespace(_identity=())
@@ -174,15 +222,26 @@ def test_workers_take_the_gpus_in_turn(monkeypatch):
         ("skip-cache(n=99)", True, 8),  # never full again
     ],
 )
-def test_the_loop_that_is_timed(monkeypatch, cache, brief, calls):
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        ("digits-skip", (6, 1, 16, 16)),
+        ("moving-digits-skip", (6, 8, 1, 16, 16)),
+        ("captioned-digits-skip", (6, 1, 8, 16, 16)),
+        ("painted-digits", (6, 1, 16, 16)),
+    ],
+)
+def test_the_loop_that_is_timed(monkeypatch, model, shape, cache, brief, calls):
+    """Three samples, guided, so the network sees six; the window leaves no step out."""
+    cache = cache.replace(")", ",window=1000-0)")
     built, seen, build = [], [], weights.build
     monkeypatch.setattr(weights, "build", lambda *a, **k: built.append(build(*a, **k)) or built[-1])
     settings = {"steps": "8", "batch_size": 3, "guidance": 2.0}
-    body = run.loop(make_run("digits-skip", settings=settings), random_weights=True)
-    [*_, model] = built
-    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    body = run.loop(make_run(model, settings=settings), random_weights=True)
+    [*_, network] = built
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     body(cache, brief=brief)
-    assert seen == [(6, 1, 16, 16)] * calls
+    assert seen == [shape] * calls
     seen.clear()
     body("none")  # nothing is left on the model, and the loop can run again
     assert len(seen) == 8

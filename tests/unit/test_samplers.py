@@ -1,6 +1,7 @@
 """Samplers on a denoiser that knows the answer, and respacing strings read strictly."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from skipdit_cli.samplers._schedule import timesteps
 
 BETAS = np.linspace(1e-4, 0.02, 1000)
 POWER = np.cumprod(1 - BETAS)  # signal power left at each timestep
+SCALED = ("scaled_linear", 0.00085, 0.02)
+SCALED_BETAS = np.linspace(0.00085**0.5, 0.02**0.5, 1000) ** 2
+SCALED_POWER = np.cumprod(1 - SCALED_BETAS)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +27,9 @@ POWER = np.cumprod(1 - BETAS)  # signal power left at each timestep
         (" 2 ", [999, 0]),
         ("ddim5", [800, 600, 400, 200, 0]),
         ("ddim2", [500, 0]),
+        ("ddim5+1", [801, 601, 401, 201, 1]),
+        ("ddim5+0", [800, 600, 400, 200, 0]),
+        ("ddim5+199", [999, 799, 599, 399, 199]),
         ("2,1", [500, 499, 0]),  # sections 0..499 and 500..999
         ("1,2,1", [667, 666, 334, 0]),  # sections of 334, 333 and 333
     ],
@@ -38,7 +45,8 @@ def test_all_of_them():
 
 @pytest.mark.parametrize(
     "steps", ["0", "1001", 0, -5, "-5", "1.5", "ten", "ddim", "ddim0", "ddim999", "ddimX", "10,",
-              "10,0", "10,x", "335,333,333", "ddim10,10"],
+              "10,0", "10,x", "335,333,333", "ddim10,10", "ddim50+", "ddim50+x", "ddim50+-1",
+              "ddim50+20", "ddim50-1", "ddim50+1+1", "ddim+1", "ddim50+1.0", "50+1", "ddim1000+1"],
 )  # fmt: skip
 def test_steps_that_cannot_be_taken(steps):
     with pytest.raises(UsageError) as caught:
@@ -83,6 +91,30 @@ def test_respacing_keeps_the_signal_power_of_the_steps_it_keeps():
     assert [step.beta for step in steps] == pytest.approx([1 - POWER[500] / POWER[0], BETAS[0]])
 
 
+def test_the_schedule_whose_roots_are_evenly_spaced():
+    steps = [step for _, step in _schedule.walk("", SCALED)]
+    assert [step.beta for step in steps] == pytest.approx(SCALED_BETAS[::-1])
+    assert (steps[-1].beta, steps[0].beta) == pytest.approx((0.00085, 0.02))
+    assert steps[499].beta == pytest.approx(
+        (0.00085**0.5 + (0.02**0.5 - 0.00085**0.5) * 500 / 999) ** 2
+    )
+    assert [step.alpha_bar for step in steps] == pytest.approx(SCALED_POWER[::-1])
+    plain = [step for _, step in _schedule.walk("", ("linear", 1e-4, 0.02))]
+    assert plain == [step for _, step in _schedule.walk("")]
+    assert plain != steps  # they are not mixed up by the cache
+
+
+def test_steps_moved_by_an_offset_end_in_the_clean_sample():
+    """The last step is at timestep 1, and after it the signal power is 1, not that of t = 0."""
+    steps = [step for _, step in _schedule.walk("ddim2+1", SCALED)]
+    assert [step.t for step in steps] == [501, 1]
+    assert [step.alpha_bar for step in steps] == pytest.approx(SCALED_POWER[[501, 1]])
+    assert [step.alpha_bar_next for step in steps] == pytest.approx([SCALED_POWER[1], 1.0])
+    variance = (1 - SCALED_POWER[501] / SCALED_POWER[1]) * (1 - SCALED_POWER[1])
+    assert steps[0].posterior_variance == pytest.approx(variance / (1 - SCALED_POWER[501]))
+    assert steps[1].posterior_variance == 0
+
+
 X0 = torch.tensor([[[0.5, -0.25], [3.0, -1.0]]])[None]  # [1, 1, 2, 2]
 
 
@@ -91,6 +123,17 @@ def knowing(x, t, *, variance=0.0, learn_sigma=True):
     power = POWER[int(t[0])]
     eps = (x - math.sqrt(power) * X0) / math.sqrt(1 - power)
     return torch.cat([eps, torch.full_like(eps, variance)], dim=1) if learn_sigma else eps
+
+
+def knowing_velocity(x, t, *, variance=None):
+    """The velocity of the noise that leads to X0: v = sqrt(a) eps - sqrt(1 - a) x0."""
+    power = SCALED_POWER[int(t[0])]
+    eps = (x - math.sqrt(power) * X0) / math.sqrt(1 - power)
+    v = math.sqrt(power) * eps - math.sqrt(1 - power) * X0
+    return v if variance is None else torch.cat([v, torch.full_like(v, variance)], dim=1)
+
+
+VELOCITY = {"betas": SCALED, "prediction": "v_prediction"}
 
 
 def noise(i):
@@ -112,6 +155,48 @@ def test_a_perfect_denoiser_leads_to_its_answer(steps, learn_sigma):
         torch.testing.assert_close(found, X0, atol=2e-4, rtol=0)
 
 
+@pytest.mark.parametrize("steps", ["1", "2", "10", "ddim20", "ddim20+1", "3,4"])
+@pytest.mark.parametrize("variance", [None, 0.3])
+def test_a_perfect_velocity_leads_to_its_answer(steps, variance):
+    def denoise(x, t):
+        return knowing_velocity(x, t, variance=variance)
+
+    arguments = {"steps": steps, "step_noise": noise, "learn_sigma": variance is not None}
+    arguments |= VELOCITY
+    for found in (
+        ddpm.sample(denoise, noise(99), **arguments),
+        ddpm.sample(denoise, noise(99), fixed_large=False, **arguments),
+        ddim.sample(denoise, noise(99), **arguments),
+        ddim.sample(denoise, noise(99), eta=1.0, **arguments),
+    ):
+        torch.testing.assert_close(found, X0, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("sampler", [ddpm, ddim])
+@pytest.mark.parametrize(
+    "wrong", [{"betas": SCALED}, {"prediction": "v_prediction"}], ids=["epsilon", "linear"]
+)
+def test_another_training_leads_elsewhere(sampler, wrong):
+    """What the network predicts, and on which schedule, must both be known."""
+
+    def sample(**how):
+        return sampler.sample(
+            knowing_velocity, noise(99), steps="5", step_noise=noise, learn_sigma=False, **how
+        )
+
+    torch.testing.assert_close(sample(**VELOCITY), X0, atol=2e-4, rtol=0)
+    assert (sample(**wrong) - X0).abs().max() > 0.005
+
+
+def test_the_clean_sample_of_a_velocity_by_hand():
+    """a = 0.36: x0 = 0.6 x - 0.8 v = 0.6 * 2 - 0.8 * 0.5 = 0.8, clipped from 1.4 for v = -0.25."""
+    step = replace(next(step for _, step in _schedule.walk("1")), alpha_bar=0.36)
+    x, v = torch.tensor([2.0, 2.0]), torch.tensor([0.5, -0.25])
+    for clip, expected in ((False, [0.8, 1.4]), (True, [0.8, 1.0])):
+        found = _schedule.predicted_x0(x, v, step, clip=clip, prediction="v_prediction")
+        assert found.tolist() == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("sampler", [ddpm, ddim])
 def test_clipping_bounds_the_predicted_sample(sampler):
     found = sampler.sample(knowing, noise(99), steps="5", step_noise=noise, clip=True)
@@ -119,10 +204,16 @@ def test_clipping_bounds_the_predicted_sample(sampler):
 
 
 @pytest.mark.parametrize(
-    ("variance", "power_of_noise"),
-    [(1.0, "beta"), (-1.0, "posterior_variance"), (None, "fixed_large_variance")],
+    ("variance", "fixed_large", "power_of_noise"),
+    [
+        (1.0, True, "beta"),
+        (1.0, False, "beta"),  # a learned variance is the network's whatever it would be else
+        (-1.0, True, "posterior_variance"),
+        (None, True, "fixed_large_variance"),
+        (None, False, "posterior_variance"),
+    ],
 )
-def test_the_noise_of_a_ddpm_step_by_hand(variance, power_of_noise):
+def test_the_noise_of_a_ddpm_step_by_hand(variance, fixed_large, power_of_noise):
     """Two steps; the input of the second shows mean and noise of the first."""
     seen = []
 
@@ -131,7 +222,12 @@ def test_the_noise_of_a_ddpm_step_by_hand(variance, power_of_noise):
         return knowing(x, t, variance=variance or 0.0, learn_sigma=variance is not None)
 
     ddpm.sample(
-        denoise, noise(99), steps="ddim2", step_noise=noise, learn_sigma=variance is not None
+        denoise,
+        noise(99),
+        steps="ddim2",
+        step_noise=noise,
+        learn_sigma=variance is not None,
+        fixed_large=fixed_large,
     )
     first = next(step for _, step in _schedule.walk("ddim2"))
     x, a, b = noise(99), first.alpha_bar, first.alpha_bar_next

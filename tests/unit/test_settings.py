@@ -13,6 +13,8 @@ from skipdit_cli.settings import setting
         ("seed", 0, 0),
         ("steps", 250, "250"),
         ("steps", "ddim50", "ddim50"),
+        ("steps", "ddim50+1", "ddim50+1"),
+        ("prompts", "vbench", "vbench"),
         ("sampler", "ddpm", "ddpm"),
         ("guidance", "7", 7.0),
         ("guidance", None, None),
@@ -53,6 +55,7 @@ def test_values(key, value, expected):
         ("guidance", "nan", "HERE: guidance 'nan' is not a scale from 1 up; none is unguided"),
         ("steps", 0, "HERE: cannot take steps '0' of 1000 training steps; "),
         ("steps", "ddim49", "HERE: cannot take steps 'ddim49' of 1000 training steps; "),
+        ("steps", "ddim50+20", "HERE: cannot take steps 'ddim50+20' of 1000 training steps; "),
     ],
 )
 def test_mistakes_say_place_value_and_fix(key, value, message):

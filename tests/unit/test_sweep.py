@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from skipdit_cli import plan, results, sweep
+from skipdit_cli import plan, results, sweep, weights
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
 from skipdit_cli.spec import parse_cache
 from skipdit_cli.store import open_store
@@ -40,25 +40,27 @@ def options(tmp_path, said):
 def generated(monkeypatch):
     """Runs in the order in which `generate` is called, which stores noise instead of samples.
 
-    `generated.fail[cache]` is raised instead.
+    `generated.fail[cache]` is raised instead; `generated.offload` has what each was told.
     """
 
     class Calls(list):
         def __init__(self):
             super().__init__()
-            self.fail = {}
+            self.fail, self.offload = {}, []
 
     calls = Calls()
 
-    def generate(run, root, *, device, workers, weights_path, on_batch):
+    def generate(run, root, *, device, workers, weights_path, offload, on_batch):
         calls.append(run)
+        calls.offload.append(offload)
         if run.cache in calls.fail:
             raise calls.fail[run.cache]
         store = open_store(root, run)
         strength = 0 if run.cache == "none" else 8
         for i in range(run.num_samples):
             random = np.random.default_rng(i)
-            image = random.integers(50, 200, (16, 16, 3)) + strength
+            frames = (8,) if weights.card(run.model).task in ("c2v", "t2v") else ()
+            image = random.integers(50, 200, (*frames, 16, 16, 3)) + strength
             store.write(i, image.astype(np.uint8), meta={"class": 3})
         on_batch(run.num_samples, run.num_samples)
         return store
@@ -162,6 +164,43 @@ def test_references_come_first_and_once(options, generated, said):
         (2, 2),
     ]
     assert f"scoring digits-skip, {cached[0].cache}" in said
+
+
+@pytest.mark.parametrize(
+    ("model", "encoders"), [("painted-digits", 2), ("captioned-digits-skip", 1)]
+)
+def test_prompts_are_encoded_before_the_first_sample_and_once(
+    options, generated, said, model, encoders
+):
+    """Two samples with a prompt each, and the empty prompt of guidance: three for each encoder."""
+    cached = [run("skip-cache(n=2)", model=model), run("skip-cache(n=3)", model=model)]
+    rows = sweep.sweep(cached, options, metrics=["psnr"])
+    assert said[: 3 * encoders + 3] == [
+        f"encoding the prompts of {model}",
+        *((i + 1, 3 * encoders) for i in range(3 * encoders)),
+        f"sampling {model}, none",
+        (2, 2),
+    ]
+    assert said.count((3 * encoders, 3 * encoders)) == 1
+    assert rows[1].results["psnr"].value == pytest.approx(20 * np.log10(255 / 8))
+
+
+def test_without_its_encoders_a_text_model_is_not_sampled(
+    options, generated, monkeypatch, tmp_path
+):
+    cached = run("skip-cache(n=2)", model="painted-digits")
+    (tmp_path / "painted-digits").mkdir()
+    (tmp_path / "painted-digits" / weights.WEIGHTS_FILE).touch()
+    monkeypatch.setattr(weights, "_EMBEDDED", tmp_path)
+    with pytest.raises(MissingAssetError, match="the tokenizer of painted-digits is not here"):
+        sweep.sweep([cached], options, metrics=["psnr"])
+    assert generated == []
+
+
+@pytest.mark.parametrize("offload", [False, True])
+def test_offload_is_passed_on(options, generated, offload):
+    sweep.sweep([run("skip-cache(n=2)")], replace(options, offload=offload), metrics=[])
+    assert generated.offload == [offload] * 2
 
 
 def test_a_failed_run_keeps_its_row_with_the_reason(options, generated):

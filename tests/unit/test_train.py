@@ -10,14 +10,17 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from skipdit_cli import weights
+from skipdit_cli import text, weights
+from skipdit_cli.embedded import captions
 from skipdit_cli.errors import UsageError
 from skipdit_cli.train import classifier, data, loop
 from skipdit_cli.train.loop import Settings, train
-from skipdit_cli.train.loss import Diffusion, hybrid_loss
+from skipdit_cli.train.loss import Diffusion, hybrid_loss, velocity_loss
 
 BETAS = np.linspace(1e-4, 0.02, 1000)
 POWER = np.cumprod(1 - BETAS)
+SCALED = ("scaled_linear", 0.00085, 0.02)
+SCALED_BETAS = np.linspace(0.00085**0.5, 0.02**0.5, 1000) ** 2
 
 
 def by_hand(x0, t, noise, eps, v):
@@ -51,7 +54,7 @@ def by_hand(x0, t, noise, eps, v):
     return (noise - eps) ** 2 + nats / math.log(2)
 
 
-def loss_of(x0, t, noise, eps, v):
+def loss_of(x0, t, noise, eps, v, **weights):
     """One number per batch element, as an image of one pixel."""
 
     def denoise(x, t):
@@ -66,6 +69,7 @@ def loss_of(x0, t, noise, eps, v):
         torch.as_tensor(t).reshape(-1),
         noise=column(noise).reshape(-1, 1, 1, 1),
         diffusion=Diffusion(torch.device("cpu")),
+        **weights,
     )
 
 
@@ -85,6 +89,18 @@ CASES = [
 @pytest.mark.parametrize("case", CASES)
 def test_the_loss_of_one_number_by_hand(case):
     assert loss_of(*case).item() == pytest.approx(by_hand(*case), rel=2e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("cap", [1.0, 4.0, 50.0])
+def test_noisy_samples_weigh_more_up_to_a_cap(cap):
+    """An error of the noise by 0.3 costs 0.09 / alpha_bar, the error of the velocity."""
+    weights = []
+    for t in (0, 300, 600, 999):
+        case = (0.5, t, 1.0, 0.7, 0.0)
+        more = loss_of(*case, noisy_weight=cap).item() - loss_of(*case).item()
+        weights.append(1 + more / 0.09)
+        assert weights[-1] == pytest.approx(min(1 / POWER[t], cap), rel=2e-3, abs=2e-3)
+    assert weights[-1] == pytest.approx(cap, rel=1e-3)
 
 
 def test_the_loss_is_one_number_per_sample():
@@ -126,18 +142,116 @@ def test_the_channel_dimension_of_clips():
     torch.testing.assert_close(clips, images)
 
 
+@pytest.mark.parametrize(
+    ("betas", "expected"), [(("linear", 1e-4, 0.02), BETAS), (SCALED, SCALED_BETAS)]
+)
+def test_the_tables_of_a_schedule(betas, expected):
+    tables, power = Diffusion(torch.device("cpu"), betas), np.cumprod(1 - expected)
+    before = np.append(1, power[:-1])
+    close = {"rtol": 1e-6, "atol": 1e-7}
+    np.testing.assert_allclose(tables.signal, np.sqrt(power), **close)
+    np.testing.assert_allclose(tables.noise, np.sqrt(1 - power), **close)
+    np.testing.assert_allclose(tables.log_beta, np.log(expected), **close)
+    variance = expected * (1 - before) / (1 - power)
+    np.testing.assert_allclose(tables.log_posterior[1:], np.log(variance[1:]), **close)
+    assert tables.log_posterior[0] == tables.log_posterior[1]  # there is none at the last step
+    np.testing.assert_allclose(tables.mean_x0, expected * np.sqrt(before) / (1 - power), **close)
+    mean_x = (1 - before) * np.sqrt(1 - expected) / (1 - power)
+    np.testing.assert_allclose(tables.mean_x, mean_x, **close)
+
+
+def test_the_schedule_is_dit_s_unless_told_otherwise():
+    plain, dit = (
+        Diffusion(torch.device("cpu")),
+        Diffusion(torch.device("cpu"), ("linear", 1e-4, 0.02)),
+    )
+    assert torch.equal(plain.signal, dit.signal)
+
+
+# The velocity
+
+X0 = torch.linspace(-0.9, 0.9, 24, dtype=torch.float32).reshape(2, 1, 3, 4)
+NOISE, TIMES = X0.flip(0) * 2, torch.tensor([30, 800])
+
+
+def velocity(x0, noise, t):
+    """sqrt(a) noise - sqrt(1 - a) x0, with the powers of the scaled-linear schedule."""
+    power = torch.from_numpy(np.cumprod(1 - SCALED_BETAS))[t].view(-1, 1, 1, 1)
+    return (power.sqrt() * noise - (1 - power).sqrt() * x0).float()
+
+
+def velocity_loss_of(guess, **others):
+    seen = []
+
+    def denoise(x, t):
+        seen.append((x, t))
+        return guess
+
+    diffusion = Diffusion(torch.device("cpu"), SCALED)
+    found = velocity_loss(denoise, X0, TIMES, noise=NOISE, diffusion=diffusion, **others)
+    [(x, t)] = seen
+    power = torch.from_numpy(np.cumprod(1 - SCALED_BETAS))[TIMES].view(-1, 1, 1, 1)
+    expected = power.sqrt() * X0 + (1 - power).sqrt() * NOISE
+    torch.testing.assert_close(x.double(), expected, atol=1e-6, rtol=0)
+    assert t is TIMES
+    return found
+
+
+def test_the_exact_velocity_costs_nothing():
+    exact = velocity(X0, NOISE, TIMES)
+    torch.testing.assert_close(velocity_loss_of(exact), torch.zeros(2), atol=1e-12, rtol=0)
+    drawn = torch.cat([exact, torch.full_like(exact, 9.0)], dim=1)  # a variance has no part in it
+    torch.testing.assert_close(velocity_loss_of(drawn), torch.zeros(2), atol=1e-12, rtol=0)
+
+
+def test_the_velocity_loss_is_the_squared_error_of_each_sample():
+    wrong = velocity(X0, NOISE, TIMES)
+    wrong[0] += 0.5  # everywhere
+    wrong[1, 0, 0, 0] -= 2.0  # in one of twelve pixels
+    found = velocity_loss_of(wrong)
+    torch.testing.assert_close(found, torch.tensor([0.25, 4 / 12]), atol=1e-6, rtol=0)
+
+
+def test_the_velocity_loss_by_its_signal_to_noise_ratio():
+    """The weight that the noise prediction's loss has, min(snr, g) / snr, on the scale of the
+    velocity, whose error is (snr + 1) / snr times as large: min(snr, g) / (snr + 1)."""
+    wrong = velocity(X0, NOISE, TIMES) + 0.5
+    power = np.cumprod(1 - SCALED_BETAS)[TIMES.numpy()]
+    snr = power / (1 - power)
+    assert snr[0] > 5 > snr[1]
+    expected = 0.25 * np.minimum(snr, 5.0) / (snr + 1)
+    found = velocity_loss_of(wrong, min_snr=5.0)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)
+    assert expected[1] == pytest.approx(0.25 * power[1])  # below the cap: the error of eps itself
+
+
+def test_the_velocity_of_clips():
+    """Channels along dimension 2: the same numbers as images of twelve pixels."""
+    clips, noise = X0.reshape(2, 3, 1, 2, 2), NOISE.reshape(2, 3, 1, 2, 2)
+    diffusion = Diffusion(torch.device("cpu"), SCALED)
+
+    def denoise(x, t):
+        return torch.cat([0.5 * x, 9 + x], dim=2)
+
+    found = velocity_loss(denoise, clips, TIMES, noise=noise, diffusion=diffusion, channel_dim=2)
+    images = velocity_loss(lambda x, t: 0.5 * x, X0, TIMES, noise=NOISE, diffusion=diffusion)
+    torch.testing.assert_close(found, images)
+
+
 # The loop
 
 
 @pytest.fixture
 def vanilla(monkeypatch):
-    """A vanilla model of random weights in place of the embedded one."""
-    model = weights.build(weights.card("digits"), device="cpu")
-    generator = torch.Generator().manual_seed(0)
-    for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.1, generator=generator)
-    monkeypatch.setattr(loop, "load", lambda name: {"digits": model}[name])
-    return model
+    """Vanilla models of random weights in place of the embedded ones."""
+    models = {}
+    for name in ("digits", "captioned-digits"):
+        models[name] = weights.build(weights.card(name), device="cpu")
+        generator = torch.Generator().manual_seed(0)
+        for parameter in models[name].parameters():
+            nn.init.normal_(parameter, std=0.1, generator=generator)
+    monkeypatch.setattr(loop, "load", models.__getitem__)
+    return models
 
 
 @pytest.fixture
@@ -150,6 +264,10 @@ def often(monkeypatch):
 SKIP = Settings("digits-skip", start="digits", skip_steps=3, steps=4, batch_size=2)
 VANILLA = Settings("digits", steps=4, batch_size=2)
 CLIPS = Settings("moving-digits", steps=4, batch_size=1)
+CAPTIONED = Settings(
+    "captioned-digits-skip", start="captioned-digits", skip_steps=3, steps=4, batch_size=2
+)
+PAINTED = Settings("painted-digits", steps=4, batch_size=2)
 
 
 class Killed(Exception):
@@ -169,27 +287,33 @@ def train_and_watch(settings, folder):
     return seen
 
 
-def test_stage_one_trains_the_skip_branches_alone(vanilla, often, tmp_path):
-    checkpoints = train_and_watch(SKIP, tmp_path)
-    start = vanilla.state_dict()
-    parameters = {name for name, _ in vanilla.named_parameters()}
-    fresh = weights.build(weights.card("digits-skip"), device="cpu").state_dict()
+STAGED = pytest.mark.parametrize("settings", [SKIP, CAPTIONED], ids=["images", "clips of text"])
+
+
+@STAGED
+def test_stage_one_trains_the_skip_branches_alone(vanilla, often, tmp_path, settings):
+    checkpoints = train_and_watch(settings, tmp_path)
+    start = vanilla[settings.start].state_dict()
+    parameters = {name for name, _ in vanilla[settings.start].named_parameters()}
+    fresh = weights.build(weights.card(settings.model), device="cpu").state_dict()
     skip = [name for name in fresh if ".skip." in name]
     assert len(skip) == len(fresh) - len(start) > 0
-    for content in checkpoints[: SKIP.skip_steps]:
+    for content in checkpoints[: settings.skip_steps]:
         assert all(torch.equal(content["model"][name], start[name]) for name in start)
-    first, last = checkpoints[0], checkpoints[SKIP.skip_steps - 1]
+    first, last = checkpoints[0], checkpoints[settings.skip_steps - 1]
     for name in skip:
         assert not torch.equal(last["model"][name], first["model"][name])
-    for before, after in pairwise(checkpoints[SKIP.skip_steps - 1 :]):
+    for before, after in pairwise(checkpoints[settings.skip_steps - 1 :]):
         unchanged = [n for n in parameters if torch.equal(before["model"][n], after["model"][n])]
         assert not unchanged  # stage two trains everything
         assert not any(torch.equal(before["model"][n], after["model"][n]) for n in skip)
 
 
-def test_a_skip_model_starts_from_the_vanilla_weights(vanilla, often, tmp_path):
-    first = train_and_watch(SKIP, tmp_path)[0]["model"]
-    assert all(torch.equal(first[name], value) for name, value in vanilla.state_dict().items())
+@STAGED
+def test_a_skip_model_starts_from_the_vanilla_weights(vanilla, often, tmp_path, settings):
+    first = train_and_watch(settings, tmp_path)[0]["model"]
+    start = vanilla[settings.start].state_dict()
+    assert all(torch.equal(first[name], value) for name, value in start.items())
 
 
 @pytest.mark.parametrize("ema", [0.999, 0.15])
@@ -211,7 +335,11 @@ def test_the_moving_average(vanilla, often, tmp_path, ema):
     assert decays == ([0.1, 2 / 11, 3 / 12, 4 / 13] if ema == 0.999 else [0.1, 0.15, 0.15, 0.15])
 
 
-@pytest.mark.parametrize("settings", [SKIP, VANILLA, CLIPS], ids=["skip", "vanilla", "clips"])
+@pytest.mark.parametrize(
+    "settings",
+    [SKIP, VANILLA, CLIPS, CAPTIONED, PAINTED],
+    ids=["skip", "vanilla", "clips", "clips of text", "images of text"],
+)
 def test_an_interrupted_training_ends_in_the_same_bits(vanilla, tmp_path, monkeypatch, settings):
     """Killed right after a checkpoint, between two, and in both stages."""
     monkeypatch.setattr(loop, "CURVE_EVERY", 1)
@@ -257,9 +385,21 @@ def test_the_record_says_how_the_model_was_made(vanilla, tmp_path, monkeypatch):
     record = json.loads((tmp_path / "training.json").read_text())
     assert record["command"] == "skipdit train --model digits"
     assert Settings(**record["settings"]) == VANILLA
-    assert record["parameters"] == sum(p.numel() for p in vanilla.parameters())
+    assert record["parameters"] == sum(p.numel() for p in vanilla["digits"].parameters())
     assert [step for step, _ in record["loss_curve"]] == [2, 4]
     assert (tmp_path / "config.json").is_file()
+
+
+def test_a_model_is_trained_further(vanilla, often, tmp_path):
+    train(VANILLA, tmp_path, command="the first")
+    further = Settings("digits", start="digits", steps=4, batch_size=2, learning_rate=1e-30)
+    train(further, tmp_path, command="the second")
+    made = json.loads((tmp_path / "training.json").read_text())
+    assert (made["before"]["command"], made["command"]) == ("the first", "the second")
+    assert [step for step, _ in made["loss_curve"]] == [1, 2, 3, 4]
+    saved = load_file(tmp_path / "diffusion_pytorch_model.safetensors")
+    for key, value in vanilla["digits"].state_dict().items():
+        assert torch.equal(saved[key], value.half())  # it began with these weights
 
 
 def test_training_learns(monkeypatch, tmp_path):
@@ -285,11 +425,12 @@ def test_batches_depend_on_seed_and_step_alone():
             seen.append((x, t, class_labels))
             return (torch.cat([x, x], dim=1),)
 
-    diffusion, device = Diffusion(torch.device("cpu")), torch.device("cpu")
+    diffusion = Diffusion(torch.device("cpu"))
+    condition = loop._conditions(weights.card("digits"), torch.device("cpu"))
 
     def batch(seed, step):
         settings = Settings("digits", batch_size=300, seed=seed)
-        loop._loss(Network(), settings, step, diffusion, device)
+        loop._loss(Network(), settings, step, diffusion, condition)
         return seen.pop()
 
     first = batch(0, 7)
@@ -300,6 +441,53 @@ def test_batches_depend_on_seed_and_step_alone():
     assert 4 < (labels == 10).sum() < 56
     assert labels.max() == 10
     assert 0 <= t.min() < 50 < 950 < t.max() <= 999
+
+
+@pytest.mark.parametrize("name", ["captioned-digits", "painted-digits"])
+def test_captions_become_texts_and_dropped_ones_the_empty_text(name, tmp_path):
+    """Row by row what sampling gives the network: of the caption, or of the null half."""
+    card, asked = weights.card(name), captions.LISTS[weights.card(name).task]
+    condition = loop._conditions(card, torch.device("cpu"))
+    labels, dropped = torch.tensor([5, 0, 29, 5]), torch.tensor([False, False, True, True])
+    found = condition(labels, dropped)
+    text.encode(card, asked, root=tmp_path)
+    given, null = text.conditions(card, asked, root=tmp_path)
+    assert found.keys() == given.keys()
+    for key, value in found.items():
+        rows = [given[key][5], given[key][0], null[key][29], null[key][5]]
+        assert torch.equal(value, torch.stack(rows))
+        assert value.dtype == given[key].dtype
+    states = found["encoder_hidden_states"]
+    assert not torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[3])
+
+
+@pytest.mark.parametrize(
+    ("name", "predicts"),
+    [("digits", "noise"), ("captioned-digits", "noise"), ("painted-digits", "velocity")],
+)
+def test_each_model_is_trained_on_what_it_is_to_predict(monkeypatch, name, predicts):
+    """Black is x0 = 0 here, so x = s noise and both answers can be read off x."""
+    card = weights.card(name)
+    shape = weights.build(card).inputs(3)["hidden_states"].shape
+    zero = {card.task: lambda count, _: (torch.zeros(shape), torch.zeros(count).long())}
+    monkeypatch.setattr(loop, "DATA", zero)
+    diffusion = Diffusion(torch.device("cpu"), card.sampling.betas)
+
+    class Network(nn.Module):
+        CHANNEL_DIM = 1
+
+        def forward(self, x, t, return_dict, **conditions):
+            shape = -1, *[1] * (x.dim() - 1)
+            signal, spread = diffusion.signal[t].view(shape), diffusion.noise[t].view(shape)
+            guess = x / spread * (signal if predicts == "velocity" else 1)
+            return (torch.cat([guess, torch.full_like(x, -1.0)], dim=1),)
+
+    condition = loop._conditions(card, torch.device("cpu"))
+    settings = Settings(name, batch_size=3)
+    assert loop._loss(Network(), settings, 1, diffusion, condition) < 1e-3
+    predicts = {"noise": "velocity", "velocity": "noise"}[predicts]
+    assert loop._loss(Network(), settings, 1, diffusion, condition) > 1e-2
 
 
 def test_the_learning_rate_warms_up_and_falls_in_each_stage():
@@ -327,7 +515,11 @@ def test_the_learning_rate_warms_up_and_falls_in_each_stage():
         ),
         ({"model": "digits-skip"}, "--start, --skip-steps: skip models, and only they, start"),
         ({"model": "digits-skip", "start": "digits"}, "--start, --skip-steps: skip models"),
-        ({"model": "digits", "start": "digits"}, "--start, --skip-steps: skip models"),
+        (
+            {"model": "digits", "start": "digits", "skip_steps": 5},
+            "--start, --skip-steps: skip models, and only they, start from a vanilla model and "
+            "have a first stage; to train digits further leave out --skip-steps",
+        ),
         ({"model": "digits", "skip_steps": 5}, "--start, --skip-steps: skip models"),
         (
             {"model": "digits-skip", "start": "digts", "skip_steps": 5},
@@ -335,11 +527,29 @@ def test_the_learning_rate_warms_up_and_falls_in_each_stage():
         ),
         *(
             (
+                {"model": "painted-digits", "start": "captioned-digits"} | own,
+                "--start, --skip-steps: skip models, and only they, start from a vanilla model and "
+                "have a first stage; models with native skip branches are trained at once",
+            )
+            for own in ({}, {"skip_steps": 5})
+        ),
+        ({"model": "captioned-digits-skip"}, "--start, --skip-steps: skip models, and only they"),
+        (
+            {"model": "captioned-digits-skip", "start": "moving-digits", "skip_steps": 5},
+            "--start: moving-digits is not the vanilla model of captioned-digits-skip",
+        ),
+        *(
+            (
                 {"model": "digits-skip", "start": start, "skip_steps": 5},
                 f"--start: {start} is not the vanilla model of digits-skip",
             )
-            for start in ("digits-skip", "moving-digits", "dit-xl-2")
+            for start in ("moving-digits-skip", "moving-digits", "dit-xl-2")
         ),
+        (
+            {"model": "painted-digits", "noisy_weight": 50.0},
+            "--noisy-weight: painted-digits predicts velocity, whose loss weighs noisy samples",
+        ),
+        ({"model": "digits", "noisy_weight": 0.5}, "--noisy-weight: 0.5 is below 1"),
         ({"model": "digits", "steps": 0}, "--steps, --batch-size: steps and batch size are 1"),
         ({"model": "digits", "batch_size": 0}, "--steps, --batch-size: steps and batch size are 1"),
     ],
@@ -375,7 +585,23 @@ def draw(kind, seed, count=64):
     return data.DATA[kind](count, torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize(("kind", "shape"), [("c2i", (1, 16, 16)), ("c2v", (8, 1, 16, 16))])
+def digits_of(kind, labels):
+    """The digits that classes are, or that captions name."""
+    places = labels.tolist()
+    if kind not in captions.LISTS:
+        return places
+    return [captions.digit(captions.LISTS[kind][place]) for place in places]
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        ("c2i", (1, 16, 16)),
+        ("c2v", (8, 1, 16, 16)),
+        ("t2i", (1, 16, 16)),
+        ("t2v", (1, 8, 16, 16)),
+    ],
+)
 def test_draws_are_digits_and_repeat_with_the_seed(kind, shape):
     images, labels = draw(kind, 0)
     again, labels_again = draw(kind, 0)
@@ -385,11 +611,31 @@ def test_draws_are_digits_and_repeat_with_the_seed(kind, shape):
     assert images.shape == (64, *shape)
     assert (images.min(), images.max() > 0.9) == (-1, True)
     assert images.max() <= 1
-    assert set(labels.tolist()) == set(range(10))
+    assert set(digits_of(kind, labels)) == set(range(10))
+
+
+@pytest.mark.parametrize(("kind", "plain"), [("t2i", "c2i"), ("t2v", "c2v")])
+def test_captions_name_the_digit_that_is_shown(kind, plain):
+    """The same draw as that of the class-conditional data, whose classes are known to be right."""
+    images, labels = draw(kind, 0)
+    same, classes = draw(plain, 0)
+    assert torch.equal(images.transpose(1, 2) if kind == "t2v" else images, same)
+    assert digits_of(kind, labels) == classes.tolist()
+
+
+def test_every_caption_is_drawn_as_often():
+    for kind, asked in captions.LISTS.items():
+        _, labels = draw(kind, 0, count=100 * len(asked))
+        counts = labels.bincount(minlength=len(asked))
+        assert len(counts) == len(set(asked)) == len(asked)
+        assert 60 < counts.min() <= counts.max() < 145  # 100 in the mean, four deviations
 
 
 def test_moving_digits_move_one_way_and_stay_whole():
-    clips, _ = draw("c2v", 0)
+    """The way that their captions say, for those who see them."""
+    clips, labels = draw("t2v", 0)
+    clips = clips.transpose(1, 2)
+    asked = [captions.direction(captions.VIDEO[place]) for place in labels.tolist()]
     light = (clips[:, :, 0] + 1) / 2  # [N, 8, 16, 16]
     mass = light.sum(dim=(2, 3))
     pixel = torch.arange(16.0)
@@ -398,9 +644,9 @@ def test_moving_digits_move_one_way_and_stay_whole():
     moves = torch.stack([row[:, -1] - row[:, 0], column[:, -1] - column[:, 0]], dim=1)
     assert ((moves.abs() > 2).sum(1) == 1).all()  # along one axis
     assert (moves.abs().min(1).values < 0.5).all()  # and not along the other
-    assert {tuple(move) for move in moves.sign().where(moves.abs() > 2, 0).tolist()} == {
-        (0, 1), (0, -1), (1, 0), (-1, 0)
-    }  # fmt: skip
+    found = [tuple(move) for move in moves.sign().where(moves.abs() > 2, 0).tolist()]
+    assert found == asked
+    assert set(found) == {(0, 1), (0, -1), (1, 0), (-1, 0)}
     assert (mass / mass.mean(1, keepdim=True) - 1).abs().max() < 0.1  # nothing leaves the frame
 
 

@@ -3,12 +3,13 @@
 import argparse
 import os
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from skipdit_cli import registry, weights
+from skipdit_cli import prompts, registry, weights
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.weights import CARDS, from_official
 from skipdit_cli.weights.official import read_state
@@ -333,13 +334,74 @@ def test_home(monkeypatch, tmp_path):
     assert weights.home() == tmp_path / ".cache" / "skipdit"
 
 
-def test_a_downloaded_model_is_found_under_home(monkeypatch, tmp_path):
-    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
+@pytest.fixture
+def home(monkeypatch, tmp_path):
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def put(path, *, content=b"x"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write(path, content=content)
+
+
+def test_a_downloaded_model_is_found_under_home_and_so_is_its_autoencoder(home):
     assert weights.locate("taichi-skip") is None
-    path = tmp_path / "weights" / "taichi-skip" / weights.WEIGHTS_FILE
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"x")
-    assert weights.locate("taichi-skip") == weights.require("taichi-skip") == path
+    path = put(home / "weights" / "taichi-skip" / weights.WEIGHTS_FILE)
+    assert weights.locate("taichi-skip") == path
+    card = CARDS["taichi-skip"]
+    with pytest.raises(MissingAssetError) as caught:
+        weights.require("taichi-skip")
+    assert caught.value.exit_code == 4
+    assert str(caught.value) == (
+        "the vae of taichi-skip is not here; run `skipdit download taichi-skip` "
+        "(335.0 MB for this part)"
+    )
+    assert weights.absent_components(card) == ["vae"]
+    vae = home / "components" / "stabilityai--sd-vae-ft-ema"
+    put(vae / "config.json")
+    assert weights.require("taichi-skip") == path
+    assert weights.component(card, "vae") == vae
+    assert weights.absent_components(card) == []
+
+
+def test_a_component_lies_in_the_folder_it_has_on_the_hub(home):
+    part = CARDS["latte-skip"].components["text_encoder"]
+    folder = home / "components" / "maxin-cn--Latte-1" / "text_encoder"
+    assert weights.component_path(part) is None
+    put(folder / "config.json")
+    assert weights.component_path(part) == folder
+    put(folder / weights.INCOMPLETE)  # a transfer broke off
+    assert weights.component_path(part) is None
+
+
+@pytest.mark.parametrize("name", [name for name in TINY if CARDS[name].text])
+def test_the_parts_of_an_embedded_text_model_ship_with_it(name):
+    assert weights.absent_components(CARDS[name]) == []
+    for key in CARDS[name].components:
+        folder = weights.component(CARDS[name], key)
+        file = "tokenizer.json" if key.startswith("tokenizer") else "model.safetensors"
+        assert (folder / file).is_file()
+
+
+def test_a_component_or_its_change_is_part_of_the_fingerprint(home, tmp_path):
+    path = write(tmp_path / "a.pt", content=b"abc")
+    vae = home / "components" / "stabilityai--sd-vae-ft-ema"
+    seen = [weights.fingerprint("taichi", path=path)]  # without it
+    put(vae / "config.json", content=b"one")
+    seen.append(weights.fingerprint("taichi", path=path))
+    assert weights.fingerprint("taichi", path=path) == seen[-1]
+    assert weights.fingerprint("ffs", path=path) == seen[-1]  # has the same autoencoder
+    put(vae / "config.json", content=b"two")
+    seen.append(weights.fingerprint("taichi", path=path))
+    put(vae / "model.safetensors", content=bytes(weights.SMALL))
+    seen.append(weights.fingerprint("taichi", path=path))
+    put(vae / "model.safetensors", content=bytes(weights.SMALL + 1))
+    seen.append(weights.fingerprint("taichi", path=path))
+    assert len(set(seen)) == 5
+    assert all(len(digits) == 16 and int(digits, 16) for digits in seen)
+    put(home / "components" / "stabilityai--sd-vae-ft-mse" / "config.json", content=b"one")
+    assert weights.fingerprint("dit-xl-2", path=path) not in seen  # another, if of the same content
 
 
 def test_the_fingerprint_is_that_of_the_content(tmp_path):
@@ -353,15 +415,33 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("ucf101-skip", "2.77 GB"), ("taichi", "2.70 GB"), ("dit-xl-2-skip", "11.40 GB")],
+    [
+        ("ucf101-skip", "2.77 GB, and 335.0 MB of vae"),
+        ("taichi", "2.70 GB, and 335.0 MB of vae"),
+        ("dit-xl-2-skip", "11.40 GB, and 335.0 MB of vae"),
+        ("latte-skip", "8.76 GB, and 19.44 GB of vae, tokenizer, text_encoder"),
+        (
+            "hunyuan-dit",
+            "3.00 GB, and 8.42 GB of vae, tokenizer, text_encoder, tokenizer_2, text_encoder_2",
+        ),
+    ],
 )
-def test_missing_weights_name_command_and_size(name, size):
+def test_missing_weights_name_command_and_size(home, name, size):
     with pytest.raises(MissingAssetError) as caught:
         weights.load(name)
     assert caught.value.exit_code == 4
     assert str(caught.value).startswith(
         f"the weights of {name} are not here; run `skipdit download {name}` ({size})"
     )
+
+
+def test_components_that_are_here_already_are_not_counted(home):
+    put(home / "components" / "maxin-cn--Latte-1" / "text_encoder" / "config.json")
+    with pytest.raises(MissingAssetError, match=r"\(4\.23 GB, and 391\.8 MB of vae, tokenizer\)"):
+        weights.require("latte")
+    put(home / "components" / "stabilityai--sd-vae-ft-ema" / "config.json")
+    with pytest.raises(MissingAssetError, match=r"download taichi` \(2\.70 GB\), or give a file"):
+        weights.require("taichi")
 
 
 def test_unknown_checkpoints_name_the_nearest():
@@ -383,12 +463,44 @@ def test_a_card_describes_a_model_that_can_be_built(name):
     assert card.name == name
     model = weights.build(card)
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
-    assert bool(model.layout().skips) is card.skip is name.endswith("-skip")
+    assert bool(model.layout().skips) is card.skip is (name.endswith("-skip") or card.native_skip)
     assert model.layout().family == card.family
     assert model.config.get("num_classes") == card.num_classes
     assert card.sampling.sampler in registry.names("samplers")
-    assert card.sampling.guidance is None or card.num_classes
+    assert card.sampling.guidance is None or card.num_classes or card.text
+    assert (card.num_classes is None) or not card.text
     stand_in = CARDS[card.tiny]
     assert stand_in.embedded
     assert (stand_in.task, stand_in.skip) == (card.task, card.skip)
-    assert card.embedded or (card.files and card.size > 1e9 and card.vae)
+    how = [replace(c.sampling, sampler="", steps="", guidance=None) for c in (card, stand_in)]
+    assert how[0] == how[1]  # trained on the same schedule, to predict the same
+    assert card.embedded or (card.files and card.size > 1e9)
+    texts = {key for key in card.components if key != "vae"}
+    assert bool(texts) is bool(card.prompts) is card.text
+    assert texts == set(stand_in.components)
+    assert texts <= {"tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2"}
+    assert ("vae" in card.components) is not card.embedded
+    assert all(part.size > 0 for part in card.components.values()) or card.embedded
+    assert not card.prompts or card.prompts in prompts.names()
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_model_takes_the_inputs_it_names_and_leaves_the_rest_of_its_channels(name):
+    """On the meta device: shapes alone. The sample's channels come first, then the variance."""
+    model = weights.build(CARDS[name])
+    inputs = model.inputs(2, device="meta")
+    out = model(**inputs).sample
+    dim, given = model.CHANNEL_DIM, inputs["hidden_states"]
+    assert out.shape[dim] == 2 * given.shape[dim]
+    assert out.narrow(dim, 0, given.shape[dim]).shape == given.shape
+    assert all(len(value) == 2 for value in inputs.values())
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_converted_file_is_read_like_an_official_one(name, tmp_path):
+    """`--weights` may be either: what has our keys already stays as it is."""
+    model, inputs = drawn(name)
+    save_file(model.state_dict(), tmp_path / "file.safetensors")
+    loaded = weights.load(name, path=tmp_path / "file.safetensors")
+    assert same(model, loaded)
+    assert torch.equal(loaded(**inputs).sample, model(**inputs).sample)

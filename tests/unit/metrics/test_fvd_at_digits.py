@@ -24,17 +24,17 @@ def test_by_hand(embedded, grey):
     # ddof 0 is 1/4 for the means and 1 for the motion, each twice
     embedded["moving-digits"] = reference(0.5, 1)
     clips = [clip(grey, MOVING), clip(grey, STILL)]
-    assert fvd_at_digits.score_set(iter(clips), [None] * 2) == pytest.approx(2.5, rel=1e-6)
+    assert fvd_at_digits.score_set(iter(clips), [{}] * 2) == pytest.approx(2.5, rel=1e-6)
 
 
 def test_motion_alone_is_seen(embedded, grey):
     embedded["moving-digits"] = reference(0, 2)
     flicker, frozen = clip(grey, (0, 255, 0, 255)), clip(grey, (127, 128, 127, 128))
-    assert fvd_at_digits.score_set([flicker] * 3, [1] * 3) == pytest.approx(0, abs=1e-9)
-    far = fvd_at_digits.score_set([frozen] * 3, [1] * 3)
+    assert fvd_at_digits.score_set([flicker] * 3, [{}] * 3) == pytest.approx(0, abs=1e-9)
+    far = fvd_at_digits.score_set([frozen] * 3, [{}] * 3)
     assert far == pytest.approx(2 * (2 - 1 / 127.5) ** 2, rel=1e-6)
 
 
 def test_images_are_refused(embedded, grey):
     with pytest.raises(UsageError, match="fvd@digits cannot score a sample of 16x16"):
-        fvd_at_digits.score_set([grey(0)] * 2, [None, None])
+        fvd_at_digits.score_set([grey(0)] * 2, [{}, {}])

@@ -118,7 +118,7 @@ def test_samples_without_a_class_are_numbered(tmp_path, drawn):
     for cache in ("none", "skip-cache(n=2)"):
         own = run(cache, num_samples=1)
         black = np.zeros((16, 16, 3), np.uint8)
-        open_store(tmp_path / "results", own).write(0, black, meta={"class": None})
+        open_store(tmp_path / "results", own).write(0, black, meta={})
         rows.append(row(own))
     published(tmp_path, rows)
     assert drawn[0]["rows"] == ["#0"]

@@ -1,0 +1,80 @@
+"""What every sample of a run is conditioned on: a class, a prompt, or nothing."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skipdit_cli import text, weights
+from skipdit_cli.errors import MissingAssetError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from skipdit_cli.plan import Run
+
+Conditions = dict[str, "Tensor"]
+
+
+def meta(run: "Run", index: int) -> dict[str, Any]:
+    """What a sample shows: {"prompt": ...}, {"class": ...} or {}.
+
+    Prompts and classes are taken in turn; without classes, one is drawn from seed and index.
+    """
+    if run.prompts:
+        return {"prompt": run.prompts[index % len(run.prompts)]}
+    if run.classes:
+        return {"class": run.classes[index % len(run.classes)]}
+    if not (known := weights.card(run.model).num_classes):
+        return {}
+    from skipdit_cli import rng
+
+    return {"class": rng.choice(known, seed=run.seed, index=index)}
+
+
+def prepare(
+    run: "Run",
+    root: Path,
+    *,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Encode the prompts of a run that are not encoded yet; nothing to do without prompts.
+
+    Args:
+        progress: called with (done, total).
+    Raises:
+        MissingAssetError: the prompts or an encoder are not here.
+    """
+    card = weights.card(run.model)
+    if not card.text:
+        return
+    if not run.prompts:
+        raise MissingAssetError(
+            f"{run.model} has no prompts",
+            fix=f"run `skipdit download {card.prompts}`, or give --prompt",
+        )
+    computed = -(-run.num_samples // run.batch_size) * run.batch_size  # whole batches
+    prompts = run.prompts[:computed]
+    text.encode(card, prompts, root=root, device=device, dtype=run.dtype, progress=progress)
+
+
+def of_batch(
+    run: "Run", indices: Sequence[int], *, root: Path, device: str = "cpu"
+) -> tuple[Conditions, Conditions]:
+    """Conditions of samples by diffusers' names, and those of the null half of guidance.
+
+    Returns:
+        Two dictionaries of [len(indices), ...] on the device; empty for an unconditional model.
+    """
+    import torch
+
+    card = weights.card(run.model)
+    metas = [meta(run, index) for index in indices]
+    if card.text:
+        prompts = [content["prompt"] for content in metas]
+        return text.conditions(card, prompts, root=root, device=device, dtype=run.dtype)
+    if card.num_classes is None:
+        return {}, {}
+    labels = torch.tensor([content["class"] for content in metas], device=device)
+    null = torch.full_like(labels, card.num_classes)
+    return {"class_labels": labels}, {"class_labels": null}

@@ -1,0 +1,383 @@
+"""Latte, text-to-video: spatial blocks with text and temporal blocks in turn, skips or none.
+
+Source: diffusers `LatteTransformer3DModel`, whose blocks these are; OpenSparseLLMs/Skip-DiT
+`text-to-video/models/latte_t2v_skip_cache.py` (72609de). A layer is a pair: one spatial block
+(attention within a frame, then to the caption) and one temporal block (attention along time). Layer
+i of the second half receives the output of layer L-1-i, before its spatial block.
+
+The keys and values of the caption are the same for every frame and are computed once per clip; the
+official code repeats the caption for each of them.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention_processor import Attention
+from diffusers.models.embeddings import (
+    PatchEmbed,
+    PixArtAlphaTextProjection,
+    get_1d_sincos_pos_embed_from_grid,
+    get_2d_sincos_pos_embed,
+)
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.normalization import AdaLayerNormSingle
+from torch import Tensor, nn
+
+from skipdit_cli.models._layers import SkipFusion, modulate
+from skipdit_cli.sites import Layout, Site
+
+DROPPED = -10_000.0  # what a masked token's attention score is lowered by (official code)
+MOST_TOKENS = 120  # of a caption
+INPUT_TOKENS = 32  # of a caption, where only the cost matters (the paper's profile)
+VARIANTS = {
+    "LatteT2V-XL/2": {
+        "num_attention_heads": 16,
+        "attention_head_dim": 72,
+        "num_layers": 28,
+        "sample_size": 64,
+        "caption_channels": 4096,
+    },
+    "LatteT2V-digits/4": {
+        "num_attention_heads": 4,
+        "attention_head_dim": 16,
+        "num_layers": 6,
+        "patch_size": 4,
+        "in_channels": 1,
+        "out_channels": 2,
+        "sample_size": 16,
+        "video_length": 8,
+        "caption_channels": 32,
+    },
+}
+
+
+class ClipCrossAttention:
+    """Attention of all frames of a clip to its one caption, as a processor of diffusers' Attention.
+
+    hidden_states [B * F, T, D], encoder_hidden_states [B, L, D], mask bias [B, 1, L] -> like x
+    """
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        clips = len(encoder_hidden_states)
+        query, key, value = (
+            states.reshape(clips, -1, attn.heads, states.shape[-1] // attn.heads).transpose(1, 2)
+            for states in (
+                attn.to_q(hidden_states),  # [B, heads, F * T, D / heads]
+                attn.to_k(encoder_hidden_states),  # [B, heads, L, D / heads]
+                attn.to_v(encoder_hidden_states),
+            )
+        )
+        bias = None if attention_mask is None else attention_mask[:, None].to(query.dtype)
+        x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        x = x.transpose(1, 2).reshape(*hidden_states.shape[:2], -1)
+        for module in attn.to_out:
+            x = module(x)
+        return x
+
+
+class Layer(nn.Module):
+    """A spatial and a temporal block, with their skip branch if they have one."""
+
+    def __init__(
+        self, hidden_size: int, num_heads: int, *, cross_attention_dim: int, skip: bool
+    ) -> None:
+        super().__init__()
+
+        def block(cross: int | None) -> BasicTransformerBlock:
+            return BasicTransformerBlock(
+                hidden_size,
+                num_heads,
+                hidden_size // num_heads,
+                cross_attention_dim=cross,
+                activation_fn="gelu-approximate",
+                attention_bias=True,
+                norm_type="ada_norm_single",
+                norm_elementwise_affine=False,
+                norm_eps=1e-6,
+            )
+
+        self.skip = SkipFusion(hidden_size) if skip else None
+        self.spatial = block(cross_attention_dim)
+        self.spatial.attn2.set_processor(ClipCrossAttention())
+        self.temporal = block(None)
+
+    def forward(
+        self,
+        x: Tensor,
+        timestep: tuple[Tensor, Tensor],
+        caption: Tensor,
+        caption_bias: Tensor | None,
+        skip: Tensor | None = None,
+        *,
+        temporal_embedding: Tensor | None = None,
+        temporal: bool = True,
+    ) -> Tensor:
+        """Args:
+            x: [B, F, T, D]; skip like x.
+            timestep: modulation of every frame [B * F, 6 D] and of every place [B * T, 6 D].
+            caption: [B, L, D]. caption_bias: [B, 1, L], added to attention scores.
+            temporal_embedding: [F, D]. temporal: whether to run the temporal block.
+        Returns:
+            Like x.
+        """
+        if self.skip is not None:
+            x = self.skip(x, skip)
+        batch, frames, tokens, _ = x.shape
+        x = self.spatial(x.flatten(0, 1), None, caption, caption_bias, timestep[0])
+        x = x.unflatten(0, (batch, frames))
+        if not temporal:
+            return x
+        x = x.transpose(1, 2).flatten(0, 1)  # [B * T, F, D]
+        if temporal_embedding is not None:
+            x = x + temporal_embedding
+        x = self.temporal(x, timestep=timestep[1])
+        return x.unflatten(0, (batch, tokens)).transpose(1, 2)
+
+
+class LatteT2V(ModelMixin, ConfigMixin):
+    """Text-to-video denoiser; arguments are those of diffusers' LatteTransformer3DModel.
+
+    Args:
+        sample_size: side of a latent frame. video_length: frames of a clip.
+        caption_channels: width of the text encoder's output.
+        cross_attention_dim: width of the projected caption; None is the hidden size.
+        skip: build the long skip branches of Skip-DiT.
+    """
+
+    CHANNEL_DIM = 1
+    GUIDED_CHANNELS = 8  # the variance as well (official pipeline)
+
+    @register_to_config
+    def __init__(
+        self,
+        num_attention_heads: int = 16,
+        attention_head_dim: int = 72,
+        in_channels: int = 4,
+        out_channels: int = 8,
+        num_layers: int = 28,
+        cross_attention_dim: int | None = None,
+        sample_size: int = 64,
+        patch_size: int = 2,
+        caption_channels: int = 4096,
+        video_length: int = 16,
+        skip: bool = False,
+    ) -> None:
+        super().__init__()
+        hidden_size = num_attention_heads * attention_head_dim
+        self.pos_embed = PatchEmbed(
+            patch_size=patch_size,
+            in_channels=in_channels,
+            embed_dim=hidden_size,
+            pos_embed_type=None,
+        )
+        self.adaln_single = AdaLayerNormSingle(hidden_size, use_additional_conditions=False)
+        self.caption_projection = PixArtAlphaTextProjection(caption_channels, hidden_size)
+        self.layers = nn.ModuleList(
+            Layer(
+                hidden_size,
+                num_attention_heads,
+                cross_attention_dim=cross_attention_dim or hidden_size,
+                skip=skip and i >= num_layers // 2,
+            )
+            for i in range(num_layers)
+        )
+        self.norm_out = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        self.scale_shift_table = nn.Parameter(torch.randn(2, hidden_size) / hidden_size**0.5)
+        self.proj_out = nn.Linear(hidden_size, patch_size * patch_size * out_channels)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        """As PixArt: the caption is added by and by, and the first prediction is zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.adaln_single.linear.weight, std=0.02)
+        nn.init.zeros_(self.proj_out.weight)
+        for layer in self.layers:
+            nn.init.zeros_(layer.spatial.attn2.to_out[0].weight)
+            if layer.skip is not None:
+                nn.init.eye_(layer.skip.linear.weight)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        encoder_attention_mask: Tensor | None = None,
+        enable_temporal_attentions: bool = True,
+        return_dict: bool = True,
+    ) -> Transformer2DModelOutput | tuple[Tensor]:
+        """Predict noise (and variance) for clips at original timesteps 0..999.
+
+        Args:
+            hidden_states: [B, C, F, H, W].
+            timestep: [B].
+            encoder_hidden_states: caption from the text encoder, [B, L, caption_channels].
+            encoder_attention_mask: 1 keeps a token, 0 drops it; [B, L] or [B, 1, L].
+            enable_temporal_attentions: False leaves the temporal blocks out.
+        Returns:
+            sample [B, out_channels, F, H, W].
+        """
+        batch, _, frames, height, width = hidden_states.shape
+        patch = self.config.patch_size
+        images = hidden_states.transpose(1, 2).flatten(0, 1)  # [B * F, C, H, W]
+        grid = height // patch, width // patch
+        base = self.config.sample_size
+        x = self.pos_embed(images)  # [B * F, T, D]
+        x = x + _places(x.shape[-1], grid, base // patch, max(base // 64, 1), x.device, x.dtype)
+        x = x.unflatten(0, (batch, frames))  # [B, F, T, D]
+        modulation, embedded = self.adaln_single(
+            timestep, batch_size=batch, hidden_dtype=hidden_states.dtype
+        )  # [B, 6 D], [B, D]
+        times = tuple(modulation.repeat_interleave(n, dim=0) for n in x.shape[1:3])
+        caption = self.caption_projection(encoder_hidden_states)  # [B, L, D]
+        bias = None
+        if encoder_attention_mask is not None:
+            mask = encoder_attention_mask.to(x.dtype)
+            bias = (1 - (mask if mask.dim() == 3 else mask[:, None])) * DROPPED  # [B, 1, L]
+        temporal_embedding = _times(x.shape[-1], frames, x.device, x.dtype) if frames > 1 else None
+        skips: list[Tensor] = []
+        for i, layer in enumerate(self.layers):
+            skip = skips.pop() if layer.skip is not None else None
+            x = layer(
+                x,
+                times,
+                caption,
+                bias,
+                skip,
+                # the place of a frame in time is added once, before the first temporal block
+                temporal_embedding=temporal_embedding if i == 0 else None,
+                temporal=enable_temporal_attentions,
+            )  # [B, F, T, D]
+            if self.config.skip and layer.skip is None:
+                skips.append(x)
+        shift, scale = (self.scale_shift_table + embedded[:, None]).chunk(2, dim=1)  # [B, 1, D]
+        x = self.proj_out(modulate(self.norm_out(x), shift[:, None], scale[:, None]))
+        x = x.unflatten(2, grid)
+        x = x.unflatten(-1, (patch, patch, self.config.out_channels))
+        sample = torch.einsum("bfhwpqc->bcfhpwq", x)
+        sample = sample.reshape(batch, self.config.out_channels, frames, height, width)
+        return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
+
+    def layout(self) -> Layout:
+        depth = self.config.num_layers
+        skips = tuple((i, depth - 1 - i) for i in range(depth // 2, depth))
+        kinds = ("attn.spatial", "attn.cross", "mlp.spatial", "attn.temporal", "mlp.temporal")
+        return Layout("latte_t2v", depth, kinds, skips if self.config.skip else ())
+
+    def sites(self) -> dict[Site, nn.Module]:
+        found: dict[Site, nn.Module] = {}
+        for i, layer in enumerate(self.layers):
+            found[Site("layer", i)] = layer
+            found[Site("attn.spatial", i)] = layer.spatial.attn1
+            found[Site("attn.cross", i)] = layer.spatial.attn2
+            found[Site("mlp.spatial", i)] = layer.spatial.ff
+            found[Site("attn.temporal", i)] = layer.temporal.attn1
+            found[Site("mlp.temporal", i)] = layer.temporal.ff
+        return found
+
+    def official_calls(self) -> dict[nn.Module, int]:
+        """Modules that the official code runs more often than this one does, and how often."""
+        frames = self.config.video_length
+        caption = [
+            m for layer in self.layers for m in (layer.spatial.attn2.to_k, layer.spatial.attn2.to_v)
+        ]
+        return dict.fromkeys(caption, frames)
+
+    def inputs(self, batch_size: int, *, device: str = "cpu") -> dict[str, Tensor]:
+        """Inputs of the right shapes, for counting and timing."""
+        config = self.config
+        side = config.sample_size
+        shape = batch_size, config.in_channels, config.video_length, side, side
+        dtype = next(self.parameters()).dtype
+        return {
+            "hidden_states": torch.zeros(shape, device=device, dtype=dtype),
+            "timestep": torch.zeros(batch_size, dtype=torch.int64, device=device),
+            "encoder_hidden_states": torch.zeros(
+                batch_size, INPUT_TOKENS, config.caption_channels, device=device, dtype=dtype
+            ),
+        }
+
+
+MODEL = LatteT2V
+
+
+@cache
+def _places(
+    hidden_size: int,
+    grid: tuple[int, int],
+    base: int,
+    scale: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Sinusoidal table of a grid of patches, [T, D]; `base` is the side that was trained."""
+    with torch.device("cpu"):
+        table = get_2d_sincos_pos_embed(
+            hidden_size, grid, base_size=base, interpolation_scale=scale, output_type="pt"
+        )
+    return table.float().to(device, dtype)
+
+
+@cache
+def _times(hidden_size: int, frames: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Sinusoidal table of the places in time, [F, D]."""
+    with torch.device("cpu"):
+        places = torch.arange(frames).unsqueeze(1)
+        table = get_1d_sincos_pos_embed_from_grid(hidden_size, places, output_type="pt")
+    return table.float().to(device, dtype)
+
+
+def convert(state: Mapping[str, Tensor], config: Mapping) -> dict[str, Tensor]:
+    """Official state dict, or that of diffusers' LatteTransformer3DModel -> ours."""
+    half = config["num_layers"] // 2
+    renamed = {}
+    for key, value in state.items():
+        if key == "caption_projection.y_embedding":  # a buffer that no forward reads
+            continue
+        key = re.sub(r"^transformer_blocks\.(\d+)\.", r"layers.\1.spatial.", key)
+        key = re.sub(r"^temporal_transformer_blocks\.(\d+)\.", r"layers.\1.temporal.", key)
+        key = re.sub(
+            r"^skip_(norm|linear)s\.(\d+)(?:\.linear)?\.",
+            lambda m: f"layers.{half + int(m[2])}.skip.{m[1]}.",
+            key,
+        )
+        renamed[key] = value
+    return renamed
+
+
+def tokens(arguments: Mapping) -> tuple[int]:
+    """How many tokens the text encoder gives (official pipeline)."""
+    return (MOST_TOKENS,)
+
+
+def clean(prompt: str) -> str:
+    """A prompt as the tokenizer gets it."""
+    return prompt.lower().strip()
+
+
+def condition(encoded: Mapping[str, Tensor], null: Mapping[str, Tensor]) -> tuple[dict, dict]:
+    """Encoder outputs of a prompt and of the empty one -> conditions of both halves of guidance.
+
+    The official pipeline cuts both to the number of tokens of the prompt and masks nothing, so the
+    null half may see padding.
+    """
+    mask = encoded["mask"][encoded["mask"].bool()]
+    halves = (states["states"][: len(mask)] for states in (encoded, null))
+    first, second = (
+        {"encoder_hidden_states": half, "encoder_attention_mask": mask} for half in halves
+    )
+    return first, second

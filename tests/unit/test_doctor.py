@@ -1,0 +1,118 @@
+"""What doctor says about downloads, recipes, packages and settings."""
+
+from importlib import metadata
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save_file
+
+from skipdit_cli import weights
+from skipdit_cli.cli import doctor
+from skipdit_cli.weights.inventory import coco_list, parts
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
+    return tmp_path
+
+
+def place(*names, only=()):
+    """Put something sound where the parts of checkpoints belong."""
+    for name in names:
+        for part in parts(weights.card(name)):
+            if only and part.name not in only:
+                continue
+            part.folder.mkdir(parents=True, exist_ok=True)
+            (part.folder / "config.json").write_text("{}")
+            (part.folder / "tokenizer_config.json").write_text("{}")
+            (part.folder / "vocab.txt").write_text("a\n")
+            save_file({"a": torch.ones(9)}, part.folder / weights.WEIGHTS_FILE)
+
+
+def told(checks, name):
+    (found,) = ((state, detail) for check, state, detail in checks if check == name)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "detail"),
+    [
+        ("ucf101", "denoiser, vae absent: skipdit download ucf101 (3.04 GB)"),
+        (
+            "latte-skip",
+            "denoiser, vae, tokenizer, text_encoder absent: "
+            "skipdit download latte-skip --accept-license (28.20 GB)",
+        ),
+    ],
+)
+def test_an_absent_model_is_told_with_the_command_and_the_size(name, detail):
+    assert told(doctor._weights(), name) == ("absent", detail)
+
+
+def test_of_an_incomplete_model_only_the_rest_is_counted():
+    place("ucf101", only=("denoiser",))
+    detail = "denoiser here; vae absent: skipdit download ucf101 (335.0 MB)"
+    assert told(doctor._weights(), "ucf101") == ("incomplete", detail)
+    place("taichi")  # the same VAE
+    assert told(doctor._weights(), "ucf101") == ("ok", "denoiser, vae here")
+
+
+def test_a_damaged_part_is_told_with_what_is_wrong():
+    place("ucf101")
+    (part, _) = parts(weights.card("ucf101"))
+    (part.folder / "config.json").write_text("{")
+    state, detail = told(doctor._weights(), "ucf101")
+    assert state == "broken"
+    assert detail == (
+        "denoiser (config.json cannot be read) damaged; vae here: skipdit download ucf101 (2.70 GB)"
+    )
+
+
+def test_every_released_model_has_a_line():
+    released = [card.name for card in weights.CARDS.values() if not card.embedded]
+    assert [check for check, _, _ in doctor._weights()] == released
+
+
+def test_a_recipe_names_what_it_lacks_and_one_command():
+    assert told(doctor._recipes(), "recipe table8") == (
+        "tiny only",
+        "lacks dit-xl-2, dit-xl-2-skip: skipdit download --recipe table8 --accept-license "
+        "(14.44 GB)",  # 2.70 + 11.40 and one VAE of 0.335 for both
+    )
+    place("dit-xl-2", "dit-xl-2-skip")
+    assert told(doctor._recipes(), "recipe table8") == ("ok", "both scales can run")
+
+
+def test_a_recipe_of_text_needs_components_and_captions():
+    lacks = "lacks hunyuan-dit, coco: skipdit download --recipe table4 --accept-license (11.67 GB)"
+    assert told(doctor._recipes(), "recipe table4") == ("tiny only", lacks)
+    place("hunyuan-dit", only=("denoiser", "vae", "tokenizer", "tokenizer_2"))
+    coco_list().parent.mkdir()
+    coco_list().write_text("a\n")
+    _, detail = told(doctor._recipes(), "recipe table4")
+    assert detail.startswith("lacks hunyuan-dit (text_encoder, text_encoder_2): ")
+
+
+def test_a_package_that_is_missing_is_broken(monkeypatch):
+    assert told(doctor._environment(), "transformers")[0] == "ok"
+    version = metadata.version
+
+    def without(name):
+        if name == "transformers":
+            raise metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(metadata, "version", without)
+    state, detail = told(doctor._environment(), "transformers")
+    assert (state, "missing" in detail) == ("broken", True)
+
+
+def test_settings_of_downloads_are_those_that_will_act(home, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "https://mirror.example")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    checks = doctor._downloads()
+    assert told(checks, "HF_ENDPOINT") == ("ok", "https://mirror.example")
+    assert told(checks, "HF_HUB_OFFLINE") == ("ok", "set: nothing is fetched")
+    assert told(checks, "SKIPDIT_HOME")[1].startswith(f"{home}, ")

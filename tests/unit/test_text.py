@@ -1,0 +1,333 @@
+"""Text embeddings: made once, kept on disk, independent of batch and order; and what can be wrong
+with an encoder. On the text encoders that ship with the package."""
+
+import json
+import shutil
+import weakref
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from skipdit_cli import conditions, text, weights
+from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.plan import make_run
+from skipdit_cli.weights import Component
+
+VIDEO = weights.card("captioned-digits")  # T5, cut to the tokens of each prompt
+IMAGE = weights.card("painted-digits")  # BERT and T5, all tokens and a mask
+SHORT, LONG = "a three", "a three moving to the left"
+EMBEDDED = Path(weights.__file__).parents[1] / "embedded" / "text"
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What the encoders read: (class, token ids) of every call."""
+    calls = []
+    for kind in (transformers.T5EncoderModel, transformers.BertModel):
+
+        def forward(self, *args, original=kind.forward, **given):
+            calls.append((type(self).__name__, given["input_ids"].tolist()))
+            return original(self, *args, **given)
+
+        monkeypatch.setattr(kind, "forward", forward)
+    return calls
+
+
+@pytest.fixture
+def fetched(tmp_path, monkeypatch):
+    """A card whose encoders are in a home of their own, to be changed: (card, folder)."""
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "home" / "components" / "some--text"
+    for name, source in (
+        ("tokenizer", "tokenizer_bert"),
+        ("text_encoder", "text_encoder_bert"),
+        ("tokenizer_2", "tokenizer"),
+        ("text_encoder_2", "text_encoder"),
+    ):
+        shutil.copytree(EMBEDDED / source, folder / name)
+    parts = {name: Component("some/text", name, size=5_000_000) for name in IMAGE.components}
+    return replace(IMAGE, name="some-model", components=parts), folder
+
+
+def files(root):
+    """Content of every embedding by its path under the results folder."""
+    found = (root / "embeddings").rglob("*.safetensors")
+    return {str(path.relative_to(root)): path.read_bytes() for path in found}
+
+
+def test_a_prompt_is_encoded_once_for_all_rows_of_a_sweep(tmp_path, seen):
+    """Three prompts and the null prompt, whatever the cache, the skips, and the seed."""
+    given = {"prompts": (SHORT, LONG, SHORT, "an eight moving up"), "num_samples": 4}
+    rows = [
+        make_run(model, cache, given | {"seed": seed})
+        for model in ("captioned-digits", "captioned-digits-skip")
+        for seed, cache in enumerate(["none", "skip-cache(n=2)"][: 1 + model.endswith("skip")])
+    ]
+    assert len({row.key for row in rows}) == 3
+    for row in rows:
+        conditions.prepare(row, tmp_path)
+    assert len(seen) == len({str(ids) for _, ids in seen}) == 4
+    assert len(files(tmp_path)) == 4
+
+    more = replace(rows[0], prompts=(*rows[0].prompts, "a one"), num_samples=5)
+    conditions.prepare(more, tmp_path)
+    assert len(seen) == 5  # the new one alone
+    conditions.prepare(replace(more, prompts=("a two", *more.prompts), num_samples=1), tmp_path)
+    assert len(seen) == 6  # and of a list only what the samples need
+
+
+def test_what_is_on_disk_needs_no_encoder(tmp_path, monkeypatch):
+    text.encode(IMAGE, [SHORT], root=tmp_path)
+    monkeypatch.setattr(text, "_encoder", lambda *_, **__: pytest.fail("loaded an encoder"))
+    text.encode(IMAGE, [SHORT], root=tmp_path)
+    given, _ = text.conditions(IMAGE, [SHORT], root=tmp_path)
+    assert given["encoder_hidden_states"].shape == (1, 12, 32)
+
+
+@pytest.mark.parametrize("stop", [2, 6])
+def test_an_interrupted_encoding_goes_on_where_it_stopped(tmp_path, monkeypatch, seen, stop):
+    """Four texts, two encoders: stopped in the first (BERT) or in the second (T5)."""
+    prompts = [SHORT, LONG, "a one"]
+    save, saved = text._save, []
+
+    def interrupted(path, content):
+        if len(saved) == stop:
+            raise KeyboardInterrupt
+        saved.append(path)
+        save(path, content)
+
+    monkeypatch.setattr(text, "_save", interrupted)
+    root = tmp_path / "interrupted"
+    with pytest.raises(KeyboardInterrupt):
+        text.encode(IMAGE, prompts, root=root)
+    assert len(files(root)) == stop
+    monkeypatch.setattr(text, "_save", save)
+
+    seen.clear()
+    progress = []
+    text.encode(IMAGE, prompts, root=root, progress=lambda *n: progress.append(n))
+    kinds = [kind for kind, _ in seen]
+    assert kinds == ["BertModel"] * max(4 - stop, 0) + ["T5EncoderModel"] * min(8 - stop, 4)
+    assert progress == [(n + 1, 8 - stop) for n in range(8 - stop)]
+    text.encode(IMAGE, prompts, root=tmp_path / "whole")
+    assert files(root) == files(tmp_path / "whole")
+
+
+def test_embeddings_do_not_depend_on_batch_and_order(tmp_path):
+    prompts = [SHORT, LONG, "an eight moving up"]
+    text.encode(IMAGE, prompts, root=tmp_path / "together")
+    text.encode(IMAGE, prompts[::-1], root=tmp_path / "reversed")
+    for prompt in prompts:
+        text.encode(IMAGE, [prompt], root=tmp_path / "one-by-one")
+    together = files(tmp_path / "together")
+    assert len(together) == 2 * 4
+    assert files(tmp_path / "reversed") == files(tmp_path / "one-by-one") == together
+
+
+def test_embeddings_are_those_of_the_encoder_in_its_dtype(tmp_path):
+    """The last hidden states, all tokens up to the family's length, padding included."""
+    model = transformers.BertModel.from_pretrained(EMBEDDED / "text_encoder_bert").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(EMBEDDED / "tokenizer_bert")
+    tokens = tokenizer([LONG], padding="max_length", max_length=12, return_tensors="pt")
+    for dtype in (torch.float32, torch.float16):
+        name = str(dtype).removeprefix("torch.")
+        text.encode(IMAGE, [LONG], root=tmp_path, dtype=name)
+        given, null = text.conditions(IMAGE, [LONG, LONG], root=tmp_path, dtype=name)
+        with torch.no_grad():
+            expected = model.to(dtype)(**tokens).last_hidden_state[0]
+        for states in given["encoder_hidden_states"]:
+            assert states.dtype == dtype
+            assert torch.equal(states, expected)
+        assert given["text_embedding_mask"].tolist() == [tokens["attention_mask"][0].tolist()] * 2
+        assert given["text_embedding_mask"].sum() == null["text_embedding_mask"].sum() + 2 * 6
+    assert len({path.split("/")[1] for path in files(tmp_path)}) == 2  # a folder for each
+
+
+def test_text_to_video_cuts_both_halves_to_the_tokens_of_the_prompt(tmp_path):
+    text.encode(VIDEO, [SHORT, LONG], root=tmp_path)
+    contents = [load_file(path) for path in (tmp_path / "embeddings").rglob("*.safetensors")]
+    null, short, long = sorted(contents, key=lambda content: int(content["mask"].sum()))
+    counts = [int(content["mask"].sum()) for content in (null, short, long)]
+    assert len(null["states"]) == 120
+    assert counts[0] < counts[1] < counts[2]
+    given, unconditional = text.conditions(VIDEO, [SHORT, LONG], root=tmp_path)
+    a, b = counts[1:]
+    for half, contents in ((given, (short, long)), (unconditional, (null, null))):
+        states = half["encoder_hidden_states"]
+        assert states.shape == (2, b, 32)
+        assert torch.equal(states[0, :a], contents[0]["states"][:a])
+        assert not states[0, a:].any()
+        assert torch.equal(states[1], contents[1]["states"][:b])
+        assert half["encoder_attention_mask"].tolist() == [[1] * a + [0] * (b - a), [1] * b]
+
+
+@pytest.mark.parametrize("card", [VIDEO, IMAGE], ids=["video", "image"])
+def test_a_padded_batch_gives_what_its_prompts_give_alone(tmp_path, card):
+    generator = torch.Generator().manual_seed(3)
+    model = weights.build(card, device="cpu").requires_grad_(False).eval()
+    for parameter in model.parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        parameter.copy_(noise / max(parameter[0].numel(), 25) ** 0.5)
+    prompts = [SHORT, LONG, "up"]
+    text.encode(card, prompts, root=tmp_path)
+    shape = model.inputs(1)["hidden_states"].shape[1:]
+    x = torch.randn(1, *shape, generator=generator)
+    t = torch.tensor([500])
+
+    def outputs(wanted):
+        """Of the conditional and of the null half, one after the other."""
+        halves = text.conditions(card, wanted, root=tmp_path)
+        many = len(wanted)
+        return [
+            model(x.expand(many, *shape), t.expand(many), **half, return_dict=False)[0]
+            for half in halves
+        ]
+
+    together, alone = outputs(prompts), [outputs([prompt]) for prompt in prompts]
+    for half in (0, 1):
+        for i in range(3):
+            torch.testing.assert_close(together[half][i], alone[i][half][0], rtol=1e-4, atol=1e-5)
+    difference = (alone[0][0] - alone[1][0]).abs().max()
+    assert difference > 1e-2 * alone[0][0].abs().max()  # the text matters
+
+
+def test_prompts_of_text_to_video_are_lowercased_as_the_official_pipeline_does(tmp_path, seen):
+    text.encode(VIDEO, ["  A Three ", SHORT], root=tmp_path)
+    null, first, second = (ids for _, ids in seen)
+    assert first == second != null
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"), [("text_encoder", ""), ("tokenizer_2", "_2")], ids=["encoder", "tokenizer"]
+)
+def test_another_encoder_or_tokenizer_makes_other_embeddings(fetched, tmp_path, seen, name, suffix):
+    card, folder = fetched
+    text.encode(card, [SHORT], root=tmp_path)
+    assert len(seen) == 4
+    if suffix:
+        path = folder / name / "tokenizer_config.json"
+        path.write_text(path.read_text() + "\n")
+    else:
+        path = folder / name / "model.safetensors"
+        state = load_file(path)
+        state["encoder.layer.0.output.dense.bias"][0] += 1
+        save_file(state, path, metadata={"format": "pt"})
+    with pytest.raises(MissingAssetError):  # the old ones are not taken
+        text.conditions(card, [SHORT], root=tmp_path)
+    text.encode(card, [SHORT], root=tmp_path)
+    assert len(seen) == 8
+
+
+def test_the_encoders_are_gone_when_all_is_encoded(tmp_path, monkeypatch):
+    """One is gone before the next is loaded: the two of HunyuanDiT never share the memory."""
+    loaded, load = [], text._load_model
+
+    def record(*given):
+        assert [model() for model in loaded] == [None] * len(loaded)
+        model = load(*given)
+        loaded.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(text, "_load_model", record)
+    conditions.prepare(make_run("painted-digits", settings={"prompts": (SHORT,)}), tmp_path)
+    assert [model() for model in loaded] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-20]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.unlink(),
+    ],
+    ids=["truncated", "empty", "gone"],
+)
+def test_a_damaged_embedding_is_told_in_one_line(tmp_path, damage):
+    text.encode(VIDEO, [SHORT], root=tmp_path)
+    for path in (tmp_path / "embeddings").rglob("*.safetensors"):
+        damage(path)
+    with pytest.raises(MissingAssetError) as caught:
+        text.conditions(VIDEO, [SHORT], root=tmp_path)
+    line = str(caught.value)
+    assert line.startswith(str(tmp_path / "embeddings"))
+    assert line.endswith("is gone or damaged; delete it and run the same command again")
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2"])
+@pytest.mark.parametrize("partly", [True, False], ids=["half-fetched", "absent"])
+def test_a_part_that_is_not_here_names_the_download(fetched, tmp_path, name, partly):
+    card, folder = fetched
+    if partly:
+        (folder / name / weights.INCOMPLETE).touch()
+    else:
+        shutil.rmtree(folder / name)
+    with pytest.raises(MissingAssetError) as caught:
+        text.encode(card, [SHORT], root=tmp_path)
+    assert caught.value.exit_code == 4
+    assert str(caught.value) == (
+        f"the {name} of some-model is not here; "
+        "run `skipdit download some-model` (5.0 MB for this part)"
+    )
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def forget(path):
+    """Weights that lack one of the keys, which transformers would draw at random."""
+    state = load_file(path)
+    del state["encoder.layer.0.output.dense.weight"]
+    save_file(state, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("text_encoder/model.safetensors", truncate),
+        ("text_encoder/model.safetensors", forget),
+        ("text_encoder/model.safetensors", Path.unlink),
+        ("text_encoder/config.json", truncate),
+        ("text_encoder/config.json", Path.unlink),
+        ("tokenizer/tokenizer.json", truncate),
+        ("tokenizer/tokenizer.json", lambda path: path.write_text("{}")),
+        ("tokenizer/tokenizer.json", Path.unlink),
+        ("tokenizer/tokenizer_config.json", truncate),
+    ],
+)
+def test_a_damaged_encoder_is_told_in_one_line(fetched, tmp_path, capfd, file, damage):
+    card, folder = fetched
+    damage(folder / file)
+    with pytest.raises(MissingAssetError) as caught:
+        text.encode(card, [SHORT], root=tmp_path)
+    line = str(caught.value)
+    assert line.startswith(f"{(folder / file).parent}: cannot be loaded (")
+    assert line.endswith("); fetch it again")
+    assert len(line.splitlines()) == 1
+    assert capfd.readouterr() == ("", "")  # no reports of transformers beside it
+    assert not (tmp_path / "embeddings").exists()
+
+
+def test_a_tokenizer_that_has_lost_its_vocabulary(tmp_path, monkeypatch):
+    """transformers makes a vocabulary up for these, in which every word is unknown."""
+    for kind in ("T5Tokenizer", "BertTokenizer"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}))
+        with pytest.raises(MissingAssetError, match=rf"{kind}: cannot be loaded \(no vocabulary\)"):
+            text._load_tokenizer(folder)
+
+
+def test_an_encoder_of_another_type(fetched, tmp_path):
+    card, folder = fetched
+    (folder / "text_encoder_2" / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(UsageError) as caught:
+        text.encode(card, [SHORT], root=tmp_path)
+    assert (
+        str(caught.value) == f"{folder / 'text_encoder_2'}: text encoder of type 'gpt2'; T5 or BERT"
+    )
