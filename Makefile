@@ -44,7 +44,7 @@ tables: $(TABLES) demo  ## all of them, and the demo, into results/tiny
 	cp results/sweeps/moving-digits-skip/sweep-samples.png results/tiny/demo-samples.png
 	cp results/sweeps/moving-digits-skip/sweep-psnr-speedup.png results/tiny/demo-psnr-speedup.png
 
-train: setup  ## the embedded models again: over two hours on two cores
+train: setup  ## the embedded models again: two and a half hours on two cores
 	$(SKIPDIT) train --model classifier --steps 1500 --seed 0 --out $(EMBEDDED)/classifier
 	$(SKIPDIT) train --model text --steps 400 --seed 0 --out $(EMBEDDED)/text
 	$(SKIPDIT) train --model digits --steps 2400 --batch-size 128 --learning-rate 0.006 \

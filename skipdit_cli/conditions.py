@@ -31,6 +31,19 @@ def meta(run: "Run", index: int) -> dict[str, Any]:
     return {"class": rng.choice(known, seed=run.seed, index=index)}
 
 
+def pending(run: "Run", root: Path) -> int:
+    """How many encodings of a prompt are not on disk yet; 0 without prompts.
+
+    Raises:
+        MissingAssetError: the model wants prompts and there are none.
+    """
+    card = weights.card(run.model)
+    if not card.text:
+        return 0
+    absent = text.absent(card, _computed(run), root=root, dtype=run.dtype)
+    return sum(map(len, absent.values()))
+
+
 def prepare(
     run: "Run",
     root: Path,
@@ -46,16 +59,19 @@ def prepare(
         MissingAssetError: the prompts or an encoder are not here.
     """
     card = weights.card(run.model)
-    if not card.text:
-        return
+    if card.text:
+        prompts = _computed(run)
+        text.encode(card, prompts, root=root, device=device, dtype=run.dtype, progress=progress)
+
+
+def _computed(run: "Run") -> Sequence[str]:
+    """The prompts of a run's whole batches."""
     if not run.prompts:
         raise MissingAssetError(
             f"{run.model} has no prompts",
-            fix=f"run `skipdit download {card.prompts}`, or give --prompt",
+            fix=f"run `skipdit download {weights.card(run.model).prompts}`, or give --prompt",
         )
-    computed = -(-run.num_samples // run.batch_size) * run.batch_size  # whole batches
-    prompts = run.prompts[:computed]
-    text.encode(card, prompts, root=root, device=device, dtype=run.dtype, progress=progress)
+    return run.prompts[: -(-run.num_samples // run.batch_size) * run.batch_size]
 
 
 def of_batch(

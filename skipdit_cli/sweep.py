@@ -173,8 +173,8 @@ def generate(run: "Run", options: Options) -> "Store":
     from skipdit_cli import conditions, weights
     from skipdit_cli.run import generate
 
-    if weights.card(run.model).text:
-        weights.require(run.model, path=options.weights_path)  # before the encoding
+    weights.require(run.model, path=options.weights_path)  # before the encoding
+    if conditions.pending(run, options.root):
         with options.stage(f"encoding the prompts of {run.model}") as update:
             conditions.prepare(run, options.root, device=options.device, progress=update)
     stage = options.stage(f"sampling {run.model}, {run.cache}")

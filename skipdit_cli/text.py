@@ -23,6 +23,17 @@ Conditions = dict[str, "Tensor"]
 NULL = ""  # the prompt of the unconditional half of guidance
 
 
+def absent(
+    card: "Card", prompts: Sequence[str], *, root: Path, dtype: str = "float32"
+) -> dict[str, list[str]]:
+    """Which of the prompts, and the null prompt, are not on disk, by the encoder's suffix."""
+    folder, wanted = _folder(root, card, dtype), dict.fromkeys([NULL, *prompts])
+    return {
+        suffix: [prompt for prompt in wanted if not _path(folder, prompt, suffix).is_file()]
+        for suffix in _suffixes(card)
+    }
+
+
 def encode(
     card: "Card",
     prompts: Sequence[str],
@@ -44,13 +55,9 @@ def encode(
         MissingAssetError: a text encoder or tokenizer is not here.
     """
     folder, clean = _folder(root, card, dtype), registry.load("models", card.family).clean
-    wanted = dict.fromkeys([NULL, *prompts])
-    absent = {
-        suffix: [prompt for prompt in wanted if not _path(folder, prompt, suffix).is_file()]
-        for suffix in _suffixes(card)
-    }
-    done, total = 0, sum(map(len, absent.values()))
-    for length, (suffix, some) in zip(_tokens(card), absent.items(), strict=True):
+    left = absent(card, prompts, root=root, dtype=dtype)
+    done, total = 0, sum(map(len, left.values()))
+    for length, (suffix, some) in zip(_tokens(card), left.items(), strict=True):
         if not some:
             continue
         run = _encoder(card, suffix, length=length, device=device, dtype=dtype)

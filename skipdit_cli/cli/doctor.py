@@ -32,7 +32,10 @@ def doctor(
 
 
 Check = tuple[str, str, str]
-PACKAGES = ("torch", "diffusers", "transformers", "sentencepiece", "huggingface_hub", "safetensors")
+PACKAGES = (
+    *("torch", "diffusers", "transformers", "sentencepiece", "protobuf"),
+    *("huggingface_hub", "safetensors"),
+)
 
 
 def _environment() -> list[Check]:

@@ -1,5 +1,6 @@
 """skipdit plan"""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -87,12 +88,19 @@ def show_recipe(chosen, *, json: bool) -> None:
     from skipdit_cli import published
 
     content, shown = [], []
+    groups: dict[str, list[Row]] = {row.id: [] for row in chosen.rows}
+    for row, _, run in planning.runs(chosen):
+        groups[row.id].append(planning.plan(run))
     for row in chosen.rows:
         if row.planned is not None:
             shown.append((row.label, *[""] * len(HEADINGS), row.planned))
             continue
         run = planning.profile_run(chosen, row)
-        counted = planning.plan(run, batch=run.batch_size)
+        counted = replace(
+            planning.plan(run, batch=run.batch_size),
+            disk_bytes=sum(found.disk_bytes for found in groups[row.id]),
+            missing=list(dict.fromkeys(lack for found in groups[row.id] for lack in found.missing)),
+        )
         known = bool(chosen.table and row.published)
         paper = published.find(chosen.table, row.published).get("flops_t") if known else None
         tera = counted.macs_paper / 1e12

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from skipdit_cli import provenance, published, registry, results
 from skipdit_cli.errors import MissingAssetError
 from skipdit_cli.recipe import PAPER_ONLY
+from skipdit_cli.spec import parse_cache
 
 if TYPE_CHECKING:
     from skipdit_cli.plan import Run
@@ -248,14 +249,15 @@ def _line(
         else:
             keys.append(run.key)
             cells.append(_cell(column, run, value, root=root, used=used))
-    series = row.cache.partition("(")[0].strip()
-    named = row.label.lower().startswith(f"{series} ")
+    cache = parse_cache(row.cache)
+    n, window = (getattr(cache.config, name, None) for name in ("n", "window"))
+    within = [f"window {'-'.join(map(str, window))}"] if window else []
     return Line(
         names=(row.label,),
         cells=tuple(cells),
         runs=tuple(dict.fromkeys(keys)),
-        series=", ".join([series, *map(_said, row.settings.items())]),
-        point=row.label[len(series) :].strip() if named else row.label,
+        series=", ".join([cache.name, *within, *map(_said, row.settings.items())]),
+        point=f"n={n}" if n else row.label,
         reference=row.cache == "none",
     )
 

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import Counter
 
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -13,6 +14,7 @@ NAMES = recipe.names()
 BOTH = [(name, scale) for name in NAMES for scale in recipe.SCALES]
 TABLES = [name for name in NAMES if name.startswith("table")]
 KEY_COLUMNS = ("method", "n", "window", "cfg", "solver")
+DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 ADDED = {"table5": ["skip-dit"]}  # rows that the paper's table does without
 
 
@@ -187,10 +189,15 @@ def test_the_windows_of_table5_cache_as_many_steps_as_its_head_says():
 
 
 @pytest.mark.parametrize("name", ["table3", "table4", "table5"])
-def test_a_tiny_text_table_asks_for_every_caption_as_often(name):
+def test_a_tiny_text_table_asks_for_every_digit_and_direction_as_often(name):
     loaded = recipe.load(name)
     captions = prompts.load(loaded.settings["prompts"])
-    assert loaded.settings["num_samples"] % len(captions) == 0
+    count = loaded.settings["num_samples"]
+    asked = [captions[i % len(captions)].split() for i in range(count)]
+    words = Counter(word for caption in asked for word in caption)
+    assert [words[digit] for digit in DIGITS] == [count // 10] * 10
+    if name != "table4":
+        assert [words[way] for way in ("left", "right", "up", "down")] == [count // 4] * 4
     for _, _, run in plan.runs(loaded):
         assert catalog.card(run.model).prompts == loaded.settings["prompts"]
 

@@ -62,22 +62,24 @@ def test_plan_of_a_table_beside_the_paper(skipdit, table):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "published"),
+    ("recipe", "published", "disk"),
     [
         (
             "table3",
             {"Latte": 1587.25, "Skip-DiT": 1648.13, "Skip-Cache n=2, 700-50": 1127.83},
+            "59.39 GB",  # 4720 clips of 16 frames of 512 x 512
         ),
-        ("table4", {"HunYuan-DiT": 514.02, "Skip-Cache n=2": 348.24}),
+        ("table4", {"HunYuan-DiT": 514.02, "Skip-Cache n=2": 348.24}, "94.37 GB"),  # 30000 images
     ],
 )
-def test_plan_of_a_table_of_text(skipdit, table, recipe, published):
+def test_plan_of_a_table_of_text(skipdit, table, recipe, published, disk):
     shown = skipdit(f"plan {recipe} --scale paper").ok().out
     lines = {line["run"]: line for line in table(shown)}
     for name, value in published.items():
         assert lines[name]["published"] == f"{value:.2f}"
         assert abs(float(lines[name]["difference"].removesuffix(" %"))) <= 0.05
         assert "skipdit download " in lines[name]["missing"]
+        assert lines[name]["disk"] == disk
 
 
 def test_plan_of_an_embedded_model(skipdit):

@@ -246,8 +246,14 @@ def test_provenance_says_each_thing_once(tmp_path):
 def test_series_tell_methods_and_settings_apart(tmp_path):
     guided = RecipeRow("g", "Skip-Cache n=3, cfg=1", settings={"guidance": None}, planned="later")
     guided = RecipeRow(**vars(guided) | {"cache": "skip-cache(n=3)"})
-    lines = table.build(recipe(guided, columns=(FVD,)), root=tmp_path).lines
-    assert (lines[0].series, lines[0].point) == ("skip-cache, guidance none", "n=3, cfg=1")
+    moved = RecipeRow("m", "Skip-Cache n=2, 800-50", cache="skip-cache(n=2,window=800-50)")
+    plain = RecipeRow("p", "Skip-DiT", cache="none")
+    lines = table.build(recipe(guided, moved, plain, columns=(FVD,)), root=tmp_path).lines
+    assert [(line.series, line.point) for line in lines] == [
+        ("skip-cache, guidance none", "n=3"),
+        ("skip-cache, window 800-50", "n=2"),
+        ("none", "Skip-DiT"),
+    ]
 
 
 def test_columns_of_the_paper_alone_are_not_run(tmp_path):
