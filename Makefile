@@ -68,4 +68,4 @@ train: setup  ## the embedded models again: two and a half hours on two cores
 		--seed 0 --out $(EMBEDDED)/painted-digits
 
 clean:  ## everything that can be made again
-	rm -rf $(VENV) results/samples results/scores results/sweeps results/train
+	rm -rf $(VENV) results/samples results/embeddings results/scores results/sweeps results/train
