@@ -7,13 +7,13 @@ what a Run will do, counted on the meta device: no weights, no GPU, seconds for 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skipdit_cli.errors import MissingAssetError, UsageError, unknown
+from skipdit_cli.errors import IncompleteError, MissingAssetError, UsageError, unknown
 from skipdit_cli.recipe import Recipe, RecipeRow
 from skipdit_cli.settings import SETTINGS, setting
 from skipdit_cli.spec import parse_cache
@@ -99,7 +99,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """What a Run will do.
+    """What a Run will do. What a dynamic method saves is None until it has run.
 
     Attributes:
         steps, full_steps, cached_steps: calls of the model; cached are those that reuse a site.
@@ -114,13 +114,13 @@ class Row:
 
     run: Run
     steps: int
-    full_steps: int
-    cached_steps: int
+    full_steps: int | None
+    cached_steps: int | None
     batch: int
-    macs_paper: int
-    macs_executed: int
-    flops: int
-    ideal_speedup: float
+    macs_paper: int | None
+    macs_executed: int | None
+    flops: int | None
+    ideal_speedup: float | None
     disk_bytes: int
     missing: list[str]
 
@@ -202,17 +202,28 @@ def profile_run(recipe: Recipe, row: RecipeRow) -> Run:
     return make_run(row.models[group], row.cache, settings, place=f"{recipe.name} row {row.id}")
 
 
-def plan(run: Run, *, batch: int = 1, root: Path | None = None) -> Row:
+def plan(
+    run: Run,
+    *,
+    batch: int = 1,
+    root: Path | None = None,
+    seen: Sequence[frozenset] | None = None,
+) -> Row:
     """Count what a run does and find what it lacks.
 
     Args:
         batch: number of samples that MACs and FLOPs are given for.
         root: the results folder, to find the samples that are there already; each is verified.
+        seen: what a dynamic method did reuse, per step (see `observed`).
     """
     from skipdit_cli.samplers._schedule import timesteps
 
-    model = _model(run.model)
-    reused = parse_cache(run.cache).reused(model.layout(), timesteps(run.steps))
+    model, cache = _model(run.model), parse_cache(run.cache)
+    if cache.dynamic and seen is None:
+        seen = observed(run, root) if root else None
+        if seen is None:
+            return _unknown(run, batch=batch, steps=len(timesteps(run.steps)), root=root)
+    reused = seen or cache.reused(model.layout(), timesteps(run.steps))
     calls = batch * (1 if run.guidance is None else 2)
     cost = _trajectory(run.model, Counter(reused)) * calls
     uncached = _trajectory(run.model, Counter({frozenset(): len(reused)})) * calls
@@ -227,6 +238,42 @@ def plan(run: Run, *, batch: int = 1, root: Path | None = None) -> Row:
         macs_executed=cost.macs_executed,
         flops=cost.flops,
         ideal_speedup=uncached.flops / cost.flops,
+        disk_bytes=_sample_bytes(run.model) * run.num_samples,
+        missing=_missing(run, root),
+    )
+
+
+def observed(run: Run, root: Path) -> list[frozenset] | None:
+    """What a dynamic method reused at every step of the run's first batch.
+
+    None where that was not generated yet, or the method is not dynamic.
+    """
+    from skipdit_cli.samplers._schedule import timesteps
+    from skipdit_cli.store import open_store
+
+    cache = parse_cache(run.cache)
+    if not cache.dynamic:
+        return None
+    try:
+        steps = open_store(root, run).meta(0)["reused_steps"]
+    except IncompleteError:
+        return None
+    skipped = cache.module.skipped(cache.config, _model(run.model).layout())
+    return [skipped if i in steps else frozenset() for i in range(len(timesteps(run.steps)))]
+
+
+def _unknown(run: Run, *, batch: int, steps: int, root: Path | None) -> Row:
+    """The row of a run of which only running it can say what it costs."""
+    return Row(
+        run=run,
+        steps=steps,
+        full_steps=None,
+        cached_steps=None,
+        batch=batch,
+        macs_paper=None,
+        macs_executed=None,
+        flops=None,
+        ideal_speedup=None,
         disk_bytes=_sample_bytes(run.model) * run.num_samples,
         missing=_missing(run, root),
     )

@@ -53,9 +53,12 @@ class Call:
         cached: whether the schedule reuses any site at this step.
         store: what the method keeps between steps; one dictionary per guidance branch, emptied
             before every generation.
+        step: index of the step. last: whether it is the last one.
     """
 
     site: Site
     reuse: bool
     cached: bool
     store: dict
+    step: int = 0
+    last: bool = False

@@ -1,4 +1,4 @@
-"""How people write things: `2..6`, `700-50`, `skip-cache(n=2,window=700-50)`.
+"""How people write things: `2..6`, `700-50`, `skip-cache(n=2,window=700-50)`, lists as `1/2/3`.
 
 The keys inside the parentheses of a cache are the fields of the method's `Config`, the same in YAML
 and on the command line.
@@ -28,11 +28,21 @@ class Cache:
 
     def __str__(self) -> str:
         parts = [
-            f"{f.name}={_text(value)}"
+            f"{f.name}={_text(value, window=f.name == 'window')}"
             for f in fields(self.config)
             if (value := getattr(self.config, f.name)) is not None
         ]
         return f"{self.name}({','.join(parts)})" if parts else self.name
+
+    @property
+    def short(self) -> str:
+        """The spec without the lists in it: what a calibration found is too long to be read."""
+        return re.sub(r",?\w+=[^,()]*/[^,()]*", "", str(self)).replace("(,", "(").replace("()", "")
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether what the method reuses is known only once it has run."""
+        return not hasattr(self.module, "reused")
 
     @property
     def module(self) -> types.ModuleType:
@@ -50,6 +60,12 @@ class Cache:
     def reused(self, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
         """Which sites are reused, not computed, at every step of a list of timesteps."""
         return self.module.reused(self.config, layout, timesteps)
+
+    def hooks(self, layout: Layout, timesteps: Sequence[int]) -> dict[Site, Any]:
+        """The hooks of diffusers that the method consists of, by the site they act on."""
+        if not hasattr(self.module, "hooks"):
+            return {}
+        return self.module.hooks(self.config, layout, timesteps)
 
 
 def parse_cache(text: str, *, place: str = "") -> Cache:
@@ -133,6 +149,9 @@ def parse_window(text: str, *, place: str = "") -> Window:
 def _value(text: str, hint: Any, *, place: str) -> Any:
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     kind = next(option for option in options if option is not type(None))
+    if typing.get_origin(kind) is tuple and typing.get_args(kind)[1] is Ellipsis:
+        (kind, _) = typing.get_args(kind)
+        return tuple(_value(part.strip(), kind, place=place) for part in text.split("/"))
     if typing.get_origin(kind) is tuple:
         return parse_window(text, place=place)
     if kind is bool:
@@ -146,7 +165,7 @@ def _value(text: str, hint: Any, *, place: str) -> Any:
         raise UsageError(f"'{text}' is not {what}", place=place) from None
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, *, window: bool = False) -> str:
     if isinstance(value, tuple):
-        return "-".join(map(str, value))
+        return ("-" if window else "/").join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -268,8 +268,11 @@ def _cell(
     from skipdit_cli import plan, weights
 
     if column.metric in COUNTS:
-        row = plan.plan(run, batch=run.batch_size)
-        ours = scaled(getattr(row, COUNTS[column.metric]), column.unit)
+        row = plan.plan(run, batch=run.batch_size, seen=plan.observed(run, root))
+        count = getattr(row, COUNTS[column.metric])
+        if count is None:
+            return Cell(paper=paper, status="not run")
+        ours = scaled(count, column.unit)
         return Cell(paper=paper, ours=ours, status=_verdict(column, run, paper, ours))
     if is_reference(run, column.metric):
         return Cell(paper=paper, status="reference")
