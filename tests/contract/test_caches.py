@@ -58,6 +58,7 @@ SETTINGS = {
         refusal="skip-cache needs skip branches and {family} was built without them; "
         "take the model's -skip variant",
     ),
+    "taylorseer": Settings(off="taylorseer(n=1)", on="taylorseer(n=3,warmup=2)"),
 }
 COVERED = [(name, s) for name in registry.names("caches") if (s := SETTINGS.get(name))]
 PAIRS = [(s, model) for _, s in COVERED for model in TINY if model not in s.refused]
