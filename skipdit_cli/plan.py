@@ -137,7 +137,7 @@ def make_run(
 
     Args:
         model: name of a checkpoint.
-        cache: a spec; the defaults of the model's family are filled in.
+        cache: a spec; the defaults of the model's family, and its calibration, are filled in.
         settings: any of SETTINGS, `classes` (integers) and `dtype`; what is left out is the
             checkpoint's own default. `prompts` may also be the prompts themselves, as a tuple.
         weights_path: a checkpoint file instead of the known place.
@@ -145,10 +145,12 @@ def make_run(
     Raises:
         UsageError: unknown name, a cache without meaning on this model, a class out of range,
             guidance of an unconditional model, or prompts of one that takes no text.
+        MissingAssetError: the cache has to be calibrated on this model first.
     """
-    from skipdit_cli import weights
+    from skipdit_cli import calibration, weights
 
     card = weights.card(model, place=place)
+    fingerprint = weights.fingerprint(model, path=weights_path)
     sampling = {
         "sampler": card.sampling.sampler,
         "steps": card.sampling.steps,
@@ -163,7 +165,9 @@ def make_run(
         known = key in SETTINGS and not isinstance(value, tuple)
         chosen[key] = setting(key, value, place=place) if known else value
     try:
-        parsed = parse_cache(cache, place=place).resolve(_model(model).layout())
+        parsed = parse_cache(cache, place=place)
+        parsed = calibration.complete(parsed, model, fingerprint=fingerprint, place=place)
+        parsed = parsed.resolve(_model(model).layout())
         _check(card, chosen)
     except UsageError as error:
         raise UsageError(error.problem, place=error.place or place, fix=error.fix) from None
@@ -175,8 +179,7 @@ def make_run(
             chosen["prompts"] = prompts.load(chosen["prompts"], place=place)
         except MissingAssetError:  # what it costs can be told without
             chosen["prompts"] = None
-    print_of_weights = weights.fingerprint(model, path=weights_path)
-    return Run(model=model, cache=str(parsed), weights=print_of_weights, **chosen)
+    return Run(model=model, cache=str(parsed), weights=fingerprint, **chosen)
 
 
 def runs(recipe: Recipe, *, weights_path: Path | None = None) -> list[tuple[RecipeRow, str, Run]]:

@@ -50,6 +50,10 @@ SETTINGS = {
         on="first-block(threshold=10)",
         by_batch="the change that is compared with the threshold is a mean over the batch",
     ),
+    "mag-cache": Settings(
+        off="mag-cache(threshold=0,ratios=1/1/1/1/1/1)",
+        on="mag-cache(threshold=0.05,max_skip=1,ratios=1/0.98/1.02/0.98/0.9/1.01)",
+    ),
     "none": Settings(off="none", on=None),
     "skip-cache": Settings(
         off="skip-cache(n=1)",
@@ -59,6 +63,11 @@ SETTINGS = {
         "take the model's -skip variant",
     ),
     "taylorseer": Settings(off="taylorseer(n=1)", on="taylorseer(n=3,warmup=2)"),
+    "teacache": Settings(
+        off="teacache(threshold=0,coefficients=1/0)",
+        on="teacache(threshold=100,coefficients=1/0)",
+        by_batch="the change that is compared with the threshold is a mean over the batch",
+    ),
 }
 COVERED = [(name, s) for name in registry.names("caches") if (s := SETTINGS.get(name))]
 PAIRS = [(s, model) for _, s in COVERED for model in TINY if model not in s.refused]
