@@ -66,6 +66,10 @@ train: setup  ## the embedded models again: two and a half hours on two cores
 		--out $(EMBEDDED)/captioned-digits-skip
 	$(SKIPDIT) train --model painted-digits --steps 2600 --batch-size 128 --learning-rate 0.005 \
 		--seed 0 --out $(EMBEDDED)/painted-digits
+	for model in digits digits-skip moving-digits moving-digits-skip captioned-digits \
+		captioned-digits-skip painted-digits; do for method in teacache mag-cache; do \
+		$(SKIPDIT) analyze calibrate --model $$model --method $$method --num-samples 16 \
+			--out $(EMBEDDED)/$$model || exit 1; done; done
 
 clean:  ## everything that can be made again
 	rm -rf $(VENV) results/samples results/embeddings results/scores results/sweeps results/train

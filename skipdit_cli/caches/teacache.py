@@ -8,7 +8,8 @@ changes since the last full step is below the threshold all layers are skipped, 
 on that step is added again. The first and the last step are full.
 
 The coefficients come from `skipdit analyze calibrate` on the model itself; those of another one
-mean nothing. Where the polynomial is negative the change counts as none.
+mean nothing. Where the polynomial is negative, which is far from what it was fitted on, the change
+of the input itself counts.
 
 The decision is one for a batch, so a sample depends on which others it is computed with.
 """
@@ -105,7 +106,7 @@ def _enough(config: Config, call: Call, modulated) -> bool:
     power, estimate = 1.0, 0.0
     for coefficient in reversed(config.coefficients):
         estimate, power = estimate + coefficient * power, power * change
-    call.store["sum"] += max(estimate, 0.0)
+    call.store["sum"] += estimate if estimate > 0 else change
     if call.store["sum"] < config.threshold:
         return True
     call.store["sum"] = 0.0

@@ -77,7 +77,9 @@ def test_a_second_generation_starts_over():
             session.reset()
 
 
-@pytest.mark.parametrize(("steps", "calibrated"), [(6, 6), (6, 9), (9, 6), (50, 28), (1, 4), (4, 1)])
+@pytest.mark.parametrize(
+    ("steps", "calibrated"), [(6, 6), (6, 9), (9, 6), (50, 28), (1, 4), (4, 1)]
+)
 def test_diffusers_takes_the_same_decisions(steps, calibrated):
     generator = torch.Generator().manual_seed(steps * calibrated)
     ratios = (0.9 + 0.2 * torch.rand(calibrated, generator=generator)).tolist()

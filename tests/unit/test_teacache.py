@@ -1,4 +1,4 @@
-"""TeaCache worked out on paper: the first layer's attention sees 2x, and the layers make 3(x + 1)."""
+"""TeaCache worked out on paper: the first attention sees 2x, and the two layers make 3(x + 1)."""
 
 import pytest
 import torch
@@ -92,10 +92,11 @@ def test_the_threshold_itself_is_full():
     assert not outputs([4.0, 5.0, 6.0], "teacache(threshold=0.25,coefficients=1/0)")[1][1]
 
 
-def test_a_negative_estimate_is_no_change():
-    """-10 for the second step would outweigh the 0.2 of none."""
-    found = outputs([4.0, 4.0, 8.0, 9.0], "teacache(threshold=0.5,coefficients=1/-0.1)")[1]
-    assert found == [False, True, False, False]  # 0; 1 - 0.1 = 0.9
+def test_where_the_polynomial_is_negative_the_change_itself_counts():
+    """x - 9 is below zero at all changes: 0.25, 0.45, then 0.617 (with 0 for it none is full)."""
+    inputs = [4.0, 5.0, 6.0, 7.0, 8.0]
+    found = outputs(inputs, "teacache(threshold=0.5,coefficients=1/-9)")[1]
+    assert found == [False, True, True, False, False]
     assert outputs([4.0, 4.0, 4.0], "teacache(threshold=0,coefficients=1/-9)")[1] == [False] * 3
 
 
@@ -121,7 +122,7 @@ def test_without_coefficients_the_command_is_named():
 
 
 def test_a_model_without_attention_is_refused():
-    with pytest.raises(UsageError, match="^teacache needs self-attention and toy has none$"):
+    with pytest.raises(UsageError, match=r"^teacache needs self-attention and toy has none$"):
         resolve(Config(coefficients=(1.0,)), Layout("toy", 2, ("mlp.spatial",)))
 
 
