@@ -272,7 +272,8 @@ def loop(
 ) -> Callable[..., None]:
     """The denoising loop of a run's first batch, as a function of the cache spec, for timing.
 
-    Nothing is decoded or written, and the noise of the steps is drawn beforehand. With
+    Nothing is decoded or written, and the noise of the steps is drawn beforehand. Classes and texts
+    are zeros: a dynamic method, which looks at features, may reuse more or less than in a run. With
     `brief=True` the loop ends at the first full step that follows another kind of step: long enough
     to hold everything in memory that a whole loop does.
     """

@@ -45,6 +45,7 @@ class Settings:
 
 
 SETTINGS = {
+    "faster-cache": Settings(off="faster-cache(n=1)", on="faster-cache(n=3,below=1000)"),
     "first-block": Settings(
         off="first-block(threshold=0)",
         on="first-block(threshold=10)",
