@@ -27,17 +27,20 @@ class Cache:
     config: Any
 
     def __str__(self) -> str:
-        parts = [
-            f"{f.name}={_text(value, window=f.name == 'window')}"
-            for f in fields(self.config)
-            if (value := getattr(self.config, f.name)) is not None
-        ]
-        return f"{self.name}({','.join(parts)})" if parts else self.name
+        return self._spec()
 
     @property
     def short(self) -> str:
-        """The spec without the lists in it: what a calibration found is too long to be read."""
-        return re.sub(r",?\w+=[^,()]*/[^,()]*", "", str(self)).replace("(,", "(").replace("()", "")
+        """The spec without what a calibration found, which is too long to be read."""
+        return self._spec(without=getattr(self.module, "CALIBRATED", ""))
+
+    def _spec(self, *, without: str = "") -> str:
+        parts = [
+            f"{f.name}={_text(value, window=f.name == 'window')}"
+            for f in fields(self.config)
+            if (value := getattr(self.config, f.name)) is not None and f.name != without
+        ]
+        return f"{self.name}({','.join(parts)})" if parts else self.name
 
     @property
     def dynamic(self) -> bool:

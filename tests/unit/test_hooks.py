@@ -159,3 +159,36 @@ def test_a_wrapper_that_was_there_before_stays():
     assert calls == [1]
     assert block.forward is wrapper
     assert not hasattr(block, "_diffusers_hook")
+
+
+FIRST_BLOCK = parse_cache("first-block(threshold=0.5)")
+
+
+def test_the_hooks_of_diffusers_know_the_branch_of_every_call():
+    """The first layer adds 1 whatever the input: a call is skipped once its own branch had one."""
+    model, second = Model(), Site("layer", 1)
+    with attached(model, FIRST_BLOCK, STEPS) as session:
+        session.begin(0, branch="a")
+        model(number(3))
+        session.begin(0, branch="b")
+        model(number(10))
+        assert session.computed[0, second] == 2
+        for branch in "ab":
+            session.begin(1, branch=branch)
+            assert model(number(7)) == 8 + 1  # 4 became 5, and 11 became 12
+        assert session.computed[1, second] == 0
+
+
+def test_the_hooks_of_diffusers_forget_with_the_session():
+    model = Model()
+    with attached(model, FIRST_BLOCK, STEPS) as session:
+        for _ in range(2):
+            session.begin(0)
+            model(number(3))
+            assert not session.reused[0]
+            session.begin(1)
+            model(number(3))
+            assert session.reused[1]
+            session.reset()
+            assert not any(session.reused)
+    assert not any(hasattr(layer, "_diffusers_hook") for layer in model.layers)

@@ -125,6 +125,8 @@ def test_specs_that_cannot_be(method, n, window, message):
         ("none", "no cache (n=1)"),
         ("skip-cache(n=2,window=700-50,branch=1)", "skip-cache n=2"),
         ("skip-cache", "skip-cache n=2"),
+        ("first-block", "first-block threshold=0.05"),
+        ("teacache(threshold=0.2,coefficients=1/2/3)", "teacache threshold=0.2"),
     ],
 )
 def test_label(cache, expected):

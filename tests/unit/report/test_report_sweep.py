@@ -174,3 +174,18 @@ def test_full_size_models_are_measured_not_tiny():
     assert table.cell(table.lines[0], "latency") == Cell(ours=9.9, n=16, status="measured")
     assert table.notes == ()
     assert table.title == "taichi-skip: 16 samples, ddim 50, seed 7"
+
+
+def test_what_a_dynamic_method_saves_is_not_known_before_it_has_run():
+    run = replace(RUN, cache="first-block(threshold=0.1)")
+    unknown = dict.fromkeys(
+        ("full_steps", "cached_steps", "macs_paper", "macs_executed", "flops", "ideal_speedup")
+    )
+    row = SweepRow("first-block threshold=0.1", run, replace(UNCACHED_ROW.plan_row, **unknown))
+    table = sweep.build([UNCACHED_ROW, row])
+    uncached, line = table.lines
+    assert uncached.names[3:] == ("50", "0")
+    assert line.names[3:] == ("", "")
+    assert [heading.unit for heading in table.headings[:2]] == ["G", "G"]
+    assert [(cell.ours, cell.status) for cell in line.cells[:3]] == [(None, "not run")] * 3
+    assert (line.series, line.point) == ("first-block", "threshold=0.1")
