@@ -1,4 +1,4 @@
-"""How people write things: `2..6`, `700-50`, `skip-cache(n=2,window=700-50)`.
+"""How people write things: `2..6`, `700-50`, `skip-cache(n=2,window=700-50)`, lists as `1/2/3`.
 
 The keys inside the parentheses of a cache are the fields of the method's `Config`, the same in YAML
 and on the command line.
@@ -28,7 +28,7 @@ class Cache:
 
     def __str__(self) -> str:
         parts = [
-            f"{f.name}={_text(value)}"
+            f"{f.name}={_text(value, window=f.name == 'window')}"
             for f in fields(self.config)
             if (value := getattr(self.config, f.name)) is not None
         ]
@@ -46,6 +46,17 @@ class Cache:
             UsageError: the method has no meaning on this model.
         """
         return Cache(self.name, self.module.resolve(self.config, layout))
+
+    @property
+    def after_gate(self) -> bool:
+        """Whether the method keeps outputs after their gate, not before it."""
+        return getattr(self.module, "AFTER_GATE", False)
+
+    def unguided(self, layout: Layout, timesteps: Sequence[int], *, guided: bool) -> Sequence[bool]:
+        """Per step, whether a guided generation computes the null half alone."""
+        if not guided or not hasattr(self.module, "unguided"):
+            return [False] * len(timesteps)
+        return self.module.unguided(self.config, layout, timesteps)
 
     def reused(self, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
         """Which sites are reused, not computed, at every step of a list of timesteps."""
@@ -133,6 +144,9 @@ def parse_window(text: str, *, place: str = "") -> Window:
 def _value(text: str, hint: Any, *, place: str) -> Any:
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     kind = next(option for option in options if option is not type(None))
+    if typing.get_origin(kind) is tuple and typing.get_args(kind)[1] is Ellipsis:
+        (kind, _) = typing.get_args(kind)
+        return tuple(_value(part.strip(), kind, place=place) for part in text.split("/"))
     if typing.get_origin(kind) is tuple:
         return parse_window(text, place=place)
     if kind is bool:
@@ -146,7 +160,7 @@ def _value(text: str, hint: Any, *, place: str) -> Any:
         raise UsageError(f"'{text}' is not {what}", place=place) from None
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, *, window: bool = False) -> str:
     if isinstance(value, tuple):
-        return "-".join(map(str, value))
+        return ("-" if window else "/").join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

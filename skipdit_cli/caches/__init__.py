@@ -11,5 +11,10 @@ A file holds, in this order:
                                           what happens at a hooked site: `compute(hidden_states)`
                                           runs the site itself, `call` says where and when we are
 
+and, where they apply,
+
+    AFTER_GATE = True                     it keeps what a gated site gives after its gate
+    unguided(config, layout, timesteps)   per step, whether the null half of guidance is run alone
+
 A method imports neither torch nor a model; `hooks.py` puts it on a network.
 """
