@@ -2,14 +2,19 @@
 
 One hook class serves every method: it stands at each site the method names, knows the step and the
 guidance branch, and counts what was computed. Built on diffusers' `HookRegistry`.
+
+A method that diffusers has itself names diffusers' hooks in place of a `forward`. The session calls
+them, they are not registered: so they see one tensor in and one out whatever the class of the site,
+every call has a cache context (the guidance branch), and nothing of theirs stays on the model.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 from diffusers.hooks import HookRegistry, ModelHook
+from diffusers.hooks.hooks import CacheContext, HookFunctionReference, StateManager
 from torch import nn
 
 from skipdit_cli.errors import UsageError
@@ -24,7 +29,7 @@ class Session:
 
     Attributes:
         cache: the cache, with the model family's defaults filled in.
-        reused: per step, the sites that are reused.
+        timesteps: of every step.
         unguided: per step, whether the null half of guidance is computed alone.
         computed: Counter of (step, site) for every hooked site that was really computed.
     """
@@ -39,10 +44,27 @@ class Session:
     ) -> None:
         self.layout = model.layout()
         self.cache = cache.resolve(self.layout)
-        self.reused = self.cache.reused(self.layout, timesteps)
+        self.timesteps = tuple(timesteps)
+        self.announced = (
+            None if self.cache.dynamic else self.cache.reused(self.layout, self.timesteps)
+        )
+        self.foreign: dict[Site, ModelHook] = self.cache.hooks(self.layout, self.timesteps)
         self.guided = guided
         self.unguided = self.cache.unguided(self.layout, timesteps, guided=guided)
         self.reset()
+
+    @property
+    def reused(self) -> list[frozenset[Site]]:
+        """Per step, the sites that are reused; for a dynamic method, those that were, so far."""
+        if self.announced is not None:
+            return self.announced
+        skipped = self.cache.module.skipped(self.cache.config, self.layout)
+        hooked = self.cache.module.hooked(self.cache.config, self.layout)
+        computed = [
+            {site for site in hooked if (step, site) in self.computed}
+            for step in range(len(self.timesteps))
+        ]
+        return [skipped if some and not some & skipped else frozenset() for some in computed]
 
     def reset(self) -> None:
         """Forget everything stored; the next step is step 0."""
@@ -50,18 +72,25 @@ class Session:
         self.branch = ""
         self.stores: dict[str, dict] = defaultdict(dict)
         self.computed: Counter[tuple[int, Site]] = Counter()
+        for manager in self._managers():
+            manager.reset()
 
     def begin(self, step: int, *, branch: str = "") -> None:
         """Say which step comes next, and for which guidance branch the model is called."""
-        if not 0 <= step < len(self.reused):
-            raise UsageError(f"step {step} is outside the schedule of {len(self.reused)} steps")
+        if not 0 <= step < len(self.timesteps):
+            raise UsageError(f"step {step} is outside the schedule of {len(self.timesteps)} steps")
         self.step, self.branch = step, branch
+        for manager in self._managers():
+            manager.set_context(CacheContext(branch))
 
     def run(self, site: Site, compute, hidden_states):
-        reused = self.reused[self.step]
+        compute = partial(self._compute, site, compute)
+        if site in self.foreign:
+            return _call(self.foreign[site], compute, hidden_states)
+        reused = frozenset() if self.announced is None else self.announced[self.step]
         guided = self.guided and not self.unguided[self.step]
         call = Call(site, site in reused, bool(reused), guided, self.stores[self.branch])
-        compute = partial(self._compute, site, compute)
+        call.step, call.last = self.step, self.step == len(self.timesteps) - 1
         return self.cache.module.forward(
             self.cache.config, self.layout, call, compute, hidden_states
         )
@@ -69,6 +98,18 @@ class Session:
     def _compute(self, site: Site, compute, hidden_states):
         self.computed[self.step, site] += 1
         return compute(hidden_states)
+
+    def _managers(self) -> Iterator[StateManager]:
+        """Where diffusers' hooks keep their state, which depends on the cache context."""
+        for hook in self.foreign.values():
+            yield from (value for value in vars(hook).values() if isinstance(value, StateManager))
+
+
+def _call(hook: ModelHook, compute: Callable, hidden_states):
+    """A diffusers hook at a site, as its registry would call it."""
+    hook.fn_ref = HookFunctionReference()
+    hook.fn_ref.original_forward = compute
+    return hook.new_forward(None, hidden_states)
 
 
 class SiteHook(ModelHook):

@@ -7,13 +7,13 @@ what a Run will do, counted on the meta device: no weights, no GPU, seconds for 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skipdit_cli.errors import MissingAssetError, UsageError, unknown
+from skipdit_cli.errors import IncompleteError, MissingAssetError, UsageError, unknown
 from skipdit_cli.recipe import Recipe, RecipeRow
 from skipdit_cli.settings import SETTINGS, setting
 from skipdit_cli.spec import parse_cache
@@ -99,7 +99,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """What a Run will do.
+    """What a Run will do. What a dynamic method saves is None until it has run.
 
     Attributes:
         steps, full_steps, cached_steps: calls of the model; cached are those that reuse a site.
@@ -114,13 +114,13 @@ class Row:
 
     run: Run
     steps: int
-    full_steps: int
-    cached_steps: int
+    full_steps: int | None
+    cached_steps: int | None
     batch: int
-    macs_paper: int
-    macs_executed: int
-    flops: int
-    ideal_speedup: float
+    macs_paper: int | None
+    macs_executed: int | None
+    flops: int | None
+    ideal_speedup: float | None
     disk_bytes: int
     missing: list[str]
 
@@ -137,7 +137,7 @@ def make_run(
 
     Args:
         model: name of a checkpoint.
-        cache: a spec; the defaults of the model's family are filled in.
+        cache: a spec; the defaults of the model's family, and its calibration, are filled in.
         settings: any of SETTINGS, `classes` (integers) and `dtype`; what is left out is the
             checkpoint's own default. `prompts` may also be the prompts themselves, as a tuple.
         weights_path: a checkpoint file instead of the known place.
@@ -145,10 +145,12 @@ def make_run(
     Raises:
         UsageError: unknown name, a cache without meaning on this model, a class out of range,
             guidance of an unconditional model, or prompts of one that takes no text.
+        MissingAssetError: the cache has to be calibrated on this model first.
     """
-    from skipdit_cli import weights
+    from skipdit_cli import calibration, weights
 
     card = weights.card(model, place=place)
+    fingerprint = weights.fingerprint(model, path=weights_path)
     sampling = {
         "sampler": card.sampling.sampler,
         "steps": card.sampling.steps,
@@ -163,7 +165,9 @@ def make_run(
         known = key in SETTINGS and not isinstance(value, tuple)
         chosen[key] = setting(key, value, place=place) if known else value
     try:
-        parsed = parse_cache(cache, place=place).resolve(_model(model).layout())
+        parsed = parse_cache(cache, place=place)
+        parsed = calibration.complete(parsed, model, fingerprint=fingerprint, place=place)
+        parsed = parsed.resolve(_model(model).layout())
         _check(card, chosen)
     except UsageError as error:
         raise UsageError(error.problem, place=error.place or place, fix=error.fix) from None
@@ -175,8 +179,7 @@ def make_run(
             chosen["prompts"] = prompts.load(chosen["prompts"], place=place)
         except MissingAssetError:  # what it costs can be told without
             chosen["prompts"] = None
-    print_of_weights = weights.fingerprint(model, path=weights_path)
-    return Run(model=model, cache=str(parsed), weights=print_of_weights, **chosen)
+    return Run(model=model, cache=str(parsed), weights=fingerprint, **chosen)
 
 
 def runs(recipe: Recipe, *, weights_path: Path | None = None) -> list[tuple[RecipeRow, str, Run]]:
@@ -202,14 +205,20 @@ def profile_run(recipe: Recipe, row: RecipeRow) -> Run:
     return make_run(row.models[group], row.cache, settings, place=f"{recipe.name} row {row.id}")
 
 
-def profile(recipe: Recipe, row: RecipeRow) -> "Row":
+def profile(recipe: Recipe, row: RecipeRow, *, root: Path | None = None) -> "Row":
     """What the cost columns of a row count; the row is not planned."""
     run = profile_run(recipe, row)
-    return plan(run, batch=run.batch_size, text_tokens=row.text_tokens)
+    seen = observed(run, root) if root else None
+    return plan(run, batch=run.batch_size, text_tokens=row.text_tokens, seen=seen)
 
 
 def plan(
-    run: Run, *, batch: int = 1, root: Path | None = None, text_tokens: int | None = None
+    run: Run,
+    *,
+    batch: int = 1,
+    root: Path | None = None,
+    text_tokens: int | None = None,
+    seen: Sequence[frozenset] | None = None,
 ) -> Row:
     """Count what a run does and find what it lacks.
 
@@ -217,11 +226,16 @@ def plan(
         batch: number of samples that MACs and FLOPs are given for.
         root: the results folder, to find the samples that are there already; each is verified.
         text_tokens: of a prompt; by default as many as the model's inputs for counting have.
+        seen: what a dynamic method did reuse, per step (see `observed`).
     """
     from skipdit_cli.samplers._schedule import timesteps
 
     model, visited, cache = _model(run.model), timesteps(run.steps), parse_cache(run.cache)
-    reused = cache.reused(model.layout(), visited)
+    if cache.dynamic and seen is None:
+        seen = observed(run, root) if root else None
+        if seen is None:
+            return _unknown(run, batch=batch, steps=len(visited), root=root)
+    reused = seen or cache.reused(model.layout(), visited)
     alone = cache.unguided(model.layout(), visited, guided=run.guidance is not None)
     halves = [1 if run.guidance is None or only else 2 for only in alone]
     costs = _costs(run.model, text_tokens)
@@ -243,6 +257,42 @@ def plan(
         macs_executed=cost.macs_executed,
         flops=cost.flops,
         ideal_speedup=uncached.flops / cost.flops,
+        disk_bytes=_sample_bytes(run.model) * run.num_samples,
+        missing=_missing(run, root),
+    )
+
+
+def observed(run: Run, root: Path) -> list[frozenset] | None:
+    """What a dynamic method reused at every step of the run's first batch.
+
+    None where that was not generated yet, or the method is not dynamic.
+    """
+    from skipdit_cli.samplers._schedule import timesteps
+    from skipdit_cli.store import open_store
+
+    cache = parse_cache(run.cache)
+    if not cache.dynamic:
+        return None
+    try:
+        steps = open_store(root, run).meta(0)["reused_steps"]
+    except IncompleteError:
+        return None
+    skipped = cache.module.skipped(cache.config, _model(run.model).layout())
+    return [skipped if i in steps else frozenset() for i in range(len(timesteps(run.steps)))]
+
+
+def _unknown(run: Run, *, batch: int, steps: int, root: Path | None) -> Row:
+    """The row of a run of which only running it can say what it costs."""
+    return Row(
+        run=run,
+        steps=steps,
+        full_steps=None,
+        cached_steps=None,
+        batch=batch,
+        macs_paper=None,
+        macs_executed=None,
+        flops=None,
+        ideal_speedup=None,
         disk_bytes=_sample_bytes(run.model) * run.num_samples,
         missing=_missing(run, root),
     )

@@ -255,6 +255,12 @@ def _compute(
     def noise(step: int) -> Tensor:
         return rng.batch_normal(shape, seed=run.seed, indices=indices, step=step).to(where)
 
+    reused: list[int] = []  # by a dynamic method, which only a run can tell
+
+    def note(session: Session) -> None:
+        if session.cache.dynamic and session.step == len(session.timesteps) - 1:
+            reused.extend(step for step, sites in enumerate(session.reused) if sites)
+
     latents = denoise(
         model,
         noise(rng.INITIAL),
@@ -266,6 +272,7 @@ def _compute(
         null=null,
         guidance=run.guidance,
         trained=card.sampling,
+        on_step=note,
     )
     if not torch.isfinite(latents).all():
         raise SkipditError(
@@ -279,6 +286,8 @@ def _compute(
         sample, content = pixels[index - first], conditions.meta(run, index)
         if not sample.any():
             content["black"] = True
+        if parse_cache(run.cache).dynamic:
+            content["reused_steps"] = reused
         store.write(index, sample, meta=content, device=where.type)
 
 

@@ -54,6 +54,7 @@ class Call:
         guided: whether the batch holds both halves of classifier-free guidance, [cond; null].
         store: what the method keeps between steps; one dictionary per guidance branch, emptied
             before every generation.
+        step: index of the step. last: whether it is the last one.
     """
 
     site: Site
@@ -61,3 +62,5 @@ class Call:
     cached: bool
     guided: bool
     store: dict
+    step: int = 0
+    last: bool = False

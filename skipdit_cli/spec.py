@@ -35,6 +35,16 @@ class Cache:
         return f"{self.name}({','.join(parts)})" if parts else self.name
 
     @property
+    def short(self) -> str:
+        """The spec without the lists in it: what a calibration found is too long to be read."""
+        return re.sub(r",?\w+=[^,()]*/[^,()]*", "", str(self)).replace("(,", "(").replace("()", "")
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether what the method reuses is known only once it has run."""
+        return not hasattr(self.module, "reused")
+
+    @property
     def module(self) -> types.ModuleType:
         """The method's module in `caches/`."""
         return registry.load("caches", self.name)
@@ -61,6 +71,12 @@ class Cache:
     def reused(self, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
         """Which sites are reused, not computed, at every step of a list of timesteps."""
         return self.module.reused(self.config, layout, timesteps)
+
+    def hooks(self, layout: Layout, timesteps: Sequence[int]) -> dict[Site, Any]:
+        """The hooks of diffusers that the method consists of, by the site they act on."""
+        if not hasattr(self.module, "hooks"):
+            return {}
+        return self.module.hooks(self.config, layout, timesteps)
 
 
 def parse_cache(text: str, *, place: str = "") -> Cache:

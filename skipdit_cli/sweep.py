@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Stage = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 TIMING_VERSION = 1
+SWEPT = ("n", "threshold")  # what a table tells the runs of a method by
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,10 @@ def label(cache: str) -> str:
     if cache == "none":
         return "no cache (n=1)"
     parsed = parse_cache(cache)
-    n = getattr(parsed.config, "n", None)
-    return f"{parsed.name} n={n}" if n else parsed.name
+    for key in SWEPT:
+        if (value := getattr(parsed.config, key, None)) is not None:
+            return f"{parsed.name} {key}={value}"
+    return parsed.short
 
 
 def _labels(runs: Sequence["Run"]) -> dict[str, str]:
@@ -108,7 +111,7 @@ def _labels(runs: Sequence["Run"]) -> dict[str, str]:
         differ = [
             f"{key}={value}"
             for key, value in vars(cache.config).items()
-            if key not in ("n", "window") and len(seen[key]) > 1
+            if key not in (*SWEPT, "window") and len(seen[key]) > 1
         ]
         found[run.key] = " ".join([label(run.cache), *differ])
     return found
@@ -164,7 +167,7 @@ def sweep(
         SweepRow(
             label=labels[run.key],
             run=run,
-            plan_row=plan.plan(run),
+            plan_row=plan.plan(run, seen=plan.observed(run, options.root)),
             results=scores.get(run.key, {}),
             failure=failures.get(run.key, ""),
         )
@@ -181,7 +184,7 @@ def generate(run: "Run", options: Options) -> "Store":
     if conditions.pending(run, options.root):
         with options.stage(f"encoding the prompts of {run.model}") as update:
             conditions.prepare(run, options.root, device=options.device, progress=update)
-    stage = options.stage(f"sampling {run.model}, {run.cache}")
+    stage = options.stage(f"sampling {run.model}, {parse_cache(run.cache).short}")
     with stage as update, memory_checked(run.batch_size):
         return generate(
             run,
@@ -210,7 +213,7 @@ def _generate(run: "Run", options: Options) -> str:
 def _score(run: "Run", metrics: Sequence[str], options: Options) -> "dict[str, Result]":
     from skipdit_cli.measure import measure
 
-    with options.stage(f"scoring {run.model}, {run.cache}") as update:
+    with options.stage(f"scoring {run.model}, {parse_cache(run.cache).short}") as update:
         return {
             metric: measure(run, metric, root=options.root, progress=update) for metric in metrics
         }

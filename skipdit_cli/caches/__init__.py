@@ -16,5 +16,16 @@ and, where they apply,
     AFTER_GATE = True                     it keeps what a gated site gives after its gate
     unguided(config, layout, timesteps)   per step, whether the null half of guidance is run alone
 
+A dynamic method, which decides while it runs, has in place of `reused`
+
+    skipped(config, layout)               the sites that are not computed on a step that reuses
+
+and a method that diffusers has itself, in place of `forward`,
+
+    hooks(config, layout, timesteps)      diffusers' hooks by site, one for each hooked site
+
+A method whose settings include numbers measured on the model names that setting in `CALIBRATED`;
+`skipdit analyze calibrate` measures them.
+
 A method imports neither torch nor a model; `hooks.py` puts it on a network.
 """

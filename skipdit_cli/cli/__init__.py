@@ -45,6 +45,7 @@ for _name in (
     "report",
     "profile",
     "train",
+    "analyze",
     "doctor",
 ):
     import_module(f"skipdit_cli.cli.{_name}")

@@ -24,6 +24,8 @@ HEADINGS = (
     "missing",
 )
 
+AT_RUN = "at run"  # of a dynamic method, which decides while it runs
+
 
 @app.command()
 def plan(
@@ -50,10 +52,12 @@ def plan(
 
     MACs are for one batch over the whole trajectory, as the paper counts them on the official
     implementation; "executed" is the same rule on this one, which computes the modulation of a clip
-    once. FLOPs are two per multiply-accumulate, attention included.
+    once. FLOPs are two per multiply-accumulate, attention included. What a dynamic method saves
+    ("at run") is known once its first batch is there.
     """
     from skipdit_cli import plan as planning
     from skipdit_cli.errors import UsageError
+    from skipdit_cli.spec import parse_cache
     from skipdit_cli.sweep import specs
 
     recipe = recipe or recipe_option
@@ -79,7 +83,7 @@ def plan(
         return
     run = runs[0]
     show(f"{chosen}: {run.sampler} {run.steps}, guidance {run.guidance}, batch {run.batch_size}\n")
-    show(table(HEADINGS, [(row.run.cache, *_cells(row)) for row in rows]))
+    show(table(HEADINGS, [(parse_cache(row.run.cache).short, *_cells(row)) for row in rows]))
 
 
 def show_recipe(chosen, *, json: bool) -> None:
@@ -102,10 +106,10 @@ def show_recipe(chosen, *, json: bool) -> None:
         )
         known = bool(chosen.table and row.published)
         paper = published.find(chosen.table, row.published).get("flops_t") if known else None
-        tera = counted.macs_paper / 1e12
-        beside = () if paper is None else (f"{paper:.2f}", f"{(tera / paper - 1) * 100:+.3f} %")
-        if chosen.scale == "tiny":
-            beside = ()
+        beside: tuple[str, ...] = ()
+        if paper is not None and counted.macs_paper is not None and chosen.scale != "tiny":
+            tera = counted.macs_paper / 1e12
+            beside = (f"{paper:.2f}", f"{(tera / paper - 1) * 100:+.3f} %")
         cells = _cells(counted)
         shown.append((row.label, *cells[:3], *(beside or ("", "")), *cells[3:]))
         content.append({"row": row.id, "published_macs_t": paper, **_content(counted)})
@@ -121,18 +125,20 @@ def _cells(row: "Row") -> tuple[str, ...]:
     from skipdit_cli.weights import size_text
 
     return (
-        str(row.full_steps),
-        str(row.cached_steps),
+        AT_RUN if row.full_steps is None else str(row.full_steps),
+        AT_RUN if row.cached_steps is None else str(row.cached_steps),
         _count(row.macs_paper),
         _count(row.macs_executed),
         _count(row.flops),
-        f"{row.ideal_speedup:.3f}",
+        AT_RUN if row.ideal_speedup is None else f"{row.ideal_speedup:.3f}",
         size_text(row.disk_bytes),
         ", ".join(row.missing) or "nothing",
     )
 
 
-def _count(value: float) -> str:
+def _count(value: float | None) -> str:
+    if value is None:
+        return AT_RUN
     units = (("T", 1e12), ("G", 1e9), ("M", 1e6))
     unit, size = next((pair for pair in units if value >= pair[1]), units[-1])
     return f"{value / size:.3f} {unit}"

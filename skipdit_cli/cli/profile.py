@@ -41,6 +41,7 @@ def profile(
     from skipdit_cli.report.markdown import to_markdown
     from skipdit_cli.report.publish import records
     from skipdit_cli.report.sweep import SweepRow, build
+    from skipdit_cli.spec import parse_cache
     from skipdit_cli.store import check_writable
     from skipdit_cli.sweep import Options, label, specs, time_runs
 
@@ -55,6 +56,13 @@ def profile(
     runs = options.runs(chosen, wanted, given, weights_path=path)
     if weights is None:
         known_weights.require(chosen)
+    for run in runs if weights == "random" else ():
+        if (cache_of := parse_cache(run.cache)).dynamic:
+            raise UsageError(
+                f"what {cache_of.name} reuses depends on the weights",
+                place="--weights random",
+                fix="leave it out, or give a file",
+            )
     how = Options(
         root=results,
         device=options.device_name(device),
@@ -66,7 +74,12 @@ def profile(
         check_writable(results)
     timings = time_runs(runs, how, random_weights=weights == "random")
     rows = [
-        SweepRow(label(run.cache), run, planning.plan(run), timings[run.key])
+        SweepRow(
+            label(run.cache),
+            run,
+            planning.plan(run, seen=planning.observed(run, results)),
+            timings[run.key],
+        )
         for run in dict.fromkeys(runs)
     ]
     title = f"{chosen}: batch {runs[0].batch_size}, {runs[0].dtype}, {how.device}"

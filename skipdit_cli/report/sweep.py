@@ -89,8 +89,8 @@ def _title(rows: Sequence[SweepRow]) -> str:
 
 def _headings(rows: Sequence[SweepRow], *, scored: bool) -> tuple[Heading, ...]:
     planned = [row.plan_row for row in rows if row.plan_row]
-    macs = _unit([row.macs_paper for row in planned])
-    flops = _unit([row.flops for row in planned])
+    macs = _unit([row.macs_paper for row in planned if row.macs_paper is not None])
+    flops = _unit([row.flops for row in planned if row.flops is not None])
     measured = {metric for row in rows for metric in row.results}
     others = sorted(measured & set(registry.names("metrics")) - set(PAIRS))
     return (
@@ -117,11 +117,12 @@ def _unit(counts: Sequence[float]) -> str:
 def _line(row: SweepRow, headings: Sequence[Heading], *, several: bool) -> Line:
     window = getattr(parse_cache(row.run.cache).config, "window", None)
     planned = row.plan_row
-    steps = (str(planned.full_steps), str(planned.cached_steps)) if planned else ("", "")
+    counts = (planned.full_steps, planned.cached_steps) if planned else (None, None)
+    steps = tuple("" if count is None else str(count) for count in counts)
     cells = tuple(_cell(row, heading) for heading in headings)
     shown = "-".join(map(str, window)) if window else ""
     name = parse_cache(row.run.cache).name
-    interval = re.search(r" (n=\S+)", row.label)
+    interval = re.search(r" ((?:n|threshold)=\S+)", row.label)
     method = row.label.replace(interval[0], "") if interval else name
     series = f"{method}, window {shown}" if shown else method
     return Line(
@@ -142,7 +143,10 @@ def _cell(row: SweepRow, heading: Heading) -> Cell:
     if counted:
         if row.plan_row is None:
             return Cell(status="failed", note=row.failure)
-        return Cell(ours=scaled(getattr(row.plan_row, counted), heading.unit), status=done)
+        count = getattr(row.plan_row, counted)
+        if count is None:
+            return Cell(status="not run", note=row.failure)
+        return Cell(ours=scaled(count, heading.unit), status=done)
     result = row.results.get(heading.metric)
     if result is None and row.failure:
         return Cell(status="failed", note=row.failure)

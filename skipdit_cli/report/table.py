@@ -237,7 +237,7 @@ def _line(
 
     paper = published.find(recipe.table, row.published) if recipe.table and row.published else {}
     profiled = plan.profile_run(recipe, row) if runs else None
-    counted = plan.profile(recipe, row) if runs else None
+    counted = plan.profile(recipe, row, root=root) if runs else None
     cells, keys = [], []
     for column in recipe.columns:
         value, reason = paper.get(column.key), row.planned or column.planned
@@ -278,6 +278,14 @@ def _series(row: "RecipeRow") -> tuple[str, str]:
         return name.rstrip("0123456789"), name
     within = [f"window {'-'.join(map(str, window))}"] if window else []
     return ", ".join([cache.name, *within]), f"n={n}"
+
+
+def _count(column: "Column", run: "Run", paper: float | None, count: float | None) -> Cell:
+    """A cell of what `plan` counts; None is what only running a dynamic method can tell."""
+    if count is None:
+        return Cell(paper=paper, status="not run")
+    ours = scaled(count, column.unit)
+    return Cell(paper=paper, ours=ours, status=_verdict(column, run, paper, ours))
 
 
 def _cell(

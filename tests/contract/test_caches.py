@@ -34,15 +34,26 @@ class Settings:
         off: a spec that reuses nothing (interval 1, or threshold 0).
         on: a spec that reuses something in STEPS steps; None if the method never does.
         refused: models the method has no meaning on. refusal: what it says about them.
+        by_batch: why a sample depends on the others of its batch; "" if it does not.
     """
 
     off: str
     on: str | None
     refused: tuple[str, ...] = ()
     refusal: str = ""
+    by_batch: str = ""
 
 
 SETTINGS = {
+    "first-block": Settings(
+        off="first-block(threshold=0)",
+        on="first-block(threshold=10)",
+        by_batch="the change that is compared with the threshold is a mean over the batch",
+    ),
+    "mag-cache": Settings(
+        off="mag-cache(threshold=0,ratios=1/1/1/1/1/1)",
+        on="mag-cache(threshold=0.05,max_skip=1,ratios=1/0.98/1.02/0.98/0.9/1.01)",
+    ),
     "none": Settings(off="none", on=None),
     "skip-cache": Settings(
         off="skip-cache(n=1)",
@@ -50,6 +61,12 @@ SETTINGS = {
         refused=("digits", "moving-digits", "captioned-digits"),
         refusal="skip-cache needs skip branches and {family} was built without them; "
         "take the model's -skip variant",
+    ),
+    "taylorseer": Settings(off="taylorseer(n=1)", on="taylorseer(n=3,warmup=2)"),
+    "teacache": Settings(
+        off="teacache(threshold=0,coefficients=1/0)",
+        on="teacache(threshold=100,coefficients=1/0)",
+        by_batch="the change that is compared with the threshold is a mean over the batch",
     ),
 }
 SETTINGS |= {
@@ -68,9 +85,9 @@ SETTINGS |= {
 COVERED = [(name, s) for name in registry.names("caches") if (s := SETTINGS.get(name))]
 PAIRS = [(s, model) for _, s in COVERED for model in TINY if model not in s.refused]
 WORKING = [(s.on, model) for s, model in PAIRS if s.on]
-ALL_SPECS = [(spec, model) for s, model in PAIRS for spec in dict.fromkeys((s.off, s.on)) if spec]
-# An interval of one is the same as no cache to the bit, which has a test of its own.
-DISTINCT = WORKING + [("none", model) for model in TINY]
+# With its off spec a method is bit-identical to none (tested), so the rest takes the other one.
+ALL_SPECS = [(s.on or s.off, model) for s, model in PAIRS]
+ALONE = [(s.on or s.off, model) for s, model in PAIRS if not s.by_batch]
 REFUSED = [(spec, s.refusal, m) for _, s in COVERED for m in s.refused for spec in (s.off, s.on)]
 
 
@@ -156,11 +173,11 @@ def test_a_working_cache_skips_work_and_changes_the_sample(spec, model):
     """
     model, steps = network(model), timesteps(STEPS)
     with attached(model, parse_cache(spec), steps) as session:
-        reused = [bool(sites) for sites in session.reused]
         cached = []
         for step, t in enumerate(steps):
             session.begin(step)
             cached.append(call(model, step, timestep=t))
+        reused = [bool(sites) for sites in session.reused]
     assert any(reused)
     assert not reused[0]
     for step, t in enumerate(steps):
@@ -173,13 +190,13 @@ def test_a_working_cache_skips_work_and_changes_the_sample(spec, model):
     assert (cached - uncached).abs().max() > 1e-4 * uncached.abs().max()
 
 
-@pytest.mark.parametrize(("spec", "model"), DISTINCT)
+@pytest.mark.parametrize(("spec", "model"), ALL_SPECS)
 def test_two_runs_in_a_row_agree(spec, model):
     model = network(model)
     assert torch.equal(sample(model, spec), sample(model, spec))
 
 
-@pytest.mark.parametrize(("spec", "model"), DISTINCT)
+@pytest.mark.parametrize(("spec", "model"), ALL_SPECS)
 def test_a_reset_session_starts_over(spec, model):
     model, steps = network(model), timesteps(STEPS)
 
@@ -208,7 +225,7 @@ def attributes(model):
 
 
 @pytest.mark.parametrize("ending", ["left", "error in the block", "error in the network"])
-@pytest.mark.parametrize(("spec", "model"), DISTINCT)
+@pytest.mark.parametrize(("spec", "model"), ALL_SPECS)
 def test_the_model_is_as_it_was(spec, model, ending):
     model, session = network.__wrapped__(model), None  # one that no cache has been on
 
@@ -236,7 +253,7 @@ def test_the_model_is_as_it_was(spec, model, ending):
         handle.remove()
 
 
-@pytest.mark.parametrize(("spec", "model"), DISTINCT)
+@pytest.mark.parametrize(("spec", "model"), ALL_SPECS)
 def test_guidance_branches_do_not_leak(spec, model):
     """Two calls per step, one for each branch, against a generation of each branch alone."""
     model, steps = network(model), timesteps(STEPS)
@@ -304,13 +321,16 @@ def test_what_is_computed_is_what_was_announced(spec, model):
     }
     assert counted == Counter(expected)
 
-    planned = plan.plan(run)
+    if resolved.dynamic:
+        unknown = plan.plan(run)
+        assert (unknown.steps, unknown.full_steps, unknown.flops) == (len(announced), None, None)
+    planned = plan.plan(run, seen=announced if resolved.dynamic else None)
     assert planned.steps == len(announced) == len(timesteps(STEPS))
     assert planned.cached_steps == sum(computed != set(sites) for computed in finished)
     assert planned.full_steps == sum(computed == set(sites) for computed in finished)
 
 
-@pytest.mark.parametrize(("spec", "model"), DISTINCT)
+@pytest.mark.parametrize(("spec", "model"), ALONE)
 def test_a_sample_does_not_depend_on_its_batch(spec, model):
     """The samples of a random network grow, so the bound is relative."""
     model = network(model)
@@ -343,8 +363,14 @@ def test_a_cache_names_sites_that_the_model_has(spec, model):
     model = network(model)
     resolved = parse_cache(spec).resolve(model.layout())
     assert set(resolved.module.hooked(resolved.config, model.layout())) <= set(model.sites())
-    for sites in resolved.reused(model.layout(), timesteps(STEPS)):
+    if resolved.dynamic:
+        reused = [resolved.module.skipped(resolved.config, model.layout())]
+    else:
+        reused = resolved.reused(model.layout(), timesteps(STEPS))
+    for sites in reused:
         assert sites <= set(model.sites())
+    hooks = resolved.hooks(model.layout(), timesteps(STEPS))
+    assert set(hooks) in (set(), set(resolved.module.hooked(resolved.config, model.layout())))
 
 
 @pytest.mark.parametrize("model", TINY)

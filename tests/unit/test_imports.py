@@ -38,17 +38,17 @@ KNOWN_USERS = {
 # The two places where networks and measurements are put to use, and who may ask them to.
 WHO_RUNS = {
     "hooks": {"run"},
-    "run": {"cli.sample", "sweep"},
+    "run": {"cli.sample", "sweep", "analyze.calibrate"},
     "measure": {"cli.evaluate", "cli.sweep", "sweep"},
     "engine": {"run"},
-    "conditions": {"run", "sweep"},
+    "conditions": {"run", "sweep", "analyze.calibrate"},
     "text": {"conditions", "train.loop", "train.text"},
 }
 HEAVY = {
     *("torch", "diffusers", "transformers", "tokenizers", "sentencepiece", "huggingface_hub"),
     *("pandas", "matplotlib", "skimage", "scipy", "sklearn"),
 }
-HEAVY_ALLOWED = ("models", "samplers", "metrics", "profiling", "train")
+HEAVY_ALLOWED = ("models", "samplers", "metrics", "profiling", "train", "analyze")
 HEAVY_ALLOWED_FILES = {"hooks", "run", "rng", "embedded.classifier"}
 
 

@@ -1,0 +1,129 @@
+"""MagCache: skip all layers while what they add keeps its measured magnitude.
+
+Source: arXiv 2506.09045; diffusers `hooks/mag_cache.py`. What all layers together add to their
+input grows or shrinks from step to step by ratios that hardly depend on the sample. On a skipped
+step the last one computed is added again. The product of the ratios since then tells how far off
+that is; steps are skipped while the sum of |1 - product| is at most the threshold.
+
+The ratios come from `skipdit analyze calibrate` on the model itself; those of another one mean
+nothing. With them the schedule is fixed before sampling starts.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skipdit_cli.caches._diffusers import all_sites, know_layers, layer_sites
+from skipdit_cli.errors import UsageError
+from skipdit_cli.sites import Layout, Site
+
+CALIBRATED = "ratios"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings.
+
+    Attributes:
+        threshold: the accumulated error up to which steps are skipped (0.06 in diffusers); 0
+            never skips.
+        max_skip: how many steps in a row are skipped at most (3 in diffusers).
+        retention: the part of the steps, at the start, that is full (0.2 in diffusers).
+        ratios: the growth of every step, taken from the nearest one if the number of steps is
+            another; by default what `skipdit analyze calibrate` found for the model.
+    """
+
+    threshold: float = 0.06
+    max_skip: int = 3
+    retention: float = 0.2
+    ratios: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold < math.inf:
+            raise UsageError(f"threshold={self.threshold} is no error", fix="it is 0 or more")
+        if self.max_skip < 0:
+            raise UsageError(f"max_skip={self.max_skip} is no number of steps", fix="0 or more")
+        if not 0 <= self.retention <= 1:
+            raise UsageError(f"retention={self.retention} is no part", fix="it is 0 to 1")
+        if not all(0 < ratio < math.inf for ratio in self.ratios or (1,)):
+            raise UsageError("ratios must be positive", fix="calibrate again")
+
+
+def resolve(config: Config, layout: Layout) -> Config:
+    if layout.layers < 2:
+        raise UsageError("mag-cache needs two layers or more")
+    if config.ratios is None:
+        raise UsageError(
+            "mag-cache needs ratios",
+            fix="`skipdit analyze calibrate --method mag-cache` finds them",
+        )
+    return config
+
+
+def skips(config: Config, steps: int) -> list[bool]:
+    """Per step, whether it is skipped: the rule of diffusers' hook, counted beforehand."""
+    found, ratios = [], at_steps(config, steps)
+    retained = int(config.retention * steps + 0.5)
+    product, error, count = 1.0, 0.0, 0
+    for step in range(steps):
+        skip = False
+        if step >= retained:
+            product, count = product * ratios[step], count + 1
+            error += abs(1.0 - product)
+            skip = step > 0 and error <= _threshold(config) and count <= config.max_skip
+            if not skip:
+                product, error, count = 1.0, 0.0, 0
+        found.append(skip)
+    return found
+
+
+def at_steps(config: Config, steps: int) -> list[float]:
+    """The ratio of every step, from the nearest step that was calibrated."""
+    assert config.ratios is not None
+    last = len(config.ratios) - 1
+    if len(config.ratios) == steps or last == 0:
+        return list(config.ratios) * (steps if last == 0 else 1)
+    return [config.ratios[round(step * last / max(steps - 1, 1))] for step in range(steps)]
+
+
+def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
+    everything = all_sites(layout, range(layout.layers))
+    return [everything if skip else frozenset() for skip in skips(config, len(timesteps))]
+
+
+def hooked(config: Config, layout: Layout) -> list[Site]:
+    return layer_sites(layout)
+
+
+def hooks(config: Config, layout: Layout, timesteps: Sequence[int]) -> dict[Site, Any]:
+    import torch
+    from diffusers.hooks.hooks import StateManager
+    from diffusers.hooks.mag_cache import (
+        MagCacheBlockHook,
+        MagCacheConfig,
+        MagCacheHeadHook,
+        MagCacheState,
+    )
+
+    state = StateManager(MagCacheState)
+    how = MagCacheConfig(
+        threshold=_threshold(config),
+        max_skip_steps=config.max_skip,
+        retention_ratio=config.retention,
+        num_inference_steps=len(timesteps),
+        mag_ratios=torch.tensor(at_steps(config, len(timesteps)), dtype=torch.float64),
+    )
+    first, *middle, last = hooked(config, layout)
+    return know_layers(
+        {
+            first: MagCacheHeadHook(state, how),
+            **{site: MagCacheBlockHook(state, config=how) for site in middle},
+            last: MagCacheBlockHook(state, is_tail=True, config=how),
+        }
+    )
+
+
+def _threshold(config: Config) -> float:
+    """A ratio of exactly 1 is an error of 0, and a threshold of 0 is to skip nothing."""
+    return config.threshold or -1.0

@@ -1,0 +1,69 @@
+"""TaylorSeer: extrapolate what attention and MLPs give from their last full steps.
+
+Source: arXiv 2503.06923; diffusers `hooks/taylorseer_cache.py`. Between full steps the output of
+every attention and MLP is predicted by a Taylor expansion in the step index, whose derivatives are
+divided differences of its last full outputs. Norms, modulation and skip branches are computed.
+
+diffusers finds modules by name and matches none of the names here, without an error; so its hooks
+are put on sites. It keeps the factors in bfloat16; here they have the dtype of the model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skipdit_cli.errors import UsageError
+from skipdit_cli.sites import Layout, Site
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings.
+
+    Attributes:
+        n: compute everything every n-th step after the warm-up (5 in diffusers); 1 never predicts.
+        warmup: how many steps at the start are full (3 in diffusers).
+        order: highest derivative of the expansion (1 in diffusers); 0 repeats the last full output.
+    """
+
+    n: int = 5
+    warmup: int = 3
+    order: int = 1
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise UsageError(f"n={self.n} is not an interval", fix="n is 1 or more")
+        if self.warmup < 1:
+            raise UsageError(f"warmup={self.warmup} has no full step", fix="warmup is 1 or more")
+        if self.order < 0:
+            raise UsageError(f"order={self.order} is no derivative", fix="order is 0 or more")
+
+
+def resolve(config: Config, layout: Layout) -> Config:
+    if not layout.kinds:
+        raise UsageError(f"taylorseer needs attention or MLP sites and {layout.family} has none")
+    return config
+
+
+def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
+    inside = frozenset(hooked(config, layout))
+    full = [
+        step < config.warmup or (step - config.warmup - 1) % config.n == 0
+        for step in range(len(timesteps))
+    ]
+    return [frozenset() if whole else inside for whole in full]
+
+
+def hooked(config: Config, layout: Layout) -> list[Site]:
+    return [Site(kind, i) for i in range(layout.layers) for kind in layout.kinds]
+
+
+def hooks(config: Config, layout: Layout, timesteps: Sequence[int]) -> dict[Site, Any]:
+    from diffusers.hooks.hooks import StateManager
+    from diffusers.hooks.taylorseer_cache import TaylorSeerCacheHook, TaylorSeerState
+
+    def hook() -> TaylorSeerCacheHook:
+        state = StateManager(TaylorSeerState, (None, config.order))
+        return TaylorSeerCacheHook(config.n, config.warmup, None, state)
+
+    return {site: hook() for site in hooked(config, layout)}

@@ -1,0 +1,112 @@
+"""TeaCache: skip all layers while the modulated input of the first has changed little.
+
+Source: arXiv 2411.19108; ali-vilab/TeaCache 7c10efc `eval/teacache/experiments/latte.py`. What
+enters the first layer's attention, normed and modulated by the timestep, is compared with that of
+the step before: mean |m - m'| / mean |m'|, over the whole batch and so both halves of guidance. A
+polynomial, fitted on the same model, turns this into the change of the output. While the sum of
+changes since the last full step is below the threshold all layers are skipped, and what they added
+on that step is added again. The first and the last step are full.
+
+The coefficients come from `skipdit analyze calibrate` on the model itself; those of another one
+mean nothing. Where the polynomial is negative the change counts as none.
+
+The decision is one for a batch, so a sample depends on which others it is computed with.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from skipdit_cli.caches._diffusers import all_sites, layer_sites
+from skipdit_cli.errors import UsageError
+from skipdit_cli.sites import Call, Layout, Site
+
+CALIBRATED = "coefficients"
+SEEN = Site("attn.spatial", 0)  # its input is the modulated input of the first layer
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings.
+
+    Attributes:
+        threshold: the accumulated relative change up to which layers are skipped (0.1 for Latte
+            in the official code, 0.2 for its fast version); 0 never skips.
+        coefficients: of the polynomial, highest power first; by default those that
+            `skipdit analyze calibrate` found for the model.
+    """
+
+    threshold: float = 0.1
+    coefficients: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold < math.inf:
+            raise UsageError(f"threshold={self.threshold} is no change", fix="it is 0 or more")
+        if not all(map(math.isfinite, self.coefficients or ())):
+            raise UsageError("coefficients must be finite", fix="calibrate again")
+
+
+def resolve(config: Config, layout: Layout) -> Config:
+    if SEEN.kind not in layout.kinds:
+        raise UsageError(f"teacache needs self-attention and {layout.family} has none")
+    if config.coefficients is None:
+        raise UsageError(
+            "teacache needs coefficients",
+            fix="`skipdit analyze calibrate --method teacache` finds them",
+        )
+    return config
+
+
+def skipped(config: Config, layout: Layout) -> frozenset[Site]:
+    """All but the first layer's norm and modulation, which the decision needs."""
+    inside = {Site(kind, 0) for kind in layout.kinds}
+    return all_sites(layout, range(1, layout.layers)) | inside
+
+
+def hooked(config: Config, layout: Layout) -> list[Site]:
+    return [*layer_sites(layout), SEEN]
+
+
+def forward(config: Config, layout: Layout, call: Call, compute: Callable, hidden_states):
+    store = call.store
+    if call.site == SEEN:
+        if _enough(config, call, hidden_states):
+            raise _Skip
+        return compute(hidden_states)
+    if call.site.layer == 0:
+        store["input"] = hidden_states
+        store["skip"] = False
+        try:
+            output = compute(hidden_states)
+        except _Skip:
+            store["skip"] = True
+            return hidden_states + store["residual"]
+    elif store["skip"]:
+        return hidden_states
+    else:
+        output = compute(hidden_states)
+    if call.site.layer == layout.layers - 1:
+        store["residual"] = output - store.pop("input")
+    return output
+
+
+class _Skip(Exception):
+    """Leaves the first layer as soon as its modulated input is known."""
+
+
+def _enough(config: Config, call: Call, modulated) -> bool:
+    """Whether this step is skipped; keeps the modulated input and the sum of changes."""
+    before, call.store["modulated"] = call.store.get("modulated"), modulated
+    if before is None or "residual" not in call.store or call.last:
+        call.store["sum"] = 0.0
+        return False
+    assert config.coefficients is not None
+    change = ((modulated - before).abs().mean() / before.abs().mean()).item()
+    power, estimate = 1.0, 0.0
+    for coefficient in reversed(config.coefficients):
+        estimate, power = estimate + coefficient * power, power * change
+    call.store["sum"] += max(estimate, 0.0)
+    if call.store["sum"] < config.threshold:
+        return True
+    call.store["sum"] = 0.0
+    return False

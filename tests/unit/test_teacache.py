@@ -1,0 +1,139 @@
+"""TeaCache worked out on paper: the first layer's attention sees 2x, and the layers make 3(x + 1)."""
+
+import pytest
+import torch
+from torch import nn
+
+from skipdit_cli.caches.teacache import Config, resolve, skipped
+from skipdit_cli.errors import UsageError
+from skipdit_cli.hooks import attached
+from skipdit_cli.sites import Layout, Site
+from skipdit_cli.spec import parse_cache
+
+SEEN = Site("attn.spatial", 0)
+
+
+class Attention(nn.Module):
+    def forward(self, x):
+        return x / 2
+
+
+class First(nn.Module):
+    """Modulates to 2x, attends back to x, adds 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.attn = Attention()
+
+    def forward(self, x):
+        return self.attn(2 * x) + 1
+
+
+class Last(nn.Module):
+    def forward(self, x):
+        return 3 * x
+
+
+class Toy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = First(), Last()
+
+    def forward(self, x):
+        return self.last(self.first(x))
+
+    def layout(self):
+        return Layout("toy", 2, ("attn.spatial",))
+
+    def sites(self):
+        return {
+            Site("layer", 0): self.first,
+            Site("layer", 1): self.last,
+            SEEN: self.first.attn,
+            Site("attn.spatial", 1): nn.Identity(),
+        }
+
+
+def outputs(inputs, spec):
+    model, found = Toy(), []
+    with attached(model, parse_cache(spec), range(len(inputs))) as session:
+        for step, x in enumerate(inputs):
+            session.begin(step)
+            found.append(model(torch.tensor(x)))
+        return found, [bool(sites) for sites in session.reused], session.computed
+
+
+def test_steps_by_hand():
+    """Changes 1/4, 1/5, 1/6, 1/7 of the inputs 4 to 8, times 1 (the polynomial is x).
+
+    4 is full: 15, so 11 is added. 5: 0.25 < 0.5, 5 + 11. 6: 0.45 < 0.5, 6 + 11. 7: 0.617, full: 24,
+    17 is added. 8: 0.143 again from zero, 8 + 17. 9 is the last step, full: 30.
+    """
+    inputs = [4.0, 5.0, 6.0, 7.0, 8.0, 9.0]
+    found, reused, computed = outputs(inputs, "teacache(threshold=0.5,coefficients=1/0)")
+    assert found == [15, 16, 17, 24, 25, 30]
+    assert reused == [False, True, True, False, True, False]
+    first, last = Site("layer", 0), Site("layer", 1)
+    assert computed == {
+        **{(step, first): 1 for step in range(6)},  # its norm and modulation, at least
+        **{(step, site): 1 for step in (0, 3, 5) for site in (last, SEEN)},
+    }
+
+
+def test_the_powers_of_the_polynomial_run_down():
+    """8/2 is 8 x + 2: 8 / 4 + 2 = 4 at 5, not 2 / 4 + 8 = 8.5."""
+    inputs = [4.0, 5.0, 6.0]
+    assert outputs(inputs, "teacache(threshold=4.1,coefficients=8/2)")[1][1]
+    assert not outputs(inputs, "teacache(threshold=3.9,coefficients=8/2)")[1][1]
+
+
+def test_the_threshold_itself_is_full():
+    """4 to 5 is exactly 0.25."""
+    assert not outputs([4.0, 5.0, 6.0], "teacache(threshold=0.25,coefficients=1/0)")[1][1]
+
+
+def test_a_negative_estimate_is_no_change():
+    """-10 for the second step would outweigh the 0.2 of none."""
+    found = outputs([4.0, 4.0, 8.0, 9.0], "teacache(threshold=0.5,coefficients=1/-0.1)")[1]
+    assert found == [False, True, False, False]  # 0; 1 - 0.1 = 0.9
+    assert outputs([4.0, 4.0, 4.0], "teacache(threshold=0,coefficients=1/-9)")[1] == [False] * 3
+
+
+def test_the_change_is_a_mean_over_the_batch():
+    """From 2, 6 to 3, 6: 1 / 8."""
+    inputs = [[2.0, 6.0], [3.0, 6.0], [0.0, 0.0]]
+    assert outputs(inputs, "teacache(threshold=0.13,coefficients=1/0)")[1][1]
+    assert not outputs(inputs, "teacache(threshold=0.12,coefficients=1/0)")[1][1]
+
+
+def test_the_norm_and_modulation_of_the_first_layer_are_computed():
+    layout = Layout("toy", 2, ("attn.spatial", "mlp.spatial"))
+    everything = {Site(kind, i) for kind in ("layer", *layout.kinds) for i in (0, 1)}
+    assert skipped(Config(), layout) == everything - {Site("layer", 0)}
+
+
+def test_without_coefficients_the_command_is_named():
+    with pytest.raises(UsageError) as caught:
+        resolve(Config(), Layout("toy", 2, ("attn.spatial",)))
+    assert str(caught.value) == (
+        "teacache needs coefficients; `skipdit analyze calibrate --method teacache` finds them"
+    )
+
+
+def test_a_model_without_attention_is_refused():
+    with pytest.raises(UsageError, match="^teacache needs self-attention and toy has none$"):
+        resolve(Config(coefficients=(1.0,)), Layout("toy", 2, ("mlp.spatial",)))
+
+
+@pytest.mark.parametrize("setting", ["threshold=-1", "threshold=nan", "coefficients=1/nan"])
+def test_a_setting_without_meaning(setting):
+    with pytest.raises(UsageError, match=r"is no change|must be finite"):
+        parse_cache(f"teacache({setting})")
+
+
+def test_the_coefficients_are_part_of_the_spec():
+    cache = parse_cache("teacache(coefficients=-2464.34137/308.044764/1e-05)")
+    assert cache.config.coefficients == (-2464.34137, 308.044764, 1e-05)
+    assert str(cache) == "teacache(threshold=0.1,coefficients=-2464.34137/308.044764/1e-05)"
+    assert cache.short == "teacache(threshold=0.1)"
+    assert parse_cache(str(cache)) == cache
