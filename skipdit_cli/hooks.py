@@ -30,10 +30,18 @@ class Session:
     Attributes:
         cache: the cache, with the model family's defaults filled in.
         timesteps: of every step.
+        unguided: per step, whether the null half of guidance is computed alone.
         computed: Counter of (step, site) for every hooked site that was really computed.
     """
 
-    def __init__(self, model: nn.Module, cache: Cache, timesteps: Sequence[int]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        cache: Cache,
+        timesteps: Sequence[int],
+        *,
+        guided: bool = False,
+    ) -> None:
         self.layout = model.layout()
         self.cache = cache.resolve(self.layout)
         self.timesteps = tuple(timesteps)
@@ -41,6 +49,8 @@ class Session:
             None if self.cache.dynamic else self.cache.reused(self.layout, self.timesteps)
         )
         self.foreign: dict[Site, ModelHook] = self.cache.hooks(self.layout, self.timesteps)
+        self.guided = guided
+        self.unguided = self.cache.unguided(self.layout, timesteps, guided=guided)
         self.reset()
 
     @property
@@ -78,7 +88,8 @@ class Session:
         if site in self.foreign:
             return _call(self.foreign[site], compute, hidden_states)
         reused = frozenset() if self.announced is None else self.announced[self.step]
-        call = Call(site, site in reused, bool(reused), self.stores[self.branch])
+        guided = self.guided and not self.unguided[self.step]
+        call = Call(site, site in reused, bool(reused), guided, self.stores[self.branch])
         call.step, call.last = self.step, self.step == len(self.timesteps) - 1
         return self.cache.module.forward(
             self.cache.config, self.layout, call, compute, hidden_states
@@ -102,27 +113,41 @@ def _call(hook: ModelHook, compute: Callable, hidden_states):
 
 
 class SiteHook(ModelHook):
-    """Hands every call of one site to the session."""
+    """Hands every call of one site to the session.
+
+    A site whose output is gated gets its gate as a keyword. The method sees what comes before the
+    gate, unless it says `AFTER_GATE`: then what it keeps is reused with the old gate.
+    """
 
     def __init__(self, session: Session, site: Site) -> None:
         super().__init__()
         self.session, self.site = session, site
 
     def new_forward(self, module: nn.Module, hidden_states, *args, **kwargs):
+        gate = kwargs.get("gate")
+        before_gate = gate is not None and not self.session.cache.after_gate
+        if before_gate:
+            kwargs["gate"] = 1.0
+
         def compute(hidden_states):
             return self.fn_ref.original_forward(hidden_states, *args, **kwargs)
 
-        return self.session.run(self.site, compute, hidden_states)
+        output = self.session.run(self.site, compute, hidden_states)
+        return gate * output if before_gate else output
 
 
 @contextmanager
-def attached(model: nn.Module, cache: Cache, timesteps: Sequence[int]) -> Iterator[Session]:
+def attached(
+    model: nn.Module, cache: Cache, timesteps: Sequence[int], *, guided: bool = False
+) -> Iterator[Session]:
     """A session with the cache's hooks on the model; they and all state are gone afterwards.
 
+    Args:
+        guided: whether batches hold both halves of classifier-free guidance, [cond; null].
     Raises:
         UsageError: the method has no meaning on this model, or the model has a cache on it already.
     """
-    session = Session(model, cache, timesteps)
+    session = Session(model, cache, timesteps, guided=guided)
     sites = model.sites()
     hooked = session.cache.module.hooked(session.cache.config, session.layout)
     if any(_is_hooked(sites[site]) for site in hooked):

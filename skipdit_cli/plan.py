@@ -19,7 +19,7 @@ from skipdit_cli.settings import SETTINGS, setting
 from skipdit_cli.spec import parse_cache
 
 if TYPE_CHECKING:
-    from skipdit_cli.profiling.macs import Cost, Costs
+    from skipdit_cli.profiling.macs import Costs
     from skipdit_cli.weights import Card
 
 DEFAULTS: dict[str, Any] = {
@@ -205,11 +205,19 @@ def profile_run(recipe: Recipe, row: RecipeRow) -> Run:
     return make_run(row.models[group], row.cache, settings, place=f"{recipe.name} row {row.id}")
 
 
+def profile(recipe: Recipe, row: RecipeRow, *, root: Path | None = None) -> "Row":
+    """What the cost columns of a row count; the row is not planned."""
+    run = profile_run(recipe, row)
+    seen = observed(run, root) if root else None
+    return plan(run, batch=run.batch_size, text_tokens=row.text_tokens, seen=seen)
+
+
 def plan(
     run: Run,
     *,
     batch: int = 1,
     root: Path | None = None,
+    text_tokens: int | None = None,
     seen: Sequence[frozenset] | None = None,
 ) -> Row:
     """Count what a run does and find what it lacks.
@@ -217,20 +225,28 @@ def plan(
     Args:
         batch: number of samples that MACs and FLOPs are given for.
         root: the results folder, to find the samples that are there already; each is verified.
+        text_tokens: of a prompt; by default as many as the model's inputs for counting have.
         seen: what a dynamic method did reuse, per step (see `observed`).
     """
     from skipdit_cli.samplers._schedule import timesteps
 
-    model, cache = _model(run.model), parse_cache(run.cache)
+    model, visited, cache = _model(run.model), timesteps(run.steps), parse_cache(run.cache)
     if cache.dynamic and seen is None:
         seen = observed(run, root) if root else None
         if seen is None:
-            return _unknown(run, batch=batch, steps=len(timesteps(run.steps)), root=root)
-    reused = seen or cache.reused(model.layout(), timesteps(run.steps))
-    calls = batch * (1 if run.guidance is None else 2)
-    cost = _trajectory(run.model, Counter(reused)) * calls
-    uncached = _trajectory(run.model, Counter({frozenset(): len(reused)})) * calls
-    cached_steps = sum(map(bool, reused))
+            return _unknown(run, batch=batch, steps=len(visited), root=root)
+    reused = seen or cache.reused(model.layout(), visited)
+    alone = cache.unguided(model.layout(), visited, guided=run.guidance is not None)
+    halves = [1 if run.guidance is None or only else 2 for only in alone]
+    costs = _costs(run.model, text_tokens)
+    cost, uncached = (
+        costs.trajectory(Counter(zip(sites, calls, strict=True))) * batch
+        for sites, calls in (
+            (reused, halves),
+            ([frozenset()] * len(reused), [1 if run.guidance is None else 2] * len(reused)),
+        )
+    )
+    cached_steps = sum(bool(sites) or only for sites, only in zip(reused, alone, strict=True))
     return Row(
         run=run,
         steps=len(reused),
@@ -321,17 +337,14 @@ def _model(name: str) -> Any:
 
 
 @cache
-def _costs(name: str) -> "Costs":
+def _costs(name: str, text_tokens: int | None) -> "Costs":
     from skipdit_cli.profiling.macs import site_costs
 
     model = _model(name)
-    return site_costs(model, model.inputs(1, device="meta"))
-
-
-def _trajectory(name: str, reused: Mapping[frozenset, int]) -> "Cost":
-    """The cost of one sample, from how many steps reuse which sites."""
-    first, *others = (_costs(name).step(sites) * times for sites, times in reused.items())
-    return sum(others, start=first)
+    inputs = model.inputs(1, device="meta")
+    if text_tokens:
+        inputs["encoder_hidden_states"] = inputs["encoder_hidden_states"][:, :text_tokens]
+    return site_costs(model, inputs)
 
 
 def _sample_bytes(name: str) -> int:

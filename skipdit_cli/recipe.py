@@ -80,6 +80,7 @@ class RecipeRow:
         published: key columns that find the row's line in the CSV; empty where there is none.
         planned: why it cannot be run yet, or None.
         settings: what differs from the recipe's settings.
+        text_tokens: of a prompt, as the published FLOPs count them; None is the model's own number.
     """
 
     id: str
@@ -89,6 +90,7 @@ class RecipeRow:
     published: dict[str, str] = field(default_factory=dict)
     planned: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    text_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -373,7 +375,7 @@ class _Check:
     ) -> RecipeRow:
         from skipdit_cli.weights import catalog
 
-        keys = ("id", "label", "published", "model", "cache", "settings", "planned")
+        keys = ("id", "label", "published", "model", "cache", "settings", "planned", "text_tokens")
         content = self.mapping(value, place, keys, ("id", "label"))
         texts = self.texts(content, place, ("id", "label", "model", "planned"))
         if content and "model" not in texts and "planned" not in texts:
@@ -394,6 +396,10 @@ class _Check:
             if line and table:
                 published.find(table, line)
         settings = self.scaled(content.get("settings", {}), f"{place}.settings", scale)
+        tokens = self.scaled(content.get("text_tokens"), f"{place}.text_tokens", scale) or None
+        with self.at(f"{place}.text_tokens"):
+            if tokens is not None and (type(tokens) is not int or tokens < 1):
+                raise UsageError(f"'{tokens}' is not a number of tokens")
         return RecipeRow(
             id=texts.get("id", place),
             label=texts.get("label", place),
@@ -402,6 +408,7 @@ class _Check:
             published=line,
             planned=texts.get("planned"),
             settings=self.settings(settings, f"{place}.settings", groups),
+            text_tokens=tokens if type(tokens) is int else None,
         )
 
 

@@ -50,20 +50,35 @@ def replay(
     """
     steps = [int(t) for t in timesteps]
     outputs = []
-    with torch.no_grad(), attached(model, parse_cache(cache or "none"), steps) as session:
+    on = attached(model, parse_cache(cache or "none"), steps, guided=guidance is not None)
+    with torch.no_grad(), on as session:
         for step, (t, x) in enumerate(zip(steps, inputs, strict=True)):
             session.begin(step)
             t_batch = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
             if guidance is None:
                 outputs.append(model(x, t_batch, **conditions, return_dict=False)[0])
             else:
-                half = x[: len(x) // 2]
-                outputs.append(guided(model, half, t_batch, guidance=guidance, **conditions))
+                outputs.append(
+                    guided(
+                        model,
+                        x[: len(x) // 2],
+                        t_batch,
+                        guidance=guidance,
+                        null_alone=session.unguided[step],
+                        **conditions,
+                    )
+                )
     return outputs
 
 
 def guided(
-    model: nn.Module, x: Tensor, timestep: Tensor, *, guidance: float, **conditions: Tensor
+    model: nn.Module,
+    x: Tensor,
+    timestep: Tensor,
+    *,
+    guidance: float,
+    null_alone: bool = False,
+    **conditions: Tensor,
 ) -> Tensor:
     """Classifier-free guidance in one call of the doubled batch.
 
@@ -71,10 +86,16 @@ def guided(
         x: the B inputs; the model sees them twice.
         timestep: [2B].
         conditions: of the conditional half, then of the null half ([2B, ...]).
+        null_alone: compute the null half alone, without guidance (T-GATE after its gate).
     Returns:
         [2B, ...] in the model's layout: the guided channels are the same in both halves, the
         others (the variance, and for class-to-image the fourth latent channel) those of each half.
     """
+    if null_alone:
+        null = {key: value[len(x) :] for key, value in conditions.items()}
+        return model(x, timestep[len(x) :], **null, return_dict=False)[0].repeat(
+            2, *[1] * (x.dim() - 1)
+        )
     out = model(torch.cat([x, x]), timestep, **conditions, return_dict=False)[0]
     channel = model.CHANNEL_DIM
     guided_channels = min(model.GUIDED_CHANNELS, x.shape[channel])
@@ -127,8 +148,14 @@ def denoise(
         if guidance is None:
             out = model(x.to(dtype), t, **given, return_dict=False)[0]
         else:
-            both = torch.cat([t, t])
-            out = guided(model, x.to(dtype), both, guidance=guidance, **given)[: len(x)]
+            out = guided(
+                model,
+                x.to(dtype),
+                torch.cat([t, t]),
+                guidance=guidance,
+                null_alone=session.unguided[session.step],
+                **given,
+            )[: len(x)]
         if on_step:
             on_step(session)
         if not trained.learned_variance:
@@ -136,7 +163,8 @@ def denoise(
         return out.float()
 
     chosen = registry.load("samplers", sampler)
-    with torch.no_grad(), attached(model, parse_cache(cache), visited(steps)) as session:
+    on = attached(model, parse_cache(cache), visited(steps), guided=guidance is not None)
+    with torch.no_grad(), on as session:
         return chosen.sample(
             call,
             x,

@@ -51,6 +51,7 @@ class Call:
         site: which site is being called.
         reuse: whether the schedule reuses this site at this step.
         cached: whether the schedule reuses any site at this step.
+        guided: whether the batch holds both halves of classifier-free guidance, [cond; null].
         store: what the method keeps between steps; one dictionary per guidance branch, emptied
             before every generation.
         step: index of the step. last: whether it is the last one.
@@ -59,6 +60,7 @@ class Call:
     site: Site
     reuse: bool
     cached: bool
+    guided: bool
     store: dict
     step: int = 0
     last: bool = False

@@ -60,6 +60,17 @@ class Cache:
         """
         return Cache(self.name, self.module.resolve(self.config, layout))
 
+    @property
+    def after_gate(self) -> bool:
+        """Whether the method keeps outputs after their gate, not before it."""
+        return getattr(self.module, "AFTER_GATE", False)
+
+    def unguided(self, layout: Layout, timesteps: Sequence[int], *, guided: bool) -> Sequence[bool]:
+        """Per step, whether a guided generation computes the null half alone."""
+        if not guided or not hasattr(self.module, "unguided"):
+            return [False] * len(timesteps)
+        return self.module.unguided(self.config, layout, timesteps)
+
     def reused(self, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
         """Which sites are reused, not computed, at every step of a list of timesteps."""
         return self.module.reused(self.config, layout, timesteps)

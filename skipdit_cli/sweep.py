@@ -90,20 +90,24 @@ def label(cache: str) -> str:
 
 
 def _labels(runs: Sequence["Run"]) -> dict[str, str]:
-    """The label of every run, by key, with the settings in which runs of one method differ.
+    """The label of every run, by key, with the settings in which runs of one method and n differ.
 
     The window is left out: it has a column of its own.
     """
+
+    def alike(run: "Run") -> tuple[str, str]:
+        return run.model, label(run.cache)
+
     methods: dict[tuple[str, str], dict[str, set]] = {}
     for run in runs:
         cache = parse_cache(run.cache)
-        seen = methods.setdefault((run.model, cache.name), {})
+        seen = methods.setdefault(alike(run), {})
         for key, value in vars(cache.config).items():
             seen.setdefault(key, set()).add(value)
     found = {}
     for run in runs:
         cache = parse_cache(run.cache)
-        seen = methods[run.model, cache.name]
+        seen = methods[alike(run)]
         differ = [
             f"{key}={value}"
             for key, value in vars(cache.config).items()

@@ -11,6 +11,11 @@ A file holds, in this order:
                                           what happens at a hooked site: `compute(hidden_states)`
                                           runs the site itself, `call` says where and when we are
 
+and, where they apply,
+
+    AFTER_GATE = True                     it keeps what a gated site gives after its gate
+    unguided(config, layout, timesteps)   per step, whether the null half of guidance is run alone
+
 A dynamic method, which decides while it runs, has in place of `reused`
 
     skipped(config, layout)               the sites that are not computed on a step that reuses

@@ -99,9 +99,8 @@ def show_recipe(chosen, *, json: bool) -> None:
         if row.planned is not None:
             shown.append((row.label, *[""] * len(HEADINGS), row.planned))
             continue
-        run = planning.profile_run(chosen, row)
         counted = replace(
-            planning.plan(run, batch=run.batch_size),
+            planning.profile(chosen, row),
             disk_bytes=sum(found.disk_bytes for found in groups[row.id]),
             missing=list(dict.fromkeys(lack for found in groups[row.id] for lack in found.missing)),
         )

@@ -57,7 +57,10 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over the last but one dimension. [B, ..., T, D] -> same"""
+    """Multi-head self-attention over the last but one dimension. [B, ..., T, D] -> same
+
+    The output is multiplied by `gate`, so that a cache may keep it before or after its gate.
+    """
 
     def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__()
@@ -65,24 +68,24 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.proj = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, gate: Tensor | float = 1.0) -> Tensor:
         *batch, tokens, hidden = x.shape
         qkv = self.qkv(x).reshape(-1, tokens, 3, self.num_heads, hidden // self.num_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [N, heads, T, D / heads]
         x = F.scaled_dot_product_attention(query, key, value)
-        return self.proj(x.transpose(1, 2).reshape(*batch, tokens, hidden))
+        return gate * self.proj(x.transpose(1, 2).reshape(*batch, tokens, hidden))
 
 
 class Mlp(nn.Module):
-    """Linear, tanh-approximated GELU, linear. [..., D] -> same"""
+    """Linear, tanh-approximated GELU, linear, gate. [..., D] -> same"""
 
     def __init__(self, hidden_size: int, inner_size: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(hidden_size, inner_size)
         self.fc2 = nn.Linear(inner_size, hidden_size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+    def forward(self, x: Tensor, *, gate: Tensor | float = 1.0) -> Tensor:
+        return gate * self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 
 
 class Block(nn.Module):
@@ -103,8 +106,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         modulation = _broadcast(self.adaLN_modulation(c), x)  # [B, ..., 1, 6 D]
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.chunk(6, dim=-1)
-        x = x + gate_a * self.attn(modulate(self.norm1(x), shift_a, scale_a))
-        return x + gate_m * self.mlp(modulate(self.norm2(x), shift_m, scale_m))
+        x = x + self.attn(modulate(self.norm1(x), shift_a, scale_a), gate=gate_a)
+        return x + self.mlp(modulate(self.norm2(x), shift_m, scale_m), gate=gate_m)
 
 
 class FinalLayer(nn.Module):

@@ -16,7 +16,7 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from diffusers.models.embeddings import (
     PatchEmbed,
@@ -87,6 +87,55 @@ class ClipCrossAttention:
         return x
 
 
+class _Gated:
+    """Multiplies what a module gives by `gate`: a cache may keep it before or after that."""
+
+    def forward(self, *args, gate: Tensor, **kwargs) -> Tensor:
+        return gate * super().forward(*args, **kwargs)  # type: ignore[misc]
+
+
+class SelfAttention(_Gated, Attention):
+    """diffusers' attention, gated. [B, T, D], gate [B, 1, D] -> like the first"""
+
+
+class Mlp(_Gated, FeedForward):
+    """diffusers' feed-forward, gated. [B, T, D], gate [B, 1, D] -> like the first"""
+
+
+class Block(nn.Module):
+    """diffusers' BasicTransformerBlock (`ada_norm_single`), its gates where a cache sees them."""
+
+    def __init__(
+        self, hidden_size: int, num_heads: int, *, cross_attention_dim: int | None
+    ) -> None:
+        super().__init__()
+        heads = {"heads": num_heads, "dim_head": hidden_size // num_heads, "bias": True}
+        self.norm1 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        self.attn1 = SelfAttention(hidden_size, **heads)
+        self.norm2 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        self.attn2 = None
+        if cross_attention_dim is not None:
+            self.attn2 = Attention(hidden_size, cross_attention_dim, **heads)
+            self.attn2.set_processor(ClipCrossAttention())
+        self.ff = Mlp(hidden_size, activation_fn="gelu-approximate")
+        self.scale_shift_table = nn.Parameter(torch.randn(6, hidden_size) / hidden_size**0.5)
+
+    def forward(
+        self,
+        x: Tensor,
+        modulation: Tensor,
+        caption: Tensor | None = None,
+        caption_bias: Tensor | None = None,
+    ) -> Tensor:
+        """x [N, T, D], modulation [N, 6 D], caption [B, L, D], caption_bias [B, 1, L] -> like x"""
+        table = self.scale_shift_table + modulation.unflatten(1, (6, -1))  # [N, 6, D]
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = table.chunk(6, dim=1)
+        x = x + self.attn1(modulate(self.norm1(x), shift_a, scale_a), gate=gate_a)
+        if self.attn2 is not None:  # neither normed nor gated
+            x = x + self.attn2(x, caption, caption_bias)
+        return x + self.ff(modulate(self.norm2(x), shift_m, scale_m), gate=gate_m)
+
+
 class Layer(nn.Module):
     """A spatial and a temporal block, with their skip branch if they have one."""
 
@@ -94,24 +143,9 @@ class Layer(nn.Module):
         self, hidden_size: int, num_heads: int, *, cross_attention_dim: int, skip: bool
     ) -> None:
         super().__init__()
-
-        def block(cross: int | None) -> BasicTransformerBlock:
-            return BasicTransformerBlock(
-                hidden_size,
-                num_heads,
-                hidden_size // num_heads,
-                cross_attention_dim=cross,
-                activation_fn="gelu-approximate",
-                attention_bias=True,
-                norm_type="ada_norm_single",
-                norm_elementwise_affine=False,
-                norm_eps=1e-6,
-            )
-
         self.skip = SkipFusion(hidden_size) if skip else None
-        self.spatial = block(cross_attention_dim)
-        self.spatial.attn2.set_processor(ClipCrossAttention())
-        self.temporal = block(None)
+        self.spatial = Block(hidden_size, num_heads, cross_attention_dim=cross_attention_dim)
+        self.temporal = Block(hidden_size, num_heads, cross_attention_dim=None)
 
     def forward(
         self,
@@ -135,14 +169,14 @@ class Layer(nn.Module):
         if self.skip is not None:
             x = self.skip(x, skip)
         batch, frames, tokens, _ = x.shape
-        x = self.spatial(x.flatten(0, 1), None, caption, caption_bias, timestep[0])
+        x = self.spatial(x.flatten(0, 1), timestep[0], caption, caption_bias)
         x = x.unflatten(0, (batch, frames))
         if not temporal:
             return x
         x = x.transpose(1, 2).flatten(0, 1)  # [B * T, F, D]
         if temporal_embedding is not None:
             x = x + temporal_embedding
-        x = self.temporal(x, timestep=timestep[1])
+        x = self.temporal(x, timestep[1])
         return x.unflatten(0, (batch, tokens)).transpose(1, 2)
 
 

@@ -11,7 +11,7 @@ and the two matrix products of attention, no norms.
 Only shapes matter, so a model and inputs on the meta device are enough.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -65,6 +65,15 @@ class Costs:
             if not any(outer in reused for outer in self._around(site)):
                 cost -= self.sites[site]
         return cost
+
+    def trajectory(self, steps: Mapping[tuple[Collection[Site], int], int]) -> Cost:
+        """The cost of a whole generation.
+
+        Args:
+            steps: (sites that are not computed, calls per step) -> number of such steps.
+        """
+        costs = (self.step(sites) * calls * times for (sites, calls), times in steps.items())
+        return sum(costs, start=Cost())
 
     def _around(self, site: Site) -> Iterator[Site]:
         while site in self.inside:

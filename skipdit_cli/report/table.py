@@ -237,6 +237,7 @@ def _line(
 
     paper = published.find(recipe.table, row.published) if recipe.table and row.published else {}
     profiled = plan.profile_run(recipe, row) if runs else None
+    counted = plan.profile(recipe, row, root=root) if runs else None
     cells, keys = [], []
     for column in recipe.columns:
         value, reason = paper.get(column.key), row.planned or column.planned
@@ -248,32 +249,50 @@ def _line(
             cells.append(Cell(paper=value, status=later, note=reason or ""))
         else:
             keys.append(run.key)
-            cells.append(_cell(column, run, value, root=root, used=used))
-    cache = parse_cache(row.cache)
-    n, window = (getattr(cache.config, name, None) for name in ("n", "window"))
-    within = [f"window {'-'.join(map(str, window))}"] if window else []
+            if column.metric in COUNTS and counted is not None:
+                ours = scaled(getattr(counted, COUNTS[column.metric]), column.unit)
+                cells.append(
+                    Cell(paper=value, ours=ours, status=_verdict(column, run, value, ours))
+                )
+            else:
+                cells.append(_cell(column, run, value, root=root, used=used))
+    series, point = _series(row)
     return Line(
         names=(row.label,),
         cells=tuple(cells),
         runs=tuple(dict.fromkeys(keys)),
-        series=", ".join([cache.name, *within, *map(_said, row.settings.items())]),
-        point=f"n={n}" if n else row.label,
+        series=", ".join([series, *map(_said, row.settings.items())]),
+        point=point,
         reference=row.cache == "none",
     )
+
+
+def _series(row: "RecipeRow") -> tuple[str, str]:
+    """Which line of a plot a row belongs to, and what its marker is called.
+
+    Rows whose label has an interval are a line for each window, and PAB235 and PAB347 one line.
+    """
+    cache, name = parse_cache(row.cache), row.label.split(",")[0]
+    n, window = (getattr(cache.config, key, None) for key in ("n", "window"))
+    if n is None or f"n={n}" not in row.label:
+        return name.rstrip("0123456789"), name
+    within = [f"window {'-'.join(map(str, window))}"] if window else []
+    return ", ".join([cache.name, *within]), f"n={n}"
+
+
+def _count(column: "Column", run: "Run", paper: float | None, count: float | None) -> Cell:
+    """A cell of what `plan` counts; None is what only running a dynamic method can tell."""
+    if count is None:
+        return Cell(paper=paper, status="not run")
+    ours = scaled(count, column.unit)
+    return Cell(paper=paper, ours=ours, status=_verdict(column, run, paper, ours))
 
 
 def _cell(
     column: "Column", run: "Run", paper: float | None, *, root: Path, used: list["Result"]
 ) -> Cell:
-    from skipdit_cli import plan, weights
+    from skipdit_cli import weights
 
-    if column.metric in COUNTS:
-        row = plan.plan(run, batch=run.batch_size, seen=plan.observed(run, root))
-        count = getattr(row, COUNTS[column.metric])
-        if count is None:
-            return Cell(paper=paper, status="not run")
-        ours = scaled(count, column.unit)
-        return Cell(paper=paper, ours=ours, status=_verdict(column, run, paper, ours))
     if is_reference(run, column.metric):
         return Cell(paper=paper, status="reference")
     result = results.load(root, run.key, column.metric)

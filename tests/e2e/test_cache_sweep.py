@@ -237,3 +237,29 @@ def test_interval_one_is_the_reference(skipdit, table):
     )
     assert lines[1]["PSNR (dB) ↑"].startswith("100.00")
     assert lines[1]["SSIM ↑"].startswith("1.000")
+
+
+METHODS = "skip-cache,fora,pab,t-gate,delta-dit,faster-diffusion"
+
+
+def test_methods_times_intervals_in_one_table(skipdit, table, tmp_path):
+    done = skipdit(
+        f"cache-sweep --model captioned-digits-skip --method {METHODS} --n 2..3 --steps 12"
+        " --num-samples 1 --batch-size 1 --repeats 0 --prompt",
+        "a three moving up",
+    ).ok()
+    lines = table(done.out)
+    assert [line["cache"] for line in lines][1:] == [
+        f"{method} n={n}" for method in METHODS.split(",") for n in (2, 3)
+    ]
+    assert all(int(line["cached"]) > 0 for line in lines[1:])
+    assert all(number(line["ideal speedup"]) > 1.05 for line in lines[1:])
+    assert all(0 < number(line["PSNR (dB) ↑"]) < 100 for line in lines[1:])
+    plot = tmp_path / "results" / "sweeps" / "captioned-digits-skip" / "sweep-psnr-speedup.png"
+    assert plot.is_file()
+
+
+def test_a_method_without_meaning_ends_the_sweep_before_anything_is_computed(skipdit, tmp_path):
+    line = "cache-sweep --model moving-digits --method fora,t-gate --n 2..3 --num-samples 1"
+    skipdit(line).failed(2, "t-gate needs attention to text and latte has none")
+    assert not (tmp_path / "results" / "samples").exists()

@@ -341,3 +341,29 @@ def test_the_run_behind_the_cost_columns():
     run = plan.profile_run(own, own.rows[0])
     assert (run.model, run.steps, run.sampler) == ("ffs", "ddim50", "ddim")
     assert (run.batch_size, run.num_samples) == (3, 3)
+
+
+def test_guidance_that_is_dropped_costs_half():
+    """Four steps of two halves; t-gate keeps guidance or runs the null half alone from step 2."""
+
+    def cost(cache):
+        settings = {"steps": "4", "guidance": 2.0, "num_samples": 1, "batch_size": 1}
+        return plan.plan(make_run("captioned-digits", cache, settings)).macs_paper
+
+    full = cost("none") // 8  # one half of one step
+    kept, dropped = (
+        cost(f"t-gate(n=1,gate=2,guidance={guidance})") for guidance in ("true", "false")
+    )
+    cross = full - (kept - 4 * full) // 4
+    assert 0 < cross < full
+    assert kept == 4 * full + 4 * (full - cross)
+    assert dropped == 4 * full + 2 * (full - cross)
+
+
+def test_fewer_text_tokens_cost_less():
+    """12 tokens less of 32: keys and values of 28 layers, and the two linears of the projection."""
+    run = make_run("latte", "none", {"steps": "1", "guidance": None})
+    full, fewer = (plan.plan(run, text_tokens=tokens).macs_paper for tokens in (None, 20))
+    width, frames = 1152, 16
+    token = 28 * 2 * width**2 * frames + 4096 * width + width**2
+    assert full - fewer == 12 * token

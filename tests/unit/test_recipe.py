@@ -208,8 +208,8 @@ def test_all_mistakes_are_told_at_once_and_each_once(write):
     path = write(
         ("metric: psnr", "metric: pnsr"),
         ("steps: 10", "steps: 0"),
-        ('"skip-cache(n=2,branch=2)"', '"fora"'),
-        ("paper: skip-cache(n=2)", "paper: fora"),
+        ('"skip-cache(n=2,branch=2)"', '"foar"'),
+        ("paper: skip-cache(n=2)", "paper: foar"),
         ("{sampler: ddpm}", "{sampler: dpm}"),
     )
     with pytest.raises(recipe.RecipeError) as caught:

@@ -179,5 +179,5 @@ def test_mistakes_in_a_window(text, message):
 
 def test_sites_are_written_as_kind_and_layer():
     assert str(Site("attn.spatial", 3)) == "attn.spatial[3]"
-    assert Call(Site("layer", 1), reuse=True, cached=True, store={}).site.layer == 1
+    assert Call(Site("layer", 1), reuse=True, cached=True, guided=False, store={}).site.layer == 1
     assert spec.Window == tuple[int, int]

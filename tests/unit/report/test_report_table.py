@@ -248,11 +248,16 @@ def test_series_tell_methods_and_settings_apart(tmp_path):
     guided = RecipeRow(**vars(guided) | {"cache": "skip-cache(n=3)"})
     moved = RecipeRow("m", "Skip-Cache n=2, 800-50", cache="skip-cache(n=2,window=800-50)")
     plain = RecipeRow("p", "Skip-DiT", cache="none")
-    lines = table.build(recipe(guided, moved, plain, columns=(FVD,)), root=tmp_path).lines
+    pab = RecipeRow("b", "PAB235", cache="pab(cross=5)")
+    fora = RecipeRow("f", "FORA, cfg=1", cache="fora(n=2)", settings={"guidance": None})
+    rows = (guided, moved, plain, pab, fora)
+    lines = table.build(recipe(*rows, columns=(FVD,)), root=tmp_path).lines
     assert [(line.series, line.point) for line in lines] == [
         ("skip-cache, guidance none", "n=3"),
         ("skip-cache, window 800-50", "n=2"),
-        ("none", "Skip-DiT"),
+        ("Skip-DiT", "Skip-DiT"),
+        ("PAB", "PAB235"),
+        ("FORA, guidance none", "FORA"),
     ]
 
 
@@ -262,4 +267,4 @@ def test_columns_of_the_paper_alone_are_not_run(tmp_path):
     assert [line.cells[fid].paper for line in built.lines][:2] == [2.30, 2.45]
     cell = built.lines[0].cells[fid]
     assert (cell.status, cell.note) == ("not run", "measured at paper scale only")
-    assert built.lines[1].cells[fid].status == "planned"  # a method that is not there yet
+    assert built.lines[1].cells[fid].status == "not run"

@@ -1,0 +1,121 @@
+"""Delta-DiT: reuse the change that a range of layers makes to the hidden state.
+
+Source: arXiv 2406.01125 (no code by its authors). A full step keeps what comes out of the range
+minus what goes in; a cached step adds that to the current hidden state in place of the range.
+
+The original replaces the rear layers in the early steps, where the outline is drawn, and the front
+layers in the late ones. The Skip-DiT paper replaces front layers in videos, and middle layers of
+networks with skip branches, whose outer layers stay live. (The code that Skip-DiT's authors took
+from the authors of PAB adds the change with the wrong sign; this does not.)
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from skipdit_cli.caches._fixed import within
+from skipdit_cli.errors import UsageError, unknown
+from skipdit_cli.sites import Call, Layout, Site
+
+PARTS = ("staged", "front", "middle", "rear")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings; the defaults are the original's where it has any.
+
+    Attributes:
+        n: compute all layers every n-th step (2 in the original); 1 never reuses.
+        part: which layers are replaced: `front`, `middle`, `rear`, or `staged`, rear ones until the
+            boundary and front ones from there on; by default `staged`, and `middle` with skips.
+        layers: how many layers are replaced; three quarters by default.
+        boundary: the training timestep at which `staged` changes from rear to front; the original
+            chooses it for each model.
+        window: (start, stop) in training timesteps, both outside of it; None is all steps.
+    """
+
+    n: int = 2
+    part: str | None = None
+    layers: int | None = None
+    boundary: int = 400
+    window: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise UsageError(f"n={self.n} is not an interval", fix="n is 1 or more")
+        if self.part is not None and self.part not in PARTS:
+            raise unknown("part", self.part, PARTS)
+
+
+def resolve(config: Config, layout: Layout) -> Config:
+    part = config.part or ("middle" if layout.skips else "staged")
+    most = layout.layers - 1 if part != "middle" else layout.layers - 2
+    layers = config.layers or max(1, min(layout.layers * 3 // 4, most))
+    if not 1 <= layers <= most:
+        raise UsageError(
+            f"layers={layers} of {layout.layers} is out of range", fix=f"{part} takes 1 to {most}"
+        )
+    chosen = replace(config, part=part, layers=layers)
+    for first, last in _ranges(chosen, layout).values():
+        replaced = set(range(first, last + 1))
+        for to, source in layout.skips:
+            if source in replaced and to not in replaced:
+                raise UsageError(
+                    f"layer {to} is joined with layer {source}, which {part} would not run",
+                    fix="take part=middle" if part != "middle" else "take fewer layers",
+                )
+    return chosen
+
+
+def _ranges(config: Config, layout: Layout) -> dict[str, tuple[int, int]]:
+    """First and last layer of every range that is ever replaced."""
+    assert config.layers is not None
+    k, total = config.layers, layout.layers
+    middle = (total - k + 1) // 2
+    known = {
+        "front": (0, k - 1),
+        "middle": (middle, middle + k - 1),
+        "rear": (total - k, total - 1),
+    }
+    names = ("rear", "front") if config.part == "staged" else (config.part,)
+    return {name: known[name] for name in names if name in known}
+
+
+def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
+    ranges, found = _ranges(config, layout), []
+    for step, (t, inside) in enumerate(
+        zip(timesteps, within(timesteps, config.window), strict=True)
+    ):
+        staged = "rear" if t > config.boundary else "front"
+        first, last = ranges[staged if config.part == "staged" else str(config.part)]
+        sites = frozenset(
+            Site(kind, layer)
+            for layer in range(first, last + 1)
+            for kind in ("layer", *layout.kinds)
+        )
+        found.append(sites if inside and step % config.n else frozenset())
+    return found
+
+
+def hooked(config: Config, layout: Layout) -> list[Site]:
+    layers = {i for first, last in _ranges(config, layout).values() for i in range(first, last + 1)}
+    return [Site("layer", i) for i in sorted(layers)]
+
+
+def forward(config: Config, layout: Layout, call: Call, compute: Callable, hidden_states):
+    ranges, here, store = _ranges(config, layout), call.site.layer, call.store
+    if call.reuse:
+        for name, (first, last) in ranges.items():
+            if here == first and "active" not in store:
+                store["active"] = name
+                hidden_states = hidden_states + store["change", name]
+            if here == last and store.get("active") == name:
+                del store["active"]
+        return hidden_states
+    for name, (first, _) in ranges.items():
+        if here == first:
+            store["input", name] = hidden_states
+    hidden_states = compute(hidden_states)
+    for name, (_, last) in ranges.items():
+        if here == last and not call.cached:
+            store["change", name] = hidden_states - store["input", name]
+    return hidden_states

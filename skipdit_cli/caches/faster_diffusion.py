@@ -1,0 +1,76 @@
+"""Faster Diffusion: run the encoder half at key steps only, the decoder half at every step.
+
+Source: arXiv 2312.09608; hutaiHang/Faster-Diffusion (d64bfed) `utils_sd.py`, which is for U-Nets.
+On a transformer the encoder is the first `split` layers: a key step keeps what they give, the
+output that enters the decoder and, with skip branches, those that the decoder is joined with. At
+the steps between, the decoder runs on these with the conditioning of the current timestep; it does
+not see the current sample. The original also adds a little of the first noise to the sample below
+timestep 500, which is a change of the sampler, not of the network, and is left out.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from skipdit_cli.errors import UsageError
+from skipdit_cli.sites import Call, Layout, Site
+
+KEYS = (0, 1, 2, 3, 5, 10, 15, 25, 35)  # of 50 steps
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings, with the defaults of the original for 50 steps.
+
+    Attributes:
+        n: every n-th step is a key step (4 is recommended); by default those of `keys` are.
+        keys: the key steps of 50; of another number of steps, those in the same places.
+        split: how many layers belong to the encoder; half by default.
+    """
+
+    n: int | None = None
+    keys: tuple[int, ...] = KEYS
+    split: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.n is not None and self.n < 1:
+            raise UsageError(f"n={self.n} is not an interval", fix="n is 1 or more")
+        if 0 not in self.keys:
+            raise UsageError("the first step has to be a key step", fix="begin keys with 0")
+
+
+def resolve(config: Config, layout: Layout) -> Config:
+    split = config.split or layout.layers // 2
+    if not 1 <= split < layout.layers:
+        raise UsageError(
+            f"split={split} of {layout.layers} layers is out of range",
+            fix=f"split is 1 to {layout.layers - 1}",
+        )
+    return replace(config, split=split)
+
+
+def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
+    assert config.split is not None
+    encoder = frozenset(
+        Site(kind, layer) for layer in range(config.split) for kind in ("layer", *layout.kinds)
+    )
+    total = len(timesteps)
+    keys = {key * total // 50 for key in config.keys}
+    if config.n is not None:
+        keys = set(range(0, total, config.n))
+    return [frozenset() if step in keys else encoder for step in range(total)]
+
+
+def hooked(config: Config, layout: Layout) -> list[Site]:
+    assert config.split is not None
+    return [Site("layer", layer) for layer in range(config.split)]
+
+
+def forward(config: Config, layout: Layout, call: Call, compute: Callable, hidden_states):
+    assert config.split is not None
+    here, joined = call.site.layer, {source for _, source in layout.skips}
+    if call.reuse:
+        return call.store.get(here, hidden_states)
+    hidden_states = compute(hidden_states)
+    if here == config.split - 1 or here in joined:
+        call.store[here] = hidden_states
+    return hidden_states

@@ -1,0 +1,115 @@
+"""PAB, Pyramid Attention Broadcast: reuse attention outputs at a different interval for each kind.
+
+Source: arXiv 2408.12588; NUS-HPC-AI-Lab/VideoSys (4cce477) `videosys/core/pab/pab_mgr.py`. Inside
+the window an attention output is computed every n-th step, counted from the first. Chosen MLPs of
+the first layers are computed at key timesteps and reused at the steps after each. What is kept is
+the output after its gate, so that the gate is the old one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+
+from skipdit_cli.caches._fixed import kept_output, within
+from skipdit_cli.errors import UsageError
+from skipdit_cli.sites import Call, Layout, Site
+
+AFTER_GATE = True
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings, with the defaults that VideoSys has for Latte.
+
+    Attributes:
+        n: a name for the authors' ranges: 2 is 2/3/6, 3 is 3/4/7, 4 is 4/6/9; others go on alike.
+        spatial: every how many steps spatial attention is computed; n by default.
+        temporal: the same of temporal attention, where there is any.
+        cross: the same of attention to text, where there is any.
+        window: (start, stop) in training timesteps, both outside of it.
+        mlp: whether outputs of MLPs are reused as well.
+        mlp_keys: timesteps at which these MLPs are computed; each means the first step not above.
+        mlp_steps: how many steps after a key one reuse them.
+        mlp_layers: how many layers, from the first, have such MLPs.
+    """
+
+    n: int = 2
+    spatial: int | None = None
+    temporal: int | None = None
+    cross: int | None = None
+    window: tuple[int, int] = (800, 100)
+    mlp: bool = True
+    mlp_keys: tuple[int, ...] = (720, 640, 560, 480, 400)
+    mlp_steps: int = 2
+    mlp_layers: int = 5
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if type(value) is int and value < 1:
+                raise UsageError(f"{field.name}={value} is not a number", fix="it is 1 or more")
+
+
+def resolve(config: Config, layout: Layout) -> Config:
+    n = config.n
+    usual = {"spatial": n, "temporal": n + n // 2, "cross": 6 if n == 2 else 2 * n + 1}
+    found = {}
+    for kind, interval in usual.items():
+        given, there = getattr(config, kind), f"attn.{kind}" in layout.kinds
+        if given is not None and not there:
+            raise UsageError(
+                f"{layout.family} has no {kind} attention", place=f"pab {kind}", fix="leave it out"
+            )
+        found[kind] = (given or (1 if n == 1 else interval)) if there else None
+    return replace(
+        config,
+        spatial=found["spatial"],
+        temporal=found["temporal"],
+        cross=found["cross"],
+        mlp_layers=min(config.mlp_layers, layout.layers),
+    )
+
+
+def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
+    mlps = _mlps(config, layout)
+    found = []
+    for step, inside in enumerate(within(timesteps, config.window)):
+        sites = {
+            Site(f"attn.{kind}", layer)
+            for kind in ("spatial", "temporal", "cross")
+            if inside and (interval := getattr(config, kind)) and step % interval
+            for layer in range(layout.layers)
+        }
+        found.append(sites)
+    for step in _mlp_reused(config, timesteps):
+        found[step] |= mlps
+    return [frozenset(sites) for sites in found]
+
+
+def _mlps(config: Config, layout: Layout) -> set[Site]:
+    kinds = [kind for kind in layout.kinds if kind.startswith("mlp") and config.mlp]
+    return {Site(kind, layer) for layer in range(config.mlp_layers) for kind in kinds}
+
+
+def _mlp_reused(config: Config, timesteps: Sequence[int]) -> set[int]:
+    """The steps that reuse MLPs: those after a key step that are no key step themselves."""
+    keys = {
+        next(step for step, t in enumerate(timesteps) if t <= key)
+        for key in config.mlp_keys
+        if timesteps[-1] <= key
+    }
+    after = {key + i for key in keys for i in range(1, config.mlp_steps + 1)}
+    return {step for step in after - keys if step < len(timesteps)}
+
+
+def hooked(config: Config, layout: Layout) -> list[Site]:
+    attention = [
+        Site(kind, layer)
+        for layer in range(layout.layers)
+        for kind in layout.kinds
+        if kind.startswith("attn")
+    ]
+    return [*attention, *sorted(_mlps(config, layout))]
+
+
+def forward(config: Config, layout: Layout, call: Call, compute: Callable, hidden_states):
+    return kept_output(call, compute, hidden_states)
