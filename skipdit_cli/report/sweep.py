@@ -63,6 +63,10 @@ def build(
     several = len({row.run.model for row in rows}) > 1
     if any(weights.card(row.run.model).embedded for row in rows):
         notes = (*notes, EMBEDDED)
+    for row in rows:
+        dynamic = parse_cache(row.run.cache).dynamic
+        if dynamic and row.plan_row and row.plan_row.cached_steps == 0:
+            notes = (*notes, f"{row.label} skipped nothing; a higher threshold skips more.")
     facts = [result.provenance for row in rows for result in row.results.values()]
     return Table(
         title=title or _title(rows),

@@ -189,3 +189,14 @@ def test_what_a_dynamic_method_saves_is_not_known_before_it_has_run():
     assert [heading.unit for heading in table.headings[:2]] == ["G", "G"]
     assert [(cell.ours, cell.status) for cell in line.cells[:3]] == [(None, "not run")] * 3
     assert (line.series, line.point) == ("first-block", "threshold=0.1")
+
+
+def test_a_dynamic_method_that_skipped_nothing_is_named():
+    run = replace(RUN, cache="first-block(threshold=0.1)")
+    idle = replace(UNCACHED_ROW.plan_row, run=run)
+    note = "first-block threshold=0.1 skipped nothing; a higher threshold skips more."
+    label = "first-block threshold=0.1"
+    assert note in sweep.build([UNCACHED_ROW, SweepRow(label, run, idle)]).notes
+    busy = replace(idle, full_steps=49, cached_steps=1)
+    assert note not in sweep.build([UNCACHED_ROW, SweepRow(label, run, busy)]).notes
+    assert not [n for n in sweep.build([UNCACHED_ROW]).notes if "skipped nothing" in n]
