@@ -118,6 +118,6 @@ def complete(cache: Cache, model: str, *, fingerprint: str, place: str = "") -> 
             f"{cache.name} was calibrated on the weights {found.weights} of {model} and these are "
             f"{fingerprint}",
             place=place,
-            fix=f"run `{command(model, cache.name)}` again",
+            fix=f"run `{command(model, cache.name)}` again, with the same --weights if any",
         )
     return Cache(cache.name, replace(cache.config, **{name: found.values}))
