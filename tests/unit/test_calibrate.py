@@ -162,8 +162,8 @@ def test_a_calibration_of_other_weights_is_refused(home):
     with pytest.raises(UsageError) as caught:
         plan.make_run("digits", "teacache")
     assert "on the weights 0123456789abcdef of digits and these are" in str(caught.value)
-    command = "`skipdit analyze calibrate --model digits --method teacache` again, with the same --weights if any"
-    assert str(caught.value).endswith(f"; run {command}")
+    command = "`skipdit analyze calibrate --model digits --method teacache`"
+    assert str(caught.value).endswith(f"; run {command} again, with the same --weights if any")
 
 
 @pytest.mark.parametrize("method", ["teacache", "mag-cache"])
