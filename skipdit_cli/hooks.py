@@ -8,14 +8,16 @@ them, they are not registered: so they see one tensor in and one out whatever th
 every call has a cache context (the guidance branch), and nothing of theirs stays on the model.
 """
 
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+import torch
 from diffusers.hooks import HookRegistry, ModelHook
 from diffusers.hooks.hooks import CacheContext, HookFunctionReference, StateManager
-from torch import nn
+from torch import Tensor, nn
 
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import Call, Site
@@ -31,6 +33,7 @@ class Session:
         cache: the cache, with the model family's defaults filled in.
         timesteps: of every step.
         unguided: per step, whether the null half of guidance is computed alone.
+        predictor: diffusers' hook that predicts the null half of guidance, or None.
         computed: Counter of (step, site) for every hooked site that was really computed.
     """
 
@@ -46,9 +49,14 @@ class Session:
         self.cache = cache.resolve(self.layout)
         self.timesteps = tuple(timesteps)
         self.announced = (
-            None if self.cache.dynamic else self.cache.reused(self.layout, self.timesteps)
+            None
+            if self.cache.dynamic
+            else self.cache.reused(self.layout, self.timesteps, guided=guided)
         )
-        self.foreign: dict[Site, ModelHook] = self.cache.hooks(self.layout, self.timesteps)
+        self.foreign: dict[Site, ModelHook] = self.cache.hooks(
+            self.layout, self.timesteps, guided=guided
+        )
+        self.predictor = self.cache.predictor(self.timesteps, guided=guided)
         self.guided = guided
         self.unguided = self.cache.unguided(self.layout, timesteps, guided=guided)
         self.reset()
@@ -74,6 +82,8 @@ class Session:
         self.computed: Counter[tuple[int, Site]] = Counter()
         for manager in self._managers():
             manager.reset()
+        if self.predictor is not None:
+            self.predictor.state.reset()
 
     def begin(self, step: int, *, branch: str = "") -> None:
         """Say which step comes next, and for which guidance branch the model is called."""
@@ -110,6 +120,32 @@ def _call(hook: ModelHook, compute: Callable, hidden_states):
     hook.fn_ref = HookFunctionReference()
     hook.fn_ref.original_forward = compute
     return hook.new_forward(None, hidden_states)
+
+
+def with_predictor(model: nn.Module, hook: ModelHook, inputs: dict) -> Tensor:
+    """A guided call of a model whose null half diffusers' hook predicts on most steps.
+
+    diffusers has the null half first in a batch, these networks have it second.
+
+    Args:
+        inputs: by name, [conditional; null] each.
+    Returns:
+        The output of both halves, [conditional; null].
+    """
+
+    def swapped(value):
+        return torch.cat(value.chunk(2)[::-1]) if isinstance(value, Tensor) else value
+
+    x = inputs["hidden_states"]
+    video = "BCFHW" if model.CHANNEL_DIM == 1 else "BFCHW"
+    hook.tensor_format = video if x.dim() == 5 else "BCHW"
+    hook.uncond_cond_input_kwargs_identifiers = list(inputs)
+    hook.fn_ref = HookFunctionReference()
+    hook.fn_ref.original_forward = partial(model, return_dict=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)
+        (output,) = hook.new_forward(model, **{key: swapped(v) for key, v in inputs.items()})
+    return swapped(output)
 
 
 class SiteHook(ModelHook):

@@ -235,8 +235,13 @@ def plan(
         seen = observed(run, root) if root else None
         if seen is None:
             return _unknown(run, batch=batch, steps=len(visited), root=root)
-    reused = seen or cache.reused(model.layout(), visited)
-    alone = cache.unguided(model.layout(), visited, guided=run.guidance is not None)
+    guided = run.guidance is not None
+    reused = seen or cache.reused(model.layout(), visited, guided=guided)
+    halves_alone = (
+        cache.unguided(model.layout(), visited, guided=guided),
+        cache.predicted(visited, guided=guided),
+    )
+    alone = [any(kinds) for kinds in zip(*halves_alone, strict=True)]
     halves = [1 if run.guidance is None or only else 2 for only in alone]
     costs = _costs(run.model, text_tokens)
     cost, uncached = (

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from diffusers.hooks import ModelHook
 from torch import Tensor, nn
 
 from skipdit_cli import conditions, decode, registry, rng, weights
 from skipdit_cli.engine import run_batches
 from skipdit_cli.errors import SkipditError, UsageError
-from skipdit_cli.hooks import Session, attached
+from skipdit_cli.hooks import Session, attached, with_predictor
 from skipdit_cli.samplers._schedule import timesteps as visited
 from skipdit_cli.spec import parse_cache
 from skipdit_cli.store import Store, check_writable, open_store
@@ -65,6 +66,7 @@ def replay(
                         t_batch,
                         guidance=guidance,
                         null_alone=session.unguided[step],
+                        predictor=session.predictor,
                         **conditions,
                     )
                 )
@@ -78,6 +80,7 @@ def guided(
     *,
     guidance: float,
     null_alone: bool = False,
+    predictor: ModelHook | None = None,
     **conditions: Tensor,
 ) -> Tensor:
     """Classifier-free guidance in one call of the doubled batch.
@@ -87,6 +90,7 @@ def guided(
         timestep: [2B].
         conditions: of the conditional half, then of the null half ([2B, ...]).
         null_alone: compute the null half alone, without guidance (T-GATE after its gate).
+        predictor: diffusers' hook that predicts the null half (FasterCache).
     Returns:
         [2B, ...] in the model's layout: the guided channels are the same in both halves, the
         others (the variance, and for class-to-image the fourth latent channel) those of each half.
@@ -96,7 +100,11 @@ def guided(
         return model(x, timestep[len(x) :], **null, return_dict=False)[0].repeat(
             2, *[1] * (x.dim() - 1)
         )
-    out = model(torch.cat([x, x]), timestep, **conditions, return_dict=False)[0]
+    if predictor is None:
+        out = model(torch.cat([x, x]), timestep, **conditions, return_dict=False)[0]
+    else:
+        both = {"hidden_states": torch.cat([x, x]), "timestep": timestep, **conditions}
+        out = with_predictor(model, predictor, both)
     channel = model.CHANNEL_DIM
     guided_channels = min(model.GUIDED_CHANNELS, x.shape[channel])
     eps, rest = out.split([guided_channels, out.shape[channel] - guided_channels], dim=channel)
@@ -154,6 +162,7 @@ def denoise(
                 torch.cat([t, t]),
                 guidance=guidance,
                 null_alone=session.unguided[session.step],
+                predictor=session.predictor,
                 **given,
             )[: len(x)]
         if on_step:

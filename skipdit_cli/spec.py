@@ -71,15 +71,40 @@ class Cache:
             return [False] * len(timesteps)
         return self.module.unguided(self.config, layout, timesteps)
 
-    def reused(self, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
-        """Which sites are reused, not computed, at every step of a list of timesteps."""
-        return self.module.reused(self.config, layout, timesteps)
+    def predicted(self, timesteps: Sequence[int], *, guided: bool) -> Sequence[bool]:
+        """Per step, whether the null half is predicted and the conditional one computed alone."""
+        if not guided or not hasattr(self.module, "predicted"):
+            return [False] * len(timesteps)
+        return self.module.predicted(self.config, timesteps)
 
-    def hooks(self, layout: Layout, timesteps: Sequence[int]) -> dict[Site, Any]:
+    def reused(
+        self, layout: Layout, timesteps: Sequence[int], *, guided: bool = False
+    ) -> list[frozenset[Site]]:
+        """Which sites are reused, not computed, at every step of a list of timesteps.
+
+        A method that predicts the null half of guidance reuses sites only where it does so.
+        """
+        found = self.module.reused(self.config, layout, timesteps)
+        alone = self.predicted(timesteps, guided=guided)
+        if not any(alone):
+            return found
+        return [sites if only else frozenset() for sites, only in zip(found, alone, strict=True)]
+
+    def hooks(
+        self, layout: Layout, timesteps: Sequence[int], *, guided: bool = False
+    ) -> dict[Site, Any]:
         """The hooks of diffusers that the method consists of, by the site they act on."""
         if not hasattr(self.module, "hooks"):
             return {}
+        if any(self.predicted(timesteps, guided=guided)):
+            return self.module.hooks(self.config, layout, timesteps, alone=True)
         return self.module.hooks(self.config, layout, timesteps)
+
+    def predictor(self, timesteps: Sequence[int], *, guided: bool) -> Any:
+        """diffusers' hook that predicts the null half of guidance, or None."""
+        if not any(self.predicted(timesteps, guided=guided)):
+            return None
+        return self.module.predictor(self.config, timesteps)
 
 
 def parse_cache(text: str, *, place: str = "") -> Cache:

@@ -23,6 +23,8 @@ A dynamic method, which decides while it runs, has in place of `reused`
 and a method that diffusers has itself, in place of `forward`,
 
     hooks(config, layout, timesteps)      diffusers' hooks by site, one for each hooked site
+    predicted(config, timesteps)          per step, whether the null half of guidance is predicted
+    predictor(config, timesteps)          diffusers' hook that predicts it
 
 A method whose settings include numbers measured on the model names that setting in `CALIBRATED`;
 `skipdit analyze calibrate` measures them.

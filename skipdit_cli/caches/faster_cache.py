@@ -1,14 +1,13 @@
-"""FasterCache, its attention part: extrapolate self-attention on every other step.
+"""FasterCache: extrapolate self-attention, and predict the null half of guidance.
 
-Source: arXiv 2410.19355, dynamic feature reuse; diffusers `hooks/faster_cache.py`. Below a given
-timestep, self-attention (spatial and temporal) is computed every n-th step; between, it is the last
-output plus a part of the difference to the one before. Both halves of guidance are treated alike,
-which is what diffusers' hook does for a model without a null half.
+Source: arXiv 2410.19355; diffusers `hooks/faster_cache.py`, whose hooks do it. Below a timestep the
+null half is computed every fifth step only; between, it is the conditional half plus what the two
+differed by in low and high frequencies. On these steps self-attention (spatial and temporal) is
+computed every n-th time only; between, it is the last output plus a part of the difference to the
+one before.
 
-The other part, which predicts the null half of guidance from the conditional one, is not here:
-diffusers' hook cuts the batch as [null, conditional] and these networks get [conditional, null], so
-it would guide by the wrong half. diffusers also extrapolates only on steps whose null half it
-predicts; here it is on all.
+Without guidance, or with `null_every=1`, there is no half to predict, and self-attention is
+extrapolated on all steps below its timestep.
 """
 
 import math
@@ -30,19 +29,34 @@ class Config:
         n: compute self-attention every n-th step (2 in the paper and diffusers); 1 never reuses.
         below: the timesteps below which it is reused (681 in diffusers).
         weight: the part of the last difference that is added (0.5 in diffusers).
+        null_every: compute the null half every so many steps (5 in diffusers); 1 always does.
+        null_below: the timesteps below which it is predicted (641 in diffusers).
+        low: what the difference in low frequencies is multiplied by at each prediction between
+            timesteps 99 and 901 (1.1 in the paper).
+        high: the same of high frequencies below timestep 301.
     """
 
     n: int = 2
     below: int = 681
     weight: float = 0.5
+    null_every: int = 5
+    null_below: int = 641
+    low: float = 1.1
+    high: float = 1.1
 
     def __post_init__(self) -> None:
         if self.n < 1:
             raise UsageError(f"n={self.n} is not an interval", fix="n is 1 or more")
-        if not 0 < self.below <= 1000:
-            raise UsageError(f"below={self.below} is no timestep", fix="it is 1 to 1000")
-        if not math.isfinite(self.weight):
-            raise UsageError(f"weight={self.weight} is no number", fix="0.5 is the usual one")
+        if self.null_every < 1:
+            raise UsageError(f"null_every={self.null_every} is not an interval", fix="1 or more")
+        for name in ("below", "null_below"):
+            if not 0 < getattr(self, name) <= 1000:
+                raise UsageError(
+                    f"{name}={getattr(self, name)} is no timestep", fix="it is 1 to 1000"
+                )
+        for name in ("weight", "low", "high"):
+            if not math.isfinite(getattr(self, name)):
+                raise UsageError(f"{name}={getattr(self, name)} is no number", fix="leave it out")
 
 
 def resolve(config: Config, layout: Layout) -> Config:
@@ -63,7 +77,37 @@ def hooked(config: Config, layout: Layout) -> list[Site]:
     return [Site(k, i) for i in range(layout.layers) for k in KINDS if k in layout.kinds]
 
 
-def hooks(config: Config, layout: Layout, timesteps: Sequence[int]) -> dict[Site, Any]:
+def predicted(config: Config, timesteps: Sequence[int]) -> list[bool]:
+    return [
+        step > 0 and t < config.null_below and step % config.null_every > 0
+        for step, t in enumerate(timesteps)
+    ]
+
+
+def predictor(config: Config, timesteps: Sequence[int]) -> Any:
+    from diffusers.hooks.faster_cache import FasterCacheDenoiserHook
+
+    def now() -> int:
+        return timesteps[hook.state.iteration]
+
+    hook = FasterCacheDenoiserHook(
+        config.null_every,
+        (-1, config.null_below),
+        "BCHW",
+        False,
+        [],
+        now,
+        lambda module: config.low if 99 < now() < 901 else 1.0,
+        lambda module: config.high if now() < 301 else 1.0,
+    )
+    hook.initialize_hook(None)
+    return hook
+
+
+def hooks(
+    config: Config, layout: Layout, timesteps: Sequence[int], *, alone: bool = False
+) -> dict[Site, Any]:
+    """alone: whether only calls of the conditional half alone are extrapolated, as in diffusers."""
     from diffusers.hooks.faster_cache import FasterCacheBlockHook, FasterCacheBlockState
     from diffusers.hooks.hooks import StateManager
 
@@ -72,7 +116,7 @@ def hooks(config: Config, layout: Layout, timesteps: Sequence[int]) -> dict[Site
 
         def __init__(self) -> None:
             super().__init__(
-                config.n, (-1, config.below), True, lambda module: config.weight, self.timestep
+                config.n, (-1, config.below), not alone, lambda _: config.weight, self.timestep
             )
             self.states = StateManager(FasterCacheBlockState)
 
