@@ -6,7 +6,7 @@ SKIPDIT := $(BIN)/skipdit
 TABLES := $(patsubst recipes/%.yaml,%,$(wildcard recipes/table*.yaml))
 EMBEDDED := skipdit_cli/embedded
 
-.PHONY: help setup demo test test-slow check bench tables train clean
+.PHONY: help setup demo test test-slow check bench methods tables train clean
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -38,11 +38,17 @@ bench: setup  ## measured against ideal speedup; on an idle machine
 table%: setup  ## one table of the paper: make table1 ... table5, table8
 	$(SKIPDIT) cache-sweep --recipe $@
 
-tables: $(TABLES) demo  ## all of them, and the demo, into results/tiny
-	cp results/sweeps/moving-digits-skip/sweep.md results/tiny/demo.md
-	cp results/sweeps/moving-digits-skip/sweep.csv results/tiny/demo.csv
-	cp results/sweeps/moving-digits-skip/sweep-samples.png results/tiny/demo-samples.png
-	cp results/sweeps/moving-digits-skip/sweep-psnr-speedup.png results/tiny/demo-psnr-speedup.png
+methods: setup  ## every caching method on the text-to-video model, n = 2 and 3
+	$(SKIPDIT) cache-sweep --model captioned-digits-skip \
+		--method skip-cache,fora,pab,t-gate,delta-dit,faster-diffusion,taylorseer,faster-cache \
+		--n 2..3 --cache first-block --cache teacache --cache mag-cache \
+		--num-samples 8 --batch-size 4 --repeats 1
+
+tables: $(TABLES) demo methods  ## all of them, the demo and the methods, into results/tiny
+	for part in .md .csv -samples.png -psnr-speedup.png; do \
+		cp results/sweeps/moving-digits-skip/sweep$$part results/tiny/demo$$part; \
+		cp results/sweeps/captioned-digits-skip/sweep$$part results/tiny/methods$$part; \
+	done
 
 train: setup  ## the embedded models again: two and a half hours on two cores
 	$(SKIPDIT) train --model classifier --steps 1500 --seed 0 --out $(EMBEDDED)/classifier
