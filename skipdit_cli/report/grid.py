@@ -1,5 +1,7 @@
 """A grid of samples: one row per sample, one column per run, the uncached reference first.
 
+Many runs make several bands, one below the other, each with the reference.
+
 The same row holds the same seed and index everywhere, so what a cache changes is seen by looking
 along a row. Small pictures are enlarged by a whole factor without smoothing.
 """
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 IMAGE_SIDE, FRAME_SIDE = 128, 64  # pixels that the shorter side of an image or a frame has at least
+ACROSS = 7  # columns side by side
 FONT, MARGIN, GAP, FRAME_GAP = 14, 12, 10, 2  # pixels
 INK, FAINT = (20, 20, 20), (105, 105, 105)
 
@@ -57,10 +60,36 @@ def grid(
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(size=FONT)
+    reference, *others = columns
+    bands = [
+        [reference, *others[start : start + ACROSS - 1]]
+        for start in range(0, max(1, len(others)), ACROSS - 1)
+    ]
+    pictures = [_band(band, rows=rows, frames=frames) for band in bands]
+    head = MARGIN + (FONT + 5 + GAP if title else 0)
+    size = (
+        max(2 * MARGIN + int(font.getlength(title)), *(each.width for each in pictures)),
+        head + sum(each.height for each in pictures),
+    )
+    whole = Image.new("RGB", size, "white")
+    ImageDraw.Draw(whole).text((MARGIN, MARGIN), title, INK, font=font)
+    top = head
+    for picture in pictures:
+        whole.paste(picture, (0, top))
+        top += picture.height
+    data = io.BytesIO()
+    whole.save(data, "PNG")
+    return _files.replace(path, data.getvalue())
+
+
+def _band(columns: Sequence[GridColumn], *, rows: Sequence[str], frames: int) -> "Image.Image":
+    """Columns side by side, with the labels of their rows."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(size=FONT)
     cells = [[cell(sample, frames=frames) for sample in column.samples] for column in columns]
     line = FONT + 5
-    head = MARGIN + (line + GAP if title else 0)
-    top = head + 2 * line + 4
+    top = 2 * line + 4
     side = max((int(font.getlength(text)) for text in rows), default=0) + GAP
     widths = [
         max(column_cells[0].width, *(int(font.getlength(t)) + 1 for t in (c.title, c.subtitle)))
@@ -68,28 +97,22 @@ def grid(
     ]
     height = cells[0][0].height + GAP
     size = (
-        max(
-            MARGIN + side + sum(widths) + GAP * (len(widths) - 1) + MARGIN,
-            2 * MARGIN + int(font.getlength(title)),
-        ),
+        MARGIN + side + sum(widths) + GAP * (len(widths) - 1) + MARGIN,
         top + height * len(rows) - GAP + MARGIN,
     )
     picture = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(picture)
-    draw.text((MARGIN, MARGIN), title, INK, font=font)
     for i, text in enumerate(rows):
         middle = top + i * height + (height - GAP) // 2
         draw.text((MARGIN + side - GAP, middle), text, FAINT, font=font, anchor="rm")
     x = MARGIN + side
     for column, column_cells, width in zip(columns, cells, widths, strict=True):
-        draw.text((x, head), column.title, INK, font=font)
-        draw.text((x, head + line), column.subtitle, FAINT, font=font)
+        draw.text((x, 0), column.title, INK, font=font)
+        draw.text((x, line), column.subtitle, FAINT, font=font)
         for i, image in enumerate(column_cells[: len(rows)]):
             picture.paste(image, (x, top + i * height))
         x += width + GAP
-    data = io.BytesIO()
-    picture.save(data, "PNG")
-    return _files.replace(path, data.getvalue())
+    return picture
 
 
 def cell(sample: np.ndarray, *, frames: int = 4) -> "Image.Image":

@@ -7,9 +7,10 @@ from skipdit_cli.errors import IncompleteError
 from skipdit_cli.report import _files
 from skipdit_cli.report.table import Line, Table
 
-# Okabe and Ito's colours, told apart with every common colour vision; a marker for each besides.
+# Okabe and Ito's colours, told apart with every common colour vision. There is one marker more than
+# there are colours, so that colour and marker together tell 56 series apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 WIDTH, HEIGHT, DPI = 1000, 640, 100  # pixels, pixels, per inch
 SPEEDUPS = {"speedup": "measured speedup (×)", "ideal": "ideal speedup, from MACs (×)"}
 
@@ -20,8 +21,9 @@ def plot(table: Table, path: Path) -> Path:
     """Draw PSNR against speedup as PNG; returns the path.
 
     One marker per line of the table that has both numbers, joined in order of speedup for the
-    lines of one series. The speedup is the measured one where every line with a PSNR has it, and
-    the ideal one otherwise. The reference, whose PSNR has no number, is a vertical line.
+    lines of one series; beside several series, one of a single marker has its label in the legend.
+    The speedup is the measured one where every line with a PSNR has it, and the ideal one
+    otherwise. The reference, whose PSNR has no number, is a vertical line.
 
     Raises:
         IncompleteError: no line has both numbers.
@@ -50,25 +52,28 @@ def plot(table: Table, path: Path) -> Path:
     )
     for i, (label, found) in enumerate(series.items()):
         x, y, spread, names = zip(*sorted(found, key=lambda point: point[:2]), strict=True)
+        colour = COLOURS[i % len(COLOURS)]
         axes.errorbar(
             x,
             y,
             xerr=[half or 0 for half in spread],
-            label=label,
-            color=COLOURS[i % len(COLOURS)],
+            label=f"{label}, {names[0]}" if len(names) == 1 != len(series) else label,
+            color=colour,
             marker=MARKERS[i % len(MARKERS)],
             markersize=8,
             linewidth=2,
             elinewidth=1.2,
             capsize=3,
         )
-        for name, place in zip(names, zip(x, y, strict=True), strict=True):
+        labelled = zip(names, zip(x, y, strict=True), strict=True)
+        for name, place in labelled if len(names) > 1 or len(series) == 1 else ():
             axes.annotate(
                 name,
                 place,
                 xytext=(7, 7),
                 textcoords="offset points",
                 fontsize=12,
+                color=colour,
                 zorder=4,
                 path_effects=[withStroke(linewidth=3, foreground="white")],
             )

@@ -108,3 +108,17 @@ def test_a_wide_heading_widens_its_column_and_a_wide_title_the_picture(tmp_path)
     titled = pixels(grid.grid(columns, tmp_path / "g.png", rows=[""], title=title * 3))
     assert titled.shape[1] > picture.shape[1]
     assert (titled[:, -grid.MARGIN :] == 255).all()
+
+
+def test_many_runs_make_bands_that_each_begin_with_the_reference(tmp_path):
+    samples = [random(128, 128) for _ in range(9)]
+    columns = [GridColumn(str(i), "", [sample]) for i, sample in enumerate(samples)]
+    picture = pixels(grid.grid(columns, tmp_path / "a.png", rows=["#0"]))
+    (first, second), *none = [places(picture, samples[0])]
+    assert not none
+    assert first[0] < second[0]
+    assert first[1] == second[1]
+    for i, sample in enumerate(samples[1:], start=1):
+        ((top, left),) = places(picture, sample)
+        assert top == (first if i < grid.ACROSS else second)[0]
+        assert left > first[1]

@@ -79,3 +79,11 @@ def test_another_psnr_moves_the_marker(alone, tmp_path):
     assert (before != after).any()
     same = pixels(plots.plot(alone, tmp_path / "p.png"))
     assert (before == same).all()
+
+
+def test_no_two_of_many_series_look_alike():
+    looks = {
+        (plots.COLOURS[i % len(plots.COLOURS)], plots.MARKERS[i % len(plots.MARKERS)])
+        for i in range(56)
+    }
+    assert len(looks) == 56
