@@ -42,7 +42,7 @@ methods: setup  ## every caching method on the text-to-video model, n = 2 and 3
 	$(SKIPDIT) cache-sweep --model captioned-digits-skip \
 		--method skip-cache,fora,pab,t-gate,delta-dit,faster-diffusion,taylorseer,faster-cache \
 		--n 2..3 --cache first-block --cache teacache --cache mag-cache \
-		--num-samples 8 --batch-size 4 --repeats 1
+		--num-samples 8 --batch-size 4 --repeats 3
 
 tables: $(TABLES) demo methods  ## all of them, the demo and the methods, into results/tiny
 	for part in .md .csv -samples.png -psnr-speedup.png; do \

@@ -11,6 +11,7 @@ from skipdit_cli.report.table import Line, Table
 # there are colours, so that colour and marker together tell 56 series apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+CROWDED = 6  # series; the legend of more would lie over their markers, and stands beside them
 WIDTH, HEIGHT, DPI = 1000, 640, 100  # pixels, pixels, per inch
 SPEEDUPS = {"speedup": "measured speedup (×)", "ideal": "ideal speedup, from MACs (×)"}
 
@@ -85,7 +86,10 @@ def plot(table: Table, path: Path) -> Path:
     axes.grid(color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=12, frameon=False)
+    if len(series) > CROWDED:
+        axes.legend(fontsize=11, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    else:
+        axes.legend(fontsize=12, frameon=False)
     data = io.BytesIO()
     figure.savefig(data, format="png", metadata={"Software": None})
     return _files.replace(path, data.getvalue())
