@@ -50,7 +50,7 @@ def fetch(file: RemoteFile, target: Path, *, progress: Progress = silent) -> Pat
             if old != part:
                 old.unlink()
         if file.cached and not mismatch(file, file.cached, progress=progress):
-            _take(file.cached, part)
+            link_or_copy(file.cached, part)
     if file.size is None or not part.is_file() or part.stat().st_size != file.size:
         _transfer(file, part, progress=progress)
     if wrong := mismatch(file, part, progress=progress):
@@ -130,13 +130,13 @@ def _part(file: RemoteFile, target: Path) -> Path:
     return target.with_name(f".{target.name}.{version}.part")
 
 
-def _take(cached: Path, target: Path) -> None:
-    """A file of huggingface_hub's cache: the same bytes under a second name, or else a copy."""
+def link_or_copy(source: Path, target: Path) -> None:
+    """A file that is here already: the same bytes under a second name, or else a copy."""
     target.unlink(missing_ok=True)
     try:
-        os.link(cached.resolve(), target)
+        os.link(source.resolve(), target)
     except OSError:
-        shutil.copyfile(cached, target)
+        shutil.copyfile(source, target)
 
 
 class _Watched(io.BufferedWriter):

@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry, weights
 from skipdit_cli.errors import MissingAssetError, unknown
 from skipdit_cli.weights._fetch import mismatch
 from skipdit_cli.weights._sources import RemoteFile
 from skipdit_cli.weights.inventory import component_damage
+
+if TYPE_CHECKING:
+    from skipdit_cli.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,12 @@ def asset(name: str) -> Asset:
     return ASSETS[name]
 
 
+def known() -> set[str]:
+    """The names that `resolve` takes."""
+    metrics = {metric for each in ASSETS.values() for metric in each.used_by}
+    return {*ASSETS, *metrics, *registry.names("metrics"), "all"}
+
+
 def for_metric(metric: str) -> tuple[str, ...]:
     """The assets that a metric needs; most need none."""
     return tuple(name for name, each in ASSETS.items() if metric in each.used_by)
@@ -155,15 +164,19 @@ def resolve(names: Iterable[str], *, place: str = "") -> tuple[str, ...]:
     Raises:
         UsageError: a name is neither; the nearest known one is named.
     """
-    metrics = {metric for each in ASSETS.values() for metric in each.used_by}
-    metrics.update(registry.names("metrics"))
     found: dict[str, None] = {}
     for name in names:
-        if name != "all" and name not in ASSETS and name not in metrics:
-            raise unknown("metric", name, (*ASSETS, *metrics, "all"), place=place)
+        if name not in known():
+            raise unknown("metric", name, known(), place=place)
         chosen = tuple(ASSETS) if name == "all" else (name,) if name in ASSETS else for_metric(name)
         found |= dict.fromkeys(chosen)
     return tuple(found)
+
+
+def for_recipe(recipe: "Recipe") -> tuple[str, ...]:
+    """The assets that a recipe's columns need, but for those that cannot be measured yet."""
+    metrics = [column.metric for column in recipe.columns if column.planned is None]
+    return tuple(dict.fromkeys(name for metric in metrics for name in for_metric(metric)))
 
 
 def folder(name: str) -> Path:
@@ -217,13 +230,14 @@ def damage(name: str, path: Path) -> str:
     """What is wrong with a file or folder as an asset, seen from its size and headers, or ""."""
     chosen = asset(name)
     if not chosen.file:
-        parts = (component_damage(kind, path) for kind in ("model", "tokenizer"))
-        return next((found for found in parts if found), "")
+        if not (path / "preprocessor_config.json").is_file():
+            return "preprocessor_config.json is missing"
+        return component_damage("model", path) or component_damage("tokenizer", path)
     if chosen.digest and (size := path.stat().st_size) != chosen.size:
         return f"it has {size} bytes, not {chosen.size}"
-    if path.suffix == ".zip" and not zipfile.is_zipfile(path):
+    if chosen.file.endswith(".zip") and not zipfile.is_zipfile(path):
         return "it is cut off or not a zip file"
-    return _statistics_damage(path) if path.suffix == ".npz" else ""
+    return _statistics_damage(path) if chosen.file.endswith(".npz") else ""
 
 
 def _statistics_damage(path: Path) -> str:
@@ -264,6 +278,25 @@ def verified(name: str) -> bool:
     return bool(files) and files == file_digests(path)
 
 
+def lacking(name: str) -> bool:
+    """Whether an asset has to be fetched: absent, damaged, or changed since its hash was found."""
+    if state(name)[0] != "here":
+        return True
+    if name not in RUNS_CODE and _unchanged(name):
+        return False
+    known = name in RUNS_CODE or asset(name).digest or record(name)
+    return bool(known) and not verified(name)
+
+
+def _unchanged(name: str) -> bool:
+    """Whether a file has the size and the time that were written down with its sha256."""
+    path, origin = locate(name), record(name)
+    if path is None or not asset(name).file or not origin.get("sha256"):
+        return False
+    stat = path.stat()
+    return (origin.get("size"), origin.get("modified")) == (stat.st_size, stat.st_mtime_ns)
+
+
 @cache
 def _has(digest: str, path: Path, size: int, mtime: int) -> bool:
     return mismatch(RemoteFile(path.name, "", digest=digest), path) == ""
@@ -283,11 +316,10 @@ def fingerprint(name: str) -> str:
 
 
 def sha256(name: str, path: Path) -> str:
-    """The sha256 of an asset's file; the recorded one while size and time are those of then."""
-    stat, origin = path.stat(), record(name)
-    then = (origin.get("size"), origin.get("modified"))
-    if then == (stat.st_size, stat.st_mtime_ns) and origin.get("sha256"):
-        return str(origin["sha256"])
+    """The sha256 of an asset's file; the one written down if the file has not changed since."""
+    if _unchanged(name):
+        return str(record(name)["sha256"])
+    stat = path.stat()
     return weights._sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
@@ -313,3 +345,29 @@ def record(name: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def write_record(name: str) -> None:
+    """Write down what an asset is that is here and was found to have its hash."""
+    chosen, path = asset(name), target(name)
+    content: dict[str, Any] = {
+        "name": name,
+        "what": chosen.what,
+        "source": chosen.source,
+        "licence": chosen.licence,
+    }
+    record_path(name).unlink(missing_ok=True)
+    if chosen.file:
+        stat = path.stat()
+        found = chosen.digest if len(chosen.digest) == 64 else sha256(name, path)
+        content |= {"sha256": found, "size": stat.st_size}
+        content["modified"] = stat.st_mtime_ns
+    else:
+        digests = file_digests(path)
+        listed = "".join(f"{digest} {file}\n" for file, digest in digests.items())
+        content["sha256"] = hashlib.sha256(listed.encode()).hexdigest()
+        content["size"] = sum((path / file).stat().st_size for file in digests)
+        content["files"] = digests
+    temporary = record_path(name).with_name(f".{record_path(name).name}")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(record_path(name))
