@@ -109,8 +109,10 @@ def show_plans(
         if not planned.items:
             rows.append((name, "", "", "", "", "", _short(asset_target(name)), "here"))
     total = 0
+    anew = {asset_target(each.asset.name) for each in assets if each.asset.file}
     for name, part, file, licence, target in jobs:
-        todo = downloads.left(file, target)
+        changed = target in anew and target.is_file()  # of the right size, but not of its hash
+        todo = file.size or 0 if changed else downloads.left(file, target)
         total += todo
         size = "?" if file.size is None else weights.size_text(file.size)
         state = "fetch" if todo == file.size else "resume" if todo else "here"

@@ -21,7 +21,7 @@ def download(
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(help="What metrics need from outside: NAME[,NAME...] of either, or all."),
+        typer.Option(help="What metrics need: NAME[,NAME...], each a metric or one file; or all."),
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="All that a recipe needs at paper scale.")

@@ -282,13 +282,13 @@ def lacking(name: str) -> bool:
     """Whether an asset has to be fetched: absent, damaged, or changed since its hash was found."""
     if state(name)[0] != "here":
         return True
-    if name not in RUNS_CODE and _unchanged(name):
+    if name not in RUNS_CODE and unchanged(name):
         return False
     known = name in RUNS_CODE or asset(name).digest or record(name)
     return bool(known) and not verified(name)
 
 
-def _unchanged(name: str) -> bool:
+def unchanged(name: str) -> bool:
     """Whether a file has the size and the time that were written down with its sha256."""
     path, origin = locate(name), record(name)
     if path is None or not asset(name).file or not origin.get("sha256"):
@@ -317,7 +317,7 @@ def fingerprint(name: str) -> str:
 
 def sha256(name: str, path: Path) -> str:
     """The sha256 of an asset's file; the one written down if the file has not changed since."""
-    if _unchanged(name):
+    if unchanged(name):
         return str(record(name)["sha256"])
     stat = path.stat()
     return weights._sha256(path, stat.st_size, stat.st_mtime_ns)

@@ -92,8 +92,8 @@ def execute(plan: AssetPlan, *, progress: Progress = silent) -> Path:
         with alone():
             if assets.lacking(name):
                 _fetch(plan, target, progress=progress)
-    if not assets.record(name):
-        _write_down(name)
+    if not (assets.unchanged(name) if plan.asset.file else assets.record(name)):
+        _write_down(name)  # it came by hand, or its time was lost on the way
     return target
 
 

@@ -195,6 +195,16 @@ def test_a_file_that_was_changed_is_fetched_again(small):
     assert (item.file.address, item.file.digest) == (assets.ASSETS["alexnet"].source, SHA256)
 
 
+def test_a_file_whose_time_was_lost_is_read_once(small):
+    small("alexnet")
+    place("alexnet")
+    assets.write_record("alexnet")
+    place("alexnet")  # the same content, later
+    assert not assets.unchanged("alexnet")
+    assets_download.execute(assets_download.plan("alexnet", {}))
+    assert assets.unchanged("alexnet")
+
+
 def test_a_damaged_record_is_no_record(small):
     small("alexnet")
     place("alexnet")

@@ -135,13 +135,15 @@ def test_what_is_not_as_it_should_be_is_deleted(hub, fetch, failed, home, damage
     assert fetch("i3d").code == 0
 
 
-def test_a_damaged_file_is_fetched_again(hub, fetch):
+def test_a_damaged_file_is_fetched_again(hub, fetch, table):
     fetch("i3d,alexnet")
     assets.target("i3d").write_bytes(b"?" + FILES["i3d"][1:])  # of the same size
     assets.target("alexnet").write_bytes(b"?")
     with pytest.raises(MissingAssetError, match="--metrics i3d"):
         assets.require("i3d")
     hub.forget()
+    rows = table(fetch("i3d,alexnet", "--dry-run").out)
+    assert [row["state"] for row in rows] == ["fetch", "fetch"]
     done = fetch("i3d,alexnet")
     assert done.code == 0
     assert f"deleting {assets.target('i3d')}: its hash is not the known one" in done.err
