@@ -21,6 +21,7 @@ def doctor(
         _folder(results),
         *_downloads(),
         *_weights(),
+        *_metrics(),
         *_recipes(),
     ]
     if json:
@@ -140,8 +141,24 @@ def _weights() -> list[Check]:
     return rows
 
 
+def _metrics() -> list[Check]:
+    """What metrics need from outside, and what fetches it."""
+    from skipdit_cli import weights
+    from skipdit_cli.weights import assets
+
+    rows = []
+    for name, asset in assets.ASSETS.items():
+        state, damage = assets.state(name)
+        detail = f"{asset.what}, for {', '.join(asset.used_by)}"
+        if state != "here":
+            detail += f"; damaged ({damage})" if damage else ""
+            detail += f": skipdit download --metrics {name} ({weights.size_text(asset.size)})"
+        rows.append((f"metrics: {name}", _state({state}), detail))
+    return rows
+
+
 def _state(states: Container[str]) -> str:
-    """Of a checkpoint: broken if a part is damaged, incomplete if one is absent but not all."""
+    """Of several parts: broken if one is damaged, incomplete if one is absent but not all."""
     if "damaged" in states:
         return "broken"
     if "absent" not in states:
@@ -152,16 +169,17 @@ def _state(states: Container[str]) -> str:
 def _recipes() -> list[Check]:
     from skipdit_cli import recipe, weights
     from skipdit_cli.errors import SkipditError
-    from skipdit_cli.weights import coco
+    from skipdit_cli.weights import assets, coco
     from skipdit_cli.weights.inventory import COCO, DENOISER, coco_list, lacking, recipe_needs
 
     rows = []
     for name in recipe.names():
         try:
-            needs = recipe_needs(recipe.load(name, scale="paper"))
+            loaded = recipe.load(name, scale="paper")
         except SkipditError as error:
             rows.append((f"recipe {name}", "broken", str(error)))
             continue
+        needs = recipe_needs(loaded)
         short: dict[str, list[str]] = {}
         sizes = {}  # by folder: models share components
         for need in needs:
@@ -172,6 +190,9 @@ def _recipes() -> list[Check]:
                 whole = parts[0].name == DENOISER
                 short[need] = [] if whole else [part.name for part in parts]
                 sizes |= {part.folder: part.size for part in parts}
+        for asset in assets.for_recipe(loaded):
+            if assets.state(asset)[0] != "here":
+                short[asset], sizes[assets.folder(asset)] = [], assets.ASSETS[asset].size
         if short:
             what = ", ".join(
                 f"{need} ({', '.join(parts)})" if parts else need for need, parts in short.items()

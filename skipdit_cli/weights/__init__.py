@@ -27,6 +27,7 @@ __all__ = [
     "component_fingerprint",
     "component_path",
     "fingerprint",
+    "folder_fingerprint",
     "from_official",
     "home",
     "load",
@@ -116,7 +117,12 @@ def component_fingerprint(part: Component) -> str:
     folder = component_path(part)
     if folder is None:
         return "absent"
-    seen = hashlib.sha256(f"{part.repository}/{part.folder}".encode())
+    return folder_fingerprint(folder, name=f"{part.repository}/{part.folder}")
+
+
+def folder_fingerprint(folder: Path, *, name: str) -> str:
+    """16 hex digits of a name, the names and sizes of a folder's files, and its small ones."""
+    seen = hashlib.sha256(name.encode())
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         size = file.stat().st_size
         seen.update(f"{file.relative_to(folder)} {size}\n".encode())

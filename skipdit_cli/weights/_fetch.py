@@ -50,7 +50,7 @@ def fetch(file: RemoteFile, target: Path, *, progress: Progress = silent) -> Pat
             if old != part:
                 old.unlink()
         if file.cached and not mismatch(file, file.cached, progress=progress):
-            _take(file.cached, part)
+            link_or_copy(file.cached, part)
     if file.size is None or not part.is_file() or part.stat().st_size != file.size:
         _transfer(file, part, progress=progress)
     if wrong := mismatch(file, part, progress=progress):
@@ -83,18 +83,21 @@ def mismatch(file: RemoteFile, path: Path, *, progress: Progress = silent) -> st
         return f"it has {size} bytes, not {file.size}"
     if not file.digest:
         return ""
-    sha = hashlib.sha256()
+    sha, kind = hashlib.sha256(), "sha256"
     if len(file.digest) == 40:  # git's hash of a file that is not in large-file storage
         sha = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+        kind = "git hash"
+    elif len(file.digest) == 32:
+        sha, kind = hashlib.md5(usedforsecurity=False), "md5"
     done = 0
     with path.open("rb") as content:
         while block := content.read(_BLOCK):
             sha.update(block)
             done += len(block)
             progress(f"checking {file.label}", done, size)
-    found = sha.hexdigest()
-    kind = "sha256" if len(file.digest) == 64 else "git hash"
-    return "" if found == file.digest else f"its {kind} is {found[:12]}…, not {file.digest[:12]}…"
+    if (found := sha.hexdigest()).startswith(file.digest):  # some publish 8 digits alone
+        return ""
+    return f"its {kind} is {found[:12]}…, not {file.digest[:12]}…"
 
 
 def existing(path: Path) -> Path:
@@ -127,13 +130,13 @@ def _part(file: RemoteFile, target: Path) -> Path:
     return target.with_name(f".{target.name}.{version}.part")
 
 
-def _take(cached: Path, target: Path) -> None:
-    """A file of huggingface_hub's cache: the same bytes under a second name, or else a copy."""
+def link_or_copy(source: Path, target: Path) -> None:
+    """A file that is here already: the same bytes under a second name, or else a copy."""
     target.unlink(missing_ok=True)
     try:
-        os.link(cached.resolve(), target)
+        os.link(source.resolve(), target)
     except OSError:
-        shutil.copyfile(cached, target)
+        shutil.copyfile(source, target)
 
 
 class _Watched(io.BufferedWriter):

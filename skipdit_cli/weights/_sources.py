@@ -18,7 +18,7 @@ from skipdit_cli.weights.catalog import Card, Component
 TIMEOUT = 20.0  # seconds that a listing may take to begin
 _ASIDE = (
     "copy SKIPDIT_HOME or the cache of huggingface_hub from a machine that has them, "
-    "or give the model's own file with --from FILE"
+    "or give the file itself with --from FILE"
 )
 _WEIGHTS = re.compile(
     r"(model|pytorch_model|diffusion_pytorch_model)(-\d{5}-of-(\d{5}))?\.(safetensors|bin)"
@@ -36,7 +36,8 @@ class RemoteFile:
         path: inside the repository, or the last part of the address.
         address: where it is fetched.
         size: bytes, None if the source does not say.
-        digest: sha256 (64 hex digits) or git's hash (40), "" if the source does not say.
+        digest: sha256 (64 hex digits, or the first 8), md5 (32) or git's hash (40), "" if the
+            source does not say.
         version: what changes when the file does: the digest, or the server's word for it.
         repository: on the hub, "" for a plain address.
         cached: where huggingface_hub's own cache has it.

@@ -130,9 +130,15 @@ def plan(card: Card, listings: dict[str, Listing]) -> Plan:
     return Plan(card, tuple(items), tuple(note for note in notes if note))
 
 
-def require_space(plans: Sequence[Plan], *, delete_originals: bool = False) -> None:
-    """Raise StoreError unless there is room for everything at its largest."""
-    needed = space_needed(plans, delete_originals=delete_originals)
+def require_space(
+    plans: Sequence[Plan], *, delete_originals: bool = False, beside: int = 0
+) -> None:
+    """Raise StoreError unless there is room for everything at its largest.
+
+    Args:
+        beside: bytes of what is fetched beside the checkpoints.
+    """
+    needed = space_needed(plans, delete_originals=delete_originals) + beside
     free = shutil.disk_usage(existing(weights.home())).free
     if needed > free:
         raise StoreError(
@@ -140,7 +146,7 @@ def require_space(plans: Sequence[Plan], *, delete_originals: bool = False) -> N
             f"{weights.size_text(free)} ({free} bytes) are free",
             place=str(weights.home()),
             fix="free some space, or let SKIPDIT_HOME name a folder on another disk"
-            + ("" if delete_originals else ", or add --delete-originals"),
+            + ("" if delete_originals or not plans else ", or add --delete-originals"),
         )
 
 
@@ -172,7 +178,7 @@ def execute(plan: Plan, *, delete_original: bool = False, progress: Progress = s
     """
     if not plan.items and not delete_original:
         return inventory.converted_file(plan.card)
-    with _alone():
+    with alone():
         absent = {part.name: part.folder for part in inventory.lacking(plan.card)}
         for item in plan.items:
             if item.part == inventory.DENOISER and item.part in absent:
@@ -182,7 +188,7 @@ def execute(plan: Plan, *, delete_original: bool = False, progress: Progress = s
         for name in dict.fromkeys(item.part for item in plan.items):
             if name in absent and name != inventory.DENOISER:
                 files = [item for item in plan.items if item.part == name]
-                _fetch_component(absent[name], files, progress=progress)
+                fetch_component(absent[name], files, progress=progress)
         if delete_original and _originals(plan.card).is_dir():
             with on_disk(_originals(plan.card)):
                 shutil.rmtree(_originals(plan.card))
@@ -246,7 +252,7 @@ def _original(item: Item, *, progress: Progress) -> Path:
     return fetch(item.file, item.target, progress=progress)
 
 
-def _fetch_component(folder: Path, items: Sequence[Item], *, progress: Progress) -> None:
+def fetch_component(folder: Path, items: Sequence[Item], *, progress: Progress) -> None:
     """Fetch a component's files; the folder counts as there when all of them are."""
     with on_disk(folder / weights.INCOMPLETE):
         folder.mkdir(parents=True, exist_ok=True)
@@ -284,7 +290,7 @@ def _converted_size(card: Card) -> int:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """One download at a time; the operating system frees the lock of a process that ends.
 
     Raises:

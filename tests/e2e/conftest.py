@@ -116,10 +116,10 @@ def samples():
 
 @pytest.fixture(scope="session")
 def table():
-    """table(text) -> the first Markdown table in it, one dictionary per line."""
+    """table(text) -> a Markdown table in it, the first unless told, one dictionary per line."""
 
-    def parse(text: str) -> list[dict[str, str]]:
-        lines = [line for line in text.splitlines() if line.startswith("|")]
+    def parse(text: str, number: int = 0) -> list[dict[str, str]]:
+        lines = re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE)[number].splitlines()
         headings, _, *body = ([c.strip() for c in ln.strip("|").split("|")] for ln in lines)
         return [dict(zip(headings, line, strict=True)) for line in body]
 

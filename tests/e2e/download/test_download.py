@@ -15,7 +15,7 @@ from huggingface_hub import constants, hf_hub_download
 from safetensors.torch import load_file, save_file
 
 from skipdit_cli import registry, weights
-from skipdit_cli.weights import _fetch, coco
+from skipdit_cli.weights import _fetch, assets, coco
 
 NAME = "skytimelapse-skip"
 
@@ -406,6 +406,10 @@ def test_without_names_there_is_a_list(hub, get, skipdit, table):
     get()
     rows = {row["name"]: row for row in table(skipdit("download").ok().out)}
     assert rows[NAME]["state"] == "here"
+
+    rows = table(skipdit("download").ok().out, 1)
+    assert [row["--metrics"] for row in rows] == list(assets.ASSETS)
+    assert (rows[0]["state"], rows[0]["for"]) == ("absent", "lpips")
 
 
 def test_wrong_names(skipdit, failed):

@@ -1,0 +1,220 @@
+"""`skipdit download --metrics` against the server of conftest.py, with small files."""
+
+import hashlib
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from huggingface_hub import constants
+from safetensors.numpy import save
+
+from skipdit_cli import recipe
+from skipdit_cli.errors import MissingAssetError
+from skipdit_cli.weights import assets
+
+BATCH = {"mu": ("f", (4,)), "arr_0": ("u", (3, 2, 2, 3))}
+FILES = {"alexnet": bytes(range(250)) * 200, "i3d": b"script" * 99}
+
+
+@pytest.fixture
+def sources(hub, monkeypatch):
+    """The assets, at addresses of the server; the reference batch is one of unknown hash."""
+    npz = io.BytesIO()
+    np.savez(npz, mu=np.zeros(4), arr_0=np.zeros((3, 2, 2, 3), "uint8"))
+    hub.addresses |= {f"/{name}.bin": content for name, content in FILES.items()}
+    hub.addresses["/batch.npz"] = npz.getvalue()
+    put = dict(assets.ASSETS)
+    for name, content in FILES.items():
+        digest = hashlib.sha256(content).hexdigest()
+        source = f"{hub.url}/{name}.bin?dl=1"
+        put[name] = replace(put[name], source=source, size=len(content), digest=digest)
+    put["imagenet256"] = replace(put["imagenet256"], source=f"{hub.url}/batch.npz", digest="")
+    put["inception"] = replace(put["alexnet"], name="inception", used_by=("fid", "precision"))
+    put["clip"] = replace(put["clip"], source="someone/clip")
+    hub.repositories["someone/clip"] = {
+        "README.md": b"x",
+        **dict.fromkeys(("config.json", "preprocessor_config.json", "vocab.json"), b"{}"),
+        "tokenizer_config.json": b"{}",
+        "merges.txt": b"a b\n",
+        "model.safetensors": save({"a": np.ones(9)}),
+        "pytorch_model.bin": b"z" * 50,
+        "tf_model.h5": b"z" * 50,
+    }
+    monkeypatch.setattr(assets, "ASSETS", put)
+    monkeypatch.setattr(assets, "STATISTICS", BATCH)
+    return put
+
+
+@pytest.fixture
+def fetch(sources, skipdit):
+    """fetch(names, more arguments) runs the download of what metrics need."""
+    return lambda names, *more: skipdit("download", "--metrics", names, *more)
+
+
+def test_a_metric_brings_its_assets_and_a_second_time_nothing_is_asked(hub, fetch, home):
+    done = fetch("lpips,fvd")
+    paths = {name: assets.target(name) for name in ("alexnet", "i3d")}
+    assert (done.code, done.out) == (0, "".join(f"{n} {p}\n" for n, p in paths.items())), done
+    assert "licence BSD-3-Clause" in done.err
+    for name, path in paths.items():
+        assert path == home / "metrics" / name / assets.ASSETS[name].file
+        assert path.read_bytes() == FILES[name]
+        assert assets.require(name) == path
+        assert assets.verified(name)
+    told = json.loads((home / "metrics" / "i3d.json").read_text())
+    assert told["sha256"] == hashlib.sha256(FILES["i3d"]).hexdigest()
+    assert told["source"] == f"{hub.url}/i3d.bin?dl=1"
+    hub.forget()
+    again = fetch("alexnet,i3d")
+    assert (again.code, again.out, hub.requests) == (0, done.out, [])
+
+
+def test_of_a_repository_only_what_is_needed_is_fetched(hub, fetch, home):
+    assert fetch("clip-score").code == 0
+    folder = assets.require("clip")
+    assert folder == home / "metrics" / "clip"
+    taken = sorted(path.name for path in folder.iterdir())
+    left = {"README.md", "pytorch_model.bin", "tf_model.h5"}
+    assert taken == sorted(hub.repositories["someone/clip"].keys() - left)
+    assert assets.verified("clip")
+    before = assets.fingerprint("clip")
+    (folder / "model.safetensors").write_bytes(b"?")
+    with pytest.raises(MissingAssetError, match=r"damaged \(model.safetensors is cut off"):
+        assets.require("clip")
+    hub.forget()
+    assert fetch("clip").code == 0
+    assert [path.split("/")[-1] for path in hub.sent] == ["model.safetensors"]
+    assert assets.fingerprint("clip") == before
+
+
+def test_a_batch_of_unknown_hash_is_checked_by_its_content(hub, fetch, failed, home):
+    hub.addresses["/batch.npz"], sound = b"<html>", hub.addresses["/batch.npz"]
+    failed(fetch("imagenet256"), 4, "is not imagenet256: it is cut off or not an npz file")
+    assert not assets.target("imagenet256").exists()
+    assert not assets.record("imagenet256")
+    hub.addresses["/batch.npz"] = sound
+    assert fetch("imagenet256").code == 0
+    assert assets.record("imagenet256")["sha256"] == hashlib.sha256(sound).hexdigest()
+    assert assets.verified("imagenet256")
+    hub.addresses.clear()
+    assets.target("imagenet256").unlink()
+    failed(fetch("imagenet256"), 4, "batch.npz is gone")
+
+
+def test_an_interrupted_transfer_goes_on_where_it_stopped(hub, fetch, failed, table):
+    hub.cut = 20_500
+    size = len(FILES["alexnet"])
+    failed(fetch("alexnet"), 4, f"broke off after 20000 of {size} bytes", "goes on from there")
+    assert assets.state("alexnet") == ("absent", "")
+    hub.cut = None
+    hub.forget()
+    assert [row["state"] for row in table(fetch("alexnet", "--dry-run").out)] == ["resume"]
+    assert hub.requests == []
+    assert fetch("alexnet").code == 0
+    assert [wanted for _, _, wanted, _ in hub.requests] == ["bytes=20000-"]
+    assert assets.target("alexnet").read_bytes() == FILES["alexnet"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda content: b"?" + content[1:], "its sha256 is "),
+        (lambda content: content + b"more", "bytes, not "),
+        (lambda content: b"<html>", "bytes, not "),
+    ],
+    ids=["hash", "too long", "another file"],
+)
+def test_what_is_not_as_it_should_be_is_deleted(hub, fetch, failed, home, damage, told):
+    sound = hub.addresses["/i3d.bin"]
+    hub.addresses["/i3d.bin"] = damage(sound)
+    failed(fetch("i3d"), 4, "i3d.bin?dl=1 is damaged", told, "it was deleted")
+    assert [path for path in home.rglob("*") if path.is_file() and "lock" not in path.name] == []
+    hub.addresses["/i3d.bin"] = sound
+    assert fetch("i3d").code == 0
+
+
+def test_a_damaged_file_is_fetched_again(hub, fetch, table):
+    fetch("i3d,alexnet")
+    assets.target("i3d").write_bytes(b"?" + FILES["i3d"][1:])  # of the same size
+    assets.target("alexnet").write_bytes(b"?")
+    with pytest.raises(MissingAssetError, match="--metrics i3d"):
+        assets.require("i3d")
+    hub.forget()
+    rows = table(fetch("i3d,alexnet", "--dry-run").out)
+    assert [row["state"] for row in rows] == ["fetch", "fetch"]
+    done = fetch("i3d,alexnet")
+    assert done.code == 0
+    assert f"deleting {assets.target('i3d')}: its hash is not the known one" in done.err
+    assert hub.sent == {f"/{name}.bin": len(content) for name, content in FILES.items()}
+    assert assets.require("i3d").read_bytes() == FILES["i3d"]
+
+
+def test_a_dry_run_fetches_nothing(hub, fetch, table, home):
+    rows = table(fetch("fvd,lpips,clip", "--dry-run").out)
+    expected = [
+        ("i3d", "metrics/i3d/i3d_torchscript.pt"),
+        ("alexnet", "metrics/alexnet/alexnet-owt-7be5be79.pth"),
+        ("clip", "metrics/clip/model.safetensors"),
+    ]
+    assert [(row["model"], row["target"]) for row in rows[:3]] == expected
+    assert {row["state"] for row in rows} == {"fetch"}
+    assert rows[0]["sha256"] == hashlib.sha256(FILES["i3d"]).hexdigest()[:12]
+    assert not home.exists()
+    assert hub.paths == ["/api/models/someone/clip"]
+    fetch("i3d")
+    (row,) = table(fetch("i3d", "--dry-run").out)
+    assert (row["model"], row["state"]) == ("i3d", "here")
+
+
+def test_offline_nothing_is_asked(hub, fetch, failed, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for name in ("i3d", "clip", "imagenet256"):
+        failed(fetch(name), 4, "cannot fetch ", "HF_HUB_OFFLINE is set", "--from FILE")
+    assert hub.requests == []
+
+
+def test_no_token_is_sent_to_an_address(hub, fetch, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert fetch("i3d").code == 0
+    assert {token for *_, token in hub.requests} == {None}
+
+
+def test_too_little_space_is_known_before_anything_is_fetched(hub, fetch, failed, monkeypatch):
+    usage = type("Usage", (), {"free": 30_000})
+    monkeypatch.setattr("skipdit_cli.weights.download.shutil.disk_usage", lambda path: usage)
+    failed(fetch("lpips"), 1, "(50000 bytes)", "(30000 bytes) are free", "SKIPDIT_HOME")
+    assert hub.requests == []
+
+
+def test_a_file_that_is_here_is_taken_without_a_network(hub, fetch, failed, tmp_path):
+    mine = tmp_path / "mine.pt"
+    mine.write_bytes(FILES["i3d"])
+    done = fetch("fvd", "--from", mine)
+    assert (done.code, done.out, hub.requests) == (0, f"i3d {assets.require('i3d')}\n", [])
+    failed(fetch("alexnet", "--from", mine), 2, "mine.pt: is not alexnet: it has 594 bytes")
+    for several in ("fid", "i3d,alexnet", "psnr,fid"):
+        failed(fetch(several, "--from", mine), 2, "--from is for one model, or one file")
+    failed(fetch("i3d", "--dry-run", "--from", mine), 2, "name it alone")
+
+
+def test_names(fetch, skipdit, failed):
+    failed(fetch("fdv"), 2, "--metrics: unknown metric 'fdv'; did you mean 'fvd'?")
+    failed(fetch(""), 2, "--metrics: unknown metric ''")
+    failed(skipdit("download i3d"), 2, "'i3d' is no model; write --metrics i3d")
+    done = fetch("psnr,ssim")
+    assert (done.code, done.out, done.err) == (0, "", "nothing from outside is needed\n")
+
+
+def test_a_recipe_brings_what_its_metrics_need(sources, skipdit, monkeypatch):
+    """Of its columns those that can be measured; here psnr is one that needs something."""
+    used = {"alexnet": ("psnr",), "i3d": ("vbench",)}
+    changed = {name: replace(each, used_by=used.get(name, ())) for name, each in sources.items()}
+    monkeypatch.setattr(assets, "ASSETS", changed)
+    planned = {c.metric: c.planned for c in recipe.load("table3", scale="paper").columns}
+    assert planned["psnr"] is None
+    monkeypatch.setattr("skipdit_cli.weights.inventory.recipe_needs", lambda recipe: ())
+    done = skipdit("download --recipe table3")
+    wanted = ["alexnet"] if planned.get("vbench") else ["alexnet", "i3d"]
+    assert [line.split()[0] for line in done.out.splitlines()] == wanted, done
