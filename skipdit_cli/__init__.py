@@ -4,4 +4,8 @@ Each arrow is one module with one public function; each data type is defined in 
 produces it; nothing flows back. Importing this package imports nothing heavy.
 """
 
+from skipdit_cli import _torchvision
+
 __version__ = "0.1.0"
+
+_torchvision.install()
