@@ -5,8 +5,12 @@ BIN := $(VENV)/bin
 SKIPDIT := $(BIN)/skipdit
 TABLES := $(patsubst recipes/%.yaml,%,$(wildcard recipes/table*.yaml))
 EMBEDDED := skipdit_cli/embedded
+VBENCH_VENV := .vbench-env
+# vbench cannot run on a later Python; a name on the path may be a stub, so each is tried
+VBENCH_PYTHON ?= $(shell for name in python3.11 python3.10; do \
+	$$name -c 'import venv' 2>/dev/null && echo $$name && break; done)
 
-.PHONY: help setup demo test test-slow check bench methods tables train clean
+.PHONY: help setup demo test test-slow test-vbench vbench-env check bench methods tables train clean
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -26,6 +30,21 @@ test: setup  ## the tests; about five minutes on two cores
 
 test-slow: setup  ## those that sample for minutes
 	$(BIN)/python -m pytest -m slow
+
+vbench-env: $(VBENCH_VENV)/.done  ## VBench's own environment, with the locked versions; 6 GB
+
+$(VBENCH_VENV)/.done: constraints-vbench.txt
+	@test -n "$(VBENCH_PYTHON)" || { echo "vbench-env: no python3.11 or python3.10 found; \
+	name one: make vbench-env VBENCH_PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(VBENCH_PYTHON) -m venv --clear $(VBENCH_VENV)
+	$(VBENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints-vbench.txt pip setuptools wheel
+	PIP_CONSTRAINT=constraints-vbench.txt $(VBENCH_VENV)/bin/python -m pip install --quiet \
+		--disable-pip-version-check vbench torch torchvision
+	touch $@
+
+test-vbench: setup vbench-env  ## VBench's real package on a processor
+	$(BIN)/python -m pytest -m vbench -n0
 
 check: setup  ## formatting, lint, types
 	$(BIN)/ruff format --check .
@@ -78,4 +97,4 @@ train: setup  ## the embedded models again: two and a half hours on two cores
 			--out $(EMBEDDED)/$$model || exit 1; done; done
 
 clean:  ## everything that can be made again
-	rm -rf $(VENV) results/samples results/embeddings results/scores results/sweeps results/train
+	rm -rf $(VENV) $(VBENCH_VENV) results/samples results/embeddings results/scores results/sweeps results/train

@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from skipdit_cli.weights import Card
 
 FRAMES = 14  # decoded at a time: what the temporal decoder of Latte sees at once (official code)
-# [-1, 1] -> 0..255 by task: factor 127.5, this offset, then cut off.
-# c2i, c2v: DiT `sample_ddp.py`, Latte `sample.py`; t2v: Latte `pipeline_latte.py`; t2i: rounded
-# 127.5 x + 127.5, diffusers `VaeImageProcessor`.
-OFFSETS = {"c2i": 128.0, "c2v": 128.0, "t2v": 127.5, "t2i": 128.0}
 
 
 def to_pixels(
@@ -50,17 +46,30 @@ def to_pixels(
             decoder.to("cpu")
     else:
         images = clips
-    pixels = to_uint8(images.flatten(0, 1), offset=OFFSETS[card.task])
+    pixels = to_uint8(images.flatten(0, 1), task=card.task)
     pixels = pixels.reshape(*latents.shape[:-3], *pixels.shape[1:])
     return pixels.cpu().numpy()
 
 
-def to_uint8(images: "Tensor", *, offset: float = 128.0) -> "Tensor":
-    """[N, 1 or 3, H, W] in [-1, 1] -> uint8 RGB [N, H, W, 3]: truncated `127.5 x + offset`."""
+def to_uint8(images: "Tensor", *, task: str = "c2i") -> "Tensor":
+    """[N, 1 or 3, H, W] in [-1, 1] -> uint8 RGB [N, H, W, 3], in the official code's own order.
+
+    c2i and c2v round, and differ from one another at ties alone; t2v cuts off, so that half of its
+    values are one lower; t2i rounds half to even.
+
+    Source: DiT `sample_ddp.py`; Latte `sample.py` and `pipeline_latte.py`; diffusers
+    `VaeImageProcessor`.
+    """
     import torch
 
-    pixels = (127.5 * images + offset).clamp(0, 255).to(torch.uint8)
-    return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
+    if task == "c2i":
+        pixels = (127.5 * images + 128.0).clamp(0, 255)
+    elif task == "c2v":
+        pixels = ((images * 0.5 + 0.5) * 255 + 0.5).clamp(0, 255)
+    else:
+        pixels = (images / 2 + 0.5).clamp(0, 1) * 255
+        pixels = pixels.round() if task == "t2i" else pixels
+    return pixels.to(torch.uint8).expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
 
 
 def _decode(decoder: "nn.Module", clip: "Tensor") -> "Tensor":

@@ -346,7 +346,8 @@ class _Check:
         metric, group = texts.get("metric", ""), ""
         with self.at(f"{place}.metric"):
             metrics = (*registry.names("metrics"), *COSTS)
-            if metric and metric not in metrics and "planned" not in texts:
+            here = metric in COSTS or registry.known("metrics", metric)
+            if metric and not here and "planned" not in texts:
                 raise unknown("metric", metric, metrics)
         with self.at(f"{place}.group"):
             group = _known_group(texts["group"], groups) if "group" in texts else ""

@@ -7,12 +7,14 @@ names use `-`, and `_at_` where names use `@` (`fid_at_digits.py` is `fid@digits
 """
 
 import ast
+import tokenize
 from functools import cache
 from importlib import import_module
+from inspect import cleandoc
 from pathlib import Path
 from types import ModuleType
 
-from skipdit_cli.errors import unknown
+from skipdit_cli.errors import UsageError, unknown
 
 KINDS = ("models", "caches", "samplers", "metrics")
 _PACKAGE = Path(__file__).parent
@@ -34,18 +36,39 @@ def names(kind: str) -> list[str]:
 
 
 def summary(kind: str, name: str) -> str:
-    """The first docstring line of the file behind a name, without importing it."""
-    source = (_PACKAGE / kind / f"{_stem(name)}.py").read_text(encoding="utf-8")
-    return (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]
+    """The first docstring line of the file behind a name; no more of the file is read."""
+    with tokenize.open(_PACKAGE / kind / f"{_stem(name)}.py") as file:
+        for token in tokenize.generate_tokens(file.readline):
+            if token.type == tokenize.STRING:
+                return cleandoc(ast.literal_eval(token.string)).split("\n")[0]
+            if token.type not in (tokenize.COMMENT, tokenize.NL):
+                break
+    return ""
 
 
 @cache
 def load(kind: str, name: str, *, place: str = "") -> ModuleType:
-    """Import the module behind a name.
+    """Import the module behind a name; `vbench.scene` is a part of `vbench`, and in its module.
 
     Raises:
         UsageError: the name is not known; the nearest known one is named.
     """
-    if name not in names(kind):
+    whole, _, part = name.partition(".")
+    if whole not in names(kind):
         raise unknown(kind.rstrip("s"), name, names(kind), place=place)
-    return import_module(f"skipdit_cli.{kind}.{_stem(name)}")
+    module = import_module(f"skipdit_cli.{kind}.{_stem(whole)}")
+    if part and part not in getattr(module, "PARTS", ()):
+        parts = [f"{whole}.{each}" for each in getattr(module, "PARTS", ())]
+        raise unknown(kind.rstrip("s"), name, parts or names(kind), place=place)
+    return module
+
+
+def known(kind: str, name: str) -> bool:
+    """Whether `load` would find a name; only for a part of something is that imported."""
+    if "." not in name:
+        return name in names(kind)
+    try:
+        load(kind, name)
+    except UsageError:
+        return False
+    return True

@@ -14,6 +14,7 @@ from typing import Any
 
 from skipdit_cli.errors import SkipditError, StoreError
 
+LATER = {"protocol", "assets"}  # what files of version 0.1.0 may lack
 FIXES = {
     (errno.ENOSPC, errno.EDQUOT): "the disk is full: free some space and score again",
     (errno.EACCES, errno.EPERM, errno.EROFS): "make the folder writable or choose another one",
@@ -33,11 +34,14 @@ class Result:
         run: key of the run.
         reference: key of the run it was compared with; None for a metric of a set.
         spread: standard deviation over samples (ddof 1); None for a set or a single sample.
-        interval: 95 % bootstrap interval of the mean over samples; None where spread is.
+        interval: 95 % bootstrap interval of the mean over samples; None where spread is, or where
+            the average is another one.
         status: "ok", "reference" (compared with itself) or "needs weights".
         note: one line for people.
         version: VERSION of the metric.
+        protocol: whose definition of the metric it is.
         inputs: sha256 over the sha256 of all samples that were read.
+        assets: networks and references it depends on: the first 16 digits of the sha256 of each.
         provenance: what `provenance.collect` says.
     """
 
@@ -52,7 +56,9 @@ class Result:
     status: str = "ok"
     note: str = ""
     version: int = 0
+    protocol: str = ""
     inputs: str = ""
+    assets: dict[str, str] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
@@ -126,7 +132,7 @@ def _parse(text: str) -> Result:
 
     record = json.loads(text, parse_constant=refuse)
     names = {f.name for f in fields(Result)}
-    if not isinstance(record, dict) or set(record) != names:
+    if not isinstance(record, dict) or set(record) | LATER != names:
         raise ValueError("its keys are not those of a result")
     numbers = [record["value"], record["spread"], *(record["interval"] or ())]
     if not all(isinstance(number, float | int | None) for number in numbers):

@@ -158,6 +158,10 @@ class Store:
             )
         return _decode(data, clip=path.suffix == ".mkv")
 
+    def file(self, index: int) -> Path:
+        """Where a sample is; IncompleteError if it was never finished."""
+        return self.path / self._entry(index)["file"]
+
     def meta(self, index: int) -> dict:
         """What `write` was told about a sample; IncompleteError if it was never finished."""
         return self._entry(index)["meta"]

@@ -22,6 +22,8 @@ def doctor(
         *_downloads(),
         *_weights(),
         *_metrics(),
+        *_real_clips(),
+        _vbench(),
         *_recipes(),
     ]
     if json:
@@ -157,6 +159,37 @@ def _metrics() -> list[Check]:
     return rows
 
 
+def _real_clips() -> list[Check]:
+    """The references that are made of a user's own data."""
+    from skipdit_cli import real_clips
+    from skipdit_cli.errors import MissingAssetError
+
+    rows = []
+    for name, dataset in real_clips.DATASETS.items():
+        states = {}
+        for protocol in dataset.preparations:
+            try:
+                real_clips.path(f"{name}/{protocol}")
+                states[protocol] = "here"
+            except MissingAssetError:
+                states[protocol] = "absent"
+        detail = "real clips, for fvd, fvd@latte, fid@frames"
+        if "absent" in states.values():
+            detail += f": skipdit download --metrics {name} --from FOLDER"
+        rows.append((f"metrics: {name}", _state(states.values()), detail))
+    return rows
+
+
+def _vbench() -> Check:
+    from skipdit_cli import registry
+    from skipdit_cli.errors import MissingAssetError
+
+    try:
+        return ("metrics: vbench", "ok", str(registry.load("metrics", "vbench").environment()))
+    except MissingAssetError as error:
+        return ("metrics: vbench", "absent", str(error))
+
+
 def _state(states: Container[str]) -> str:
     """Of several parts: broken if one is damaged, incomplete if one is absent but not all."""
     if "damaged" in states:
@@ -190,6 +223,7 @@ def _recipes() -> list[Check]:
                 whole = parts[0].name == DENOISER
                 short[need] = [] if whole else [part.name for part in parts]
                 sizes |= {part.folder: part.size for part in parts}
+        state = "tiny only" if short else "incomplete"  # without metrics it can still generate
         for asset in assets.for_recipe(loaded):
             if assets.state(asset)[0] != "here":
                 short[asset], sizes[assets.folder(asset)] = [], assets.ASSETS[asset].size
@@ -199,7 +233,7 @@ def _recipes() -> list[Check]:
             )
             size = weights.size_text(sum(sizes.values()))
             command = _command(needs, recipe=name)
-            rows.append((f"recipe {name}", "tiny only", f"lacks {what}: {command} ({size})"))
+            rows.append((f"recipe {name}", state, f"lacks {what}: {command} ({size})"))
         else:
             rows.append((f"recipe {name}", "ok", "both scales can run"))
     return rows

@@ -52,6 +52,7 @@ def download(
     hash are checked. Loading a checkpoint runs no code from it, and every key must belong to the
     model.
     """
+    from skipdit_cli import real_clips
     from skipdit_cli.errors import UsageError
     from skipdit_cli.weights import assets_download, coco
     from skipdit_cli.weights import download as downloads
@@ -61,6 +62,9 @@ def download(
         if source is not None:
             raise UsageError("--from is for one model or file", place="--from", fix="name it")
         _downloads.show_list()
+        return
+    if datasets := real_clips.named(metrics):
+        _prepare(datasets, source, alone=not names and recipe is None and not dry_run)
         return
     wanted = _wanted(names or [], metrics, recipe)
     if not wanted.count:
@@ -161,6 +165,26 @@ def _unknown(name: str) -> "UsageError":
             f"'{name}' is no model", place="skipdit download", fix=f"write --metrics {name}"
         )
     return unknown("model", name, (*weights.CARDS, COCO), place="skipdit download")
+
+
+def _prepare(datasets: list[str], source: Path | None, *, alone: bool) -> None:
+    """Make the reference of one dataset's real clips of a user's own copy."""
+    from skipdit_cli import real_clips
+    from skipdit_cli.cli._options import device_name
+    from skipdit_cli.errors import UsageError
+
+    if source is None or len(datasets) != 1 or not alone:
+        what = "; ".join(f"{name}: {real_clips.DATASETS[name].what}" for name in datasets)
+        raise UsageError(
+            f"real clips are made of your own copy of the data ({what})",
+            place="--metrics",
+            fix=f"run `skipdit download --metrics {datasets[0]} --from FOLDER`",
+        )
+    device = device_name("auto")
+    with _downloads.bars() as progress:
+        made = real_clips.prepare(datasets[0], source, device=device, workers=4, progress=progress)
+    for protocol, path in made.items():
+        show(f"{datasets[0]}/{protocol} {path}")
 
 
 def _take(wanted: Wanted, source: Path) -> None:

@@ -1,7 +1,8 @@
 """skipdit evaluate"""
 
+from pathlib import Path
 from string import hexdigits
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,35 +10,123 @@ from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import say, say_black, show, show_json, stage, table
 
+if TYPE_CHECKING:
+    from skipdit_cli.measure import How
+    from skipdit_cli.plan import Run
+    from skipdit_cli.results import Result
+
+ALL = "all"
+
 
 @app.command()
 def evaluate(
-    target: Annotated[str, typer.Argument(help="A run key (or its beginning), or a recipe.")],
+    target: Annotated[
+        str | None, typer.Argument(help="A run key (or its beginning), or a recipe.")
+    ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help="Metrics, comma-separated; else the recipe's, or all.")
+        str | None,
+        typer.Option(
+            help='Metrics, comma-separated, or "all" that fit; else those of the recipe, or those '
+            "that need nothing that is not here."
+        ),
+    ] = None,
+    npz: Annotated[
+        Path | None,
+        typer.Option(help="Score the images of this npz; with a run, write the run's into it."),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="An npz to compare with, instead of what FID and the like have."),
     ] = None,
     scale: options.Scale = "auto",
     results: options.Root = "results",  # type: ignore[assignment]
+    device: options.Device = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Threads that read samples.")] = 8,
     override: options.Override = None,
     json: options.Json = False,
 ) -> None:
-    """Score samples that are there; generates nothing."""
-    from skipdit_cli import recipe, registry
-    from skipdit_cli.errors import IncompleteError, unknown
-    from skipdit_cli.measure import check, measure
-    from skipdit_cli.store import open_store
+    """Score samples that are there; generates nothing.
 
-    if metrics is not None:
-        for name in metrics.split(","):
-            registry.load("metrics", name, place="--metrics")
+    An npz is one of ADM's evaluator: images in arr_0, uint8 [N,H,W,3].
+    """
+    from skipdit_cli.errors import UsageError
+    from skipdit_cli.measure import How
+
+    if target is None and npz is None:
+        fix = "name a run or a recipe, or give --npz; see skipdit evaluate --help"
+        raise UsageError("no target", place="skipdit evaluate", fix=fix)
+    asked = None if metrics in (None, ALL) else metrics.split(",")
+    if asked:
+        _check_known(asked)
+    how = How(device=options.device_name(device), workers=workers, reference=reference)
+    if target is None:
+        assert npz is not None
+        _score_npz(npz, asked, results, how, json=json)
+        return
+    jobs = _jobs(target, scale, override, results, everything=metrics == ALL)
+    if npz is not None:
+        _write_npz(npz, [run for run, _ in jobs], results)
+        if metrics is None:
+            return
+    _score(jobs, asked, results, how, strict=metrics != ALL, json=json)
+
+
+def _check_known(names: list[str]) -> None:
+    from skipdit_cli import registry
+
+    for name in names:
+        registry.load("metrics", name, place="--metrics")
+
+
+def _jobs(target, scale, override, results, *, everything: bool) -> "list[tuple[Run, list[str]]]":
+    """The runs that are meant, each with the metrics it is scored by."""
+    from skipdit_cli import recipe
+    from skipdit_cli.errors import unknown
+    from skipdit_cli.measure import fitting
+
     known = target in recipe.names() or target.endswith((".yaml", ".yml"))
     if not known and not set(target) <= set(hexdigits):
         raise unknown("recipe or run", target, recipe.names())
     jobs = _of_recipe(target, scale, override) if known else _of_run(target, results)
-    if metrics is not None:
-        for model in dict.fromkeys(run.model for run, _ in jobs):
-            for name in metrics.split(","):
-                check(name, model, place="--metrics")
+    if everything:
+        return [(run, fitting(run.model, variants=True)) for run, _ in jobs]
+    return jobs
+
+
+def _of_recipe(target: str, scale: str, override):
+    from skipdit_cli import plan, registry
+
+    chosen = options.recipe_at(target, scale, override)
+    columns = [
+        c for c in chosen.columns if registry.known("metrics", c.metric) and c.planned is None
+    ]
+    return [
+        (run, [column.metric for column in columns if column.group in ("", group)])
+        for _, group, run in plan.runs(chosen)
+    ]
+
+
+def _of_run(target: str, results: Path):
+    from skipdit_cli.measure import at_hand
+    from skipdit_cli.store import find
+
+    run = find(results, target).run
+    return [(run, at_hand(run.model))]
+
+
+def _score(jobs, asked: list[str] | None, results: Path, how: "How", *, strict, json) -> None:
+    """Score runs and print what came of it; what is missing is told at the end.
+
+    Args:
+        strict: a metric that cannot score the samples is an error; else the table says so.
+    """
+    from skipdit_cli.errors import IncompleteError, UsageError
+    from skipdit_cli.measure import check, measure, unscored
+    from skipdit_cli.store import open_store
+
+    for model in dict.fromkeys(run.model for run, _ in jobs):
+        for name in asked or ():
+            check(name, model, place="--metrics")
     found = []
     incomplete: dict[str, IncompleteError] = {}  # by what they say: once for all metrics
     for run, own in jobs:
@@ -46,24 +135,23 @@ def evaluate(
         except IncompleteError as error:
             incomplete[str(error)] = error
             continue
-        for metric in metrics.split(",") if metrics is not None else own:
+        for metric in asked or own:
             try:
                 with stage(f"scoring {metric} of {run.model}, {run.cache}") as update:
-                    found.append((run, measure(run, metric, root=results, progress=update)))
+                    result = measure(run, metric, root=results, how=how, progress=update)
             except IncompleteError as error:
-                incomplete[str(error)] = error
+                if strict:
+                    incomplete[str(error)] = error
+                    continue
+                result = unscored(run, metric, error)
+            except UsageError as error:
+                if strict and (asked or error.place.startswith("--")):
+                    raise
+                result = unscored(run, metric, error)
+            found.append((run, result))
     for run in {run.key: run for run, _ in found}.values():
         say_black(run, results)
-    if json:
-        from dataclasses import asdict
-
-        show_json([asdict(result) for _, result in found])
-    elif found:
-        rows = [
-            (run.key, run.model, run.cache, result.metric, _value(result), str(result.n))
-            for run, result in found
-        ]
-        show(table(("run", "model", "cache", "metric", "value", "n"), rows))
+    _print([(run.model, run.cache, result) for run, result in found], json=json)
     if incomplete:
         *others, last = incomplete.values()
         for other in others:
@@ -71,28 +159,56 @@ def evaluate(
         raise last
 
 
-def _of_recipe(target: str, scale: str, override):
-    from skipdit_cli import plan, registry
+def _score_npz(npz: Path, asked: list[str] | None, results: Path, how: "How", *, json) -> None:
+    from skipdit_cli import registry
+    from skipdit_cli.measure import measure_npz, npz_metric
 
-    chosen = options.recipe_at(target, scale, override)
-    ours = registry.names("metrics")
-    columns = [c for c in chosen.columns if c.metric in ours and c.planned is None]
-    return [
-        (run, [column.metric for column in columns if column.group in ("", group)])
-        for _, group, run in plan.runs(chosen)
-    ]
-
-
-def _of_run(target: str, results):
-    from skipdit_cli.measure import fitting
-    from skipdit_cli.store import find
-
-    run = find(results, target).run
-    return [(run, fitting(run.model))]
+    names = asked or [name for name in registry.names("metrics") if npz_metric(name)]
+    found = []
+    for name in names:
+        with stage(f"scoring {name} of {npz}") as update:
+            found.append(measure_npz(npz, name, root=results, how=how, progress=update))
+    _print([("", str(npz), result) for result in found], json=json)
 
 
-def _value(result) -> str:
+def _write_npz(npz: Path, runs: "list[Run]", results: Path) -> None:
+    from skipdit_cli.errors import UsageError
+    from skipdit_cli.npz import write
+    from skipdit_cli.store import open_store
+
+    if len(runs) != 1:
+        raise UsageError(f"{len(runs)} runs do not fit into one npz", place="--npz", fix="name one")
+    (run,) = runs
+    write(npz, open_store(results, run), run.num_samples)
+    say(f"wrote {npz}: {run.num_samples} images of {run.model}, {run.cache}")
+
+
+def _print(found: "list[tuple[str, str, Result]]", *, json: bool) -> None:
+    """A line per result; why there is no number stands below, once for all that lack it."""
+    if json:
+        from dataclasses import asdict
+
+        show_json([asdict(result) for _, _, result in found])
+        return
+    notes: dict[str, int] = {}
+    rows = []
+    for model, cache, result in found:
+        value = _value(result)
+        if result.value is None and result.note and result.status != "reference":
+            value += f" [{notes.setdefault(result.note, len(notes) + 1)}]"
+        metric, protocol = result.metric, result.protocol
+        rows.append((result.run, model, cache, metric, value, str(result.n), protocol))
+    if rows:
+        show(table(("run", "model", "cache", "metric", "value", "n", "protocol"), rows))
+    for note, number in notes.items():
+        show(f"[{number}] {note}")
+
+
+def _value(result: "Result") -> str:
     if result.value is None:
-        return result.status if not result.note else f"{result.status}: {result.note}"
+        return result.status
     spread = "" if result.spread is None else f" ± {result.spread:.4g}"
-    return f"{result.value:.6g}{spread} {result.unit}".rstrip()
+    within = ""
+    if result.interval is not None:
+        within = f" [{result.interval[0]:.4g}, {result.interval[1]:.4g}]"
+    return f"{result.value:.6g}{spread}{within} {result.unit}".rstrip()

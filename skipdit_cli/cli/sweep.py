@@ -152,7 +152,7 @@ def _run_recipe(name: str, scale: str, overrides: list[str], how, *, json: bool)
         dict.fromkeys(
             column.metric
             for column in chosen.columns
-            if column.metric in registry.names("metrics") and column.planned is None
+            if registry.known("metrics", column.metric) and column.planned is None
         )
     )
     timed = any(column.metric in ("latency", "speedup", "memory") for column in chosen.columns)

@@ -7,9 +7,15 @@ eigenvalues of C1^(1/2) C2 C1^(1/2). That matrix is symmetric, so this holds wit
 features too, where `sqrtm` of the product has gone wrong (scipy issue 19415).
 """
 
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from skipdit_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from skipdit_cli.metrics._extractor import Reference
 
 Moments = tuple[np.ndarray, np.ndarray]  # mean [d], covariance [d,d]
 
@@ -65,3 +71,22 @@ def distance(a: Moments, b: Moments) -> float:
     overlap = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(min=0)).sum()
     squared = shift @ shift + np.trace(cov_a) + np.trace(cov_b) - 2 * overlap
     return max(float(squared), 0.0)
+
+
+def from_features(
+    features: Iterable[Mapping[str, np.ndarray]], reference: "Reference", name: str, *, ddof: int
+) -> float:
+    """Distance between samples, by the chunks of one of their features, and real ones.
+
+    Features with an axis more than [N,d] have it over frames, which count one by one.
+
+    Raises:
+        UsageError: fewer than two samples.
+    """
+    statistics = None
+    for chunk in features:
+        rows = chunk[name].reshape(-1, chunk[name].shape[-1])
+        statistics = statistics or Statistics(rows.shape[1])
+        statistics.update(rows)
+    ours = (statistics or Statistics(1)).moments(ddof=ddof)
+    return distance(ours, reference.moments(name, ddof=ddof))

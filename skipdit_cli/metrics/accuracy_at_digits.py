@@ -18,6 +18,7 @@ BETTER = "higher"
 NEEDS = "set"
 TASKS = ("c2i", "c2v", "t2v", "t2i")
 VERSION = 1
+PROTOCOL = "embedded digit classifier"
 
 
 def score_set(samples: Iterable[np.ndarray], metas: Iterable[Mapping]) -> float:

@@ -18,6 +18,7 @@ BETTER = "lower"
 NEEDS = "set"
 TASKS = ("c2i", "t2i")
 VERSION = 1
+PROTOCOL = "embedded digit classifier"
 
 REFERENCE = "digits"
 

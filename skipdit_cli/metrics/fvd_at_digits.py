@@ -18,6 +18,7 @@ BETTER = "lower"
 NEEDS = "set"
 TASKS = ("c2v", "t2v")
 VERSION = 1
+PROTOCOL = "embedded digit classifier"
 
 REFERENCE = "moving-digits"
 

@@ -18,6 +18,7 @@ BETTER = "higher"
 NEEDS = "set"
 TASKS = ("t2v",)
 VERSION = 1
+PROTOCOL = "centre of mass"
 
 
 def score_set(samples: Iterable[np.ndarray], metas: Iterable[Mapping]) -> float:

@@ -20,6 +20,7 @@ BETTER = "higher"
 NEEDS = "pairs"
 TASKS = ("c2i", "c2v", "t2v", "t2i")
 VERSION = 1
+PROTOCOL = "VideoSys eval/pab, plain mean"
 
 IDENTICAL = 100.0  # dB, for an MSE below SMALLEST_MSE
 SMALLEST_MSE = 1e-10

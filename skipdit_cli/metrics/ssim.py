@@ -19,6 +19,7 @@ BETTER = "higher"
 NEEDS = "pairs"
 TASKS = ("c2i", "c2v", "t2v", "t2i")
 VERSION = 1
+PROTOCOL = "VideoSys eval/pab, plain mean"
 
 WINDOW = 11  # pixels; what scikit-image makes of sigma 1.5
 

@@ -14,6 +14,8 @@ from skipdit_cli.report.table import (
     commands,
     decimals,
     is_reference,
+    one_protocol,
+    protocols,
     scaled,
     score_status,
     summary,
@@ -68,13 +70,14 @@ def build(
         if dynamic and row.plan_row and row.plan_row.cached_steps == 0:
             notes = (*notes, f"{row.label} skipped nothing; a higher threshold skips more.")
     facts = [result.provenance for row in rows for result in row.results.values()]
+    lines = one_protocol(_line(row, headings, several=several) for row in rows)
     return Table(
         title=title or _title(rows),
         names=("model", "cache", "window", "full", "cached"),
         headings=headings,
-        lines=tuple(_line(row, headings, several=several) for row in rows),
+        lines=lines,
         published=False,
-        notes=tuple(notes),
+        notes=(*notes, *protocols(headings, lines)),
         provenance=summary(facts),
         command=commands(facts),
     )
@@ -96,7 +99,7 @@ def _headings(rows: Sequence[SweepRow], *, scored: bool) -> tuple[Heading, ...]:
     macs = _unit([row.macs_paper for row in planned if row.macs_paper is not None])
     flops = _unit([row.flops for row in planned if row.flops is not None])
     measured = {metric for row in rows for metric in row.results}
-    others = sorted(measured & set(registry.names("metrics")) - set(PAIRS))
+    others = sorted({m for m in measured if registry.known("metrics", m)} - set(PAIRS))
     return (
         Heading(f"macs_{macs.lower()}", "macs", "MACs", macs),
         Heading(f"flops_{flops.lower()}", "flops", "FLOPs", flops),
@@ -160,8 +163,9 @@ def _cell(row: SweepRow, heading: Heading) -> Cell:
         status = score_status(result)
         return Cell(status=status, note=result.note if result and status != "reference" else "")
     return Cell(
-        ours=scaled(result.value, heading.unit),
-        spread=None if result.spread is None else scaled(result.spread, heading.unit),
+        ours=scaled(result.value, heading.unit, result.unit),
+        spread=None if result.spread is None else scaled(result.spread, heading.unit, result.unit),
         n=result.n,
         status=done,
+        protocol=result.protocol,
     )

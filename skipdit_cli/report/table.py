@@ -4,8 +4,8 @@
 FLOPs from the plan, published values from results/published.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ STATUSES = {
 COUNTS = {"macs": "macs_paper", "flops": "flops"}  # cost columns that are counted, not timed
 TIMINGS = ("latency", "speedup", "memory")
 DECIMALS = {"ssim": 3, "lpips": 3, "accuracy@digits": 3, "memory": 1}
-FACTORS = {"T": 1e-12, "G": 1e-9, "M": 1e-6, "ms": 1e3, "MiB": 2**-20, "GiB": 2**-30}
+FACTORS = {"T": 1e-12, "G": 1e-9, "M": 1e-6, "ms": 1e3, "MiB": 2**-20, "GiB": 2**-30, "%": 100}
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ class Cell:
         n: number of samples behind ours; None for what is counted or timed.
         status: one of STATUSES.
         note: one line for people.
+        protocol: whose definition of the metric ours follows; "" for what is counted or timed.
     """
 
     paper: float | None = None
@@ -75,6 +76,7 @@ class Cell:
     n: int | None = None
     status: str
     note: str = ""
+    protocol: str = ""
 
     @property
     def difference(self) -> float | None:
@@ -143,23 +145,65 @@ def build(recipe: "Recipe", *, root: Path) -> Table:
     runs: dict[str, dict[str, Run]] = {row.id: {} for row in recipe.rows}
     for row, group, run in plan.runs(recipe):
         runs[row.id][group] = run
-    lines = tuple(_line(recipe, row, runs[row.id], root=root, used=used) for row in recipe.rows)
+    headings = tuple(_heading(column) for column in recipe.columns)
+    lines = one_protocol(
+        [_line(recipe, row, runs[row.id], root=root, used=used) for row in recipe.rows]
+    )
     facts = [result.provenance for result in used] or [provenance.collect()]
     return Table(
         title=f"{recipe.title} ({recipe.scale} scale)" if recipe.scale else recipe.title,
         names=("method",),
-        headings=tuple(_heading(column) for column in recipe.columns),
+        headings=headings,
         lines=lines,
         published=recipe.table is not None,
-        notes=(*recipe.notes, *_paper(recipe.paper)),
+        notes=(*recipe.notes, *_paper(recipe.paper), *protocols(headings, lines)),
         provenance=summary(facts),
         command=commands(facts),
     )
 
 
-def scaled(value: float, unit: str) -> float:
-    """Operations, seconds or bytes in another unit ("T", "ms", "MiB"); any other is left as is."""
-    return value * FACTORS.get(unit, 1)
+def one_protocol(lines: Iterable[Line]) -> tuple[Line, ...]:
+    """The lines, without the numbers that follow another protocol than others of their column."""
+    lines = tuple(lines)
+    columns = [_protocols(lines, i) for i in range(len(lines[0].cells) if lines else 0)]
+
+    def kept(cell: Cell, known: list[str]) -> Cell:
+        if cell.ours is None or not cell.protocol or cell.protocol == known[0]:
+            return cell
+        note = f"scored by {cell.protocol}, the column by {known[0]}"
+        return Cell(paper=cell.paper, status="not run", note=note)
+
+    return tuple(
+        replace(line, cells=tuple(kept(*pair) for pair in zip(line.cells, columns, strict=True)))
+        for line in lines
+    )
+
+
+def protocols(headings: Sequence[Heading], lines: Sequence[Line]) -> tuple[str, ...]:
+    """One note that tells the protocol of every column that has one; none if none has."""
+    found: dict[str, list[str]] = {}
+    for i, heading in enumerate(headings):
+        for protocol in _protocols(lines, i):
+            found.setdefault(protocol, []).append(heading.label)
+    said = "; ".join(f"{', '.join(labels)}: {protocol}" for protocol, labels in found.items())
+    return (f"Protocols: {said}.",) if said else ()
+
+
+def _protocols(lines: Sequence[Line], column: int) -> list[str]:
+    """The protocols of a column's numbers, in the order of the lines."""
+    cells = (line.cells[column] for line in lines)
+    return list(dict.fromkeys(cell.protocol for cell in cells if cell.protocol))
+
+
+def scaled(value: float, unit: str, given: str = "") -> float:
+    """A value in the unit of a column.
+
+    Operations, seconds, bytes and shares are given as such and shown as "T", "ms", "MiB" or "%".
+
+    Args:
+        given: the unit that the value is in, if it has one of its own.
+    """
+    return value if unit == given else value * FACTORS.get(unit, 1)
 
 
 def summary(facts: Iterable[dict[str, Any]]) -> dict[str, str]:
@@ -202,7 +246,7 @@ def is_reference(run: "Run", metric: str) -> bool:
     """Whether a metric would compare the run with itself."""
     return (
         run.cache == "none"
-        and metric in registry.names("metrics")
+        and registry.known("metrics", metric)
         and registry.load("metrics", metric).NEEDS == "pairs"
     )
 
@@ -292,6 +336,7 @@ def _cell(
     column: "Column", run: "Run", paper: float | None, *, root: Path, used: list["Result"]
 ) -> Cell:
     from skipdit_cli import weights
+    from skipdit_cli.weights import assets
 
     if is_reference(run, column.metric):
         return Cell(paper=paper, status="reference")
@@ -302,19 +347,26 @@ def _cell(
             weights.require(run.model)
         except MissingAssetError as error:
             return Cell(paper=paper, status="needs weights", note=str(error))
+    if result is None:
+        try:
+            for name in assets.for_metric(column.metric):
+                assets.require(name)
+        except MissingAssetError as error:
+            return Cell(paper=paper, status="needs weights", note=str(error))
     if result is None or result.value is None:
         return Cell(paper=paper, status=status, note=result.note if result else "")
     used.append(result)
-    ours = scaled(result.value, column.unit)
+    ours = scaled(result.value, column.unit, result.unit)
     timed = column.metric in TIMINGS
     short = not timed and result.n != run.num_samples
     return Cell(
         paper=paper,
         ours=ours,
-        spread=None if result.spread is None else scaled(result.spread, column.unit),
+        spread=None if result.spread is None else scaled(result.spread, column.unit, result.unit),
         n=None if timed else result.n,
         status=_verdict(column, run, paper, ours),
         note=f"scored with another number of samples than {run.num_samples}" if short else "",
+        protocol=result.protocol,
     )
 
 

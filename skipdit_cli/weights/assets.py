@@ -62,7 +62,7 @@ _ALL = (
         # The name has the first 8 digits; all of them are in many public checks of this file.
         digest="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
         licence="BSD-3-Clause",
-        used_by=("lpips",),
+        used_by=("lpips", "lpips@videosys"),
     ),
     Asset(
         name="inception",

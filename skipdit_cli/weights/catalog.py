@@ -11,6 +11,8 @@ from typing import Any
 
 from skipdit_cli.errors import unknown
 
+DATASETS = {"c2i": "imagenet256", "t2v": "vbench", "t2i": "coco"}  # that samples are scored by
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -84,6 +86,13 @@ class Card:
     @property
     def embedded(self) -> bool:
         return self.name == self.tiny
+
+    @property
+    def dataset(self) -> str:
+        """What the samples are compared with: the name of a reference."""
+        if self.embedded:
+            return "digits"
+        return self.name.removesuffix("-skip") if self.task == "c2v" else DATASETS[self.task]
 
     @property
     def num_classes(self) -> int | None:

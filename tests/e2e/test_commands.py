@@ -315,7 +315,7 @@ def test_report_with_nothing_on_disk(skipdit, table, tmp_path):
     lines = {line["method"]: line for line in table(done.out)}
     own = lines["Skip-Cache n=2"]
     assert own["FLOPs (T)"].startswith("180.68 / 180.68 (0.00) match")
-    assert own["UCF101 FVD ↓"].startswith("141.42 / – planned")
+    assert own["UCF101 FVD ↓"].startswith("141.42 / – needs weights")
     assert "needs weights" in own["Latency (s) ↓"]
     assert lines["FORA"]["FLOPs (T)"].startswith("240.26 / 240.28 (+0.02) match")
     assert "`skipdit download taichi-skip` (2.77 GB, and 335.0 MB of vae)" in done.out

@@ -144,7 +144,7 @@ def test_a_converted_checkpoint_samples_in_a_plain_diffusers_script(converted):
     script += "assert pipeline.transformer.config.skip\n"
     script += "print(tuple(clip.shape), bool(clip.isfinite().all()), float(clip.std()) > 0)\n"
     done = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", f"import skipdit_cli\n{script}"],  # see skipdit_cli._torchvision
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -333,13 +333,17 @@ def test_the_doctor_says_what_is_here_absent_and_damaged(small):
     command = "skipdit download --metrics alexnet (0.0 MB)"
     checks = doctor._metrics()
     assert [check for check, *_ in checks] == [f"metrics: {name}" for name in assets.ASSETS]
-    absent = f"AlexNet under LPIPS, for lpips: {command}"
+    absent = f"AlexNet under LPIPS, for lpips, lpips@videosys: {command}"
     assert told(checks, "metrics: alexnet") == ("absent", absent)
     place("alexnet", b"x")
-    damaged = f"AlexNet under LPIPS, for lpips; damaged (it has 1 bytes, not 63): {command}"
+    what = "AlexNet under LPIPS, for lpips, lpips@videosys"
+    damaged = f"{what}; damaged (it has 1 bytes, not 63): {command}"
     assert told(doctor._metrics(), "metrics: alexnet") == ("broken", damaged)
     place("alexnet")
-    assert told(doctor._metrics(), "metrics: alexnet") == ("ok", "AlexNet under LPIPS, for lpips")
+    assert told(doctor._metrics(), "metrics: alexnet") == (
+        "ok",
+        "AlexNet under LPIPS, for lpips, lpips@videosys",
+    )
 
 
 def test_the_doctor_says_which_recipe_lacks_an_asset(put_asset):

@@ -91,7 +91,7 @@ def test_latents_are_unscaled_and_decoded_a_few_frames_at_a_time(
     assert pixels.shape == (2, *frames, 16, 16, 3)
     place = (1, 7) if frames else (1,)
     one = (latents.half().float() / scale)[place][:3][None]
-    expected = to_uint8(one, offset=127.5 if task == "t2v" else 128.0)[0].numpy()
+    expected = to_uint8(one, task=task)[0].numpy()
     assert np.array_equal(pixels[place][::8, ::8], expected)
 
 

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from skipdit_cli import weights
 from skipdit_cli.cli import doctor
+from skipdit_cli.weights import assets
 from skipdit_cli.weights.inventory import coco_list, parts
 
 
@@ -75,24 +76,32 @@ def test_every_released_model_has_a_line():
     assert [check for check, _, _ in doctor._weights()] == released
 
 
-def test_a_recipe_names_what_it_lacks_and_one_command():
+def test_a_recipe_names_what_it_lacks_and_one_command(monkeypatch):
     assert told(doctor._recipes(), "recipe table8") == (
         "tiny only",
-        "lacks dit-xl-2, dit-xl-2-skip: skipdit download --recipe table8 --accept-license "
-        "(14.44 GB)",  # 2.70 + 11.40 and one VAE of 0.335 for both
+        "lacks dit-xl-2, dit-xl-2-skip, inception, imagenet256: "
+        "skipdit download --recipe table8 --accept-license "
+        "(16.57 GB)",  # 2.70 + 11.40, one VAE of 0.335 for both, 0.096 + 2.037 for metrics
     )
     place("dit-xl-2", "dit-xl-2-skip")
+    assert told(doctor._recipes(), "recipe table8") == (
+        "incomplete",  # it can generate
+        "lacks inception, imagenet256: skipdit download --recipe table8 --accept-license (2.13 GB)",
+    )
+    monkeypatch.setattr(assets, "state", lambda name: ("here", ""))
     assert told(doctor._recipes(), "recipe table8") == ("ok", "both scales can run")
 
 
 def test_a_recipe_of_text_needs_components_and_captions():
-    lacks = "lacks hunyuan-dit, coco: skipdit download --recipe table4 --accept-license (11.67 GB)"
-    assert told(doctor._recipes(), "recipe table4") == ("tiny only", lacks)
+    state, lacks = told(doctor._recipes(), "recipe table4")
+    assert state == "tiny only"
+    assert lacks.startswith("lacks hunyuan-dit, coco, inception, coco-val2014, clip, alexnet: ")
+    assert lacks.endswith("skipdit download --recipe table4 --accept-license (19.27 GB)")
     place("hunyuan-dit", only=("denoiser", "vae", "tokenizer", "tokenizer_2"))
     coco_list().parent.mkdir()
     coco_list().write_text("a\n")
     _, detail = told(doctor._recipes(), "recipe table4")
-    assert detail.startswith("lacks hunyuan-dit (text_encoder, text_encoder_2): ")
+    assert detail.startswith("lacks hunyuan-dit (text_encoder, text_encoder_2), inception, ")
 
 
 def test_a_package_that_is_missing_is_broken(monkeypatch):

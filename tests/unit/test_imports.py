@@ -33,7 +33,11 @@ KNOWN_USERS = {
         "settings": "whether a respacing string can be read",
         "train.loss": "the noise schedule that a model is trained on",
     },
-    "metrics": {"train.classifier": "reference statistics of the features metrics compare with"},
+    "metrics": {
+        "train.classifier": "reference statistics of the features metrics compare with",
+        "reference": "statistics of real images, by the metrics' own arithmetic",
+        "real_clips": "features and statistics of real clips, by the metrics' own networks",
+    },
 }
 # The two places where networks and measurements are put to use, and who may ask them to.
 WHO_RUNS = {
@@ -47,6 +51,7 @@ WHO_RUNS = {
 HEAVY = {
     *("torch", "diffusers", "transformers", "tokenizers", "sentencepiece", "huggingface_hub"),
     *("pandas", "matplotlib", "skimage", "scipy", "sklearn"),
+    *("torchvision", "torchmetrics", "lpips", "torch_fidelity"),
 }
 HEAVY_ALLOWED = ("models", "samplers", "metrics", "profiling", "train", "analyze")
 HEAVY_ALLOWED_FILES = {"hooks", "run", "rng", "embedded.classifier"}

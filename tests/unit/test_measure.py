@@ -1,5 +1,6 @@
 """Scores of runs in a real store: the protocol's means, what is refused, when it is redone."""
 
+import json
 import sys
 from dataclasses import replace
 from types import ModuleType
@@ -9,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from skipdit_cli import registry, results
+from skipdit_cli import _clips, registry, results
 from skipdit_cli.errors import IncompleteError, MissingAssetError, StoreError, UsageError
-from skipdit_cli.measure import check, fitting, measure
+from skipdit_cli.measure import How, check, fitting, measure
 from skipdit_cli.plan import Run
 from skipdit_cli.store import open_store
 
@@ -335,3 +336,92 @@ def test_a_set_metric_that_refuses_names_the_run(tmp_path, classifier):
     open_store(tmp_path, run).write(0, grey(0), meta={})
     with pytest.raises(UsageError, match=f"{run.key}: accuracy@digits needs the digit that every"):
         measure(run, "accuracy@digits", root=tmp_path)
+
+
+def test_an_average_of_its_own(tmp_path, scored, monkeypatch):
+    """VideoSys' script weighs batches of 16 alike, however short the last one is."""
+    monkeypatch.setattr(
+        registry.load("metrics", "psnr@videosys"), "score", registry.load("metrics", "psnr").score
+    )
+    run = replace(RUN, num_samples=18)
+    fill(tmp_path, run.reference, [0] * 18)
+    fill(tmp_path, run, [20, 30] * 8 + [200, 100])
+    plain, quirk = (measure(run, name, root=tmp_path) for name in ("psnr", "psnr@videosys"))
+    assert plain.value == pytest.approx((16 * 25 + 300) / 18)
+    assert quirk.value == pytest.approx((25 + 150) / 2)
+    assert plain.protocol != quirk.protocol
+    assert plain.interval[0] < plain.value < plain.interval[1]
+    assert (quirk.interval, quirk.spread) == (None, plain.spread)  # it depends on the order
+
+
+def test_a_metric_without_network_is_computed_by_several_threads(tmp_path, scored):
+    run = replace(RUN, num_samples=40)
+    fill(tmp_path, run.reference, [0] * 40)
+    fill(tmp_path, run, range(40))
+    result = measure(run, "psnr", root=tmp_path, how=How(workers=3))
+    assert result.value == pytest.approx(19.5)
+    assert sorted(scored) == list(range(40))
+
+
+def test_a_result_of_the_first_version_is_scored_again(pairs, scored):
+    first = measure(RUN, "psnr", root=pairs)
+    path = pairs / "scores" / RUN.key / "psnr.json"
+    record = json.loads(path.read_text())
+    del record["protocol"], record["assets"]
+    path.write_text(json.dumps(record))
+    assert measure(RUN, "psnr", root=pairs) == first
+
+
+@pytest.fixture
+def vbench(monkeypatch):
+    """Stands in for VBench; tells what it was asked."""
+    module, asked = registry.load("metrics", "vbench"), []
+
+    def score_prompts(samples, **given):
+        asked.append((samples, given))
+        if given["part"] == "scene":
+            raise MissingAssetError("no detectron2")
+        return 75.5
+
+    monkeypatch.setattr(module, "score_prompts", score_prompts)
+    return asked
+
+
+def test_prompted_clips_are_scored_with_prompts_files_and_hashes(tmp_path, vbench):
+    run = replace(RUN, model="captioned-digits", num_samples=2)
+    store = open_store(tmp_path, run)
+    for i, word in enumerate(["one", "two"]):
+        store.write(i, grey(0, 8, 16, 16), meta={"prompt": word})
+    result = measure(run, "vbench.temporal_flickering", root=tmp_path, how=How(device="cuda"))
+    assert (result.value, result.unit, result.metric) == (75.5, "%", "vbench.temporal_flickering")
+    assert result.protocol == "VBench 0.1.5, custom input"
+    ((samples, given),) = vbench
+    assert samples == [("one", store.path / "000000.mkv"), ("two", store.path / "000001.mkv")]
+    assert given["hashes"] == store.hashes(2)
+    assert (given["part"], given["device"]) == ("temporal_flickering", "cuda")
+    assert given["folder"].is_relative_to(store.path)
+    assert measure(run, "vbench.temporal_flickering", root=tmp_path) == result
+    assert len(vbench) == 1
+    lacking = measure(run, "vbench.scene", root=tmp_path)
+    assert (lacking.status, lacking.note) == ("needs weights", "no detectron2")
+
+
+def test_an_mp4_would_have_moved_the_score_and_the_store_does_not(tmp_path):
+    """What the store gives back scores as what was written; its preview, by decibels otherwise."""
+    random = np.random.default_rng(0)
+    run = replace(RUN, model="moving-digits", num_samples=1)
+    reference = random.integers(0, 256, (8, 128, 128, 3), dtype=np.uint8)
+    noise = random.integers(-12, 13, reference.shape)
+    sample = (reference.astype(int) + noise).clip(0, 255).astype(np.uint8)
+    for one, clip in ((run.reference, reference), (run, sample)):
+        open_store(tmp_path, one).write(0, clip, meta={})
+    psnr = registry.load("metrics", "psnr")
+    result = measure(run, "psnr", root=tmp_path)
+    assert result.value == pytest.approx(psnr.score(reference, sample), abs=1e-12)
+    previews = [
+        _clips.read_clip(open_store(tmp_path, one).path / "previews" / "000000.mp4")
+        for one in (run.reference, run)
+    ]
+    assert previews[0].shape == reference.shape
+    assert abs(psnr.score(*previews) - result.value) > 0.5
+    assert psnr.score(reference, previews[0]) < 50  # and this is the very same clip

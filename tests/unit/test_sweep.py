@@ -392,3 +392,14 @@ def test_out_of_memory_while_timing(options, loops):
         sweep.time_runs([run("skip-cache(n=2)")], replace(options, repeats=1))
     assert str(caught.value) == "out of memory at batch size 2; take a smaller --batch-size"
     assert list(options.root.iterdir()) == []
+
+
+def test_a_metric_that_fails_leaves_the_others_their_numbers(options, generated):
+    """16 px are too few for LPIPS, which is found when it is asked to score."""
+    rows = sweep.sweep([run("fora(n=2)")], options, metrics=["lpips", "psnr"])
+    cached = rows[1].results
+    assert (cached["lpips"].status, cached["lpips"].value) == ("failed", None)
+    assert "lpips cannot score 16x16, only 31 px and more" in cached["lpips"].note
+    assert cached["psnr"].value > 20
+    assert not rows[1].failure
+    assert results.load(options.root, rows[1].run.key, "lpips") is None

@@ -409,7 +409,7 @@ def test_without_names_there_is_a_list(hub, get, skipdit, table):
 
     rows = table(skipdit("download").ok().out, 1)
     assert [row["--metrics"] for row in rows] == list(assets.ASSETS)
-    assert (rows[0]["state"], rows[0]["for"]) == ("absent", "lpips")
+    assert (rows[0]["state"], rows[0]["for"]) == ("absent", "lpips, lpips@videosys")
 
 
 def test_wrong_names(skipdit, failed):

@@ -9,7 +9,7 @@ from skipdit_cli import recipe as recipes
 from skipdit_cli.errors import UsageError
 from skipdit_cli.recipe import Column, Recipe, RecipeRow
 from skipdit_cli.report import table
-from skipdit_cli.report.table import Cell
+from skipdit_cli.report.table import Cell, Heading, Line, one_protocol, protocols, scaled
 
 PROVENANCE = {
     "skipdit": "0.1.0",
@@ -268,3 +268,38 @@ def test_columns_of_the_paper_alone_are_not_run(tmp_path):
     cell = built.lines[0].cells[fid]
     assert (cell.status, cell.note) == ("not run", "measured at paper scale only")
     assert built.lines[1].cells[fid].status == "not run"
+
+
+def scored(value, protocol):
+    return Cell(ours=value, n=4, status="measured", protocol=protocol)
+
+
+def test_two_protocols_share_no_column():
+    counted = Cell(ours=1.0, status="measured")
+    lines = [
+        Line(names=("a",), cells=(scored(70.0, "VBench"), counted)),
+        Line(names=("b",), cells=(scored(90.0, "VBench, custom input"), counted)),
+        Line(names=("c",), cells=(scored(71.0, "VBench"), counted)),
+        Line(names=("d",), cells=(Cell(status="not run"), counted)),
+    ]
+    first, other, third, absent = one_protocol(lines)
+    assert (first, third, absent) == (lines[0], lines[2], lines[3])
+    assert (other.cells[0].ours, other.cells[0].n) == (None, None)
+    assert other.cells[0].status == "not run"
+    assert other.cells[0].note == "scored by VBench, custom input, the column by VBench"
+    assert other.cells[1] == counted
+    headings = [Heading("v", "vbench", "VBench"), Heading("m", "macs", "MACs")]
+    assert protocols(headings, one_protocol(lines)) == ("Protocols: VBench: VBench.",)
+    assert protocols(headings[1:], [Line(names=("a",), cells=(counted,))]) == ()
+
+
+def test_columns_of_one_protocol_are_told_together():
+    headings = [Heading(name, name, name.upper()) for name in ("psnr", "ssim", "fid")]
+    line = Line(names=("a",), cells=(scored(1.0, "eval"), scored(2.0, "eval"), scored(3.0, "ADM")))
+    assert protocols(headings, [line]) == ("Protocols: PSNR, SSIM: eval; FID: ADM.",)
+
+
+def test_shares_are_shown_in_percent_only_where_they_are_shares():
+    assert scaled(0.8252, "%") == pytest.approx(82.52)  # precision, in Table 8
+    assert scaled(75.6, "%", "%") == 75.6  # VBench, which counts in percent itself
+    assert scaled(0.5, "") == 0.5

@@ -1,0 +1,111 @@
+"""Inception v3 of 2015-12-05 as torch-fidelity has it: what FID, IS, precision and recall see.
+
+The graph's own bilinear resize to 299x299 (corners not aligned, no half-pixel centres, no
+antialiasing) and scaling (x - 128) / 128 are those of TensorFlow 1; features per image:
+
+    pool      [2048]  after the average pooling
+    spatial   [2023]  the first 7 channels of Mixed_6d.branch1x1 (`mixed_6/conv` of the graph),
+                      17x17x7, for sFID
+    logits    [1008]  without the bias, for IS
+
+Source: guided-diffusion evaluations/evaluator.py for the choice, torch-fidelity 0.4 for the rest.
+"""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skipdit_cli.metrics import _networks
+from skipdit_cli.metrics._extractor import Extract, Extractor
+
+POOL, SPATIAL, LOGITS = 2048, 17 * 17 * 7, 1008
+CHANNELS = 7  # of the spatial features
+BATCH = 64  # images in the network at once
+SIDE = 256  # pixels, where images are brought to one size first
+
+
+def network(weights: Path, *, device: str) -> nn.Module:
+    """torch-fidelity's extractor of pool features and logits.
+
+    Raises:
+        UsageError: the file is damaged or holds other weights.
+    """
+    from torch_fidelity import FeatureExtractorInceptionV3
+
+    whole = io.BytesIO()  # read safely; torch-fidelity would run code from the file itself
+    torch.save(_networks.read(weights), whole)
+    whole.seek(0)
+    features = ["2048", "logits_unbiased"]
+    return _networks.ready(
+        FeatureExtractorInceptionV3("inception", features, feature_extractor_weights_path=whole),
+        device,
+    )
+
+
+def _load_all(assets: Mapping[str, Path], device: str) -> Extract:
+    """Images uint8 [H,W,3] -> pool [N,2048], spatial [N,2023], logits [N,1008]."""
+    inception = network(assets["inception"], device=device)
+    seen: list[Tensor] = []
+    inception.Mixed_6d.branch1x1.register_forward_hook(lambda *call: seen.append(call[2]))
+
+    def extract(images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        found: dict[str, list[Tensor]] = {"pool": [], "spatial": [], "logits": []}
+        for batch in _batches(images):
+            seen.clear()
+            pool, logits = inception(batch.to(device))
+            found["pool"].append(pool.cpu())
+            found["spatial"].append(seen[0][:, :CHANNELS].flatten(1).cpu())
+            found["logits"].append(logits.cpu())
+        return {name: torch.cat(parts).numpy() for name, parts in found.items()}
+
+    return extract
+
+
+def _load_frames(assets: Mapping[str, Path], device: str) -> Extract:
+    """Clips uint8 [T,H,W,3] -> pool [N,T,2048]."""
+    inception = network(assets["inception"], device=device)
+
+    def extract(clips: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        frames = [frame for clip in clips for frame in clip]
+        pool = torch.cat([inception(batch.to(device))[0].cpu() for batch in _batches(frames)])
+        return {"pool": pool.unflatten(0, (len(clips), -1)).numpy()}
+
+    return extract
+
+
+def _load_resized(assets: Mapping[str, Path], device: str) -> Extract:
+    """Images uint8 [H,W,3] of any size -> pool [N,2048] of their middle square at 256x256."""
+    inception = network(assets["inception"], device=device)
+
+    def extract(images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        squares = [square(image, SIDE) for image in images]
+        parts = [inception(batch.to(device))[0].cpu() for batch in _batches(squares)]
+        return {"pool": torch.cat(parts).numpy()}
+
+    return extract
+
+
+def square(image: np.ndarray, side: int) -> np.ndarray:
+    """The middle square of an image uint8 [H,W,3], by Lanczos at side x side."""
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    short = min(height, width)
+    top, left = (height - short) // 2, (width - short) // 2
+    cut = Image.fromarray(image[top : top + short, left : left + short])
+    return np.asarray(cut.resize((side, side), Image.Resampling.LANCZOS))
+
+
+def _batches(images: Sequence[np.ndarray]) -> Iterator[Tensor]:
+    """Images uint8 [H,W,3], all of one size -> uint8 [n,3,H,W]."""
+    for start in range(0, len(images), BATCH):
+        yield torch.from_numpy(np.stack(images[start : start + BATCH])).permute(0, 3, 1, 2)
+
+
+IMAGES = Extractor("inception", 1, ("inception",), _load_all)
+FRAMES = Extractor("inception-frames", 1, ("inception",), _load_frames)
+RESIZED = Extractor("inception-256", 1, ("inception",), _load_resized)

@@ -1,0 +1,35 @@
+"""Weights of networks that metrics look through, read without running code from a file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from skipdit_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def read(path: Path) -> "dict[str, Tensor]":
+    """The tensors of a torch file, by name.
+
+    Raises:
+        UsageError: the file is damaged, or holds something else.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and torch each have their own
+        raise UsageError(
+            f"is no file of weights ({type(error).__name__})",
+            place=str(path),
+            fix="delete it and download it again",
+        ) from None
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise UsageError("holds no weights", place=str(path), fix="download it again")
+    return state
+
+
+def ready(network: "nn.Module", device: str) -> "nn.Module":
+    """The network on its device, for inference alone."""
+    return network.requires_grad_(False).eval().to(device)

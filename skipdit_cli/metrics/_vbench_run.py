@@ -1,0 +1,214 @@
+"""Runs one dimension of VBench in VBench's own environment, or finds that this was done already.
+
+A finished dimension is DIMENSION.json in the caller's folder, written at once and whole; it counts
+as long as the clips, their names and the version of vbench are the same. DIMENSION.log beside it is
+what vbench printed.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError
+
+VBENCH = "0.1.5"
+INTERPRETER = "SKIPDIT_VBENCH_PYTHON"  # the environment variable that names it
+STANDARD, CUSTOM = "vbench_standard", "custom_input"  # vbench's modes
+_WORKER = Path(__file__).with_name("_vbench_worker.py")
+_ENVIRONMENT = Path(".vbench-env", "bin", "python")
+
+
+class Clip(NamedTuple):
+    """One clip as vbench is to see it."""
+
+    name: str  # of the link in the folder that vbench reads, ends in .mp4
+    prompt: str
+    path: Path
+    sha256: str  # of the file; "" is not known
+
+
+def interpreter() -> Path:
+    """The Python of VBench's environment.
+
+    Raises:
+        MissingAssetError: there is none.
+    """
+    named = os.environ.get(INTERPRETER, "")
+    roots = (Path(__file__).parents[2], Path.cwd())
+    places = [named] if named else [str(root / _ENVIRONMENT) for root in roots]
+    for place in places:
+        if found := shutil.which(place):
+            return Path(found).absolute()  # not resolved: the link makes it that environment's
+    raise MissingAssetError(
+        f"{INTERPRETER}={named} is no interpreter" if named else "VBench's environment is not here",
+        place="vbench",
+        fix=f"run `make vbench-env`, or name its Python in {INTERPRETER}",
+    )
+
+
+def known(dimension: str, clips: Sequence[Clip], *, mode: str, folder: Path) -> float | None:
+    """The raw score of clips whose sha256 is known, if it is in the folder; else None."""
+    try:
+        record = json.loads((folder / f"{dimension}.json").read_text(encoding="utf-8"))
+        return float(record["score"]) if record["inputs"] == _digest(clips, mode=mode) else None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _disk_error(folder, error) from None
+    except (ValueError, TypeError, KeyError):
+        return None  # torn or no such record: made again
+
+
+def score(
+    dimension: str, clips: Sequence[Clip], *, mode: str, folder: Path, device: str, python: Path
+) -> float:
+    """Score clips and keep the result in the folder; the raw score, normally 0 to 1.
+
+    Raises:
+        MissingAssetError: weights or a package are missing, or a download failed.
+        StoreError: a clip is not what it was when it was made, or the disk.
+        SkipditError: vbench failed, or left a clip out.
+    """
+    for clip in clips:
+        _verify(clip)
+    with _disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".vbench-", dir=folder) as scratch:
+            request = {
+                "dimension": dimension,
+                "folder": str(_linked(clips, Path(scratch).absolute() / "clips")),
+                "mode": mode,
+                "device": device,
+                "version": VBENCH,
+                "prompts": {clip.name: clip.prompt for clip in clips},
+            }
+            response = _ask(request, scratch=Path(scratch), log=_log(folder, dimension), to=python)
+        value = _value(response, dimension, log=_log(folder, dimension))
+        record = {
+            "dimension": dimension,
+            "score": value,
+            "clips": len(clips),
+            "mode": mode,
+            "device": device,
+            "inputs": _digest(clips, mode=mode),
+            "versions": response.get("versions", {}),
+            "videos": response.get("videos", {}),
+        }
+        _put(folder / f"{dimension}.json", record)
+    return value
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file; StoreError if it cannot be read."""
+    with _disk(path), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(clips: Sequence[Clip], *, mode: str) -> str:
+    said = [VBENCH, mode, sorted((clip.name, clip.prompt, clip.sha256) for clip in clips)]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def _verify(clip: Clip) -> None:
+    """FFmpeg reads a damaged or truncated file without complaint, and vbench would score it."""
+    if sha256(clip.path) != clip.sha256:
+        raise StoreError(
+            "the file is damaged (it has another sha256 than when it was made)",
+            place=str(clip.path),
+            fix="run the command that made it again to redo it",
+        )
+
+
+def _linked(clips: Sequence[Clip], folder: Path) -> Path:
+    folder.mkdir()
+    for clip in clips:
+        (folder / clip.name).symlink_to(clip.path.absolute())
+    return folder
+
+
+def _ask(request: dict[str, Any], *, scratch: Path, log: Path, to: Path) -> dict[str, Any]:
+    """The worker's response; {} if it died without one."""
+    asked, answered = scratch.absolute() / "request.json", scratch.absolute() / "response.json"
+    asked.write_text(json.dumps(request), encoding="utf-8")
+    command = [str(to), "-I", "-X", "utf8", str(_WORKER), str(asked), str(answered)]
+    with open(log, "wb") as output:
+        try:
+            subprocess.run(
+                command,
+                cwd=scratch,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,  # vbench exits with 0 after a failure: what counts is the response
+            )
+        except OSError as error:
+            raise MissingAssetError(
+                f"{to} cannot be run ({error.strerror})",
+                place="vbench",
+                fix="run `make vbench-env`",
+            ) from None
+    try:
+        response = json.loads(answered.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return response if isinstance(response, dict) else {}
+
+
+def _value(response: dict[str, Any], dimension: str, *, log: Path) -> float:
+    """The score in a response, or the error it stands for."""
+    value = response.get("score")
+    if isinstance(value, float | int) and math.isfinite(value):
+        return float(value)
+    said = response.get("error") or _last_line(log) or "it said nothing"
+    place, seen = f"vbench.{dimension}", f"{log} has all it printed"
+    if not response.get("missing"):
+        raise SkipditError(f"vbench failed: {said}", place=place, fix=seen)
+    fix = "install detectron2 from its source into VBench's environment"
+    if "detectron2" not in said:
+        fix = f"vbench fetches its weights itself, which needs the network; {seen}"
+    raise MissingAssetError(f"vbench cannot run: {said}", place=place, fix=fix)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip()[:500] for line in reversed(lines) if line.strip()), "")
+
+
+def _log(folder: Path, dimension: str) -> Path:
+    return folder / f"{dimension}.log"
+
+
+def _put(path: Path, record: dict[str, Any]) -> None:
+    """Write a record whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(record, file, indent=1, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _disk(path: Path):
+    try:
+        yield
+    except OSError as error:
+        raise _disk_error(path, error) from None
+
+
+def _disk_error(path: Path, error: OSError) -> StoreError:
+    place = str(error.filename or path)
+    return StoreError(
+        f"cannot be read or written ({error.strerror})", place=place, fix="look at the disk"
+    )

@@ -1,0 +1,104 @@
+"""CLIP score: 100 times the cosine between image and prompt, mean over samples.
+
+CLIP ViT-B/32: the paper does not name its model, and its values (30.5 for HunyuanDiT) are of the
+size that this one gives, not those of ViT-L/14. A negative cosine counts as 0, sample by sample. A
+prompt of more than 77 tokens is cut by the tokenizer, which keeps the end token.
+
+Source: Hessel et al. 2021 without its factor 2.5; torchmetrics has the formula.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skipdit_cli.errors import UsageError
+from skipdit_cli.metrics import _networks
+
+NAME = "clip-score"
+LABEL = "CLIP score"
+UNIT = ""
+BETTER = "higher"
+NEEDS = "each"
+TASKS = ("t2i",)
+VERSION = 1
+PROTOCOL = "100 cos, CLIP ViT-B/32"
+ASSETS = ("clip",)
+
+
+class _Clip(nn.Module):
+    """CLIP with the features as tensors, which torchmetrics expects and transformers 5 wraps."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.config = model, model.config
+
+    def get_image_features(self, pixel_values: Tensor) -> Tensor:
+        return _tensor(self.model.get_image_features(pixel_values))
+
+    def get_text_features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return _tensor(self.model.get_text_features(input_ids, attention_mask=attention_mask))
+
+
+def _tensor(features: Any) -> Tensor:
+    return features if isinstance(features, Tensor) else features.pooler_output
+
+
+class Network(NamedTuple):
+    """What scores: CLIP, and what prepares images and prompts for it."""
+
+    model: _Clip
+    images: Any
+    tokenizer: Any
+    device: str
+
+    def process(self, *, return_tensors: str, padding: bool, text=None, images=None) -> Any:
+        """As a CLIPProcessor, but a long prompt is cut where its end token stays."""
+        if images is not None:
+            return self.images(images=images, return_tensors=return_tensors)
+        return self.tokenizer(text, return_tensors=return_tensors, padding=padding, truncation=True)
+
+
+def load(assets: Mapping[str, Path], device: str) -> Network:
+    """The network from a folder in the layout of transformers.
+
+    Raises:
+        UsageError: a file in it is damaged.
+    """
+    from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+    folder = assets["clip"]
+    try:
+        model = CLIPModel.from_pretrained(folder, local_files_only=True, weights_only=True)
+        images = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # each part of transformers has its own
+        problem = f"is no CLIP model ({type(error).__name__})"
+        raise UsageError(
+            problem, place=str(folder), fix="delete it and download it again"
+        ) from None
+    return Network(_networks.ready(_Clip(model), device), images, tokenizer, device)
+
+
+def score(sample: np.ndarray, meta: Mapping, network: Network) -> float:
+    """The score, 0 to 100, of an image uint8 [H,W,3] whose meta has a prompt.
+
+    Raises:
+        UsageError: there is no prompt, or the sample is a clip.
+    """
+    from torchmetrics.functional.multimodal import clip_score
+
+    if "prompt" not in meta or sample.ndim != 3:
+        raise UsageError(f"{NAME} needs an image and its prompt", fix="score a text-to-image model")
+    image = torch.from_numpy(sample).permute(2, 0, 1).to(network.device)  # [3,H,W]
+    models = partial(_models, network)
+    with torch.inference_mode():
+        return max(float(clip_score(image, meta["prompt"], models)), 0.0)
+
+
+def _models(network: Network) -> tuple[nn.Module, Any]:
+    return network.model, network.process

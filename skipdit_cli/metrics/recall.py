@@ -1,0 +1,26 @@
+"""Share of real images within the manifold of generated ones, as in the ADM evaluator.
+
+On Inception features, beside the 10,000 images of the reference batch; see `_manifold.py`.
+"""
+
+from collections.abc import Iterable
+
+from skipdit_cli.metrics import _inception, _manifold
+from skipdit_cli.metrics._extractor import Features, Reference
+
+NAME = "recall"
+LABEL = "Recall"
+UNIT = ""
+BETTER = "higher"
+NEEDS = "set"
+TASKS = ("c2i",)
+VERSION = 1
+PROTOCOL = "ADM evaluator, exact distances"
+
+EXTRACTOR = _inception.IMAGES
+REFERENCE = "{dataset}"
+
+
+def score_set(features: Iterable[Features], reference: Reference) -> float:
+    """The share, 0 to 1, of real images that are within the samples' manifold."""
+    return _manifold.of_sets(features, reference)[1]

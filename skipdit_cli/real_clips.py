@@ -1,0 +1,304 @@
+"""Real clips for FVD and FID over frames: how a dataset's videos become the reference.
+
+The datasets may not be passed on, so everyone prepares an own copy: `skipdit download --metrics ffs
+--from FOLDER`. FOLDER holds videos, or folders of frames, at any depth. Which frames of them count
+is a protocol, and FVD depends on it:
+
+    released   the tools that came with the models: the first 17 frames of each video, so that a
+               clip of 16 begins with the first or the second
+    latte      Latte's own evaluation: 16 frames, every third (of Taichi every sixth), from anywhere
+
+Either way frames are cut to their middle square, brought to 256x256 by Lanczos and coded as JPEG of
+quality 75 (the tools ask for 95 by a name that Pillow ignores). Where the tools draw anew at each
+call, the draw here depends on SEED and the video's name.
+
+Source: Skip-DiT class-to-video/tools; Latte tools; StyleGAN-V for both.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from skipdit_cli import features, provenance, weights
+from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.store import write_whole
+from skipdit_cli.weights import assets
+
+VIDEOS = (".mp4", ".avi", ".mkv", ".webm", ".mov")
+IMAGES = (".jpg", ".jpeg", ".png")
+LENGTH = 16  # frames of a clip
+CLIPS = 2048  # one of each video; fewer where there are fewer videos
+SIDE = 256  # pixels
+JPEG_QUALITY = 75
+SEED = 0
+CHUNK = 8  # videos
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Which frames of a video count.
+
+    Attributes:
+        interval: from one frame of a clip to the next, in frames.
+        first: how many frames, from the start of the video; None for all.
+    """
+
+    interval: int
+    first: int | None = None
+
+    @property
+    def span(self) -> int:
+        """Frames that a video must have."""
+        return (LENGTH - 1) * self.interval + 1
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset of real videos.
+
+    Attributes:
+        what: its name and where it is to be had.
+        preparations: by protocol.
+    """
+
+    what: str
+    preparations: Mapping[str, Preparation]
+
+
+def _dataset(what: str, *, latte: int = 3) -> Dataset:
+    released = Preparation(interval=1, first=17)
+    return Dataset(
+        what, MappingProxyType({"released": released, "latte": Preparation(interval=latte)})
+    )
+
+
+DATASETS: Mapping[str, Dataset] = MappingProxyType(
+    {
+        "ffs": _dataset("FaceForensics, training split; from its authors, on request"),
+        "skytimelapse": _dataset(
+            "SkyTimelapse, training split; https://github.com/weixiong-ur/mdgan"
+        ),
+        "taichi": _dataset("Taichi-HD, training split; by its authors' loader", latte=6),
+        "ucf101": _dataset("UCF101, training split; https://www.crcv.ucf.edu/data/UCF101.php"),
+    }
+)
+
+
+def named(metrics: str | None) -> list[str]:
+    """Those of comma-separated names that are datasets.
+
+    Raises:
+        UsageError: others are among them.
+    """
+    names = [name.strip() for name in metrics.split(",")] if metrics else []
+    found = [name for name in names if name in DATASETS]
+    if found and len(found) < len(names):
+        others = ",".join(name for name in names if name not in DATASETS)
+        problem, fix = f"{','.join(found)} is made, {others} is fetched", "ask for them apart"
+        raise UsageError(problem, place="--metrics", fix=fix)
+    return found
+
+
+def path(name: str) -> Path:
+    """Where the statistics of "ffs/released" are, or will be.
+
+    Raises:
+        MissingAssetError: they are not here.
+    """
+    dataset, _, protocol = name.partition("/")
+    found = weights.home() / "metrics" / dataset / f"{protocol}.npz"
+    if not found.is_file():
+        raise MissingAssetError(
+            f"the real clips of {dataset} are not prepared ({DATASETS[dataset].what})",
+            fix=f"run `skipdit download --metrics {dataset} --from FOLDER` with your copy of them",
+        )
+    return found
+
+
+def prepare(
+    dataset: str,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    workers: int = 1,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Path | UsageError]:
+    """Statistics of I3D logits and Inception features of a dataset, one file per protocol.
+
+    What was computed before is kept, so that it resumes.
+
+    Returns:
+        By protocol, the file, or why there is none: too few videos are long enough.
+    Raises:
+        UsageError: there are no videos, or none of the protocols has enough.
+        MissingAssetError: a network is not here.
+    """
+    from skipdit_cli.metrics import _frechet, _i3d, _inception
+
+    networks = {name: assets.require(name) for name in ("i3d", "inception")}
+    logits, pool = _i3d.EXTRACTOR.load(networks, device), _inception.FRAMES.load(networks, device)
+    made: dict[str, Path | UsageError] = {}
+    for protocol, how in DATASETS[dataset].preparations.items():
+        target = weights.home() / "metrics" / dataset / f"{protocol}.npz"
+        try:
+            videos = chosen(find(folder), how, place=str(folder))
+        except UsageError as error:
+            made[protocol] = error
+            continue
+        every = how.first is not None  # all that was looked at counts for FID over frames
+
+        def read(index: int, videos=videos, how=how) -> tuple[np.ndarray, np.ndarray]:
+            return clip(videos[index], how, name=str(videos[index].relative_to(folder)))
+
+        def compute(part: range, items: list, every=every) -> dict[str, np.ndarray]:
+            found = logits([one for one, _ in items])
+            if every:
+                found["pool"] = np.concatenate([pool([seen])["pool"][0] for _, seen in items])
+            return found
+
+        statistics: dict[str, _frechet.Statistics] = {}
+        label = f"real clips of {dataset}, {protocol}"
+        for chunk in features.chunks(
+            target.with_suffix(""),
+            inputs=[_identity(video, folder) for video in videos],
+            size=CHUNK,
+            read=read,
+            compute=compute,
+            workers=workers,
+            progress=partial(progress, label) if progress else None,
+        ):
+            for name, rows in chunk.items():
+                statistics.setdefault(name, _frechet.Statistics(rows.shape[1])).update(rows)
+        _write(target, statistics, how, videos=len(videos), networks=tuple(networks))
+        made[protocol] = target
+    if not any(isinstance(each, Path) for each in made.values()):
+        raise next(each for each in made.values() if isinstance(each, UsageError))
+    return made
+
+
+def find(folder: Path) -> list[Path]:
+    """The videos under a folder, by name: files, and folders that hold frames.
+
+    Raises:
+        UsageError: there is no such folder, or nothing in it.
+    """
+    if not folder.is_dir():
+        raise UsageError("no such folder", place=str(folder), fix="give the folder of the videos")
+    files = [each for each in folder.rglob("*") if each.suffix.lower() in (*VIDEOS, *IMAGES)]
+    videos = {each if each.suffix.lower() in VIDEOS else each.parent for each in files}
+    if not videos:
+        raise UsageError(
+            "holds no videos", place=str(folder), fix=f"files {', '.join(VIDEOS)}, or frames"
+        )
+    return sorted(videos)
+
+
+def chosen(videos: list[Path], how: Preparation, *, place: str) -> list[Path]:
+    """Those videos, at most CLIPS, whose clips count: long enough, drawn by their names.
+
+    Raises:
+        UsageError: fewer than two are long enough.
+    """
+    drawn = sorted(videos, key=lambda video: _draw(video.name))
+    found = list(islice((video for video in drawn if length(video) >= how.span), CLIPS))
+    if len(found) < 2:
+        raise UsageError(
+            f"fewer than two videos have {how.span} frames", place=place, fix="give whole videos"
+        )
+    return sorted(found)
+
+
+def clip(video: Path, how: Preparation, *, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """A clip of a video uint8 [16,256,256,3], and all frames that were looked at [T,256,256,3]."""
+    last = min(length(video), how.first or 10**9) - how.span
+    start = int(_draw(name), 16) % (last + 1)
+    wanted = range(start, start + how.span, how.interval)
+    if how.first is not None:
+        seen = np.stack([_prepared(frame) for frame in islice(frames(video), how.first)])
+        return seen[wanted.start : wanted.stop : wanted.step], seen
+    taken = islice(frames(video), wanted.start, wanted.stop, wanted.step)
+    one = np.stack([_prepared(frame) for frame in taken])
+    return one, one
+
+
+def frames(video: Path) -> Iterator[np.ndarray]:
+    """The frames of a video, uint8 [H,W,3]."""
+    if video.is_dir():
+        from PIL import Image
+
+        for file in _images(video):
+            yield np.asarray(Image.open(file).convert("RGB"))
+        return
+    import av
+
+    try:
+        with av.open(str(video)) as container:
+            for frame in container.decode(video=0):
+                yield frame.to_ndarray(format="rgb24")
+    except (av.error.FFmpegError, IndexError) as error:
+        raise UsageError(f"is no sound video ({error})", place=str(video)) from None
+
+
+def length(video: Path) -> int:
+    """How many frames a video has."""
+    if video.is_dir():
+        return len(_images(video))
+    import av
+
+    try:
+        with av.open(str(video)) as container:
+            stream = container.streams.video[0]
+            return stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
+    except (av.error.FFmpegError, IndexError) as error:
+        raise UsageError(f"is no sound video ({error})", place=str(video)) from None
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(each for each in folder.iterdir() if each.suffix.lower() in IMAGES)
+
+
+def _prepared(frame: np.ndarray) -> np.ndarray:
+    from PIL import Image
+
+    from skipdit_cli.metrics._inception import square
+
+    coded = io.BytesIO()
+    Image.fromarray(square(frame, SIDE)).save(coded, format="JPEG", quality=JPEG_QUALITY)
+    return np.asarray(Image.open(coded))
+
+
+def _draw(name: str) -> str:
+    return hashlib.sha256(f"{SEED}/{name}".encode()).hexdigest()
+
+
+def _identity(video: Path, folder: Path) -> str:
+    stat = video.stat()
+    return f"{video.relative_to(folder)}/{stat.st_size}/{stat.st_mtime_ns}"
+
+
+def _write(target: Path, statistics: dict, how: Preparation, *, videos: int, networks) -> None:
+    arrays: dict[str, np.ndarray] = {}
+    counts = {}
+    for name, seen in statistics.items():
+        mean, covariance = seen.moments(ddof=0)
+        arrays |= {f"{name}_mean": mean, f"{name}_covariance": covariance}
+        counts[name] = seen.count
+    whole = io.BytesIO()
+    np.savez(whole, **arrays)  # type: ignore[arg-type]
+    write_whole(target, whole.getvalue())
+    record = {
+        "preparation": asdict(how),
+        "clips": videos,
+        "counts": counts,
+        "networks": {name: assets.fingerprint(name) for name in networks},
+        "provenance": provenance.collect(import_torch=True),
+    }
+    write_whole(target.with_suffix(".json"), json.dumps(record, indent=1).encode())

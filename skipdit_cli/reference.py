@@ -1,0 +1,251 @@
+"""What metrics see samples through, and the real samples that they compare them with.
+
+imagenet256      ADM's reference batch: statistics of all training images, and 10,000 images
+coco-val2014     the images that the prompt list `coco` describes
+ffs/released     statistics of real clips, which `skipdit download --metrics ffs --from FOLDER`
+                 makes of a user's own copy of the data (`real_clips.py`)
+FILE.npz         statistics, images or both, named as in ADM's reference batches
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skipdit_cli import features, npz, real_clips, weights
+from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.metrics import _frechet
+from skipdit_cli.weights import assets
+
+if TYPE_CHECKING:
+    from skipdit_cli.metrics._extractor import Extract
+
+ADM = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}  # feature -> arrays of the npz
+COCO = "coco-val2014"
+CHUNK = 64  # images
+
+
+def networks(module: ModuleType) -> tuple[str, ...]:
+    """The assets that a metric looks through."""
+    if hasattr(module, "EXTRACTOR"):
+        return module.EXTRACTOR.assets
+    return getattr(module, "ASSETS", ())
+
+
+def network(module: ModuleType, device: str) -> Any:
+    """What a metric looks through, on a device.
+
+    Raises:
+        MissingAssetError: it is not here.
+    """
+    load = module.EXTRACTOR.load if hasattr(module, "EXTRACTOR") else module.load
+    return load({name: assets.require(name) for name in networks(module)}, device)
+
+
+def kept_as(module: ModuleType) -> str:
+    """The folder of a metric's features or scores: another one whenever they would differ."""
+    names = networks(module)
+    seen = hashlib.sha256(":".join(map(assets.fingerprint, names)).encode()).hexdigest()[:8]
+    if hasattr(module, "EXTRACTOR"):
+        return f"{module.EXTRACTOR.name}-{module.EXTRACTOR.version}-{seen}"
+    return f"{module.NAME}-{module.VERSION}" + (f"-{seen}" if names else "")
+
+
+def identities(module: ModuleType, dataset: str, *, given: Path | None) -> dict[str, str]:
+    """What a metric depends on besides the samples: a hash of each, by name.
+
+    Args:
+        dataset: what the samples are compared with. given: an npz instead of the metric's own.
+    Raises:
+        MissingAssetError: something is not here.
+    """
+    found = {}
+    for name in networks(module):
+        assets.require(name)
+        found[name] = assets.fingerprint(name)
+    if place := _file(module, dataset, given=given):
+        name, path = place
+        if name in assets.ASSETS:
+            found[name] = assets.fingerprint(name)
+        else:
+            with path.open("rb") as file:
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return found
+
+
+def of(
+    module: ModuleType,
+    dataset: str,
+    *,
+    given: Path | None,
+    extract: "Extract",
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> "Real | None":
+    """The reference of a metric, seen through its extractor; None for a metric without.
+
+    Raises:
+        MissingAssetError: it is not here.
+    """
+    place = _file(module, dataset, given=given)
+    if place is None:
+        return None
+    name, path = place
+    if name.partition("/")[0] in real_clips.DATASETS and given is None:
+        return Clips(path)
+    kept = weights.home() / "metrics" / "features" / path.stem / kept_as(module)
+    kind = Coco if name == COCO else Batch
+    found = kind(path, extract, kept)
+    found.workers, found.progress = workers, progress
+    return found
+
+
+def _file(module: ModuleType, dataset: str, *, given: Path | None) -> tuple[str, Path] | None:
+    """What a metric's reference is called, and where it is."""
+    if not hasattr(module, "EXTRACTOR") or not getattr(module, "REFERENCE", ""):
+        return None
+    if given is not None:
+        if not given.is_file():
+            raise UsageError("no such file", place=f"--reference {given}", fix="give an npz")
+        return given.name, given
+    name = module.REFERENCE.format(dataset=dataset)
+    if name.partition("/")[0] in real_clips.DATASETS:
+        return name, real_clips.path(name)
+    if name in assets.ASSETS:
+        return name, assets.require(name)
+    raise MissingAssetError(
+        f"there is no reference of {name.partition('/')[0]} for {module.NAME}",
+        fix="give one with --reference FILE.npz",
+    )
+
+
+class Real:
+    """Real images or statistics of them, seen through one extractor.
+
+    Attributes:
+        workers: threads that read images. progress: told (images done, images in all).
+    """
+
+    workers: int = 1
+    progress: Callable[[int, int], None] | None = None
+
+    def __init__(self, extract: "Extract", folder: Path) -> None:
+        self._extract, self._folder = extract, folder
+
+    def hashes(self) -> list[str]:
+        """What tells every image from others."""
+        raise NotImplementedError
+
+    def read(self, index: int) -> np.ndarray:
+        """An image, uint8 [H,W,3]."""
+        raise NotImplementedError
+
+    def known(self, feature: str) -> "_frechet.Moments | None":
+        """Statistics that come with it."""
+        return None
+
+    def moments(self, feature: str, *, ddof: int) -> "_frechet.Moments":
+        """Mean [d] and covariance [d,d] of a feature: those that come with it, or computed."""
+        if (known := self.known(feature)) is not None:
+            return known
+        statistics = None
+        for chunk in self.features():
+            statistics = statistics or _frechet.Statistics(chunk[feature].shape[-1])
+            statistics.update(chunk[feature])
+        return (statistics or _frechet.Statistics(1)).moments(ddof=ddof)
+
+    def features(self) -> Iterator[dict[str, np.ndarray]]:
+        """The features of all images, in chunks that are kept."""
+        hashes = self.hashes()
+
+        def compute(part: range, images: list[np.ndarray]) -> dict[str, np.ndarray]:
+            found = self._extract(images)
+            if self.progress:
+                self.progress(part.stop, len(hashes))
+            return found
+
+        return features.chunks(
+            self._folder,
+            inputs=hashes,
+            size=CHUNK,
+            read=self.read,
+            compute=compute,
+            workers=self.workers,
+            progress=self.progress,
+        )
+
+
+class Batch(Real):
+    """An npz as the ADM evaluator takes it."""
+
+    def __init__(self, path: Path, extract: "Extract", folder: Path) -> None:
+        super().__init__(extract, folder)
+        self.path = path
+
+    @cached_property
+    def samples(self) -> npz.NpzSamples:
+        return npz.NpzSamples(self.path)
+
+    def hashes(self) -> list[str]:
+        return self.samples.hashes(len(self.samples))
+
+    def read(self, index: int) -> np.ndarray:
+        return self.samples.read(index)
+
+    def known(self, feature: str) -> "_frechet.Moments | None":
+        return npz.statistics(self.path, *ADM[feature]) if feature in ADM else None
+
+
+class Coco(Real):
+    """The images of val2014 whose captions the list `coco` has, out of COCO's own archive."""
+
+    def __init__(self, path: Path, extract: "Extract", folder: Path) -> None:
+        from skipdit_cli.weights.inventory import coco_list
+
+        super().__init__(extract, folder)
+        self.path = path
+        try:
+            origin = json.loads(coco_list().with_suffix(".json").read_text(encoding="utf-8"))
+            self.ids = [int(identity) for identity in origin["image_ids"]]
+        except (OSError, ValueError, KeyError):
+            raise MissingAssetError(
+                "which of COCO's images the prompts describe is not known here",
+                fix="run `skipdit download coco`",
+            ) from None
+
+    def hashes(self) -> list[str]:
+        return [f"{assets.fingerprint(self.path.parent.name)}/{identity}" for identity in self.ids]
+
+    def read(self, index: int) -> np.ndarray:
+        from PIL import Image
+
+        name = f"val2014/COCO_val2014_{self.ids[index]:012d}.jpg"
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                data = archive.read(name)
+        except (KeyError, zipfile.BadZipFile) as error:
+            raise UsageError(f"has no sound {name} ({error})", place=str(self.path)) from None
+        return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+class Clips(Real):
+    """Statistics of real clips."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def known(self, feature: str) -> "_frechet.Moments":
+        names = (f"{feature}_mean", f"{feature}_covariance")
+        found = npz.statistics(self.path, *names)
+        if found is None:
+            raise MissingAssetError(
+                f"has no {names[0]}", place=str(self.path), fix="delete it and make it again"
+            )
+        return found

@@ -1,0 +1,138 @@
+"""Networks of the real architectures with random weights, put where downloaded ones would be."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from skipdit_cli.weights import assets
+
+WORDS = ("a", "dog", "cat", "on", "red", "blue", "sofa")
+
+
+class StandIn(nn.Module):
+    """Answers as the TorchScript file of I3D: three switches, 400 logits of a clip."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(24, 400)
+
+    def forward(
+        self, x, rescale: bool = False, resize: bool = False, return_features: bool = False
+    ):
+        x = x.float()
+        if resize:
+            shape = x.shape
+            x = x.transpose(1, 2).flatten(0, 1)
+            x = nn.functional.interpolate(x, size=[224, 224], mode="bilinear", align_corners=False)
+            x = x.unflatten(0, [shape[0], shape[2]]).transpose(1, 2)
+        if rescale:
+            x = 2 * x / 255 - 1
+        return self.linear(nn.functional.adaptive_avg_pool3d(x, [2, 2, 2]).flatten(1))
+
+
+def alexnet(path: Path) -> None:
+    from torchvision.models import alexnet
+
+    torch.manual_seed(0)
+    torch.save(alexnet(weights=None).state_dict(), path)
+
+
+def inception(path: Path) -> None:
+    from torch_fidelity import FeatureExtractorInceptionV3
+
+    class Blank(FeatureExtractorInceptionV3):
+        def load_state_dict(self, state):
+            return None
+
+    empty = io.BytesIO()
+    torch.save({}, empty)
+    empty.seek(0)
+    torch.manual_seed(0)
+    blank = Blank("blank", ["2048"], feature_extractor_weights_path=empty)
+    torch.save(blank.state_dict(), path)
+
+
+def i3d(path: Path) -> None:
+    torch.manual_seed(0)
+    torch.jit.script(StandIn()).save(path)
+
+
+def clip(folder: Path) -> None:
+    """CLIP with all its parts, 77 tokens and a vocabulary of a few words."""
+    from transformers import CLIPConfig, CLIPModel
+
+    vocabulary = {"<|startoftext|>": 0, "<|endoftext|>": 1}
+    letters = sorted(set("".join(WORDS)))
+    for token in [*letters, *(f"{letter}</w>" for letter in letters), *(f"{w}</w>" for w in WORDS)]:
+        vocabulary.setdefault(token, len(vocabulary))
+    merges = ["#version: 0.2"]
+    for word in WORDS:
+        parts = [*word[:-1], f"{word[-1]}</w>"]
+        while len(parts) > 1:
+            merge = f"{parts[0]} {parts[1]}"
+            parts = [parts[0] + parts[1], *parts[2:]]
+            vocabulary.setdefault(parts[0], len(vocabulary))
+            merges += [merge] if merge not in merges else []
+    config = CLIPConfig(
+        projection_dim=16,
+        text_config={
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "vocab_size": len(vocabulary),
+            "max_position_embeddings": 77,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+        },
+        vision_config={
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 32,
+            "patch_size": 8,
+        },
+    )
+    torch.manual_seed(0)
+    CLIPModel(config).save_pretrained(folder)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("\n".join(merges) + "\n")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": 77})
+    )
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(
+            {
+                "image_processor_type": "CLIPImageProcessor",
+                "size": {"shortest_edge": 32},
+                "crop_size": {"height": 32, "width": 32},
+            }
+        )
+    )
+
+
+def install(monkeypatch, home: Path, *names: str) -> None:
+    """Put stand-ins under a home, and have the catalogue take them for what it knows."""
+    monkeypatch.setenv("SKIPDIT_HOME", str(home))
+    known = dict(assets.ASSETS)
+    make = {"alexnet": alexnet, "inception": inception, "i3d": i3d, "clip": clip}
+    for name in names:
+        target = assets.target(name)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if known[name].file:
+                make[name](target)
+            else:
+                target.mkdir(exist_ok=True)
+                make[name](target)
+        if known[name].file:
+            digest = assets.weights._sha256(
+                target, target.stat().st_size, target.stat().st_mtime_ns
+            )
+            known[name] = replace(known[name], size=target.stat().st_size, digest=digest)
+    monkeypatch.setattr(assets, "ASSETS", known)

@@ -1,0 +1,125 @@
+"""Metrics of sets on features that are simple enough to work out what they make of them."""
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from skipdit_cli import registry
+from skipdit_cli.errors import UsageError
+from skipdit_cli.reference import Coco
+from skipdit_cli.weights.inventory import coco_list
+
+FRECHET = {
+    "fid": ("pool", 1),
+    "sfid": ("spatial", 1),
+    "fid@frames": ("pool", 0),
+    "fid@coco": ("pool", 1),
+    "fvd": ("logits", 0),
+    "fvd@latte": ("logits", 0),
+}
+
+
+class Real:
+    """Real samples whose features are 0 in every direction, with no spread."""
+
+    def __init__(self, feature, rows=None):
+        self.feature, self.rows = feature, rows
+
+    def moments(self, feature, *, ddof):
+        assert feature == self.feature
+        self.ddof = ddof
+        return np.zeros(2), np.zeros((2, 2))
+
+    def features(self):
+        yield {self.feature: self.rows}
+
+
+@pytest.mark.parametrize("metric", FRECHET)
+def test_frechet_distances_are_squared_mean_plus_variance(metric):
+    """Features 1, 2, 6 and their doubles: means 3 and 6, squared deviations 14 and 56."""
+    feature, ddof = FRECHET[metric]
+    rows = np.array([[1.0, 2.0], [2.0, 4.0], [6.0, 12.0]])
+    chunks = [{feature: rows[:1]}, {feature: rows[1:]}]
+    if metric == "fid@frames":  # which come by clip
+        chunks = [{feature: chunk[feature][None]} for chunk in chunks]
+    real = Real(feature)
+    value = registry.load("metrics", metric).score_set(chunks, real)
+    assert value == pytest.approx(3**2 + 6**2 + (14 + 56) / (3 - ddof))
+    assert real.ddof == ddof
+
+
+@pytest.mark.parametrize("metric", FRECHET)
+def test_one_sample_is_no_distribution(metric):
+    feature, _ = FRECHET[metric]
+    with pytest.raises(UsageError, match="a distribution cannot be told from 1 sample"):
+        registry.load("metrics", metric).score_set([{feature: np.ones((1, 2))}], Real(feature))
+
+
+def test_inception_score_is_the_number_of_classes_told_apart():
+    """Sure of one of four classes, evenly: 4. Sure of the same class always, or of none: 1."""
+    score = registry.load("metrics", "inception-score").score_set
+    certain = 1000 * np.eye(4)
+    assert score([{"logits": certain}, {"logits": certain}]) == pytest.approx(4)
+    assert score([{"logits": certain[:1]}] * 3) == pytest.approx(1)
+    assert score([{"logits": np.zeros((5, 4))}]) == pytest.approx(1)
+
+
+def test_inception_score_sees_the_order(monkeypatch):
+    """Samples sorted by class have parts of one class each: the score is wrong, and stays so."""
+    module = registry.load("metrics", "inception-score")
+    monkeypatch.setattr(module, "SPLIT", 4)
+    certain = 1000 * np.eye(4)
+    mixed = np.concatenate([certain] * 4)
+    assert module.score_set([{"logits": mixed}]) == pytest.approx(4)
+    assert module.score_set([{"logits": np.repeat(certain, 4, axis=0)}]) == pytest.approx(1)
+
+
+def test_precision_and_recall_on_a_line():
+    """Real at 0, 1, 2, 3: the third neighbours are 3, 2, 2, 3 away, so -3 to 6 is inside.
+
+    Samples at 5, 6, 7, 30: the first two are inside the real ones' balls. Their own balls have
+    radii 25, 24, 23 and 25, the last one from 5 to 55: all real ones are inside the first.
+    """
+    precision, recall = (registry.load("metrics", name) for name in ("precision", "recall"))
+    real = np.array([[0.0], [1.0], [2.0], [3.0]])
+    ours = np.array([[5.0], [6.0], [7.0], [30.0]])
+    chunks = [{"pool": ours}]
+    assert precision.score_set(chunks, Real("pool", real)) == 0.5  # 6 is on the edge: inside
+    assert recall.score_set(chunks, Real("pool", real)) == 1
+    far = [{"pool": ours + 100}]
+    assert precision.score_set(far, Real("pool", real)) == 0
+    assert recall.score_set(far, Real("pool", real)) == 0
+    with pytest.raises(UsageError, match="cannot be told from 3 sample"):
+        precision.score_set([{"pool": ours[:3]}], Real("pool", real))
+
+
+def test_the_images_of_coco_are_those_of_the_prompts(tmp_path, monkeypatch):
+    """Out of the archive, in the order of the list, whatever else is in it."""
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
+    coco_list().parent.mkdir(parents=True)
+    coco_list().with_suffix(".json").write_text(json.dumps({"image_ids": [42, 7]}))
+    archive = tmp_path / "metrics" / "coco-val2014" / "val2014.zip"
+    archive.parent.mkdir(parents=True)
+    with zipfile.ZipFile(archive, "w") as content:
+        for identity, mode, level in ((7, "L", 70), (42, "RGB", 200), (99, "RGB", 0)):
+            colour = level if mode == "L" else (level,) * 3
+            data = io.BytesIO()
+            Image.new(mode, (20, 10), colour).save(data, format="JPEG")
+            content.writestr(f"val2014/COCO_val2014_{identity:012d}.jpg", data.getvalue())
+
+    def extract(images):
+        return {"pool": np.array([[image.mean(), image.shape[2]] for image in images])}
+
+    real = Coco(archive, extract, tmp_path / "kept")
+    (chunk,) = real.features()
+    np.testing.assert_allclose(chunk["pool"], [[200, 3], [70, 3]], atol=1)
+    mean, covariance = real.moments("pool", ddof=1)
+    assert mean[0] == pytest.approx(135, abs=1)
+    assert covariance[0, 0] == pytest.approx(130**2 / 2, rel=0.02)
+    coco_list().with_suffix(".json").write_text(json.dumps({"image_ids": [8]}))
+    with pytest.raises(UsageError, match=r"val2014\.zip: has no sound .*000000000008"):
+        list(Coco(archive, extract, tmp_path / "other").features())

@@ -1,0 +1,125 @@
+"""Real clips by hand: which frames of which videos count, and how they are coded."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from skipdit_cli import _clips, real_clips
+from skipdit_cli.errors import MissingAssetError, UsageError
+
+RELEASED, LATTE = (real_clips.DATASETS["ffs"].preparations[name] for name in ("released", "latte"))
+
+
+def video(path, length, side=(8, 8)):
+    """Frame i of the video is grey of level 5 i."""
+    frames = np.stack([np.full((*side, 3), 5 * i, np.uint8) for i in range(length)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _clips.write_clip(path, frames)
+    return path
+
+
+def levels(clip):
+    return [round(float(frame.mean()) / 5) for frame in clip]
+
+
+def test_the_protocols_are_those_of_the_tools():
+    by_latte = {
+        name: dataset.preparations["latte"].interval
+        for name, dataset in real_clips.DATASETS.items()
+    }
+    assert by_latte == {"ffs": 3, "skytimelapse": 3, "taichi": 6, "ucf101": 3}
+    assert (RELEASED.interval, RELEASED.first, RELEASED.span) == (1, 17, 16)
+    assert (LATTE.first, LATTE.span) == (None, 46)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(real_clips, "SIDE", 16)
+
+
+def test_released_takes_sixteen_of_the_first_seventeen_frames(tmp_path, small):
+    path = video(tmp_path / "a.mkv", 40)
+    starts = set()
+    for name in "abcdefgh":
+        clip, seen = real_clips.clip(path, RELEASED, name=name)
+        first = levels(clip)[0]
+        assert levels(clip) == list(range(first, first + 16))
+        assert levels(seen) == list(range(17))
+        starts.add(first)
+    assert starts == {0, 1}
+
+
+def test_latte_takes_every_third_frame_from_anywhere(tmp_path, small):
+    path = video(tmp_path / "a.mkv", 50)
+    starts = set()
+    for name in "abcdefghijkl":
+        clip, _ = real_clips.clip(path, LATTE, name=name)
+        first = levels(clip)[0]
+        assert levels(clip) == list(range(first, first + 46, 3))
+        starts.add(first)
+    assert starts <= {0, 1, 2, 3, 4}
+    assert len(starts) > 2
+
+
+def test_the_draw_depends_on_the_name_alone(tmp_path, small):
+    path = video(tmp_path / "a.mkv", 50)
+    one, two = (real_clips.clip(path, LATTE, name="x")[0] for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_frames_are_cut_to_the_middle_resized_and_coded_as_jpeg(tmp_path):
+    frame = np.random.default_rng(0).integers(0, 256, (20, 40, 3), dtype=np.uint8)
+    ours = real_clips._prepared(frame)
+    resized = Image.fromarray(frame[:, 10:30]).resize((256, 256), Image.Resampling.LANCZOS)
+    coded = io.BytesIO()
+    resized.save(coded, format="JPEG")  # Pillow's default quality is 75
+    np.testing.assert_array_equal(ours, np.asarray(Image.open(coded)))
+    assert (ours != np.asarray(resized)).any()
+
+
+def test_folders_of_frames_are_videos_too(tmp_path, small):
+    folder = tmp_path / "sky" / "part" / "clip"
+    folder.mkdir(parents=True)
+    for i in range(17):
+        Image.fromarray(np.full((8, 8, 3), 5 * i, np.uint8)).save(folder / f"{i:04d}.png")
+    film = video(tmp_path / "sky" / "film.mkv", 20)
+    assert real_clips.find(tmp_path / "sky") == [film, folder]
+    assert levels(real_clips.clip(folder, RELEASED, name="c")[1]) == list(range(17))
+
+
+def test_short_videos_do_not_count_and_the_number_is_limited(tmp_path, monkeypatch):
+    videos = [video(tmp_path / f"{i}.mkv", 15 if i == 2 else 16) for i in range(6)]
+    found = real_clips.chosen(videos, RELEASED, place="here")
+    assert found == [each for i, each in enumerate(videos) if i != 2]
+    monkeypatch.setattr(real_clips, "CLIPS", 3)
+    some = real_clips.chosen(videos, RELEASED, place="here")
+    assert len(some) == 3
+    assert set(some) < set(found)
+    with pytest.raises(UsageError, match="here: fewer than two videos have 46 frames"):
+        real_clips.chosen(videos, LATTE, place="here")
+
+
+def test_errors_name_the_folder(tmp_path):
+    with pytest.raises(UsageError, match="absent: no such folder"):
+        real_clips.find(tmp_path / "absent")
+    with pytest.raises(UsageError, match="holds no videos"):
+        real_clips.find(tmp_path)
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    with pytest.raises(UsageError, match=r"a\.mp4: is no sound video"):
+        real_clips.length(tmp_path / "a.mp4")
+
+
+def test_what_is_not_prepared_names_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
+    with pytest.raises(MissingAssetError) as caught:
+        real_clips.path("taichi/latte")
+    assert "run `skipdit download --metrics taichi --from FOLDER`" in str(caught.value)
+
+
+def test_names_on_the_command_line():
+    assert real_clips.named("ffs, taichi") == ["ffs", "taichi"]
+    assert real_clips.named("fid,lpips") == real_clips.named(None) == []
+    with pytest.raises(UsageError, match="ffs is made, fid is fetched; ask for them apart"):
+        real_clips.named("ffs,fid")
