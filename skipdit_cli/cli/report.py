@@ -12,7 +12,7 @@ from skipdit_cli.cli._output import say, show
 @app.command()
 def report(
     recipe: Annotated[str, typer.Argument(help="A recipe or a YAML file.")],
-    formats: Annotated[str, typer.Option("--format", help="md, csv; comma-separated.")] = "md,csv",
+    formats: Annotated[str, typer.Option("--format", help="md, csv, tex; comma-separated.")] = "md,csv",
     scale: options.Scale = "auto",
     results: options.Root = "results",  # type: ignore[assignment]
     override: options.Override = None,

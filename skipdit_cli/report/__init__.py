@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from skipdit_cli.errors import unknown
-from skipdit_cli.report import _files, delimited, markdown
+from skipdit_cli.report import _files, delimited, latex, markdown
 from skipdit_cli.report.table import Table
 
 FORMATS: dict[str, Callable[[Table], str]] = {
     "md": markdown.to_markdown,
     "csv": delimited.to_csv,
+    "tex": latex.to_latex,
 }
 
 
