@@ -18,7 +18,7 @@ def best(table: Table) -> dict[tuple[int, int], str]:
     Returns:
         By (line, column): "ours" or "paper", the number of the cell that is best.
     """
-    found = {}
+    found: dict[tuple[int, int], str] = {}
     for column, heading in enumerate(table.headings):
         if not heading.better:
             continue
