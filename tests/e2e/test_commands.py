@@ -251,7 +251,7 @@ def test_report_as_a_page_and_for_a_paper(skipdit, smoke):
     done = skipdit("report smoke --scale tiny --format html,tex --results", root).ok()
     assert f"wrote {root}/tiny/smoke.tex" in done.err
     page = (root / "tiny" / "smoke.html").read_text()
-    assert page.count("data:image/png;base64,") >= 4
+    assert page.count("data:video/mp4;base64,") >= 3
     assert "No samples" not in page
 
 

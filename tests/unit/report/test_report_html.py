@@ -3,8 +3,11 @@
 import base64
 import io
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -328,3 +331,20 @@ def test_provenance_and_commands(compared):
     (made,) = Page(to_html(compared)).all("section", id="how-this-was-made")
     assert "0.1.0 (commit 0123456789)" in made["text"]
     assert "skipdit cache-sweep --recipe table0" in made["text"]
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="no node here")
+def test_the_script_parses():
+    script = files("skipdit_cli.report").joinpath("page.js")
+    done = subprocess.run(["node", "--check", str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_script_finds_what_the_page_has(page, stored):
+    """Every id that the script asks for is on a page with samples, once."""
+    found = page([stored(run()), stored(run("skip-cache(n=2)"))])
+    script = files("skipdit_cli.report").joinpath("page.js").read_text()
+    asked = set(re.findall(r'find\("([\w-]+)"\)', script))
+    assert asked <= {element["id"] for element in found.found if "id" in element}
+    classes = {name for element in found.found for name in (element.get("class") or "").split()}
+    assert {"group", "absent", "stage"} <= classes
