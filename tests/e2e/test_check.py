@@ -67,3 +67,43 @@ def test_nothing_to_compare_at_tiny_scale(skipdit):
         "rows",
         "files",
     }
+
+
+@pytest.fixture
+def seeds(skipdit, tmp_path):
+    """Two results folders of the smoke recipe that differ in the seed."""
+    how = "cache-sweep --recipe smoke --scale tiny --num-samples 3 --batch-size 3 --steps 3"
+    for seed in (0, 1):
+        skipdit(f"{how} --repeats 0 --seed {seed} --results seed{seed}").ok()
+    return tmp_path / "seed0", tmp_path / "seed1"
+
+
+def test_diff_names_what_moved_and_what_changed(skipdit, seeds, table):
+    done = skipdit("report smoke --diff seed0 seed0").ok()
+    assert done.out.startswith("0 of ")
+    done = skipdit("report --diff seed0 seed1 --json")
+    changes = json.loads(done.out)["changes"]
+    assert {each["cause"] for each in changes} == {"seed 0 -> 1"}
+    assert {each["column"] for each in changes} == {"digits_psnr", "digits_ssim"}
+    kinds = {each["kind"] for each in changes}
+    assert kinds <= {"moved", "within"}
+    assert done.code == (5 if "moved" in kinds else 0)
+
+    path = seeds[1] / "tiny" / "smoke.csv"
+    text = path.read_text()
+    path.write_text("\n".join(text.splitlines()[:-1]) + "\n")
+    done = skipdit("report smoke --diff seed0 seed1")
+    assert done.code == 5
+    gone = [line for line in table(done.out) if line["column"] == ""]
+    assert [(line[""], line["row"]) for line in gone] == [("gone", "Skip-Cache n=3")]
+    done = skipdit("report --diff", seeds[0] / "tiny", seeds[1] / "tiny" / "smoke.csv")
+    assert (done.code, len(done.remarks)) == (5, 1)
+
+
+def test_diff_takes_tables_as_they_are(skipdit):
+    wrong = "tables are compared as they were written"
+    skipdit("report table1 --diff a b --check").failed(2, "--diff", wrong)
+    skipdit("report table1 --diff a b --scale tiny").failed(2, "--diff", wrong)
+    skipdit("report --diff a b").failed(2, "--diff a: no such file or folder")
+    skipdit("report --diff a").failed(2, "--diff")
+    skipdit("report --check").failed(2, "no recipe", "skipdit report --help")
