@@ -97,4 +97,4 @@ train: setup  ## the embedded models again: two and a half hours on two cores
 			--out $(EMBEDDED)/$$model || exit 1; done; done
 
 clean:  ## everything that can be made again
-	rm -rf $(VENV) $(VBENCH_VENV) results/samples results/embeddings results/scores results/sweeps results/train
+	rm -rf $(VENV) $(VBENCH_VENV) results/samples results/embeddings results/scores results/failures results/sweeps results/train

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from skipdit_cli import failures
 from skipdit_cli.errors import SkipditError, StoreError
 
 LATER = {"protocol", "assets"}  # what files of version 0.1.0 may lack
@@ -36,7 +37,7 @@ class Result:
         spread: standard deviation over samples (ddof 1); None for a set or a single sample.
         interval: 95 % bootstrap interval of the mean over samples; None where spread is, or where
             the average is another one.
-        status: "ok", "reference" (compared with itself) or "needs weights".
+        status: "ok", "reference" (compared with itself), "needs weights" or "failed".
         note: one line for people.
         version: VERSION of the metric.
         protocol: whose definition of the metric it is.
@@ -88,6 +89,7 @@ def save(root: Path, result: Result) -> Path:
         with suppress(OSError):
             temporary.unlink()
         raise _disk_error(path, error) from None
+    failures.clear(root, result.run, result.metric)
     return path
 
 

@@ -1,7 +1,8 @@
 """Sweep: generate, score and time several caches against the uncached model.
 
 The main job. References come first; every number is saved as soon as it is there, so that a killed
-sweep continues where it stopped; a run that fails keeps its place in the table, with the reason.
+sweep continues where it stopped; a run that fails keeps its place in the table, with the reason,
+also in later reports.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skipdit_cli import failures as failed
 from skipdit_cli import plan, registry, results
 from skipdit_cli.errors import SkipditError, StoreError, UsageError
 from skipdit_cli.report.sweep import SweepRow
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 Stage = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 TIMING_VERSION = 1
+TIMED = {"latency": "s", "speedup": "x", "memory": "B"}  # what is timed, and its unit
 READERS = 8  # threads: each reads some 500 images of 256x256 a second, fewer than a GPU looks at
 SWEPT = ("n", "threshold")  # what a table tells the runs of a method by
 
@@ -156,12 +159,12 @@ def sweep(
     scores: dict[str, dict[str, Result]] = {}
     for run in ordered:
         if run.key in failures or run.reference.key in failures:
-            failures.setdefault(run.key, "its uncached reference failed")
+            failures.setdefault(run.key, failed.OF_REFERENCE)
             continue
         scores[run.key] = _score(run, metrics, options)
     if options.repeats:
         timed = [run for run in (profile or ordered) if run.key not in failures]
-        for key, timings in time_runs(timed, options).items():
+        for key, timings in _time(timed, options).items():
             scores.setdefault(key, {}).update(timings)
     labels = _labels(ordered)
     return [
@@ -177,7 +180,21 @@ def sweep(
 
 
 def generate(run: "Run", options: Options) -> "Store":
-    """Encode the prompts of a run, if it has any, and generate it, with progress."""
+    """Encode the prompts of a run, if it has any, and generate it, with progress.
+
+    Why a run fails is kept for reports, until it succeeds.
+    """
+    try:
+        store = _generate_now(run, options)
+    except SkipditError as error:
+        if _of_the_run(error):
+            failed.save(options.root, run.key, failed.SAMPLES, reason=str(error))
+        raise
+    failed.clear(options.root, run.key, failed.SAMPLES)
+    return store
+
+
+def _generate_now(run: "Run", options: Options) -> "Store":
     from skipdit_cli import conditions, weights
     from skipdit_cli.run import generate
 
@@ -202,13 +219,16 @@ def _generate(run: "Run", options: Options) -> str:
     """Generate a run; returns why it failed, or "" if it did not."""
     try:
         generate(run, options)
-    except StoreError:
-        raise
     except SkipditError as error:
-        if error.exit_code != SkipditError.exit_code:
+        if not _of_the_run(error):
             raise
         return str(error)
     return ""
+
+
+def _of_the_run(error: SkipditError) -> bool:
+    """Whether an error concerns one run, and not the disk, the weights or the command line."""
+    return error.exit_code == SkipditError.exit_code and not isinstance(error, StoreError)
 
 
 def _score(run: "Run", metrics: Sequence[str], options: Options) -> "dict[str, Result]":
@@ -225,7 +245,37 @@ def _score(run: "Run", metrics: Sequence[str], options: Options) -> "dict[str, R
                 raise
             except SkipditError as error:
                 result = unscored(run, metric, error)
+                failed.save(options.root, run.key, metric, reason=result.note)
             found[metric] = result
+    return found
+
+
+def _time(runs: Sequence["Run"], options: Options) -> "dict[str, dict[str, Result]]":
+    """What `time_runs` finds; runs that cannot be timed do not take the others' with them."""
+    found: dict[str, dict[str, Result]] = {}
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.reference.key, []).append(run)
+    for group in groups.values():
+        try:
+            found |= time_runs(group, options)
+        except SkipditError as error:
+            if not _of_the_run(error):
+                raise
+            for run in group:
+                failed.save(options.root, run.key, failed.TIMING, reason=str(error))
+                found[run.key] = {
+                    metric: results.Result(
+                        metric=metric,
+                        value=None,
+                        unit=unit,
+                        n=options.repeats,
+                        run=run.key,
+                        status="failed",
+                        note=str(error),
+                    )
+                    for metric, unit in TIMED.items()
+                }
     return found
 
 
@@ -255,7 +305,7 @@ def time_runs(
 
 def _known(run: "Run", options: Options) -> "dict[str, Result] | None":
     timings = {}
-    for metric in ("latency", "speedup", "memory"):
+    for metric in TIMED:
         result = results.load(options.root, run.key, metric)
         same = result and (result.version, result.n) == (TIMING_VERSION, options.repeats)
         if not result or not same or result.inputs != _hardware(options.device):
@@ -311,15 +361,15 @@ def _time_group(
     for run in {run.key: run for run in [reference, *group]}.values():
         latency = timed[run.cache]
         values = {
-            "latency": (latency.median, "s", spread(latency.seconds)),
-            "speedup": (latency.median_speedup, "x", spread(latency.speedup)),
-            "memory": (memory[run.cache], "B", None),
+            "latency": (latency.median, spread(latency.seconds)),
+            "speedup": (latency.median_speedup, spread(latency.speedup)),
+            "memory": (memory[run.cache], None),
         }
         found[run.key] = {
             metric: results.Result(
                 metric=metric,
                 value=value,
-                unit=unit,
+                unit=TIMED[metric],
                 n=options.repeats,
                 run=run.key,
                 reference=reference.key,
@@ -328,9 +378,10 @@ def _time_group(
                 inputs=_hardware(options.device),
                 provenance=made,
             )
-            for metric, (value, unit, half) in values.items()
+            for metric, (value, half) in values.items()
         }
         if not random_weights:
             for result in found[run.key].values():
                 results.save(options.root, result)
+            failed.clear(options.root, run.key, failed.TIMING)
     return found

@@ -1,40 +1,109 @@
 """skipdit report"""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
-from skipdit_cli.cli._output import say, show
+from skipdit_cli.cli._output import say, show, show_json, table
 
 
 @app.command()
 def report(
-    recipe: Annotated[str, typer.Argument(help="A recipe or a YAML file.")],
+    recipe: Annotated[str | None, typer.Argument(help="A recipe or a YAML file.")] = None,
     formats: Annotated[
         str, typer.Option("--format", help="md, csv, tex, html; comma-separated.")
     ] = "md,csv",
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Compare with the paper: exit code 5 if a number is outside the tolerance of its "
+            "column, 3 if there is none to compare.",
+        ),
+    ] = False,
+    diff: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            "--diff",
+            metavar="OLD NEW",
+            help="Compare two results folders, two folders of tables or two CSV or JSON files, as "
+            "they were written; of RECIPE only, if one is given. Exit code 5 if a number moved by "
+            "more than its uncertainty or is gone.",
+        ),
+    ] = None,
     scale: options.Scale = "auto",
     results: options.Root = "results",  # type: ignore[assignment]
     override: options.Override = None,
+    json: options.Json = False,
 ) -> None:
     """Put what is on disk beside the paper's values; computes no new score."""
+    from skipdit_cli.errors import UsageError
+
+    if diff:
+        if check or override or scale != "auto":
+            fix = "leave --check, --set and --scale out"
+            raise UsageError("tables are compared as they were written", place="--diff", fix=fix)
+        _diff(*diff, recipe=recipe, json=json)
+        return
+    if recipe is None:
+        fix = "name one (skipdit ls recipes), or give --diff; see skipdit report --help"
+        raise UsageError("no recipe", place="skipdit report", fix=fix)
     from skipdit_cli import plan
     from skipdit_cli import report as reports
+    from skipdit_cli.report.check import check as compare
+    from skipdit_cli.report.check import require
     from skipdit_cli.report.gallery import Behind
     from skipdit_cli.report.markdown import to_markdown
+    from skipdit_cli.report.publish import records
     from skipdit_cli.report.table import build
 
     chosen = options.recipe_at(recipe, scale, override)
-    table = build(chosen, root=results)
+    built = build(chosen, root=results)
+    found = compare(built, chosen) if check else None
     paths = reports.write(
-        table,
+        built,
         results / chosen.scale,
         name=chosen.name,
         formats=formats.split(","),
         behind=Behind(results, [run for _, _, run in plan.runs(chosen)]),
     )
-    show(to_markdown(table))
+    if json:
+        content = {"rows": records(built), "files": [str(path) for path in paths]}
+        show_json(content | ({"check": found.record()} if found else {}))
+    else:
+        show(to_markdown(built))
     for path in paths:
         say(f"wrote {path}")
+    if found:
+        if not json:
+            show(f"{found}.")
+        require(found, chosen)
+
+
+def _diff(old: Path, new: Path, *, recipe: str | None, json: bool) -> None:
+    """Print what changed between tables; of what is new, rows and tables only."""
+    from skipdit_cli.report.diff import LOST, diff, record, require
+
+    found = diff(old, new, name=Path(recipe).stem if recipe else "")
+    changes = found.of(*LOST, "within", "new")
+    headings = ("", "table", "row", "column", "old", "new", "first changed")
+    rows = [
+        (
+            *(each.kind, each.table, each.row, each.column),
+            *(_short(each.old), _short(each.new), each.cause),
+        )
+        for each in changes
+        if each.kind != "new" or not each.column
+    ]
+    if json:
+        show_json(record(found))
+    else:
+        show(f"{table(headings, rows)}\n\n{found}." if rows else f"{found}.")
+    require(found)
+
+
+def _short(number: float | None) -> str:
+    return "" if number is None else f"{number:.7g}"

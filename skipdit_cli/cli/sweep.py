@@ -12,6 +12,7 @@ from skipdit_cli.cli._output import say, say_black, show, show_json, stage
 
 if TYPE_CHECKING:
     from skipdit_cli.report.sweep import SweepRow
+    from skipdit_cli.report.table import Table
 
 
 @app.command("cache-sweep")
@@ -128,7 +129,7 @@ def _run_model(model, *, method, n, window, extra, metrics, given, how, json) ->
     table = sweep_table.build(rows)
     folder = how.root / "sweeps" / model
     _publish(table, folder, name="sweep", rows=rows, root=how.root, json=json)
-    _stop_if_failed(rows)
+    _stop_if_failed(rows, table)
 
 
 def _default_metrics(model: str) -> list[str]:
@@ -163,7 +164,7 @@ def _run_recipe(name: str, scale: str, overrides: list[str], how, *, json: bool)
     table = recipe_table.build(chosen, root=how.root)
     folder = how.root / chosen.scale
     _publish(table, folder, name=chosen.name, rows=rows, root=how.root, json=json)
-    _stop_if_failed(rows)
+    _stop_if_failed(rows, table)
 
 
 def _publish(table, folder: Path, *, name: str, rows: "list[SweepRow]", root: Path, json) -> None:
@@ -182,12 +183,21 @@ def _publish(table, folder: Path, *, name: str, rows: "list[SweepRow]", root: Pa
         say(f"wrote {path}")
 
 
-def _stop_if_failed(rows: "list[SweepRow]") -> None:
+def _stop_if_failed(rows: "list[SweepRow]", table: "Table") -> None:
     from skipdit_cli.errors import IncompleteError
 
+    again = "the same command tries these again and keeps the others"
     if failed := [row for row in rows if row.failure]:
         raise IncompleteError(
             f"{len(failed)} of {len(rows)} runs failed, first {failed[0].run.cache} "
             f"({failed[0].failure})",
-            fix="the same command tries these again and keeps the others",
+            fix=again,
         )
+    cells = [
+        f"{line.names[0]}, {heading.label} ({cell.note})"
+        for line in table.lines
+        for heading, cell in zip(table.headings, line.cells, strict=True)
+        if cell.status == "failed"
+    ]
+    if cells:
+        raise IncompleteError(f"{len(cells)} cells failed, first {cells[0]}", fix=again)

@@ -1,8 +1,8 @@
 """A table as CSV for other programs: numbers in full, one group of columns per heading.
 
-A heading `psnr` becomes `psnr_paper, psnr_ours, psnr_difference, psnr_n, psnr_status`; in a table
-without published values `psnr, psnr_spread, psnr_n, psnr_status`. The last columns are the keys of
-the runs behind the line and its notes.
+A heading `psnr` becomes `psnr_paper, psnr_ours, psnr_spread, psnr_difference, psnr_n, psnr_status`;
+in a table without published values `psnr, psnr_spread, psnr_n, psnr_status`. The last columns are
+the keys of the runs behind the line and its notes.
 """
 
 import csv
@@ -26,14 +26,15 @@ def to_csv(table: Table) -> str:
 
 def _columns(heading: Heading, published: bool) -> list[str]:
     if published:
-        parts = ("paper", "ours", "difference", "n", "status")
+        parts = ("paper", "ours", "spread", "difference", "n", "status")
         return [f"{heading.key}_{part}" for part in parts]
     return [heading.key, *(f"{heading.key}_{part}" for part in ("spread", "n", "status"))]
 
 
 def _values(cell: Cell, published: bool) -> list[str]:
-    numbers = (cell.paper, cell.ours, cell.difference) if published else (cell.ours, cell.spread)
-    return [*map(_text, numbers), "" if cell.n is None else str(cell.n), cell.status]
+    numbers = (cell.paper, cell.ours, cell.spread, cell.difference)
+    shown = numbers if published else numbers[1:3]
+    return [*map(_text, shown), "" if cell.n is None else str(cell.n), cell.status]
 
 
 def _text(number: float | None) -> str:

@@ -7,7 +7,7 @@ index, so that they can be laid side by side or over one another.
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -34,12 +34,10 @@ class Behind:
     Attributes:
         root: the results folder that holds the samples.
         runs: the runs that its lines name.
-        failures: why a run has no samples, by its key.
     """
 
     root: Path
     runs: "Sequence[Run]" = ()
-    failures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def to_html(table: Table, behind: Behind | None = None) -> str:
     """
     title = escape(table.title)
     sections = [
-        ("Results", _results(table, behind)),
+        ("Results", _results(table)),
         ("Quality against speedup", _plot(table)),
         ("What every step computes", _schedules(table, behind)),
         ("Samples", _gallery(groups(table, behind) if behind else [])),
@@ -90,7 +90,7 @@ def _text(text: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
 
 
-def _results(table: Table, behind: Behind | None) -> str:
+def _results(table: Table) -> str:
     noted, chosen = footnotes(table), ranks.best(table)
     heads = [f'<th scope="col">{_text(name)}</th>' for name in table.names]
     heads += [f'<th scope="col" class="number">{_text(heading(h))}</th>' for h in table.headings]
@@ -103,7 +103,7 @@ def _results(table: Table, behind: Behind | None) -> str:
         ]
         rows.append(
             f"<tr{' class=baseline' if line.reference else ''}>"
-            f'<th scope="row">{_text(first)}{_failure(line, behind)}</th>'
+            f'<th scope="row">{_text(first)}{_failure(line)}</th>'
             + "".join(f"<td>{_text(name)}</td>" for name in others)
             + "".join(cells)
             + "</tr>"
@@ -127,11 +127,9 @@ def _form(table: Table) -> str:
     return (form if table.published else "") + escape(ranks.RULE)
 
 
-def _failure(line: Line, behind: Behind | None) -> str:
-    """Why a line has no samples, below its name."""
-    said = dict.fromkeys(
-        behind.failures[key] for key in line.runs if behind and key in behind.failures
-    )
+def _failure(line: Line) -> str:
+    """Why a line lacks numbers, below its name."""
+    said = dict.fromkeys(cell.note for cell in line.cells if cell.status == "failed" and cell.note)
     return "".join(f'<small class="reason">failed: {_text(text)}</small>' for text in said)
 
 

@@ -27,9 +27,7 @@ def publish(
     Returns:
         The files; a picture for which there is nothing to show is left out.
     """
-    behind = Behind(
-        root, [row.run for row in rows], {row.run.key: row.failure for row in rows if row.failure}
-    )
+    behind = Behind(root, [row.run for row in rows])
     paths = report.write(table, folder, name=name, formats=report.FORMATS, behind=behind)
     with suppress(IncompleteError):
         paths.append(plot(table, folder / f"{name}-psnr-speedup.png"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skipdit_cli import provenance, published, registry, results
+from skipdit_cli import failures, provenance, published, registry, results
 from skipdit_cli.errors import MissingAssetError
 from skipdit_cli.recipe import PAPER_ONLY
 from skipdit_cli.spec import parse_cache
@@ -353,11 +353,13 @@ def _cell(
                 assets.require(name)
         except MissingAssetError as error:
             return Cell(paper=paper, status="needs weights", note=str(error))
+    timed = column.metric in TIMINGS
     if result is None or result.value is None:
-        return Cell(paper=paper, status=status, note=result.note if result else "")
+        reason = failures.find(root, run, failures.TIMING if timed else column.metric)
+        status, note = ("failed", reason) if reason else (status, result.note if result else "")
+        return Cell(paper=paper, status=status, note=note)
     used.append(result)
     ours = scaled(result.value, column.unit, result.unit)
-    timed = column.metric in TIMINGS
     short = not timed and result.n != run.num_samples
     return Cell(
         paper=paper,

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from skipdit_cli import decode, weights
+from skipdit_cli import run as denoising
 from skipdit_cli.train import loop
 
 FEW = "--num-samples 2 --batch-size 2 --steps 3"
@@ -253,6 +254,47 @@ def test_report_as_a_page_and_for_a_paper(skipdit, smoke):
     page = (root / "tiny" / "smoke.html").read_text()
     assert page.count("data:video/mp4;base64,") >= 3
     assert "No samples" not in page
+
+
+def test_a_run_out_of_memory_keeps_its_row_and_reason(skipdit, monkeypatch, table):
+    """In the sweep's table, in a later report, and until the same command finds the memory."""
+    compute = denoising._compute
+
+    def lack(run, *given, **others):
+        if run.cache.startswith("skip-cache(n=3"):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return compute(run, *given, **others)
+
+    sweep = f"cache-sweep --recipe smoke --scale tiny --repeats 0 {FEW}"
+    report = "report smoke --scale tiny --set num_samples=2 --set batch_size=2 --set steps=3"
+    reason = "out of memory at batch size 2; take a smaller --batch-size"
+    with monkeypatch.context() as patch:
+        patch.setattr(denoising, "_compute", lack)
+        made = skipdit(sweep).failed(3, "1 of 3 runs failed, first skip-cache(n=3", reason)
+    reported = skipdit(report).ok()
+    for done in (made, reported):
+        second, third = table(done.out)[1:]
+        assert third["method"] == "Skip-Cache n=3"
+        assert third["PSNR (dB) ↑"].split(" [")[0] == "failed"
+        assert float(third["MACs (G)"]) > 0
+        assert float(second["PSNR (dB) ↑"].split()[0]) > 0
+        assert reason in done.out
+    skipdit(sweep).ok()
+    done = skipdit(report).ok()
+    assert float(table(done.out)[2]["PSNR (dB) ↑"].split()[0]) > 0
+    assert reason not in done.out
+
+
+def test_a_lack_of_memory_while_timing_keeps_the_scores(skipdit, monkeypatch, table):
+    def lack(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(denoising, "loop", lack)
+    how = f"cache-sweep --recipe smoke --scale tiny --repeats 1 {FEW}"
+    done = skipdit(how).failed(3, "cells failed, first Skip-DiT, Latency (out of memory")
+    lines = table(done.out)
+    assert {line["Latency (s) ↓"].split(" [")[0] for line in lines} == {"failed"}
+    assert float(lines[1]["PSNR (dB) ↑"].split()[0]) > 0
 
 
 def test_evaluate_a_recipe(skipdit, smoke, table):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from skipdit_cli import plan, results, sweep, weights
+from skipdit_cli import failures, plan, results, sweep, weights
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
 from skipdit_cli.spec import parse_cache
 from skipdit_cli.store import open_store
@@ -386,7 +386,7 @@ def test_random_weights_leave_nothing_behind(options, loops):
     assert list(options.root.iterdir()) == []
 
 
-def test_out_of_memory_while_timing(options, loops):
+def test_out_of_memory_of_a_profile(options, loops):
     loops.fail = torch.OutOfMemoryError("CUDA out of memory")
     with pytest.raises(SkipditError) as caught:
         sweep.time_runs([run("skip-cache(n=2)")], replace(options, repeats=1))
@@ -403,3 +403,78 @@ def test_a_metric_that_fails_leaves_the_others_their_numbers(options, generated)
     assert cached["psnr"].value > 20
     assert not rows[1].failure
     assert results.load(options.root, rows[1].run.key, "lpips") is None
+
+
+def kept(options):
+    """What is kept of failures, by run key and what failed."""
+    files = (options.root / "failures").glob("*/*.json")
+    return {
+        (f.parent.name, f.stem): failures.load(options.root, f.parent.name, f.stem) for f in files
+    }
+
+
+def test_why_a_run_failed_is_kept_until_it_succeeds(options, generated):
+    cached = [run(f"skip-cache(n={n})") for n in (2, 3)]
+    generated.fail[cached[1].cache] = torch.OutOfMemoryError("CUDA out of memory")
+    sweep.sweep(cached, options, metrics=["psnr"])
+    reason = "out of memory at batch size 2; take a smaller --batch-size"
+    assert kept(options) == {(cached[1].key, "samples"): reason}
+    assert failures.find(options.root, cached[1], "psnr") == reason
+    assert failures.find(options.root, cached[0], "psnr") == ""
+    generated.fail.clear()
+    sweep.sweep(cached, options, metrics=["psnr"])
+    assert list((options.root / "failures").iterdir()) == []
+
+
+def test_what_is_wrong_for_all_runs_alike_is_not_kept_as_a_failure(options, generated):
+    cached = run("skip-cache(n=2)")
+    generated.fail[cached.cache] = StoreError("no space left on device", place="results")
+    with pytest.raises(StoreError):
+        sweep.sweep([cached], options, metrics=["psnr"])
+    assert kept(options) == {}
+
+
+def test_a_run_without_its_reference_says_so_later_too(options, generated):
+    cached = run("skip-cache(n=2)")
+    generated.fail["none"] = SkipditError("a worker process died")
+    sweep.sweep([cached], options, metrics=["psnr"])
+    said = "its uncached reference failed: a worker process died"
+    assert failures.find(options.root, cached, "psnr") == said
+    assert failures.find(options.root, cached.reference, "latency") == "a worker process died"
+
+
+def test_a_score_that_failed_is_kept_until_there_is_one(options, generated):
+    cached = run("fora(n=2)")
+    sweep.sweep([cached], options, metrics=["lpips"])
+    assert "only 31 px and more" in kept(options)[cached.key, "lpips"]
+    results.save(
+        options.root, results.Result(metric="lpips", value=0.1, unit="", n=2, run=cached.key)
+    )
+    assert (cached.key, "lpips") not in kept(options)
+
+
+def test_a_lack_of_memory_while_timing_leaves_the_scores(options, generated, loops):
+    cached = [run("skip-cache(n=2)"), run("skip-cache(n=2)", seed=1, batch_size=1)]
+    loops.fail = torch.OutOfMemoryError("CUDA out of memory")
+    timed = replace(options, repeats=1)
+    rows = sweep.sweep(cached, timed, metrics=["psnr"])
+    assert all(row.results["latency"].status == "failed" for row in rows)
+    assert [row.results["psnr"].status for row in rows] == ["reference"] * 2 + ["ok"] * 2
+    assert [row.results["speedup"].note.partition(";")[0] for row in rows] == [
+        f"out of memory at batch size {size}" for size in (2, 1, 2, 1)
+    ]
+    assert set(kept(options)) == {(each.key, "timing") for each in (row.run for row in rows)}
+    loops.fail = None
+    rows = sweep.sweep(cached, timed, metrics=["psnr"])
+    assert rows[2].results["speedup"].value == 2.0
+    assert kept(options) == {}
+
+
+def test_a_damaged_record_of_a_failure_is_none(options):
+    path = options.root / "failures" / "abc" / "psnr.json"
+    path.parent.mkdir(parents=True)
+    for text in ("", "{}", "[]", '{"reason": 3}'):
+        path.write_text(text)
+        assert failures.load(options.root, "abc", "psnr") == ""
+    failures.save(options.root, "abc", "psnr", reason="no")
+    assert failures.load(options.root, "abc", "psnr") == "no"

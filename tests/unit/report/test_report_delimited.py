@@ -6,15 +6,15 @@ import io
 from skipdit_cli.report import delimited
 
 COMPARED = """\
-method,flops_t_paper,flops_t_ours,flops_t_difference,flops_t_n,flops_t_status,\
-psnr_paper,psnr_ours,psnr_difference,psnr_n,psnr_status,\
-lpips_paper,lpips_ours,lpips_difference,lpips_n,lpips_status,runs,notes
-Skip-DiT,290.05,290.04997,-3e-05,,match,,,,,reference,,,,,not run,aaaa,
-"a|b, n=2",180.68,184.1806,3.5006,,off,29.52,28.0449,-1.4751,16,off,0.06,0.0604,0.0004,16,match,\
-bbbb cccc,
-FORA,1341.72,,,,planned,22.93,,,,needs weights,0.14,0.00123,,4,tiny scale,,\
+method,flops_t_paper,flops_t_ours,flops_t_spread,flops_t_difference,flops_t_n,flops_t_status,\
+psnr_paper,psnr_ours,psnr_spread,psnr_difference,psnr_n,psnr_status,\
+lpips_paper,lpips_ours,lpips_spread,lpips_difference,lpips_n,lpips_status,runs,notes
+Skip-DiT,290.05,290.04997,,-3e-05,,match,,,,,,reference,,,,,,not run,aaaa,
+"a|b, n=2",180.68,184.1806,,3.5006,,off,29.52,28.0449,1.5,-1.4751,16,off,\
+0.06,0.0604,,0.0004,16,match,bbbb cccc,
+FORA,1341.72,,,,,planned,22.93,,,,,needs weights,0.14,0.00123,,,4,tiny scale,,\
 FORA comes later; run `skipdit download x`
-PAB,,,,,planned,,21,,16,measured,0.2,,,,planned,,PAB comes later; FORA comes later
+PAB,,,,,,planned,,21,,,16,measured,0.2,,,,,planned,,PAB comes later; FORA comes later
 """
 
 ALONE = """\
@@ -37,4 +37,4 @@ def test_table_without_published_values(alone):
 
 def test_every_line_has_every_column(compared):
     lines = list(csv.reader(io.StringIO(delimited.to_csv(compared))))
-    assert [len(line) for line in lines] == [18] * 5
+    assert [len(line) for line in lines] == [21] * 5

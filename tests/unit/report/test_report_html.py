@@ -85,7 +85,7 @@ def page(tmp_path):
             for r in runs
         ]
         table = replace(build(rows), **changes)
-        return Page(to_html(table, Behind(tmp_path, runs, failures)))
+        return Page(to_html(table, Behind(tmp_path, runs)))
 
     return make
 
@@ -121,7 +121,7 @@ def test_every_number_of_the_table_is_in_its_cell(name, request):
     assert len(rows) == len(table.lines)
     for line, row in zip(table.lines, rows, strict=True):
         shown = [element["text"] for element in Page(f"<table>{row}</table>").found[2:]]
-        assert all(name in shown for name in line.names)
+        assert all(any(text.startswith(name) for text in shown) for name in line.names)
         cells = re.findall(r'<td class="number">.*?</td>', row, re.DOTALL)
         for heading, cell, html in zip(table.headings, line.cells, cells, strict=True):
             said = Page(html).found[0]["text"]

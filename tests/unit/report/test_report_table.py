@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from skipdit_cli import plan, results, weights
+from skipdit_cli import failures, plan, results, weights
 from skipdit_cli import recipe as recipes
 from skipdit_cli.errors import UsageError
 from skipdit_cli.recipe import Column, Recipe, RecipeRow
@@ -98,6 +98,28 @@ def test_a_result_without_a_number_says_why(tmp_path):
     note = "run `skipdit download --metrics fvd`"
     score(tmp_path, run_of(mine), "fvd@digits", None, status="needs weights", note=note)
     assert only(mine, tmp_path) == Cell(paper=51.13, status="needs weights", note=note)
+
+
+def test_a_failure_says_why_until_there_is_a_number(tmp_path):
+    mine = recipe(UNCACHED, CACHED, columns=(FVD,))
+    run = run_of(mine)
+    failures.save(tmp_path, run.reference.key, "samples", reason="a worker died")
+    failed = Cell(paper=51.13, status="failed", note="its uncached reference failed: a worker died")
+    assert only(mine, tmp_path) == failed
+    failures.save(tmp_path, run.key, "fvd@digits", reason="values that are not finite")
+    assert only(mine, tmp_path).note == "values that are not finite"
+    failures.save(tmp_path, run.key, "samples", reason="out of memory at batch size 2")
+    assert only(mine, tmp_path).note == "out of memory at batch size 2"
+    score(tmp_path, run, "fvd@digits", 51.0)
+    assert only(mine, tmp_path).status == "match"
+
+
+def test_a_timing_that_failed_leaves_the_scores(tmp_path):
+    mine = recipe(CACHED, columns=(FVD, SPEEDUP))
+    failures.save(tmp_path, run_of(mine).key, "timing", reason="out of memory at batch size 2")
+    fvd, speedup = table.build(mine, root=tmp_path).lines[0].cells
+    assert (fvd.status, speedup.status) == ("not run", "failed")
+    assert speedup == Cell(paper=1.56, status="failed", note="out of memory at batch size 2")
 
 
 def test_missing_checkpoint_names_the_download(tmp_path, present):

@@ -1,0 +1,59 @@
+"""Failures: why a run has no samples, score or timing, on disk until it has.
+
+They are JSON under ROOT/failures/RUN/WHAT.json, where WHAT is "samples", "timing" or a metric. A
+report reads them, so that a cell says what went wrong and not merely that nothing is there.
+"""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skipdit_cli.errors import StoreError
+from skipdit_cli.store import write_whole
+
+if TYPE_CHECKING:
+    from skipdit_cli.plan import Run
+
+SAMPLES, TIMING = "samples", "timing"
+OF_REFERENCE = "its uncached reference failed"
+
+
+def save(root: Path, run: str, what: str, *, reason: str) -> None:
+    """Keep why a run (its key) has no samples, timing or score; a full disk is passed over."""
+    from skipdit_cli import provenance
+
+    record = {"run": run, "what": what, "reason": reason, "provenance": provenance.collect()}
+    with suppress(StoreError):  # the failure itself is told all the same
+        write_whole(_path(root, run, what), json.dumps(record, indent=1).encode() + b"\n")
+
+
+def clear(root: Path, run: str, what: str) -> None:
+    """Forget a failure, for the run has now what it lacked."""
+    path = _path(root, run, what)
+    with suppress(OSError):
+        path.unlink()
+        path.parent.rmdir()  # unless it holds others
+
+
+def load(root: Path, run: str, what: str) -> str:
+    """The reason that was kept, "" where there is none or its file cannot be read."""
+    try:
+        reason = json.loads(_path(root, run, what).read_bytes())["reason"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
+    return reason if isinstance(reason, str) else ""
+
+
+def find(root: Path, run: "Run", what: str) -> str:
+    """Why a run has no timing or score: it failed itself, or its samples or reference did."""
+    for key, each in ((run.key, SAMPLES), (run.key, what)):
+        if reason := load(root, key, each):
+            return reason
+    if run.cache != "none" and (reason := load(root, run.reference.key, SAMPLES)):
+        return f"{OF_REFERENCE}: {reason}"
+    return ""
+
+
+def _path(root: Path, run: str, what: str) -> Path:
+    return root / "failures" / run / f"{what}.json"

@@ -1,0 +1,183 @@
+"""What changed between two tables, or two folders of them, and why.
+
+A score moved if the 95 % intervals of its mean, 1.96 spread / sqrt(n), do not overlap; a timing, if
+the medians with their spreads do not; what has no spread, if it differs by more than a relative
+1e-6. A timing or a memory without spread cannot be judged, which is told.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skipdit_cli.errors import ToleranceError, UsageError
+from skipdit_cli.report import written
+from skipdit_cli.report.cause import Side, cause
+from skipdit_cli.report.table import TIMINGS
+from skipdit_cli.report.written import PAPER, Number, Written
+
+RELATIVE = 1e-6
+NORMAL = 1.96  # standard errors that 95 % lie within
+LOST = ("moved", "gone")  # what ends with an exit code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A number that is another one, or that only one of two tables has.
+
+    Attributes:
+        kind: "moved", "within" its uncertainty, "unjudged" for want of one, "gone" or "new".
+        column: "" where the whole row is gone or new; then row may be "", for a whole table.
+        uncertainty: of both numbers together, None where none is known.
+        cause: the first field that changed behind it.
+    """
+
+    kind: str
+    table: str
+    row: str = ""
+    column: str = ""
+    old: float | None = None
+    new: float | None = None
+    uncertainty: float | None = None
+    cause: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diff:
+    """The tables and numbers that both sides have, and what changed."""
+
+    tables: int
+    numbers: int
+    changes: tuple[Change, ...]
+
+    def of(self, *kinds: str) -> list[Change]:
+        """The changes of some kinds, in the order of the kinds and then of the tables."""
+        return [change for kind in kinds for change in self.changes if change.kind == kind]
+
+    def __str__(self) -> str:
+        count = {kind: len(self.of(kind)) for kind in (*LOST, "new", "within", "unjudged")}
+        tables = "1 table" if self.tables == 1 else f"{self.tables} tables"
+        text = (
+            f"{count['moved']} of {self.numbers} numbers in {tables} moved by more than their "
+            f"uncertainty, {count['gone']} gone, {count['new']} new, {count['within']} within it"
+        )
+        more = f", {count['unjudged']} timings without a spread not judged"
+        return text + (more if count["unjudged"] else "")
+
+
+def diff(old: Path, new: Path, *, name: str = "") -> Diff:
+    """Compare two tables, or the tables of two folders that have the same place in both.
+
+    Args:
+        old, new: CSV or JSON files; results folders; or folders of tables.
+        name: of a recipe, to compare its tables only.
+    Raises:
+        UsageError: a path is not there or not of this kind, or there is no table in both.
+    """
+    pairs, changes = _pairs(old, new, name=name)
+    tables = [(table, written.read(a), written.read(b)) for table, a, b in pairs]
+    numbers = sum(
+        number.value is not None and _number(b, row, column).value is not None
+        for _, a, b in tables
+        for row, line in a.rows.items()
+        for column, number in line.numbers.items()
+        if not column.endswith(PAPER)
+    )
+    for table, a, b in tables:
+        changes.extend(_changes(table, a, b))
+    return Diff(tables=len(tables), numbers=numbers, changes=tuple(changes))
+
+
+def require(found: Diff) -> None:
+    """Raise ToleranceError if a number moved by more than its uncertainty, or is gone."""
+    if lost := found.of(*LOST):
+        first = lost[0]
+        place = ", ".join(text for text in (first.table, first.row, first.column) if text)
+        how = "gone" if first.kind == "gone" else f"{first.old:.7g} -> {first.new:.7g}"
+        why = f" ({first.cause})" if first.cause else ""
+        raise ToleranceError(f"{found}; first {place}: {how}{why}", place="--diff")
+
+
+def record(found: Diff) -> dict[str, Any]:
+    """Content that JSON can hold."""
+    changes = [vars(change) for change in found.changes]
+    return {"tables": found.tables, "numbers": found.numbers, "changes": changes}
+
+
+def _pairs(old: Path, new: Path, *, name: str) -> tuple[list[tuple[str, Path, Path]], list[Change]]:
+    """The tables that both have, and a change for each that only one has."""
+    for path in (old, new):
+        if not path.exists():
+            raise UsageError("no such file or folder", place=f"--diff {path}")
+    if old.is_file() or new.is_file():
+        files = [a if a.is_file() else a / b.name for a, b in ((old, new), (new, old))]
+        return [(old.stem if old.is_file() else new.stem, files[0], files[1])], []
+    before, after = (written.tables(folder, name=name) for folder in (old, new))
+    both = [(table, path, after[table]) for table, path in before.items() if table in after]
+    if not both:
+        raise UsageError(
+            f"no table is in both {old} and {new}",
+            place="--diff",
+            fix="name two files, two results folders, or two folders of tables",
+        )
+    changes = [Change(kind="gone", table=table) for table in before if table not in after]
+    return both, changes + [Change(kind="new", table=t) for t in after if t not in before]
+
+
+def _changes(table: str, old: Written, new: Written) -> Iterator[Change]:
+    for row, line in old.rows.items():
+        if row not in new.rows:
+            yield Change(kind="gone", table=table, row=row)
+            continue
+        for column in dict.fromkeys((*line.numbers, *new.rows[row].numbers)):
+            sides = _number(old, row, column), _number(new, row, column)
+            if kind := _kind(column, *sides):
+                a, b = (
+                    Side(number.value, each.rows[row].runs, each.root, each.made)
+                    for number, each in zip(sides, (old, new), strict=True)
+                )
+                known = [u for side in sides if (u := _uncertainty(column, side)) is not None]
+                gone = sides[1].status or "not in the table"
+                yield Change(
+                    kind=kind,
+                    table=table,
+                    row=row,
+                    column=column,
+                    old=a.value,
+                    new=b.value,
+                    uncertainty=sum(known) if known else None,
+                    cause=gone if kind == "gone" else "" if kind == "new" else cause(column, a, b),
+                )
+    for row in new.rows:
+        if row not in old.rows:
+            yield Change(kind="new", table=table, row=row)
+
+
+def _number(table: Written, row: str, column: str) -> Number:
+    line = table.rows.get(row)
+    return line.numbers.get(column, Number(None)) if line else Number(None)
+
+
+def _kind(column: str, old: Number, new: Number) -> str:
+    """What became of a number; "" if it is the same to a relative 1e-6."""
+    if old.value is None or new.value is None:
+        return "" if old.value is new.value else "new" if old.value is None else "gone"
+    apart = abs(new.value - old.value)
+    if apart <= RELATIVE * max(abs(old.value), abs(new.value)):
+        return ""
+    known = [u for side in (old, new) if (u := _uncertainty(column, side)) is not None]
+    if not known and _timed(column):
+        return "unjudged"
+    return "within" if apart <= sum(known) else "moved"
+
+
+def _uncertainty(column: str, number: Number) -> float | None:
+    """Half the width of what a number is known to; None where that is not written."""
+    if number.spread is None or _timed(column):
+        return number.spread
+    return NORMAL * number.spread / math.sqrt(number.n) if number.n else None
+
+
+def _timed(column: str) -> bool:
+    return column.partition("_")[0] in TIMINGS

@@ -1,0 +1,180 @@
+"""Tables as they were written: CSV, or what --json printed, read back for a comparison."""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skipdit_cli.errors import StoreError, UsageError
+
+FOLDERS = ("*.csv", "*/*.csv", "sweeps/*/*.csv")  # where tables lie in a results folder
+STEPS = ("full", "cached")  # columns of a sweep that stand among the names and are counts
+PAPER = ", paper"  # what follows the name of a column in that of its published values
+MADE = re.compile(r"^Made with (.*)\.$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number of a table: its value, its spread and how many samples are behind it."""
+
+    value: float | None
+    spread: float | None = None
+    n: int | None = None
+    status: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: numbers by column, and the keys of the runs behind them."""
+
+    numbers: dict[str, Number]
+    runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Written:
+    """A table on disk.
+
+    Attributes:
+        rows: by what the row begins with.
+        root: the results folder that the file lies in, if samples or scores are there.
+        made: what the Markdown beside it says made the numbers: version, device, torch.
+    """
+
+    rows: dict[str, Row]
+    root: Path | None = None
+    made: dict[str, str] = field(default_factory=dict)
+
+
+def tables(place: Path, *, name: str = "") -> dict[str, Path]:
+    """The tables in a results folder, or in a folder of tables: "tiny/table1" -> its CSV.
+
+    Args:
+        name: of a recipe, to find its tables only.
+    """
+    found = sorted({path for pattern in FOLDERS for path in place.glob(pattern)})
+    return {
+        path.relative_to(place).with_suffix("").as_posix(): path
+        for path in found
+        if path.parent.name != "published" and name in ("", path.stem)
+    }
+
+
+def read(path: Path) -> Written:
+    """A table from CSV, or from JSON that `report --json` or `cache-sweep --json` printed.
+
+    Raises:
+        UsageError: the file is not there, or not such a table.
+        StoreError: it cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError("no such table", place=str(path), fix="name a CSV or JSON file") from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot be read: {error}", place=str(path)) from None
+    try:
+        rows = _json(text) if path.suffix == ".json" else _csv(text)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(
+            f"is not a table that skipdit wrote ({error})",
+            place=str(path),
+            fix="name a CSV of `skipdit report`, or what --json printed",
+        ) from None
+    kept = ("samples", "scores")
+    roots = (p for p in path.absolute().parents if any((p / name).is_dir() for name in kept))
+    return Written(rows=rows, root=next(roots, None), made=_made(path.with_suffix(".md")))
+
+
+def _csv(text: str) -> dict[str, Row]:
+    lines = list(csv.reader(text.splitlines()))
+    if not lines or "runs" not in lines[0]:
+        raise ValueError("it has no column of runs")
+    head = lines[0]
+    keys = [name.removesuffix("_status") for name in head if name.endswith("_status")]
+    paper = [key for key in keys if f"{key}_ours" in head]
+    parts = {f"{key}_{part}" for key in keys for part in ("n", "spread", "status", "difference")}
+    parts |= {f"{key}_{part}" for key in paper for part in ("paper", "ours")}
+    names = [name for name in head if name not in {*parts, *keys, *STEPS, "runs", "notes"}]
+    rows = []
+    for line in lines[1:]:
+        record = dict(zip(head, line, strict=True))
+        numbers = {
+            key: Number(
+                _float(record[f"{key}_ours" if key in paper else key]),
+                _float(record.get(f"{key}_spread", "")),
+                _int(record.get(f"{key}_n", "")),
+                record[f"{key}_status"],
+            )
+            for key in keys
+        }
+        numbers |= {key + PAPER: Number(_float(record[f"{key}_paper"])) for key in paper}
+        numbers |= {key: Number(_float(record[key])) for key in STEPS if key in record}
+        rows.append((_name(record[name] for name in names), Row(numbers, _runs(record["runs"]))))
+    return _unique(rows)
+
+
+def _json(text: str) -> dict[str, Row]:
+    rows = []
+    for record in json.loads(text)["rows"]:
+        cells = {key: cell for key, cell in record.items() if isinstance(cell, dict)}
+        numbers = {
+            key: Number(cell["ours"], cell["spread"], cell["n"], cell["status"])
+            for key, cell in cells.items()
+        }
+        if any(cell["paper"] is not None for cell in cells.values()):
+            numbers |= {key + PAPER: Number(cell["paper"]) for key, cell in cells.items()}
+        steps = {key: Number(_float(record[key])) for key in STEPS if key in record}
+        names = (v for k, v in record.items() if isinstance(v, str) and k not in STEPS)
+        rows.append((_name(names), Row(numbers | steps, tuple(record["runs"]))))
+    return _unique(rows)
+
+
+def _name(parts: Iterable[str]) -> str:
+    return ", ".join(part for part in parts if part)
+
+
+def _unique(rows: list[tuple[str, Row]]) -> dict[str, Row]:
+    found: dict[str, Row] = {}
+    for name, row in rows:
+        count = sum(known == name or known.startswith(f"{name} #") for known in found)
+        found[f"{name} #{count + 1}" if count else name] = row
+    return found
+
+
+def _runs(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+def _float(text: str) -> float | None:
+    number = float(text) if text else None
+    if number is not None and not math.isfinite(number):
+        raise ValueError(f"{text} is not a number")
+    return number
+
+
+def _int(text: str) -> int | None:
+    return int(text) if text else None
+
+
+def _made(path: Path) -> dict[str, str]:
+    """What "Made with skipdit 0.1.0 (commit ...); device ..." says, {} where it is not there."""
+    try:
+        said = MADE.search(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    parts = (part.partition(" ") for part in said[1].split("; ")) if said else ()
+    return {key: value for key, _, value in parts}
+
+
+def content(path: Path) -> Mapping[str, Any]:
+    """A JSON file's mapping; {} where it is not there or cannot be read."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,266 @@
+"""What changed between two tables, worked out on small ones."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from skipdit_cli import report, results
+from skipdit_cli.errors import ToleranceError, UsageError
+from skipdit_cli.plan import Run
+from skipdit_cli.report import written
+from skipdit_cli.report.diff import Change, diff, record, require
+from skipdit_cli.report.publish import records
+from skipdit_cli.report.table import Cell, Heading, Line, Table
+
+RUN = Run("digits", "skip-cache(n=2)", "ddim", "50", None, 0, None, 16, 16, weights="f00d")
+MADE = {"device": "a CPU", "torch": "2.13.0", "commit": "aaaa"}
+
+
+def table(*cells, run=RUN.key, name="n=2", made="a CPU", published=True):
+    """A table of one row with MACs, PSNR and latency."""
+    headings = (
+        Heading("macs_g", "macs", "MACs", "G"),
+        Heading("digits_psnr", "psnr", "PSNR", "dB"),
+        Heading("latency_s", "latency", "latency", "s"),
+    )
+    return Table(
+        title="small",
+        names=("method",),
+        headings=headings[: len(cells)],
+        lines=(Line((name,), cells, runs=(run,)),),
+        published=published,
+        provenance={"skipdit": "0.1.0", "device": made},
+    )
+
+
+def macs(value=2.0, paper=None):
+    return Cell(ours=value, paper=paper, status="measured")
+
+
+def psnr(value=30.0, spread=None, n=16):
+    return Cell(ours=value, spread=spread, n=n, status="tiny scale")
+
+
+def put(root: Path, table: Table, name="mine") -> Path:
+    """Write a table where a report does."""
+    report.write(table, root / "tiny", name=name)
+    return root
+
+
+def made(root: Path, run: Run = RUN, *, score: float | None = None, sampled=MADE, **changes):
+    """Leave behind what a run and its score do."""
+    folder = root / "samples" / run.key
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text(json.dumps({"run": run.to_dict(), "provenance": sampled}))
+    if score is not None:
+        given = {"unit": "dB", "n": 16, "run": run.key, "provenance": MADE} | changes
+        results.save(root, results.Result(metric="psnr", value=score, **given))
+
+
+@pytest.fixture
+def sides(tmp_path):
+    return tmp_path / "old", tmp_path / "new"
+
+
+def compare(sides, old: Table, new: Table) -> list[Change]:
+    for root, each in zip(sides, (old, new), strict=True):
+        put(root, each)
+    return list(diff(*sides).changes)
+
+
+def test_nothing_moved(sides):
+    assert compare(sides, table(macs(), psnr()), table(macs(2.000001), psnr())) == []
+    found = diff(*sides)
+    require(found)
+    assert str(found) == (
+        "0 of 2 numbers in 1 table moved by more than their uncertainty, 0 gone, 0 new, 0 within it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind"),
+    [
+        (psnr(30.0), psnr(30.0001), "moved"),  # no spread: a relative 1e-6
+        (psnr(30.0, 2.0), psnr(31.9, 2.0), "within"),  # 2 x 1.96 x 2 / 4 = 1.96
+        (psnr(30.0, 2.0), psnr(32.0, 2.0), "moved"),
+        (psnr(30.0, 2.0, n=64), psnr(31.9, 2.0, n=64), "moved"),
+        (psnr(30.0, 2.0), Cell(status="failed"), "gone"),
+        (Cell(status="not run"), psnr(), "new"),
+    ],
+)
+def test_what_became_of_a_score(sides, old, new, kind):
+    assert [each.kind for each in compare(sides, table(macs(), old), table(macs(), new))] == [kind]
+
+
+@pytest.mark.parametrize(
+    ("spread", "new", "kind"),
+    [(0.1, 1.15, "within"), (0.1, 1.25, "moved"), (None, 1.25, "unjudged")],
+)
+@pytest.mark.parametrize("published", [True, False])
+def test_timings_move_by_more_than_their_spread(sides, spread, new, kind, published):
+    old, new = (
+        table(
+            macs(), psnr(), Cell(ours=v, spread=spread, n=3, status="measured"), published=published
+        )
+        for v in (1.0, new)
+    )
+    (change,) = compare(sides, old, new)
+    assert (change.kind, change.column) == (kind, "latency_s")
+    assert change.uncertainty == (None if spread is None else 0.2)
+
+
+def test_rows_columns_and_tables_of_one_side(sides):
+    old, new = sides
+    put(old, table(macs()), "gone")
+    put(new, table(macs()), "fresh")
+    changes = compare(sides, table(macs(), psnr()), table(macs(), name="n=3"))
+    assert [(each.kind, each.table, each.row) for each in changes] == [
+        ("gone", "tiny/gone", ""),
+        ("new", "tiny/fresh", ""),
+        ("gone", "tiny/mine", "n=2"),
+        ("new", "tiny/mine", "n=3"),
+    ]
+    with pytest.raises(ToleranceError, match=r"first tiny/gone: gone$"):
+        require(diff(old, new))
+    (change,) = diff(old / "tiny/gone.csv", old / "tiny/mine.csv").changes  # has a column more
+    assert (change.kind, change.column) == ("new", "digits_psnr")
+    require(diff(old / "tiny/gone.csv", old / "tiny/mine.csv"))
+    (change,) = diff(old / "tiny/mine.csv", old / "tiny/gone.csv").changes
+    assert (change.kind, change.cause) == ("gone", "not in the table")
+
+
+def test_a_published_value_that_changed(sides):
+    (change,) = compare(sides, table(macs(paper=2.0)), table(macs(paper=2.1)))
+    assert (change.column, change.cause) == ("macs_g, paper", "the published value")
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"seed": 1}, "seed 0 -> 1"),
+        ({"cache": "fora(n=2)", "seed": 1}, "cache skip-cache(n=2) -> fora(n=2)"),
+        ({"weights": "beef"}, "weights f00d -> beef"),
+        ({"prompts": ("a long prompt " * 20,)}, "prompts"),
+    ],
+)
+@pytest.mark.parametrize("scored", [True, False])
+def test_the_first_field_of_another_run(sides, changes, cause, scored):
+    other = replace(RUN, **changes)
+    made(sides[0], score=30.0 if scored else None)
+    made(sides[1], other, score=29.0 if scored else None)
+    old, new = table(macs(), psnr()), table(macs(), psnr(29.0), run=other.key)
+    (change,) = compare(sides, old, new)
+    assert change.cause == cause
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"version": 2, "protocol": "another"}, "metric version 0 -> 2"),
+        ({"protocol": "another"}, "protocol  -> another"),
+        ({"n": 8}, "n 16 -> 8"),
+        ({"provenance": MADE | {"device": "a GPU", "commit": "b"}}, "device a CPU -> a GPU"),
+        ({"provenance": MADE | {"commit": "b"}}, "commit aaaa -> b"),
+        ({}, "nothing that is recorded"),
+        (
+            {"inputs": "others", "sampled": MADE | {"torch": "2.14.0"}},
+            "samples: torch 2.13.0 -> 2.14.0",
+        ),
+        ({"inputs": "others", "sampled": MADE | {"commit": "b"}}, "samples: commit aaaa -> b"),
+        ({"inputs": "others"}, "samples: others, of the same run and code"),
+    ],
+)
+def test_the_first_field_of_a_score_of_the_same_run(sides, changes, cause):
+    made(sides[0], score=30.0)
+    made(sides[1], score=29.0, **changes)
+    (change,) = compare(sides, table(macs(), psnr()), table(macs(), psnr(29.0)))
+    assert change.cause == cause
+
+
+def test_what_is_not_here_is_said(sides):
+    old = table(macs(), psnr())
+    (change,) = compare(sides, old, table(macs(), psnr(29.0)))
+    assert change.cause == "the same run; its score is not here"
+    (change,) = compare(sides, old, table(macs(), psnr(29.0), made="a GPU"))
+    assert change.cause == "device a CPU -> a GPU (of the table)"
+    (change,) = compare(sides, old, table(macs(3.0), psnr()))
+    assert change.cause == "the same run, counted in another way"
+    (change,) = compare(sides, old, table(macs(), psnr(29.0), run="beef"))
+    assert change.cause == f"another run, and run {RUN.key} is not here"
+
+
+def test_a_score_that_was_overwritten_is_not_the_one_of_the_table(sides):
+    made(sides[0], score=28.0)
+    made(sides[1], score=29.0, version=2)
+    (change,) = compare(sides, table(macs(), psnr()), table(macs(), psnr(29.0)))
+    assert change.cause == "the same run; its score is not here"
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_json_and_csv_are_the_same_table(sides, published):
+    each = table(macs(paper=2.0 if published else None), psnr(30.0, 1.5), published=published)
+    put(sides[0], each)
+    path = sides[0] / "mine.json"
+    path.write_text(json.dumps({"rows": records(each), "files": []}))
+    csv = written.read(sides[0] / "tiny/mine.csv")
+    assert asdict(csv.rows["n=2"])["numbers"]["digits_psnr"] == {
+        "value": 30.0,
+        "spread": 1.5,
+        "n": 16,
+        "status": "tiny scale",
+    }
+    assert diff(sides[0] / "tiny/mine.csv", path).changes == ()
+    assert diff(path, sides[0] / "tiny/mine.csv").changes == ()
+
+
+def test_rows_of_one_name_are_told_apart(sides):
+    each = table(macs())
+    put(sides[0], replace(each, lines=each.lines * 2))
+    assert list(written.read(sides[0] / "tiny/mine.csv").rows) == ["n=2", "n=2 #2"]
+
+
+def test_the_error_names_the_first(sides):
+    compare(sides, table(macs(), psnr()), table(macs(), psnr(29.0)))
+    found = diff(*sides)
+    with pytest.raises(ToleranceError) as caught:
+        require(found)
+    assert caught.value.exit_code == 5
+    assert str(caught.value) == (
+        "--diff: 1 of 2 numbers in 1 table moved by more than their uncertainty, 0 gone, 0 new, "
+        "0 within it; first tiny/mine, n=2, digits_psnr: 30 -> 29 (the same run; its score is not "
+        "here)"
+    )
+    assert json.loads(json.dumps(record(found)))["changes"][0]["new"] == 29.0
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "has no column of runs"),
+        ("method,x_status,runs\na", "not a table that skipdit wrote"),
+        ("method,x,x_status,runs\na,nan,ok,\n", "is not a number"),
+        ("method,x,x_status,runs\na,b,ok,\n", "could not convert"),
+    ],
+)
+def test_what_is_no_table(tmp_path, content, said):
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(UsageError, match=said):
+        diff(tmp_path / "a.csv", tmp_path / "a.csv")
+    (tmp_path / "a.json").write_text("[]")
+    with pytest.raises(UsageError, match="not a table that skipdit wrote"):
+        written.read(tmp_path / "a.json")
+
+
+def test_places_that_do_not_fit(sides):
+    put(sides[0], table(macs()))
+    with pytest.raises(UsageError, match="no such file or folder"):
+        diff(*sides)
+    put(sides[1], table(macs()), "other")
+    with pytest.raises(UsageError, match="no table is in both"):
+        diff(*sides)
+    put(sides[0], table(macs()), "other")
+    assert diff(*sides, name="other").changes == ()
+    assert [each.table for each in diff(*sides).changes] == ["tiny/mine"]
+    assert diff(sides[0] / "tiny/other.csv", sides[1] / "tiny").changes == ()
