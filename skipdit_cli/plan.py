@@ -228,34 +228,19 @@ def plan(
         text_tokens: of a prompt; by default as many as the model's inputs for counting have.
         seen: what a dynamic method did reuse, per step (see `observed`).
     """
-    from skipdit_cli.samplers._schedule import timesteps
-
-    model, visited, cache = _model(run.model), timesteps(run.steps), parse_cache(run.cache)
-    if cache.dynamic and seen is None:
+    if parse_cache(run.cache).dynamic and seen is None:
         seen = observed(run, root) if root else None
         if seen is None:
-            return _unknown(run, batch=batch, steps=len(visited), root=root)
-    guided = run.guidance is not None
-    reused = seen or cache.reused(model.layout(), visited, guided=guided)
-    halves_alone = (
-        cache.unguided(model.layout(), visited, guided=guided),
-        cache.predicted(visited, guided=guided),
-    )
-    alone = [any(kinds) for kinds in zip(*halves_alone, strict=True)]
-    halves = [1 if run.guidance is None or only else 2 for only in alone]
+            return _unknown(run, batch=batch, root=root)
+    steps, whole = _steps(run, seen), _halves(run)
     costs = _costs(run.model, text_tokens)
-    cost, uncached = (
-        costs.trajectory(Counter(zip(sites, calls, strict=True))) * batch
-        for sites, calls in (
-            (reused, halves),
-            ([frozenset()] * len(reused), [1 if run.guidance is None else 2] * len(reused)),
-        )
-    )
-    cached_steps = sum(bool(sites) or only for sites, only in zip(reused, alone, strict=True))
+    cost = costs.trajectory(Counter(steps)) * batch
+    uncached = costs.trajectory({(frozenset(), whole): len(steps)}) * batch
+    cached_steps = sum(bool(sites) or halves < whole for sites, halves in steps)
     return Row(
         run=run,
-        steps=len(reused),
-        full_steps=len(reused) - cached_steps,
+        steps=len(steps),
+        full_steps=len(steps) - cached_steps,
         cached_steps=cached_steps,
         batch=batch,
         macs_paper=cost.macs_paper,
@@ -265,6 +250,25 @@ def plan(
         disk_bytes=_sample_bytes(run.model) * run.num_samples,
         missing=_missing(run, root),
     )
+
+
+def shares(run: Run, *, root: Path | None = None) -> list[tuple[int, float]] | None:
+    """(timestep, share of an uncached step's operations that are executed) of every step.
+
+    Args:
+        root: the results folder, to find what a dynamic method did reuse.
+    Returns:
+        None for a dynamic method that has not run.
+    """
+    from skipdit_cli.samplers._schedule import timesteps
+
+    seen = observed(run, root) if root else None
+    if parse_cache(run.cache).dynamic and seen is None:
+        return None
+    costs = _costs(run.model, None)
+    whole = costs.total.flops * _halves(run)
+    done = [costs.step(sites).flops * halves / whole for sites, halves in _steps(run, seen)]
+    return list(zip(timesteps(run.steps), done, strict=True))
 
 
 def observed(run: Run, root: Path) -> list[frozenset] | None:
@@ -286,11 +290,35 @@ def observed(run: Run, root: Path) -> list[frozenset] | None:
     return [skipped if i in steps else frozenset() for i in range(len(timesteps(run.steps)))]
 
 
-def _unknown(run: Run, *, batch: int, steps: int, root: Path | None) -> Row:
+def _halves(run: Run) -> int:
+    """How many times an uncached step computes every sample."""
+    return 1 if run.guidance is None else 2
+
+
+def _steps(run: Run, seen: Sequence[frozenset] | None) -> list[tuple[frozenset, int]]:
+    """(sites that are reused, halves of guidance that are computed) at every step."""
+    from skipdit_cli.samplers._schedule import timesteps
+
+    layout, visited, cache = (
+        _model(run.model).layout(),
+        timesteps(run.steps),
+        parse_cache(run.cache),
+    )
+    guided = run.guidance is not None
+    reused = seen or cache.reused(layout, visited, guided=guided)
+    unguided = cache.unguided(layout, visited, guided=guided)
+    predicted = cache.predicted(visited, guided=guided)
+    alone = (any(kinds) for kinds in zip(unguided, predicted, strict=True))
+    return [(sites, 1 if only else _halves(run)) for sites, only in zip(reused, alone, strict=True)]
+
+
+def _unknown(run: Run, *, batch: int, root: Path | None) -> Row:
     """The row of a run of which only running it can say what it costs."""
+    from skipdit_cli.samplers._schedule import timesteps
+
     return Row(
         run=run,
-        steps=steps,
+        steps=len(timesteps(run.steps)),
         full_steps=None,
         cached_steps=None,
         batch=batch,

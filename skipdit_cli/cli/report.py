@@ -13,7 +13,9 @@ from skipdit_cli.cli._output import say, show, show_json, table
 @app.command()
 def report(
     recipe: Annotated[str | None, typer.Argument(help="A recipe or a YAML file.")] = None,
-    formats: Annotated[str, typer.Option("--format", help="md, csv; comma-separated.")] = "md,csv",
+    formats: Annotated[
+        str, typer.Option("--format", help="md, csv, tex, html; comma-separated.")
+    ] = "md,csv",
     check: Annotated[
         bool,
         typer.Option(
@@ -49,9 +51,11 @@ def report(
     if recipe is None:
         fix = "name one (skipdit ls recipes), or give --diff; see skipdit report --help"
         raise UsageError("no recipe", place="skipdit report", fix=fix)
+    from skipdit_cli import plan
     from skipdit_cli import report as reports
     from skipdit_cli.report.check import check as compare
     from skipdit_cli.report.check import require
+    from skipdit_cli.report.gallery import Behind
     from skipdit_cli.report.markdown import to_markdown
     from skipdit_cli.report.publish import records
     from skipdit_cli.report.table import build
@@ -60,7 +64,11 @@ def report(
     built = build(chosen, root=results)
     found = compare(built, chosen) if check else None
     paths = reports.write(
-        built, results / chosen.scale, name=chosen.name, formats=formats.split(",")
+        built,
+        results / chosen.scale,
+        name=chosen.name,
+        formats=formats.split(","),
+        behind=Behind(results, [run for _, _, run in plan.runs(chosen)]),
     )
     if json:
         content = {"rows": records(built), "files": [str(path) for path in paths]}

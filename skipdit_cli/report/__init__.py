@@ -10,31 +10,43 @@ Nothing here computes a number: what is not on disk or in the plan is reported a
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from skipdit_cli.errors import unknown
-from skipdit_cli.report import _files, delimited, markdown
+from skipdit_cli.report import _files, delimited, latex, markdown, page
+from skipdit_cli.report.gallery import Behind
 from skipdit_cli.report.table import Table
 
 FORMATS: dict[str, Callable[[Table], str]] = {
     "md": markdown.to_markdown,
     "csv": delimited.to_csv,
+    "tex": latex.to_latex,
+    "html": page.to_html,
 }
 
 
 def write(
-    table: Table, folder: Path, *, name: str, formats: Iterable[str] = ("md", "csv")
+    table: Table,
+    folder: Path,
+    *,
+    name: str,
+    formats: Iterable[str] = ("md", "csv"),
+    behind: Behind | None = None,
 ) -> list[Path]:
     """Write a table as `folder/name.format`, once per format; returns the files.
 
+    Args:
+        behind: the runs of the table, whose schedules and samples the HTML page shows.
     Raises:
         UsageError: a format is not known; then nothing is written.
-        StoreError: the disk is full or the folder cannot be written.
+        StoreError: the disk is full or the folder cannot be written, or samples cannot be read.
     """
     formats = list(formats)
     for each in formats:
         if each not in FORMATS:
             raise unknown("report format", each, FORMATS)
+    texts = FORMATS | {"html": partial(page.to_html, behind=behind)}
     return [
-        _files.replace(folder / f"{name}.{each}", FORMATS[each](table).encode()) for each in formats
+        _files.replace(folder / f"{name}.{each}", texts[each](table).encode()) for each in formats
     ]

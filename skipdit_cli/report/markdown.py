@@ -14,8 +14,8 @@ DASH = "–"
 
 def to_markdown(table: Table) -> str:
     """The whole report section, ending in a line end."""
-    footnotes = _footnotes(table)
-    parts = [f"# {table.title}", body(table, footnotes), _legend(table), _numbered(footnotes)]
+    noted = footnotes(table)
+    parts = [f"# {table.title}", body(table, noted), _legend(table), _numbered(noted)]
     parts.append("\n".join(f"- {note}" for note in table.notes))
     if table.provenance:
         made = "; ".join(f"{key} {value}" for key, value in table.provenance.items())
@@ -25,11 +25,11 @@ def to_markdown(table: Table) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def body(table: Table, footnotes: list[str] | None = None) -> str:
-    """The table alone; `[1]` is put only behind cells whose note is in `footnotes`."""
+def body(table: Table, noted: list[str] | None = None) -> str:
+    """The table alone; `[1]` is put only behind cells whose note is in `noted`."""
     from tabulate import tabulate
 
-    marks = {note: f" [{i}]" for i, note in enumerate(footnotes or (), start=1)}
+    marks = {note: f" [{i}]" for i, note in enumerate(noted or (), start=1)}
     rows = []
     for line in table.lines:
         cells = zip(table.headings, line.cells, strict=True)
@@ -61,7 +61,8 @@ def number(value: float, decimals: int) -> str:
     return f"{value:.{decimals}f}"
 
 
-def _signed(value: float, decimals: int) -> str:
+def signed(value: float, decimals: int) -> str:
+    """A difference to so many decimals, with its sign unless it rounds to nothing."""
     text = f"{value:+.{decimals}f}"
     return text if float(text) else text[1:]
 
@@ -76,7 +77,7 @@ def _cell(column: Heading, cell: Cell, published: bool) -> str:
     paper = DASH if cell.paper is None else f"{cell.paper:.{PAPER_DECIMALS}f}"
     inside = []
     if cell.difference is not None:
-        inside.append(_signed(cell.difference, column.decimals))
+        inside.append(signed(cell.difference, column.decimals))
     if cell.ours is not None and cell.n is not None:
         inside.append(f"n={cell.n}")
     aside = f" ({', '.join(inside)})" if inside else ""
@@ -84,21 +85,29 @@ def _cell(column: Heading, cell: Cell, published: bool) -> str:
 
 
 def _legend(table: Table) -> str:
-    seen = {cell.status for line in table.lines for cell in line.cells}
-    if not table.published:  # there a cell that has a number does not show its status
-        seen = {cell.status for line in table.lines for cell in line.cells if cell.ours is None}
-        return "\n".join(f"- {s}: {text}" for s, text in STATUSES.items() if s in seen)
-    form = "A cell reads: paper / ours (difference, n = samples) status."
-    return "\n".join([form, "", *(f"- {s}: {text}" for s, text in STATUSES.items() if s in seen)])
+    said = [f"- {status}: {text}" for status, text in statuses(table).items()]
+    form = ["A cell reads: paper / ours (difference, n = samples) status.", ""]
+    return "\n".join([*form, *said] if table.published else said)
 
 
-def _footnotes(table: Table) -> list[str]:
+def statuses(table: Table) -> dict[str, str]:
+    """The statuses that the cells show, with their meanings.
+
+    In a table without published values a cell that has a number does not show its status.
+    """
+    cells = [cell for line in table.lines for cell in line.cells]
+    seen = {cell.status for cell in cells if table.published or cell.ours is None}
+    return {status: text for status, text in STATUSES.items() if status in seen}
+
+
+def footnotes(table: Table) -> list[str]:
+    """The notes of the cells, each once; a cell refers to one by its place, from 1."""
     notes = (cell.note for line in table.lines for cell in line.cells)
     return list(dict.fromkeys(note for note in notes if note))
 
 
-def _numbered(footnotes: list[str]) -> str:
-    return "\n".join(f"{i}. {note}" for i, note in enumerate(footnotes, start=1))
+def _numbered(noted: list[str]) -> str:
+    return "\n".join(f"{i}. {note}" for i, note in enumerate(noted, start=1))
 
 
 def _escape(text: str) -> str:

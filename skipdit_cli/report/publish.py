@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 from skipdit_cli import report
 from skipdit_cli.errors import IncompleteError
+from skipdit_cli.report.gallery import Behind, sample_label
 from skipdit_cli.report.grid import GridColumn, grid
 from skipdit_cli.report.plots import plot
 from skipdit_cli.report.sweep import SweepRow
@@ -20,14 +20,15 @@ GRID_ROWS = 8
 def publish(
     table: Table, folder: Path, *, name: str, rows: Sequence[SweepRow], root: Path
 ) -> list[Path]:
-    """Write a table, its plot, and one grid for each reference that has cached runs.
+    """Write a table in every format, its plot, and a grid for each reference with cached runs.
 
     Args:
         rows: the runs behind the table. root: the results folder that holds their samples.
     Returns:
         The files; a picture for which there is nothing to show is left out.
     """
-    paths = report.write(table, folder, name=name)
+    behind = Behind(root, [row.run for row in rows])
+    paths = report.write(table, folder, name=name, formats=report.FORMATS, behind=behind)
     with suppress(IncompleteError):
         paths.append(plot(table, folder / f"{name}-psnr-speedup.png"))
     groups: dict[str, list[SweepRow]] = {}
@@ -57,17 +58,10 @@ def _grid(group: Sequence[SweepRow], path: Path, *, root: Path) -> Path:
         quality = "reference" if row.run.cache == "none" else quality
         columns.append(GridColumn(title, quality, [store.read(i) for i in range(count)]))
     store = open_store(root, ordered[0].run)
-    labels = [_label(i, store.meta(i)) for i in range(count)]
+    labels = [sample_label(i, store.meta(i)) for i in range(count)]
     run = ordered[0].run
     title = f"{run.model}, {run.sampler} {run.steps}, seed {run.seed}"
     return grid(columns, path, rows=labels, title=title)
-
-
-def _label(index: int, meta: dict[str, Any]) -> str:
-    """What a sample was to show, or its number."""
-    if "prompt" in meta:
-        return shorten(meta["prompt"], 36, placeholder="...")
-    return f"class {meta['class']}" if "class" in meta else f"#{index}"
 
 
 def records(table: Table) -> list[dict[str, Any]]:

@@ -25,7 +25,8 @@ HEADINGS = [
     "SSIM ↑",
     "Accuracy@digits ↑",
 ]
-FILES = ("sweep.md", "sweep.csv", "sweep-psnr-speedup.png", "sweep-samples.png")
+TABLES = ("sweep.md", "sweep.csv", "sweep.tex", "sweep.html")
+FILES = (*TABLES, "sweep-psnr-speedup.png", "sweep-samples.png")
 SWEEP = "cache-sweep --model digits-skip --n 2..3 --steps 6 --num-samples 3 --batch-size 2"
 
 
@@ -80,7 +81,7 @@ def test_the_files(swept, table):
     assert (folder / "sweep.md").read_text().strip() == printed.strip()
     records = list(csv.DictReader(io.StringIO((folder / "sweep.csv").read_text())))
     assert {record["cache"] for record in records} == {line["cache"] for line in table(printed)}
-    for name in FILES[2:]:
+    for name in FILES[len(TABLES) :]:
         with Image.open(folder / name) as picture:
             colours = picture.convert("RGB").getcolors(maxcolors=1 << 20)
         assert min(picture.size) >= 300

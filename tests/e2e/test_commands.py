@@ -228,7 +228,8 @@ def test_a_recipe(smoke, table):
     assert all(0 < float(line["PSNR (dB) ↑"].split()[0]) <= 100 for line in lines[1:])
     macs = [float(line["MACs (G)"]) for line in lines]
     assert macs == sorted(macs, reverse=True)
-    names = {"smoke.md", "smoke.csv", "smoke-psnr-speedup.png", "smoke-samples.png"}
+    tables = {f"smoke.{each}" for each in ("md", "csv", "tex", "html")}
+    names = {*tables, "smoke-psnr-speedup.png", "smoke-samples.png"}
     assert {path.name for path in (root / "tiny").iterdir()} == names
     assert {path.name for path in root.iterdir()} == {"samples", "scores", "tiny"}
 
@@ -244,6 +245,15 @@ def test_report_after_a_recipe_is_its_table(skipdit, smoke, table):
     reported = skipdit("report smoke --scale tiny --results", root).ok()
     assert table(reported.out) == table(done.out)
     assert f"wrote {root}/tiny/smoke.csv" in reported.err
+
+
+def test_report_as_a_page_and_for_a_paper(skipdit, smoke):
+    root, _ = smoke
+    done = skipdit("report smoke --scale tiny --format html,tex --results", root).ok()
+    assert f"wrote {root}/tiny/smoke.tex" in done.err
+    page = (root / "tiny" / "smoke.html").read_text()
+    assert page.count("data:video/mp4;base64,") >= 3
+    assert "No samples" not in page
 
 
 def test_a_run_out_of_memory_keeps_its_row_and_reason(skipdit, monkeypatch, table):
@@ -352,6 +362,11 @@ def test_report_with_nothing_on_disk(skipdit, table, tmp_path):
     assert lines["FORA"]["FVD@digits ↓"] == "not run"
     assert lines["Skip-DiT"]["PSNR (dB) ↑"].startswith("reference")
     assert "tiny scale" in lines["Skip-Cache n=2"]["FLOPs (T)"]
+
+    skipdit("report table3 --scale tiny --format html,tex").ok()
+    page = (tmp_path / "results" / "tiny" / "table3.html").read_text()
+    assert "No samples of these runs are on disk" in page
+    assert r"\begin{tabular}" in (tmp_path / "results" / "tiny" / "table3.tex").read_text()
 
     done = skipdit("report table1 --scale paper --format md").ok()
     lines = {line["method"]: line for line in table(done.out)}

@@ -14,6 +14,8 @@ from skipdit_cli.report.sweep import SweepRow, build
 from skipdit_cli.results import Result
 from skipdit_cli.store import open_store
 
+TABLES = ("mine.md", "mine.csv", "mine.tex", "mine.html")
+
 
 def run(cache="none", **settings):
     settings = {"num_samples": 2, "steps": 4, **settings}
@@ -67,18 +69,18 @@ def published(tmp_path, rows):
 def test_the_files_of_a_sweep(tmp_path, stored):
     rows = [row(stored(run())), row(stored(run("skip-cache(n=2)")), psnr=30.0)]
     names = published(tmp_path, rows)
-    assert names == ["mine.md", "mine.csv", "mine-psnr-speedup.png", "mine-samples.png"]
-    for name in names[2:]:
+    assert names == [*TABLES, "mine-psnr-speedup.png", "mine-samples.png"]
+    for name in names[len(TABLES) :]:
         assert (tmp_path / "report" / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_without_a_psnr_there_is_no_plot(tmp_path, stored, drawn):
     rows = [row(stored(run())), row(stored(run("skip-cache(n=2)")))]
-    assert published(tmp_path, rows) == ["mine.md", "mine.csv", "mine-samples.png"]
+    assert published(tmp_path, rows) == [*TABLES, "mine-samples.png"]
 
 
 def test_without_a_cached_run_there_is_no_grid(tmp_path, stored, drawn):
-    assert published(tmp_path, [row(stored(run()))]) == ["mine.md", "mine.csv"]
+    assert published(tmp_path, [row(stored(run()))]) == list(TABLES)
     assert drawn == []
 
 
@@ -137,7 +139,7 @@ def test_one_grid_for_each_reference(tmp_path, stored, drawn):
         for seed in (0, 1, 2)
         for cache in ("none", "skip-cache(n=2)")
     ][:-1]  # the last reference has no cached run
-    assert published(tmp_path, rows)[2:] == ["mine-samples-1.png", "mine-samples-2.png"]
+    assert published(tmp_path, rows)[len(TABLES) :] == ["mine-samples-1.png", "mine-samples-2.png"]
     assert [grid["title"][-1] for grid in drawn] == ["0", "1"]
 
 

@@ -1,0 +1,235 @@
+"""Charts of a page as inline SVG: quality against speedup, and what every step computed.
+
+Colours are classes (`s0` to `s6`, `full`, `partly`, `reused`) that the page's style sheet defines,
+so that they follow its dark and light modes; a marker's shape, a bar's height and a text say the
+same without colour.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from skipdit_cli.report.plots import COLOURS, SPEEDUPS, Point, points
+from skipdit_cli.report.table import Table
+
+WIDTH, HEIGHT = 760, 440
+LEFT, RIGHT, TOP, BOTTOM = 64, 24, 20, 52
+CHARACTER = 7.2  # pixels that a character of a label takes, at most
+SHAPES = (  # one per marker of the plots, in a box from -6 to 6
+    "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0z",
+    "M-5 -5h10v10h-10z",
+    "M0 -6l6 11h-12z",
+    "M0 -6.5l6.5 6.5l-6.5 6.5l-6.5 -6.5z",
+    "M0 6l6 -11h-12z",
+    "M-2 -6h4v4h4v4h-4v4h-4v-4h-4v-4h4z",
+    "M0 -3l3 -3l3 3l-3 3l3 3l-3 3l-3 -3l-3 3l-3 -3l3 -3l-3 -3l3 -3z",
+    "M0 -7l2 5h5l-4 3l2 5l-5 -3l-5 3l2 -5l-4 -3h5z",
+)
+STRIP, BAR = 600, 24  # pixels: width of a strip, height of a step that is computed in full
+KINDS = {
+    "full": "computed in full",
+    "partly": "half or more computed, the rest reused",
+    "reused": "less than half computed, most of it reused",
+}
+
+
+def front(found: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other beats in both coordinates, from left to right.
+
+    >>> front([(1, 9), (2, 8), (1.5, 7), (3, 5), (2, 6)])
+    [(1, 9), (2, 8), (3, 5)]
+    """
+    kept: list[tuple[float, float]] = []
+    for point in sorted(set(found), reverse=True):
+        if not kept or point[1] > kept[-1][1]:
+            kept.append(point)
+    return kept[::-1]
+
+
+def ticks(low: float, high: float, count: int = 6) -> list[float]:
+    """Round numbers within a range, about so many.
+
+    >>> ticks(1.1, 1.62), ticks(22, 46)
+    ([1.1, 1.2, 1.3, 1.4, 1.5, 1.6], [25, 30, 35, 40, 45])
+    """
+    raw = (high - low) / count
+    unit = 10 ** math.floor(math.log10(raw))
+    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= raw * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    values = [round(i * step, 10) for i in range(first, last + 1)]
+    return [int(value) if step >= 1 else value for value in values]
+
+
+def scatter(table: Table) -> str:
+    """PSNR against speedup: a marker per line, a broken line along the Pareto front, a legend.
+
+    Raises:
+        IncompleteError: no line has both numbers.
+    """
+    key, series = points(table)
+    every = [point for found in series.values() for point in found]
+    across = _range([1.0, *(x for x, *_ in every)])
+    up = _range([y for _, y, *_ in every])
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return (
+            round(LEFT + (x - across[0]) / (across[1] - across[0]) * (WIDTH - LEFT - RIGHT), 1),
+            round(HEIGHT - BOTTOM - (y - up[0]) / (up[1] - up[0]) * (HEIGHT - TOP - BOTTOM), 1),
+        )
+
+    best = front((x, y) for x, y, *_ in every)
+    path = " ".join(f"{x},{y}" for x, y in (place(*point) for point in best))
+    markers = _markers(series, place, set(best))
+    start = place(1, up[0])[0]
+    inside = [
+        *_axes(across, up, place, SPEEDUPS[key]),
+        f'<line class="reference" x1="{start}" x2="{start}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>',
+        f'<text class="faint" x="{start + 5}" y="{TOP + 12}">uncached (1×)</text>',
+        f'<polyline class="front" points="{path}"/>',
+        *markers,
+    ]
+    picture = (
+        f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="group" '
+        f'aria-label="PSNR against {escape(SPEEDUPS[key])}">{"".join(inside)}</svg>'
+    )
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="Plot">{picture}</div>' + (
+        _legend(series)
+    )
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    margin = (high - low) * 0.08 or 0.5
+    return low - margin, high + margin
+
+
+def _axes(across, up, place, title: str) -> list[str]:
+    floor, left = HEIGHT - BOTTOM, LEFT
+    parts = []
+    for x in ticks(*across):
+        at = place(x, up[0])[0]
+        parts.append(f'<line class="grid" x1="{at}" x2="{at}" y1="{TOP}" y2="{floor}"/>')
+        parts.append(f'<text text-anchor="middle" x="{at}" y="{floor + 18}">{x:g}</text>')
+    for y in ticks(*up):
+        at = place(across[0], y)[1]
+        parts.append(f'<line class="grid" x1="{left}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>')
+        parts.append(f'<text text-anchor="end" x="{left - 8}" y="{at + 4}">{y:g}</text>')
+    middle, centre = (left + WIDTH - RIGHT) / 2, (TOP + floor) / 2
+    parts.append(f'<text text-anchor="middle" x="{middle}" y="{HEIGHT - 10}">{title}</text>')
+    parts.append(
+        f'<text text-anchor="middle" transform="translate(16 {centre}) rotate(-90)">'
+        "PSNR against the uncached samples (dB)</text>"
+    )
+    return parts
+
+
+def _markers(series: dict[str, list[Point]], place, best: set[tuple[float, float]]) -> list[str]:
+    """Markers with their label: shown where it has room, else when pointed at or in focus."""
+    spots = [place(x, y) for found in series.values() for x, y, *_ in found]
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in spots]
+    parts = []
+    for i, (name, found) in enumerate(series.items()):
+        for x, y, spread, label in sorted(found, key=lambda point: point[:2]):
+            at = place(x, y)
+            dx, dy, anchor, box = _room(at, label, taken)
+            if box:
+                taken.append(box)
+            whole = label if label == name else f"{name}, {label}"
+            about = f"{whole}: {y:.2f} dB at {x:.2f}×" + (f" ± {spread:.2f}" if spread else "")
+            about += ", on the Pareto front" if (x, y) in best else ""
+            parts.append(
+                f'<g class="point s{i % len(COLOURS)}" tabindex="0" role="img" '
+                f'aria-label="{escape(about)}" transform="translate({at[0]} {at[1]})">'
+                f'<title>{escape(about)}</title><circle class="halo" r="11"/>'
+                f'<path d="{SHAPES[i % len(SHAPES)]}"/>'
+                f'<text class="{"" if box else "hidden"}" text-anchor="{anchor}" '
+                f'x="{dx}" y="{dy}">{escape(label)}</text></g>'
+            )
+    return parts
+
+
+def _room(at: tuple[float, float], label: str, taken: list) -> tuple:
+    """Where a label beside a marker covers nothing: (dx, dy, anchor, box); no box if nowhere."""
+    width = CHARACTER * len(label)
+    for dx, dy, anchor in ((9, -7, "start"), (9, 17, "start"), (-9, -7, "end"), (-9, 17, "end")):
+        left = at[0] + dx - (width if anchor == "end" else 0)
+        box = (left, at[1] + dy - 11, left + width, at[1] + dy + 3)
+        inside = box[0] > LEFT and box[2] < WIDTH and box[1] > TOP and box[3] < HEIGHT - BOTTOM
+        if inside and not any(_overlap(box, other) for other in taken):
+            return dx, dy, anchor, box
+    end = at[0] + 9 + width > WIDTH
+    return -9 if end else 9, -7, "end" if end else "start", None
+
+
+def _overlap(one: tuple, other: tuple) -> bool:
+    apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+    return not apart
+
+
+def _legend(series: Iterable[str]) -> str:
+    items = [
+        f'<li><svg class="key s{i % len(COLOURS)}" viewBox="-8 -8 16 16" aria-hidden="true">'
+        f'<path d="{SHAPES[i % len(SHAPES)]}"/></svg>{escape(name)}</li>'
+        for i, name in enumerate(series)
+    ]
+    items.append(
+        '<li><svg class="key wide" viewBox="0 -8 28 16" aria-hidden="true">'
+        '<line class="front" x1="0" x2="28" y1="0" y2="0"/></svg>Pareto front</li>'
+    )
+    return f'<ul class="legend">{"".join(items)}</ul>'
+
+
+def kind(share: float) -> str:
+    """Which of KINDS a step is, by the share of its operations that is executed."""
+    if share > 0.9995:
+        return "full"
+    return "partly" if share >= 0.5 else "reused"
+
+
+def strip(steps: Sequence[tuple[int, float]]) -> str:
+    """A bar per step, from the first on the left, as high as the share that is computed."""
+    width = _step_width(len(steps))
+    gap = 1 if width >= 4 else 0
+    paths = dict.fromkeys(KINDS, "")
+    for i, (_, share) in enumerate(steps):
+        height = max(1, round(share * BAR, 1))
+        paths[kind(share)] += f"M{i * width} {BAR}v-{height:g}h{width - gap}v{height:g}z"
+    bars = "".join(f'<path class="{name}" d="{d}"/>' for name, d in paths.items() if d)
+    whole = width * len(steps)
+    return (
+        f'<svg class="strip" width="{whole}" height="{BAR}" viewBox="0 0 {whole} {BAR}" role="img" '
+        f'aria-label="{escape(summary(steps))}"><title>{escape(summary(steps))}</title>'
+        f'<rect class="track" width="{whole}" height="{BAR}"/>{bars}</svg>'
+    )
+
+
+def summary(steps: Sequence[tuple[int, float]]) -> str:
+    """How many steps of each kind there are.
+
+    >>> summary([(999, 1.0), (500, 0.25), (0, 1.0)])
+    '2 full, 0 partly, 1 reused of 3 steps'
+    """
+    kinds = [kind(share) for _, share in steps]
+    counts = ", ".join(f"{kinds.count(name)} {name}" for name in KINDS)
+    return f"{counts} of {len(steps)} steps"
+
+
+def ruler(timesteps: Sequence[int], marks: int = 6) -> str:
+    """The axis above strips: the timestep at which some of the steps are."""
+    width, count = _step_width(len(timesteps)), min(marks, len(timesteps))
+    whole, parts = width * len(timesteps), []
+    for j in range(count):
+        i = round(j * (len(timesteps) - 1) / max(1, count - 1))
+        x = round((i + 0.5) * width, 1)
+        anchor = "start" if j == 0 else "end" if j == count - 1 else "middle"
+        at = 0 if j == 0 else whole if j == count - 1 else x
+        parts.append(f'<line class="mark" x1="{x}" x2="{x}" y1="15" y2="20"/>')
+        parts.append(f'<text x="{at}" y="11" text-anchor="{anchor}">{timesteps[i]}</text>')
+    return (
+        f'<svg class="ruler" width="{whole}" height="20" viewBox="0 0 {whole} 20" role="img" '
+        f'aria-label="timesteps {timesteps[0]} to {timesteps[-1]}">{"".join(parts)}</svg>'
+    )
+
+
+def _step_width(count: int) -> int:
+    return max(2, STRIP // max(1, count))

@@ -1,0 +1,144 @@
+"""A table as LaTeX for a paper: booktabs, the paper's number and ours in one cell.
+
+The file is a `table*` to be read with `\\input`; its first lines name the packages that it needs.
+The best number of a column is bold, the uncached baselines are grey, and a cell without a number
+says why. The commands and what made the numbers are comments.
+"""
+
+import re
+
+from skipdit_cli.report import ranks
+from skipdit_cli.report.markdown import PAPER_DECIMALS, footnotes, number, statuses
+from skipdit_cli.report.table import Cell, Heading, Table
+
+PACKAGES = ("booktabs", "graphicx", "xcolor")
+ARROWS = {"higher": r" $\uparrow$", "lower": r" $\downarrow$", "": ""}
+DASH = "--"
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\char34{}",  # a straight quote in every font encoding
+    "×": r"$\times$",
+    "±": r"$\pm$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "→": r"$\rightarrow$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "µ": r"$\mu$",
+    "–": "--",
+    "—": "---",
+    "…": r"\dots{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}
+
+
+def to_latex(table: Table) -> str:
+    """The whole file, ending in a line end."""
+    noted = footnotes(table)
+    marks = {note: rf"\textsuperscript{{{i}}}" for i, note in enumerate(noted, start=1)}
+    chosen = ranks.best(table)
+    heads = [*map(escape, table.names), *map(_heading, table.headings)]
+    rows = []
+    for i, line in enumerate(table.lines):
+        cells = [
+            _cell(heading, cell, table.published, bold=chosen.get((i, column), ""))
+            + marks.get(cell.note, "")
+            for column, (heading, cell) in enumerate(zip(table.headings, line.cells, strict=True))
+        ]
+        texts = [*map(escape, line.names), *cells]
+        if line.reference:
+            texts = [rf"\textcolor{{gray}}{{{text}}}" for text in texts]
+            if i:
+                rows.append(r"\midrule")
+        rows.append(_row(texts))
+    columns = "l" * len(table.names) + "r" * len(table.headings)
+    return "\n".join(
+        [
+            *(f"% {line}" for line in _comments(table)),
+            r"\begin{table*}[t]",
+            r"\centering",
+            rf"\caption{{{escape(table.title)}}}",
+            r"\resizebox{\textwidth}{!}{%",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            _row(heads),
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\par\smallskip",
+            r"\begin{minipage}{\textwidth}",
+            r"\footnotesize\raggedright",
+            *(f"{text}\\par" for text in _below(table, noted)),
+            r"\end{minipage}",
+            r"\end{table*}",
+            "",
+        ]
+    )
+
+
+def escape(text: str) -> str:
+    r"""Text as LaTeX prints it; `code` in backquotes becomes \texttt.
+
+    >>> escape("50 % of a_b"), escape("run `a --b`")
+    ('50 \\% of a\\_b', 'run \\texttt{a -{}-b}')
+    """
+    parts = re.split(r"`([^`]*)`", text.replace("\n", " "))
+    found = [
+        rf"\texttt{{{_plain(part).replace('--', '-{}-')}}}" if i % 2 else _plain(part)
+        for i, part in enumerate(parts)
+    ]
+    return "".join(found)
+
+
+def _plain(text: str) -> str:
+    return "".join(SPECIAL.get(sign, sign) for sign in text)
+
+
+def _row(texts: list[str]) -> str:
+    return " & ".join(texts) + r" \\"
+
+
+def _heading(column: Heading) -> str:
+    unit = f" ({escape(column.unit)})" if column.unit else ""
+    return f"{escape(column.label)}{unit}{ARROWS[column.better]}"
+
+
+def _cell(column: Heading, cell: Cell, published: bool, *, bold: str) -> str:
+    """Both numbers where the paper has one, else ours; why, where there is none."""
+    if cell.ours is None and cell.paper is None:
+        return rf"\textit{{{escape(cell.status)}}}"
+    ours = DASH if cell.ours is None else number(cell.ours, column.decimals)
+    shown = len(ours.partition(".")[2])
+    ours = _bold(ours, bold == "ours")
+    if not published:
+        return ours if cell.spread is None else rf"{ours} $\pm$ {cell.spread:.{shown}f}"
+    paper = DASH if cell.paper is None else f"{cell.paper:.{PAPER_DECIMALS}f}"
+    return f"{_bold(paper, bold == 'paper')} / {ours}"
+
+
+def _bold(text: str, chosen: bool) -> str:
+    return rf"\textbf{{{text}}}" if chosen else text
+
+
+def _comments(table: Table) -> list[str]:
+    packages = ",".join(PACKAGES)
+    made = "; ".join(f"{key} {value}" for key, value in table.provenance.items())
+    lines = [rf"Needs \usepackage{{{packages}}}; read this file with \input."]
+    lines += [f"Made with {made}."] if made else []
+    return [part for line in (*lines, *table.command.splitlines()) for part in line.splitlines()]
+
+
+def _below(table: Table, noted: list[str]) -> list[str]:
+    """What stands below the table: how to read it, numbered notes, notes."""
+    form = "A cell is: the paper's value / ours." if table.published else ""
+    tiny = statuses(table).get("tiny scale")
+    if tiny:
+        form += f" Ours are {tiny}."
+    numbered = [rf"\textsuperscript{{{i}}} {escape(note)}" for i, note in enumerate(noted, start=1)]
+    return [*filter(None, [escape(form), escape(ranks.RULE)]), *numbered, *map(escape, table.notes)]

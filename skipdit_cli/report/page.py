@@ -1,0 +1,296 @@
+"""A table as one HTML page that needs nothing beside it: works from a file, offline.
+
+Table, plot of quality against speedup, what every step computed, samples side by side, and where
+all of it comes from. Style and script (`page.css`, `page.js`) and samples are inside the page.
+"""
+
+import re
+from html import escape
+from importlib.resources import files
+
+from skipdit_cli.errors import IncompleteError
+from skipdit_cli.report import charts, ranks
+from skipdit_cli.report.gallery import PIXELATED, Behind, Group, groups, labels
+from skipdit_cli.report.markdown import (
+    DASH,
+    PAPER_DECIMALS,
+    footnotes,
+    heading,
+    number,
+    signed,
+    statuses,
+)
+from skipdit_cli.report.table import Cell, Heading, Line, Table
+
+# Whatever a text on the page may say, a browser loads nothing for it.
+POLICY = (
+    "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'"
+)
+
+
+def to_html(table: Table, behind: Behind | None = None) -> str:
+    """The whole page.
+
+    Args:
+        behind: the runs of the table, for their schedules and samples; without it there are none.
+    Raises:
+        StoreError: what is on disk cannot be read.
+    """
+    title = escape(table.title)
+    sections = [
+        ("Results", _results(table)),
+        ("Quality against speedup", _plot(table)),
+        ("What every step computes", _schedules(table, behind)),
+        ("Samples", _gallery(groups(table, behind) if behind else [])),
+        ("How this was made", _made(table)),
+    ]
+    anchors = [re.sub(r"\W+", "-", name.lower()) for name, _ in sections]
+    links = "".join(
+        f'<a href="#{anchor}">{name}</a>'
+        for anchor, (name, _) in zip(anchors, sections, strict=True)
+    )
+    body = "\n".join(
+        f'<section id="{anchor}" aria-labelledby="{anchor}-title">'
+        f'<h2 id="{anchor}-title">{name}</h2>\n{content}\n</section>'
+        for anchor, (name, content) in zip(anchors, sections, strict=True)
+    )
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<title>{title}</title>
+<style>
+{_file("page.css")}</style>
+</head>
+<body>
+<header>
+<h1>{title}</h1>
+<nav aria-label="Sections">{links}</nav>
+<button type="button" id="theme">Theme: automatic</button>
+</header>
+<main>
+{body}
+</main>
+<script>
+{_file("page.js")}</script>
+</body>
+</html>
+"""
+
+
+def _file(name: str) -> str:
+    return files("skipdit_cli.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _text(text: str) -> str:
+    """Text with its `code` marked."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text, quote=False))
+
+
+def _results(table: Table) -> str:
+    noted, chosen = footnotes(table), ranks.best(table)
+    heads = [f'<th scope="col">{_text(name)}</th>' for name in table.names]
+    heads += [f'<th scope="col" class="number">{_text(heading(h))}</th>' for h in table.headings]
+    rows = []
+    for i, line in enumerate(table.lines):
+        first, *others = line.names
+        cells = [
+            _cell(each, cell, table.published, bold=chosen.get((i, column), ""), noted=noted)
+            for column, (each, cell) in enumerate(zip(table.headings, line.cells, strict=True))
+        ]
+        rows.append(
+            f"<tr{' class=baseline' if line.reference else ''}>"
+            f'<th scope="row">{_text(first)}{_failure(line)}</th>'
+            + "".join(f"<td>{_text(name)}</td>" for name in others)
+            + "".join(cells)
+            + "</tr>"
+        )
+    body = "\n".join(rows)
+    grid = (
+        f'<table class="results" aria-describedby="form"><caption>{_text(table.title)}</caption>'
+        f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
+    )
+    return (
+        f'<p id="form" class="note">{_form(table)}</p>\n'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Table">{grid}</div>\n'
+        + _statuses(table)
+        + _numbered(noted)
+        + "".join(f"<p class=note>{_text(note)}</p>\n" for note in table.notes)
+    )
+
+
+def _form(table: Table) -> str:
+    form = "A cell reads: paper / ours, then the difference, the number of samples and its status. "
+    return (form if table.published else "") + escape(ranks.RULE)
+
+
+def _failure(line: Line) -> str:
+    """Why a line lacks numbers, below its name."""
+    said = dict.fromkeys(cell.note for cell in line.cells if cell.status == "failed" and cell.note)
+    return "".join(f'<small class="reason">failed: {_text(text)}</small>' for text in said)
+
+
+def _cell(column: Heading, cell: Cell, published: bool, *, bold: str, noted: list[str]) -> str:
+    status = f'<span class="status {cell.status.replace(" ", "-")}">{cell.status}</span>'
+    mark = ""
+    if cell.note:
+        at = noted.index(cell.note) + 1
+        mark = f'<sup><a href="#note-{at}" aria-label="note {at}">{at}</a></sup>'
+    if cell.ours is None and cell.paper is None:
+        return f'<td class="number">{status}{mark}</td>'
+    ours = DASH if cell.ours is None else number(cell.ours, column.decimals)
+    shown = len(ours.partition(".")[2])
+    ours = _bold(ours, bold == "ours")
+    aside = []
+    if cell.difference is not None:
+        aside.append(signed(cell.difference, column.decimals))
+    if cell.ours is not None and cell.n is not None:
+        aside.append(f"n={cell.n}")
+    if not published:
+        spread = "" if cell.spread is None else f" ± {cell.spread:.{shown}f}"
+        small = f"<small>{', '.join(aside)}</small>" if aside else ""
+        return f'<td class="number">{ours}{spread}{mark}{small}</td>'
+    paper = DASH if cell.paper is None else f"{cell.paper:.{PAPER_DECIMALS}f}"
+    paper = _bold(paper, bold == "paper")
+    small = f"<small>{', '.join(aside)} {status}</small>"
+    return f'<td class="number">{paper} / {ours}{mark}{small}</td>'
+
+
+def _bold(text: str, chosen: bool) -> str:
+    return f'<strong title="best of the column">{text}</strong>' if chosen else text
+
+
+def _statuses(table: Table) -> str:
+    items = [
+        f'<div><dt><span class="status {status.replace(" ", "-")}">{status}</span></dt>'
+        f"<dd>{_text(meaning)}</dd></div>"
+        for status, meaning in statuses(table).items()
+    ]
+    return f'<dl class="statuses">{"".join(items)}</dl>\n' if items else ""
+
+
+def _numbered(noted: list[str]) -> str:
+    items = [f'<li id="note-{i}">{_text(note)}</li>' for i, note in enumerate(noted, start=1)]
+    return f'<ol class="note">{"".join(items)}</ol>\n' if items else ""
+
+
+def _plot(table: Table) -> str:
+    try:
+        return charts.scatter(table)
+    except IncompleteError:
+        return "<p>No line of this table has both a PSNR and a speedup.</p>"
+
+
+def _schedules(table: Table, behind: Behind | None) -> str:
+    """A strip for every line, in one list for each sequence of timesteps."""
+    from skipdit_cli import plan
+
+    runs = {run.key: run for run in behind.runs} if behind else {}
+    lists: dict[str, list[tuple[str, list[tuple[int, float]] | None]]] = {}
+    for name, line in zip(labels(table), table.lines, strict=True):
+        own = {(run.cache, run.steps): run for key in line.runs if (run := runs.get(key))}
+        for run in own.values():
+            label = f"{name}, {run.model}" if len(own) > 1 else name
+            steps = plan.shares(run, root=behind.root if behind else None)
+            lists.setdefault(run.steps, []).append((label, steps))
+    if not lists:
+        return "<p>No run of this table is known here.</p>"
+    keys = "".join(
+        f'<li><span class="swatch {name}"></span>{name}: {meaning}</li>'
+        for name, meaning in charts.KINDS.items()
+    )
+    return (
+        "<p>One bar per sampling step, the first on the left; its height is the share of an "
+        "uncached step's operations that is executed.</p>"
+        f'<ul class="legend">{keys}</ul>' + "\n".join(map(_strips, lists.values()))
+    )
+
+
+def _strips(found: list[tuple[str, list[tuple[int, float]] | None]]) -> str:
+    known = next((steps for _, steps in found if steps), [])
+    ruler = charts.ruler([timestep for timestep, _ in known]) if known else ""
+    rows = []
+    for label, steps in found:
+        shown = charts.strip(steps) if steps else "at run: the method decides while it runs"
+        counts = charts.summary(steps).partition(" of ")[0] if steps else "at run"
+        rows.append(
+            f'<tr><th scope="row">{_text(label)}</th><td>{shown}</td>'
+            f'<td class="counts">{counts}</td></tr>'
+        )
+    head = (
+        f'<tr><th scope="col">method</th><th scope="col">timestep{ruler}</th>'
+        '<th scope="col">steps</th></tr>'
+    )
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Schedules">'
+        f'<table class="strips"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
+
+
+def _gallery(found: list[Group]) -> str:
+    if not found:
+        return "<p>No samples of these runs are on disk, so none are shown.</p>"
+    choices = "".join(f"<option>{escape(group.title)}</option>" for group in found)
+    several = "" if len(found) > 1 else " hidden"
+    blocks = "\n".join(_group(i, group) for i, group in enumerate(found))
+    return f"""<noscript><p>The gallery needs JavaScript.</p></noscript>
+<div class="controls">
+<label{several}>Reference <select id="group">{choices}</select></label>
+<label>Sample <select id="sample"></select></label>
+<fieldset><legend>View</legend>
+<label><input type="radio" name="view" value="side" checked> side by side</label>
+<label><input type="radio" name="view" value="over"> overlay</label>
+</fieldset>
+<span id="clip-controls" class="controls">
+<button type="button" id="play">Play</button>
+<label>Frame <input type="range" id="frame" min="1" value="1">
+<output id="frame-now"></output></label>
+</span>
+<span id="overlay-controls" class="controls">
+<label>Method <select id="method"></select></label>
+<label>Reference <input type="range" id="mix" min="0" max="100" value="100"> method</label>
+<button type="button" id="hold">Hold for the reference</button>
+</span>
+</div>
+{blocks}"""
+
+
+def _group(index: int, group: Group) -> str:
+    figures = []
+    for column in group.columns:
+        label = escape(column.label)
+        sources = escape(" ".join(source or "-" for source in column.sources))
+        named = f'data-sources="{sources}" data-label="{label}"'
+        if group.frames > 1:
+            media = f'<video {named} muted playsinline preload="auto"></video>'
+        else:
+            media = f'<img {named} alt="{label}">'
+        note = f"<small>{escape(column.note)}</small>" if column.note else ""
+        figures.append(
+            f'<figure>{media}<p class="absent" hidden>not on disk</p>'
+            f"<figcaption>{label}{note}</figcaption></figure>"
+        )
+    samples = escape("\n".join(group.samples))
+    small = " small" if group.side <= PIXELATED else ""
+    return (
+        f'<div class="group{small}" data-group="{index}" data-samples="{samples}" '
+        f'data-frames="{group.frames}" data-rate="{group.rate:g}">'
+        f'<h3>{escape(group.title)}</h3><div class="stage">{"".join(figures)}</div></div>'
+    )
+
+
+def _made(table: Table) -> str:
+    facts = "".join(
+        f"<div><dt>{escape(key)}</dt><dd>{escape(value)}</dd></div>"
+        for key, value in table.provenance.items()
+    )
+    parts = [f'<dl class="made">{facts}</dl>' if facts else ""]
+    if table.command:
+        parts.append(
+            '<h3>Commands</h3><pre class="scroll" tabindex="0">'
+            f"<code>{escape(table.command)}</code></pre>"
+        )
+    return "".join(parts) or "<p>Nothing was recorded.</p>"

@@ -1,0 +1,121 @@
+"""LaTeX is for print: what is bold, grey and escaped is fixed here, and that it compiles."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from skipdit_cli.report import latex, ranks
+from skipdit_cli.report.table import Cell, Heading, Line, Table
+
+COMPILER = shutil.which("pdflatex") or shutil.which("tectonic")
+ROWS = r"""
+\textcolor{gray}{Skip-DiT} & \textcolor{gray}{290.05 / 290.05} & \textcolor{gray}{\textit{reference}} & \textcolor{gray}{\textit{not run}} \\
+a\textbar{}b, n=2 & 180.68 / 184.18 & 29.52 / \textbf{28.04} & 0.06 / 0.060 \\
+FORA & 1341.72 / --\textsuperscript{1} & 22.93 / --\textsuperscript{2} & 0.14 / \textbf{0.00123} \\
+PAB & \textit{planned}\textsuperscript{3} & -- / 21.00 & 0.20 / --\textsuperscript{1} \\
+"""  # noqa: E501
+
+
+def rows(text: str) -> str:
+    return text.split("\\midrule\n", 1)[1].split("\\bottomrule")[0].strip()
+
+
+def test_rows_beside_published_values(compared):
+    assert rows(latex.to_latex(compared)) == ROWS.strip()
+
+
+def test_rows_without_published_values(alone):
+    lines = rows(latex.to_latex(alone)).splitlines()
+    assert (
+        lines[1] == r"toy & skip-cache n=2 & 1.50 & 1.46 $\pm$ 0.03 & \textbf{30.00} $\pm$ 2.13 \\"
+    )
+    assert lines[2] == r"toy & skip-cache n=3 & 2.00 & \textbf{1.90} $\pm$ 0.02 & 26.00 \\"
+    assert lines[3].count(r"\textit{failed}\textsuperscript{1}") == 2
+
+
+def test_what_stands_around_the_rows(compared):
+    text = latex.to_latex(compared)
+    assert text.startswith("% Needs \\usepackage{booktabs,graphicx,xcolor}; read this file with")
+    assert "% skipdit cache-sweep --recipe table0\n" in text
+    assert "% Made with skipdit 0.1.0 (commit 0123456789); torch 2.13.0.\n" in text
+    assert r"method & FLOPs (T) & PSNR (dB) $\uparrow$ & LPIPS $\downarrow$ \\" in text
+    assert r"\begin{tabular}{lrrr}" in text
+    below = text.split(r"\end{tabular}")[1]
+    for note in (r"\textsuperscript{1} FORA comes later", r"\texttt{skipdit download x}"):
+        assert note in below
+    assert "FLOPs are MACs." in below
+    assert latex.escape(ranks.RULE) in below
+
+
+def test_a_later_baseline_begins_a_group(compared):
+    first, second, *others = compared.lines
+    again = replace(compared, lines=(first, second, first, *others))
+    assert latex.to_latex(again).count("\\midrule") == 2
+    assert latex.to_latex(compared).count("\\midrule") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("50% & $1 #2 a_b {c}", r"50\% \& \$1 \#2 a\_b \{c\}"),
+        ("a\\b ~ ^ <x> |", r"a\textbackslash{}b \textasciitilde{} \textasciicircum{} "
+         r"\textless{}x\textgreater{} \textbar{}"),
+        ("`a_b --c`", r"\texttt{a\_b -{}-c}"),
+        ("2 × 3 – 4\n5", r"2 $\times$ 3 -- 4 5"),
+    ],
+)  # fmt: skip
+def test_special_characters(text, printed):
+    assert latex.escape(text) == printed
+
+
+def number(better: str, *cells: Cell, baseline: Cell | None = None) -> dict:
+    lines = [Line((f"m{i}",), (cell,)) for i, cell in enumerate(cells)]
+    if baseline:
+        lines.append(Line(("base",), (baseline,), reference=True))
+    return ranks.best(Table("t", ("method",), (Heading("x", "x", "X", "", better),), tuple(lines)))
+
+
+def test_the_best_follows_the_direction_of_its_column():
+    one, two = Cell(ours=1.0, status="measured"), Cell(ours=2.0, status="measured")
+    assert number("higher", one, two) == {(1, 0): "ours"}
+    assert number("lower", one, two) == {(0, 0): "ours"}
+    assert number("", one, two) == {}
+
+
+def test_ours_and_the_papers_are_never_compared():
+    ours, paper = Cell(ours=1.0, status="measured"), Cell(paper=9.0, status="not run")
+    assert number("higher", ours, paper) == {(0, 0): "ours"}
+    assert number("higher", paper, Cell(paper=8.0, status="not run")) == {(0, 0): "paper"}
+
+
+def test_equal_print_ties_and_a_baseline_does_not_compete():
+    cells = [Cell(ours=value, status="measured") for value in (2.001, 2.002, 1.0)]
+    assert number("higher", *cells, baseline=Cell(ours=9.0, status="measured")) == {
+        (0, 0): "ours",
+        (1, 0): "ours",
+    }
+
+
+def test_braces_and_environments_close(compared, alone):
+    for table in (compared, alone):
+        text = latex.to_latex(table)
+        assert text.isascii()
+        code = re.sub(r"\\[{}%]", "", text)
+        assert code.count("{") == code.count("}")
+        begun = re.findall(r"\\begin\{(.*?)\}", code)
+        assert sorted(begun) == sorted(re.findall(r"\\end\{(.*?)\}", code))
+
+
+@pytest.mark.skipif(not COMPILER, reason="no LaTeX here")
+def test_it_compiles(compared, tmp_path):
+    (tmp_path / "rows.tex").write_text(latex.to_latex(compared))
+    document = r"\documentclass{article}\usepackage{booktabs,graphicx,xcolor}"
+    (tmp_path / "all.tex").write_text(document + r"\begin{document}\input{rows}\end{document}")
+    options = ["-interaction=nonstopmode"] if "pdflatex" in str(COMPILER) else []
+    done = subprocess.run(
+        [str(COMPILER), *options, "all.tex"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
