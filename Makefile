@@ -54,7 +54,7 @@ check: setup  ## formatting, lint, types
 bench: setup  ## measured against ideal speedup; on an idle machine
 	$(SKIPDIT) profile --model moving-digits-skip --n 2..6 --batch-size 32 --repeats 7
 
-table%: setup  ## one table of the paper: make table1 ... table5, table8
+table%: setup  ## one table of the paper: make table1 ... table8
 	$(SKIPDIT) cache-sweep --recipe $@
 
 methods: setup  ## every caching method on the text-to-video model, n = 2 and 3
