@@ -139,18 +139,40 @@ def test_table1_samples_as_the_paper_does():
     }
 
 
+@pytest.mark.parametrize("count", ["macs_paper", "flops"])
 @pytest.mark.parametrize("scale", recipe.SCALES)
-def test_ddim_rows_of_table2_have_the_throughput_of_the_cached_row_above(scale):
-    above, checked = {}, 0
-    for row, group, run in plan.runs(recipe.load("table2", scale=scale)):
-        planned = plan.plan(run)
+def test_ddim_rows_of_table2_have_the_steps_of_equal_cost(scale, count):
+    """The number of steps whose MACs, or FLOPs, are nearest to those of the cached row above."""
+    loaded, above, found = recipe.load("table2", scale=scale), 0, {}
+    for row in loaded.rows:
+        planned = plan.profile(loaded, row)
         if row.id.startswith("skip-cache"):
-            above[group] = planned.flops
+            above = getattr(planned, count)
         elif row.id.startswith("ddim"):
-            assert run.sampler == "ddim"
-            assert abs(planned.flops - above[group]) <= planned.flops / planned.steps / 2
-            checked += 1
-    assert checked == 4 * len(recipe.load("table2", scale=scale).rows[0].models)
+            assert (planned.run.sampler, planned.cached_steps) == ("ddim", 0)
+            one_step = getattr(planned, count) / planned.steps
+            nearest = min(range(1, planned.steps * 2), key=lambda n: abs(n * one_step - above))
+            assert row.settings["steps"] == str(planned.steps) == str(nearest)
+            found[row.id] = nearest
+    assert len(found) == 4
+    if scale == "paper":
+        assert list(found.values()) == [158, 165, 128, 134]
+        assert "158 steps of Skip-DiT and 165 of Latte for n=2, 128 and 134 for n=3" in loaded.notes[0]
+
+
+def test_the_paper_s_clock_gives_table2_other_steps():
+    """Equal throughput by the latencies of Table 1, which are of DDPM with 250 steps."""
+
+    def seconds(method, n=""):
+        return published.find("table1", {"method": method, "n": n})["latency_s"]
+
+    found = [
+        round(250 * seconds("Skip-Cache", n) / seconds(model))
+        for n in ("2", "3")
+        for model in ("Skip-DiT", "Latte")
+    ]
+    assert found == [160, 162, 131, 132]
+    assert "160 and 162 steps for n=2, 131 and 132 for n=3" in recipe.load("table2").notes[1]
 
 
 @pytest.mark.parametrize(
