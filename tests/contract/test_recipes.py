@@ -157,7 +157,9 @@ def test_ddim_rows_of_table2_have_the_steps_of_equal_cost(scale, count):
     assert len(found) == 4
     if scale == "paper":
         assert list(found.values()) == [158, 165, 128, 134]
-        assert "158 steps of Skip-DiT and 165 of Latte for n=2, 128 and 134 for n=3" in loaded.notes[0]
+        assert (
+            "158 steps of Skip-DiT and 165 of Latte for n=2, 128 and 134 for n=3" in loaded.notes[0]
+        )
 
 
 def test_the_paper_s_clock_gives_table2_other_steps():
