@@ -10,7 +10,8 @@ VBENCH_VENV := .vbench-env
 VBENCH_PYTHON ?= $(shell for name in python3.11 python3.10; do \
 	$$name -c 'import venv' 2>/dev/null && echo $$name && break; done)
 
-.PHONY: help setup demo test test-slow test-vbench vbench-env check bench methods tables train clean
+.PHONY: help setup demo test test-slow test-vbench vbench-env check bench methods tables paper-flops \
+	train clean
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -54,7 +55,7 @@ check: setup  ## formatting, lint, types
 bench: setup  ## measured against ideal speedup; on an idle machine
 	$(SKIPDIT) profile --model moving-digits-skip --n 2..6 --batch-size 32 --repeats 7
 
-table%: setup  ## one table of the paper: make table1 ... table5, table8
+table%: setup  ## one table of the paper: make table1 ... table8
 	$(SKIPDIT) cache-sweep --recipe $@
 
 methods: setup  ## every caching method on the text-to-video model, n = 2 and 3
@@ -63,7 +64,11 @@ methods: setup  ## every caching method on the text-to-video model, n = 2 and 3
 		--n 2..3 --cache first-block --cache teacache --cache mag-cache \
 		--num-samples 8 --batch-size 4 --repeats 3
 
-tables: $(TABLES) demo methods  ## all of them, the demo and the methods, into results/tiny
+paper-flops: setup  ## what every table costs at paper scale, counted, into results/paper-flops
+	for table in $(TABLES); do \
+		$(SKIPDIT) plan $$table --scale paper --out results/paper-flops || exit 1; done
+
+tables: $(TABLES) demo methods paper-flops  ## all of them, the demo and the methods, into results/tiny
 	for part in .md .csv -samples.png -psnr-speedup.png; do \
 		cp results/sweeps/moving-digits-skip/sweep$$part results/tiny/demo$$part; \
 		cp results/sweeps/captioned-digits-skip/sweep$$part results/tiny/methods$$part; \

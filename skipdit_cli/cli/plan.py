@@ -1,16 +1,17 @@
 """skipdit plan"""
 
-from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
-from skipdit_cli.cli._output import show, show_json, table
+from skipdit_cli.cli._output import say, show, show_json, table
 
 if TYPE_CHECKING:
     from skipdit_cli.plan import Row
+    from skipdit_cli.recipe import Recipe
 
 HEADINGS = (
     "run",
@@ -23,8 +24,6 @@ HEADINGS = (
     "disk",
     "missing",
 )
-
-AT_RUN = "at run"  # of a dynamic method, which decides while it runs
 
 
 @app.command()
@@ -46,6 +45,9 @@ def plan(
     batch_size: options.BatchSize = None,
     results: options.Root = "results",  # type: ignore[assignment]
     override: options.Override = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a recipe's costs there, as RECIPE.md and RECIPE.csv.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Count what a run or a table will do and cost; needs no weights and no GPU.
@@ -70,8 +72,11 @@ def plan(
     )
     if recipe:
         options.fixed_by_recipe(recipe, model=model, cache=cache, n=n, window=window)
-        show_recipe(options.recipe_at(recipe, scale, options.overrides(given, override)), json=json)
+        given_recipe = options.recipe_at(recipe, scale, options.overrides(given, override))
+        show_recipe(given_recipe, json=json, out=out)
         return
+    if out is not None:
+        raise UsageError("--out is for recipes", place="--out", fix="name one, or take --json")
     if override:
         raise UsageError("--set is for recipes", place="--set", fix="use the option of that name")
     chosen = options.model_at(model, scale)
@@ -86,33 +91,25 @@ def plan(
     show(table(HEADINGS, [(parse_cache(row.run.cache).short, *_cells(row)) for row in rows]))
 
 
-def show_recipe(chosen, *, json: bool) -> None:
-    """What every row of a recipe costs, the published FLOPs beside ours."""
-    from skipdit_cli import plan as planning
-    from skipdit_cli import published
+def show_recipe(chosen: "Recipe", *, json: bool, out: Path | None = None) -> None:
+    """What every row of a recipe costs, the published FLOPs beside ours; also as files in `out`."""
+    from skipdit_cli import costs
 
     content, shown = [], []
-    groups: dict[str, list[Row]] = {row.id: [] for row in chosen.rows}
-    for row, _, run in planning.runs(chosen):
-        groups[row.id].append(planning.plan(run))
-    for row in chosen.rows:
-        if row.planned is not None:
-            shown.append((row.label, *[""] * len(HEADINGS), row.planned))
+    counted = costs.lines(chosen)
+    for path in costs.write(chosen, counted, out) if out else ():
+        say(f"wrote {path}")
+    for line in counted:
+        if line.counted is None:
+            shown.append((line.row.label, *[""] * len(HEADINGS), line.row.planned))
             continue
-        counted = replace(
-            planning.profile(chosen, row),
-            disk_bytes=sum(found.disk_bytes for found in groups[row.id]),
-            missing=list(dict.fromkeys(lack for found in groups[row.id] for lack in found.missing)),
-        )
-        known = bool(chosen.table and row.published)
-        paper = published.find(chosen.table, row.published).get("flops_t") if known else None
-        beside: tuple[str, ...] = ()
-        if paper is not None and counted.macs_paper is not None and chosen.scale != "tiny":
-            tera = counted.macs_paper / 1e12
-            beside = (f"{paper:.2f}", f"{(tera / paper - 1) * 100:+.3f} %")
-        cells = _cells(counted)
-        shown.append((row.label, *cells[:3], *(beside or ("", "")), *cells[3:]))
-        content.append({"row": row.id, "published_macs_t": paper, **_content(counted)})
+        beside = ("", "")
+        if line.difference is not None:
+            beside = (f"{line.published:.2f}", f"{line.difference:+.3f} %")
+        cells = _cells(line.counted)
+        shown.append((line.row.label, *cells[:3], *beside, *cells[3:]))
+        published = {"row": line.row.id, "published_macs_t": line.published}
+        content.append({**published, **_content(line.counted)})
     if json:
         show_json(content)
         return
@@ -122,6 +119,7 @@ def show_recipe(chosen, *, json: bool) -> None:
 
 
 def _cells(row: "Row") -> tuple[str, ...]:
+    from skipdit_cli.costs import AT_RUN
     from skipdit_cli.weights import size_text
 
     return (
@@ -138,6 +136,8 @@ def _cells(row: "Row") -> tuple[str, ...]:
 
 def _count(value: float | None) -> str:
     if value is None:
+        from skipdit_cli.costs import AT_RUN
+
         return AT_RUN
     units = (("T", 1e12), ("G", 1e9), ("M", 1e6))
     unit, size = next((pair for pair in units if value >= pair[1]), units[-1])

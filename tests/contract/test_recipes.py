@@ -15,7 +15,7 @@ from skipdit_cli.weights import catalog
 NAMES = recipe.names()
 BOTH = [(name, scale) for name in NAMES for scale in recipe.SCALES]
 TABLES = [name for name in NAMES if name.startswith("table")]
-KEY_COLUMNS = ("method", "n", "window", "cfg", "solver")
+KEY_COLUMNS = ("method", "n", "window", "cfg", "solver", "steps")
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 ADDED = {  # rows that the paper's table does without
     "table1": ["delta-dit-table9"],
@@ -26,7 +26,7 @@ ADDED = {  # rows that the paper's table does without
 
 
 def test_the_recipes_there_are():
-    assert {"smoke", *(f"table{i}" for i in (1, 2, 3, 4, 5, 6, 8))} <= set(NAMES)
+    assert {"smoke", *(f"table{i}" for i in range(1, 9))} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -139,18 +139,42 @@ def test_table1_samples_as_the_paper_does():
     }
 
 
+@pytest.mark.parametrize("count", ["macs_paper", "flops"])
 @pytest.mark.parametrize("scale", recipe.SCALES)
-def test_ddim_rows_of_table2_have_the_throughput_of_the_cached_row_above(scale):
-    above, checked = {}, 0
-    for row, group, run in plan.runs(recipe.load("table2", scale=scale)):
-        planned = plan.plan(run)
+def test_ddim_rows_of_table2_have_the_steps_of_equal_cost(scale, count):
+    """The number of steps whose MACs, or FLOPs, are nearest to those of the cached row above."""
+    loaded, above, found = recipe.load("table2", scale=scale), 0, {}
+    for row in loaded.rows:
+        planned = plan.profile(loaded, row)
         if row.id.startswith("skip-cache"):
-            above[group] = planned.flops
+            above = getattr(planned, count)
         elif row.id.startswith("ddim"):
-            assert run.sampler == "ddim"
-            assert abs(planned.flops - above[group]) <= planned.flops / planned.steps / 2
-            checked += 1
-    assert checked == 4 * len(recipe.load("table2", scale=scale).rows[0].models)
+            assert (planned.run.sampler, planned.cached_steps) == ("ddim", 0)
+            one_step = getattr(planned, count) / planned.steps
+            nearest = min(range(1, planned.steps * 2), key=lambda n: abs(n * one_step - above))
+            assert row.settings["steps"] == str(planned.steps) == str(nearest)
+            found[row.id] = nearest
+    assert len(found) == 4
+    if scale == "paper":
+        assert list(found.values()) == [158, 165, 128, 134]
+        assert (
+            "158 steps of Skip-DiT and 165 of Latte for n=2, 128 and 134 for n=3" in loaded.notes[0]
+        )
+
+
+def test_the_paper_s_clock_gives_table2_other_steps():
+    """Equal throughput by the latencies of Table 1, which are of DDPM with 250 steps."""
+
+    def seconds(method, n=""):
+        return published.find("table1", {"method": method, "n": n})["latency_s"]
+
+    found = [
+        round(250 * seconds("Skip-Cache", n) / seconds(model))
+        for n in ("2", "3")
+        for model in ("Skip-DiT", "Latte")
+    ]
+    assert found == [160, 162, 131, 132]
+    assert "160 and 162 steps for n=2, 131 and 132 for n=3" in recipe.load("table2").notes[1]
 
 
 @pytest.mark.parametrize(
@@ -252,6 +276,31 @@ def test_a_tiny_text_table_asks_for_every_digit_and_direction_as_often(name):
 def test_what_only_the_paper_scale_measures_is_said_in_the_same_words(name):
     for column in recipe.load(name).columns:
         assert column.planned in (None, recipe.PAPER_ONLY)
+
+
+@pytest.mark.parametrize("scale", recipe.SCALES)
+def test_table7_is_the_uncached_rows_of_table8(scale):
+    seventh, eighth = (
+        {row.id: run for row, _, run in plan.runs(recipe.load(name, scale=scale))}
+        for name in ("table7", "table8")
+    )
+    uncached = {name: run for name, run in eighth.items() if run.cache == "none"}
+    assert {name: (run.key, run.num_samples) for name, run in seventh.items()} == {
+        name: (run.key, run.num_samples) for name, run in uncached.items()
+    }
+    for row in recipe.load("table7", scale=scale).rows:
+        assert f", {row.published['steps']} steps, " in row.label
+
+
+def test_table7_has_in_fractions_what_table8_has_in_percent():
+    for line in published.lines("table7"):
+        keys = {"cfg": line["cfg"], "method": line["method"], "n": ""}
+        seventh = published.find("table7", {key: line[key] for key in ("cfg", "method")})
+        eighth = published.find("table8", keys)
+        for key in ("fid", "sfid", "is"):
+            assert seventh[key] == eighth[key]
+        for key in ("precision", "recall"):
+            assert seventh[key] == round(eighth[f"{key}_pct"] / 100, 2)
 
 
 def test_table8_blocks():

@@ -88,6 +88,15 @@ def test_plan_of_a_table_of_text(skipdit, table, recipe, published, disk):
         assert lines[name]["disk"] == disk
 
 
+def test_plan_of_a_recipe_as_files(skipdit, table, tmp_path):
+    done = skipdit("plan smoke --scale tiny --out", tmp_path / "new").ok()
+    assert done.err.splitlines() == [f"wrote {tmp_path}/new/smoke.{end}" for end in ("md", "csv")]
+    shown = [(line["run"], line["full"], line["cached"]) for line in table(done.out)]
+    written = table((tmp_path / "new" / "smoke.md").read_text(encoding="utf-8"))
+    assert [(line["row"], line["full"], line["cached"]) for line in written] == shown
+    skipdit("plan --model digits --out", tmp_path).failed(2, "--out is for recipes")
+
+
 def test_plan_of_an_embedded_model(skipdit):
     cache = "skip-cache(n=2,window=1000-20,branch=1)"
     rows = json.loads(

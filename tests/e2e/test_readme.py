@@ -1,4 +1,5 @@
-"""What the README says is true: its commands parse, and its cache is a cache once it is a file."""
+"""What the README says is true: its commands parse, and its cache is a cache once it is a file. The
+commands of the other pages parse as well."""
 
 import inspect
 import json
@@ -17,19 +18,29 @@ from skipdit_cli.cli import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
-COMMANDS = [
-    line.split("#")[0].strip() for line in SHELL.splitlines() if line.startswith("skipdit ")
-]
-TARGETS = re.findall(r"\bmake ([a-z0-9-]+)", README)
+PAGES = ("README.md", "REPRODUCING.md", "CONTRIBUTING.md")
+TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES}
+
+
+def commands(text: str) -> list[str]:
+    """The lines of shell blocks that call skipdit."""
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    return [line.split("#")[0].strip() for line in shell.splitlines() if "skipdit " in line]
+
+
+COMMANDS = [(name, line) for name, text in TEXTS.items() for line in commands(text)]
+TARGETS = {target for text in TEXTS.values() for target in re.findall(r"\bmake ([a-z0-9-]+)", text)}
 
 
 def test_there_are_commands():
-    assert len(COMMANDS) >= 10
+    found = [name for name, _ in COMMANDS]
+    assert found.count("README.md") >= 10
+    assert found.count("REPRODUCING.md") >= 15
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_parses(command):
+@pytest.mark.parametrize(("page", "command"), COMMANDS)
+def test_every_command_parses(page, command):
+    assert command.startswith("skipdit ")
     found, (name, *arguments) = typer.main.get_command(app), shlex.split(command)
     while hasattr(found, "commands"):
         name, *arguments = arguments
@@ -38,10 +49,22 @@ def test_every_command_parses(command):
         assert set(context.params)
 
 
-@pytest.mark.parametrize("target", sorted(set(TARGETS)))
+@pytest.mark.parametrize("target", sorted(TARGETS))
 def test_every_make_target_exists(target):
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_to_files_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", TEXTS[page]):
+        assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_every_table_is_reproduced():
+    for number in range(1, 9):
+        for verb in ("download --recipe", "cache-sweep --recipe", "report"):
+            assert f"skipdit {verb} table{number}" in TEXTS["REPRODUCING.md"]
 
 
 @pytest.fixture(scope="module")
