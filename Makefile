@@ -68,10 +68,16 @@ paper-flops: setup  ## what every table costs at paper scale, counted, into resu
 	for table in $(TABLES); do \
 		$(SKIPDIT) plan $$table --scale paper --out results/paper-flops || exit 1; done
 
-tables: $(TABLES) demo methods paper-flops  ## all of them, the demo and the methods, into results/tiny
+tables: $(TABLES) demo methods paper-flops  ## all of them, demo and methods, into results/tiny and README.md
 	for part in .md .csv -samples.png -psnr-speedup.png; do \
 		cp results/sweeps/moving-digits-skip/sweep$$part results/tiny/demo$$part; \
 		cp results/sweeps/captioned-digits-skip/sweep$$part results/tiny/methods$$part; \
+	done
+	for name in demo table3; do \
+		grep '^|' results/tiny/$$name.md > results/$$name.part; \
+		sed -i -e "/<!-- $$name: begin -->/,/<!-- $$name: end -->/{//!d}" \
+			-e "/<!-- $$name: begin -->/r results/$$name.part" README.md; \
+		rm results/$$name.part; \
 	done
 
 train: setup  ## the embedded models again: two and a half hours on two cores

@@ -201,7 +201,7 @@ rows:
         ("plan --model digit", ["--model: unknown model 'digit'", "did you mean 'digits'?"]),
         ("plan --model digits --batch-size x", ["--batch-size", "valid int"]),
         ("report tabl1", ["unknown recipe 'tabl1'", "did you mean 'table1'?"]),
-        ("report smoke --format pdf", ["unknown report format 'pdf'", "csv, md"]),
+        ("report smoke --format pdf", ["unknown report format 'pdf'", "csv, html, md, tex"]),
         ("evaluate smok", ["unknown recipe or run 'smok'", "did you mean 'smoke'?"]),
         ("evaluate 0123abcd", ["results: unknown run '0123abcd'", "there are no runs here yet"]),
         (

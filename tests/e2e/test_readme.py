@@ -175,3 +175,12 @@ def test_a_converted_checkpoint_samples_in_a_plain_diffusers_script(converted):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "(1, 4, 3, 64, 64) True True"
+
+
+@pytest.mark.parametrize("name", ["demo", "table3"])
+def test_tables_are_those_of_the_committed_results(name):
+    """`make tables` writes them between the markers."""
+    markers = rf"<!-- {name}: begin -->\n(.*?)<!-- {name}: end -->"
+    shown = re.search(markers, README, re.DOTALL)[1].splitlines()
+    written = (ROOT / "results" / "tiny" / f"{name}.md").read_text(encoding="utf-8").splitlines()
+    assert shown == [line for line in written if line.startswith("|")]
