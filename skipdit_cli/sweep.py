@@ -122,8 +122,12 @@ def _labels(runs: Sequence["Run"]) -> dict[str, str]:
 
 
 @contextmanager
-def memory_checked(batch_size: int) -> Iterator[None]:
-    """Tell a lack of memory, on a GPU or not, as a SkipditError."""
+def memory_checked(batch_size: int | None) -> Iterator[None]:
+    """Tell a lack of memory, on a GPU or not, as a SkipditError.
+
+    Args:
+        batch_size: of the sampling; None while samples are scored.
+    """
     import torch
 
     try:
@@ -132,6 +136,9 @@ def memory_checked(batch_size: int) -> Iterator[None]:
         lacking = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not lacking and "can't allocate memory" not in str(error):  # what a CPU's allocator says
             raise
+        if batch_size is None:
+            fix = "score with `skipdit evaluate --device cpu`"
+            raise SkipditError("out of memory while scoring", fix=fix) from None
         raise SkipditError(
             f"out of memory at batch size {batch_size}", fix="take a smaller --batch-size"
         ) from None
@@ -240,7 +247,8 @@ def _score(run: "Run", metrics: Sequence[str], options: Options) -> "dict[str, R
     with options.stage(f"scoring {run.model}, {parse_cache(run.cache).short}") as update:
         for metric in metrics:
             try:
-                result = measure(run, metric, root=options.root, how=how, progress=update)
+                with memory_checked(None):
+                    result = measure(run, metric, root=options.root, how=how, progress=update)
             except StoreError:
                 raise
             except SkipditError as error:

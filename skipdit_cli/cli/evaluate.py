@@ -123,6 +123,7 @@ def _score(jobs, asked: list[str] | None, results: Path, how: "How", *, strict, 
     from skipdit_cli.errors import IncompleteError, UsageError
     from skipdit_cli.measure import check, measure, unscored
     from skipdit_cli.store import open_store
+    from skipdit_cli.sweep import memory_checked
 
     for model in dict.fromkeys(run.model for run, _ in jobs):
         for name in asked or ():
@@ -137,7 +138,8 @@ def _score(jobs, asked: list[str] | None, results: Path, how: "How", *, strict, 
             continue
         for metric in asked or own:
             try:
-                with stage(f"scoring {metric} of {run.model}, {run.cache}") as update:
+                shown = stage(f"scoring {metric} of {run.model}, {run.cache}")
+                with shown as update, memory_checked(None):
                     result = measure(run, metric, root=results, how=how, progress=update)
             except IncompleteError as error:
                 if strict:
@@ -162,11 +164,12 @@ def _score(jobs, asked: list[str] | None, results: Path, how: "How", *, strict, 
 def _score_npz(npz: Path, asked: list[str] | None, results: Path, how: "How", *, json) -> None:
     from skipdit_cli import registry
     from skipdit_cli.measure import measure_npz, npz_metric
+    from skipdit_cli.sweep import memory_checked
 
     names = asked or [name for name in registry.names("metrics") if npz_metric(name)]
     found = []
     for name in names:
-        with stage(f"scoring {name} of {npz}") as update:
+        with stage(f"scoring {name} of {npz}") as update, memory_checked(None):
             found.append(measure_npz(npz, name, root=results, how=how, progress=update))
     _print([("", str(npz), result) for result in found], json=json)
 

@@ -478,3 +478,14 @@ def test_a_damaged_record_of_a_failure_is_none(options):
         assert failures.load(options.root, "abc", "psnr") == ""
     failures.save(options.root, "abc", "psnr", reason="no")
     assert failures.load(options.root, "abc", "psnr") == "no"
+
+
+def test_a_lack_of_memory_while_scoring_leaves_a_table(options, generated, monkeypatch):
+    def lacking(reference, sample):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("skipdit_cli.metrics.ssim.score", lacking)
+    cached = sweep.sweep([run("fora(n=2)")], options, metrics=["ssim", "psnr"])[1].results
+    assert cached["ssim"].status == "failed"
+    assert cached["ssim"].note.startswith("out of memory while scoring; score with `skipdit eval")
+    assert cached["psnr"].value > 20
