@@ -155,7 +155,7 @@ def measure_npz(
         UsageError: the file holds no images, or the metric needs more than images of ImageNet.
     """
     module, samples = registry.load("metrics", metric, place="--metrics"), npz.NpzSamples(path)
-    if not hasattr(module, "EXTRACTOR") or "c2i" not in module.TASKS:
+    if not npz_metric(metric):
         known = [name for name in registry.names("metrics") if npz_metric(name)]
         fix = f"take one of {', '.join(known)}"
         raise UsageError(f"{metric} cannot score an npz", place="--metrics", fix=fix)

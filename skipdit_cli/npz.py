@@ -3,7 +3,6 @@
 Read in place, without taking all of it into memory, and without ever unpickling.
 """
 
-import hashlib
 import math
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from skipdit_cli import weights
 from skipdit_cli.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ class NpzSamples:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with path.open("rb") as file:
-                self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            self.sha256 = weights.sha256(path)
             self.images = _mapped(path, IMAGES)
         except OSError as error:
             raise UsageError(

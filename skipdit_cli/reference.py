@@ -75,8 +75,7 @@ def identities(module: ModuleType, dataset: str, *, given: Path | None) -> dict[
         if name in assets.ASSETS:
             found[name] = assets.fingerprint(name)
         else:
-            with path.open("rb") as file:
-                found[name] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+            found[name] = weights.sha256(path)[:16]
     return found
 
 
@@ -155,11 +154,7 @@ class Real:
         """Mean [d] and covariance [d,d] of a feature: those that come with it, or computed."""
         if (known := self.known(feature)) is not None:
             return known
-        statistics = None
-        for chunk in self.features():
-            statistics = statistics or _frechet.Statistics(chunk[feature].shape[-1])
-            statistics.update(chunk[feature])
-        return (statistics or _frechet.Statistics(1)).moments(ddof=ddof)
+        return _frechet.moments_of(self.features(), feature, ddof=ddof)
 
     def features(self) -> Iterator[dict[str, np.ndarray]]:
         """The features of all images, in chunks that are kept."""

@@ -83,10 +83,18 @@ def from_features(
     Raises:
         UsageError: fewer than two samples.
     """
+    return distance(moments_of(features, name, ddof=ddof), reference.moments(name, ddof=ddof))
+
+
+def moments_of(features: Iterable[Mapping[str, np.ndarray]], name: str, *, ddof: int) -> Moments:
+    """Mean [d] and covariance [d,d] of a feature that arrives in chunks, [N,d] or [N,T,d].
+
+    Raises:
+        UsageError: fewer than two samples.
+    """
     statistics = None
     for chunk in features:
         rows = chunk[name].reshape(-1, chunk[name].shape[-1])
         statistics = statistics or Statistics(rows.shape[1])
         statistics.update(rows)
-    ours = (statistics or Statistics(1)).moments(ddof=ddof)
-    return distance(ours, reference.moments(name, ddof=ddof))
+    return (statistics or Statistics(1)).moments(ddof=ddof)

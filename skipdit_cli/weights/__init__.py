@@ -33,6 +33,7 @@ __all__ = [
     "load",
     "locate",
     "require",
+    "sha256",
     "size_text",
 ]
 
@@ -193,12 +194,21 @@ def fingerprint(name: str, *, path: Path | None = None) -> str:
         raise UsageError(
             f"no file {source}", place="--weights", fix="give a file, .pt or .safetensors"
         )
-    stat = source.stat()
-    digest = _sha256(source, stat.st_size, stat.st_mtime_ns)
+    digest = sha256(source)
     if parts := card(name).components:
         prints = [digest, *(component_fingerprint(part) for part in parts.values())]
         digest = hashlib.sha256(":".join(prints).encode()).hexdigest()
     return digest[:16]
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, read once in a process unless its size or time changes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
 @cache

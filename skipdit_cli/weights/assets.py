@@ -319,8 +319,7 @@ def sha256(name: str, path: Path) -> str:
     """The sha256 of an asset's file; the one written down if the file has not changed since."""
     if unchanged(name):
         return str(record(name)["sha256"])
-    stat = path.stat()
-    return weights._sha256(path, stat.st_size, stat.st_mtime_ns)
+    return weights.sha256(path)
 
 
 def file_digests(path: Path) -> dict[str, str]:
