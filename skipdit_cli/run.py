@@ -16,7 +16,7 @@ import torch
 from diffusers.hooks import ModelHook
 from torch import Tensor, nn
 
-from skipdit_cli import conditions, decode, registry, rng, weights
+from skipdit_cli import conditions, decode, registry, rng, trajectory, weights
 from skipdit_cli.engine import run_batches
 from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.hooks import Session, attached, with_predictor
@@ -125,7 +125,7 @@ def denoise(
     null: Mapping[str, Tensor] | None = None,
     guidance: float | None = None,
     trained: weights.Sampling | None = None,
-    on_step: Callable[[Session], None] | None = None,
+    on_step: Callable[[Session, Tensor], None] | None = None,
 ) -> Tensor:
     """The denoising loop: noise in, sample out, in the model's layout.
 
@@ -136,7 +136,8 @@ def denoise(
         null: the same for the null half of guidance.
         guidance: scale, or None for no guidance.
         trained: noise schedule and meaning of the output; by default those of DiT and Latte.
-        on_step: called after every call of the model with the session of the cache.
+        on_step: called after every call of the model with the session of the cache and the latents
+            that the model was given.
     """
     if guidance is not None and not null:
         raise UsageError(
@@ -166,7 +167,7 @@ def denoise(
                 **given,
             )[: len(x)]
         if on_step:
-            on_step(session)
+            on_step(session, x)
         if not trained.learned_variance:
             out = out.narrow(model.CHANNEL_DIM, 0, x.shape[model.CHANNEL_DIM])
         return out.float()
@@ -223,12 +224,14 @@ def generate(
         missing = store.missing(range(run.num_samples))
         corrupt = list(store.corrupt)
         batches: dict[int, list[int]] = {}
+        if trajectory.load(store.path) is None:
+            batches[0] = []  # computed again, though none of its samples may be missing
         for index in missing:
             batches.setdefault(index // run.batch_size, []).append(index)
         done = run.num_samples - len(missing)
         if on_batch:
             on_batch(done, run.num_samples)
-        if missing:
+        if batches:
             conditions.prepare(run, root, device=device)
 
         def finished(batch: list[int]) -> None:
@@ -252,10 +255,13 @@ def _compute(
     offload: bool,
     wanted: list[int],
 ) -> None:
-    """Compute the whole batch that the wanted samples belong to, and store the wanted ones."""
-    card = weights.card(run.model)
+    """Compute the whole batch that the wanted samples belong to, and store the wanted ones.
+
+    With none wanted it is the first batch, whose trajectory is kept in any case.
+    """
+    card, cache = weights.card(run.model), parse_cache(run.cache)
     model = _model(run.model, weights_path, _device(device), run.dtype)
-    first = wanted[0] // run.batch_size * run.batch_size
+    first = wanted[0] // run.batch_size * run.batch_size if wanted else 0
     indices = range(first, first + run.batch_size)
     shape = model.inputs(1)["hidden_states"].shape[1:]
     where = next(model.parameters()).device
@@ -265,9 +271,12 @@ def _compute(
         return rng.batch_normal(shape, seed=run.seed, indices=indices, step=step).to(where)
 
     reused: list[int] = []  # by a dynamic method, which only a run can tell
+    path: list[Tensor] = []  # of the first samples, from the noise to the last step
 
-    def note(session: Session) -> None:
-        if session.cache.dynamic and session.step == len(session.timesteps) - 1:
+    def note(session: Session, x: Tensor) -> None:
+        if first == 0:
+            path.append(_kept(x))
+        if cache.dynamic and session.step == len(session.timesteps) - 1:
             reused.extend(step for step, sites in enumerate(session.reused) if sites)
 
     latents = denoise(
@@ -289,15 +298,26 @@ def _compute(
             fix="take float32, or a milder cache",
         )
     store = open_store(root, run)
+    if path:
+        states = torch.stack([*path[1:], _kept(latents)], dim=1)
+        trajectory.save(store.path, states.cpu().numpy(), timesteps=visited(run.steps))
+    if not wanted:
+        return
     # the whole batch is decoded, whatever is wanted of it: the same bits again
     pixels = decode.to_pixels(latents, card, channel_dim=model.CHANNEL_DIM, offload=offload)
     for index in wanted:
         sample, content = pixels[index - first], conditions.meta(run, index)
         if not sample.any():
             content["black"] = True
-        if parse_cache(run.cache).dynamic:
+        if cache.dynamic:
             content["reused_steps"] = reused
         store.write(index, sample, meta=content, device=where.type)
+
+
+def _kept(x: Tensor) -> Tensor:
+    """What a trajectory keeps of a batch of latents: [S, values]."""
+    flat = x[: trajectory.SAMPLES].flatten(1)
+    return flat[:, torch.from_numpy(trajectory.places(flat.shape[1])).to(x.device)]
 
 
 def loop(
@@ -327,7 +347,7 @@ def loop(
         for step in (rng.INITIAL, 0)
     )
 
-    def stop(session: Session) -> None:
+    def stop(session: Session, x: Tensor) -> None:
         here, before = session.reused[session.step], session.reused[session.step - 1]
         if session.step and not here and (before or session.cache.name == "none"):
             raise _Enough

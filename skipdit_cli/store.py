@@ -5,6 +5,7 @@
         samples.jsonl        the journal: one line per finished sample; later lines win
         000000.png           an image, or 000000.mkv, a lossless clip
         previews/000000.mp4  a clip to look at; never scored
+        trajectory.safetensors    latents of the first samples after every step (trajectory.py)
 
 A sample is written beside its place, flushed, moved into place and only then entered in the
 journal, by one append. A process killed at any moment therefore leaves samples that are finished

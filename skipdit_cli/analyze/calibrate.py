@@ -22,6 +22,7 @@ from skipdit_cli.run import denoise
 from skipdit_cli.sites import Site
 
 if TYPE_CHECKING:
+    from skipdit_cli.hooks import Session
     from skipdit_cli.plan import Run
 
 DEGREE = 4
@@ -65,7 +66,7 @@ def calibrate(
         def noise(step: int, indices: range = indices) -> Tensor:
             return rng.batch_normal(shape, seed=run.seed, indices=indices, step=step).to(device)
 
-        def on_step(session) -> None:
+        def on_step(session: "Session", x: Tensor) -> None:
             nonlocal calls
             calls += 1
             if progress:

@@ -63,15 +63,16 @@ def report(
     chosen = options.recipe_at(recipe, scale, override)
     built = build(chosen, root=results)
     found = compare(built, chosen) if check else None
+    behind = Behind(results, [run for _, _, run in plan.runs(chosen)])
     paths = reports.write(
         built,
         results / chosen.scale,
         name=chosen.name,
         formats=formats.split(","),
-        behind=Behind(results, [run for _, _, run in plan.runs(chosen)]),
+        behind=behind,
     )
     if json:
-        content = {"rows": records(built), "files": [str(path) for path in paths]}
+        content = {"rows": records(built, behind), "files": [str(path) for path in paths]}
         show_json(content | ({"check": found.record()} if found else {}))
     else:
         show(to_markdown(built))

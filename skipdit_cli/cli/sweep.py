@@ -169,6 +169,7 @@ def _run_recipe(name: str, scale: str, overrides: list[str], how, *, json: bool)
 
 def _publish(table, folder: Path, *, name: str, rows: "list[SweepRow]", root: Path, json) -> None:
     """Write table, plot and grid; print the table and where they are."""
+    from skipdit_cli.report.gallery import Behind
     from skipdit_cli.report.markdown import to_markdown
     from skipdit_cli.report.publish import publish, records
 
@@ -176,7 +177,8 @@ def _publish(table, folder: Path, *, name: str, rows: "list[SweepRow]", root: Pa
         say_black(row.run, root)
     paths = publish(table, folder, name=name, rows=rows, root=root)
     if json:
-        show_json({"rows": records(table), "files": [str(path) for path in paths]})
+        behind = Behind(root, [row.run for row in rows])
+        show_json({"rows": records(table, behind), "files": [str(path) for path in paths]})
     else:
         show(to_markdown(table))
     for path in paths:

@@ -4,6 +4,7 @@
     sweep.build    the runs of a cache sweep, one line each
     write          a table as files
     plots.plot     PSNR against speedup
+    curves.chart   how far each cache is from its uncached reference, step by step
     grid.grid      the samples of several runs side by side
 
 Nothing here computes a number: what is not on disk or in the plan is reported as missing.

@@ -6,7 +6,7 @@ index, so that they can be laid side by side or over one another.
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
@@ -89,19 +89,35 @@ def sample_label(index: int, meta: dict[str, Any]) -> str:
     return f"class {meta['class']}" if "class" in meta else f"#{index}"
 
 
-def groups(table: Table, behind: Behind) -> list[Group]:
-    """The groups of a table that have samples on disk, in the order of its lines."""
+def together(table: Table, behind: Behind) -> "list[list[tuple[str, Run]]]":
+    """(label, run) of the runs that share an uncached reference, which comes first in its list.
+
+    A reference that no other run is compared with is left out.
+    """
     names = {
         key: name
         for name, line in zip(labels(table), table.lines, strict=True)
         for key in line.runs
     }
-    together: dict[str, list[Run]] = {}
+    found: dict[str, dict[str, tuple[str, Run]]] = {}
     for run in behind.runs:
         if run.key in names:
-            runs = together.setdefault(run.reference.key, [run.reference])
-            runs += [run] if run not in runs else []
-    found = [_group(runs, names, behind.root) for runs in together.values() if len(runs) > 1]
+            reference = run.reference
+            group = found.setdefault(reference.key, {reference.key: ("uncached", reference)})
+            group[run.key] = names[run.key], run
+    return [list(group.values()) for group in found.values() if len(group) > 1]
+
+
+def title(reference: "Run") -> str:
+    """What tells one uncached reference of a table from another."""
+    guidance = "" if reference.guidance is None else f", guidance {reference.guidance:g}"
+    sampler = f"{reference.sampler} {reference.steps}"
+    return f"{reference.model}, {sampler}{guidance}, seed {reference.seed}"
+
+
+def groups(table: Table, behind: Behind) -> list[Group]:
+    """The groups of a table that have samples on disk, in the order of its lines."""
+    found = [_group(runs, behind.root) for runs in together(table, behind)]
     shown = [group for group in found if group]
     for count in range(SAMPLES, 1, -1):
         fewer = [_first(group, count) for group in shown]
@@ -110,12 +126,12 @@ def groups(table: Table, behind: Behind) -> list[Group]:
     return [_first(group, 1) for group in shown]
 
 
-def _group(runs: "Sequence[Run]", names: Mapping[str, str], root: Path) -> Group | None:
+def _group(runs: "Sequence[tuple[str, Run]]", root: Path) -> Group | None:
     """The samples of runs, the reference first; None where nothing is on disk."""
     from skipdit_cli.store import open_store
 
-    indices = range(min(SAMPLES, *(run.num_samples for run in runs)))
-    stores = [open_store(root, run) for run in runs]
+    indices = range(min(SAMPLES, *(run.num_samples for _, run in runs)))
+    stores = [open_store(root, run) for _, run in runs]
     sound = [set(indices) - set(store.missing(indices)) for store in stores]
     holders = [
         next((store for store, found in zip(stores, sound, strict=True) if i in found), None)
@@ -126,18 +142,15 @@ def _group(runs: "Sequence[Run]", names: Mapping[str, str], root: Path) -> Group
         return None
     columns = tuple(
         Column(
-            label=names.get(run.key, "uncached"),
+            label=label,
             note="reference" if run.cache == "none" else _psnr(run, root),
             sources=tuple(_source(store, i) if i in found else "" for i in indices),
         )
-        for run, store, found in zip(runs, stores, sound, strict=True)
+        for (label, run), store, found in zip(runs, stores, sound, strict=True)
     )
-    reference = runs[0]
-    guidance = "" if reference.guidance is None else f", guidance {reference.guidance:g}"
     side, frames, rate = shape
     return Group(
-        title=f"{reference.model}, {reference.sampler} {reference.steps}{guidance}, "
-        f"seed {reference.seed}",
+        title=title(runs[0][1]),
         samples=tuple(
             sample_label(i, store.meta(i)) if store else f"#{i}" for i, store in enumerate(holders)
         ),

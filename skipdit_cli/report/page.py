@@ -1,7 +1,8 @@
 """A table as one HTML page that needs nothing beside it: works from a file, offline.
 
-Table, plot of quality against speedup, what every step computed, samples side by side, and where
-all of it comes from. Style and script (`page.css`, `page.js`) and samples are inside the page.
+Table, plot of quality against speedup, what every step computed and how far it led from the
+uncached samples, samples side by side, and where all of it comes from. Style and script
+(`page.css`, `page.js`) and samples are inside the page.
 """
 
 import re
@@ -10,6 +11,7 @@ from importlib.resources import files
 
 from skipdit_cli.errors import IncompleteError
 from skipdit_cli.report import charts, ranks
+from skipdit_cli.report.curves import Curve, chart, curves
 from skipdit_cli.report.gallery import PIXELATED, Behind, Group, groups, labels
 from skipdit_cli.report.markdown import (
     DASH,
@@ -21,6 +23,8 @@ from skipdit_cli.report.markdown import (
     statuses,
 )
 from skipdit_cli.report.table import Cell, Heading, Line, Table
+
+OPEN = 2  # charts of errors that are seen without a click
 
 # Whatever a text on the page may say, a browser loads nothing for it.
 POLICY = (
@@ -42,6 +46,7 @@ def to_html(table: Table, behind: Behind | None = None) -> str:
         ("Results", _results(table)),
         ("Quality against speedup", _plot(table)),
         ("What every step computes", _schedules(table, behind)),
+        ("Error over timesteps", _errors(curves(table, behind) if behind else [])),
         ("Samples", _gallery(groups(table, behind) if behind else [])),
         ("How this was made", _made(table)),
     ]
@@ -227,6 +232,24 @@ def _strips(found: list[tuple[str, list[tuple[int, float]] | None]]) -> str:
     return (
         '<div class="scroll" tabindex="0" role="region" aria-label="Schedules">'
         f'<table class="strips"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
+
+
+def _errors(found: list[tuple[str, list[Curve]]]) -> str:
+    """A chart for every reference; only the first few are open."""
+    if not found:
+        return "<p>No trajectories of these runs are on disk, so no error is shown.</p>"
+    blocks = "".join(
+        f"<details{' open' if i < OPEN else ''}><summary>{escape(title)}</summary>"
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Errors, {escape(title)}">'
+        f"{chart(group)}</div></details>"
+        for i, (title, group) in enumerate(found)
+    )
+    samples = max(curve.samples for _, group in found for curve in group)
+    return (
+        "<p>How far the latents are from the uncached ones after every step: "
+        f"‖x − x<sub>ref</sub>‖ / ‖x<sub>ref</sub>‖, the mean over the first {samples} samples. "
+        f"Where a line has not begun there is no difference.</p>{blocks}"
     )
 
 

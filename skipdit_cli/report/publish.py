@@ -1,5 +1,6 @@
 """Everything a sweep leaves behind for people: the table, the plot and the grids of samples."""
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from skipdit_cli import report
 from skipdit_cli.errors import IncompleteError
+from skipdit_cli.report.curves import curves
 from skipdit_cli.report.gallery import Behind, sample_label
 from skipdit_cli.report.grid import GridColumn, grid
 from skipdit_cli.report.plots import plot
@@ -25,7 +27,8 @@ def publish(
     Args:
         rows: the runs behind the table. root: the results folder that holds their samples.
     Returns:
-        The files; a picture for which there is nothing to show is left out.
+        The files; a picture for which there is nothing to show is left out, and an earlier one of
+        that name is removed.
     """
     behind = Behind(root, [row.run for row in rows])
     paths = report.write(table, folder, name=name, formats=report.FORMATS, behind=behind)
@@ -39,6 +42,10 @@ def publish(
     for number, group in enumerate(shown, start=1):
         suffix = f"-{number}" if len(shown) > 1 else ""
         paths.append(_grid(group, folder / f"{name}-samples{suffix}.png", root=root))
+    ours = re.compile(rf"{re.escape(name)}-(samples(-\d+)?|psnr-speedup)\.png")
+    for path in set(folder.iterdir()) - set(paths):
+        if ours.fullmatch(path.name):
+            path.unlink()
     return paths
 
 
@@ -64,9 +71,16 @@ def _grid(group: Sequence[SweepRow], path: Path, *, root: Path) -> Path:
     return grid(columns, path, rows=labels, title=title)
 
 
-def records(table: Table) -> list[dict[str, Any]]:
-    """The table as JSON can hold it, one dictionary per line."""
+def records(table: Table, behind: Behind | None = None) -> list[dict[str, Any]]:
+    """The table as JSON can hold it, one dictionary per line.
+
+    Args:
+        behind: with it a line has its "trajectories" as well: for each of its runs the relative
+            error of the latents after every step.
+    """
     found = []
+    drawn = curves(table, behind) if behind else []
+    errors = {curve.run: curve.points for _, group in drawn for curve in group}
     for line in table.lines:
         record: dict[str, Any] = dict(zip(table.names, line.names, strict=True))
         for heading, cell in zip(table.headings, line.cells, strict=True):
@@ -78,5 +92,12 @@ def records(table: Table) -> list[dict[str, Any]]:
                 "status": cell.status,
                 "note": cell.note,
             }
-        found.append({**record, "runs": list(line.runs)})
+        record["runs"] = list(line.runs)
+        if behind:
+            record["trajectories"] = [
+                {"run": run, "errors": [{"timestep": t, "error": e} for t, e in errors[run]]}
+                for run in line.runs
+                if run in errors
+            ]
+        found.append(record)
     return found

@@ -299,7 +299,7 @@ def test_what_is_computed_is_what_was_announced(spec, model):
     }
     assert all(inside.values())
 
-    def on_step(session):
+    def on_step(session, x):
         finished.append({site for site, leaves in inside.items() if any(calls[x] for x in leaves)})
         assert max(calls.values()) == 1  # nothing runs twice
         calls.clear()

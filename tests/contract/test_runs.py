@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from skipdit_cli import conditions, plan, run, text, weights
+from skipdit_cli import conditions, plan, run, text, trajectory, weights
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
 from skipdit_cli.run import generate
 from skipdit_cli.store import open_store
@@ -98,10 +98,10 @@ def start():
 
 
 def files(store):
-    """Content of every sample, and of every other file that is there when a run has ended."""
+    """Content of every sample, and of the trajectory."""
     found = {path.name: path.read_bytes() for path in store.path.glob("*.[pm][nk][gv]")}
     assert sorted(found) == [store._entry(i)["file"] for i in range(len(found))]
-    return found
+    return found | {trajectory.FILE: (store.path / trajectory.FILE).read_bytes()}
 
 
 def finished(store):

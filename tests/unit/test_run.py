@@ -186,7 +186,7 @@ def test_the_network_runs_in_its_dtype_and_the_sampler_in_float32():
 
 def test_on_step_sees_every_step_and_an_unknown_sampler_is_named():
     steps = []
-    sample(Stub(None), on_step=lambda session: steps.append(session.step))
+    sample(Stub(None), on_step=lambda session, x: steps.append(session.step))
     assert steps == [0, 1, 2]
     with pytest.raises(UsageError, match="unknown sampler 'dmd'; did you mean"):
         sample(Stub(None), sampler="dmd")

@@ -143,6 +143,17 @@ def test_one_grid_for_each_reference(tmp_path, stored, drawn):
     assert [grid["title"][-1] for grid in drawn] == ["0", "1"]
 
 
+def test_pictures_of_an_earlier_table_do_not_stay(tmp_path, stored, drawn):
+    """One grid becomes two, and the plot has nothing to show any more; what is not ours stays."""
+    rows = [row(stored(run())), row(stored(run("skip-cache(n=2)")), psnr=30.0)]
+    assert published(tmp_path, rows)[-2:] == ["mine-psnr-speedup.png", "mine-samples.png"]
+    (tmp_path / "report" / "mine-samples-notes.png").write_bytes(b"")
+    others = [row(stored(run(cache, seed=1))) for cache in ("none", "skip-cache(n=2)")]
+    published(tmp_path, [*(replace(each, results={}) for each in rows), *others])
+    left = sorted(path.name for path in (tmp_path / "report").glob("*.png"))
+    assert left == ["mine-samples-1.png", "mine-samples-2.png", "mine-samples-notes.png"]
+
+
 def test_failed_runs_are_left_out_of_the_grid(tmp_path, stored, drawn):
     failed = row(run("skip-cache(n=3)"), failure="out of memory")
     sound = row(stored(run("skip-cache(n=2)")), psnr=30.0)
