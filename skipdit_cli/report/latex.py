@@ -62,7 +62,7 @@ def to_latex(table: Table) -> str:
             *(f"% {line}" for line in _comments(table)),
             r"\begin{table*}[t]",
             r"\centering",
-            rf"\caption{{{escape(table.title)}}}",
+            rf"\caption{{{escape(_caption(table.title))}}}",
             r"\resizebox{\textwidth}{!}{%",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
@@ -80,6 +80,15 @@ def to_latex(table: Table) -> str:
             "",
         ]
     )
+
+
+def _caption(title: str) -> str:
+    """The title without a number of its own, for LaTeX counts tables itself.
+
+    >>> _caption("Table 3: video (tiny scale)"), _caption("a sweep")
+    ('video (tiny scale), after Table 3 of arXiv 2411.17616', 'a sweep')
+    """
+    return re.sub(r"^Table (\d+): (.*)", r"\2, after Table \1 of arXiv 2411.17616", title)
 
 
 def escape(text: str) -> str:

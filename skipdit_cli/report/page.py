@@ -14,6 +14,7 @@ from skipdit_cli.report import charts, ranks
 from skipdit_cli.report.curves import Curve, chart, curves
 from skipdit_cli.report.gallery import PIXELATED, Behind, Group, groups, labels
 from skipdit_cli.report.markdown import (
+    ARROWS,
     DASH,
     PAPER_DECIMALS,
     footnotes,
@@ -98,7 +99,7 @@ def _text(text: str) -> str:
 def _results(table: Table) -> str:
     noted, chosen = footnotes(table), ranks.best(table)
     heads = [f'<th scope="col">{_text(name)}</th>' for name in table.names]
-    heads += [f'<th scope="col" class="number">{_text(heading(h))}</th>' for h in table.headings]
+    heads += [f'<th scope="col" class="number">{_heading(h)}</th>' for h in table.headings]
     rows = []
     for i, line in enumerate(table.lines):
         first, *others = line.names
@@ -125,6 +126,13 @@ def _results(table: Table) -> str:
         + _numbered(noted)
         + "".join(f"<p class=note>{_text(note)}</p>\n" for note in table.notes)
     )
+
+
+def _heading(column: Heading) -> str:
+    """A heading that breaks before "@" if need be, and never before its arrow."""
+    arrow = ARROWS[column.better]
+    text = heading(column).removesuffix(arrow) + arrow.replace(" ", "\N{NO-BREAK SPACE}")
+    return _text(text).replace("@", "<wbr>@")
 
 
 def _form(table: Table) -> str:

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,7 @@ def test_what_stands_around_the_rows(compared):
     text = latex.to_latex(compared)
     assert text.startswith("% Needs \\usepackage{booktabs,graphicx,xcolor}; read this file with")
     assert "% skipdit cache-sweep --recipe table0\n" in text
+    assert r"\caption{by hand (paper scale), after Table 0 of arXiv 2411.17616}" in text
     assert "% Made with skipdit 0.1.0 (commit 0123456789); torch 2.13.0.\n" in text
     assert r"method & FLOPs (T) & PSNR (dB) $\uparrow$ & LPIPS $\downarrow$ \\" in text
     assert r"\begin{tabular}{lrrr}" in text
@@ -112,8 +114,11 @@ def test_braces_and_environments_close(compared, alone):
 @pytest.mark.skipif(not COMPILER, reason="no LaTeX here")
 def test_it_compiles(compared, tmp_path):
     (tmp_path / "rows.tex").write_text(latex.to_latex(compared))
+    committed = sorted((Path(__file__).parents[3] / "results" / "tiny").glob("table*.tex"))
+    assert len(committed) == 8
+    inputs = "".join(rf"\input{{{path}}}" for path in ("rows", *committed))
     document = r"\documentclass{article}\usepackage{booktabs,graphicx,xcolor}"
-    (tmp_path / "all.tex").write_text(document + r"\begin{document}\input{rows}\end{document}")
+    (tmp_path / "all.tex").write_text(rf"{document}\begin{{document}}{inputs}\end{{document}}")
     options = ["-interaction=nonstopmode"] if "pdflatex" in str(COMPILER) else []
     done = subprocess.run(
         [str(COMPILER), *options, "all.tex"], cwd=tmp_path, capture_output=True, text=True
