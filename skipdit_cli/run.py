@@ -224,7 +224,7 @@ def generate(
         missing = store.missing(range(run.num_samples))
         corrupt = list(store.corrupt)
         batches: dict[int, list[int]] = {}
-        if trajectory.load(store.path) is None:
+        if trajectory.load(store) is None:
             batches[0] = []  # computed again, though none of its samples may be missing
         for index in missing:
             batches.setdefault(index // run.batch_size, []).append(index)
@@ -298,13 +298,9 @@ def _compute(
             fix="take float32, or a milder cache",
         )
     store = open_store(root, run)
-    if path:
-        states = torch.stack([*path[1:], _kept(latents)], dim=1)
-        trajectory.save(store.path, states.cpu().numpy(), timesteps=visited(run.steps))
-    if not wanted:
-        return
     # the whole batch is decoded, whatever is wanted of it: the same bits again
-    pixels = decode.to_pixels(latents, card, channel_dim=model.CHANNEL_DIM, offload=offload)
+    dim = model.CHANNEL_DIM
+    pixels = decode.to_pixels(latents, card, channel_dim=dim, offload=offload) if wanted else []
     for index in wanted:
         sample, content = pixels[index - first], conditions.meta(run, index)
         if not sample.any():
@@ -312,6 +308,9 @@ def _compute(
         if cache.dynamic:
             content["reused_steps"] = reused
         store.write(index, sample, meta=content, device=where.type)
+    if path:
+        states = torch.stack([*path[1:], _kept(latents)], dim=1)
+        trajectory.save(store, states.cpu().numpy(), timesteps=visited(run.steps))
 
 
 def _kept(x: Tensor) -> Tensor:

@@ -137,6 +137,16 @@ class Store:
             _put(path, data)
             _append(self.path / "samples.jsonl", line)
 
+    def put(self, name: str, data: bytes) -> None:
+        """Put another file beside the samples, whole or not at all.
+
+        Raises:
+            StoreError: as `write`.
+        """
+        with _disk(self.path / name, store=self):
+            self.path.mkdir(parents=True, exist_ok=True)
+            _put(self.path / name, data)
+
     def read(self, index: int) -> np.ndarray:
         """A sample as it was written: uint8 RGB [H, W, 3] or [T, H, W, 3].
 

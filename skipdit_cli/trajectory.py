@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skipdit_cli.store import open_store, write_whole
+from skipdit_cli.store import Store, open_store
 
 if TYPE_CHECKING:
     from skipdit_cli.plan import Run
@@ -51,7 +51,7 @@ def places(size: int) -> np.ndarray:
     return np.sort(np.random.RandomState(0).permutation(size)[:VALUES])
 
 
-def save(folder: Path, latents: np.ndarray, *, timesteps: Sequence[int]) -> None:
+def save(store: Store, latents: np.ndarray, *, timesteps: Sequence[int]) -> None:
     """Put a trajectory beside the samples of a run.
 
     Args:
@@ -64,16 +64,16 @@ def save(folder: Path, latents: np.ndarray, *, timesteps: Sequence[int]) -> None
     from safetensors.numpy import save as to_bytes
 
     arrays = {"latents": np.ascontiguousarray(latents), "timesteps": np.array(timesteps, np.int64)}
-    write_whole(folder / FILE, to_bytes(arrays))
+    store.put(FILE, to_bytes(arrays))
 
 
-def load(folder: Path) -> tuple[np.ndarray, list[int]] | None:
+def load(store: Store) -> tuple[np.ndarray, list[int]] | None:
     """(latents, timesteps) as they were saved; None where the file is absent or cut off."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
-        arrays = load_file(folder / FILE)
+        arrays = load_file(store.path / FILE)
         return arrays["latents"], arrays["timesteps"].tolist()
     except (OSError, SafetensorError, KeyError):
         return None
@@ -85,7 +85,7 @@ def compare(run: "Run", *, root: Path) -> Curve | None:
     Raises:
         StoreError: what is on disk belongs to another run.
     """
-    ours, theirs = (load(open_store(root, each).path) for each in (run, run.reference))
+    ours, theirs = (load(open_store(root, each)) for each in (run, run.reference))
     if ours is None or theirs is None or ours[1] != theirs[1]:
         return None
     (latents, timesteps), (reference, _) = ours, theirs

@@ -57,7 +57,7 @@ def full_after(monkeypatch):
 def test_a_full_disk(skipdit, tmp_path, samples, full_after):
     skipdit(f"{SAMPLE} --results whole").ok()
     results = tmp_path / "results"
-    free = full_after(2 + 4)  # run.pid and run.json, then four samples
+    free = full_after(2 + 5)  # run.pid and run.json, then four samples and the trajectory
     done = skipdit(SAMPLE)
     done.failed(
         1, "no space left on device", "finished samples are kept: 4", "run the same command"
@@ -79,7 +79,7 @@ def test_a_full_disk(skipdit, tmp_path, samples, full_after):
 def test_a_full_disk_while_a_sweep_scores(skipdit, tmp_path, full_after, monkeypatch):
     """Samples are made, their scores find no room: they are not made again."""
     given = "cache-sweep --model digits-skip --n 2 --steps 3 --num-samples 2 --batch-size 2"
-    free = full_after(2 * (2 + 2))  # two runs: pid, json, two samples
+    free = full_after(2 * (2 + 3))  # two runs: pid, json, two samples, trajectory
     skipdit(f"{given} --repeats 0").failed(1, "results/scores/", "the disk is full", "score again")
     before = written(tmp_path / "results")
     assert len(before) == 4
@@ -96,7 +96,7 @@ def test_a_disk_that_is_really_full(skipdit, tmp_path, samples):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))\n"
         "main()"
     )
-    given = "sample --model digits-skip --num-samples 60 --batch-size 20 --steps 2"
+    given = "sample --model digits-skip --num-samples 60 --batch-size 1 --steps 2"
     done = skipdit.wait(skipdit.start(given, program=("-c", program)))
     done.failed(1, "results/samples/", "finished samples are kept: ", "free some space")
     kept = int(re.search(r"finished samples are kept: (\d+)", done.err)[1])
