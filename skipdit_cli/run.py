@@ -298,9 +298,9 @@ def _compute(
             fix="take float32, or a milder cache",
         )
     store = open_store(root, run)
-    # the whole batch is decoded, whatever is wanted of it: the same bits again
-    dim = model.CHANNEL_DIM
-    pixels = decode.to_pixels(latents, card, channel_dim=dim, offload=offload) if wanted else []
+    if wanted:
+        # the whole batch is decoded, whatever is wanted of it: the same bits again
+        pixels = decode.to_pixels(latents, card, channel_dim=model.CHANNEL_DIM, offload=offload)
     for index in wanted:
         sample, content = pixels[index - first], conditions.meta(run, index)
         if not sample.any():
