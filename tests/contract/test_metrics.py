@@ -4,8 +4,7 @@ import inspect
 
 import pytest
 
-from skipdit_cli import real_clips, reference, registry
-from skipdit_cli.measure import fitting
+from skipdit_cli import applicable, real_clips, reference, registry
 from skipdit_cli.weights import CARDS, assets
 
 NAMES = registry.names("metrics")
@@ -77,6 +76,6 @@ def test_protocols_tell_metrics_of_one_name_apart():
 
 @pytest.mark.parametrize("model", CARDS)
 def test_every_model_is_scored_by_something_beside_pairs(model):
-    kinds = {registry.load("metrics", name).NEEDS for name in fitting(model)}
+    kinds = {registry.load("metrics", name).NEEDS for name in applicable.to_model(model)}
     assert "pairs" in kinds
     assert kinds > {"pairs"}
