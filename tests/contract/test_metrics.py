@@ -47,11 +47,12 @@ def test_functions(metric):
     if metric.NEEDS in ARGUMENTS and metric.NAME != "inception-score":  # it has no reference
         assert len(required) == ARGUMENTS[metric.NEEDS] + network
     assert hasattr(metric, "ASSETS") == hasattr(metric, "load")
+    assert hasattr(metric, "EXTRACTOR") >= hasattr(metric, "REFERENCE")
 
 
 def test_what_is_needed_can_be_downloaded_and_the_download_knows_it(metric):
     needed = set(reference.networks(metric))
-    real = getattr(metric, "REFERENCE", "") if hasattr(metric, "EXTRACTOR") else ""
+    real = getattr(metric, "REFERENCE", "")
     if real:
         cards = [card for card in CARDS.values() if card.task in metric.TASKS]
         named = {real.format(dataset=card.dataset) for card in cards if not card.embedded}
