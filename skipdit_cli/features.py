@@ -44,6 +44,8 @@ def chunks(
         compute: the arrays of a chunk, from its indices and samples.
         progress: called with samples done and samples in all, for a chunk that is there already;
             `compute` tells of the others.
+    Raises:
+        StoreError: a chunk cannot be written.
     """
     n = len(inputs)
     parts = [range(start, min(start + size, n)) for start in range(0, n, size)]

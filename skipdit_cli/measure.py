@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from skipdit_cli import features, npz, provenance, reference, registry, results, weights
+from skipdit_cli import (
+    applicable,
+    features,
+    npz,
+    provenance,
+    reference,
+    registry,
+    results,
+    weights,
+)
 from skipdit_cli.errors import IncompleteError, MissingAssetError, SkipditError, UsageError
 from skipdit_cli.results import Result
 from skipdit_cli.store import Store, open_store
@@ -50,58 +59,6 @@ class Samples(Protocol):
     def meta(self, index: int) -> dict: ...
 
 
-def check(metric: str, model: str, *, place: str = "") -> None:
-    """Raise a UsageError unless a metric is known and can score the samples of a model."""
-    card, module = weights.card(model), registry.load("metrics", metric, place=place)
-    if not _fits(module, card):
-        raise UsageError(
-            f"{metric} cannot score samples of {model}",
-            place=place,
-            fix=f"take one of {', '.join(fitting(model))}",
-        )
-
-
-def fitting(model: str, *, variants: bool = False) -> list[str]:
-    """The metrics that can score the samples of a model.
-
-    Args:
-        variants: other protocols of a metric as well: `psnr@videosys` beside `psnr`.
-    """
-    card = weights.card(model)
-    found: list[str] = []
-    for name in registry.names("metrics"):
-        module = registry.load("metrics", name)
-        if _fits(module, card) and (variants or not _variant(name, found)):
-            found += [name, *(f"{name}.{part}" for part in getattr(module, "ANY_PROMPT", ()))]
-    return found
-
-
-def _variant(name: str, found: list[str]) -> bool:
-    """Whether a metric is another protocol of one that was found."""
-    plain, _, protocol = name.partition("@")
-    return protocol not in ("", "digits") and plain in found
-
-
-def at_hand(model: str) -> list[str]:
-    """Those of them that need nothing from outside, or all of whose needs are here."""
-    dataset = weights.card(model).dataset
-    found = []
-    for name in fitting(model):
-        module = registry.load("metrics", name)
-        if module.NEEDS == "prompted":
-            continue  # takes hours
-        try:
-            reference.identities(module, dataset, given=None)
-        except MissingAssetError:
-            continue
-        found.append(name)
-    return found
-
-
-def _fits(module: ModuleType, card: weights.Card) -> bool:
-    return card.task in module.TASKS and (card.embedded or not module.NAME.endswith("@digits"))
-
-
 def measure(
     run: "Run", metric: str, *, root: Path, how: How = How(), progress: Progress | None = None
 ) -> Result:
@@ -115,6 +72,7 @@ def measure(
         run: the run; a metric of pairs compares it with `run.reference`.
         metric: name of a metric.
         root: the results folder.
+        how: device, threads, and what it is compared with if not the metric's own reference.
         progress: called with samples done and samples in all.
 
     Raises:
@@ -154,11 +112,8 @@ def measure_npz(
     Raises:
         UsageError: the file holds no images, or the metric needs more than images of ImageNet.
     """
-    module, samples = registry.load("metrics", metric, place="--metrics"), npz.NpzSamples(path)
-    if not npz_metric(metric):
-        known = [name for name in registry.names("metrics") if npz_metric(name)]
-        fix = f"take one of {', '.join(known)}"
-        raise UsageError(f"{metric} cannot score an npz", place="--metrics", fix=fix)
+    applicable.check_npz(metric, place="--metrics")
+    module, samples = registry.load("metrics", metric), npz.NpzSamples(path)
     key = f"npz-{samples.sha256[:12]}"
     job = _Job(
         module=module,
@@ -181,12 +136,6 @@ def unscored(run: "Run", metric: str, error: SkipditError) -> Result:
     blank = _blank(registry.load("metrics", metric), metric, run.key, run.num_samples)
     said = SkipditError(error.problem, fix=error.fix)  # without the place, which the row tells
     return replace(blank, status="failed", note=str(said))
-
-
-def npz_metric(metric: str) -> bool:
-    """Whether a metric can score the images of an npz."""
-    module = registry.load("metrics", metric)
-    return hasattr(module, "EXTRACTOR") and "c2i" in module.TASKS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ is a protocol, and FVD depends on it:
                clip of 16 begins with the first or the second
     latte      Latte's own evaluation: 16 frames, every third (of Taichi every sixth), from anywhere
 
+FVD sees a clip of each of 2,048 videos; FID over frames sees what `released` takes, of all videos.
 Either way frames are cut to their middle square, brought to 256x256 by Lanczos and coded as JPEG of
 quality 75 (the tools ask for 95 by a name that Pillow ignores). Where the tools draw anew at each
 call, the draw here depends on SEED and the video's name.
@@ -21,9 +22,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,14 +34,18 @@ from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.store import write_whole
 from skipdit_cli.weights import assets
 
+if TYPE_CHECKING:
+    from skipdit_cli.metrics._extractor import Extract
+
 VIDEOS = (".mp4", ".avi", ".mkv", ".webm", ".mov")
 IMAGES = (".jpg", ".jpeg", ".png")
 LENGTH = 16  # frames of a clip
-CLIPS = 2048  # one of each video; fewer where there are fewer videos
+CLIPS = 2048  # of FVD, one of each video; fewer where there are fewer videos
 SIDE = 256  # pixels
 JPEG_QUALITY = 75
 SEED = 0
 CHUNK = 8  # videos
+DDOF = 0  # of the covariances, as in StyleGAN-V
 
 
 @dataclass(frozen=True)
@@ -92,21 +98,6 @@ DATASETS: Mapping[str, Dataset] = MappingProxyType(
 )
 
 
-def named(metrics: str | None) -> list[str]:
-    """Those of comma-separated names that are datasets.
-
-    Raises:
-        UsageError: others are among them.
-    """
-    names = [name.strip() for name in metrics.split(",")] if metrics else []
-    found = [name for name in names if name in DATASETS]
-    if found and len(found) < len(names):
-        others = ",".join(name for name in names if name not in DATASETS)
-        problem, fix = f"{','.join(found)} is made, {others} is fetched", "ask for them apart"
-        raise UsageError(problem, place="--metrics", fix=fix)
-    return found
-
-
 def path(name: str) -> Path:
     """Where the statistics of "ffs/released" are, or will be.
 
@@ -145,43 +136,74 @@ def prepare(
 
     networks = {name: assets.require(name) for name in ("i3d", "inception")}
     logits, pool = _i3d.EXTRACTOR.load(networks, device), _inception.FRAMES.load(networks, device)
+    videos = find(folder)
     made: dict[str, Path | UsageError] = {}
     for protocol, how in DATASETS[dataset].preparations.items():
-        target = weights.home() / "metrics" / dataset / f"{protocol}.npz"
         try:
-            videos = chosen(find(folder), how, place=str(folder))
+            clips = chosen(videos, how, place=str(folder))
         except UsageError as error:
             made[protocol] = error
             continue
-        every = how.first is not None  # all that was looked at counts for FID over frames
-
-        def read(index: int, videos=videos, how=how) -> tuple[np.ndarray, np.ndarray]:
-            return clip(videos[index], how, name=str(videos[index].relative_to(folder)))
-
-        def compute(part: range, items: list, every=every) -> dict[str, np.ndarray]:
-            found = logits([one for one, _ in items])
-            if every:
-                found["pool"] = np.concatenate([pool([seen])["pool"][0] for _, seen in items])
-            return found
-
-        statistics: dict[str, _frechet.Statistics] = {}
+        target = weights.home() / "metrics" / dataset / f"{protocol}.npz"
         label = f"real clips of {dataset}, {protocol}"
-        for chunk in features.chunks(
-            target.with_suffix(""),
-            inputs=[_identity(video, folder) for video in videos],
-            size=CHUNK,
-            read=read,
-            compute=compute,
+        see = partial(
+            _features,
+            how,
+            folder=folder,
+            pool=pool if how.first is not None else None,
             workers=workers,
-            progress=partial(progress, label) if progress else None,
-        ):
+            progress=partial(progress or (lambda what, done, total: None), label),
+        )
+        parts = [see(clips, kept=target.with_suffix(""), logits=logits)]
+        if how.first is not None:  # of the others the frames alone count, for FID over frames
+            others = sorted(set(videos) - set(clips))
+            parts.append(see(others, kept=target.with_name(f"{protocol}-others"), logits=None))
+        statistics: dict[str, _frechet.Statistics] = {}
+        for chunk in chain.from_iterable(parts):
             for name, rows in chunk.items():
                 statistics.setdefault(name, _frechet.Statistics(rows.shape[1])).update(rows)
-        _write(target, statistics, how, videos=len(videos), networks=tuple(networks))
+        _write(target, statistics, how, videos=len(clips), networks=tuple(networks))
         made[protocol] = target
     if not any(isinstance(each, Path) for each in made.values()):
         raise next(each for each in made.values() if isinstance(each, UsageError))
     return made
+
+
+def _features(
+    how: Preparation,
+    videos: list[Path],
+    *,
+    kept: Path,
+    folder: Path,
+    logits: "Extract | None",
+    pool: "Extract | None",
+    workers: int,
+    progress: Callable[[int, int], None],
+) -> Iterator[features.Arrays]:
+    """Logits of a clip of each video and pool features of its frames, or one of the two."""
+
+    def read(index: int) -> tuple[np.ndarray, np.ndarray]:
+        video = videos[index]
+        if logits is None:
+            return (seen := first_frames(video, how.first)), seen
+        return clip(video, how, name=str(video.relative_to(folder)))
+
+    def compute(part: range, items: list) -> features.Arrays:
+        found: features.Arrays = {} if logits is None else logits([one for one, _ in items])
+        if pool is not None:
+            found["pool"] = np.concatenate([pool([seen])["pool"][0] for _, seen in items])
+        progress(part.stop, len(videos))
+        return found
+
+    return features.chunks(
+        kept,
+        inputs=[_identity(video, folder) for video in videos],
+        size=CHUNK,
+        read=read,
+        compute=compute,
+        workers=workers,
+        progress=progress,
+    )
 
 
 def find(folder: Path) -> list[Path]:
@@ -222,11 +244,23 @@ def clip(video: Path, how: Preparation, *, name: str) -> tuple[np.ndarray, np.nd
     start = int(_draw(name), 16) % (last + 1)
     wanted = range(start, start + how.span, how.interval)
     if how.first is not None:
-        seen = np.stack([_prepared(frame) for frame in islice(frames(video), how.first)])
+        seen = first_frames(video, how.first)
         return seen[wanted.start : wanted.stop : wanted.step], seen
     taken = islice(frames(video), wanted.start, wanted.stop, wanted.step)
     one = np.stack([_prepared(frame) for frame in taken])
     return one, one
+
+
+def first_frames(video: Path, count: int | None) -> np.ndarray:
+    """The first frames of a video, or all of them, as they count: uint8 [T,256,256,3].
+
+    Raises:
+        UsageError: it has none, or cannot be read.
+    """
+    found = [_prepared(frame) for frame in islice(frames(video), count)]
+    if not found:
+        raise UsageError("has no frames", place=str(video), fix="give whole videos")
+    return np.stack(found)
 
 
 def frames(video: Path) -> Iterator[np.ndarray]:
@@ -288,7 +322,7 @@ def _write(target: Path, statistics: dict, how: Preparation, *, videos: int, net
     arrays: dict[str, np.ndarray] = {}
     counts = {}
     for name, seen in statistics.items():
-        mean, covariance = seen.moments(ddof=0)
+        mean, covariance = seen.moments(ddof=DDOF)
         arrays |= {f"{name}_mean": mean, f"{name}_covariance": covariance}
         counts[name] = seen.count
     whole = io.BytesIO()

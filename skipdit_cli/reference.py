@@ -11,7 +11,9 @@ import hashlib
 import io
 import json
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +27,7 @@ from skipdit_cli.metrics import _frechet
 from skipdit_cli.weights import assets
 
 if TYPE_CHECKING:
-    from skipdit_cli.metrics._extractor import Extract
+    from skipdit_cli.metrics._extractor import Extract, Reference
 
 ADM = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}  # feature -> arrays of the npz
 COCO = "coco-val2014"
@@ -72,10 +74,8 @@ def identities(module: ModuleType, dataset: str, *, given: Path | None) -> dict[
         found[name] = assets.fingerprint(name)
     if place := _file(module, dataset, given=given):
         name, path = place
-        if name in assets.ASSETS:
-            found[name] = assets.fingerprint(name)
-        else:
-            found[name] = weights.sha256(path)[:16]
+        own = given is None and name in assets.ASSETS
+        found[name] = assets.fingerprint(name) if own else weights.sha256(path)[:16]
     return found
 
 
@@ -87,9 +87,14 @@ def of(
     extract: "Extract",
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
-) -> "Real | None":
+) -> "Reference | None":
     """The reference of a metric, seen through its extractor; None for a metric without.
 
+    Args:
+        dataset: what the samples are compared with. given: an npz instead of the metric's own.
+        extract: from images to their features, by the metric's extractor.
+        workers: threads that read images.
+        progress: called with images done and images in all.
     Raises:
         MissingAssetError: it is not here.
     """
@@ -97,18 +102,16 @@ def of(
     if place is None:
         return None
     name, path = place
-    if name.partition("/")[0] in real_clips.DATASETS and given is None:
+    if given is None and name.partition("/")[0] in real_clips.DATASETS:
         return Clips(path)
-    kept = weights.home() / "metrics" / "features" / path.stem / kept_as(module)
-    kind = Coco if name == COCO else Batch
-    found = kind(path, extract, kept)
-    found.workers, found.progress = workers, progress
-    return found
+    kind = Coco if given is None and name == COCO else Batch
+    folder = weights.home() / "metrics" / "features" / path.stem / kept_as(module)
+    return kind(path=path, extract=extract, folder=folder, workers=workers, progress=progress)
 
 
 def _file(module: ModuleType, dataset: str, *, given: Path | None) -> tuple[str, Path] | None:
     """What a metric's reference is called, and where it is."""
-    if not hasattr(module, "EXTRACTOR") or not getattr(module, "REFERENCE", ""):
+    if not hasattr(module, "REFERENCE"):
         return None
     if given is not None:
         if not given.is_file():
@@ -125,35 +128,32 @@ def _file(module: ModuleType, dataset: str, *, given: Path | None) -> tuple[str,
     )
 
 
-class Real:
-    """Real images or statistics of them, seen through one extractor.
+@dataclass(kw_only=True)
+class Images(ABC):
+    """Real images, seen through one extractor; what it finds in them is kept.
 
     Attributes:
-        workers: threads that read images. progress: told (images done, images in all).
+        path: the file that they are in.
+        extract: from images to their features. folder: where these are kept.
+        workers: threads that read images. progress: called with images done and images in all.
     """
 
+    path: Path
+    extract: "Extract"
+    folder: Path
     workers: int = 1
     progress: Callable[[int, int], None] | None = None
 
-    def __init__(self, extract: "Extract", folder: Path) -> None:
-        self._extract, self._folder = extract, folder
-
+    @abstractmethod
     def hashes(self) -> list[str]:
         """What tells every image from others."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, index: int) -> np.ndarray:
         """An image, uint8 [H,W,3]."""
-        raise NotImplementedError
-
-    def known(self, feature: str) -> "_frechet.Moments | None":
-        """Statistics that come with it."""
-        return None
 
     def moments(self, feature: str, *, ddof: int) -> "_frechet.Moments":
-        """Mean [d] and covariance [d,d] of a feature: those that come with it, or computed."""
-        if (known := self.known(feature)) is not None:
-            return known
+        """Mean [d] and covariance [d,d] of a feature."""
         return _frechet.moments_of(self.features(), feature, ddof=ddof)
 
     def features(self) -> Iterator[dict[str, np.ndarray]]:
@@ -161,13 +161,13 @@ class Real:
         hashes = self.hashes()
 
         def compute(part: range, images: list[np.ndarray]) -> dict[str, np.ndarray]:
-            found = self._extract(images)
+            found = self.extract(images)
             if self.progress:
                 self.progress(part.stop, len(hashes))
             return found
 
         return features.chunks(
-            self._folder,
+            self.folder,
             inputs=hashes,
             size=CHUNK,
             read=self.read,
@@ -177,15 +177,16 @@ class Real:
         )
 
 
-class Batch(Real):
-    """An npz as the ADM evaluator takes it."""
-
-    def __init__(self, path: Path, extract: "Extract", folder: Path) -> None:
-        super().__init__(extract, folder)
-        self.path = path
+class Batch(Images):
+    """An npz as the ADM evaluator takes it: images, statistics of them or of others, or both."""
 
     @cached_property
     def samples(self) -> npz.NpzSamples:
+        """The images, hashed and opened when they are asked for.
+
+        Raises:
+            UsageError: there are none in the file.
+        """
         return npz.NpzSamples(self.path)
 
     def hashes(self) -> list[str]:
@@ -194,18 +195,23 @@ class Batch(Real):
     def read(self, index: int) -> np.ndarray:
         return self.samples.read(index)
 
-    def known(self, feature: str) -> "_frechet.Moments | None":
-        return npz.statistics(self.path, *ADM[feature]) if feature in ADM else None
+    def moments(self, feature: str, *, ddof: int) -> "_frechet.Moments":
+        """The statistics in the file as they are, or else those of its images."""
+        known = npz.statistics(self.path, *ADM[feature]) if feature in ADM else None
+        return super().moments(feature, ddof=ddof) if known is None else known
 
 
-class Coco(Real):
-    """The images of val2014 whose captions the list `coco` has, out of COCO's own archive."""
+@dataclass(kw_only=True)  # for `__post_init__`
+class Coco(Images):
+    """The images of val2014 whose captions the list `coco` has, out of COCO's own archive.
 
-    def __init__(self, path: Path, extract: "Extract", folder: Path) -> None:
+    Raises:
+        MissingAssetError: the list is not here.
+    """
+
+    def __post_init__(self) -> None:
         from skipdit_cli.weights.inventory import coco_list
 
-        super().__init__(extract, folder)
-        self.path = path
         try:
             origin = json.loads(coco_list().with_suffix(".json").read_text(encoding="utf-8"))
             self.ids = [int(identity) for identity in origin["image_ids"]]
@@ -216,7 +222,8 @@ class Coco(Real):
             ) from None
 
     def hashes(self) -> list[str]:
-        return [f"{assets.fingerprint(self.path.parent.name)}/{identity}" for identity in self.ids]
+        archive = assets.fingerprint(self.path.parent.name)
+        return [f"{archive}/{identity}" for identity in self.ids]
 
     def read(self, index: int) -> np.ndarray:
         from PIL import Image
@@ -230,13 +237,23 @@ class Coco(Real):
         return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-class Clips(Real):
-    """Statistics of real clips."""
+@dataclass(frozen=True)
+class Clips:
+    """Statistics of real clips, as `real_clips.prepare` leaves them; the clips are not kept."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    path: Path
 
-    def known(self, feature: str) -> "_frechet.Moments":
+    def moments(self, feature: str, *, ddof: int) -> "_frechet.Moments":
+        """Mean [d] and covariance [d,d] of a feature.
+
+        Raises:
+            UsageError: they are asked for with another ddof than the file's, which is 0.
+            MissingAssetError: the file has none of this feature.
+        """
+        if ddof != real_clips.DDOF:
+            raise UsageError(
+                f"has covariances with ddof {real_clips.DDOF}, not {ddof}", place=str(self.path)
+            )
         names = (f"{feature}_mean", f"{feature}_covariance")
         found = npz.statistics(self.path, *names)
         if found is None:
@@ -244,3 +261,6 @@ class Clips(Real):
                 f"has no {names[0]}", place=str(self.path), fix="delete it and make it again"
             )
         return found
+
+    def features(self) -> Iterator[dict[str, np.ndarray]]:
+        raise UsageError("has statistics of real clips, not their features", place=str(self.path))

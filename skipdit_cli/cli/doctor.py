@@ -1,6 +1,6 @@
 """skipdit doctor"""
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
@@ -138,7 +138,7 @@ def _weights() -> list[Check]:
         detail = "; ".join(f"{', '.join(names)} {state}" for state, names in by_state.items())
         if lacking:
             size = weights.size_text(sum(part.size for part in lacking))
-            detail += f": {_command([card.name])} ({size})"
+            detail += f": {_command(card.name, [card.licence])} ({size})"
         rows.append((card.name, _state(by_state), detail))
     return rows
 
@@ -154,7 +154,8 @@ def _metrics() -> list[Check]:
         detail = f"{asset.what}, for {', '.join(asset.used_by)}"
         if state != "here":
             detail += f"; damaged ({damage})" if damage else ""
-            detail += f": skipdit download --metrics {name} ({weights.size_text(asset.size)})"
+            command = _command(f"--metrics {name}", [asset.licence])
+            detail += f": {command} ({weights.size_text(asset.size)})"
         rows.append((f"metrics: {name}", _state({state}), detail))
     return rows
 
@@ -212,10 +213,10 @@ def _recipes() -> list[Check]:
         except SkipditError as error:
             rows.append((f"recipe {name}", "broken", str(error)))
             continue
-        needs = recipe_needs(loaded)
-        short: dict[str, list[str]] = {}
+        short: dict[str, list[str]] = {}  # what is lacking, and of a model which parts
         sizes = {}  # by folder: models share components
-        for need in needs:
+        licences = []
+        for need in recipe_needs(loaded):
             if need == COCO:
                 if not coco_list().is_file():
                     short[COCO], sizes[coco_list()] = [], coco.SIZE
@@ -223,27 +224,27 @@ def _recipes() -> list[Check]:
                 whole = parts[0].name == DENOISER
                 short[need] = [] if whole else [part.name for part in parts]
                 sizes |= {part.folder: part.size for part in parts}
+                licences.append(weights.card(need).licence)
         state = "tiny only" if short else "incomplete"  # without metrics it can still generate
         for asset in assets.for_recipe(loaded):
             if assets.state(asset)[0] != "here":
                 short[asset], sizes[assets.folder(asset)] = [], assets.ASSETS[asset].size
+                licences.append(assets.ASSETS[asset].licence)
         if short:
             what = ", ".join(
                 f"{need} ({', '.join(parts)})" if parts else need for need, parts in short.items()
             )
             size = weights.size_text(sum(sizes.values()))
-            command = _command(needs, recipe=name)
+            command = _command(f"--recipe {name}", licences)
             rows.append((f"recipe {name}", state, f"lacks {what}: {command} ({size})"))
         else:
             rows.append((f"recipe {name}", "ok", "both scales can run"))
     return rows
 
 
-def _command(models, recipe: str = "") -> str:
-    """The download of some models, or of a recipe that needs them."""
-    from skipdit_cli import weights
-    from skipdit_cli.weights.download import RESTRICTED
+def _command(what: str, licences: Iterable[str]) -> str:
+    """The download of something, with the option that its licences ask for."""
+    from skipdit_cli.weights.licences import RESTRICTED
 
-    cards = [weights.CARDS[name] for name in models if name in weights.CARDS]
-    accept = " --accept-license" if any(card.licence in RESTRICTED for card in cards) else ""
-    return f"skipdit download {f'--recipe {recipe}' if recipe else ' '.join(models)}{accept}"
+    accept = " --accept-license" if any(each in RESTRICTED for each in licences) else ""
+    return f"skipdit download {what}{accept}"

@@ -52,7 +52,6 @@ def download(
     hash are checked. Loading a checkpoint runs no code from it, and every key must belong to the
     model.
     """
-    from skipdit_cli import real_clips
     from skipdit_cli.errors import UsageError
     from skipdit_cli.weights import assets_download, coco
     from skipdit_cli.weights import download as downloads
@@ -63,10 +62,11 @@ def download(
             raise UsageError("--from is for one model or file", place="--from", fix="name it")
         _downloads.show_list()
         return
-    if datasets := real_clips.named(metrics):
+    needed = [] if metrics is None else [name.strip() for name in metrics.split(",")]
+    if datasets := _datasets(needed):
         _prepare(datasets, source, alone=not names and recipe is None and not dry_run)
         return
-    wanted = _wanted(names or [], metrics, recipe)
+    wanted = _wanted(names or [], needed, recipe)
     if not wanted.count:
         say("nothing from outside is needed")
         return
@@ -74,14 +74,12 @@ def download(
         raise UsageError(
             "--from is for one model, or one file of metrics", place="--from", fix="name it alone"
         )
-    for card in wanted.cards:
-        _downloads.say_sources([card])
-        if not dry_run and source is None:
-            downloads.check_licence(card, accepted=accept_license)
-    _downloads.say_sources((), captions=wanted.captions, assets=wanted.assets)
+    _downloads.say_sources(wanted.cards, captions=wanted.captions, assets=wanted.assets)
     if source is not None:
         _take(wanted, source)
         return
+    if not dry_run:
+        _check_licences(wanted, accepted=accept_license)
 
     listings: dict = {}
     plans = [downloads.plan(card, listings) for card in wanted.cards]
@@ -128,8 +126,8 @@ class Wanted:
         return len(self.cards) + self.captions + len(self.assets)
 
 
-def _wanted(names: list[str], metrics: str | None, recipe: str | None) -> Wanted:
-    """What was named, with what a recipe needs.
+def _wanted(names: list[str], needed: list[str], recipe: str | None) -> Wanted:
+    """What was named, models and what metrics need, with what a recipe needs.
 
     Raises:
         UsageError: a name is not known, or belongs to --metrics.
@@ -140,7 +138,6 @@ def _wanted(names: list[str], metrics: str | None, recipe: str | None) -> Wanted
     from skipdit_cli.weights.inventory import COCO, recipe_needs
 
     wanted = list(names)
-    needed = [] if metrics is None else [part.strip() for part in metrics.split(",")]
     for name in wanted:
         if name != COCO and name not in weights.CARDS:
             raise _unknown(name)
@@ -165,6 +162,35 @@ def _unknown(name: str) -> "UsageError":
             f"'{name}' is no model", place="skipdit download", fix=f"write --metrics {name}"
         )
     return unknown("model", name, (*weights.CARDS, COCO), place="skipdit download")
+
+
+def _check_licences(wanted: Wanted, *, accepted: bool) -> None:
+    """Raise a UsageError if something is to be fetched whose licence has to be accepted first."""
+    from skipdit_cli.weights import assets, inventory, licences
+
+    for card in wanted.cards:
+        if inventory.lacking(card):
+            licences.check(card.name, card.licence, accepted=accepted)
+    for name in wanted.assets:
+        if assets.lacking(name):
+            licences.check(name, assets.asset(name).licence, accepted=accepted)
+
+
+def _datasets(needed: list[str]) -> list[str]:
+    """Those of what metrics need that are made of a user's own copy of the data.
+
+    Raises:
+        UsageError: others are among them.
+    """
+    from skipdit_cli.errors import UsageError
+    from skipdit_cli.real_clips import DATASETS
+
+    found = [name for name in needed if name in DATASETS]
+    if found and len(found) < len(needed):
+        others = ",".join(name for name in needed if name not in DATASETS)
+        problem, fix = f"{','.join(found)} is made, {others} is fetched", "ask for them apart"
+        raise UsageError(problem, place="--metrics", fix=fix)
+    return found
 
 
 def _prepare(datasets: list[str], source: Path | None, *, alone: bool) -> None:

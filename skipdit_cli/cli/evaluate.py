@@ -55,7 +55,7 @@ def evaluate(
     if target is None and npz is None:
         fix = "name a run or a recipe, or give --npz; see skipdit evaluate --help"
         raise UsageError("no target", place="skipdit evaluate", fix=fix)
-    asked = None if metrics in (None, ALL) else metrics.split(",")
+    asked = None if metrics in (None, ALL) else [name.strip() for name in metrics.split(",")]
     if asked:
         _check_known(asked)
     how = How(device=options.device_name(device), workers=workers, reference=reference)
@@ -80,16 +80,15 @@ def _check_known(names: list[str]) -> None:
 
 def _jobs(target, scale, override, results, *, everything: bool) -> "list[tuple[Run, list[str]]]":
     """The runs that are meant, each with the metrics it is scored by."""
-    from skipdit_cli import recipe
+    from skipdit_cli import applicable, recipe
     from skipdit_cli.errors import unknown
-    from skipdit_cli.measure import fitting
 
     known = target in recipe.names() or target.endswith((".yaml", ".yml"))
     if not known and not set(target) <= set(hexdigits):
         raise unknown("recipe or run", target, recipe.names())
     jobs = _of_recipe(target, scale, override) if known else _of_run(target, results)
     if everything:
-        return [(run, fitting(run.model, variants=True)) for run, _ in jobs]
+        return [(run, applicable.to_model(run.model, variants=True)) for run, _ in jobs]
     return jobs
 
 
@@ -107,11 +106,11 @@ def _of_recipe(target: str, scale: str, override):
 
 
 def _of_run(target: str, results: Path):
-    from skipdit_cli.measure import at_hand
+    from skipdit_cli import applicable
     from skipdit_cli.store import find
 
     run = find(results, target).run
-    return [(run, at_hand(run.model))]
+    return [(run, applicable.to_model_now(run.model))]
 
 
 def _score(jobs, asked: list[str] | None, results: Path, how: "How", *, strict, json) -> None:
@@ -120,14 +119,15 @@ def _score(jobs, asked: list[str] | None, results: Path, how: "How", *, strict, 
     Args:
         strict: a metric that cannot score the samples is an error; else the table says so.
     """
+    from skipdit_cli import applicable
     from skipdit_cli.errors import IncompleteError, UsageError
-    from skipdit_cli.measure import check, measure, unscored
+    from skipdit_cli.measure import measure, unscored
     from skipdit_cli.store import open_store
     from skipdit_cli.sweep import memory_checked
 
     for model in dict.fromkeys(run.model for run, _ in jobs):
         for name in asked or ():
-            check(name, model, place="--metrics")
+            applicable.check(name, model, place="--metrics")
     found = []
     incomplete: dict[str, IncompleteError] = {}  # by what they say: once for all metrics
     for run, own in jobs:
@@ -162,13 +162,12 @@ def _score(jobs, asked: list[str] | None, results: Path, how: "How", *, strict, 
 
 
 def _score_npz(npz: Path, asked: list[str] | None, results: Path, how: "How", *, json) -> None:
-    from skipdit_cli import registry
-    from skipdit_cli.measure import measure_npz, npz_metric
+    from skipdit_cli import applicable
+    from skipdit_cli.measure import measure_npz
     from skipdit_cli.sweep import memory_checked
 
-    names = asked or [name for name in registry.names("metrics") if npz_metric(name)]
     found = []
-    for name in names:
+    for name in asked or applicable.to_npz():
         with stage(f"scoring {name} of {npz}") as update, memory_checked(None):
             found.append(measure_npz(npz, name, root=results, how=how, progress=update))
     _print([("", str(npz), result) for result in found], json=json)

@@ -114,14 +114,14 @@ def cache_sweep(
 
 
 def _run_model(model, *, method, n, window, extra, metrics, given, how, json) -> None:
+    from skipdit_cli import applicable
     from skipdit_cli import weights as known_weights
-    from skipdit_cli.measure import check
     from skipdit_cli.report import sweep as sweep_table
     from skipdit_cli.sweep import specs, sweep
 
     chosen = metrics.split(",") if metrics is not None else _default_metrics(model)
     for name in chosen:
-        check(name, model, place="--metrics")
+        applicable.check(name, model, place="--metrics")
     caches = [*specs(method, n=n, window=window), *extra]
     runs = options.runs(model, caches, given, weights_path=how.weights_path)
     known_weights.require(model, path=how.weights_path)

@@ -13,12 +13,15 @@ A file holds these constants and one function:
                          formula, the network or its reference statistics
     PROTOCOL             whose definition this is; numbers of two protocols share no column
     SMALLEST, FRAMES     the least height and width, and number of frames, where there is a least
+    PARTS, ANY_PROMPT    what can be asked for as `NAME.PART`, and which of it fits any prompts
 
     score(reference, sample)   pairs: the score of one sample
     score(sample, meta)        each: the same; a meta is what a sample was to show, {"class": 3} or
                                {"prompt": "..."}
     score_set(samples, metas)  set: the score of all samples, which are read only once
+    score_prompts(samples)     prompted: the score of prompts and files, as in `vbench.py`
     average(scores)            pairs, each: if it is not their plain mean
+    protocol(prompts)          if PROTOCOL depends on what was asked for
 
 A metric that looks through a network names what must be downloaded for it in ASSETS and has
 `load(assets, device)`; what that returns is handed to `score` as a third argument. A metric of a

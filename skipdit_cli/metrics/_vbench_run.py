@@ -2,18 +2,20 @@
 
 A finished dimension is DIMENSION.json in the caller's folder, written at once and whole; it counts
 as long as the clips, their names and the version of vbench are the same. DIMENSION.log beside it is
-what vbench printed.
+what vbench prints, and how far it is stands there alone, in the bar of tqdm that every dimension
+shows over its clips or its prompts.
 """
 
 import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +24,9 @@ from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError
 VBENCH = "0.1.5"
 INTERPRETER = "SKIPDIT_VBENCH_PYTHON"  # the environment variable that names it
 STANDARD, CUSTOM = "vbench_standard", "custom_input"  # vbench's modes
+POLL = 1.0  # seconds between two looks at how far vbench is
+_BAR = re.compile(rb"(\d+)/(\d+) \[")  # of tqdm; those of downloads count in units: 3M/5M [
+_TAIL = 1 << 18  # bytes of the log that are looked at; vbench prints whole lists between two bars
 _WORKER = Path(__file__).with_name("_vbench_worker.py")
 _ENVIRONMENT = Path(".vbench-env", "bin", "python")
 
@@ -68,9 +73,20 @@ def known(dimension: str, clips: Sequence[Clip], *, mode: str, folder: Path) -> 
 
 
 def score(
-    dimension: str, clips: Sequence[Clip], *, mode: str, folder: Path, device: str, python: Path
+    dimension: str,
+    clips: Sequence[Clip],
+    *,
+    mode: str,
+    folder: Path,
+    device: str,
+    python: Path,
+    progress: Callable[[int], object] = lambda done: None,
 ) -> float:
     """Score clips and keep the result in the folder; the raw score, normally 0 to 1.
+
+    Args:
+        mode: STANDARD or CUSTOM. python: of VBench's environment.
+        progress: called with clips scored, about, while vbench runs.
 
     Raises:
         MissingAssetError: weights or a package are missing, or a download failed.
@@ -90,8 +106,10 @@ def score(
                 "version": VBENCH,
                 "prompts": {clip.name: clip.prompt for clip in clips},
             }
-            response = _ask(request, scratch=Path(scratch), log=_log(folder, dimension), to=python)
-        value = _value(response, dimension, log=_log(folder, dimension))
+            log = folder / f"{dimension}.log"
+            look = _looker(log, clips, progress)
+            response = _ask(request, scratch=Path(scratch), log=log, to=python, look=look)
+        value = _value(response, dimension, log=log)
         record = {
             "dimension": dimension,
             "score": value,
@@ -134,20 +152,26 @@ def _linked(clips: Sequence[Clip], folder: Path) -> Path:
     return folder
 
 
-def _ask(request: dict[str, Any], *, scratch: Path, log: Path, to: Path) -> dict[str, Any]:
+def _ask(
+    request: dict[str, Any],
+    *,
+    scratch: Path,
+    log: Path,
+    to: Path,
+    look: Callable[[], None],
+) -> dict[str, Any]:
     """The worker's response; {} if it died without one."""
     asked, answered = scratch.absolute() / "request.json", scratch.absolute() / "response.json"
     asked.write_text(json.dumps(request), encoding="utf-8")
     command = [str(to), "-I", "-X", "utf8", str(_WORKER), str(asked), str(answered)]
     with open(log, "wb") as output:
         try:
-            subprocess.run(
+            process = subprocess.Popen(
                 command,
                 cwd=scratch,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                check=False,  # vbench exits with 0 after a failure: what counts is the response
             )
         except OSError as error:
             raise MissingAssetError(
@@ -155,11 +179,45 @@ def _ask(request: dict[str, Any], *, scratch: Path, log: Path, to: Path) -> dict
                 place="vbench",
                 fix="run `make vbench-env`",
             ) from None
+        _wait(process, look)  # vbench exits with 0 after a failure: what counts is the response
     try:
         response = json.loads(answered.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
     return response if isinstance(response, dict) else {}
+
+
+def _wait(process: subprocess.Popen[bytes], look: Callable[[], None]) -> None:
+    """Until a process ends, looking now and then; it does not outlive us."""
+    with process:
+        try:
+            while process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL)
+                look()
+        except BaseException:
+            process.kill()
+            raise
+
+
+def _looker(
+    log: Path, clips: Sequence[Clip], progress: Callable[[int], object]
+) -> Callable[[], None]:
+    """What finds in the log how many clips are scored, and tells when it is another number."""
+    totals = {len(clips), len({clip.prompt for clip in clips})}
+    told = 0
+
+    def look() -> None:
+        nonlocal told
+        with open(log, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            bars = [(int(done), int(total)) for done, total in _BAR.findall(file.read())]
+        shares = [done / total for done, total in bars if total in totals]
+        if shares and (now := int(shares[-1] * len(clips))) != told:
+            told = now
+            progress(now)
+
+    return look
 
 
 def _value(response: dict[str, Any], dimension: str, *, log: Path) -> float:
@@ -180,10 +238,6 @@ def _value(response: dict[str, Any], dimension: str, *, log: Path) -> float:
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     return next((line.strip()[:500] for line in reversed(lines) if line.strip()), "")
-
-
-def _log(folder: Path, dimension: str) -> Path:
-    return folder / f"{dimension}.log"
 
 
 def _put(path: Path, record: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """Frechet Inception distance from ImageNet, by the protocol of the ADM evaluator.
 
-Pool features of Inception v3, covariance with ddof 1, against the statistics of the whole training
-set that come with the reference batch. The paper has 50,000 samples; with another number the value
-is another one.
+Frechet distance (`_frechet.py` has the formula) of Inception v3's pool features, covariance with
+ddof 1, from the statistics of the whole training set that come with the reference batch. The paper
+has 50,000 samples; with another number the value is another one.
 
 Source: guided-diffusion evaluations/evaluator.py; statistics are in float64 throughout (the
 evaluator's float32 mean is 1e-8 off).

@@ -1,8 +1,8 @@
 """Zero-shot Frechet Inception distance from COCO's val2014 images (FID-30K with 30,000 samples).
 
-The paper does not say how it made the two sides alike; here both are cut to their middle square and
-brought to 256x256 by Lanczos. The real images are those that the prompt list `coco` describes.
-Covariance with ddof 1.
+FID (`fid.py`) from the images that the prompt list `coco` describes. The paper does not say how it
+made the two sides alike; here both are cut to their middle square and brought to 256x256 by
+Lanczos. Covariance with ddof 1.
 
 Source: the usual definition (Ramesh et al. 2021); there is no official code for it.
 """

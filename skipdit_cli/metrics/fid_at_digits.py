@@ -20,8 +20,6 @@ TASKS = ("c2i", "t2i")
 VERSION = 1
 PROTOCOL = "embedded digit classifier"
 
-REFERENCE = "digits"
-
 
 def score_set(samples: Iterable[np.ndarray], metas: Iterable[Mapping]) -> float:
     """The distance of images, uint8 [16,16,3], from the real digits, whatever was asked for.
@@ -36,5 +34,5 @@ def score_set(samples: Iterable[np.ndarray], metas: Iterable[Mapping]) -> float:
     statistics = _frechet.Statistics(_digits.IMAGE_FEATURES)
     for images in _digits.batches(samples, metric=NAME, kind="images"):
         statistics.update(_digits.image_features(classifier, images[:, 0]))
-    mean, covariance, _ = reference_statistics(REFERENCE)
+    mean, covariance, _ = reference_statistics("digits")
     return _frechet.distance(statistics.moments(ddof=1), (mean, covariance))

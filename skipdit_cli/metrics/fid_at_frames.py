@@ -1,7 +1,7 @@
 """Frechet Inception distance over the frames of clips, by the protocol of StyleGAN-V's tools.
 
-Every frame counts as an image; covariance with ddof 0. The paper's 2,048 clips of 16 frames are
-32,768 frames, beside all frames of the prepared real videos.
+FID (`fid.py`) where every frame counts as an image; covariance with ddof 0. The paper's 2,048 clips
+of 16 frames are 32,768 frames, beside the first 17 frames of every real video.
 
 The official tools take NVIDIA's copy of Inception, a pickle that runs code when it is read; this is
 torch-fidelity's copy of the same network, with the same resize.
@@ -20,7 +20,7 @@ UNIT = ""
 BETTER = "lower"
 NEEDS = "set"
 TASKS = ("c2v",)
-VERSION = 1
+VERSION = 2
 PROTOCOL = "StyleGAN-V fid50k_full, frames"
 
 EXTRACTOR = _inception.FRAMES

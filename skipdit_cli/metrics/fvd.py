@@ -1,8 +1,9 @@
 """Frechet video distance from real clips that were prepared as the official tools do.
 
-I3D logits of 16-frame clips, covariance with ddof 0. The released tools hand every video over as
-its first 17 frames at its own rate, in JPEG of quality 75; Latte's own evaluation takes every third
-frame, which gives another number (`fvd@latte`). The paper has 2,048 clips.
+Frechet distance (`_frechet.py` has the formula) of I3D's logits of 16-frame clips, covariance with
+ddof 0. The released tools hand every video over as its first 17 frames at its own rate, in JPEG of
+quality 75; Latte's own evaluation takes every third frame, which gives another number
+(`fvd@latte`). The paper has 2,048 clips.
 
 Source: Skip-DiT class-to-video/tools (fvd2048_16f), after StyleGAN-V.
 """

@@ -20,8 +20,6 @@ TASKS = ("c2v", "t2v")
 VERSION = 1
 PROTOCOL = "embedded digit classifier"
 
-REFERENCE = "moving-digits"
-
 
 def score_set(samples: Iterable[np.ndarray], metas: Iterable[Mapping]) -> float:
     """The distance of clips, uint8 [T,16,16,3], from the real ones, whatever was asked for.
@@ -36,5 +34,5 @@ def score_set(samples: Iterable[np.ndarray], metas: Iterable[Mapping]) -> float:
     statistics = _frechet.Statistics(_digits.CLIP_FEATURES)
     for clips in _digits.batches(samples, metric=NAME, kind="clips"):
         statistics.update(_digits.clip_features(classifier, clips))
-    mean, covariance, _ = reference_statistics(REFERENCE)
+    mean, covariance, _ = reference_statistics("moving-digits")
     return _frechet.distance(statistics.moments(ddof=0), (mean, covariance))

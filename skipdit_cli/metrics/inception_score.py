@@ -1,9 +1,10 @@
 """Inception Score by the protocol of the ADM evaluator: higher where images are clear and varied.
 
-The logits of Inception v3 without their bias; exp of the mean KL divergence from the marginal, in
-parts of 5,000 samples in the order in which they are, a short last part counting in full; then the
-mean over parts. The order matters: draw classes at random, as the paper does, not one after the
-other.
+    exp(mean over x of KL(p(y|x) || p(y))), p(y) the mean of p(y|x)
+
+of Inception v3's softmax without the bias of its logits, in parts of 5,000 samples in the order in
+which they are, a short last part counting in full; then the mean over parts. The order matters:
+draw classes at random, as the paper does, not one after the other.
 
 Source: guided-diffusion evaluations/evaluator.py; here in float64.
 """

@@ -1,8 +1,10 @@
 """Structural similarity to the uncached sample, at most 1.
 
-Wang et al. 2004: an 11x11 Gaussian window of sigma 1.5, population covariance, K1 0.01, K2 0.03,
-windows that lie within the frame only; the mean over windows, then over R, G and B, then over the
-frames of a clip.
+    (2 ma mb + C1) (2 cab + C2) / ((ma^2 + mb^2 + C1) (ca + cb + C2))
+
+Wang et al. 2004, with the means, variances and covariance of an 11x11 Gaussian window of sigma 1.5,
+population covariance, C1 = (0.01 * 255)^2, C2 = (0.03 * 255)^2, windows that lie within the frame
+only; the mean over windows, then over R, G and B, then over the frames of a clip.
 
 Source: VideoSys eval/pab/common_metrics, whose numbers scikit-image gives with these arguments.
 """

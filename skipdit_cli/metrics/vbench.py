@@ -19,6 +19,7 @@ Source: Huang et al., VBench, CVPR 2024 (arXiv 2311.17982); Vchitect/VBench.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from skipdit_cli.errors import IncompleteError, UsageError, unknown
@@ -93,7 +94,8 @@ def score_prompts(
         part: "" for the total, "quality", "semantic" or a dimension.
         folder: of this run alone; holds one result per dimension, and is made if need be.
         device: "cpu" or "cuda", of vbench.
-        progress: called with clips scored and clips in all whenever a dimension is finished.
+        progress: called with clips scored and clips in all, each counted in every dimension that
+            it is scored in.
         hashes: the sha256 of the clips when they were made; without, they are computed. A clip is
             compared with it before it is scored.
 
@@ -116,12 +118,25 @@ def score_prompts(
     raw = {name: value for name, value in done.items() if value is not None}
     left = sorted(set(names) - set(raw), key=_order)
     python = environment() if left else Path()
+    total_clips = sum(len(clips[name]) for name in names)
+
+    def tell(before: int, now: int = 0) -> None:
+        if progress:
+            progress(before + now, total_clips)
+
     for name in left:
-        _report(progress, raw, clips)
+        before = sum(len(clips[each]) for each in raw)
+        tell(before)
         raw[name] = _vbench_run.score(
-            name, clips[name], mode=mode, folder=folder, device=device, python=python
+            name,
+            clips[name],
+            mode=mode,
+            folder=folder,
+            device=device,
+            python=python,
+            progress=partial(tell, before),
         )
-    _report(progress, raw, clips)
+    tell(total_clips)
     if part in DIMENSIONS:
         return 100 * raw[part]
     return 100 * (_vbench_table.group_score(raw, part) if part else total(raw)["total"])
@@ -136,13 +151,3 @@ def _dimensions(part: str) -> tuple[str, ...]:
 def _order(dimension: str) -> tuple[bool, int]:
     """What needs a detector that pip alone cannot install goes first, so that it fails at once."""
     return not DIMENSIONS[dimension].detector, list(DIMENSIONS).index(dimension)
-
-
-def _report(
-    progress: Callable[[int, int], None] | None,
-    raw: Mapping[str, float],
-    clips: Mapping[str, Sequence[_vbench_run.Clip]],
-) -> None:
-    if progress:
-        sizes = {name: len(each) for name, each in clips.items()}
-        progress(sum(sizes[name] for name in raw), sum(sizes.values()))

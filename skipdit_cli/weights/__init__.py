@@ -1,4 +1,16 @@
-"""Known checkpoints, where their files are, and how they become models."""
+"""Known checkpoints, where their files are, and how they become models.
+
+catalog           a card for every checkpoint: source, size, licence, how it is sampled
+official          official files and state dicts -> models, strictly
+inventory         what of a checkpoint is here, and whether it is sound
+download          a checkpoint: what has to be fetched, fetch it, convert it
+assets            the same for what metrics need: what there is, and what of it is here
+assets_download   what of that has to be fetched, fetch it
+coco              the prompt list that is made of COCO's captions
+licences          which have to be accepted before anything is fetched
+_sources          what a hub repository or an address has, with sizes and hashes
+_fetch            one file from there to the disk: resumed, verified
+"""
 
 import hashlib
 import inspect
@@ -25,6 +37,7 @@ __all__ = [
     "card",
     "component",
     "component_fingerprint",
+    "component_folder",
     "component_path",
     "fingerprint",
     "folder_fingerprint",
@@ -35,6 +48,7 @@ __all__ = [
     "require",
     "sha256",
     "size_text",
+    "weights_file",
 ]
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"  # the name diffusers looks for
@@ -49,10 +63,22 @@ def home() -> Path:
     return Path(os.environ.get("SKIPDIT_HOME", cache_home / "skipdit"))
 
 
+def weights_file(chosen: Card) -> Path:
+    """Where the converted weights of a checkpoint are, or will be."""
+    root = _EMBEDDED if chosen.embedded else home() / "weights"
+    return root / chosen.name / WEIGHTS_FILE
+
+
+def component_folder(part: Component) -> Path:
+    """Where a component is, or will be."""
+    if part.repository == "embedded":
+        return _EMBEDDED / part.folder
+    return home() / "components" / part.repository.replace("/", "--") / part.folder
+
+
 def locate(name: str) -> Path | None:
     """The converted weights file of a checkpoint, or None if it is not here."""
-    folder = _EMBEDDED if card(name).embedded else home() / "weights"
-    path = folder / name / WEIGHTS_FILE
+    path = weights_file(card(name))
     return path if path.is_file() else None
 
 
@@ -90,10 +116,7 @@ def absent_components(chosen: Card) -> list[str]:
 
 def component_path(part: Component) -> Path | None:
     """The folder of a component, or None if it is not here or was fetched in part."""
-    if part.repository == "embedded":
-        folder = _EMBEDDED / part.folder
-    else:
-        folder = home() / "components" / part.repository.replace("/", "--") / part.folder
+    folder = component_folder(part)
     return folder if folder.is_dir() and not (folder / INCOMPLETE).exists() else None
 
 

@@ -36,8 +36,7 @@ class RemoteFile:
         path: inside the repository, or the last part of the address.
         address: where it is fetched.
         size: bytes, None if the source does not say.
-        digest: sha256 (64 hex digits, or the first 8), md5 (32) or git's hash (40), "" if the
-            source does not say.
+        digest: sha256 (64 hex digits) or git's hash (40), "" if the source does not say.
         version: what changes when the file does: the digest, or the server's word for it.
         repository: on the hub, "" for a plain address.
         cached: where huggingface_hub's own cache has it.

@@ -6,19 +6,15 @@ metrics/NAME.json     where it came from, its sha256, size and licence, for resu
 
 import hashlib
 import json
-import math
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry, weights
 from skipdit_cli.errors import MissingAssetError, unknown
-from skipdit_cli.weights._fetch import mismatch
-from skipdit_cli.weights._sources import RemoteFile
+from skipdit_cli.weights import licences
 from skipdit_cli.weights.inventory import component_damage
 
 if TYPE_CHECKING:
@@ -33,9 +29,8 @@ class Asset:
         what: in a few words.
         source: an address, or a hub repository.
         file: its name here; "" for a hub repository, which is a folder.
-        size: bytes of the download, exactly where `digest` is given.
-        digest: sha256 (64 hex digits), md5 (32), or the first 8 digits of the sha256; "" where
-            only the hub's listing has hashes, or nobody has published one.
+        size: bytes of the download; of a hub repository about.
+        digest: sha256 of the file; "" for a hub repository, whose listing has those of its files.
         licence: as the source states it.
         used_by: names of metrics.
     """
@@ -108,7 +103,7 @@ _ALL = (
         # Guided-diffusion gives none; git-lfs pointers of independent copies agree, such as that
         # of ruizegao/efficient-dit and the hub's xiangzai/reference.
         digest="b32732719497e42660a9affb4a966068cba0855ac449b82015e34ec376d20758",
-        licence="MIT; the images: ImageNet's terms (non-commercial research)",
+        licence=licences.IMAGENET,  # of the images; OpenAI's statistics of them are MIT
         used_by=("fid", "sfid", "precision", "recall"),
     ),
     Asset(
@@ -126,14 +121,6 @@ _ALL = (
 ASSETS: Mapping[str, Asset] = MappingProxyType({asset.name: asset for asset in _ALL})
 # Loading TorchScript runs what is in the file, so `require` hashes these each time.
 RUNS_CODE = frozenset({"i3d"})
-# Arrays of the reference batch that are read: kind of dtype, shape.
-STATISTICS: dict[str, tuple[str, tuple[int, ...]]] = {
-    "mu": ("f", (2048,)),
-    "sigma": ("f", (2048, 2048)),
-    "mu_s": ("f", (2023,)),
-    "sigma_s": ("f", (2023, 2023)),
-    "arr_0": ("u", (10_000, 256, 256, 3)),
-}
 
 
 def asset(name: str) -> Asset:
@@ -227,54 +214,24 @@ def state(name: str) -> tuple[str, str]:
 
 
 def damage(name: str, path: Path) -> str:
-    """What is wrong with a file or folder as an asset, seen from its size and headers, or ""."""
+    """What is wrong with a file or folder as an asset, seen from its size, or ""."""
     chosen = asset(name)
     if not chosen.file:
         if not (path / "preprocessor_config.json").is_file():
             return "preprocessor_config.json is missing"
         return component_damage("model", path) or component_damage("tokenizer", path)
-    if chosen.digest and (size := path.stat().st_size) != chosen.size:
-        return f"it has {size} bytes, not {chosen.size}"
-    if chosen.file.endswith(".zip") and not zipfile.is_zipfile(path):
-        return "it is cut off or not a zip file"
-    return _statistics_damage(path) if chosen.file.endswith(".npz") else ""
-
-
-def _statistics_damage(path: Path) -> str:
-    """What is wrong with a reference batch, from the headers of its arrays, or ""."""
-    from numpy.lib import format as npy
-
-    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for key, (kind, shape) in STATISTICS.items():
-                if f"{key}.npy" not in archive.namelist():
-                    return f"it has no array {key}"
-                with archive.open(f"{key}.npy") as member:
-                    found, _, dtype = readers[npy.read_magic(member)](member)
-                    begin = member.tell()
-                if (dtype.kind, found) != (kind, shape):
-                    return f"{key} is {dtype} {found}, not {kind} {shape}"
-                if archive.getinfo(f"{key}.npy").file_size != (
-                    begin + math.prod(shape) * dtype.itemsize
-                ):
-                    return f"{key} is cut off"
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
-        return f"it is cut off or not an npz file ({type(error).__name__})"
-    return ""
+    size = path.stat().st_size
+    return "" if size == chosen.size else f"it has {size} bytes, not {chosen.size}"
 
 
 def verified(name: str) -> bool:
-    """Whether an asset is here with the hash that is known, or else with the recorded ones."""
+    """Whether a file is here with its hash, or a folder with those that were written down."""
     path = locate(name)
     if path is None:
         return False
-    origin = record(name)
     if asset(name).file:
-        digest = asset(name).digest or str(origin.get("sha256", ""))
-        stat = path.stat()
-        return bool(digest) and _has(digest, path, stat.st_size, stat.st_mtime_ns)
-    files = origin.get("files")
+        return weights.sha256(path) == asset(name).digest
+    files = record(name).get("files")
     return bool(files) and files == file_digests(path)
 
 
@@ -284,8 +241,9 @@ def lacking(name: str) -> bool:
         return True
     if name not in RUNS_CODE and unchanged(name):
         return False
-    known = name in RUNS_CODE or asset(name).digest or record(name)
-    return bool(known) and not verified(name)
+    if not asset(name).file and not record(name):
+        return False  # it came by hand, and nothing tells what it should be
+    return not verified(name)
 
 
 def unchanged(name: str) -> bool:
@@ -295,11 +253,6 @@ def unchanged(name: str) -> bool:
         return False
     stat = path.stat()
     return (origin.get("size"), origin.get("modified")) == (stat.st_size, stat.st_mtime_ns)
-
-
-@cache
-def _has(digest: str, path: Path, size: int, mtime: int) -> bool:
-    return mismatch(RemoteFile(path.name, "", digest=digest), path) == ""
 
 
 def fingerprint(name: str) -> str:
@@ -324,12 +277,8 @@ def sha256(name: str, path: Path) -> str:
 
 def file_digests(path: Path) -> dict[str, str]:
     """The sha256 of every file in a folder, by its name."""
-    found = {}
-    for file in sorted(each for each in path.rglob("*") if each.is_file()):
-        with file.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-        found[str(file.relative_to(path))] = digest
-    return found
+    files = sorted(each for each in path.rglob("*") if each.is_file())
+    return {str(file.relative_to(path)): weights.sha256(file) for file in files}
 
 
 def record_path(name: str) -> Path:
@@ -358,9 +307,7 @@ def write_record(name: str) -> None:
     record_path(name).unlink(missing_ok=True)
     if chosen.file:
         stat = path.stat()
-        found = chosen.digest if len(chosen.digest) == 64 else sha256(name, path)
-        content |= {"sha256": found, "size": stat.st_size}
-        content["modified"] = stat.st_mtime_ns
+        content |= {"sha256": chosen.digest, "size": stat.st_size, "modified": stat.st_mtime_ns}
     else:
         digests = file_digests(path)
         listed = "".join(f"{digest} {file}\n" for file, digest in digests.items())

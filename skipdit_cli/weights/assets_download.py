@@ -22,11 +22,10 @@ from skipdit_cli.weights._sources import (
     RemoteFile,
     component_files,
     list_repository,
-    probe,
 )
 from skipdit_cli.weights.assets import Asset
 from skipdit_cli.weights.catalog import Component
-from skipdit_cli.weights.download import Item, alone, fetch_component, require_space
+from skipdit_cli.weights.download import Item, alone, fetch_component
 
 
 @dataclass(frozen=True)
@@ -36,20 +35,6 @@ class AssetPlan:
     asset: Asset
     items: tuple[Item, ...]
     notes: tuple[str, ...] = ()
-
-
-def download(name: str, *, progress: Progress = silent) -> Path:
-    """Fetch an asset unless it is here and sound, resuming what an earlier try left.
-
-    Returns:
-        The file, or the folder of a hub repository.
-    Raises:
-        MissingAssetError: the network or the source failed, or what came is not what was expected.
-        StoreError: there is not enough space, or the disk cannot be written.
-    """
-    chosen = plan(name, {})
-    require_space((), beside=space_needed([chosen]))
-    return execute(chosen, progress=progress)
 
 
 def plan(name: str, listings: dict[str, Listing]) -> AssetPlan:
@@ -64,7 +49,7 @@ def plan(name: str, listings: dict[str, Listing]) -> AssetPlan:
     if not assets.lacking(name):
         return AssetPlan(chosen, ())
     if chosen.file:
-        item = Item("file", _remote(chosen), assets.target(name), chosen.licence)
+        item = Item("file", _published(chosen), assets.target(name), chosen.licence)
         return AssetPlan(chosen, (item,))
     if chosen.source not in listings:
         listings[chosen.source] = list_repository(chosen.source)
@@ -86,6 +71,9 @@ def execute(plan: AssetPlan, *, progress: Progress = silent) -> Path:
 
     Returns:
         The file, or the folder of a hub repository.
+    Raises:
+        MissingAssetError: the network or the source failed, or what came is not what was expected.
+        StoreError: the disk cannot be written, or another process is downloading.
     """
     name, target = plan.asset.name, assets.target(plan.asset.name)
     if plan.items:
@@ -100,21 +88,14 @@ def execute(plan: AssetPlan, *, progress: Progress = silent) -> Path:
 def _fetch(plan: AssetPlan, target: Path, *, progress: Progress) -> None:
     name = plan.asset.name
     if plan.asset.file:
-        if target.is_file():
-            _, detail = assets.state(name)
-            progress(f"deleting {target}: {detail or 'its hash is not the known one'}", 0, 0)
-            with on_disk(target):
-                target.unlink()
         fetch(plan.items[0].file, target, progress=progress)
     else:
         fetch_component(target, plan.items, progress=progress)
-    if wrong := assets.damage(name, target):
-        if plan.asset.file:
-            target.unlink()
-        raise MissingAssetError(
-            f"what came of {plan.asset.source} is not {name}: {wrong}",
-            fix="look at the source, or give the file itself with --from FILE",
-        )
+        if wrong := assets.damage(name, target):
+            raise MissingAssetError(
+                f"what came of {plan.asset.source} is not {name}: {wrong}",
+                fix="look at the source, or give the folder itself with --from FOLDER",
+            )
     _write_down(name)
 
 
@@ -133,10 +114,8 @@ def take(name: str, source: Path) -> Path:
     there: Callable[[], bool] = source.is_file if chosen.file else source.is_dir
     if not there():
         raise UsageError(f"no such {'file' if chosen.file else 'folder'}", place=str(source))
-    size = chosen.size if chosen.digest else None
-    expected = RemoteFile(chosen.file, chosen.source, size, chosen.digest)
-    wrong = mismatch(expected, source) if chosen.file else ""
-    if wrong := wrong or assets.damage(name, source):
+    wrong = mismatch(_published(chosen), source) if chosen.file else assets.damage(name, source)
+    if wrong:
         raise UsageError(
             f"is not {name}: {wrong}", place=str(source), fix=f"see {_page(chosen.source)}"
         )
@@ -166,17 +145,10 @@ def _bring(source: Path, target: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _remote(chosen: Asset) -> RemoteFile:
-    """The file at an asset's address; only one of unknown hash is asked for beforehand."""
-    if chosen.digest:
-        digest = chosen.digest
-        return RemoteFile(chosen.file, chosen.source, chosen.size, digest, version=digest)
-    found = probe(chosen.source)
-    if found is None:
-        raise MissingAssetError(
-            f"{chosen.source} is gone", place=f"skipdit download --metrics {chosen.name}"
-        )
-    return found
+def _published(chosen: Asset) -> RemoteFile:
+    """The file at an asset's address; its hash is known, so nothing is asked beforehand."""
+    digest = chosen.digest
+    return RemoteFile(chosen.file, chosen.source, chosen.size, digest, version=digest)
 
 
 def _write_down(name: str) -> None:

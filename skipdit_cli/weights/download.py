@@ -30,11 +30,6 @@ from skipdit_cli.weights.official import check_keys, converted, read_state
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# licences that have to be accepted, and what they restrict
-RESTRICTED = {
-    "CC-BY-NC-4.0": "for non-commercial use",
-    "Tencent-Hunyuan-Community": "not for the European Union, the United Kingdom and South Korea",
-}
 _KEYS = "keys.txt"
 
 
@@ -55,39 +50,6 @@ class Plan:
     card: Card
     items: tuple[Item, ...]
     notes: tuple[str, ...] = ()
-
-
-def download(
-    card: Card,
-    *,
-    accept_license: bool = False,
-    delete_original: bool = False,
-    progress: Progress = silent,
-) -> Path:
-    """Fetch what of a checkpoint is not here, resuming what an earlier try left, and convert it.
-
-    Returns:
-        The converted weights file.
-    Raises:
-        UsageError: the licence was not accepted, or the file is not this model's checkpoint.
-        MissingAssetError: the network or a source did not give a file.
-        StoreError: there is not enough space, or the disk cannot be written.
-    """
-    check_licence(card, accepted=accept_license)
-    listings: dict[str, Listing] = {}
-    plans = [plan(card, listings)]
-    require_space(plans, delete_originals=delete_original)
-    return execute(plans[0], delete_original=delete_original, progress=progress)
-
-
-def check_licence(card: Card, *, accepted: bool) -> None:
-    """Raise UsageError if something is to be fetched under a licence that was not accepted."""
-    if card.licence in RESTRICTED and not accepted and inventory.lacking(card):
-        raise UsageError(
-            f"{card.name} is licensed {card.licence}, {RESTRICTED[card.licence]}",
-            place="skipdit download",
-            fix="add --accept-license if you accept that",
-        )
 
 
 def plan(card: Card, listings: dict[str, Listing]) -> Plan:
@@ -175,9 +137,13 @@ def execute(plan: Plan, *, delete_original: bool = False, progress: Progress = s
             download kept.
     Returns:
         The converted weights file.
+    Raises:
+        UsageError: what came is not this model's checkpoint.
+        MissingAssetError: the network or a source did not give a file.
+        StoreError: the disk cannot be written, or another process is downloading.
     """
     if not plan.items and not delete_original:
-        return inventory.converted_file(plan.card)
+        return weights.weights_file(plan.card)
     with alone():
         absent = {part.name: part.folder for part in inventory.lacking(plan.card)}
         for item in plan.items:
@@ -192,7 +158,7 @@ def execute(plan: Plan, *, delete_original: bool = False, progress: Progress = s
         if delete_original and _originals(plan.card).is_dir():
             with on_disk(_originals(plan.card)):
                 shutil.rmtree(_originals(plan.card))
-    return inventory.converted_file(plan.card)
+    return weights.weights_file(plan.card)
 
 
 def kept_originals(card: Card) -> list[Path]:
@@ -221,7 +187,7 @@ def convert(card: Card, source: Path) -> Path:
         raise UsageError(
             error.problem, place=error.place, fix=f"{error.fix}; all keys are in {report}"
         ) from None
-    target = inventory.converted_file(card)
+    target = weights.weights_file(card)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

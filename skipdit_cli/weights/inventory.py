@@ -1,18 +1,23 @@
 """What of a checkpoint is here: its denoiser and its components, each sound, damaged or absent."""
 
 import json
+import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skipdit_cli import weights
-from skipdit_cli.weights.catalog import Card, Component
+from skipdit_cli.weights.catalog import Card
 
 if TYPE_CHECKING:
     from skipdit_cli.recipe import Recipe
 
 DENOISER = "denoiser"
 COCO = "coco"  # the prompt list that is fetched rather than shipped
+# How a file begins that a torch before 1.6 saved. It is no zip file, and where it should end cannot
+# be seen from its head; torch, transformers and diffusers still read it.
+_OLD_FORMAT = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 _VOCABULARIES = ("tokenizer.json", "spiece.model", "vocab.txt", "vocab.json")
 
 
@@ -37,31 +42,18 @@ class Part:
 
 def parts(card: Card) -> tuple[Part, ...]:
     """Denoiser and components. Only headers are read: a changed byte in a tensor goes unnoticed."""
-    file = converted_file(card)
+    file = weights.weights_file(card)
     found = [_part(DENOISER, file.parent, card.size, present=file.is_file())]
     for key, component in card.components.items():
         present = weights.component_path(component) is not None
-        found.append(_part(key, component_folder(component), component.size, present=present))
+        folder = weights.component_folder(component)
+        found.append(_part(key, folder, component.size, present=present))
     return tuple(found)
 
 
 def lacking(card: Card) -> list[Part]:
     """The parts that have to be fetched: absent or damaged."""
     return [part for part in parts(card) if part.state != "here"]
-
-
-def converted_file(card: Card) -> Path:
-    """Where the weights of the denoiser are, or will be."""
-    root = weights._EMBEDDED if card.embedded else weights.home() / "weights"
-    return root / card.name / weights.WEIGHTS_FILE
-
-
-def component_folder(component: Component) -> Path:
-    """Where a component is, or will be."""
-    if component.repository == "embedded":
-        return weights._EMBEDDED / component.folder
-    root = weights.home() / "components" / component.repository.replace("/", "--")
-    return root / component.folder
 
 
 def coco_list() -> Path:
@@ -126,12 +118,13 @@ def _tokenizer_damage(folder: Path) -> str:
 
 def _file_damage(path: Path) -> str:
     """What is wrong with a weights file, seen from its header and its length, or ""."""
-    import zipfile
-
     if not path.is_file():
         return f"{path.name} is missing"
     if path.suffix != ".safetensors":
-        return "" if zipfile.is_zipfile(path) else f"{path.name} is cut off or not a checkpoint"
+        with path.open("rb") as file:
+            old = file.read(len(_OLD_FORMAT)) == _OLD_FORMAT
+        sound = old or zipfile.is_zipfile(path)
+        return "" if sound else f"{path.name} is cut off or not a checkpoint"
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -4,8 +4,7 @@ import inspect
 
 import pytest
 
-from skipdit_cli import real_clips, reference, registry
-from skipdit_cli.measure import fitting
+from skipdit_cli import applicable, real_clips, reference, registry
 from skipdit_cli.weights import CARDS, assets
 
 NAMES = registry.names("metrics")
@@ -48,11 +47,12 @@ def test_functions(metric):
     if metric.NEEDS in ARGUMENTS and metric.NAME != "inception-score":  # it has no reference
         assert len(required) == ARGUMENTS[metric.NEEDS] + network
     assert hasattr(metric, "ASSETS") == hasattr(metric, "load")
+    assert hasattr(metric, "EXTRACTOR") >= hasattr(metric, "REFERENCE")
 
 
 def test_what_is_needed_can_be_downloaded_and_the_download_knows_it(metric):
     needed = set(reference.networks(metric))
-    real = getattr(metric, "REFERENCE", "") if hasattr(metric, "EXTRACTOR") else ""
+    real = getattr(metric, "REFERENCE", "")
     if real:
         cards = [card for card in CARDS.values() if card.task in metric.TASKS]
         named = {real.format(dataset=card.dataset) for card in cards if not card.embedded}
@@ -77,6 +77,6 @@ def test_protocols_tell_metrics_of_one_name_apart():
 
 @pytest.mark.parametrize("model", CARDS)
 def test_every_model_is_scored_by_something_beside_pairs(model):
-    kinds = {registry.load("metrics", name).NEEDS for name in fitting(model)}
+    kinds = {registry.load("metrics", name).NEEDS for name in applicable.to_model(model)}
     assert "pairs" in kinds
     assert kinds > {"pairs"}

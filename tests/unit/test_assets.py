@@ -8,7 +8,6 @@ import re
 from dataclasses import replace
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -18,13 +17,10 @@ from skipdit_cli.cli import doctor
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.recipe import Column
 from skipdit_cli.weights import assets, assets_download
-from skipdit_cli.weights._fetch import mismatch
-from skipdit_cli.weights._sources import RemoteFile
 
 CONTENT = b"content" * 9
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 TIMES = itertools.count(1_000_000_000, 1_000_000_000)
-SMALL_STATISTICS = {"mu": ("f", (4,)), "sigma": ("f", (4, 4)), "arr_0": ("u", (3, 2, 2, 3))}
 
 
 @pytest.fixture(autouse=True)
@@ -77,8 +73,7 @@ def test_every_asset_is_described(name):
     assert asset.name == name
     assert re.fullmatch(r"https?://\S+/\S+|[\w-]+/[\w.-]+", asset.source)
     assert (asset.file == "") == ("://" not in asset.source)
-    assert re.fullmatch(r"|[0-9a-f]{8}|[0-9a-f]{32}|[0-9a-f]{64}", asset.digest)
-    assert asset.digest or not asset.file
+    assert re.fullmatch(r"[0-9a-f]{64}" if asset.file else "", asset.digest)
     assert asset.size > 1_000_000
     assert asset.what
     assert asset.licence
@@ -147,29 +142,6 @@ def test_what_runs_code_has_to_have_its_hash(small):
     assert assets.require("i3d") == assets.target("i3d")
 
 
-def test_without_a_published_hash_the_recorded_one_counts(put_asset):
-    put_asset("i3d", digest="")
-    path = place("i3d")
-    assert not assets.verified("i3d")
-    with pytest.raises(MissingAssetError):
-        assets.require("i3d")
-    assets.write_record("i3d")
-    assert assets.require("i3d") == path
-    place("i3d", b"?" + CONTENT[1:])
-    assert not assets.verified("i3d")
-
-
-@pytest.mark.parametrize("digest", [SHA256, SHA256[:8], hashlib.md5(CONTENT).hexdigest()])
-def test_three_kinds_of_hash(put_asset, digest):
-    put_asset("alexnet", size=len(CONTENT), digest=digest)
-    path = place("alexnet")
-    assert assets.verified("alexnet")
-    assert mismatch(RemoteFile("a", "", 63, digest), path) == ""
-    path.write_bytes(b"?" + CONTENT[1:])
-    kind = "md5" if len(digest) == 32 else "sha256"
-    assert mismatch(RemoteFile("a", "", 63, digest), path).startswith(f"its {kind} is ")
-
-
 def test_a_record_says_what_the_file_is(small):
     small("alexnet")
     place("alexnet")
@@ -212,51 +184,6 @@ def test_a_damaged_record_is_no_record(small):
         assets.record_path("alexnet").write_text(content)
         assert assets.fingerprint("alexnet") == SHA256[:16]
         assert not assets.lacking("alexnet")
-
-
-def write_statistics(path, **changes):
-    arrays = {
-        "mu": np.zeros(4),
-        "sigma": np.zeros((4, 4)),
-        "arr_0": np.zeros((3, 2, 2, 3), "uint8"),
-        "more": np.zeros(1),
-        **changes,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
-    return path
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({}, ""),
-        ({"mu": np.zeros(4, "float32")}, ""),
-        ({"mu": None}, "it has no array mu"),
-        ({"sigma": np.zeros((4, 3))}, "sigma is float64 (4, 3), not f (4, 4)"),
-        ({"arr_0": np.zeros((3, 2, 2, 3))}, "arr_0 is float64 (3, 2, 2, 3), not u (3, 2, 2, 3)"),
-    ],
-)
-def test_a_reference_batch_is_checked_by_its_headers(put_asset, monkeypatch, changes, told):
-    monkeypatch.setattr(assets, "STATISTICS", SMALL_STATISTICS)
-    put_asset("imagenet256", digest="")
-    write_statistics(assets.target("imagenet256"), **changes)
-    assert assets.state("imagenet256") == ("damaged" if told else "here", told)
-
-
-def test_a_reference_batch_that_is_cut_off(put_asset, monkeypatch):
-    monkeypatch.setattr(assets, "STATISTICS", SMALL_STATISTICS)
-    put_asset("imagenet256", digest="")
-    path = write_statistics(assets.target("imagenet256"))
-    path.write_bytes(path.read_bytes()[:-30])
-    status, detail = assets.state("imagenet256")
-    assert (status, "cut off or not an npz" in detail) == ("damaged", True)
-
-
-def test_images_that_are_no_zip_file(put_asset):
-    put_asset("coco-val2014", size=len(CONTENT))
-    place("coco-val2014")
-    assert assets.state("coco-val2014") == ("damaged", "it is cut off or not a zip file")
 
 
 def test_of_a_repository_every_file_counts():

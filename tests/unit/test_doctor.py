@@ -71,6 +71,14 @@ def test_a_damaged_part_is_told_with_what_is_wrong():
     )
 
 
+def test_the_command_accepts_the_licence_where_that_is_asked_for():
+    told_of = {name.removeprefix("metrics: "): detail for name, _, detail in doctor._metrics()}
+    assert told_of["imagenet256"].endswith(
+        ": skipdit download --metrics imagenet256 --accept-license (2.04 GB)"
+    )
+    assert told_of["i3d"].endswith(": skipdit download --metrics i3d (51.2 MB)")
+
+
 def test_every_released_model_has_a_line():
     released = [card.name for card in weights.CARDS.values() if not card.embedded]
     assert [check for check, _, _ in doctor._weights()] == released

@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 
 from skipdit_cli import registry, weights
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
+from skipdit_cli.weights import assets, from_official, licences
 from skipdit_cli.weights import download as downloads
-from skipdit_cli.weights import from_official
 from skipdit_cli.weights._fetch import fetch, left, mismatch
 from skipdit_cli.weights._sources import Listing, RemoteFile, component_files, denoiser_file
 from skipdit_cli.weights.catalog import Component
-from skipdit_cli.weights.download import Item, Plan, convert, download, space_needed
+from skipdit_cli.weights.download import Item, Plan, convert, space_needed
 
 GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
 FAMILIES = {"c2i": "dit", "c2v": "latte", "t2v": "latte_t2v", "t2i": "hunyuan_dit"}
@@ -110,20 +110,30 @@ def test_a_full_disk_is_said_and_leaves_no_half_file(official, home, monkeypatch
 def test_a_second_download_is_not_made(official, monkeypatch):
     target = convert(CARD, official[0])
     monkeypatch.setattr(downloads, "list_repository", lambda name: pytest.fail("asked"))
-    assert download(CARD) == target
+    assert downloads.execute(downloads.plan(CARD, {})) == target
 
 
-@pytest.mark.parametrize("licence", downloads.RESTRICTED)
+@pytest.mark.parametrize("licence", licences.RESTRICTED)
 def test_a_licence_has_to_be_accepted(licence):
-    with pytest.raises(UsageError, match=rf"{licence}.*--accept-license"):
-        download(replace(CARD, licence=licence))
+    with pytest.raises(UsageError, match=rf"some file is licensed {licence}.*--accept-license"):
+        licences.check("some file", licence, accepted=False)
+    licences.check("some file", licence, accepted=True)
+
+
+def test_every_licence_is_one_that_is_known():
+    """A new one is either put under the rule, or known to need no acceptance."""
+    free = {"Apache-2.0", "BSD-3-Clause", "MIT", "terms of use of Flickr"}
+    free.add("not stated (I3D itself: Apache-2.0)")
     released = {card.licence for card in weights.CARDS.values() if not card.embedded}
-    assert released == {"Apache-2.0", *downloads.RESTRICTED}
+    assert released | {each.licence for each in assets.ASSETS.values()} == {
+        *free,
+        *licences.RESTRICTED,
+    }
 
 
 def test_no_network_is_said_in_one_line():
     with pytest.raises(MissingAssetError) as caught:  # all tests run with HF_HUB_OFFLINE
-        download(CARD, accept_license=True)
+        downloads.plan(CARD, {})
     assert str(caught.value).startswith("cannot fetch someone/somewhere: HF_HUB_OFFLINE is set; ")
     assert caught.value.exit_code == 4
 

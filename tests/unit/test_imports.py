@@ -43,7 +43,7 @@ KNOWN_USERS = {
 WHO_RUNS = {
     "hooks": {"run"},
     "run": {"cli.sample", "sweep", "analyze.calibrate"},
-    "measure": {"cli.evaluate", "cli.sweep", "sweep"},
+    "measure": {"cli.evaluate", "sweep"},
     "engine": {"run"},
     "conditions": {"run", "sweep", "analyze.calibrate"},
     "text": {"conditions", "train.loop", "train.text"},

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from skipdit_cli import recipe, weights
-from skipdit_cli.weights.inventory import component_folder, lacking, parts, recipe_needs
+from skipdit_cli.weights.inventory import lacking, parts, recipe_needs
 
 CARD = weights.card("hunyuan-dit")
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
@@ -60,9 +60,12 @@ def test_all_parts_are_absent_at_first_and_here_at_last(home, complete):
 
 def test_places(home):
     encoder = weights.card("latte").components["text_encoder"]
-    assert component_folder(encoder) == home / "components" / "maxin-cn--Latte-1" / "text_encoder"
+    assert (
+        weights.component_folder(encoder)
+        == home / "components" / "maxin-cn--Latte-1" / "text_encoder"
+    )
     vae = weights.card("ucf101").components["vae"]
-    assert component_folder(vae) == home / "components" / "stabilityai--sd-vae-ft-ema"
+    assert weights.component_folder(vae) == home / "components" / "stabilityai--sd-vae-ft-ema"
 
 
 @pytest.mark.parametrize(
@@ -97,6 +100,15 @@ def test_a_file_that_is_cut_off_is_damaged(complete, part, file):
     (found,) = lacking(CARD)
     assert (found.name, found.state) == (part, "damaged")
     assert found.detail.startswith(file)
+
+
+def test_a_file_of_a_torch_before_1_6_is_no_damage(complete):
+    path = complete["text_encoder"] / "pytorch_model.bin"
+    torch.save({"a": torch.ones(9)}, path, _use_new_zipfile_serialization=False)
+    assert lacking(CARD) == []
+    path.write_bytes(path.read_bytes()[1:])
+    (found,) = lacking(CARD)
+    assert found.detail == "pytorch_model.bin is cut off or not a checkpoint"
 
 
 def test_a_component_that_was_fetched_in_part_is_absent(complete):

@@ -1,6 +1,7 @@
 """Real clips by hand: which frames of which videos count, and how they are coded."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from PIL import Image
 
 from skipdit_cli import _clips, real_clips
 from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.metrics import _i3d, _inception
+from skipdit_cli.metrics._extractor import Extractor
 
 RELEASED, LATTE = (real_clips.DATASETS["ffs"].preparations[name] for name in ("released", "latte"))
 
@@ -118,8 +121,31 @@ def test_what_is_not_prepared_names_the_command(tmp_path, monkeypatch):
     assert "run `skipdit download --metrics taichi --from FOLDER`" in str(caught.value)
 
 
-def test_names_on_the_command_line():
-    assert real_clips.named("ffs, taichi") == ["ffs", "taichi"]
-    assert real_clips.named("fid,lpips") == real_clips.named(None) == []
-    with pytest.raises(UsageError, match="ffs is made, fid is fetched; ask for them apart"):
-        real_clips.named("ffs,fid")
+def test_fid_sees_frames_of_all_videos_and_fvd_a_clip_of_some(tmp_path, monkeypatch, small):
+    """As the tools do: FVD draws its clips, FID takes all real frames, of short videos too."""
+    lengths = {"a": 40, "b": 40, "c": 16, "d": 5}
+    for name, length in lengths.items():
+        video(tmp_path / "videos" / f"{name}.mkv", length)
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
+    monkeypatch.setattr(real_clips, "CLIPS", 2)
+    monkeypatch.setattr(real_clips.assets, "require", lambda name: tmp_path)
+    told = []
+
+    def logits(clips):
+        return {"logits": np.stack([clip.mean(axis=(0, 1, 2)) for clip in clips])}
+
+    def pool(clips):
+        return {"pool": np.stack([clip.mean(axis=(1, 2)) for clip in clips])}
+
+    for module, name, extract in ((_i3d, "EXTRACTOR", logits), (_inception, "FRAMES", pool)):
+        load = Extractor(name, 1, (), lambda networks, device, extract=extract: extract)
+        monkeypatch.setattr(module, name, load)
+    made = real_clips.prepare("ffs", tmp_path / "videos", progress=lambda *said: told.append(said))
+    record = json.loads(made["released"].with_suffix(".json").read_text())
+    assert record["counts"] == {"logits": 2, "pool": 17 + 17 + 16 + 5}
+    assert record["clips"] == 2
+    level = 5 * (2 * sum(range(17)) + sum(range(16)) + sum(range(5))) / 55
+    with np.load(made["released"]) as content:
+        np.testing.assert_allclose(content["pool_mean"], level, atol=0.5)
+    assert "46 frames" in str(made["latte"])
+    assert told == [("real clips of ffs, released", 2, 2)] * 2  # clips, then the other videos

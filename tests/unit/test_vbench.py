@@ -157,7 +157,7 @@ def test_what_is_missing_and_what_failed():
 
 FAKE = """\
 #!{python}
-import json, sys
+import json, sys, time
 from pathlib import Path
 asked = json.loads(Path(sys.argv[-2]).read_text())
 names = sorted(path.name for path in Path(asked["folder"]).iterdir())
@@ -167,6 +167,11 @@ with open({calls!r}, "a") as file:
     file.write(json.dumps(asked | {{"contents": contents, "options": sys.argv[1:-3]}}) + "\\n")
 print("stray words and", {{"score": 7}})
 answer = json.loads(Path({answer!r}).read_text())
+if isinstance(answer, dict) and "shows" in answer:
+    print(answer["shows"], end="", file=sys.stderr, flush=True)
+    for _ in range(1000):
+        if Path(answer["until"]).exists(): break
+        time.sleep(0.02)
 if answer is not None:
     Path(sys.argv[-1]).write_text(json.dumps(answer))
 """
@@ -288,6 +293,25 @@ def test_all_parts_of_a_whole_run(make, fake, kept):
         assert ours == pytest.approx(100 * expected[part], rel=1e-12)
     assert vbench.score_prompts(samples, part="scene", folder=kept) == 75
     assert len(fake.calls) == 16
+
+
+@pytest.mark.parametrize("bar", ["30/375", "6/75"], ids=["over clips", "over prompts"])
+def test_how_far_a_dimension_is(make, fake, kept, tmp_path, monkeypatch, bar):
+    """From the bar in its log, among those of downloads and of other loops; vbench waits for it."""
+    monkeypatch.setattr(_vbench_run, "POLL", 0.02)
+    told, gate = [], tmp_path / "told"
+
+    def progress(done, total):
+        told.append((done, total))
+        if 0 < done < total:
+            gate.touch()
+
+    shown = f"\r 10%|#    | 33M/338M [00:01<00:09]\n\r  8%|8    | {bar} [00:02<00:23, 1.0it/s]"
+    shown += "\nshards: 50%|##   | 1/2 [00:01<00:01]"
+    fake.answer({"score": 0.75, "shows": shown, "until": str(gate)})
+    samples = make(prompts_of(FLICKER))
+    assert vbench.score_prompts(samples, part=FLICKER, folder=kept, progress=progress) == 75
+    assert told == [(0, 375), (30, 375), (375, 375)]
 
 
 def test_a_stopped_run_goes_on_with_the_next_dimension(make, fake, kept):

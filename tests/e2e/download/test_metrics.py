@@ -1,7 +1,6 @@
 """`skipdit download --metrics` against the server of conftest.py, with small files."""
 
 import hashlib
-import io
 import json
 from dataclasses import replace
 
@@ -13,23 +12,18 @@ from safetensors.numpy import save
 from skipdit_cli.errors import MissingAssetError
 from skipdit_cli.weights import assets
 
-BATCH = {"mu": ("f", (4,)), "arr_0": ("u", (3, 2, 2, 3))}
-FILES = {"alexnet": bytes(range(250)) * 200, "i3d": b"script" * 99}
+FILES = {"alexnet": bytes(range(250)) * 200, "i3d": b"script" * 99, "imagenet256": b"batch" * 9}
 
 
 @pytest.fixture
 def sources(hub, monkeypatch):
-    """The assets, at addresses of the server; the reference batch is one of unknown hash."""
-    npz = io.BytesIO()
-    np.savez(npz, mu=np.zeros(4), arr_0=np.zeros((3, 2, 2, 3), "uint8"))
+    """The assets, at addresses of the server."""
     hub.addresses |= {f"/{name}.bin": content for name, content in FILES.items()}
-    hub.addresses["/batch.npz"] = npz.getvalue()
     put = dict(assets.ASSETS)
     for name, content in FILES.items():
         digest = hashlib.sha256(content).hexdigest()
         source = f"{hub.url}/{name}.bin?dl=1"
         put[name] = replace(put[name], source=source, size=len(content), digest=digest)
-    put["imagenet256"] = replace(put["imagenet256"], source=f"{hub.url}/batch.npz", digest="")
     put["inception"] = replace(put["alexnet"], name="inception", used_by=("fid", "precision"))
     put["clip"] = replace(put["clip"], source="someone/clip")
     hub.repositories["someone/clip"] = {
@@ -42,7 +36,6 @@ def sources(hub, monkeypatch):
         "tf_model.h5": b"z" * 50,
     }
     monkeypatch.setattr(assets, "ASSETS", put)
-    monkeypatch.setattr(assets, "STATISTICS", BATCH)
     return put
 
 
@@ -88,18 +81,20 @@ def test_of_a_repository_only_what_is_needed_is_fetched(hub, fetch, home):
     assert assets.fingerprint("clip") == before
 
 
-def test_a_batch_of_unknown_hash_is_checked_by_its_content(hub, fetch, failed, home):
-    hub.addresses["/batch.npz"], sound = b"<html>", hub.addresses["/batch.npz"]
-    failed(fetch("imagenet256"), 4, "is not imagenet256: it is cut off or not an npz file")
-    assert not assets.target("imagenet256").exists()
-    assert not assets.record("imagenet256")
-    hub.addresses["/batch.npz"] = sound
-    assert fetch("imagenet256").code == 0
-    assert assets.record("imagenet256")["sha256"] == hashlib.sha256(sound).hexdigest()
-    assert assets.verified("imagenet256")
-    hub.addresses.clear()
-    assets.target("imagenet256").unlink()
-    failed(fetch("imagenet256"), 4, "batch.npz is gone")
+def test_images_of_imagenet_need_their_terms_accepted(hub, fetch, failed):
+    """As the checkpoints' licences do; what is free is fetched without."""
+    for names in ("imagenet256", "fid", "all"):
+        failed(
+            fetch(names),
+            2,
+            "imagenet256 is licensed ImageNet terms of access, for non-commercial research",
+            "--accept-license",
+        )
+    assert hub.requests == []
+    assert fetch("imagenet256", "--dry-run").code == 0
+    assert fetch("i3d").code == 0
+    assert fetch("imagenet256", "--accept-license").code == 0
+    assert fetch("imagenet256").code == 0  # it is here
 
 
 def test_an_interrupted_transfer_goes_on_where_it_stopped(hub, fetch, failed, table):
@@ -145,8 +140,8 @@ def test_a_damaged_file_is_fetched_again(hub, fetch, table):
     assert [row["state"] for row in rows] == ["fetch", "fetch"]
     done = fetch("i3d,alexnet")
     assert done.code == 0
-    assert f"deleting {assets.target('i3d')}: its hash is not the known one" in done.err
-    assert hub.sent == {f"/{name}.bin": len(content) for name, content in FILES.items()}
+    assert f"deleting {assets.target('i3d')}: its sha256 is " in done.err
+    assert hub.sent == {f"/{name}.bin": len(FILES[name]) for name in ("i3d", "alexnet")}
     assert assets.require("i3d").read_bytes() == FILES["i3d"]
 
 
@@ -170,7 +165,8 @@ def test_a_dry_run_fetches_nothing(hub, fetch, table, home):
 def test_offline_nothing_is_asked(hub, fetch, failed, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     for name in ("i3d", "clip", "imagenet256"):
-        failed(fetch(name), 4, "cannot fetch ", "HF_HUB_OFFLINE is set", "--from FILE")
+        done = fetch(name, "--accept-license")
+        failed(done, 4, "cannot fetch ", "HF_HUB_OFFLINE is set", "--from FILE")
     assert hub.requests == []
 
 
@@ -201,6 +197,8 @@ def test_a_file_that_is_here_is_taken_without_a_network(hub, fetch, failed, tmp_
 def test_names(fetch, skipdit, failed):
     failed(fetch("fdv"), 2, "--metrics: unknown metric 'fdv'; did you mean 'fvd'?")
     failed(fetch(""), 2, "--metrics: unknown metric ''")
+    failed(fetch("ffs, fid"), 2, "--metrics: ffs is made, fid is fetched; ask for them apart")
+    failed(fetch("ffs,taichi", "--from", "."), 2, "your own copy", "--metrics ffs --from FOLDER")
     failed(skipdit("download i3d"), 2, "'i3d' is no model; write --metrics i3d")
     done = fetch("psnr,ssim")
     assert (done.code, done.out, done.err) == (0, "", "nothing from outside is needed\n")

@@ -274,6 +274,21 @@ def test_clip_score_by_hand(monkeypatch, home, tmp_path):
     assert result.protocol == "100 cos, CLIP ViT-B/32"
 
 
+def test_clip_in_the_format_of_a_torch_before_1_6(monkeypatch, tmp_path):
+    """It is no zip file, and no damage: transformers reads it, and the score is the same."""
+    from safetensors.torch import load_file
+
+    networks.install(monkeypatch, tmp_path, "clip")
+    folder, image = networks.assets.require("clip"), noise(64, 64)
+    prompt = {"prompt": "a red dog"}
+    expected = clip_score.score(image, prompt, clip_score.load({"clip": folder}, "cpu"))
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(state, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    network = clip_score.load({"clip": networks.assets.require("clip")}, "cpu")
+    assert clip_score.score(image, prompt, network) == expected
+
+
 def test_the_end_of_a_long_prompt_is_kept(monkeypatch, home):
     """Cut behind the tokenizer, the end token goes, and with it what the prompt says."""
     networks.install(monkeypatch, home, "clip")

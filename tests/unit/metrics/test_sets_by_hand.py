@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from skipdit_cli import registry
-from skipdit_cli.errors import UsageError
-from skipdit_cli.reference import Coco
+from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.reference import Clips, Coco
 from skipdit_cli.weights.inventory import coco_list
 
 FRECHET = {
@@ -114,7 +114,7 @@ def test_the_images_of_coco_are_those_of_the_prompts(tmp_path, monkeypatch):
     def extract(images):
         return {"pool": np.array([[image.mean(), image.shape[2]] for image in images])}
 
-    real = Coco(archive, extract, tmp_path / "kept")
+    real = Coco(path=archive, extract=extract, folder=tmp_path / "kept")
     (chunk,) = real.features()
     np.testing.assert_allclose(chunk["pool"], [[200, 3], [70, 3]], atol=1)
     mean, covariance = real.moments("pool", ddof=1)
@@ -122,4 +122,17 @@ def test_the_images_of_coco_are_those_of_the_prompts(tmp_path, monkeypatch):
     assert covariance[0, 0] == pytest.approx(130**2 / 2, rel=0.02)
     coco_list().with_suffix(".json").write_text(json.dumps({"image_ids": [8]}))
     with pytest.raises(UsageError, match=r"val2014\.zip: has no sound .*000000000008"):
-        list(Coco(archive, extract, tmp_path / "other").features())
+        list(Coco(path=archive, extract=extract, folder=tmp_path / "other").features())
+
+
+def test_real_clips_are_statistics_with_the_ddof_of_fvd(tmp_path):
+    path = tmp_path / "released.npz"
+    np.savez(path, logits_mean=np.arange(2.0), logits_covariance=np.eye(2))
+    mean, covariance = Clips(path).moments("logits", ddof=0)
+    assert (mean.tolist(), covariance.tolist()) == ([0, 1], [[1, 0], [0, 1]])
+    with pytest.raises(UsageError, match=r"released\.npz: has covariances with ddof 0, not 1"):
+        Clips(path).moments("logits", ddof=1)
+    with pytest.raises(MissingAssetError, match=r"has no pool_mean; delete it and make it again"):
+        Clips(path).moments("pool", ddof=0)
+    with pytest.raises(UsageError, match=r"released\.npz: has statistics of real clips, not"):
+        Clips(path).features()

@@ -1,0 +1,55 @@
+"""Which metrics can score what, and what is said of the others."""
+
+import pytest
+
+from skipdit_cli import registry
+from skipdit_cli.applicable import check, check_npz, to_model, to_npz
+from skipdit_cli.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("digits", {"psnr", "ssim", "fid@digits", "accuracy@digits"}),
+        ("moving-digits-skip", {"psnr", "ssim", "fvd@digits", "accuracy@digits"}),
+        (
+            "captioned-digits",
+            {"psnr", "ssim", "fvd@digits", "accuracy@digits", "motion@digits"},
+        ),
+        ("painted-digits", {"psnr", "ssim", "fid@digits", "accuracy@digits"}),
+        ("hunyuan-dit", {"psnr", "ssim"}),
+    ],
+)
+def test_the_metrics_that_fit_a_model(model, expected):
+    assert expected <= set(to_model(model))
+    digits = {name for name in registry.names("metrics") if name.endswith("@digits")}
+    assert set(to_model(model)) & digits == expected & digits
+    for metric in digits - expected:
+        with pytest.raises(UsageError) as caught:
+            check(metric, model, place="HERE")
+        assert str(caught.value) == (
+            f"HERE: {metric} cannot score samples of {model}; "
+            f"take one of {', '.join(to_model(model))}"
+        )
+    for metric in expected:
+        check(metric, model)
+
+
+def test_other_protocols_of_a_metric_are_left_out_unless_asked_for():
+    plain, all_of_them = to_model("ffs"), to_model("ffs", variants=True)
+    assert set(all_of_them) - set(plain) == {
+        *("psnr@videosys", "ssim@videosys", "lpips@videosys"),
+        "fvd@latte",
+    }
+    assert "fid@frames" in plain  # there is no plain `fid` of clips
+
+
+def test_an_npz_is_scored_as_the_adm_evaluator_does():
+    assert to_npz() == ["fid", "inception-score", "precision", "recall", "sfid"]
+    for metric in to_npz():
+        check_npz(metric)
+    with pytest.raises(UsageError) as caught:
+        check_npz("fid@coco", place="HERE")
+    assert str(caught.value) == (
+        f"HERE: fid@coco cannot score an npz; take one of {', '.join(to_npz())}"
+    )
