@@ -26,7 +26,8 @@ from skipdit_cli.settings import SETTINGS, setting
 from skipdit_cli.spec import parse_cache
 
 SCALES = ("tiny", "paper")
-COSTS = ("macs", "flops", "latency", "speedup", "memory")  # columns that are profiled, not scored
+TIMINGS = ("latency", "speedup", "memory")
+COSTS = ("macs", "flops", *TIMINGS)  # columns that are counted or timed, not scored
 PAPER = ("command", "headline", "hardware", "hours")
 PAPER_ONLY = "measured at paper scale only"
 PROFILE = ("group", "batch_size", "sampler", "steps", "guidance")

@@ -142,6 +142,7 @@ def _default_metrics(model: str) -> list[str]:
 
 def _run_recipe(name: str, scale: str, overrides: list[str], how, *, json: bool) -> None:
     from skipdit_cli import plan, registry, weights
+    from skipdit_cli.recipe import TIMINGS
     from skipdit_cli.report import table as recipe_table
     from skipdit_cli.sweep import sweep
 
@@ -156,7 +157,7 @@ def _run_recipe(name: str, scale: str, overrides: list[str], how, *, json: bool)
             if registry.known("metrics", column.metric) and column.planned is None
         )
     )
-    timed = any(column.metric in ("latency", "speedup", "memory") for column in chosen.columns)
+    timed = any(column.metric in TIMINGS for column in chosen.columns)
     profile = [plan.profile_run(chosen, row) for row in chosen.rows if row.planned is None]
     if not timed:
         how = replace(how, repeats=0)

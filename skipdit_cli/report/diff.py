@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_cli.errors import ToleranceError, UsageError
+from skipdit_cli.recipe import TIMINGS
 from skipdit_cli.report import written
 from skipdit_cli.report.cause import Side, cause
-from skipdit_cli.report.table import TIMINGS
 from skipdit_cli.report.written import PAPER, Number, Written
 
 RELATIVE = 1e-6

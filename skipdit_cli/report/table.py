@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import failures, provenance, published, registry, results
 from skipdit_cli.errors import MissingAssetError
-from skipdit_cli.recipe import PAPER_ONLY
+from skipdit_cli.recipe import COSTS, PAPER_ONLY, TIMINGS
 from skipdit_cli.spec import parse_cache
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ STATUSES = {
     "failed": "the run ended with an error; see the note",
 }
 COUNTS = {"macs": "macs_paper", "flops": "flops"}  # cost columns that are counted, not timed
-TIMINGS = ("latency", "speedup", "memory")
 DECIMALS = {"ssim": 3, "lpips": 3, "accuracy@digits": 3, "memory": 1}
 FACTORS = {"T": 1e-12, "G": 1e-9, "M": 1e-6, "ms": 1e3, "MiB": 2**-20, "GiB": 2**-30, "%": 100}
 
@@ -280,26 +279,23 @@ def _line(
     from skipdit_cli import plan
 
     paper = published.find(recipe.table, row.published) if recipe.table and row.published else {}
-    profiled = plan.profile_run(recipe, row) if runs else None
     counted = plan.profile(recipe, row, root=root) if runs else None
     cells, keys = [], []
     for column in recipe.columns:
         value, reason = paper.get(column.key), row.planned or column.planned
         run = runs.get(column.group) or next(iter(runs.values()), None)
-        if column.metric in (*COUNTS, *TIMINGS):
-            run = profiled
-        if reason is not None or run is None:
+        if reason is not None or run is None or counted is None:
             later = "not run" if reason == PAPER_ONLY else "planned"
             cells.append(Cell(paper=value, status=later, note=reason or ""))
+            continue
+        if column.metric in COSTS:
+            run = counted.run
+        keys.append(run.key)
+        if column.metric in COUNTS:
+            count = getattr(counted, COUNTS[column.metric])
+            cells.append(_counted(column, run, value, count))
         else:
-            keys.append(run.key)
-            if column.metric in COUNTS and counted is not None:
-                ours = scaled(getattr(counted, COUNTS[column.metric]), column.unit)
-                cells.append(
-                    Cell(paper=value, ours=ours, status=_verdict(column, run, value, ours))
-                )
-            else:
-                cells.append(_cell(column, run, value, root=root, used=used))
+            cells.append(_cell(column, run, value, root=root, used=used))
     series, point = _series(row)
     return Line(
         names=(row.label,),
@@ -324,7 +320,7 @@ def _series(row: "RecipeRow") -> tuple[str, str]:
     return ", ".join([cache.name, *within]), f"n={n}"
 
 
-def _count(column: "Column", run: "Run", paper: float | None, count: float | None) -> Cell:
+def _counted(column: "Column", run: "Run", paper: float | None, count: int | None) -> Cell:
     """A cell of what `plan` counts; None is what only running a dynamic method can tell."""
     if count is None:
         return Cell(paper=paper, status="not run")

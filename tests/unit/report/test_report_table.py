@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from skipdit_cli import failures, plan, results, weights
@@ -10,6 +11,7 @@ from skipdit_cli.errors import UsageError
 from skipdit_cli.recipe import Column, Recipe, RecipeRow
 from skipdit_cli.report import table
 from skipdit_cli.report.table import Cell, Heading, Line, one_protocol, protocols, scaled
+from skipdit_cli.store import open_store
 
 PROVENANCE = {
     "skipdit": "0.1.0",
@@ -188,6 +190,21 @@ def test_flops_are_counted_for_the_profiled_batch_and_match(tmp_path, present):
     single = only(recipe(CACHED, columns=(FLOPS,), profile={"batch_size": 1}), tmp_path)
     assert single.ours == pytest.approx(cached.ours / 3)
     assert single.status == "off"
+
+
+def test_what_a_dynamic_method_costs_is_not_run_until_its_first_batch_is_there(tmp_path):
+    row = RecipeRow("d", "First-Block", {"sky": "moving-digits-skip"}, "first-block")
+    columns = (Column("m", "MACs", "macs", unit="G"), Column("f", "FLOPs", "flops", unit="G"))
+    mine = recipe(row, columns=columns, paper_table=None, steps="4", batch_size=1)
+    assert table.build(mine, root=tmp_path).lines[0].cells == (Cell(status="not run"),) * 2
+    run = plan.profile_run(mine, row)
+    frame = np.zeros((2, 16, 16, 3), np.uint8)
+    open_store(tmp_path, run).write(0, frame, meta={"reused_steps": [1, 2]})
+    macs, flops = table.build(mine, root=tmp_path).lines[0].cells
+    counted = plan.plan(run, root=tmp_path)
+    assert counted.cached_steps == 2
+    assert (macs.ours, macs.status) == (pytest.approx(counted.macs_paper / 1e9), "tiny scale")
+    assert flops.ours == pytest.approx(counted.flops / 1e9)
 
 
 def test_timings_are_those_of_the_profiled_run(tmp_path):
