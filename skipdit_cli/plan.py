@@ -182,14 +182,13 @@ def make_run(
     return Run(model=model, cache=str(parsed), weights=fingerprint, **chosen)
 
 
-def runs(recipe: Recipe, *, weights_path: Path | None = None) -> list[tuple[RecipeRow, str, Run]]:
+def runs(recipe: Recipe) -> list[tuple[RecipeRow, str, Run]]:
     """(row, group, run) of every row that is not planned, in the order of the table."""
     found = []
     for row in recipe.rows:
         for group, model in row.models.items() if row.planned is None else ():
             settings, place = _settings(recipe, row), f"{recipe.name} row {row.id}"
-            run = make_run(model, row.cache, settings, weights_path=weights_path, place=place)
-            found.append((row, group, run))
+            found.append((row, group, make_run(model, row.cache, settings, place=place)))
     return found
 
 

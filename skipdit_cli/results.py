@@ -113,17 +113,6 @@ def load(root: Path, run: str, metric: str) -> Result | None:
     return result
 
 
-def load_all(root: Path) -> list[Result]:
-    """All results under a root, by run and metric.
-
-    Raises:
-        StoreError: one of the files is not a result.
-    """
-    files = sorted((root / "scores").glob("*/*.json"))
-    found = (load(root, path.parent.name, path.stem) for path in files)
-    return [result for result in found if result is not None]
-
-
 def _path(root: Path, run: str, metric: str) -> Path:
     return root / "scores" / run / f"{metric}.json"
 

@@ -261,12 +261,9 @@ def _score(run: "Run", metrics: Sequence[str], options: Options) -> "dict[str, R
 def _time(runs: Sequence["Run"], options: Options) -> "dict[str, dict[str, Result]]":
     """What `time_runs` finds; runs that cannot be timed do not take the others' with them."""
     found: dict[str, dict[str, Result]] = {}
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.reference.key, []).append(run)
-    for group in groups.values():
+    for group in _by_reference(runs):
         try:
-            found |= time_runs(group, options)
+            found |= _timings(group, options)
         except SkipditError as error:
             if not _of_the_run(error):
                 raise
@@ -296,22 +293,37 @@ def time_runs(
         random_weights: time the network without its weights; latency does not depend on them.
     Returns:
         By run key: `latency` (seconds of one batch), `speedup` and `memory` (bytes).
+    Raises:
+        SkipditError: out of memory.
     """
     found: dict[str, dict[str, Result]] = {}
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.reference.key, []).append(run)
-    for group in groups.values():
-        known = {run.key: _known(run, options) for run in group}
-        if all(known.values()) and not random_weights:
-            found |= {key: timings for key, timings in known.items() if timings}
-        else:
-            with memory_checked(group[0].batch_size):
-                found |= _time_group(group, options, random_weights=random_weights)
+    for group in _by_reference(runs):
+        found |= _timings(group, options, random_weights=random_weights)
     return found
 
 
+def _by_reference(runs: Sequence["Run"]) -> "list[list[Run]]":
+    """The runs, those that share an uncached reference together."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.reference.key, []).append(run)
+    return list(groups.values())
+
+
+def _timings(
+    group: Sequence["Run"], options: Options, *, random_weights: bool = False
+) -> "dict[str, dict[str, Result]]":
+    """The timings of one group, where all are known, or new ones of the whole group."""
+    known = {} if random_weights else {run.key: _known(run, options) for run in group}
+    kept = {key: timings for key, timings in known.items() if timings}
+    if len(kept) == len({run.key for run in group}):
+        return kept
+    with memory_checked(group[0].batch_size):
+        return _time_group(group, options, random_weights=random_weights)
+
+
 def _known(run: "Run", options: Options) -> "dict[str, Result] | None":
+    """The timings on disk; None unless they are of this device and as many repetitions."""
     timings = {}
     for metric in TIMED:
         result = results.load(options.root, run.key, metric)

@@ -46,20 +46,19 @@ def test_a_result_without_a_value(tmp_path):
 def test_a_later_result_takes_the_place_of_an_earlier_one(tmp_path):
     results.save(tmp_path, PSNR)
     results.save(tmp_path, replace(PSNR, value=32.0))
-    assert results.load_all(tmp_path) == [replace(PSNR, value=32.0)]
+    assert results.load(tmp_path, PSNR.run, "psnr") == replace(PSNR, value=32.0)
     assert [path.name for path in path_of(tmp_path, PSNR).parent.iterdir()] == ["psnr.json"]
 
 
-def test_all_of_them_by_run_and_metric(tmp_path):
+def test_each_run_and_metric_has_its_own(tmp_path):
     stored = [replace(PSNR, run=run, metric=m) for run in "ab" for m in ("fvd@digits", "psnr")]
-    for result in reversed(stored):
+    for result in stored:
         results.save(tmp_path, result)
-    assert results.load_all(tmp_path) == stored
+    assert [results.load(tmp_path, each.run, each.metric) for each in stored] == stored
 
 
 def test_none_yet(tmp_path):
     assert results.load(tmp_path, "ab", "psnr") is None
-    assert results.load_all(tmp_path / "nowhere") == []
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
@@ -93,7 +92,7 @@ def test_a_failing_disk_keeps_the_old_result(tmp_path, monkeypatch, code, fix, w
             results.save(tmp_path, replace(PSNR, value=0.0))
     expected = f"{path}: cannot read or write it: {os.strerror(code)}; {fix}"
     assert str(caught.value) == expected
-    assert results.load_all(tmp_path) == [PSNR]
+    assert results.load(tmp_path, PSNR.run, "psnr") == PSNR
     assert [file.name for file in path.parent.iterdir()] == ["psnr.json"]
 
 
@@ -108,7 +107,7 @@ def test_a_process_killed_while_saving_leaves_the_old_result(tmp_path, monkeypat
         with pytest.raises(KeyboardInterrupt):
             results.save(tmp_path, replace(PSNR, value=0.0))
     assert len(list(path.parent.iterdir())) == 2  # the half-saved one is there, and is no result
-    assert results.load_all(tmp_path) == [PSNR]
+    assert results.load(tmp_path, PSNR.run, "psnr") == PSNR
 
 
 def test_a_file_where_a_folder_should_be(tmp_path):
@@ -144,12 +143,10 @@ def test_a_file_that_is_no_result(tmp_path, change):
     with pytest.raises(StoreError, match=r"^[^\n]+; delete it and score again$") as caught:
         results.load(tmp_path, PSNR.run, "psnr")
     assert str(caught.value).startswith(f"{path}: is not a readable result")
-    with pytest.raises(StoreError, match="delete it and score again"):
-        results.load_all(tmp_path)
 
 
 def test_bytes_that_are_no_text(tmp_path):
     path = results.save(tmp_path, PSNR)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(StoreError, match="delete it and score again"):
-        results.load_all(tmp_path)
+        results.load(tmp_path, PSNR.run, "psnr")
