@@ -28,8 +28,8 @@ from types import MappingProxyType
 import numpy as np
 
 from skipdit_cli import features, provenance, weights
+from skipdit_cli._disk import write_whole
 from skipdit_cli.errors import MissingAssetError, UsageError
-from skipdit_cli.store import write_whole
 from skipdit_cli.weights import assets
 
 VIDEOS = (".mp4", ".avi", ".mkv", ".webm", ".mov")

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skipdit_cli.store import open_store, write_whole
+from skipdit_cli._disk import write_whole
+from skipdit_cli.store import open_store
 
 if TYPE_CHECKING:
     from skipdit_cli.plan import Run

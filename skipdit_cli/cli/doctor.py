@@ -110,8 +110,8 @@ def _embedded() -> list[Check]:
 
 
 def _folder(results) -> Check:
+    from skipdit_cli._disk import check_writable
     from skipdit_cli.errors import SkipditError
-    from skipdit_cli.store import check_writable
 
     try:
         check_writable(results)

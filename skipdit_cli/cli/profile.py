@@ -37,12 +37,12 @@ def profile(
     """Time the denoiser alone under each cache, interleaved with the uncached reference."""
     from skipdit_cli import plan as planning
     from skipdit_cli import weights as known_weights
+    from skipdit_cli._disk import check_writable
     from skipdit_cli.errors import UsageError
     from skipdit_cli.report.markdown import to_markdown
     from skipdit_cli.report.publish import records
     from skipdit_cli.report.sweep import SweepRow, build
     from skipdit_cli.spec import parse_cache
-    from skipdit_cli.store import check_writable
     from skipdit_cli.sweep import Options, label, specs, time_runs
 
     if repeats < 1:

@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 
 from skipdit_cli import store as store_module
+from skipdit_cli._disk import check_writable
 from skipdit_cli.errors import IncompleteError, StoreError, UsageError
 from skipdit_cli.plan import Run
-from skipdit_cli.store import Store, check_writable, find, open_store
+from skipdit_cli.store import Store, find, open_store
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A sweep, with the network replaced by a stub: its plan, its order, its failures, its timings."""
 
 import errno
+import os
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -262,7 +263,7 @@ def test_what_is_wrong_for_all_runs_alike_ends_the_sweep(options, generated, err
 
 
 def test_a_full_disk_while_scoring_ends_the_sweep(options, generated, monkeypatch):
-    monkeypatch.setattr(results.os, "replace", _full)
+    monkeypatch.setattr(os, "replace", _full)
     with pytest.raises(StoreError):
         sweep.sweep([run("skip-cache(n=2)")], options, metrics=["accuracy@digits"])
 
