@@ -240,7 +240,7 @@ def _of_the_run(error: SkipditError) -> bool:
 
 def _score(run: "Run", metrics: Sequence[str], options: Options) -> "dict[str, Result]":
     """One metric after the other; one that fails does not take the others' numbers with it."""
-    from skipdit_cli.measure import How, measure, unscored
+    from skipdit_cli.measure import How, measure
 
     how = How(device=options.device, workers=READERS)
     found = {}
@@ -252,10 +252,18 @@ def _score(run: "Run", metrics: Sequence[str], options: Options) -> "dict[str, R
             except StoreError:
                 raise
             except SkipditError as error:
-                result = unscored(run, metric, error)
-                failed.save(options.root, run.key, metric, reason=result.note)
+                result = not_scored(run, metric, error, root=options.root)
             found[metric] = result
     return found
+
+
+def not_scored(run: "Run", metric: str, error: SkipditError, *, root: Path) -> "Result":
+    """What stands for the result of a metric that failed; why is kept for reports."""
+    from skipdit_cli.measure import unscored
+
+    result = unscored(run, metric, error)
+    failed.save(root, run.key, metric, reason=result.note)
+    return result
 
 
 def _time(runs: Sequence["Run"], options: Options) -> "dict[str, dict[str, Result]]":

@@ -115,26 +115,28 @@ def _of_run(target: str, results: Path):
 
 
 def _score(jobs, asked: list[str] | None, results: Path, how: "How", *, strict, json) -> None:
-    """Score runs and print what came of it; what is missing is told at the end.
+    """Score runs and print what came of it; what is missing or failed is told at the end.
+
+    A score that fails does not take the others with it, and why it did is kept for reports.
 
     Args:
         strict: a metric that cannot score the samples is an error; else the table says so.
     """
-    from skipdit_cli.errors import IncompleteError, UsageError
+    from skipdit_cli.errors import IncompleteError, SkipditError, StoreError, UsageError
     from skipdit_cli.measure import check, measure, unscored
     from skipdit_cli.store import open_store
-    from skipdit_cli.sweep import memory_checked
+    from skipdit_cli.sweep import memory_checked, not_scored
 
     for model in dict.fromkeys(run.model for run, _ in jobs):
         for name in asked or ():
             check(name, model, place="--metrics")
     found = []
-    incomplete: dict[str, IncompleteError] = {}  # by what they say: once for all metrics
+    later: dict[str, SkipditError] = {}  # errors by what they say: once for all metrics
     for run, own in jobs:
         try:
             open_store(results, run).require(run.num_samples)
         except IncompleteError as error:
-            incomplete[str(error)] = error
+            later[str(error)] = error
             continue
         for metric in asked or own:
             try:
@@ -143,19 +145,25 @@ def _score(jobs, asked: list[str] | None, results: Path, how: "How", *, strict, 
                     result = measure(run, metric, root=results, how=how, progress=update)
             except IncompleteError as error:
                 if strict:
-                    incomplete[str(error)] = error
+                    later[str(error)] = error
                     continue
                 result = unscored(run, metric, error)
-            except UsageError as error:
-                if strict and (asked or error.place.startswith("--")):
+            except StoreError:
+                raise
+            except SkipditError as error:
+                if error.place.startswith("--"):  # an option is wrong, not the score
                     raise
-                result = unscored(run, metric, error)
+                result = not_scored(run, metric, error, root=results)
+                if not isinstance(error, UsageError):
+                    later[str(error)] = error
+                elif asked and strict:
+                    raise
             found.append((run, result))
     for run in {run.key: run for run, _ in found}.values():
         say_black(run, results)
     _print([(run.model, run.cache, result) for run, result in found], json=json)
-    if incomplete:
-        *others, last = incomplete.values()
+    if later:
+        *others, last = later.values()
         for other in others:
             say(f"skipdit: {other}")
         raise last
