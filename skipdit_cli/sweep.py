@@ -28,6 +28,7 @@ Stage = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 TIMING_VERSION = 1
 TIMED = {"latency": "s", "speedup": "x", "memory": "B"}  # what is timed, and its unit
 READERS = 8  # threads: each reads some 500 images of 256x256 a second, fewer than a GPU looks at
+METHOD = "skip-cache"  # what is swept where no method is named
 SWEPT = ("n", "threshold")  # what a table tells the runs of a method by
 
 
@@ -50,15 +51,17 @@ class Options:
     offload: bool = False
 
 
-def specs(method: str, *, n: str | None, window: str | None) -> list[str]:
-    """Cache specs of every method x interval x window, in that order.
+def specs(method: str | None, *, n: str | None, window: str | None) -> list[str]:
+    """Cache specs of every method x interval x window, in that order; none if nothing is given.
 
     Args:
-        method: comma-separated names. n: a range such as 2..6. window: comma-separated windows.
+        method: comma-separated names, by default skip-cache.
+        n: a range such as 2..6, by default each method's own interval.
+        window: comma-separated windows, by default each method's own.
     Raises:
         UsageError: a value cannot be read, or a method has no such setting.
     """
-    if n is None and window is None:
+    if method is None and n is None and window is None:
         return []
     intervals = [str(i) for i in parse_range(n, place="--n")] if n is not None else [None]
     spans = window.split(",") if window is not None else [None]
@@ -66,18 +69,19 @@ def specs(method: str, *, n: str | None, window: str | None) -> list[str]:
         if text is not None:
             parse_window(text, place="--window")
     found = []
-    for name in method.split(","):
-        config = registry.load("caches", name.strip(), place="--method").Config
+    for name in map(str.strip, (method or METHOD).split(",")):
+        config = registry.load("caches", name, place="--method").Config
         known = {field.name for field in fields(config)}
         for interval, span in product(intervals, spans):
             given = {key: v for key, v in (("n", interval), ("window", span)) if v is not None}
             if strange := sorted(set(given) - known):
                 raise UsageError(
-                    f"{name.strip()} has no setting {strange[0]}",
+                    f"{name} has no setting {strange[0]}",
                     place=f"--{strange[0]}",
                     fix=f"its settings are {', '.join(sorted(known)) or 'none'}",
                 )
-            found.append(f"{name.strip()}({','.join(f'{k}={v}' for k, v in given.items())})")
+            inside = ",".join(f"{key}={value}" for key, value in given.items())
+            found.append(f"{name}({inside})" if inside else name)
             parse_cache(found[-1], place="--n")
     return found
 

@@ -17,6 +17,20 @@ MODEL = "moving-digits-skip"  # what runs when nothing is asked for: embedded, o
 Model = Annotated[
     str | None, typer.Option("--model", help="A model; `skipdit ls models` lists them.")
 ]
+Caches = Annotated[
+    list[str] | None,
+    typer.Option("--cache", help="A cache spec, as skip-cache(n=2); may be repeated."),
+]
+Intervals = Annotated[str | None, typer.Option("--n", help="Intervals, as 2..6.")]
+Windows = Annotated[
+    str | None, typer.Option("--window", help="Windows, as 700-50,800-50; else the model's own.")
+]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        "--method", help="Caching methods for --n and --window, comma-separated; else skip-cache."
+    ),
+]
 Scale = Annotated[
     str,
     typer.Option(help="tiny (embedded models), paper (published checkpoints), or auto."),
@@ -124,6 +138,14 @@ def fixed_by_recipe(place: str, **given: Any) -> None:
             place=place,
             fix="give settings only, as --set seed=1",
         )
+
+
+def refuse_overrides(override: list[str] | None) -> None:
+    """Raise UsageError if --set is given where there is no recipe."""
+    from skipdit_cli.errors import UsageError
+
+    if override:
+        raise UsageError("--set is for recipes", place="--set", fix="use the option of that name")
 
 
 def overrides(given: dict[str, Any], more: list[str] | None) -> list[str]:

@@ -13,12 +13,10 @@ from skipdit_cli.cli._output import show, show_json, stage
 @app.command()
 def profile(
     model: options.Model = None,
-    cache: Annotated[list[str] | None, typer.Option(help="A cache spec; may be repeated.")] = None,
-    n: Annotated[str | None, typer.Option(help="Intervals, as 2..6.")] = None,
-    window: Annotated[str | None, typer.Option(help="Windows, as 700-50,800-50.")] = None,
-    method: Annotated[str, typer.Option(help="Methods that --n and --window are for.")] = (
-        "skip-cache"
-    ),
+    cache: options.Caches = None,
+    n: options.Intervals = None,
+    window: options.Windows = None,
+    method: options.Methods = None,
     weights: Annotated[
         str | None,
         typer.Option(help="A checkpoint file, or random: latency does not depend on the weights."),

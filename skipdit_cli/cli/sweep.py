@@ -21,14 +21,10 @@ def cache_sweep(
     recipe: Annotated[
         str | None, typer.Option(help="A recipe (`skipdit ls recipes`) or a YAML file.")
     ] = None,
-    n: Annotated[str | None, typer.Option(help="Intervals, as 2..6 (the default).")] = None,
-    window: Annotated[
-        str | None, typer.Option(help="Windows, as 700-50,800-50; else the model's own.")
-    ] = None,
-    method: Annotated[str, typer.Option(help="Caching methods, comma-separated.")] = "skip-cache",
-    cache: Annotated[
-        list[str] | None, typer.Option(help="A whole cache spec besides; may be repeated.")
-    ] = None,
+    n: options.Intervals = None,
+    window: options.Windows = None,
+    method: options.Methods = None,
+    cache: options.Caches = None,
     metrics: Annotated[
         str | None, typer.Option(help="Metrics, comma-separated; else PSNR and SSIM.")
     ] = None,
@@ -54,7 +50,8 @@ def cache_sweep(
 ) -> None:
     """Generate, score and time caches against the uncached model; print and write the table.
 
-    With no model named it runs an embedded one: offline, on a CPU, in about two minutes.
+    With no model named it runs an embedded one: offline, on a CPU, in about two minutes. Where
+    neither --n, --window nor --cache says what to run, it is --n 2..6.
     """
     from skipdit_cli.errors import UsageError
     from skipdit_cli.sweep import Options
@@ -67,6 +64,7 @@ def cache_sweep(
             model=model,
             n=n,
             window=window,
+            method=method,
             cache=cache,
             metrics=metrics,
             classes=classes,
@@ -98,8 +96,7 @@ def cache_sweep(
     if recipe:
         _run_recipe(recipe, scale, options.overrides(given, override), how, json=json)
         return
-    if override:
-        raise UsageError("--set is for recipes", place="--set", fix="use the option of that name")
+    options.refuse_overrides(override)
     _run_model(
         options.model_at(model, scale),
         method=method,

@@ -73,7 +73,9 @@ def generated(monkeypatch):
 @pytest.mark.parametrize(
     ("method", "n", "window", "expected"),
     [
-        ("skip-cache", None, None, []),
+        (None, None, None, []),
+        (None, "2", None, ["skip-cache(n=2)"]),
+        ("fora, pab", None, None, ["fora", "pab"]),
         ("skip-cache", "2..4", None, ["skip-cache(n=2)", "skip-cache(n=3)", "skip-cache(n=4)"]),
         ("skip-cache", "5,2", None, ["skip-cache(n=5)", "skip-cache(n=2)"]),
         ("skip-cache", None, "700-50", ["skip-cache(window=700-50)"]),
