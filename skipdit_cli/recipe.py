@@ -115,6 +115,12 @@ class Recipe:
     paper: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @property
+    def scored(self) -> list[Column]:
+        """The columns that a metric scores now, without costs and what is planned."""
+        known = [each for each in self.columns if registry.known("metrics", each.metric)]
+        return [each for each in known if each.planned is None]
+
 
 def folder() -> Path:
     """The recipes of the checkout, or those that ship inside an installed package."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from skipdit_cli.plan import Run
     from skipdit_cli.recipe import Recipe
 
+SCALES = ("auto", "tiny", "paper")
+DEVICES = ("auto", "cpu", "cuda")
 MODEL = "moving-digits-skip"  # what runs when nothing is asked for: embedded, offline, on a CPU
 
 Model = Annotated[
@@ -68,15 +70,15 @@ Override = Annotated[
 
 
 def device_name(choice: str) -> str:
-    """The device of a choice.
+    """The device of a choice: "cpu" or "cuda"; `auto` takes the GPU where there is one.
 
     Raises:
         UsageError: no such device, or there is no GPU.
     """
     from skipdit_cli.errors import UsageError, unknown
 
-    if choice not in ("auto", "cpu", "cuda"):
-        raise unknown("device", choice, ("auto", "cpu", "cuda"), place="--device")
+    if choice not in DEVICES:
+        raise unknown("device", choice, DEVICES, place="--device")
     if choice == "cpu":
         return "cpu"
     import torch
@@ -89,7 +91,13 @@ def device_name(choice: str) -> str:
 
 
 def settings(**given: Any) -> dict[str, Any]:
-    """The settings that were given on the command line."""
+    """The settings that were given on the command line, in the form that `plan.make_run` takes.
+
+    Args:
+        given: what the options hold, by setting; None is not given.
+    Raises:
+        UsageError: classes that are no range, or --prompt beside --prompts.
+    """
     from skipdit_cli.errors import UsageError
     from skipdit_cli.spec import parse_range
 
@@ -153,6 +161,13 @@ def overrides(given: dict[str, Any], more: list[str] | None) -> list[str]:
     return [f"{key}={value}" for key, value in given.items()] + (more or [])
 
 
+def _check_scale(scale: str) -> None:
+    from skipdit_cli.errors import unknown
+
+    if scale not in SCALES:
+        raise unknown("scale", scale, SCALES, place="--scale")
+
+
 def model_at(name: str | None, scale: str) -> str:
     """The model that a name stands for at a scale; a named model is taken as it is otherwise.
 
@@ -160,10 +175,9 @@ def model_at(name: str | None, scale: str) -> str:
         UsageError: unknown model or scale, or an embedded model at paper scale.
     """
     from skipdit_cli import weights
-    from skipdit_cli.errors import UsageError, unknown
+    from skipdit_cli.errors import UsageError
 
-    if scale not in ("auto", "tiny", "paper"):
-        raise unknown("scale", scale, ("auto", "tiny", "paper"), place="--scale")
+    _check_scale(scale)
     if name is None:
         if scale == "paper":
             raise UsageError("no model is named", place="--scale paper", fix="give --model")
@@ -176,12 +190,14 @@ def model_at(name: str | None, scale: str) -> str:
 
 
 def recipe_at(name: str, scale: str, overrides: list[str] | None) -> "Recipe":
-    """A recipe at a scale; `auto` takes paper where all its weights and a GPU are here."""
-    from skipdit_cli import recipe, weights
-    from skipdit_cli.errors import unknown
+    """A recipe at a scale; `auto` takes paper where all its weights and a GPU are here.
 
-    if scale not in ("auto", "tiny", "paper"):
-        raise unknown("scale", scale, ("auto", "tiny", "paper"), place="--scale")
+    Raises:
+        UsageError: unknown scale or recipe, or a recipe or override with mistakes.
+    """
+    from skipdit_cli import recipe, weights
+
+    _check_scale(scale)
     if scale != "auto":
         return recipe.load(name, scale=scale, overrides=overrides or ())
     paper = recipe.load(name, scale="paper", overrides=overrides or ())

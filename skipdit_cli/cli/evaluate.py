@@ -94,14 +94,11 @@ def _jobs(target, scale, override, results, *, everything: bool) -> "list[tuple[
 
 
 def _of_recipe(target: str, scale: str, override):
-    from skipdit_cli import plan, registry
+    from skipdit_cli import plan
 
     chosen = options.recipe_at(target, scale, override)
-    columns = [
-        c for c in chosen.columns if registry.known("metrics", c.metric) and c.planned is None
-    ]
     return [
-        (run, [column.metric for column in columns if column.group in ("", group)])
+        (run, [column.metric for column in chosen.scored if column.group in ("", group)])
         for _, group, run in plan.runs(chosen)
     ]
 

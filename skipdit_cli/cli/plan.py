@@ -69,7 +69,7 @@ def plan(
     if recipe:
         options.fixed_by_recipe(recipe, model=model, cache=cache, n=n, window=window, method=method)
         given_recipe = options.recipe_at(recipe, scale, options.overrides(given, override))
-        show_recipe(given_recipe, json=json, out=out)
+        _show_recipe(given_recipe, json=json, out=out)
         return
     if out is not None:
         raise UsageError("--out is for recipes", place="--out", fix="name one, or take --json")
@@ -86,7 +86,7 @@ def plan(
     show(table(HEADINGS, [(parse_cache(row.run.cache).short, *_cells(row)) for row in rows]))
 
 
-def show_recipe(chosen: "Recipe", *, json: bool, out: Path | None = None) -> None:
+def _show_recipe(chosen: "Recipe", *, json: bool, out: Path | None = None) -> None:
     """What every row of a recipe costs, the published FLOPs beside ours; also as files in `out`."""
     from skipdit_cli import costs
 

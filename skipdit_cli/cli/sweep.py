@@ -138,22 +138,16 @@ def _default_metrics(model: str) -> list[str]:
 
 
 def _run_recipe(name: str, scale: str, overrides: list[str], how, *, json: bool) -> None:
-    from skipdit_cli import plan, registry, weights
+    from skipdit_cli import plan, weights
     from skipdit_cli.recipe import TIMINGS
-    from skipdit_cli.report import table as recipe_table
+    from skipdit_cli.report import recipe as recipe_table
     from skipdit_cli.sweep import sweep
 
     chosen = options.recipe_at(name, scale, overrides)
     triples = plan.runs(chosen)
     for model in dict.fromkeys(run.model for _, _, run in triples):
         weights.require(model)
-    metrics = list(
-        dict.fromkeys(
-            column.metric
-            for column in chosen.columns
-            if registry.known("metrics", column.metric) and column.planned is None
-        )
-    )
+    metrics = list(dict.fromkeys(column.metric for column in chosen.scored))
     timed = any(column.metric in TIMINGS for column in chosen.columns)
     profile = [plan.profile_run(chosen, row) for row in chosen.rows if row.planned is None]
     if not timed:

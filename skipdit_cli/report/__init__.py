@@ -1,6 +1,6 @@
 """Reports: results on disk beside the published values, as tables and pictures.
 
-    table.build    a recipe: every cell is paper / ours / difference / n / status
+    recipe.build   a recipe: every cell is paper / ours / difference / n / status
     sweep.build    the runs of a cache sweep, one line each
     write          a table as files
     plots.plot     PSNR against speedup
