@@ -119,10 +119,11 @@ def _score(jobs, asked: list[str] | None, results: Path, how: "How", *, strict, 
     Args:
         strict: a metric that cannot score the samples is an error; else the table says so.
     """
+    from skipdit_cli._memory import memory_checked
     from skipdit_cli.errors import IncompleteError, SkipditError, StoreError, UsageError
     from skipdit_cli.measure import check, measure, unscored
     from skipdit_cli.store import open_store
-    from skipdit_cli.sweep import memory_checked, not_scored
+    from skipdit_cli.sweep import not_scored
 
     for model in dict.fromkeys(run.model for run, _ in jobs):
         for name in asked or ():
@@ -168,8 +169,8 @@ def _score(jobs, asked: list[str] | None, results: Path, how: "How", *, strict, 
 
 def _score_npz(npz: Path, asked: list[str] | None, results: Path, how: "How", *, json) -> None:
     from skipdit_cli import registry
+    from skipdit_cli._memory import memory_checked
     from skipdit_cli.measure import measure_npz, npz_metric
-    from skipdit_cli.sweep import memory_checked
 
     names = asked or [name for name in registry.names("metrics") if npz_metric(name)]
     found = []

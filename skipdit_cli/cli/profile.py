@@ -41,7 +41,8 @@ def profile(
     from skipdit_cli.report.publish import records
     from skipdit_cli.report.sweep import SweepRow, build
     from skipdit_cli.spec import parse_cache
-    from skipdit_cli.sweep import Options, label, specs, time_runs
+    from skipdit_cli.sweep import Options, label, specs
+    from skipdit_cli.timing import time_together
 
     if repeats < 1:
         raise UsageError(f"{repeats} repetitions", place="--repeats", fix="take 1 or more")
@@ -70,7 +71,7 @@ def profile(
     )
     if weights != "random":  # whose timings are not kept
         check_writable(results)
-    timings = time_runs(runs, how, random_weights=weights == "random")
+    timings = time_together(runs, how, random_weights=weights == "random")
     rows = [
         SweepRow(
             label(run.cache),

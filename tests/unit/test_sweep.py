@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from skipdit_cli import failures, plan, results, sweep, weights
+from skipdit_cli import failures, plan, results, sweep, timing, weights
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
 from skipdit_cli.spec import parse_cache
 from skipdit_cli.store import open_store
@@ -340,10 +340,10 @@ def test_timings_of_another_device_or_version_are_made_again(
     cached, options = [run("skip-cache(n=2)")], replace(options, repeats=1)
     sweep.sweep(cached, options, metrics=[])
     done = len(loops)
-    monkeypatch.setattr(sweep, "_hardware", lambda device: "another processor, 1 threads")
+    monkeypatch.setattr(timing, "_hardware", lambda device: "another processor, 1 threads")
     sweep.sweep(cached, options, metrics=[])
     assert len(loops) == 2 * done
-    monkeypatch.setattr(sweep, "TIMING_VERSION", sweep.TIMING_VERSION + 1)
+    monkeypatch.setattr(timing, "VERSION", timing.VERSION + 1)
     sweep.sweep(cached, options, metrics=[])
     assert len(loops) == 3 * done
 
@@ -384,7 +384,7 @@ def test_failed_runs_are_not_timed(options, generated, loops):
 
 def test_random_weights_leave_nothing_behind(options, loops):
     runs = [run(), run("skip-cache(n=2)")]
-    timings = sweep.time_runs(runs, replace(options, repeats=1), random_weights=True)
+    timings = timing.time_together(runs, replace(options, repeats=1), random_weights=True)
     assert timings[runs[1].key]["speedup"].value == 2.0
     assert list(options.root.iterdir()) == []
 
@@ -392,7 +392,7 @@ def test_random_weights_leave_nothing_behind(options, loops):
 def test_out_of_memory_of_a_profile(options, loops):
     loops.fail = torch.OutOfMemoryError("CUDA out of memory")
     with pytest.raises(SkipditError) as caught:
-        sweep.time_runs([run("skip-cache(n=2)")], replace(options, repeats=1))
+        timing.time_together([run("skip-cache(n=2)")], replace(options, repeats=1))
     assert str(caught.value) == "out of memory at batch size 2; take a smaller --batch-size"
     assert list(options.root.iterdir()) == []
 
