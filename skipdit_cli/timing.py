@@ -72,6 +72,7 @@ def _hardware(device: str) -> str:
 def _timed(
     group: Sequence["Run"], options: "Options", *, random_weights: bool
 ) -> "dict[str, dict[str, Result]]":
+    """New timings of a group, its reference among them; kept unless the weights are random."""
     from skipdit_cli import provenance
     from skipdit_cli.profiling.latency import measure, peak_bytes, spread
     from skipdit_cli.run import loop

@@ -78,8 +78,14 @@ def _check_known(names: list[str]) -> None:
         registry.load("metrics", name, place="--metrics")
 
 
-def _jobs(target, scale, override, results, *, everything: bool) -> "list[tuple[Run, list[str]]]":
-    """The runs that are meant, each with the metrics it is scored by."""
+def _jobs(
+    target: str, scale: str, override: list[str] | None, results: Path, *, everything: bool
+) -> "list[tuple[Run, list[str]]]":
+    """The runs that are meant, each with the metrics it is scored by.
+
+    Args:
+        everything: by all metrics that fit, not those of the recipe or at hand.
+    """
     from skipdit_cli import recipe
     from skipdit_cli.errors import unknown
     from skipdit_cli.measure import fitting
@@ -93,7 +99,9 @@ def _jobs(target, scale, override, results, *, everything: bool) -> "list[tuple[
     return jobs
 
 
-def _of_recipe(target: str, scale: str, override):
+def _of_recipe(
+    target: str, scale: str, override: list[str] | None
+) -> "list[tuple[Run, list[str]]]":
     from skipdit_cli import plan
 
     chosen = options.recipe_at(target, scale, override)
@@ -103,7 +111,7 @@ def _of_recipe(target: str, scale: str, override):
     ]
 
 
-def _of_run(target: str, results: Path):
+def _of_run(target: str, results: Path) -> "list[tuple[Run, list[str]]]":
     from skipdit_cli.measure import at_hand
     from skipdit_cli.store import find
 
@@ -111,7 +119,15 @@ def _of_run(target: str, results: Path):
     return [(run, at_hand(run.model))]
 
 
-def _score(jobs, asked: list[str] | None, results: Path, how: "How", *, strict, json) -> None:
+def _score(
+    jobs: "list[tuple[Run, list[str]]]",
+    asked: list[str] | None,
+    results: Path,
+    how: "How",
+    *,
+    strict: bool,
+    json: bool,
+) -> None:
     """Score runs and print what came of it; what is missing or failed is told at the end.
 
     A score that fails does not take the others with it, and why it did is kept for reports.
@@ -167,7 +183,9 @@ def _score(jobs, asked: list[str] | None, results: Path, how: "How", *, strict, 
         raise last
 
 
-def _score_npz(npz: Path, asked: list[str] | None, results: Path, how: "How", *, json) -> None:
+def _score_npz(
+    npz: Path, asked: list[str] | None, results: Path, how: "How", *, json: bool
+) -> None:
     from skipdit_cli import registry
     from skipdit_cli._memory import memory_checked
     from skipdit_cli.measure import measure_npz, npz_metric

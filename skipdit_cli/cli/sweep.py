@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from skipdit_cli.cli._output import say, say_black, show, show_json, stage
 if TYPE_CHECKING:
     from skipdit_cli.report.sweep import SweepRow
     from skipdit_cli.report.table import Table
+    from skipdit_cli.sweep import Options
 
 
 @app.command("cache-sweep")
@@ -110,7 +111,24 @@ def cache_sweep(
     )
 
 
-def _run_model(model, *, method, n, window, extra, metrics, given, how, json) -> None:
+def _run_model(
+    model: str,
+    *,
+    method: str | None,
+    n: str | None,
+    window: str | None,
+    extra: list[str],
+    metrics: str | None,
+    given: dict[str, Any],
+    how: "Options",
+    json: bool,
+) -> None:
+    """Sweep one model, into sweeps/MODEL.
+
+    Args:
+        extra: cache specs besides those of methods, intervals and windows.
+        given: what `options.settings` found.
+    """
     from skipdit_cli import weights as known_weights
     from skipdit_cli.measure import check
     from skipdit_cli.report import sweep as sweep_table
@@ -130,6 +148,7 @@ def _run_model(model, *, method, n, window, extra, metrics, given, how, json) ->
 
 
 def _default_metrics(model: str) -> list[str]:
+    """PSNR and SSIM, and of an embedded model whether its samples show what was asked for."""
     from skipdit_cli import weights
 
     card = weights.card(model)
@@ -137,7 +156,8 @@ def _default_metrics(model: str) -> list[str]:
     return ["psnr", "ssim", *(digits if card.embedded else [])]
 
 
-def _run_recipe(name: str, scale: str, overrides: list[str], how, *, json: bool) -> None:
+def _run_recipe(name: str, scale: str, overrides: list[str], how: "Options", *, json: bool) -> None:
+    """Sweep the rows of a recipe, into a folder of its scale."""
     from skipdit_cli import plan, weights
     from skipdit_cli.recipe import TIMINGS
     from skipdit_cli.report import recipe as recipe_table
@@ -159,7 +179,9 @@ def _run_recipe(name: str, scale: str, overrides: list[str], how, *, json: bool)
     _stop_if_failed(rows, table)
 
 
-def _publish(table, folder: Path, *, name: str, rows: "list[SweepRow]", root: Path, json) -> None:
+def _publish(
+    table: "Table", folder: Path, *, name: str, rows: "list[SweepRow]", root: Path, json: bool
+) -> None:
     """Write table, plot and grid; print the table and where they are."""
     from skipdit_cli.report.gallery import Behind
     from skipdit_cli.report.markdown import to_markdown
@@ -178,6 +200,7 @@ def _publish(table, folder: Path, *, name: str, rows: "list[SweepRow]", root: Pa
 
 
 def _stop_if_failed(rows: "list[SweepRow]", table: "Table") -> None:
+    """Raise IncompleteError, which names the first, if a run or a cell failed."""
     from skipdit_cli.errors import IncompleteError
 
     again = "the same command tries these again and keeps the others"

