@@ -68,7 +68,7 @@ def locate(model: str, method: str) -> Path | None:
 
 def save(found: Calibration, where: Path) -> Path:
     """Write METHOD.json into a folder; returns the file."""
-    from skipdit_cli.store import write_whole
+    from skipdit_cli._disk import write_whole
 
     path = where / f"{found.method}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

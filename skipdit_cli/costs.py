@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from skipdit_cli import plan, published
+from skipdit_cli._disk import write_whole
 from skipdit_cli.recipe import Recipe, RecipeRow
-from skipdit_cli.store import write_whole
 
 TERA = 1e12
 AT_RUN = "at run"  # of a dynamic method, which decides while it runs

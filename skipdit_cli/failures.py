@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skipdit_cli._disk import write_whole
 from skipdit_cli.errors import StoreError
-from skipdit_cli.store import write_whole
 
 if TYPE_CHECKING:
     from skipdit_cli.plan import Run

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from skipdit_cli.store import write_whole
+from skipdit_cli._disk import write_whole
 
 Arrays = dict[str, np.ndarray]
 Item = TypeVar("Item")

@@ -182,14 +182,13 @@ def make_run(
     return Run(model=model, cache=str(parsed), weights=fingerprint, **chosen)
 
 
-def runs(recipe: Recipe, *, weights_path: Path | None = None) -> list[tuple[RecipeRow, str, Run]]:
+def runs(recipe: Recipe) -> list[tuple[RecipeRow, str, Run]]:
     """(row, group, run) of every row that is not planned, in the order of the table."""
     found = []
     for row in recipe.rows:
         for group, model in row.models.items() if row.planned is None else ():
             settings, place = _settings(recipe, row), f"{recipe.name} row {row.id}"
-            run = make_run(model, row.cache, settings, weights_path=weights_path, place=place)
-            found.append((row, group, run))
+            found.append((row, group, make_run(model, row.cache, settings, place=place)))
     return found
 
 
@@ -228,27 +227,37 @@ def plan(
         text_tokens: of a prompt; by default as many as the model's inputs for counting have.
         seen: what a dynamic method did reuse, per step (see `observed`).
     """
-    if parse_cache(run.cache).dynamic and seen is None:
-        seen = observed(run, root) if root else None
-        if seen is None:
-            return _unknown(run, batch=batch, root=root)
+    from skipdit_cli.samplers._schedule import timesteps
+
+    row = Row(
+        run=run,
+        steps=len(timesteps(run.steps)),
+        full_steps=None,
+        cached_steps=None,
+        batch=batch,
+        macs_paper=None,
+        macs_executed=None,
+        flops=None,
+        ideal_speedup=None,
+        disk_bytes=_sample_bytes(run.model) * run.num_samples,
+        missing=_missing(run, root),
+    )
+    seen = observed(run, root) if root and seen is None else seen
+    if seen is None and parse_cache(run.cache).dynamic:
+        return row
     steps, whole = _steps(run, seen), _halves(run)
     costs = _costs(run.model, text_tokens)
     cost = costs.trajectory(Counter(steps)) * batch
     uncached = costs.trajectory({(frozenset(), whole): len(steps)}) * batch
     cached_steps = sum(bool(sites) or halves < whole for sites, halves in steps)
-    return Row(
-        run=run,
-        steps=len(steps),
+    return replace(
+        row,
         full_steps=len(steps) - cached_steps,
         cached_steps=cached_steps,
-        batch=batch,
         macs_paper=cost.macs_paper,
         macs_executed=cost.macs_executed,
         flops=cost.flops,
         ideal_speedup=uncached.flops / cost.flops,
-        disk_bytes=_sample_bytes(run.model) * run.num_samples,
-        missing=_missing(run, root),
     )
 
 
@@ -299,12 +308,8 @@ def _steps(run: Run, seen: Sequence[frozenset] | None) -> list[tuple[frozenset, 
     """(sites that are reused, halves of guidance that are computed) at every step."""
     from skipdit_cli.samplers._schedule import timesteps
 
-    layout, visited, cache = (
-        _model(run.model).layout(),
-        timesteps(run.steps),
-        parse_cache(run.cache),
-    )
-    guided = run.guidance is not None
+    cache, layout = parse_cache(run.cache), _model(run.model).layout()
+    visited, guided = timesteps(run.steps), run.guidance is not None
     reused = seen or cache.reused(layout, visited, guided=guided)
     unguided = cache.unguided(layout, visited, guided=guided)
     predicted = cache.predicted(visited, guided=guided)
@@ -312,30 +317,13 @@ def _steps(run: Run, seen: Sequence[frozenset] | None) -> list[tuple[frozenset, 
     return [(sites, 1 if only else _halves(run)) for sites, only in zip(reused, alone, strict=True)]
 
 
-def _unknown(run: Run, *, batch: int, root: Path | None) -> Row:
-    """The row of a run of which only running it can say what it costs."""
-    from skipdit_cli.samplers._schedule import timesteps
-
-    return Row(
-        run=run,
-        steps=len(timesteps(run.steps)),
-        full_steps=None,
-        cached_steps=None,
-        batch=batch,
-        macs_paper=None,
-        macs_executed=None,
-        flops=None,
-        ideal_speedup=None,
-        disk_bytes=_sample_bytes(run.model) * run.num_samples,
-        missing=_missing(run, root),
-    )
-
-
 def _settings(recipe: Recipe, row: RecipeRow) -> dict[str, Any]:
+    """What the row's samples are made with, its own settings before the recipe's."""
     return {k: v for k, v in {**recipe.settings, **row.settings}.items() if k != "profile"}
 
 
 def _check(card: "Card", chosen: Mapping[str, Any]) -> None:
+    """Raise a UsageError where a setting has no meaning on a model."""
     if chosen["dtype"] not in DTYPES:
         raise unknown("dtype", str(chosen["dtype"]), DTYPES)
     if chosen["dtype"] not in card.dtypes:
@@ -371,6 +359,7 @@ def _model(name: str) -> Any:
 
 @cache
 def _costs(name: str, text_tokens: int | None) -> "Costs":
+    """What one call of a checkpoint's network costs for one sample, without guidance."""
     from skipdit_cli.profiling.macs import site_costs
 
     model = _model(name)
@@ -391,6 +380,7 @@ def _sample_bytes(name: str) -> int:
 
 
 def _missing(run: Run, root: Path | None) -> list[str]:
+    """What the run lacks: weights and components, prompts, and samples under a results folder."""
     from skipdit_cli import weights
 
     card, found = weights.card(run.model), []

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skipdit_cli import features, provenance, weights
+from skipdit_cli._disk import write_whole
 from skipdit_cli.errors import MissingAssetError, UsageError
-from skipdit_cli.store import write_whole
 from skipdit_cli.weights import assets
 
 if TYPE_CHECKING:

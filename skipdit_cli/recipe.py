@@ -12,21 +12,20 @@ reports every mistake of the file at once; it needs no model and no torch.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
-from skipdit_cli import published, registry
+from skipdit_cli import published, registry, yaml_file
 from skipdit_cli.errors import UsageError, unknown
 from skipdit_cli.settings import SETTINGS, setting
 from skipdit_cli.spec import parse_cache
+from skipdit_cli.yaml_file import Mistakes
 
 SCALES = ("tiny", "paper")
-COSTS = ("macs", "flops", "latency", "speedup", "memory")  # columns that are profiled, not scored
+TIMINGS = ("latency", "speedup", "memory")
+COSTS = ("macs", "flops", *TIMINGS)  # columns that are counted or timed, not scored
 PAPER = ("command", "headline", "hardware", "hours")
 PAPER_ONLY = "measured at paper scale only"
 PROFILE = ("group", "batch_size", "sampler", "steps", "guidance")
@@ -116,6 +115,12 @@ class Recipe:
     paper: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @property
+    def scored(self) -> list[Column]:
+        """The columns that a metric scores now, without costs and what is planned."""
+        known = [each for each in self.columns if registry.known("metrics", each.metric)]
+        return [each for each in known if each.planned is None]
+
 
 def folder() -> Path:
     """The recipes of the checkout, or those that ship inside an installed package."""
@@ -150,7 +155,7 @@ def load(name_or_path: str, *, scale: str = "tiny", overrides: Iterable[str] = (
     if scale not in SCALES:
         raise unknown("scale", scale, SCALES)
     path, shown = _find(name_or_path)
-    content = _yaml(path, shown)
+    content = yaml_file.read(path, shown)
     if not isinstance(content, dict):
         raise RecipeError(f"{shown}: not a recipe; it starts with title: ...")
     check = _Check(shown)
@@ -198,85 +203,21 @@ def _find(name_or_path: str) -> tuple[Path, str]:
     raise unknown("recipe", name_or_path, names())
 
 
-def _yaml(path: Path, shown: str) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UsageError(f"not valid YAML ({error.problem})", place=shown + line) from None
-    except (ValueError, yaml.YAMLError) as error:
-        raise UsageError(f"not valid YAML ({error})", place=shown) from None
-    except OSError as error:
-        raise UsageError(f"cannot be read ({error.strerror})", place=shown) from None
-
-
-class _Check:
+class _Check(Mistakes):
     """Turns YAML content into Recipes and keeps every mistake on the way."""
 
-    def __init__(self, shown: str) -> None:
-        self.shown = shown
-        self.errors: list[str] = []
-
-    @contextmanager
-    def at(self, place: str) -> Iterator[None]:
-        """Keep the mistake that the block finds, with its place, and go on behind the block."""
-        try:
-            yield
-        except UsageError as error:
-            where = f"{self.shown} {place}".strip()
-            inner = error.place if error.place.startswith(self.shown) else where
-            self.errors.append(str(UsageError(error.problem, place=inner, fix=error.fix)))
-
-    def mapping(
-        self, value: Any, place: str, known: Iterable[str] = (), required: Iterable[str] = ()
-    ) -> dict[str, Any]:
-        """A mapping; with `known`, one that has no other keys."""
-        if not isinstance(value, dict):
-            with self.at(place):
-                raise UsageError(f"'{value}' is not a mapping", fix="write key: value")
-            return {}
-        for key in value:
-            if known and key not in known:
-                with self.at(place):
-                    raise unknown("key", str(key), known)
-        for key in required:
-            if key not in value:
-                with self.at(place):
-                    raise UsageError(f"'{key}' is missing")
-        return {str(key): item for key, item in value.items()}
-
-    def sequence(self, value: Any, place: str) -> list[Any]:
-        if isinstance(value, list):
-            return value
-        with self.at(place):
-            raise UsageError(f"'{value}' is not a list", fix="write one - line per entry")
-        return []
-
-    def texts(self, content: dict, place: str, keys: Iterable[str]) -> dict[str, str]:
-        """Those of the keys that are there; numbers count as text, lists and mappings do not."""
-        found = {}
-        for key in keys:
-            value = content.get(key)
-            if isinstance(value, str | int | float):
-                found[key] = str(value)
-            elif value is not None:
-                with self.at(f"{place}.{key}".strip(".")):
-                    raise UsageError(f"'{value}' is not text")
-        return found
-
-    def unique(self, values: Sequence[str], place: str, what: str) -> None:
-        for i, value in enumerate(values):
-            if value in values[:i]:
-                with self.at(f"{place}[{i}].{what}"):
-                    raise UsageError(f"'{value}' is there twice")
-
     def scaled(self, value: Any, place: str, scale: str, required: Iterable[str] = ()) -> Any:
-        """What a row says for a scale: under `tiny` and `paper`, or once for both."""
+        """What a row says for a scale: under `tiny` and `paper`, or once for both.
+
+        Args:
+            required: the scales that have to be there where one of them is.
+        """
         if isinstance(value, dict) and set(value) & set(SCALES):
             return self.mapping(value, place, SCALES, required).get(scale, {})
         return value
 
     def recipe(self, value: Any, name: str, scale: str) -> Recipe:
+        """The recipe at a scale; where there are mistakes, what is left of it."""
         top = ("title", "table", "paper", "notes", "scales", "rows")
         content = self.mapping(value, "", top, ("title", "scales", "rows"))
         texts = self.texts(content, "", ("title", "table"))
@@ -327,6 +268,12 @@ class _Check:
     def settings(
         self, value: Any, place: str, groups: dict[str, str], known: tuple[str, ...] = SETTINGS
     ) -> dict[str, Any]:
+        """The settings of a scale, of its profile or of a row, in their types.
+
+        Args:
+            groups: those that a profile may be about.
+            known: the keys that there may be.
+        """
         found: dict[str, Any] = {}
         for key, content in self.mapping(value, place, known).items():
             here = f"{place}.{key}"
@@ -340,6 +287,7 @@ class _Check:
         return found
 
     def column(self, value: Any, place: str, table: str | None, groups: dict[str, str]) -> Column:
+        """One column; its key is one of the published table's, or made of group and metric."""
         keys = ("key", "label", "metric", "group", "unit", "better", "tolerance", "planned")
         content = self.mapping(value, place, keys, ("label", "metric"))
         texts = self.texts(content, place, [key for key in keys if key != "tolerance"])
@@ -374,6 +322,7 @@ class _Check:
     def row(
         self, value: Any, place: str, scale: str, table: str | None, groups: dict[str, str]
     ) -> RecipeRow:
+        """One row at a scale; `{model}` is filled in for every group."""
         from skipdit_cli.weights import catalog
 
         keys = ("id", "label", "published", "model", "cache", "settings", "planned", "text_tokens")

@@ -16,7 +16,6 @@ from types import ModuleType
 
 from skipdit_cli.errors import UsageError, unknown
 
-KINDS = ("models", "caches", "samplers", "metrics")
 _PACKAGE = Path(__file__).parent
 
 
@@ -30,7 +29,11 @@ def _name(stem: str, kind: str) -> str:
 
 
 def names(kind: str) -> list[str]:
-    """The names of one kind ("models" are the families), in alphabetical order."""
+    """The names of one kind, in alphabetical order.
+
+    Args:
+        kind: "models" (the families), "caches", "samplers" or "metrics", as everywhere here.
+    """
     files = (_PACKAGE / kind).glob("[!_]*.py")
     return sorted(_name(path.stem, kind) for path in files)
 

@@ -4,23 +4,16 @@ They are strict JSON under ROOT/scores/RUN/METRIC.json. Every write is atomic: a
 the old result or the new one.
 """
 
-import errno
 import json
-import os
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from skipdit_cli import failures
+from skipdit_cli._disk import on_disk, write_whole
 from skipdit_cli.errors import SkipditError, StoreError
 
 LATER = {"protocol", "assets"}  # what files of version 0.1.0 may lack
-FIXES = {
-    (errno.ENOSPC, errno.EDQUOT): "the disk is full: free some space and score again",
-    (errno.EACCES, errno.EPERM, errno.EROFS): "make the folder writable or choose another one",
-    (errno.ENOTDIR, errno.EEXIST): "a file is in the way: move it or choose another folder",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,18 +70,7 @@ def save(root: Path, result: Result) -> Path:
         raise SkipditError(
             f"{result.metric} of run {result.run} is not finite", fix="look at its samples"
         ) from None
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise _disk_error(path, error) from None
+    write_whole(path, text.encode())
     failures.clear(root, result.run, result.metric)
     return path
 
@@ -100,28 +82,16 @@ def load(root: Path, run: str, metric: str) -> Result | None:
         StoreError: the file is there and cannot be read or is not a result of this run and metric.
     """
     path = _path(root, run, metric)
-    try:
-        result = _parse(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _disk_error(path, error) from None
-    except (TypeError, ValueError) as error:
-        raise _corrupt(path, str(error)) from None
+    with on_disk(path):
+        try:
+            result = _parse(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (TypeError, ValueError) as error:
+            raise _corrupt(path, str(error)) from None
     if (result.run, result.metric) != (run, metric):
         raise _corrupt(path, f"it is {result.metric} of run {result.run}")
     return result
-
-
-def load_all(root: Path) -> list[Result]:
-    """All results under a root, by run and metric.
-
-    Raises:
-        StoreError: one of the files is not a result.
-    """
-    files = sorted((root / "scores").glob("*/*.json"))
-    found = (load(root, path.parent.name, path.stem) for path in files)
-    return [result for result in found if result is not None]
 
 
 def _path(root: Path, run: str, metric: str) -> Path:
@@ -146,13 +116,4 @@ def _parse(text: str) -> Result:
 def _corrupt(path: Path, why: str) -> StoreError:
     return StoreError(
         f"is not a readable result ({why})", place=str(path), fix="delete it and score again"
-    )
-
-
-def _disk_error(path: Path, error: OSError) -> StoreError:
-    fixes = (fix for codes, fix in FIXES.items() if error.errno in codes)
-    return StoreError(
-        f"cannot read or write it: {error.strerror or error}",
-        place=str(path),
-        fix=next(fixes, "check the disk and the folder's permissions"),
     )

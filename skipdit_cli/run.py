@@ -17,12 +17,13 @@ from diffusers.hooks import ModelHook
 from torch import Tensor, nn
 
 from skipdit_cli import conditions, decode, registry, rng, trajectory, weights
+from skipdit_cli._disk import check_writable
 from skipdit_cli.engine import run_batches
 from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.hooks import Session, attached, with_predictor
 from skipdit_cli.samplers._schedule import timesteps as visited
 from skipdit_cli.spec import parse_cache
-from skipdit_cli.store import Store, check_writable, open_store
+from skipdit_cli.store import Store, open_store
 
 if TYPE_CHECKING:
     from skipdit_cli.plan import Run

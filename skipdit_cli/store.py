@@ -12,28 +12,25 @@ journal, by one append. A process killed at any moment therefore leaves samples 
 and entered, or are made again; a torn journal line is ignored.
 """
 
-import errno
 import hashlib
 import io
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skipdit_cli._disk import append, on_disk, put
 from skipdit_cli.errors import IncompleteError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from skipdit_cli.plan import Run
 
 Entry = dict[str, Any]  # a line of the journal: index, file, sha256, meta, device
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def open_store(root: Path, run: "Run") -> "Store":
@@ -55,7 +52,7 @@ def find(root: Path, key: str) -> "Store":
     """
     from skipdit_cli.plan import Run
 
-    with _disk(root):
+    with on_disk(root):
         keys = sorted(path.parent.name for path in (root / "samples").glob("*/run.json"))
     found = [known for known in keys if known.startswith(key)]
     if len(found) != 1:
@@ -76,14 +73,6 @@ def find(root: Path, key: str) -> "Store":
     store = Store(path, run)
     store._known()
     return store
-
-
-def check_writable(root: Path) -> None:
-    """Raise StoreError, before anything is computed, unless files can be written under `root`."""
-    with _disk(root):
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root) as file:
-            file.write(bytes(4096))
 
 
 @dataclass
@@ -128,14 +117,14 @@ class Store:
             "device": device,
         }
         line = json.dumps(entry).encode() + b"\n"
-        with _disk(path, store=self):
+        with self._on_disk(path):
             if not (self.path / "run.json").exists():
                 self._create()
             if clip:
                 (self.path / "previews").mkdir(exist_ok=True)
-                _put(self.path / "previews" / f"{index:06d}.mp4", _encode_preview(array))
-            _put(path, data)
-            _append(self.path / "samples.jsonl", line)
+                put(self.path / "previews" / f"{index:06d}.mp4", _encode_preview(array))
+            put(path, data)
+            append(self.path / "samples.jsonl", line)
 
     def put(self, name: str, data: bytes) -> None:
         """Put another file beside the samples, whole or not at all.
@@ -143,9 +132,9 @@ class Store:
         Raises:
             StoreError: as `write`.
         """
-        with _disk(self.path / name, store=self):
+        with self._on_disk(self.path / name):
             self.path.mkdir(parents=True, exist_ok=True)
-            _put(self.path / name, data)
+            put(self.path / name, data)
 
     def read(self, index: int) -> np.ndarray:
         """A sample as it was written: uint8 RGB [H, W, 3] or [T, H, W, 3].
@@ -156,7 +145,7 @@ class Store:
         """
         entry = self._entry(index)
         path = self.path / entry["file"]
-        with _disk(path):
+        with on_disk(path):
             try:
                 data = path.read_bytes()
             except FileNotFoundError:
@@ -226,17 +215,17 @@ class Store:
         from filelock import FileLock, Timeout
 
         lock, holder = FileLock(self.path / "run.lock"), self.path / "run.pid"
-        with _disk(self.path, store=self):
+        with self._on_disk(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             try:
                 lock.acquire(timeout=0)
             except Timeout:
                 raise self._locked(holder) from None
         try:
-            with _disk(self.path, store=self):
+            with self._on_disk(self.path):
                 for leftover in self.path.rglob(".*.tmp"):
                     leftover.unlink(missing_ok=True)
-                _put(holder, str(os.getpid()).encode())
+                put(holder, str(os.getpid()).encode())
                 self._create()
             yield
         finally:
@@ -257,7 +246,7 @@ class Store:
             provenance = collect()
         self.path.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"run": self.run.to_dict(), "provenance": provenance}, indent=1)
-        _put(self.path / "run.json", text.encode())
+        put(self.path / "run.json", text.encode())
 
     def _known(self) -> dict[str, dict]:
         """What run.json says, {} if it is not there; StoreError if it is about another run."""
@@ -277,7 +266,7 @@ class Store:
     def _entries(self) -> dict[int, Entry]:
         """The journal by index, parsed again only when the file has changed."""
         path = self.path / "samples.jsonl"
-        with _disk(path):
+        with on_disk(path):
             try:
                 stat = path.stat()
             except FileNotFoundError:
@@ -292,6 +281,16 @@ class Store:
         if entry is None:
             raise self._incomplete([index])
         return entry
+
+    def _on_disk(self, place: Path) -> AbstractContextManager[None]:
+        """`on_disk`, which also tells how much is finished and kept."""
+        return on_disk(place, kept=self._kept)
+
+    def _kept(self) -> str:
+        with suppress(OSError):
+            count = len(_read_journal(self.path / "samples.jsonl"))
+            return f" (finished samples are kept: {count})"
+        return ""
 
     def _incomplete(self, gone: Sequence[int], *, n: int | None = None) -> IncompleteError:
         names = ", ".join(map(str, gone[:5])) + (", ..." if len(gone) > 5 else "")
@@ -346,48 +345,6 @@ def _encode_preview(frames: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, and its folder if there is none.
-
-    Raises:
-        StoreError: the disk is full or the folder cannot be written.
-    """
-    with _disk(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _put(path, data)
-
-
-def _put(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-def _append(path: Path, line: bytes) -> None:
-    """Append a line by one write, which no other process can split.
-
-    If the last line was torn, or another process is just appending one, a line break comes first.
-    """
-    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        size = os.fstat(file).st_size
-        if size and os.pread(file, 1, size - 1) != b"\n":
-            line = b"\n" + line
-        if os.write(file, line) != len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    finally:
-        os.close(file)
-
-
 def _read_journal(path: Path) -> dict[int, Entry]:
     with open(path, "rb") as file:
         return dict(filter(None, map(_parse, file)))
@@ -406,7 +363,7 @@ def _parse(line: bytes) -> tuple[int, Entry] | None:
 
 
 def _sha256(path: Path) -> str | None:
-    with _disk(path):
+    with on_disk(path):
         try:
             with open(path, "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
@@ -417,7 +374,7 @@ def _sha256(path: Path) -> str | None:
 def _read_run(path: Path) -> dict[str, dict]:
     """What run.json holds, {} if it is not there; StoreError if it cannot be understood."""
     path = path / "run.json"
-    with _disk(path):
+    with on_disk(path):
         try:
             known = json.loads(path.read_bytes())
             if isinstance(known["run"]["num_samples"], int) and "provenance" in known:
@@ -431,26 +388,3 @@ def _read_run(path: Path) -> dict[str, dict]:
         place=str(path),
         fix="remove it and run the same command again: the samples are kept",
     )
-
-
-@contextmanager
-def _disk(place: Path, *, store: Store | None = None) -> Iterator[None]:
-    """Turn what the operating system says about the disk into one line (StoreError)."""
-    try:
-        yield
-    except OSError as error:
-        problem = (error.strerror or repr(error)).lower()
-        if error.errno in (errno.EEXIST, errno.ENOTDIR):
-            place = next((p for p in (place, *place.parents) if p.is_file()), place)
-            problem = "a file is where a folder should be"
-        if store:
-            with suppress(OSError):
-                count = len(_read_journal(store.path / "samples.jsonl"))
-                problem += f" (finished samples are kept: {count})"
-        raise StoreError(
-            problem,
-            place=str(place),
-            fix="free some space and run the same command again: it continues"
-            if error.errno in _FULL
-            else "make the folder usable and run the same command again, or take another one",
-        ) from error

@@ -5,19 +5,20 @@ sweep continues where it stopped; a run that fails keeps its place in the table,
 also in later reports.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skipdit_cli import failures as failed
 from skipdit_cli import plan, registry, results
+from skipdit_cli._memory import memory_checked
 from skipdit_cli.errors import SkipditError, StoreError, UsageError
 from skipdit_cli.report.sweep import SweepRow
 from skipdit_cli.spec import parse_cache, parse_range, parse_window
+from skipdit_cli.timing import TIMED, time_together
 
 if TYPE_CHECKING:
     from skipdit_cli.plan import Run
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
     from skipdit_cli.store import Store
 
 Stage = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-TIMING_VERSION = 1
-TIMED = {"latency": "s", "speedup": "x", "memory": "B"}  # what is timed, and its unit
 READERS = 8  # threads: each reads some 500 images of 256x256 a second, fewer than a GPU looks at
+METHOD = "skip-cache"  # what is swept where no method is named
 SWEPT = ("n", "threshold")  # what a table tells the runs of a method by
 
 
@@ -50,15 +50,17 @@ class Options:
     offload: bool = False
 
 
-def specs(method: str, *, n: str | None, window: str | None) -> list[str]:
-    """Cache specs of every method x interval x window, in that order.
+def specs(method: str | None, *, n: str | None, window: str | None) -> list[str]:
+    """Cache specs of every method x interval x window, in that order; none if nothing is given.
 
     Args:
-        method: comma-separated names. n: a range such as 2..6. window: comma-separated windows.
+        method: comma-separated names, by default skip-cache.
+        n: a range such as 2..6, by default each method's own interval.
+        window: comma-separated windows, by default each method's own.
     Raises:
         UsageError: a value cannot be read, or a method has no such setting.
     """
-    if n is None and window is None:
+    if method is None and n is None and window is None:
         return []
     intervals = [str(i) for i in parse_range(n, place="--n")] if n is not None else [None]
     spans = window.split(",") if window is not None else [None]
@@ -66,18 +68,19 @@ def specs(method: str, *, n: str | None, window: str | None) -> list[str]:
         if text is not None:
             parse_window(text, place="--window")
     found = []
-    for name in method.split(","):
-        config = registry.load("caches", name.strip(), place="--method").Config
+    for name in map(str.strip, (method or METHOD).split(",")):
+        config = registry.load("caches", name, place="--method").Config
         known = {field.name for field in fields(config)}
         for interval, span in product(intervals, spans):
             given = {key: v for key, v in (("n", interval), ("window", span)) if v is not None}
             if strange := sorted(set(given) - known):
                 raise UsageError(
-                    f"{name.strip()} has no setting {strange[0]}",
+                    f"{name} has no setting {strange[0]}",
                     place=f"--{strange[0]}",
                     fix=f"its settings are {', '.join(sorted(known)) or 'none'}",
                 )
-            found.append(f"{name.strip()}({','.join(f'{k}={v}' for k, v in given.items())})")
+            inside = ",".join(f"{key}={value}" for key, value in given.items())
+            found.append(f"{name}({inside})" if inside else name)
             parse_cache(found[-1], place="--n")
     return found
 
@@ -119,29 +122,6 @@ def _labels(runs: Sequence["Run"]) -> dict[str, str]:
         ]
         found[run.key] = " ".join([label(run.cache), *differ])
     return found
-
-
-@contextmanager
-def memory_checked(batch_size: int | None) -> Iterator[None]:
-    """Tell a lack of memory, on a GPU or not, as a SkipditError.
-
-    Args:
-        batch_size: of the sampling; None while samples are scored.
-    """
-    import torch
-
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        lacking = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not lacking and "can't allocate memory" not in str(error):  # what a CPU's allocator says
-            raise
-        if batch_size is None:
-            fix = "score with `skipdit evaluate --device cpu`"
-            raise SkipditError("out of memory while scoring", fix=fix) from None
-        raise SkipditError(
-            f"out of memory at batch size {batch_size}", fix="take a smaller --batch-size"
-        ) from None
 
 
 def sweep(
@@ -240,7 +220,7 @@ def _of_the_run(error: SkipditError) -> bool:
 
 def _score(run: "Run", metrics: Sequence[str], options: Options) -> "dict[str, Result]":
     """One metric after the other; one that fails does not take the others' numbers with it."""
-    from skipdit_cli.measure import How, measure, unscored
+    from skipdit_cli.measure import How, measure
 
     how = How(device=options.device, workers=READERS)
     found = {}
@@ -252,21 +232,29 @@ def _score(run: "Run", metrics: Sequence[str], options: Options) -> "dict[str, R
             except StoreError:
                 raise
             except SkipditError as error:
-                result = unscored(run, metric, error)
-                failed.save(options.root, run.key, metric, reason=result.note)
+                result = not_scored(run, metric, error, root=options.root)
             found[metric] = result
     return found
 
 
+def not_scored(run: "Run", metric: str, error: SkipditError, *, root: Path) -> "Result":
+    """What stands for the result of a metric that failed; why is kept for reports."""
+    from skipdit_cli.measure import unscored
+
+    result = unscored(run, metric, error)
+    failed.save(root, run.key, metric, reason=result.note)
+    return result
+
+
 def _time(runs: Sequence["Run"], options: Options) -> "dict[str, dict[str, Result]]":
-    """What `time_runs` finds; runs that cannot be timed do not take the others' with them."""
-    found: dict[str, dict[str, Result]] = {}
+    """Timings of all runs, by key; a group that cannot be timed does not take the others' along."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.reference.key, []).append(run)
+    found: dict[str, dict[str, Result]] = {}
     for group in groups.values():
         try:
-            found |= time_runs(group, options)
+            found |= time_together(group, options)
         except SkipditError as error:
             if not _of_the_run(error):
                 raise
@@ -284,112 +272,4 @@ def _time(runs: Sequence["Run"], options: Options) -> "dict[str, dict[str, Resul
                     )
                     for metric, unit in TIMED.items()
                 }
-    return found
-
-
-def time_runs(
-    runs: Sequence["Run"], options: Options, *, random_weights: bool = False
-) -> "dict[str, dict[str, Result]]":
-    """Latency, speedup and peak memory of runs; those timed before on this device are kept.
-
-    Args:
-        random_weights: time the network without its weights; latency does not depend on them.
-    Returns:
-        By run key: `latency` (seconds of one batch), `speedup` and `memory` (bytes).
-    """
-    found: dict[str, dict[str, Result]] = {}
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.reference.key, []).append(run)
-    for group in groups.values():
-        known = {run.key: _known(run, options) for run in group}
-        if all(known.values()) and not random_weights:
-            found |= {key: timings for key, timings in known.items() if timings}
-        else:
-            with memory_checked(group[0].batch_size):
-                found |= _time_group(group, options, random_weights=random_weights)
-    return found
-
-
-def _known(run: "Run", options: Options) -> "dict[str, Result] | None":
-    timings = {}
-    for metric in TIMED:
-        result = results.load(options.root, run.key, metric)
-        same = result and (result.version, result.n) == (TIMING_VERSION, options.repeats)
-        if not result or not same or result.inputs != _hardware(options.device):
-            return None
-        timings[metric] = result
-    return timings
-
-
-def _hardware(device: str) -> str:
-    """What timings are only comparable on: the device and the number of threads."""
-    import torch
-
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name()
-    from skipdit_cli.provenance import collect
-
-    return f"{collect()['device']}, {torch.get_num_threads()} threads"
-
-
-def _time_group(
-    group: Sequence["Run"], options: Options, *, random_weights: bool
-) -> "dict[str, dict[str, Result]]":
-    """Time runs that share an uncached reference, interleaved with it."""
-    from skipdit_cli import provenance
-    from skipdit_cli.profiling.latency import measure, peak_bytes, spread
-    from skipdit_cli.run import loop
-
-    reference = group[0].reference
-    body = loop(
-        reference,
-        device=options.device,
-        weights_path=options.weights_path,
-        random_weights=random_weights,
-    )
-    caches = list(dict.fromkeys(run.cache for run in group))
-    total = (options.repeats + 1) * len({reference.cache, *caches})
-    done = 0
-    with options.stage(f"timing {reference.model}, {len(caches)} caches") as update:
-
-        def finished() -> None:
-            nonlocal done
-            done += 1
-            update(done, total)
-
-        timed = measure(
-            body, caches, repeats=options.repeats, device=options.device, on_loop=finished
-        )
-    memory = {
-        spec: peak_bytes(partial(body, spec, brief=True), device=options.device) for spec in timed
-    }
-    made = provenance.collect(import_torch=True)
-    found: dict[str, dict[str, Result]] = {}
-    for run in {run.key: run for run in [reference, *group]}.values():
-        latency = timed[run.cache]
-        values = {
-            "latency": (latency.median, spread(latency.seconds)),
-            "speedup": (latency.median_speedup, spread(latency.speedup)),
-            "memory": (memory[run.cache], None),
-        }
-        found[run.key] = {
-            metric: results.Result(
-                metric=metric,
-                value=value,
-                unit=TIMED[metric],
-                n=options.repeats,
-                run=run.key,
-                reference=reference.key,
-                spread=half,
-                version=TIMING_VERSION,
-                inputs=_hardware(options.device),
-                provenance=made,
-            )
-            for metric, (value, half) in values.items()
-        }
-        if not random_weights:
-            for result in found[run.key].values():
-                results.save(options.root, result)
-            failed.clear(options.root, run.key, failed.TIMING)
     return found

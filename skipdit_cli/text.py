@@ -206,7 +206,7 @@ def _path(folder: Path, prompt: str, suffix: str) -> Path:
 def _save(path: Path, content: Conditions) -> None:
     from safetensors.torch import save
 
-    from skipdit_cli.store import write_whole
+    from skipdit_cli._disk import write_whole
 
     write_whole(path, save({key: value.contiguous() for key, value in content.items()}))
 

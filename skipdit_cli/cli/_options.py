@@ -12,10 +12,26 @@ if TYPE_CHECKING:
     from skipdit_cli.plan import Run
     from skipdit_cli.recipe import Recipe
 
+SCALES = ("auto", "tiny", "paper")
+DEVICES = ("auto", "cpu", "cuda")
 MODEL = "moving-digits-skip"  # what runs when nothing is asked for: embedded, offline, on a CPU
 
 Model = Annotated[
     str | None, typer.Option("--model", help="A model; `skipdit ls models` lists them.")
+]
+Caches = Annotated[
+    list[str] | None,
+    typer.Option("--cache", help="A cache spec, as skip-cache(n=2); may be repeated."),
+]
+Intervals = Annotated[str | None, typer.Option("--n", help="Intervals, as 2..6.")]
+Windows = Annotated[
+    str | None, typer.Option("--window", help="Windows, as 700-50,800-50; else the model's own.")
+]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        "--method", help="Caching methods for --n and --window, comma-separated; else skip-cache."
+    ),
 ]
 Scale = Annotated[
     str,
@@ -54,15 +70,15 @@ Override = Annotated[
 
 
 def device_name(choice: str) -> str:
-    """The device of a choice.
+    """The device of a choice: "cpu" or "cuda"; `auto` takes the GPU where there is one.
 
     Raises:
         UsageError: no such device, or there is no GPU.
     """
     from skipdit_cli.errors import UsageError, unknown
 
-    if choice not in ("auto", "cpu", "cuda"):
-        raise unknown("device", choice, ("auto", "cpu", "cuda"), place="--device")
+    if choice not in DEVICES:
+        raise unknown("device", choice, DEVICES, place="--device")
     if choice == "cpu":
         return "cpu"
     import torch
@@ -75,7 +91,13 @@ def device_name(choice: str) -> str:
 
 
 def settings(**given: Any) -> dict[str, Any]:
-    """The settings that were given on the command line."""
+    """The settings that were given on the command line, in the form that `plan.make_run` takes.
+
+    Args:
+        given: what the options hold, by setting; None is not given.
+    Raises:
+        UsageError: classes that are no range, or --prompt beside --prompts.
+    """
     from skipdit_cli.errors import UsageError
     from skipdit_cli.spec import parse_range
 
@@ -126,9 +148,24 @@ def fixed_by_recipe(place: str, **given: Any) -> None:
         )
 
 
+def refuse_overrides(override: list[str] | None) -> None:
+    """Raise UsageError if --set is given where there is no recipe."""
+    from skipdit_cli.errors import UsageError
+
+    if override:
+        raise UsageError("--set is for recipes", place="--set", fix="use the option of that name")
+
+
 def overrides(given: dict[str, Any], more: list[str] | None) -> list[str]:
     """Options and --set, as the overrides of a recipe."""
     return [f"{key}={value}" for key, value in given.items()] + (more or [])
+
+
+def _check_scale(scale: str) -> None:
+    from skipdit_cli.errors import unknown
+
+    if scale not in SCALES:
+        raise unknown("scale", scale, SCALES, place="--scale")
 
 
 def model_at(name: str | None, scale: str) -> str:
@@ -138,10 +175,9 @@ def model_at(name: str | None, scale: str) -> str:
         UsageError: unknown model or scale, or an embedded model at paper scale.
     """
     from skipdit_cli import weights
-    from skipdit_cli.errors import UsageError, unknown
+    from skipdit_cli.errors import UsageError
 
-    if scale not in ("auto", "tiny", "paper"):
-        raise unknown("scale", scale, ("auto", "tiny", "paper"), place="--scale")
+    _check_scale(scale)
     if name is None:
         if scale == "paper":
             raise UsageError("no model is named", place="--scale paper", fix="give --model")
@@ -154,12 +190,14 @@ def model_at(name: str | None, scale: str) -> str:
 
 
 def recipe_at(name: str, scale: str, overrides: list[str] | None) -> "Recipe":
-    """A recipe at a scale; `auto` takes paper where all its weights and a GPU are here."""
-    from skipdit_cli import recipe, weights
-    from skipdit_cli.errors import unknown
+    """A recipe at a scale; `auto` takes paper where all its weights and a GPU are here.
 
-    if scale not in ("auto", "tiny", "paper"):
-        raise unknown("scale", scale, ("auto", "tiny", "paper"), place="--scale")
+    Raises:
+        UsageError: unknown scale or recipe, or a recipe or override with mistakes.
+    """
+    from skipdit_cli import recipe, weights
+
+    _check_scale(scale)
     if scale != "auto":
         return recipe.load(name, scale=scale, overrides=overrides or ())
     paper = recipe.load(name, scale="paper", overrides=overrides or ())

@@ -6,6 +6,12 @@ from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import show, show_json, table
 
+Check = tuple[str, str, str]  # what, its state, details
+PACKAGES = (
+    *("torch", "diffusers", "transformers", "sentencepiece", "protobuf"),
+    *("huggingface_hub", "safetensors"),
+)
+
 
 @app.command()
 def doctor(
@@ -32,13 +38,6 @@ def doctor(
         show(table(("check", "", ""), checks))
     if broken := [check for check, state, _ in checks if state == "broken"]:
         raise SkipditError(f"{len(broken)} checks failed: {', '.join(broken)}")
-
-
-Check = tuple[str, str, str]
-PACKAGES = (
-    *("torch", "diffusers", "transformers", "sentencepiece", "protobuf"),
-    *("huggingface_hub", "safetensors"),
-)
 
 
 def _environment() -> list[Check]:
@@ -110,8 +109,8 @@ def _embedded() -> list[Check]:
 
 
 def _folder(results) -> Check:
+    from skipdit_cli._disk import check_writable
     from skipdit_cli.errors import SkipditError
-    from skipdit_cli.store import check_writable
 
     try:
         check_writable(results)

@@ -78,8 +78,14 @@ def _check_known(names: list[str]) -> None:
         registry.load("metrics", name, place="--metrics")
 
 
-def _jobs(target, scale, override, results, *, everything: bool) -> "list[tuple[Run, list[str]]]":
-    """The runs that are meant, each with the metrics it is scored by."""
+def _jobs(
+    target: str, scale: str, override: list[str] | None, results: Path, *, everything: bool
+) -> "list[tuple[Run, list[str]]]":
+    """The runs that are meant, each with the metrics it is scored by.
+
+    Args:
+        everything: by all metrics that fit, not those of the recipe or at hand.
+    """
     from skipdit_cli import applicable, recipe
     from skipdit_cli.errors import unknown
 
@@ -92,20 +98,19 @@ def _jobs(target, scale, override, results, *, everything: bool) -> "list[tuple[
     return jobs
 
 
-def _of_recipe(target: str, scale: str, override):
-    from skipdit_cli import plan, registry
+def _of_recipe(
+    target: str, scale: str, override: list[str] | None
+) -> "list[tuple[Run, list[str]]]":
+    from skipdit_cli import plan
 
     chosen = options.recipe_at(target, scale, override)
-    columns = [
-        c for c in chosen.columns if registry.known("metrics", c.metric) and c.planned is None
-    ]
     return [
-        (run, [column.metric for column in columns if column.group in ("", group)])
+        (run, [column.metric for column in chosen.scored if column.group in ("", group)])
         for _, group, run in plan.runs(chosen)
     ]
 
 
-def _of_run(target: str, results: Path):
+def _of_run(target: str, results: Path) -> "list[tuple[Run, list[str]]]":
     from skipdit_cli import applicable
     from skipdit_cli.store import find
 
@@ -113,28 +118,39 @@ def _of_run(target: str, results: Path):
     return [(run, applicable.to_model_now(run.model))]
 
 
-def _score(jobs, asked: list[str] | None, results: Path, how: "How", *, strict, json) -> None:
-    """Score runs and print what came of it; what is missing is told at the end.
+def _score(
+    jobs: "list[tuple[Run, list[str]]]",
+    asked: list[str] | None,
+    results: Path,
+    how: "How",
+    *,
+    strict: bool,
+    json: bool,
+) -> None:
+    """Score runs and print what came of it; what is missing or failed is told at the end.
+
+    A score that fails does not take the others with it, and why it did is kept for reports.
 
     Args:
         strict: a metric that cannot score the samples is an error; else the table says so.
     """
     from skipdit_cli import applicable
-    from skipdit_cli.errors import IncompleteError, UsageError
+    from skipdit_cli._memory import memory_checked
+    from skipdit_cli.errors import IncompleteError, SkipditError, StoreError, UsageError
     from skipdit_cli.measure import measure, unscored
     from skipdit_cli.store import open_store
-    from skipdit_cli.sweep import memory_checked
+    from skipdit_cli.sweep import not_scored
 
     for model in dict.fromkeys(run.model for run, _ in jobs):
         for name in asked or ():
             applicable.check(name, model, place="--metrics")
     found = []
-    incomplete: dict[str, IncompleteError] = {}  # by what they say: once for all metrics
+    later: dict[str, SkipditError] = {}  # errors by what they say: once for all metrics
     for run, own in jobs:
         try:
             open_store(results, run).require(run.num_samples)
         except IncompleteError as error:
-            incomplete[str(error)] = error
+            later[str(error)] = error
             continue
         for metric in asked or own:
             try:
@@ -143,28 +159,36 @@ def _score(jobs, asked: list[str] | None, results: Path, how: "How", *, strict, 
                     result = measure(run, metric, root=results, how=how, progress=update)
             except IncompleteError as error:
                 if strict:
-                    incomplete[str(error)] = error
+                    later[str(error)] = error
                     continue
                 result = unscored(run, metric, error)
-            except UsageError as error:
-                if strict and (asked or error.place.startswith("--")):
+            except StoreError:
+                raise
+            except SkipditError as error:
+                if error.place.startswith("--"):  # an option is wrong, not the score
                     raise
-                result = unscored(run, metric, error)
+                result = not_scored(run, metric, error, root=results)
+                if not isinstance(error, UsageError):
+                    later[str(error)] = error
+                elif asked and strict:
+                    raise
             found.append((run, result))
     for run in {run.key: run for run, _ in found}.values():
         say_black(run, results)
     _print([(run.model, run.cache, result) for run, result in found], json=json)
-    if incomplete:
-        *others, last = incomplete.values()
+    if later:
+        *others, last = later.values()
         for other in others:
             say(f"skipdit: {other}")
         raise last
 
 
-def _score_npz(npz: Path, asked: list[str] | None, results: Path, how: "How", *, json) -> None:
+def _score_npz(
+    npz: Path, asked: list[str] | None, results: Path, how: "How", *, json: bool
+) -> None:
     from skipdit_cli import applicable
+    from skipdit_cli._memory import memory_checked
     from skipdit_cli.measure import measure_npz
-    from skipdit_cli.sweep import memory_checked
 
     found = []
     for name in asked or applicable.to_npz():

@@ -29,14 +29,11 @@ HEADINGS = (
 @app.command()
 def plan(
     recipe: Annotated[str | None, typer.Argument(help="A recipe, instead of --model.")] = None,
-    recipe_option: Annotated[str | None, typer.Option("--recipe", hidden=True)] = None,
     model: options.Model = None,
-    cache: Annotated[list[str] | None, typer.Option(help="A cache spec; may be repeated.")] = None,
-    n: Annotated[str | None, typer.Option(help="Intervals, as 2..6.")] = None,
-    window: Annotated[str | None, typer.Option(help="Windows, as 700-50,800-50.")] = None,
-    method: Annotated[str, typer.Option(help="Methods that --n and --window are for.")] = (
-        "skip-cache"
-    ),
+    cache: options.Caches = None,
+    n: options.Intervals = None,
+    window: options.Windows = None,
+    method: options.Methods = None,
     scale: options.Scale = "auto",
     steps: options.Steps = None,
     sampler: options.Sampler = None,
@@ -62,7 +59,6 @@ def plan(
     from skipdit_cli.spec import parse_cache
     from skipdit_cli.sweep import specs
 
-    recipe = recipe or recipe_option
     given = options.settings(
         steps=steps,
         sampler=sampler,
@@ -71,14 +67,13 @@ def plan(
         batch_size=batch_size,
     )
     if recipe:
-        options.fixed_by_recipe(recipe, model=model, cache=cache, n=n, window=window)
+        options.fixed_by_recipe(recipe, model=model, cache=cache, n=n, window=window, method=method)
         given_recipe = options.recipe_at(recipe, scale, options.overrides(given, override))
-        show_recipe(given_recipe, json=json, out=out)
+        _show_recipe(given_recipe, json=json, out=out)
         return
     if out is not None:
         raise UsageError("--out is for recipes", place="--out", fix="name one, or take --json")
-    if override:
-        raise UsageError("--set is for recipes", place="--set", fix="use the option of that name")
+    options.refuse_overrides(override)
     chosen = options.model_at(model, scale)
     wanted = ["none", *(cache or []), *specs(method, n=n, window=window)]
     runs = options.runs(chosen, wanted, given)
@@ -91,7 +86,7 @@ def plan(
     show(table(HEADINGS, [(parse_cache(row.run.cache).short, *_cells(row)) for row in rows]))
 
 
-def show_recipe(chosen: "Recipe", *, json: bool, out: Path | None = None) -> None:
+def _show_recipe(chosen: "Recipe", *, json: bool, out: Path | None = None) -> None:
     """What every row of a recipe costs, the published FLOPs beside ours; also as files in `out`."""
     from skipdit_cli import costs
 

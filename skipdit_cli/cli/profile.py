@@ -13,12 +13,10 @@ from skipdit_cli.cli._output import show, show_json, stage
 @app.command()
 def profile(
     model: options.Model = None,
-    cache: Annotated[list[str] | None, typer.Option(help="A cache spec; may be repeated.")] = None,
-    n: Annotated[str | None, typer.Option(help="Intervals, as 2..6.")] = None,
-    window: Annotated[str | None, typer.Option(help="Windows, as 700-50,800-50.")] = None,
-    method: Annotated[str, typer.Option(help="Methods that --n and --window are for.")] = (
-        "skip-cache"
-    ),
+    cache: options.Caches = None,
+    n: options.Intervals = None,
+    window: options.Windows = None,
+    method: options.Methods = None,
     weights: Annotated[
         str | None,
         typer.Option(help="A checkpoint file, or random: latency does not depend on the weights."),
@@ -37,13 +35,14 @@ def profile(
     """Time the denoiser alone under each cache, interleaved with the uncached reference."""
     from skipdit_cli import plan as planning
     from skipdit_cli import weights as known_weights
+    from skipdit_cli._disk import check_writable
     from skipdit_cli.errors import UsageError
     from skipdit_cli.report.markdown import to_markdown
     from skipdit_cli.report.publish import records
     from skipdit_cli.report.sweep import SweepRow, build
     from skipdit_cli.spec import parse_cache
-    from skipdit_cli.store import check_writable
-    from skipdit_cli.sweep import Options, label, specs, time_runs
+    from skipdit_cli.sweep import Options, label, specs
+    from skipdit_cli.timing import time_together
 
     if repeats < 1:
         raise UsageError(f"{repeats} repetitions", place="--repeats", fix="take 1 or more")
@@ -72,7 +71,7 @@ def profile(
     )
     if weights != "random":  # whose timings are not kept
         check_writable(results)
-    timings = time_runs(runs, how, random_weights=weights == "random")
+    timings = time_together(runs, how, random_weights=weights == "random")
     rows = [
         SweepRow(
             label(run.cache),

@@ -58,7 +58,7 @@ def report(
     from skipdit_cli.report.gallery import Behind
     from skipdit_cli.report.markdown import to_markdown
     from skipdit_cli.report.publish import records
-    from skipdit_cli.report.table import build
+    from skipdit_cli.report.recipe import build
 
     chosen = options.recipe_at(recipe, scale, override)
     built = build(chosen, root=results)

@@ -32,6 +32,8 @@ def sample(
     json: options.Json = False,
 ) -> None:
     """Generate samples; a killed run continues where it stopped."""
+    from skipdit_cli.sweep import Options, generate
+
     given = options.settings(
         classes=classes,
         prompt=prompt,
@@ -46,12 +48,9 @@ def sample(
     )
     chosen = options.model_at(model, scale)
     (run,) = options.runs(chosen, [cache], given, weights_path=weights)
-    where = options.device_name(device)
-    from skipdit_cli.sweep import Options, generate
-
     how = Options(
         root=results,
-        device=where,
+        device=options.device_name(device),
         stage=stage,
         workers=workers,
         weights_path=weights,

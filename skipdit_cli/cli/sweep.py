@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from skipdit_cli.cli._output import say, say_black, show, show_json, stage
 if TYPE_CHECKING:
     from skipdit_cli.report.sweep import SweepRow
     from skipdit_cli.report.table import Table
+    from skipdit_cli.sweep import Options
 
 
 @app.command("cache-sweep")
@@ -21,14 +22,10 @@ def cache_sweep(
     recipe: Annotated[
         str | None, typer.Option(help="A recipe (`skipdit ls recipes`) or a YAML file.")
     ] = None,
-    n: Annotated[str | None, typer.Option(help="Intervals, as 2..6 (the default).")] = None,
-    window: Annotated[
-        str | None, typer.Option(help="Windows, as 700-50,800-50; else the model's own.")
-    ] = None,
-    method: Annotated[str, typer.Option(help="Caching methods, comma-separated.")] = "skip-cache",
-    cache: Annotated[
-        list[str] | None, typer.Option(help="A whole cache spec besides; may be repeated.")
-    ] = None,
+    n: options.Intervals = None,
+    window: options.Windows = None,
+    method: options.Methods = None,
+    cache: options.Caches = None,
     metrics: Annotated[
         str | None, typer.Option(help="Metrics, comma-separated; else PSNR and SSIM.")
     ] = None,
@@ -54,7 +51,8 @@ def cache_sweep(
 ) -> None:
     """Generate, score and time caches against the uncached model; print and write the table.
 
-    With no model named it runs an embedded one: offline, on a CPU, in about two minutes.
+    With no model named it runs an embedded one: offline, on a CPU, in about two minutes. Where
+    neither --n, --window nor --cache says what to run, it is --n 2..6.
     """
     from skipdit_cli.errors import UsageError
     from skipdit_cli.sweep import Options
@@ -67,6 +65,7 @@ def cache_sweep(
             model=model,
             n=n,
             window=window,
+            method=method,
             cache=cache,
             metrics=metrics,
             classes=classes,
@@ -98,8 +97,7 @@ def cache_sweep(
     if recipe:
         _run_recipe(recipe, scale, options.overrides(given, override), how, json=json)
         return
-    if override:
-        raise UsageError("--set is for recipes", place="--set", fix="use the option of that name")
+    options.refuse_overrides(override)
     _run_model(
         options.model_at(model, scale),
         method=method,
@@ -113,7 +111,24 @@ def cache_sweep(
     )
 
 
-def _run_model(model, *, method, n, window, extra, metrics, given, how, json) -> None:
+def _run_model(
+    model: str,
+    *,
+    method: str | None,
+    n: str | None,
+    window: str | None,
+    extra: list[str],
+    metrics: str | None,
+    given: dict[str, Any],
+    how: "Options",
+    json: bool,
+) -> None:
+    """Sweep one model, into sweeps/MODEL.
+
+    Args:
+        extra: cache specs besides those of methods, intervals and windows.
+        given: what `options.settings` found.
+    """
     from skipdit_cli import applicable
     from skipdit_cli import weights as known_weights
     from skipdit_cli.report import sweep as sweep_table
@@ -133,6 +148,7 @@ def _run_model(model, *, method, n, window, extra, metrics, given, how, json) ->
 
 
 def _default_metrics(model: str) -> list[str]:
+    """PSNR and SSIM, and of an embedded model whether its samples show what was asked for."""
     from skipdit_cli import weights
 
     card = weights.card(model)
@@ -140,23 +156,19 @@ def _default_metrics(model: str) -> list[str]:
     return ["psnr", "ssim", *(digits if card.embedded else [])]
 
 
-def _run_recipe(name: str, scale: str, overrides: list[str], how, *, json: bool) -> None:
-    from skipdit_cli import plan, registry, weights
-    from skipdit_cli.report import table as recipe_table
+def _run_recipe(name: str, scale: str, overrides: list[str], how: "Options", *, json: bool) -> None:
+    """Sweep the rows of a recipe, into a folder of its scale."""
+    from skipdit_cli import plan, weights
+    from skipdit_cli.recipe import TIMINGS
+    from skipdit_cli.report import recipe as recipe_table
     from skipdit_cli.sweep import sweep
 
     chosen = options.recipe_at(name, scale, overrides)
     triples = plan.runs(chosen)
     for model in dict.fromkeys(run.model for _, _, run in triples):
         weights.require(model)
-    metrics = list(
-        dict.fromkeys(
-            column.metric
-            for column in chosen.columns
-            if registry.known("metrics", column.metric) and column.planned is None
-        )
-    )
-    timed = any(column.metric in ("latency", "speedup", "memory") for column in chosen.columns)
+    metrics = list(dict.fromkeys(column.metric for column in chosen.scored))
+    timed = any(column.metric in TIMINGS for column in chosen.columns)
     profile = [plan.profile_run(chosen, row) for row in chosen.rows if row.planned is None]
     if not timed:
         how = replace(how, repeats=0)
@@ -167,7 +179,9 @@ def _run_recipe(name: str, scale: str, overrides: list[str], how, *, json: bool)
     _stop_if_failed(rows, table)
 
 
-def _publish(table, folder: Path, *, name: str, rows: "list[SweepRow]", root: Path, json) -> None:
+def _publish(
+    table: "Table", folder: Path, *, name: str, rows: "list[SweepRow]", root: Path, json: bool
+) -> None:
     """Write table, plot and grid; print the table and where they are."""
     from skipdit_cli.report.gallery import Behind
     from skipdit_cli.report.markdown import to_markdown
@@ -186,6 +200,7 @@ def _publish(table, folder: Path, *, name: str, rows: "list[SweepRow]", root: Pa
 
 
 def _stop_if_failed(rows: "list[SweepRow]", table: "Table") -> None:
+    """Raise IncompleteError, which names the first, if a run or a cell failed."""
     from skipdit_cli.errors import IncompleteError
 
     again = "the same command tries these again and keeps the others"

@@ -15,10 +15,11 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from skipdit_cli._disk import on_disk, put
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError
 
 VBENCH = "0.1.5"
@@ -61,15 +62,14 @@ def interpreter() -> Path:
 
 def known(dimension: str, clips: Sequence[Clip], *, mode: str, folder: Path) -> float | None:
     """The raw score of clips whose sha256 is known, if it is in the folder; else None."""
-    try:
-        record = json.loads((folder / f"{dimension}.json").read_text(encoding="utf-8"))
-        return float(record["score"]) if record["inputs"] == _digest(clips, mode=mode) else None
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise _disk_error(folder, error) from None
-    except (ValueError, TypeError, KeyError):
-        return None  # torn or no such record: made again
+    path = folder / f"{dimension}.json"
+    with on_disk(path):
+        try:
+            record = json.loads(path.read_bytes())
+            score = float(record["score"])
+            return score if record["inputs"] == _digest(clips, mode=mode) else None
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return None  # not there, torn or no such record: made again
 
 
 def score(
@@ -95,7 +95,7 @@ def score(
     """
     for clip in clips:
         _verify(clip)
-    with _disk(folder):
+    with on_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".vbench-", dir=folder) as scratch:
             request = {
@@ -120,13 +120,14 @@ def score(
             "versions": response.get("versions", {}),
             "videos": response.get("videos", {}),
         }
-        _put(folder / f"{dimension}.json", record)
+        text = json.dumps(record, indent=1, allow_nan=False)
+        put(folder / f"{dimension}.json", text.encode())
     return value
 
 
 def sha256(path: Path) -> str:
     """The sha256 of a file; StoreError if it cannot be read."""
-    with _disk(path), open(path, "rb") as file:
+    with on_disk(path), open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -238,31 +239,3 @@ def _value(response: dict[str, Any], dimension: str, *, log: Path) -> float:
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     return next((line.strip()[:500] for line in reversed(lines) if line.strip()), "")
-
-
-def _put(path: Path, record: dict[str, Any]) -> None:
-    """Write a record whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(record, file, indent=1, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _disk(path: Path):
-    try:
-        yield
-    except OSError as error:
-        raise _disk_error(path, error) from None
-
-
-def _disk_error(path: Path, error: OSError) -> StoreError:
-    place = str(error.filename or path)
-    return StoreError(
-        f"cannot be read or written ({error.strerror})", place=place, fix="look at the disk"
-    )

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from skipdit_cli.errors import UsageError
-
+REFERENCE = "none"
 Loop = Callable[[str], object]  # a cache spec -> one whole denoising loop
 
 
@@ -23,7 +22,8 @@ class Latency:
     """Timings of one cache.
 
     Attributes:
-        seconds: of every repetition. speedup: the reference's seconds over these, per repetition.
+        seconds: of every repetition.
+        speedup: the reference's seconds over these, per repetition.
     """
 
     seconds: tuple[float, ...]
@@ -36,6 +36,7 @@ class Latency:
 
     @property
     def median_speedup(self) -> float:
+        """Median of the ratios, which is not the ratio of the medians."""
         return statistics.median(self.speedup)
 
 
@@ -53,22 +54,20 @@ def measure(
     *,
     repeats: int = 5,
     device: str = "cpu",
-    reference: str = "none",
     on_loop: Callable[[], None] | None = None,
 ) -> dict[str, Latency]:
     """Time a denoising loop under each cache.
 
     Args:
         loop: runs the whole loop under a cache spec.
-        caches: specs; the reference is timed as well, whether it is among them or not.
+        caches: specs; the uncached reference, "none", is timed as well, among them or not.
         repeats: timed repetitions, after one warm-up of each variant.
+        device: whose work is waited for around every timed loop.
         on_loop: called after every loop.
     Returns:
         Timings by spec, the reference's among them.
     """
-    if repeats < 1:
-        raise UsageError(f"{repeats} repetitions", place="--repeats", fix="take 1 or more")
-    variants = list(dict.fromkeys([reference, *caches]))
+    variants = list(dict.fromkeys([REFERENCE, *caches]))
     for spec in variants:  # warm-up
         loop(spec)
         if on_loop:
@@ -86,7 +85,7 @@ def measure(
     return {
         spec: Latency(
             tuple(seconds[spec]),
-            tuple(a / b for a, b in zip(seconds[reference], seconds[spec], strict=True)),
+            tuple(a / b for a, b in zip(seconds[REFERENCE], seconds[spec], strict=True)),
         )
         for spec in variants
     }

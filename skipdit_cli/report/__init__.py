@@ -1,6 +1,6 @@
 """Reports: results on disk beside the published values, as tables and pictures.
 
-    table.build    a recipe: every cell is paper / ours / difference / n / status
+    recipe.build   a recipe: every cell is paper / ours / difference / n / status
     sweep.build    the runs of a cache sweep, one line each
     write          a table as files
     plots.plot     PSNR against speedup
@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
+from skipdit_cli._disk import write_whole
 from skipdit_cli.errors import unknown
-from skipdit_cli.report import _files, delimited, latex, markdown, page
+from skipdit_cli.report import delimited, latex, markdown, page
 from skipdit_cli.report.gallery import Behind
 from skipdit_cli.report.table import Table
 
@@ -48,6 +49,7 @@ def write(
         if each not in FORMATS:
             raise unknown("report format", each, FORMATS)
     texts = FORMATS | {"html": partial(page.to_html, behind=behind)}
-    return [
-        _files.replace(folder / f"{name}.{each}", texts[each](table).encode()) for each in formats
-    ]
+    paths = [folder / f"{name}.{each}" for each in formats]
+    for path, each in zip(paths, formats, strict=True):
+        write_whole(path, texts[each](table).encode())
+    return paths

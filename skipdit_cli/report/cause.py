@@ -25,6 +25,7 @@ SCORE = {
 }
 MADE = ("device", "dtype", "tf32_matmul", "threads", "torch", "diffusers", "numpy", "scikit-image")
 CODE = ("skipdit", "commit", "dirty")
+TOLD = ("device", "torch")  # what the Markdown beside a table tells of these
 Pair = Sequence[Mapping[str, Any]]  # what is known of the old and of the new side
 LONG = 240  # characters of both values that are shown
 
@@ -64,6 +65,25 @@ def cause(column: str, old: Side, new: Side) -> str:
     return _of_score(scores, own) or _of_table(column, old, new)
 
 
+def made_alike(column: str, old: Side, new: Side) -> bool:
+    """Whether both numbers are of one run, on the same device with the same packages.
+
+    What made samples and scores is looked up where they are here, and in the Markdown beside the
+    tables where they are not; False where neither tells.
+    """
+    scores = _score(column, old), _score(column, new)
+    keys = _keys(old, new, scores)
+    if keys is None or not keys[0] or keys[0] != keys[1]:
+        return False
+    if not all(scores):
+        told = old.made, new.made
+        return all(each.get("device") for each in told) and not _first(told, TOLD)
+    own = [content(_samples(side, keys[0])) for side in (old, new)]
+    made, sampled = ([each.get("provenance", {}) for each in pair] for pair in (scores, own))
+    same = scores[0].get("inputs") == scores[1].get("inputs")
+    return not _first(made, MADE) and (same or (all(sampled) and not _first(sampled, MADE)))
+
+
 def _of_score(scores: Pair, own: Pair) -> str:
     """The first difference of two scores of one run; "" where they are not here.
 
@@ -85,7 +105,7 @@ def _of_score(scores: Pair, own: Pair) -> str:
 
 def _of_table(column: str, old: Side, new: Side) -> str:
     """What is known where a score is not here."""
-    said = _first((old.made, new.made), ("device", "torch", "skipdit"))
+    said = _first((old.made, new.made), (*TOLD, "skipdit"))
     if said:
         return f"{said} (of the table)"
     if column.partition("_")[0] in (*COUNTS, "ideal", *STEPS):

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.errors import IncompleteError, ToleranceError, UsageError
-from skipdit_cli.report.table import COUNTS, TIMINGS, Cell, Heading, Line, Table
+from skipdit_cli.recipe import TIMINGS
+from skipdit_cli.report.table import COUNTS, Cell, Heading, Line, Table
 
 if TYPE_CHECKING:
     from skipdit_cli.recipe import Column, Recipe

@@ -2,7 +2,9 @@
 
 A score moved if the 95 % intervals of its mean, 1.96 spread / sqrt(n), do not overlap; a timing, if
 the medians with their spreads do not; what has no spread, if it differs by more than a relative
-1e-6. A timing or a memory without spread cannot be judged, which is told.
+1e-6. So do the scores of one run on one device and torch: their samples begin with the same noise,
+and how much another draw of samples would move the mean says nothing about them. A timing or a
+memory without spread cannot be judged, which is told.
 """
 
 import math
@@ -12,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_cli.errors import ToleranceError, UsageError
+from skipdit_cli.recipe import TIMINGS
 from skipdit_cli.report import written
-from skipdit_cli.report.cause import Side, cause
-from skipdit_cli.report.table import TIMINGS
+from skipdit_cli.report.cause import Side, cause, made_alike
 from skipdit_cli.report.written import PAPER, Number, Written
 
 RELATIVE = 1e-6
@@ -29,7 +31,7 @@ class Change:
     Attributes:
         kind: "moved", "within" its uncertainty, "unjudged" for want of one, "gone" or "new".
         column: "" where the whole row is gone or new; then row may be "", for a whole table.
-        uncertainty: of both numbers together, None where none is known.
+        uncertainty: of both numbers together, None where none is known or it does not count.
         cause: the first field that changed behind it.
     """
 
@@ -137,7 +139,9 @@ def _changes(table: str, old: Written, new: Written) -> Iterator[Change]:
                     Side(number.value, each.rows[row].runs, each.root, each.made)
                     for number, each in zip(sides, (old, new), strict=True)
                 )
-                known = [u for side in sides if (u := _uncertainty(column, side)) is not None]
+                known = _uncertainties(column, *sides)
+                if kind == "within" and _same_draw(column, sides, a, b):
+                    kind, known = "moved", []
                 gone = sides[1].status or "not in the table"
                 yield Change(
                     kind=kind,
@@ -166,10 +170,19 @@ def _kind(column: str, old: Number, new: Number) -> str:
     apart = abs(new.value - old.value)
     if apart <= RELATIVE * max(abs(old.value), abs(new.value)):
         return ""
-    known = [u for side in (old, new) if (u := _uncertainty(column, side)) is not None]
+    known = _uncertainties(column, old, new)
     if not known and _timed(column):
         return "unjudged"
     return "within" if apart <= sum(known) else "moved"
+
+
+def _same_draw(column: str, sides: tuple[Number, Number], old: Side, new: Side) -> bool:
+    """Whether two scores are of the same noise, so that nothing but the code can part them."""
+    return not _timed(column) and sides[0].n == sides[1].n and made_alike(column, old, new)
+
+
+def _uncertainties(column: str, *sides: Number) -> list[float]:
+    return [known for side in sides if (known := _uncertainty(column, side)) is not None]
 
 
 def _uncertainty(column: str, number: Number) -> float | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skipdit_cli.report import _files
+from skipdit_cli._disk import write_whole
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -79,7 +79,8 @@ def grid(
         top += picture.height
     data = io.BytesIO()
     whole.save(data, "PNG")
-    return _files.replace(path, data.getvalue())
+    write_whole(path, data.getvalue())
+    return path
 
 
 def _band(columns: Sequence[GridColumn], *, rows: Sequence[str], frames: int) -> "Image.Image":

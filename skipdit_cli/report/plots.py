@@ -3,8 +3,8 @@
 import io
 from pathlib import Path
 
+from skipdit_cli._disk import write_whole
 from skipdit_cli.errors import IncompleteError
-from skipdit_cli.report import _files
 from skipdit_cli.report.table import Line, Table
 
 # Okabe and Ito's colours, told apart with every common colour vision. There is one marker more than
@@ -92,7 +92,8 @@ def plot(table: Table, path: Path) -> Path:
         axes.legend(fontsize=12, frameon=False)
     data = io.BytesIO()
     figure.savefig(data, format="png", metadata={"Software": None})
-    return _files.replace(path, data.getvalue())
+    write_whole(path, data.getvalue())
+    return path
 
 
 def points(table: Table) -> tuple[str, dict[str, list[Point]]]:

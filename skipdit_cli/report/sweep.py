@@ -1,7 +1,7 @@
 """The table of a cache sweep: one line per run, what it costs and what it keeps."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -36,9 +36,9 @@ class SweepRow:
     """One run of a sweep.
 
     Attributes:
-        label: the cache in short ("skip-cache n=2", "no cache").
+        label: the cache in short ("skip-cache n=2", "no cache (n=1)").
         run: the run.
-        plan_row: what it costs, planned for one sample; None where it could not be planned.
+        plan_row: what it costs, counted for one sample.
         results: by metric: `latency` (seconds per batch), `speedup` and `memory` (bytes) of the
             denoising loop, and any metric of metrics/.
         failure: why there are no results, or "".
@@ -46,14 +46,12 @@ class SweepRow:
 
     label: str
     run: "Run"
-    plan_row: "Row | None" = None
+    plan_row: "Row"
     results: "dict[str, Result]" = field(default_factory=dict)
     failure: str = ""
 
 
-def build(
-    rows: Sequence[SweepRow], *, title: str = "", notes: Iterable[str] = (), scored: bool = True
-) -> Table:
+def build(rows: Sequence[SweepRow], *, title: str = "", scored: bool = True) -> Table:
     """The table of a sweep; the uncached reference is one of its rows.
 
     Args:
@@ -63,12 +61,16 @@ def build(
 
     headings = _headings(rows, scored=scored)
     several = len({row.run.model for row in rows}) > 1
-    if any(weights.card(row.run.model).embedded for row in rows):
-        notes = (*notes, EMBEDDED)
-    for row in rows:
-        dynamic = parse_cache(row.run.cache).dynamic
-        if dynamic and row.plan_row and row.plan_row.cached_steps == 0:
-            notes = (*notes, f"{row.label} skipped nothing; a higher threshold skips more.")
+    embedded = any(weights.card(row.run.model).embedded for row in rows)
+    idle = [
+        row.label
+        for row in rows
+        if parse_cache(row.run.cache).dynamic and row.plan_row.cached_steps == 0
+    ]
+    notes = (
+        *([EMBEDDED] if embedded else []),
+        *(f"{label} skipped nothing; a higher threshold skips more." for label in idle),
+    )
     facts = [result.provenance for row in rows for result in row.results.values()]
     lines = one_protocol(_line(row, headings, several=several) for row in rows)
     return Table(
@@ -95,7 +97,7 @@ def _title(rows: Sequence[SweepRow]) -> str:
 
 
 def _headings(rows: Sequence[SweepRow], *, scored: bool) -> tuple[Heading, ...]:
-    planned = [row.plan_row for row in rows if row.plan_row]
+    planned = [row.plan_row for row in rows]
     macs = _unit([row.macs_paper for row in planned if row.macs_paper is not None])
     flops = _unit([row.flops for row in planned if row.flops is not None])
     measured = {metric for row in rows for metric in row.results}
@@ -123,8 +125,7 @@ def _unit(counts: Sequence[float]) -> str:
 
 def _line(row: SweepRow, headings: Sequence[Heading], *, several: bool) -> Line:
     window = getattr(parse_cache(row.run.cache).config, "window", None)
-    planned = row.plan_row
-    counts = (planned.full_steps, planned.cached_steps) if planned else (None, None)
+    counts = (row.plan_row.full_steps, row.plan_row.cached_steps)
     steps = tuple("" if count is None else str(count) for count in counts)
     cells = tuple(_cell(row, heading) for heading in headings)
     shown = "-".join(map(str, window)) if window else ""
@@ -148,8 +149,6 @@ def _cell(row: SweepRow, heading: Heading) -> Cell:
     done = "tiny scale" if weights.card(row.run.model).embedded else "measured"
     counted = {"macs": "macs_paper", "flops": "flops", "ideal": "ideal_speedup"}.get(heading.metric)
     if counted:
-        if row.plan_row is None:
-            return Cell(status="failed", note=row.failure)
         count = getattr(row.plan_row, counted)
         if count is None:
             return Cell(status="not run", note=row.failure)

@@ -1,22 +1,16 @@
 """Tables: what was measured, beside what the paper says; numbers that were not computed are absent.
 
-`build` turns a recipe into a Table. Scores and timings are read from the results on disk, MACs and
-FLOPs from the plan, published values from results/published.
+What a table is, and what the table of a recipe and that of a sweep have in common.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skipdit_cli import failures, provenance, published, registry, results
-from skipdit_cli.errors import MissingAssetError
-from skipdit_cli.recipe import PAPER_ONLY
-from skipdit_cli.spec import parse_cache
+from skipdit_cli import registry
 
 if TYPE_CHECKING:
     from skipdit_cli.plan import Run
-    from skipdit_cli.recipe import Column, Recipe, RecipeRow
     from skipdit_cli.results import Result
 
 STATUSES = {
@@ -31,7 +25,6 @@ STATUSES = {
     "failed": "the run ended with an error; see the note",
 }
 COUNTS = {"macs": "macs_paper", "flops": "flops"}  # cost columns that are counted, not timed
-TIMINGS = ("latency", "speedup", "memory")
 DECIMALS = {"ssim": 3, "lpips": 3, "accuracy@digits": 3, "memory": 1}
 FACTORS = {"T": 1e-12, "G": 1e-9, "M": 1e-6, "ms": 1e3, "MiB": 2**-20, "GiB": 2**-30, "%": 100}
 
@@ -132,36 +125,6 @@ class Table:
         return next((cell for heading, cell in cells if heading.metric == metric), None)
 
 
-def build(recipe: "Recipe", *, root: Path) -> Table:
-    """The table of a recipe, from what is on disk under the results folder `root`.
-
-    Raises:
-        StoreError: a result on disk cannot be read.
-        UsageError: the recipe names what is not known.
-    """
-    from skipdit_cli import plan
-
-    used: list[Result] = []
-    runs: dict[str, dict[str, Run]] = {row.id: {} for row in recipe.rows}
-    for row, group, run in plan.runs(recipe):
-        runs[row.id][group] = run
-    headings = tuple(_heading(column) for column in recipe.columns)
-    lines = one_protocol(
-        [_line(recipe, row, runs[row.id], root=root, used=used) for row in recipe.rows]
-    )
-    facts = [result.provenance for result in used] or [provenance.collect()]
-    return Table(
-        title=f"{recipe.title} ({recipe.scale} scale)" if recipe.scale else recipe.title,
-        names=("method",),
-        headings=headings,
-        lines=lines,
-        published=recipe.table is not None,
-        notes=(*recipe.notes, *_paper(recipe.paper), *protocols(headings, lines)),
-        provenance=summary(facts),
-        command=commands(facts),
-    )
-
-
 def one_protocol(lines: Iterable[Line]) -> tuple[Line, ...]:
     """The lines, without the numbers that follow another protocol than others of their column."""
     lines = tuple(lines)
@@ -249,137 +212,6 @@ def is_reference(run: "Run", metric: str) -> bool:
         and registry.known("metrics", metric)
         and registry.load("metrics", metric).NEEDS == "pairs"
     )
-
-
-def _said(setting: tuple[str, Any]) -> str:
-    key, value = setting
-    return f"{key} none" if value is None else f"{key} {value}"
-
-
-def _paper(paper: dict[str, Any]) -> list[str]:
-    forms = {"headline": "{}", "hardware": "{}", "hours": "{} hours", "command": "`{}`"}
-    said = [form.format(paper[key]) for key, form in forms.items() if key in paper]
-    return [f"At paper scale: {'; '.join(said)}."] if said else []
-
-
-def _heading(column: "Column") -> Heading:
-    unit = "" if column.unit == "x" else column.unit
-    return Heading(
-        column.key, column.metric, column.label, unit, column.better, decimals(column.metric)
-    )
-
-
-def _line(
-    recipe: "Recipe",
-    row: "RecipeRow",
-    runs: dict[str, "Run"],
-    *,
-    root: Path,
-    used: list["Result"],
-) -> Line:
-    from skipdit_cli import plan
-
-    paper = published.find(recipe.table, row.published) if recipe.table and row.published else {}
-    profiled = plan.profile_run(recipe, row) if runs else None
-    counted = plan.profile(recipe, row, root=root) if runs else None
-    cells, keys = [], []
-    for column in recipe.columns:
-        value, reason = paper.get(column.key), row.planned or column.planned
-        run = runs.get(column.group) or next(iter(runs.values()), None)
-        if column.metric in (*COUNTS, *TIMINGS):
-            run = profiled
-        if reason is not None or run is None:
-            later = "not run" if reason == PAPER_ONLY else "planned"
-            cells.append(Cell(paper=value, status=later, note=reason or ""))
-        else:
-            keys.append(run.key)
-            if column.metric in COUNTS and counted is not None:
-                ours = scaled(getattr(counted, COUNTS[column.metric]), column.unit)
-                cells.append(
-                    Cell(paper=value, ours=ours, status=_verdict(column, run, value, ours))
-                )
-            else:
-                cells.append(_cell(column, run, value, root=root, used=used))
-    series, point = _series(row)
-    return Line(
-        names=(row.label,),
-        cells=tuple(cells),
-        runs=tuple(dict.fromkeys(keys)),
-        series=", ".join([series, *map(_said, row.settings.items())]),
-        point=point,
-        reference=row.cache == "none",
-    )
-
-
-def _series(row: "RecipeRow") -> tuple[str, str]:
-    """Which line of a plot a row belongs to, and what its marker is called.
-
-    Rows whose label has an interval are a line for each window, and PAB235 and PAB347 one line.
-    """
-    cache, name = parse_cache(row.cache), row.label.split(",")[0]
-    n, window = (getattr(cache.config, key, None) for key in ("n", "window"))
-    if n is None or f"n={n}" not in row.label:
-        return name.rstrip("0123456789"), name
-    within = [f"window {'-'.join(map(str, window))}"] if window else []
-    return ", ".join([cache.name, *within]), f"n={n}"
-
-
-def _count(column: "Column", run: "Run", paper: float | None, count: float | None) -> Cell:
-    """A cell of what `plan` counts; None is what only running a dynamic method can tell."""
-    if count is None:
-        return Cell(paper=paper, status="not run")
-    ours = scaled(count, column.unit)
-    return Cell(paper=paper, ours=ours, status=_verdict(column, run, paper, ours))
-
-
-def _cell(
-    column: "Column", run: "Run", paper: float | None, *, root: Path, used: list["Result"]
-) -> Cell:
-    from skipdit_cli import weights
-    from skipdit_cli.weights import assets
-
-    if is_reference(run, column.metric):
-        return Cell(paper=paper, status="reference")
-    result = results.load(root, run.key, column.metric)
-    status = score_status(result)
-    if result is None and run.weights == "absent":
-        try:
-            weights.require(run.model)
-        except MissingAssetError as error:
-            return Cell(paper=paper, status="needs weights", note=str(error))
-    if result is None:
-        try:
-            for name in assets.for_metric(column.metric):
-                assets.require(name)
-        except MissingAssetError as error:
-            return Cell(paper=paper, status="needs weights", note=str(error))
-    timed = column.metric in TIMINGS
-    if result is None or result.value is None:
-        reason = failures.find(root, run, failures.TIMING if timed else column.metric)
-        status, note = ("failed", reason) if reason else (status, result.note if result else "")
-        return Cell(paper=paper, status=status, note=note)
-    used.append(result)
-    ours = scaled(result.value, column.unit, result.unit)
-    short = not timed and result.n != run.num_samples
-    return Cell(
-        paper=paper,
-        ours=ours,
-        spread=None if result.spread is None else scaled(result.spread, column.unit, result.unit),
-        n=None if timed else result.n,
-        status=_verdict(column, run, paper, ours),
-        note=f"scored with another number of samples than {run.num_samples}" if short else "",
-        protocol=result.protocol,
-    )
-
-
-def _verdict(column: "Column", run: "Run", paper: float | None, ours: float) -> str:
-    from skipdit_cli import weights
-
-    if weights.card(run.model).embedded:
-        return "tiny scale"
-    if paper is None:
-        return "measured"
-    return "match" if abs(ours - paper) <= column.tolerance * abs(paper) else "off"
 
 
 def _version(fact: dict[str, Any]) -> str:

@@ -179,6 +179,8 @@ rows:
             ["--recipe: ", "--model, --n", "--set seed=1"],
         ),
         ("cache-sweep --recipe smoke --classes 1", ["--recipe: ", "--classes"]),
+        ("cache-sweep --recipe smoke --method fora", ["--recipe: ", "--method"]),
+        ("plan smoke --method fora", ["smoke: ", "--method"]),
         ("cache-sweep --recipe table3 --prompt seven", ["--recipe: ", "--prompt"]),
         (
             "cache-sweep --recipe table3 --scale tiny --prompts vbnch",

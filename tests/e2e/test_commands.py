@@ -341,6 +341,26 @@ def test_another_number_of_samples_of_a_recipe(skipdit, smoke, tmp_path):
     skipdit(evaluate).ok()
 
 
+def test_a_score_that_fails_leaves_the_others_and_its_reason(
+    skipdit, smoke, table, tmp_path, monkeypatch
+):
+    def lacking(reference, sample):
+        raise MemoryError
+
+    root = shutil.copytree(smoke[0], tmp_path / "results")
+    for kept in (root / "scores", *root.glob("samples/*/features")):
+        shutil.rmtree(kept)
+    monkeypatch.setattr("skipdit_cli.metrics.ssim.score", lacking)
+    done = skipdit("evaluate smoke --scale tiny")
+    done.failed(1, "out of memory while scoring")
+    values = {line["metric"]: line["value"] for line in table(done.out) if line["cache"] != "none"}
+    assert values["ssim"] == "failed [1]"
+    assert float(values["psnr"].split()[0]) > 0
+    done = skipdit("report smoke --scale tiny").ok()
+    assert table(done.out)[1]["SSIM ↑"].startswith("failed [")
+    assert ". out of memory while scoring; score with" in done.out
+
+
 def test_a_recipe_of_ones_own(skipdit, tmp_path, table):
     (tmp_path / "mine.yaml").write_text(
         """

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from skipdit_cli import failures
+
 RUN = "sample --model {} --steps 2 --num-samples 2 --batch-size 2"
 
 
@@ -64,7 +66,10 @@ def test_every_metric_is_scored_or_says_what_it_lacks(skipdit, home, table, mode
     for metric, part in WITHOUT[model].items():
         status, _, number = lines[metric]["value"].partition(" [")
         assert status in ("needs weights", "failed"), lines[metric]
-        assert part in notes[int(number.rstrip("]")) - 1]
+        note = notes[int(number.rstrip("]")) - 1]
+        assert part in note
+        reason = failures.load(home / "results", key, metric)
+        assert reason == (note.partition(" ")[2] if status == "failed" else "")
         assert not (home / "results" / "scores" / key / f"{metric}.json").exists()
     scored = {"psnr", "ssim", "psnr@videosys", "ssim@videosys", "accuracy@digits"}
     for metric in scored:

@@ -80,7 +80,7 @@ def test_a_full_disk_while_a_sweep_scores(skipdit, tmp_path, full_after, monkeyp
     """Samples are made, their scores find no room: they are not made again."""
     given = "cache-sweep --model digits-skip --n 2 --steps 3 --num-samples 2 --batch-size 2"
     free = full_after(2 * (2 + 3))  # two runs: pid, json, two samples, trajectory
-    skipdit(f"{given} --repeats 0").failed(1, "results/scores/", "the disk is full", "score again")
+    skipdit(f"{given} --repeats 0").failed(1, "results/scores/", "no space left", "again")
     before = written(tmp_path / "results")
     assert len(before) == 4
     free()
@@ -140,7 +140,7 @@ def test_a_results_folder_that_may_not_be_written(skipdit, monkeypatch, number):
     def forbidden(**_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("skipdit_cli.store.tempfile.TemporaryFile", forbidden)
+    monkeypatch.setattr("skipdit_cli._disk.tempfile.TemporaryFile", forbidden)
     skipdit(SAMPLE).failed(1, f"results: {os.strerror(number).lower()}", "take another one")
 
 

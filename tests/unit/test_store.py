@@ -20,7 +20,7 @@ import pytest
 from skipdit_cli import store as store_module
 from skipdit_cli.errors import IncompleteError, StoreError, UsageError
 from skipdit_cli.plan import Run
-from skipdit_cli.store import Store, check_writable, find, open_store
+from skipdit_cli.store import Store, find, open_store
 
 
 @dataclass(frozen=True)
@@ -461,22 +461,10 @@ def test_a_disk_that_cannot_be_read(tmp_path, monkeypatch):
         store.missing(range(2))
 
 
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT])
-def test_check_writable_finds_out_before_anything_is_computed(tmp_path, monkeypatch, number):
-    check_writable(tmp_path / "new" / "results")
-    assert list((tmp_path / "new" / "results").iterdir()) == []  # and leaves nothing
-    monkeypatch.setattr(os, "open", failing(number)(os.open))
-    with pytest.raises(StoreError) as caught:
-        check_writable(tmp_path)
-    assert str(caught.value).startswith(f"{tmp_path}: {os.strerror(number).lower()}; ")
-
-
 @pytest.mark.parametrize("root", ["file", "file/results"])
 def test_a_results_folder_that_is_a_file(tmp_path, root):
     (tmp_path / "file").write_text("precious")
     message = f"^{tmp_path}/file: a file is where a folder should be"
-    with pytest.raises(StoreError, match=message):
-        check_writable(tmp_path / root)
     with pytest.raises(StoreError, match=message):
         fill(tmp_path / root, 1)
     with pytest.raises(StoreError, match=message):

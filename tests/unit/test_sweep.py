@@ -1,6 +1,7 @@
 """A sweep, with the network replaced by a stub: its plan, its order, its failures, its timings."""
 
 import errno
+import os
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from skipdit_cli import failures, plan, results, sweep, weights
+from skipdit_cli import failures, plan, results, sweep, timing, weights
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
 from skipdit_cli.spec import parse_cache
 from skipdit_cli.store import open_store
@@ -72,7 +73,9 @@ def generated(monkeypatch):
 @pytest.mark.parametrize(
     ("method", "n", "window", "expected"),
     [
-        ("skip-cache", None, None, []),
+        (None, None, None, []),
+        (None, "2", None, ["skip-cache(n=2)"]),
+        ("fora, pab", None, None, ["fora", "pab"]),
         ("skip-cache", "2..4", None, ["skip-cache(n=2)", "skip-cache(n=3)", "skip-cache(n=4)"]),
         ("skip-cache", "5,2", None, ["skip-cache(n=5)", "skip-cache(n=2)"]),
         ("skip-cache", None, "700-50", ["skip-cache(window=700-50)"]),
@@ -262,7 +265,7 @@ def test_what_is_wrong_for_all_runs_alike_ends_the_sweep(options, generated, err
 
 
 def test_a_full_disk_while_scoring_ends_the_sweep(options, generated, monkeypatch):
-    monkeypatch.setattr(results.os, "replace", _full)
+    monkeypatch.setattr(os, "replace", _full)
     with pytest.raises(StoreError):
         sweep.sweep([run("skip-cache(n=2)")], options, metrics=["accuracy@digits"])
 
@@ -337,10 +340,10 @@ def test_timings_of_another_device_or_version_are_made_again(
     cached, options = [run("skip-cache(n=2)")], replace(options, repeats=1)
     sweep.sweep(cached, options, metrics=[])
     done = len(loops)
-    monkeypatch.setattr(sweep, "_hardware", lambda device: "another processor, 1 threads")
+    monkeypatch.setattr(timing, "_hardware", lambda device: "another processor, 1 threads")
     sweep.sweep(cached, options, metrics=[])
     assert len(loops) == 2 * done
-    monkeypatch.setattr(sweep, "TIMING_VERSION", sweep.TIMING_VERSION + 1)
+    monkeypatch.setattr(timing, "VERSION", timing.VERSION + 1)
     sweep.sweep(cached, options, metrics=[])
     assert len(loops) == 3 * done
 
@@ -381,7 +384,7 @@ def test_failed_runs_are_not_timed(options, generated, loops):
 
 def test_random_weights_leave_nothing_behind(options, loops):
     runs = [run(), run("skip-cache(n=2)")]
-    timings = sweep.time_runs(runs, replace(options, repeats=1), random_weights=True)
+    timings = timing.time_together(runs, replace(options, repeats=1), random_weights=True)
     assert timings[runs[1].key]["speedup"].value == 2.0
     assert list(options.root.iterdir()) == []
 
@@ -389,7 +392,7 @@ def test_random_weights_leave_nothing_behind(options, loops):
 def test_out_of_memory_of_a_profile(options, loops):
     loops.fail = torch.OutOfMemoryError("CUDA out of memory")
     with pytest.raises(SkipditError) as caught:
-        sweep.time_runs([run("skip-cache(n=2)")], replace(options, repeats=1))
+        timing.time_together([run("skip-cache(n=2)")], replace(options, repeats=1))
     assert str(caught.value) == "out of memory at batch size 2; take a smaller --batch-size"
     assert list(options.root.iterdir()) == []
 
@@ -468,16 +471,6 @@ def test_a_lack_of_memory_while_timing_leaves_the_scores(options, generated, loo
     rows = sweep.sweep(cached, timed, metrics=["psnr"])
     assert rows[2].results["speedup"].value == 2.0
     assert kept(options) == {}
-
-
-def test_a_damaged_record_of_a_failure_is_none(options):
-    path = options.root / "failures" / "abc" / "psnr.json"
-    path.parent.mkdir(parents=True)
-    for text in ("", "{}", "[]", '{"reason": 3}'):
-        path.write_text(text)
-        assert failures.load(options.root, "abc", "psnr") == ""
-    failures.save(options.root, "abc", "psnr", reason="no")
-    assert failures.load(options.root, "abc", "psnr") == "no"
 
 
 def test_a_lack_of_memory_while_scoring_leaves_a_table(options, generated, monkeypatch):

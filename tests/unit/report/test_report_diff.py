@@ -91,7 +91,40 @@ def test_nothing_moved(sides):
     ],
 )
 def test_what_became_of_a_score(sides, old, new, kind):
-    assert [each.kind for each in compare(sides, table(macs(), old), table(macs(), new))] == [kind]
+    others = table(macs(), old), table(macs(), new, run="beef")
+    assert [each.kind for each in compare(sides, *others)] == [kind]
+
+
+@pytest.mark.parametrize(
+    ("new", "made", "kind"),
+    [
+        (psnr(30.1, 2.0), "a CPU", "moved"),  # the same noise on the same device: it is the code
+        (psnr(30.1, 2.0), "a GPU", "within"),
+        (psnr(30.1, 2.0), "", "within"),  # not known
+        (psnr(30.1, 2.0, n=15), "a CPU", "within"),
+    ],
+)
+def test_a_score_of_the_same_run_moves_by_any_difference(sides, new, made, kind):
+    old, new = table(macs(), psnr(30.0, 2.0)), table(macs(), new, made=made)
+    assert [each.kind for each in compare(sides, old, new)] == [kind]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({}, "moved"),
+        ({"version": 2, "provenance": MADE | {"commit": "b"}}, "moved"),
+        ({"inputs": "others", "sampled": MADE | {"commit": "b"}}, "moved"),
+        ({"provenance": MADE | {"device": "a GPU"}}, "within"),
+        ({"inputs": "others", "sampled": MADE | {"torch": "2.14.0"}}, "within"),
+    ],
+)
+def test_what_a_score_was_made_with_is_looked_up_where_it_is(sides, changes, kind):
+    made(sides[0], score=30.0)
+    made(sides[1], score=30.1, **changes)
+    old, new = table(macs(), psnr(30.0, 2.0)), table(macs(), psnr(30.1, 2.0), made="")
+    (change,) = compare(sides, old, new)
+    assert (change.kind, change.uncertainty is None) == (kind, kind == "moved")
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_samples_that_are_gone_are_named(tmp_path, stored, drawn):
 
 def test_a_folder_that_cannot_be_written(tmp_path, stored):
     (tmp_path / "report").write_text("")
-    with pytest.raises(StoreError, match="could not be written"):
+    with pytest.raises(StoreError, match="a file is where a folder should be"):
         published(tmp_path, [row(stored(run()))])
 
 

@@ -110,7 +110,7 @@ def test_lines_of_a_plot():
     assert [line.reference for line in table.lines] == [True, False]
     assert (table.lines[1].series, table.lines[1].point) == ("skip-cache, window 900-50", "n=2")
     assert table.lines[1].runs == (CACHED.key,)
-    other = SweepRow("skip-cache n=2", replace(CACHED, model="digits-skip"))
+    other = replace(CACHED_ROW, run=replace(CACHED, model="digits-skip"), results={})
     series = [line.series for line in sweep.build([CACHED_ROW, other]).lines]
     assert series == [
         "moving-digits-skip skip-cache, window 900-50",
@@ -133,18 +133,12 @@ def test_counts_are_in_the_unit_of_the_largest(macs, unit, shown):
 
 
 def test_a_failed_run_keeps_its_line_and_says_why():
-    planned_only = SweepRow(
-        "skip-cache n=2", CACHED, CACHED_ROW.plan_row, failure="the disk is full"
-    )
-    nothing = SweepRow("skip-cache n=3", CACHED, failure="weights of x are not here")
-    first, second = sweep.build([planned_only, nothing]).lines
-    assert first.cells[0].ours == pytest.approx(8.2)
-    assert {(c.ours, c.status, c.note) for c in first.cells[3:]} == {
-        (None, "failed", "the disk is full")
-    }
-    assert second.names == ("moving-digits-skip", "skip-cache n=3", "900-50", "", "")
-    assert {(c.ours, c.status, c.note) for c in second.cells} == {
-        (None, "failed", "weights of x are not here")
+    failed = replace(CACHED_ROW, results={}, failure="a worker process died")
+    (line,) = sweep.build([failed]).lines
+    assert line.names == ("moving-digits-skip", "skip-cache n=2", "900-50", "28", "22")
+    assert line.cells[0].ours == pytest.approx(8.2)
+    assert {(c.ours, c.status, c.note) for c in line.cells[3:]} == {
+        (None, "failed", "a worker process died")
     }
 
 
@@ -160,9 +154,9 @@ def test_a_metric_without_its_network():
 
 
 def test_title_notes_and_provenance():
-    table = sweep.build([UNCACHED_ROW, CACHED_ROW], notes=["CPU timings."])
+    table = sweep.build([UNCACHED_ROW, CACHED_ROW])
     assert table.title == "moving-digits-skip: 16 samples, ddim 50, guidance 2, seed 7"
-    assert table.notes == ("CPU timings.", sweep.EMBEDDED)
+    assert table.notes == (sweep.EMBEDDED,)
     assert table.provenance == {"skipdit": "0.1.0", "device": "a CPU", "time": "t"}
     assert table.command == "skipdit cache-sweep"
     assert not table.published
@@ -170,7 +164,8 @@ def test_title_notes_and_provenance():
 
 def test_full_size_models_are_measured_not_tiny():
     run = replace(RUN, model="taichi-skip", guidance=None)
-    table = sweep.build([SweepRow("no cache", run, None, {"latency": result("latency", 9.9)})])
+    row = replace(UNCACHED_ROW, run=run, results={"latency": result("latency", 9.9)})
+    table = sweep.build([row])
     assert table.cell(table.lines[0], "latency") == Cell(ours=9.9, n=16, status="measured")
     assert table.notes == ()
     assert table.title == "taichi-skip: 16 samples, ddim 50, seed 7"

@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from skipdit_cli import failures, plan, results, weights
 from skipdit_cli import recipe as recipes
 from skipdit_cli.errors import UsageError
 from skipdit_cli.recipe import Column, Recipe, RecipeRow
-from skipdit_cli.report import table
+from skipdit_cli.report import recipe as recipe_table
 from skipdit_cli.report.table import Cell, Heading, Line, one_protocol, protocols, scaled
+from skipdit_cli.store import open_store
 
 PROVENANCE = {
     "skipdit": "0.1.0",
@@ -65,7 +67,7 @@ def score(root: Path, run: plan.Run, metric: str, value: float | None, **changes
 
 def only(recipe: Recipe, root: Path) -> Cell:
     """The cell of the last row and the only column."""
-    return table.build(recipe, root=root).lines[-1].cells[0]
+    return recipe_table.build(recipe, root=root).lines[-1].cells[0]
 
 
 def run_of(recipe: Recipe) -> plan.Run:
@@ -117,7 +119,7 @@ def test_a_failure_says_why_until_there_is_a_number(tmp_path):
 def test_a_timing_that_failed_leaves_the_scores(tmp_path):
     mine = recipe(CACHED, columns=(FVD, SPEEDUP))
     failures.save(tmp_path, run_of(mine).key, "timing", reason="out of memory at batch size 2")
-    fvd, speedup = table.build(mine, root=tmp_path).lines[0].cells
+    fvd, speedup = recipe_table.build(mine, root=tmp_path).lines[0].cells
     assert (fvd.status, speedup.status) == ("not run", "failed")
     assert speedup == Cell(paper=1.56, status="failed", note="out of memory at batch size 2")
 
@@ -142,7 +144,7 @@ def test_planned_row_and_column_keep_the_published_value(tmp_path):
 
 
 def test_a_pair_metric_of_the_uncached_run_is_the_reference(tmp_path):
-    built = table.build(recipe(UNCACHED, CACHED, columns=(PSNR, FVD)), root=tmp_path)
+    built = recipe_table.build(recipe(UNCACHED, CACHED, columns=(PSNR, FVD)), root=tmp_path)
     statuses = [[cell.status for cell in line.cells] for line in built.lines]
     assert statuses == [["reference", "not run"], ["not run", "not run"]]
     assert [line.reference for line in built.lines] == [True, False]
@@ -169,7 +171,7 @@ def test_embedded_models_are_never_compared(tmp_path):
     )
     mine = recipe(row, columns=(FVD, FLOPS), scale="tiny", steps="10")
     score(tmp_path, run_of(mine), "fvd@digits", 51.13)
-    fvd, flops = table.build(mine, root=tmp_path).lines[0].cells
+    fvd, flops = recipe_table.build(mine, root=tmp_path).lines[0].cells
     assert fvd == Cell(paper=51.13, ours=51.13, n=8, status="tiny scale")
     assert fvd.difference is None
     assert (flops.paper, flops.status, flops.difference) == (180.68, "tiny scale", None)
@@ -179,7 +181,9 @@ def test_embedded_models_are_never_compared(tmp_path):
 def test_flops_are_counted_for_the_profiled_batch_and_match(tmp_path, present):
     present.clear()  # counting needs no weights
     profile = {"batch_size": 3}
-    built = table.build(recipe(UNCACHED, CACHED, columns=(FLOPS,), profile=profile), root=tmp_path)
+    built = recipe_table.build(
+        recipe(UNCACHED, CACHED, columns=(FLOPS,), profile=profile), root=tmp_path
+    )
     (uncached,), (cached,) = (line.cells for line in built.lines)
     assert (uncached.paper, uncached.status, uncached.n) == (290.05, "match", None)
     assert (cached.paper, cached.status) == (180.68, "match")
@@ -188,6 +192,21 @@ def test_flops_are_counted_for_the_profiled_batch_and_match(tmp_path, present):
     single = only(recipe(CACHED, columns=(FLOPS,), profile={"batch_size": 1}), tmp_path)
     assert single.ours == pytest.approx(cached.ours / 3)
     assert single.status == "off"
+
+
+def test_what_a_dynamic_method_costs_is_not_run_until_its_first_batch_is_there(tmp_path):
+    row = RecipeRow("d", "First-Block", {"sky": "moving-digits-skip"}, "first-block")
+    columns = (Column("m", "MACs", "macs", unit="G"), Column("f", "FLOPs", "flops", unit="G"))
+    mine = recipe(row, columns=columns, paper_table=None, steps="4", batch_size=1)
+    assert recipe_table.build(mine, root=tmp_path).lines[0].cells == (Cell(status="not run"),) * 2
+    run = plan.profile_run(mine, row)
+    frame = np.zeros((2, 16, 16, 3), np.uint8)
+    open_store(tmp_path, run).write(0, frame, meta={"reused_steps": [1, 2]})
+    macs, flops = recipe_table.build(mine, root=tmp_path).lines[0].cells
+    counted = plan.plan(run, root=tmp_path)
+    assert counted.cached_steps == 2
+    assert (macs.ours, macs.status) == (pytest.approx(counted.macs_paper / 1e9), "tiny scale")
+    assert flops.ours == pytest.approx(counted.flops / 1e9)
 
 
 def test_timings_are_those_of_the_profiled_run(tmp_path):
@@ -212,14 +231,14 @@ def test_each_group_has_its_own_model(tmp_path):
     mine = recipe(row, columns=(FVD, ffs))
     sky_run = plan.runs(mine)[0][2]
     score(tmp_path, sky_run, "fvd@digits", 52.0)
-    sky_cell, ffs_cell = table.build(mine, root=tmp_path).lines[0].cells
+    sky_cell, ffs_cell = recipe_table.build(mine, root=tmp_path).lines[0].cells
     assert (sky_cell.paper, sky_cell.ours) == (51.13, 52.0)
     assert (ffs_cell.paper, ffs_cell.ours, ffs_cell.status) == (23.55, None, "needs weights")
 
 
 def test_a_recipe_of_ones_own_has_no_published_values(tmp_path):
     row = RecipeRow("c2", "n=2", dict(CACHED.models), CACHED.cache)
-    built = table.build(recipe(row, columns=(PSNR,), paper_table=None), root=tmp_path)
+    built = recipe_table.build(recipe(row, columns=(PSNR,), paper_table=None), root=tmp_path)
     assert not built.published
     assert built.lines[0].cells[0].paper is None
 
@@ -227,7 +246,7 @@ def test_a_recipe_of_ones_own_has_no_published_values(tmp_path):
 def test_an_ambiguous_published_line_is_an_error(tmp_path):
     row = RecipeRow("c", "Skip-Cache", dict(CACHED.models), "none", {"method": "Skip-Cache"})
     with pytest.raises(UsageError, match=r"5 lines of table1\.csv have method=Skip-Cache"):
-        table.build(recipe(row, columns=(FVD,)), root=tmp_path)
+        recipe_table.build(recipe(row, columns=(FVD,)), root=tmp_path)
 
 
 def test_headings_title_and_notes(tmp_path):
@@ -235,7 +254,7 @@ def test_headings_title_and_notes(tmp_path):
     mine = Recipe(
         **vars(mine) | {"notes": ("One.",), "paper": {"hours": 3, "hardware": "one A100"}}
     )
-    built = table.build(mine, root=tmp_path)
+    built = recipe_table.build(mine, root=tmp_path)
     assert built.title == "Mine (paper scale)"
     assert built.notes == ("One.", "At paper scale: one A100; 3 hours.")
     assert [(h.label, h.unit, h.better) for h in built.headings] == [
@@ -255,7 +274,7 @@ def test_provenance_says_each_thing_once(tmp_path):
     }
     score(tmp_path, run, "fvd@digits", 51.0)
     score(tmp_path, run, "psnr", 30.0, provenance=later)
-    built = table.build(mine, root=tmp_path)
+    built = recipe_table.build(mine, root=tmp_path)
     assert built.provenance == {
         "skipdit": "0.1.0 (commit 0123456789), 0.1.0 (commit 0123456789 with changes)",
         "device": "a GPU, a CPU",
@@ -273,7 +292,7 @@ def test_series_tell_methods_and_settings_apart(tmp_path):
     pab = RecipeRow("b", "PAB235", cache="pab(cross=5)")
     fora = RecipeRow("f", "FORA, cfg=1", cache="fora(n=2)", settings={"guidance": None})
     rows = (guided, moved, plain, pab, fora)
-    lines = table.build(recipe(*rows, columns=(FVD,)), root=tmp_path).lines
+    lines = recipe_table.build(recipe(*rows, columns=(FVD,)), root=tmp_path).lines
     assert [(line.series, line.point) for line in lines] == [
         ("skip-cache, guidance none", "n=3"),
         ("skip-cache, window 800-50", "n=2"),
@@ -284,7 +303,7 @@ def test_series_tell_methods_and_settings_apart(tmp_path):
 
 
 def test_columns_of_the_paper_alone_are_not_run(tmp_path):
-    built = table.build(recipes.load("table8"), root=tmp_path)
+    built = recipe_table.build(recipes.load("table8"), root=tmp_path)
     fid = next(i for i, heading in enumerate(built.headings) if heading.key == "fid")
     assert [line.cells[fid].paper for line in built.lines][:2] == [2.30, 2.45]
     cell = built.lines[0].cells[fid]

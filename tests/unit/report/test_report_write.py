@@ -35,7 +35,7 @@ def test_a_full_disk_leaves_the_old_report(compared, alone, tmp_path, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StoreError, match=r"t\.md: could not be written: No space left on device"):
+    with pytest.raises(StoreError, match=r"t\.md: no space left on device; free some"):
         report.write(compared, tmp_path, name="t", formats=["md"])
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
@@ -43,6 +43,6 @@ def test_a_full_disk_leaves_the_old_report(compared, alone, tmp_path, monkeypatc
 
 def test_a_file_where_the_folder_should_be(compared, tmp_path):
     (tmp_path / "taken").write_text("mine")
-    with pytest.raises(StoreError, match="could not be written"):
+    with pytest.raises(StoreError, match="taken: a file is where a folder should be"):
         report.write(compared, tmp_path / "taken", name="t")
     assert (tmp_path / "taken").read_text() == "mine"

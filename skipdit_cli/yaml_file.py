@@ -1,0 +1,109 @@
+"""YAML files that people write: read, and checked for their shape, with every mistake kept.
+
+Nothing here knows what a recipe is; `recipe` says which keys and values it expects where.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from skipdit_cli.errors import UsageError, unknown
+
+
+def read(path: Path, shown: str) -> Any:
+    """What a YAML file holds.
+
+    Args:
+        shown: how errors call the file.
+    Raises:
+        UsageError: it cannot be read or is not valid YAML; the line is named.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UsageError(f"not valid YAML ({error.problem})", place=shown + line) from None
+    except (ValueError, yaml.YAMLError) as error:
+        raise UsageError(f"not valid YAML ({error})", place=shown) from None
+    except OSError as error:
+        raise UsageError(f"cannot be read ({error.strerror})", place=shown) from None
+
+
+class Mistakes:
+    """All mistakes of one file, one line each, so that they are told at once.
+
+    Attributes:
+        shown: how they call the file.
+        errors: what was found so far.
+    """
+
+    def __init__(self, shown: str) -> None:
+        self.shown = shown
+        self.errors: list[str] = []
+
+    @contextmanager
+    def at(self, place: str) -> Iterator[None]:
+        """Keep the mistake that the block finds, with its place, and go on behind the block."""
+        try:
+            yield
+        except UsageError as error:
+            where = f"{self.shown} {place}".strip()
+            inner = error.place if error.place.startswith(self.shown) else where
+            self.errors.append(str(UsageError(error.problem, place=inner, fix=error.fix)))
+
+    def mapping(
+        self, value: Any, place: str, known: Iterable[str] = (), required: Iterable[str] = ()
+    ) -> dict[str, Any]:
+        """A mapping with its keys as text; {} for anything else, which is a mistake.
+
+        Args:
+            known: the keys that there may be; any if none is given.
+            required: the keys that there must be.
+        """
+        if not isinstance(value, dict):
+            with self.at(place):
+                raise UsageError(f"'{value}' is not a mapping", fix="write key: value")
+            return {}
+        for key in value:
+            if known and key not in known:
+                with self.at(place):
+                    raise unknown("key", str(key), known)
+        for key in required:
+            if key not in value:
+                with self.at(place):
+                    raise UsageError(f"'{key}' is missing")
+        return {str(key): item for key, item in value.items()}
+
+    def sequence(self, value: Any, place: str) -> list[Any]:
+        """A list; [] for anything else, which is a mistake."""
+        if isinstance(value, list):
+            return value
+        with self.at(place):
+            raise UsageError(f"'{value}' is not a list", fix="write one - line per entry")
+        return []
+
+    def texts(self, content: dict, place: str, keys: Iterable[str]) -> dict[str, str]:
+        """Those of the keys that are there; numbers count as text, lists and mappings do not."""
+        found = {}
+        for key in keys:
+            value = content.get(key)
+            if isinstance(value, str | int | float):
+                found[key] = str(value)
+            elif value is not None:
+                with self.at(f"{place}.{key}".strip(".")):
+                    raise UsageError(f"'{value}' is not text")
+        return found
+
+    def unique(self, values: Sequence[str], place: str, what: str) -> None:
+        """Keep a mistake for every value that was there before.
+
+        Args:
+            place: of the list. what: the key in its entries that the values are of.
+        """
+        for i, value in enumerate(values):
+            if value in values[:i]:
+                with self.at(f"{place}[{i}].{what}"):
+                    raise UsageError(f"'{value}' is there twice")

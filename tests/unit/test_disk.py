@@ -1,0 +1,78 @@
+"""What the disk refuses is one line, and no file is left half-written."""
+
+import errno
+import os
+
+import pytest
+
+from skipdit_cli._disk import append, check_writable, on_disk, write_whole
+from skipdit_cli.errors import StoreError
+
+FULL = "free some space and run the same command again: it continues"
+UNUSABLE = "make the folder usable and run the same command again, or take another one"
+
+
+def refusing(number):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"), [(errno.ENOSPC, FULL), (errno.EDQUOT, FULL), (errno.EROFS, UNUSABLE)]
+)
+@pytest.mark.parametrize("when", ["fsync", "replace"])
+def test_what_was_there_stays(tmp_path, monkeypatch, number, fix, when):
+    path = tmp_path / "new" / "a.json"
+    write_whole(path, b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, when, refusing(number))
+        with pytest.raises(StoreError) as caught:
+            write_whole(path, b"new")
+    assert str(caught.value) == f"{path}: {os.strerror(number).lower()}; {fix}"
+    assert {each.name: each.read_bytes() for each in path.parent.iterdir()} == {"a.json": b"old"}
+    write_whole(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_what_is_kept_is_asked_only_where_something_is_lost(tmp_path):
+    asked = []
+
+    def kept():
+        asked.append(1)
+        return " (two are kept)"
+
+    with on_disk(tmp_path, kept=kept):
+        pass
+    assert asked == []
+    said = r"input/output error \(two are kept\); make"
+    with pytest.raises(StoreError, match=said), on_disk(tmp_path, kept=kept):
+        refusing(errno.EIO)()
+
+
+def test_a_line_behind_a_torn_one_stands_alone(tmp_path):
+    path = tmp_path / "journal"
+    append(path, b"one\n")
+    append(path, b"two\n")
+    path.write_bytes(path.read_bytes() + b"to")
+    append(path, b"three\n")
+    assert path.read_bytes() == b"one\ntwo\nto\nthree\n"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT])
+def test_check_writable_finds_out_before_anything_is_computed(tmp_path, monkeypatch, number):
+    check_writable(tmp_path / "new" / "results")
+    assert list((tmp_path / "new" / "results").iterdir()) == []  # and leaves nothing
+    monkeypatch.setattr(os, "open", refusing(number))
+    with pytest.raises(StoreError) as caught:
+        check_writable(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}: {os.strerror(number).lower()}; ")
+
+
+@pytest.mark.parametrize("folder", ["file", "file/results"])
+def test_a_folder_that_is_a_file(tmp_path, folder):
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(StoreError, match=f"^{tmp_path}/file: a file is where a folder should be"):
+        check_writable(tmp_path / folder)
+    assert (tmp_path / "file").read_text() == "precious"
