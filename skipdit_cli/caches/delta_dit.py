@@ -42,6 +42,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.n < 1:
             raise UsageError(f"n={self.n} is not an interval", fix="n is 1 or more")
+        if self.layers is not None and self.layers < 1:
+            raise UsageError(f"layers={self.layers} replaces no layer", fix="layers is 1 or more")
         if self.part is not None and self.part not in PARTS:
             raise unknown("part", self.part, PARTS)
 
@@ -50,7 +52,7 @@ def resolve(config: Config, layout: Layout) -> Config:
     part = config.part or ("middle" if layout.skips else "staged")
     most = layout.layers - 1 if part != "middle" else layout.layers - 2
     layers = config.layers or max(1, min(layout.layers * 3 // 4, most))
-    if not 1 <= layers <= most:
+    if layers > most:
         raise UsageError(
             f"layers={layers} of {layout.layers} is out of range", fix=f"{part} takes 1 to {most}"
         )
