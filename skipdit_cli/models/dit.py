@@ -109,7 +109,8 @@ class DiT(ModelMixin, ConfigMixin):
                 x = layer(x, c, skips.pop())  # [B, T, D]
             else:
                 x = layer(x, c)
-                skips.append(x)
+                if self.config.skip:
+                    skips.append(x)
         x = self.final_layer(x, c)  # [B, T, p * p * out]
         sample = layers.unpatchify(x, self.config.patch_size)  # [B, out, H, W]
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
