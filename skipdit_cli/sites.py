@@ -3,6 +3,7 @@
 A model announces its sites and never a method; a method names sites and never a model class.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -41,6 +42,11 @@ class Layout:
     layers: int
     kinds: tuple[str, ...]
     skips: tuple[tuple[int, int], ...] = ()
+
+
+def whole_layers(layout: Layout, layers: Iterable[int]) -> frozenset[Site]:
+    """The layers of these indices, and every site inside them."""
+    return frozenset(Site(kind, i) for i in layers for kind in ("layer", *layout.kinds))
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from skipdit_cli.caches._fixed import within
 from skipdit_cli.errors import UsageError, unknown
-from skipdit_cli.sites import Call, Layout, Site
+from skipdit_cli.sites import Call, Layout, Site, whole_layers
 
 PARTS = ("staged", "front", "middle", "rear")
 
@@ -89,11 +89,7 @@ def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[fro
     ):
         staged = "rear" if t > config.boundary else "front"
         first, last = ranges[staged if config.part == "staged" else str(config.part)]
-        sites = frozenset(
-            Site(kind, layer)
-            for layer in range(first, last + 1)
-            for kind in ("layer", *layout.kinds)
-        )
+        sites = whole_layers(layout, range(first, last + 1))
         found.append(sites if inside and step % config.n else frozenset())
     return found
 

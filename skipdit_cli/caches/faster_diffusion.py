@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from skipdit_cli.errors import UsageError
-from skipdit_cli.sites import Call, Layout, Site
+from skipdit_cli.sites import Call, Layout, Site, whole_layers
 
 STEPS = 50  # that the original's key steps are chosen for
 KEYS = (0, 1, 2, 3, 5, 10, 15, 25, 35)
@@ -55,9 +55,7 @@ def resolve(config: Config, layout: Layout) -> Config:
 
 def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
     assert config.split is not None
-    encoder = frozenset(
-        Site(kind, layer) for layer in range(config.split) for kind in ("layer", *layout.kinds)
-    )
+    encoder = whole_layers(layout, range(config.split))
     total = len(timesteps)
     keys = {key * total // STEPS for key in config.keys}
     if config.n is not None:
