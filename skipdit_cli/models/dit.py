@@ -4,7 +4,6 @@ Source: facebookresearch/DiT `models.py`; OpenSparseLLMs/Skip-DiT `class-to-imag
 (72609de). Layer j of the second half receives the output of layer depth-1-j.
 """
 
-import re
 from collections.abc import Mapping
 
 import torch
@@ -143,14 +142,8 @@ MODEL = DiT
 
 
 def convert(state: Mapping[str, Tensor], config: Mapping) -> dict[str, Tensor]:
-    """Official state dict -> ours: only keys change."""
-    return {_rename(key, half=config["depth"] // 2): value for key, value in state.items()}
-
-
-def _rename(key: str, *, half: int) -> str:
-    """Skip norms and linears move into the layer that they feed."""
-    return re.sub(
-        r"^skip_(norm|linear)s\.(\d+)(?:\.linear)?\.",
-        lambda m: f"blocks.{half + int(m[2])}.skip.{m[1]}.",
-        key,
-    )
+    """Official state dict -> ours: only the keys of skip branches change."""
+    half = config["depth"] // 2
+    return {
+        layers.rename_skip(key, layers="blocks", half=half): value for key, value in state.items()
+    }
