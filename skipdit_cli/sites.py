@@ -58,15 +58,14 @@ class Call:
         reuse: whether the schedule reuses this site at this step.
         cached: whether the schedule reuses any site at this step.
         guided: whether the batch holds both halves of classifier-free guidance, [cond; null].
+        last: whether it is the last step.
         store: what the method keeps between steps; one dictionary per guidance branch, emptied
             before every generation.
-        step: index of the step. last: whether it is the last one.
     """
 
     site: Site
     reuse: bool
     cached: bool
     guided: bool
+    last: bool
     store: dict
-    step: int = 0
-    last: bool = False

@@ -82,8 +82,6 @@ def at_steps(config: Config, steps: int) -> list[float]:
     """The ratio of every step, from the nearest step that was calibrated."""
     assert config.ratios is not None
     last = len(config.ratios) - 1
-    if len(config.ratios) == steps or last == 0:
-        return list(config.ratios) * (steps if last == 0 else 1)
     return [config.ratios[round(step * last / max(steps - 1, 1))] for step in range(steps)]
 
 
