@@ -82,7 +82,7 @@ tables: $(TABLES) demo methods paper-flops  ## all of them, demo and methods, in
 
 train: setup  ## the embedded models again: two and a half hours on two cores
 	$(SKIPDIT) train --model classifier --steps 1500 --seed 0 --out $(EMBEDDED)/classifier
-	$(SKIPDIT) train --model text --steps 400 --seed 0 --out $(EMBEDDED)/text
+	$(SKIPDIT) train --model text --steps 400 --out $(EMBEDDED)/text
 	$(SKIPDIT) train --model digits --steps 2400 --batch-size 128 --learning-rate 0.006 \
 		--seed 0 --out $(EMBEDDED)/digits
 	$(SKIPDIT) train --model digits-skip --start digits --skip-steps 150 --steps 1400 \

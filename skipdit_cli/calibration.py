@@ -20,6 +20,7 @@ class Calibration:
     """What was measured, and on what.
 
     Attributes:
+        model: name of the model.
         method: the caching method the values are for.
         weights: fingerprint of the model's weights.
         steps, sampler, guidance, num_samples, seed: of the uncached samples.

@@ -8,11 +8,7 @@ from skipdit_cli import text, weights
 from skipdit_cli.errors import MissingAssetError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from skipdit_cli.plan import Run
-
-Conditions = dict[str, "Tensor"]
 
 
 def meta(run: "Run", index: int) -> dict[str, Any]:
@@ -76,7 +72,7 @@ def _computed(run: "Run") -> Sequence[str]:
 
 def of_batch(
     run: "Run", indices: Sequence[int], *, root: Path, device: str = "cpu"
-) -> tuple[Conditions, Conditions]:
+) -> tuple[text.Conditions, text.Conditions]:
     """Conditions of samples by diffusers' names, and those of the null half of guidance.
 
     Returns:

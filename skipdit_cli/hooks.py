@@ -30,10 +30,13 @@ class Session:
     """The state of a cache on a model during one generation.
 
     Attributes:
+        layout: of the model.
         cache: the cache, with the model family's defaults filled in.
         timesteps: of every step.
+        guided: whether batches hold both halves of classifier-free guidance, [cond; null].
         unguided: per step, whether the null half of guidance is computed alone.
         predictor: diffusers' hook that predicts the null half of guidance, or None.
+        step: index of the step that `begin` named; -1 before the first.
         computed: Counter of (step, site) for every hooked site that was really computed.
     """
 
@@ -93,19 +96,29 @@ class Session:
         for manager in self._managers():
             manager.set_context(CacheContext(branch))
 
-    def run(self, site: Site, compute, hidden_states):
+    def run(self, site: Site, compute: Callable, hidden_states):
+        """What a hooked site gives at this step, as the method has it: computed, or reused.
+
+        Args:
+            compute: the site itself, a function of the hidden states alone.
+        """
         compute = partial(self._compute, site, compute)
         if site in self.foreign:
             return _call(self.foreign[site], compute, hidden_states)
         reused = frozenset() if self.announced is None else self.announced[self.step]
-        guided = self.guided and not self.unguided[self.step]
-        call = Call(site, site in reused, bool(reused), guided, self.stores[self.branch])
-        call.step, call.last = self.step, self.step == len(self.timesteps) - 1
+        call = Call(
+            site=site,
+            reuse=site in reused,
+            cached=bool(reused),
+            guided=self.guided and not self.unguided[self.step],
+            last=self.step == len(self.timesteps) - 1,
+            store=self.stores[self.branch],
+        )
         return self.cache.module.forward(
             self.cache.config, self.layout, call, compute, hidden_states
         )
 
-    def _compute(self, site: Site, compute, hidden_states):
+    def _compute(self, site: Site, compute: Callable, hidden_states):
         self.computed[self.step, site] += 1
         return compute(hidden_states)
 

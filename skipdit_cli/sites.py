@@ -3,6 +3,7 @@
 A model announces its sites and never a method; a method names sites and never a model class.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,6 +44,11 @@ class Layout:
     skips: tuple[tuple[int, int], ...] = ()
 
 
+def whole_layers(layout: Layout, layers: Iterable[int]) -> frozenset[Site]:
+    """The layers of these indices, and every site inside them."""
+    return frozenset(Site(kind, i) for i in layers for kind in ("layer", *layout.kinds))
+
+
 @dataclass(slots=True)
 class Call:
     """One call of a hooked site, as a cache method sees it.
@@ -52,15 +58,14 @@ class Call:
         reuse: whether the schedule reuses this site at this step.
         cached: whether the schedule reuses any site at this step.
         guided: whether the batch holds both halves of classifier-free guidance, [cond; null].
+        last: whether it is the last step.
         store: what the method keeps between steps; one dictionary per guidance branch, emptied
             before every generation.
-        step: index of the step. last: whether it is the last one.
     """
 
     site: Site
     reuse: bool
     cached: bool
     guided: bool
+    last: bool
     store: dict
-    step: int = 0
-    last: bool = False

@@ -23,11 +23,14 @@ A dynamic method, which decides while it runs, has in place of `reused`
 and a method that diffusers has itself, in place of `forward`,
 
     hooks(config, layout, timesteps)      diffusers' hooks by site, one for each hooked site
-    predicted(config, timesteps)          per step, whether the null half of guidance is predicted
+    predicted(config, timesteps)          per step, whether the null half of guidance is predicted;
+                                          on other steps nothing is reused then, and `hooks` is
+                                          told so with `alone=True`
     predictor(config, timesteps)          diffusers' hook that predicts it
 
 A method whose settings include numbers measured on the model names that setting in `CALIBRATED`;
 `skipdit analyze calibrate` measures them.
 
-A method imports neither torch nor a model; `hooks.py` puts it on a network.
+A method's file imports no model, and torch and diffusers only inside a function; `hooks.py` puts
+the method on a network.
 """

@@ -1,17 +1,8 @@
-"""What methods share that consist of diffusers' own hooks."""
+"""What methods share whose hooks are diffusers' own and stand on layers."""
 
 from typing import Any
 
-from skipdit_cli.sites import Layout, Site
-
-
-def layer_sites(layout: Layout) -> list[Site]:
-    return [Site("layer", i) for i in range(layout.layers)]
-
-
-def all_sites(layout: Layout, layers: range) -> frozenset[Site]:
-    """Layers, and everything inside them."""
-    return frozenset(Site(kind, i) for i in layers for kind in ("layer", *layout.kinds))
+from skipdit_cli.sites import Site
 
 
 def know_layers(hooks: dict[Site, Any]) -> dict[Site, Any]:

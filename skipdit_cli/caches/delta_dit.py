@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from skipdit_cli.caches._fixed import within
 from skipdit_cli.errors import UsageError, unknown
-from skipdit_cli.sites import Call, Layout, Site
+from skipdit_cli.sites import Call, Layout, Site, whole_layers
 
 PARTS = ("staged", "front", "middle", "rear")
 
@@ -42,6 +42,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.n < 1:
             raise UsageError(f"n={self.n} is not an interval", fix="n is 1 or more")
+        if self.layers is not None and self.layers < 1:
+            raise UsageError(f"layers={self.layers} replaces no layer", fix="layers is 1 or more")
         if self.part is not None and self.part not in PARTS:
             raise unknown("part", self.part, PARTS)
 
@@ -50,7 +52,7 @@ def resolve(config: Config, layout: Layout) -> Config:
     part = config.part or ("middle" if layout.skips else "staged")
     most = layout.layers - 1 if part != "middle" else layout.layers - 2
     layers = config.layers or max(1, min(layout.layers * 3 // 4, most))
-    if not 1 <= layers <= most:
+    if layers > most:
         raise UsageError(
             f"layers={layers} of {layout.layers} is out of range", fix=f"{part} takes 1 to {most}"
         )
@@ -87,11 +89,7 @@ def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[fro
     ):
         staged = "rear" if t > config.boundary else "front"
         first, last = ranges[staged if config.part == "staged" else str(config.part)]
-        sites = frozenset(
-            Site(kind, layer)
-            for layer in range(first, last + 1)
-            for kind in ("layer", *layout.kinds)
-        )
+        sites = whole_layers(layout, range(first, last + 1))
         found.append(sites if inside and step % config.n else frozenset())
     return found
 

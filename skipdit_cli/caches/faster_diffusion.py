@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from skipdit_cli.errors import UsageError
-from skipdit_cli.sites import Call, Layout, Site
+from skipdit_cli.sites import Call, Layout, Site, whole_layers
 
-KEYS = (0, 1, 2, 3, 5, 10, 15, 25, 35)  # of 50 steps
+STEPS = 50  # that the original's key steps are chosen for
+KEYS = (0, 1, 2, 3, 5, 10, 15, 25, 35)
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Config:
             raise UsageError(f"n={self.n} is not an interval", fix="n is 1 or more")
         if 0 not in self.keys:
             raise UsageError("the first step has to be a key step", fix="begin keys with 0")
+        if not all(0 <= key < STEPS for key in self.keys):
+            raise UsageError(f"keys are steps of {STEPS}", fix=f"each is 0 to {STEPS - 1}")
+        if self.split is not None and self.split < 1:
+            raise UsageError(f"split={self.split} leaves no encoder", fix="split is 1 or more")
 
 
 def resolve(config: Config, layout: Layout) -> Config:
@@ -50,11 +55,9 @@ def resolve(config: Config, layout: Layout) -> Config:
 
 def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
     assert config.split is not None
-    encoder = frozenset(
-        Site(kind, layer) for layer in range(config.split) for kind in ("layer", *layout.kinds)
-    )
+    encoder = whole_layers(layout, range(config.split))
     total = len(timesteps)
-    keys = {key * total // 50 for key in config.keys}
+    keys = {key * total // STEPS for key in config.keys}
     if config.n is not None:
         keys = set(range(0, total, config.n))
     return [frozenset() if step in keys else encoder for step in range(total)]

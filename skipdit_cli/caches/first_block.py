@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skipdit_cli.caches._diffusers import all_sites, know_layers, layer_sites
+from skipdit_cli.caches._diffusers import know_layers
 from skipdit_cli.errors import UsageError
-from skipdit_cli.sites import Layout, Site
+from skipdit_cli.sites import Layout, Site, whole_layers
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ def resolve(config: Config, layout: Layout) -> Config:
 
 
 def skipped(config: Config, layout: Layout) -> frozenset[Site]:
-    return all_sites(layout, range(1, layout.layers))
+    return whole_layers(layout, range(1, layout.layers))
 
 
 def hooked(config: Config, layout: Layout) -> list[Site]:
-    return layer_sites(layout)
+    return [Site("layer", i) for i in range(layout.layers)]
 
 
 def hooks(config: Config, layout: Layout, timesteps: Sequence[int]) -> dict[Site, Any]:

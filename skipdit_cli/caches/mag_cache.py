@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skipdit_cli.caches._diffusers import all_sites, know_layers, layer_sites
+from skipdit_cli.caches._diffusers import know_layers
 from skipdit_cli.errors import UsageError
-from skipdit_cli.sites import Layout, Site
+from skipdit_cli.sites import Layout, Site, whole_layers
 
 CALIBRATED = "ratios"
 
@@ -82,18 +82,16 @@ def at_steps(config: Config, steps: int) -> list[float]:
     """The ratio of every step, from the nearest step that was calibrated."""
     assert config.ratios is not None
     last = len(config.ratios) - 1
-    if len(config.ratios) == steps or last == 0:
-        return list(config.ratios) * (steps if last == 0 else 1)
     return [config.ratios[round(step * last / max(steps - 1, 1))] for step in range(steps)]
 
 
 def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
-    everything = all_sites(layout, range(layout.layers))
+    everything = whole_layers(layout, range(layout.layers))
     return [everything if skip else frozenset() for skip in skips(config, len(timesteps))]
 
 
 def hooked(config: Config, layout: Layout) -> list[Site]:
-    return layer_sites(layout)
+    return [Site("layer", i) for i in range(layout.layers)]
 
 
 def hooks(config: Config, layout: Layout, timesteps: Sequence[int]) -> dict[Site, Any]:

@@ -21,12 +21,13 @@ class Config:
     """Settings, with the defaults that VideoSys has for Latte.
 
     Attributes:
-        n: a name for the authors' ranges: 2 is 2/3/6, 3 is 3/4/7, 4 is 4/6/9; others go on alike.
+        n: a name for the authors' ranges: 2 is 2/3/6, 3 is 3/4/7, 4 is 4/6/9; others go on alike;
+            1 reuses no more than the settings below ask for, and no MLP.
         spatial: every how many steps spatial attention is computed; n by default.
         temporal: the same of temporal attention, where there is any.
         cross: the same of attention to text, where there is any.
         window: (start, stop) in training timesteps, both outside of it.
-        mlp: whether outputs of MLPs are reused as well.
+        mlp: whether outputs of MLPs are reused as well, unless n is 1.
         mlp_keys: timesteps at which these MLPs are computed; each means the first step not above.
         mlp_steps: how many steps after a key one reuse them.
         mlp_layers: how many layers, from the first, have such MLPs.
@@ -65,6 +66,7 @@ def resolve(config: Config, layout: Layout) -> Config:
         spatial=found["spatial"],
         temporal=found["temporal"],
         cross=found["cross"],
+        mlp=config.mlp and n > 1,
         mlp_layers=min(config.mlp_layers, layout.layers),
     )
 

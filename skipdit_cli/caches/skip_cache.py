@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from skipdit_cli.errors import UsageError
-from skipdit_cli.sites import Call, Layout, Site
+from skipdit_cli.sites import Call, Layout, Site, whole_layers
 
 
 @dataclass(frozen=True)
@@ -95,11 +95,7 @@ def full_steps(config: Config, timesteps: Sequence[int], *, strict_stop: bool) -
 
 def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
     assert config.branch is not None
-    middle = frozenset(
-        Site(kind, layer)
-        for layer in range(config.branch, layout.layers - config.branch)
-        for kind in ("layer", *layout.kinds)
-    )
+    middle = whole_layers(layout, range(config.branch, layout.layers - config.branch))
     full = full_steps(config, timesteps, strict_stop=layout.family in STRICT_STOP)
     return [frozenset() if whole else middle for whole in full]
 

@@ -13,7 +13,7 @@ window of timesteps, and for images all outputs of a layer at once (`whole=true`
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from skipdit_cli.caches._fixed import within
+from skipdit_cli.caches._fixed import kept_output, within
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import Call, Layout, Site
 
@@ -59,7 +59,7 @@ def resolve(config: Config, layout: Layout) -> Config:
 
 def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
     own = [kind for kind in layout.kinds if kind.startswith("attn") and kind != "attn.cross"]
-    planning = hooked_kinds(config, layout) if config.whole else own
+    planning = _hooked_kinds(config, layout) if config.whole else own
     found = []
     for step, inside in enumerate(within(timesteps, config.window)):
         kinds: list[str] = []
@@ -77,22 +77,17 @@ def unguided(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[b
     return [not config.guidance and step >= config.gate for step in range(len(timesteps))]
 
 
-def hooked_kinds(config: Config, layout: Layout) -> list[str]:
+def _hooked_kinds(config: Config, layout: Layout) -> list[str]:
     return [kind for kind in layout.kinds if config.whole or kind.startswith("attn")]
 
 
 def hooked(config: Config, layout: Layout) -> list[Site]:
-    kinds = hooked_kinds(config, layout)
+    kinds = _hooked_kinds(config, layout)
     return [Site(kind, layer) for layer in range(layout.layers) for kind in kinds]
 
 
 def forward(config: Config, layout: Layout, call: Call, compute: Callable, hidden_states):
-    kept = call.store.get(call.site)
-    if call.reuse and kept is not None:
-        # from the gate on, without guidance, the mean of both halves stands for either
-        if not call.guided and len(kept) == 2 * len(hidden_states):
-            kept = (kept[: len(hidden_states)] + kept[len(hidden_states) :]) / 2
-            call.store[call.site] = kept
-        return kept
-    call.store[call.site] = compute(hidden_states)
-    return call.store[call.site]
+    kept, half = kept_output(call, compute, hidden_states), len(hidden_states)
+    if not call.guided and len(kept) == 2 * half:  # kept while there was guidance
+        kept = call.store[call.site] = (kept[:half] + kept[half:]) / 2  # stands for either half
+    return kept

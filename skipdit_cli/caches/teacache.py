@@ -18,9 +18,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from skipdit_cli.caches._diffusers import all_sites, layer_sites
 from skipdit_cli.errors import UsageError
-from skipdit_cli.sites import Call, Layout, Site
+from skipdit_cli.sites import Call, Layout, Site, whole_layers
 
 CALIBRATED = "coefficients"
 SEEN = Site("attn.spatial", 0)  # its input is the modulated input of the first layer
@@ -61,11 +60,11 @@ def resolve(config: Config, layout: Layout) -> Config:
 def skipped(config: Config, layout: Layout) -> frozenset[Site]:
     """All but the first layer's norm and modulation, which the decision needs."""
     inside = {Site(kind, 0) for kind in layout.kinds}
-    return all_sites(layout, range(1, layout.layers)) | inside
+    return whole_layers(layout, range(1, layout.layers)) | inside
 
 
 def hooked(config: Config, layout: Layout) -> list[Site]:
-    return [*layer_sites(layout), SEEN]
+    return [*(Site("layer", i) for i in range(layout.layers)), SEEN]
 
 
 def forward(config: Config, layout: Layout, call: Call, compute: Callable, hidden_states):

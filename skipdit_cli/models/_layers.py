@@ -1,4 +1,4 @@
-"""Layers that class-to-image DiT and class-to-video Latte share.
+"""Layers of class-to-image DiT and class-to-video Latte; text-to-video Latte has their skips too.
 
 Source: facebookresearch/DiT `models.py`, Vchitect/Latte `models/latte.py`, and the skip branches of
 OpenSparseLLMs/Skip-DiT (72609de). Shapes: B batch, T tokens, D hidden size; `...` stands for
@@ -6,6 +6,7 @@ nothing (images) or for one dimension of sequences (frames, or places along time
 """
 
 import math
+import re
 
 import torch
 import torch.nn.functional as F
@@ -139,7 +140,22 @@ class SkipFusion(nn.Module):
         return self.linear(self.norm(torch.cat([x, skip], dim=-1)))
 
 
+def rename_skip(key: str, *, layers: str, half: int) -> str:
+    """The official key of a skip branch's norm or linear, moved into the layer that it feeds.
+
+    Args:
+        layers: the model's name for its list of layers.
+        half: index of the first layer that has a skip branch.
+    """
+    return re.sub(
+        r"^skip_(norm|linear)s\.(\d+)(?:\.linear)?\.",
+        lambda m: f"{layers}.{half + int(m[2])}.skip.{m[1]}.",
+        key,
+    )
+
+
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """adaLN's scale and shift of a normed x; shapes broadcast."""
     return x * (1 + scale) + shift
 
 

@@ -4,7 +4,6 @@ Source: facebookresearch/DiT `models.py`; OpenSparseLLMs/Skip-DiT `class-to-imag
 (72609de). Layer j of the second half receives the output of layer depth-1-j.
 """
 
-import re
 from collections.abc import Mapping
 
 import torch
@@ -109,7 +108,8 @@ class DiT(ModelMixin, ConfigMixin):
                 x = layer(x, c, skips.pop())  # [B, T, D]
             else:
                 x = layer(x, c)
-                skips.append(x)
+                if self.config.skip:
+                    skips.append(x)
         x = self.final_layer(x, c)  # [B, T, p * p * out]
         sample = layers.unpatchify(x, self.config.patch_size)  # [B, out, H, W]
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
@@ -142,14 +142,8 @@ MODEL = DiT
 
 
 def convert(state: Mapping[str, Tensor], config: Mapping) -> dict[str, Tensor]:
-    """Official state dict -> ours: only keys change."""
-    return {_rename(key, half=config["depth"] // 2): value for key, value in state.items()}
-
-
-def _rename(key: str, *, half: int) -> str:
-    """Skip norms and linears move into the layer that they feed."""
-    return re.sub(
-        r"^skip_(norm|linear)s\.(\d+)(?:\.linear)?\.",
-        lambda m: f"blocks.{half + int(m[2])}.skip.{m[1]}.",
-        key,
-    )
+    """Official state dict -> ours: only the keys of skip branches change."""
+    half = config["depth"] // 2
+    return {
+        layers.rename_skip(key, layers="blocks", half=half): value for key, value in state.items()
+    }

@@ -198,8 +198,4 @@ def _rename(key: str, *, half: int) -> str:
         lambda m: f"layers.{int(m[1]) // 2}.{('spatial', 'temporal')[int(m[1]) % 2]}.",
         key,
     )
-    return re.sub(
-        r"^skip_(norm|linear)s\.(\d+)(?:\.linear)?\.",
-        lambda m: f"layers.{half + int(m[2])}.skip.{m[1]}.",
-        key,
-    )
+    return layers.rename_skip(key, layers="layers", half=half)

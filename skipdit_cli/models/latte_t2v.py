@@ -29,10 +29,10 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.normalization import AdaLayerNormSingle
 from torch import Tensor, nn
 
-from skipdit_cli.models._layers import SkipFusion, modulate
+from skipdit_cli.models._layers import SkipFusion, modulate, rename_skip
 from skipdit_cli.sites import Layout, Site
 
-DROPPED = -10_000.0  # what a masked token's attention score is lowered by (official code)
+MASK_BIAS = -10_000.0  # added to the attention scores of masked tokens (official code)
 MOST_TOKENS = 120  # of a caption
 INPUT_TOKENS = 32  # of a caption, where only the cost matters (the paper's profile)
 VARIANTS = {
@@ -150,7 +150,7 @@ class Layer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        timestep: tuple[Tensor, Tensor],
+        modulation: tuple[Tensor, Tensor],
         caption: Tensor,
         caption_bias: Tensor | None,
         skip: Tensor | None = None,
@@ -158,25 +158,24 @@ class Layer(nn.Module):
         temporal_embedding: Tensor | None = None,
         temporal: bool = True,
     ) -> Tensor:
-        """Args:
-            x: [B, F, T, D]; skip like x.
-            timestep: modulation of every frame [B * F, 6 D] and of every place [B * T, 6 D].
+        """x [B, F, T, D], skip like x -> like x
+
+        Args:
+            modulation: of every frame [B * F, 6 D] and of every place [B * T, 6 D].
             caption: [B, L, D]. caption_bias: [B, 1, L], added to attention scores.
             temporal_embedding: [F, D]. temporal: whether to run the temporal block.
-        Returns:
-            Like x.
         """
         if self.skip is not None:
             x = self.skip(x, skip)
         batch, frames, tokens, _ = x.shape
-        x = self.spatial(x.flatten(0, 1), timestep[0], caption, caption_bias)
+        x = self.spatial(x.flatten(0, 1), modulation[0], caption, caption_bias)
         x = x.unflatten(0, (batch, frames))
         if not temporal:
             return x
         x = x.transpose(1, 2).flatten(0, 1)  # [B * T, F, D]
         if temporal_embedding is not None:
             x = x + temporal_embedding
-        x = self.temporal(x, timestep[1])
+        x = self.temporal(x, modulation[1])
         return x.unflatten(0, (batch, tokens)).transpose(1, 2)
 
 
@@ -271,24 +270,29 @@ class LatteT2V(ModelMixin, ConfigMixin):
         grid = height // patch, width // patch
         base = self.config.sample_size
         x = self.pos_embed(images)  # [B * F, T, D]
-        x = x + _places(x.shape[-1], grid, base // patch, max(base // 64, 1), x.device, x.dtype)
+        x = x + _spatial_positions(
+            x.shape[-1], grid, base // patch, max(base // 64, 1), x.device, x.dtype
+        )
         x = x.unflatten(0, (batch, frames))  # [B, F, T, D]
         modulation, embedded = self.adaln_single(
             timestep, batch_size=batch, hidden_dtype=hidden_states.dtype
         )  # [B, 6 D], [B, D]
-        times = tuple(modulation.repeat_interleave(n, dim=0) for n in x.shape[1:3])
+        # one for each frame of the spatial blocks, and for each place of the temporal ones
+        modulations = tuple(modulation.repeat_interleave(n, dim=0) for n in x.shape[1:3])
         caption = self.caption_projection(encoder_hidden_states)  # [B, L, D]
         bias = None
         if encoder_attention_mask is not None:
             mask = encoder_attention_mask.to(x.dtype)
-            bias = (1 - (mask if mask.dim() == 3 else mask[:, None])) * DROPPED  # [B, 1, L]
-        temporal_embedding = _times(x.shape[-1], frames, x.device, x.dtype) if frames > 1 else None
+            bias = (1 - (mask if mask.dim() == 3 else mask[:, None])) * MASK_BIAS  # [B, 1, L]
+        temporal_embedding = (
+            _temporal_positions(x.shape[-1], frames, x.device, x.dtype) if frames > 1 else None
+        )
         skips: list[Tensor] = []
         for i, layer in enumerate(self.layers):
             skip = skips.pop() if layer.skip is not None else None
             x = layer(
                 x,
-                times,
+                modulations,
                 caption,
                 bias,
                 skip,
@@ -350,7 +354,7 @@ MODEL = LatteT2V
 
 
 @cache
-def _places(
+def _spatial_positions(
     hidden_size: int,
     grid: tuple[int, int],
     base: int,
@@ -367,7 +371,9 @@ def _places(
 
 
 @cache
-def _times(hidden_size: int, frames: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _temporal_positions(
+    hidden_size: int, frames: int, device: torch.device, dtype: torch.dtype
+) -> Tensor:
     """Sinusoidal table of the places in time, [F, D]."""
     with torch.device("cpu"):
         places = torch.arange(frames).unsqueeze(1)
@@ -384,12 +390,7 @@ def convert(state: Mapping[str, Tensor], config: Mapping) -> dict[str, Tensor]:
             continue
         key = re.sub(r"^transformer_blocks\.(\d+)\.", r"layers.\1.spatial.", key)
         key = re.sub(r"^temporal_transformer_blocks\.(\d+)\.", r"layers.\1.temporal.", key)
-        key = re.sub(
-            r"^skip_(norm|linear)s\.(\d+)(?:\.linear)?\.",
-            lambda m: f"layers.{half + int(m[2])}.skip.{m[1]}.",
-            key,
-        )
-        renamed[key] = value
+        renamed[rename_skip(key, layers="layers", half=half)] = value
     return renamed
 
 

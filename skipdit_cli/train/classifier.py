@@ -12,6 +12,7 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from torch import Generator
 
+from skipdit_cli.decode import to_uint8
 from skipdit_cli.embedded.classifier import Classifier
 from skipdit_cli.metrics._digits import clip_features, image_features
 from skipdit_cli.train.data import digits, moving_digits
@@ -22,13 +23,16 @@ REFERENCE_IMAGES, REFERENCE_CLIPS = 20_000, 4_096
 def train_classifier(
     folder: Path,
     *,
-    steps: int = 3_000,
-    seed: int = 0,
+    steps: int,
+    seed: int,
     command: str = "",
     progress: Callable[[int, float], None] | None = None,
 ) -> float:
     """Train on still digits and on frames of moving ones; write weights and reference statistics.
 
+    Args:
+        command: the command line, kept in `training.json`.
+        progress: called with (step, loss) after every hundredth step.
     Returns:
         Accuracy on fresh draws of still digits, 0 to 1.
     """
@@ -59,9 +63,10 @@ def train_classifier(
     accuracy = float((model(images).argmax(1) == labels).float().mean())
     votes = model(clips.flatten(0, 1)).unflatten(0, clips.shape[:2]).mean(1).argmax(1)
     save_file({k: v.half() for k, v in model.state_dict().items()}, folder / "model.safetensors")
-    features = image_features(model, _uint8(images))
+    features = image_features(model, to_uint8(images).numpy())
     _save_statistics(folder / "reference_digits.safetensors", features, ddof=1)
-    moving = clip_features(model, _uint8(clips))
+    frames = to_uint8(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+    moving = clip_features(model, frames.numpy())
     _save_statistics(folder / "reference_moving-digits.safetensors", moving, ddof=0)
     record = {
         "command": command,
@@ -74,12 +79,6 @@ def train_classifier(
     }
     (folder / "training.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
     return accuracy
-
-
-def _uint8(images: torch.Tensor) -> np.ndarray:
-    """[..., 1, H, W] in [-1, 1] -> uint8 RGB [..., H, W, 3], by the sampler's own rule."""
-    pixels = (127.5 * images + 128).clamp(0, 255).to(torch.uint8)
-    return pixels.movedim(-3, -1).repeat_interleave(3, dim=-1).numpy()
 
 
 def _save_statistics(path: Path, features: np.ndarray, *, ddof: int) -> None:

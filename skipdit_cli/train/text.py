@@ -24,13 +24,16 @@ MOST_TOKENS = 128
 def train_text(
     folder: Path,
     *,
-    steps: int = 400,
-    seed: int = 0,
+    steps: int,
+    seed: int,
     command: str = "",
     progress: Callable[[int, float], None] | None = None,
 ) -> float:
     """Write `tokenizer`, `text_encoder` (T5), `tokenizer_bert`, `text_encoder_bert` in a folder.
 
+    Args:
+        command: the command line, kept in `training.json`.
+        progress: called with (step, loss) after every hundredth step.
     Returns:
         The share of captions whose digit and direction both encoders tell, 0 to 1.
     """

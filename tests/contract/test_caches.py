@@ -77,7 +77,7 @@ SETTINGS |= {
     "delta-dit": Settings(off="delta-dit(n=1)", on="delta-dit(n=2)"),
     "faster-diffusion": Settings(off="faster-diffusion(n=1)", on="faster-diffusion(n=3)"),
     "fora": Settings(off="fora(n=1)", on="fora(n=2)"),
-    "pab": Settings(off="pab(n=1,mlp=false)", on="pab(n=2)"),
+    "pab": Settings(off="pab(n=1)", on="pab(n=2)"),
     "t-gate": Settings(
         off="t-gate(n=1,gate=99)",
         on="t-gate(n=2,gate=4,warmup=0)",

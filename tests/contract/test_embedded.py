@@ -1,6 +1,7 @@
 """The models that ship: small, recorded, and they draw the digits they are asked for."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from skipdit_cli.metrics import accuracy_at_digits, motion_at_digits
 from skipdit_cli.metrics._digits import predicted_classes
 from skipdit_cli.run import denoise
 
+ROOT, OUT = Path(__file__).parents[2], "skipdit_cli/embedded"
 EMBEDDED = [card for card in weights.CARDS.values() if card.embedded]
 
 
@@ -89,6 +91,18 @@ def test_how_a_model_was_made_is_recorded(card):
     trained_before = card.skip and not card.native_skip
     assert np.mean(losses[-3:]) < 0.7 * losses[0] or trained_before
     assert 0.5e6 < record["parameters"] < 1e6
+
+
+def test_make_train_is_what_was_recorded():
+    """Command by command; a model that was trained further has two."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = makefile.replace("$(SKIPDIT)", "skipdit").replace("$(EMBEDDED)", OUT).splitlines()
+    made = [" ".join(line.split()) for line in lines if line.startswith("\tskipdit train ")]
+    recorded = []
+    for path in FOLDER.glob("*/training.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        recorded += [part["command"] for part in (record.get("before"), record) if part]
+    assert sorted(made) == sorted(recorded)
 
 
 def test_how_the_text_encoders_were_made_is_recorded():

@@ -144,6 +144,13 @@ def test_pab_ranges():
     assert "n=2,spatial=5,temporal=3" in str(parse_cache("pab(spatial=5)").resolve(PAIRS))
 
 
+def test_pab_with_n_1_reuses_what_is_named_and_nothing_else():
+    for kind in KINDS:
+        assert steps("pab(n=1)", VIDEO, kind) == []
+    assert steps("pab(n=1,cross=2)", VIDEO, "attn.cross") == list(range(11, 44, 2))
+    assert steps("pab(n=1,cross=2)", VIDEO, "mlp.spatial") == []
+
+
 def test_pab_of_table_1():
     spec = "pab(spatial=3,temporal=5,window=900-50,mlp=false)"
     assert (len(steps(spec, PAIRS, "attn.spatial")), len(steps(spec, PAIRS, "attn.temporal"))) == (

@@ -1,6 +1,7 @@
 """The layers DiT and Latte share, on numbers small enough to work out."""
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from skipdit_cli.models import _layers as layers
 from skipdit_cli.models.dit import DiT
 from skipdit_cli.models.latte import Latte
+from skipdit_cli.sites import Site
 
 
 def close(ours, expected):
@@ -203,3 +205,22 @@ def test_the_skip_branch_carries_that_layer_s_output(to, source):
     model.blocks[to].skip.register_forward_pre_hook(lambda _, inputs: skips.update(got=inputs[1]))
     model(torch.randn(1, 1, 4, 4), torch.tensor([5]), torch.tensor([0]))
     assert skips["got"] is outputs["out"]
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize(
+    ("family", "changes", "shape"),
+    [
+        (DiT, {"depth": 4}, (1, 1, 4, 4)),
+        (Latte, {"depth": 8, "num_frames": 2}, (1, 2, 1, 4, 4)),
+    ],
+)
+def test_the_first_layer_s_output_is_in_memory_at_the_last_one_only_for_a_skip(
+    family, changes, shape, skip
+):
+    model, seen = build(family, **changes, skip=skip), {}
+    first, last = (model.sites()[Site("layer", i)] for i in (0, 3))
+    first.register_forward_hook(lambda *a: seen.update(output=weakref.ref(a[-1])))
+    last.register_forward_pre_hook(lambda *_: seen.update(kept=seen["output"]() is not None))
+    model(torch.randn(shape), torch.tensor([5]), torch.tensor([0]))
+    assert seen["kept"] is skip

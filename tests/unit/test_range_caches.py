@@ -140,6 +140,26 @@ def test_refusals(spec, layout, message):
     assert str(caught.value).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("method", "setting"),
+    [
+        ("delta-dit", "n"),
+        ("delta-dit", "layers"),
+        ("faster-diffusion", "n"),
+        ("faster-diffusion", "split"),
+    ],
+)
+def test_zero_is_refused_and_not_taken_for_the_default(method, setting):
+    with pytest.raises(UsageError, match=rf"^{setting}=0 .*; {setting} is 1 or more$"):
+        parse_cache(f"{method}({setting}=0)")
+
+
+@pytest.mark.parametrize("keys", ["0/50", "0/-1"])
+def test_a_key_step_that_no_schedule_has(keys):
+    with pytest.raises(UsageError, match=r"^keys are steps of 50 in .*; each is 0 to 49$"):
+        parse_cache(f"faster-diffusion(keys={keys})")
+
+
 def test_an_unknown_part():
     with pytest.raises(UsageError, match="did you mean 'front'"):
         parse_cache("delta-dit(part=frnt)")

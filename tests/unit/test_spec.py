@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from skipdit_cli import registry, spec
+from skipdit_cli import registry
 from skipdit_cli.caches import skip_cache
 from skipdit_cli.errors import UsageError
-from skipdit_cli.sites import Call, Layout, Site
+from skipdit_cli.sites import Layout, Site, whole_layers
 from skipdit_cli.spec import Cache, parse_cache, parse_range, parse_window
 
 LAYOUT = Layout("latte", 8, ("attn.spatial",), tuple((p, 7 - p) for p in range(4, 8)))
@@ -179,5 +179,8 @@ def test_mistakes_in_a_window(text, message):
 
 def test_sites_are_written_as_kind_and_layer():
     assert str(Site("attn.spatial", 3)) == "attn.spatial[3]"
-    assert Call(Site("layer", 1), reuse=True, cached=True, guided=False, store={}).site.layer == 1
-    assert spec.Window == tuple[int, int]
+
+
+def test_a_whole_layer_is_the_layer_and_what_is_inside():
+    expected = {Site(kind, i) for kind in ("layer", "attn.spatial") for i in (0, 2)}
+    assert whole_layers(LAYOUT, [0, 2]) == expected
