@@ -192,6 +192,14 @@ def runs(recipe: Recipe) -> list[tuple[RecipeRow, str, Run]]:
     return found
 
 
+def scored(recipe: Recipe) -> list[tuple[Run, list[str]]]:
+    """The runs of a recipe, each with the metrics that the columns of its group name."""
+    return [
+        (run, [column.metric for column in recipe.scored if column.group in ("", group)])
+        for _, group, run in runs(recipe)
+    ]
+
+
 def profile_run(recipe: Recipe, row: RecipeRow) -> Run:
     """The run that the cost columns (MACs, latency, speedup) of a row are about: one batch.
 

@@ -50,19 +50,21 @@ class Options:
     offload: bool = False
 
 
-def specs(method: str | None, *, n: str | None, window: str | None) -> list[str]:
+def specs(
+    method: str | None, *, n: str | None, window: str | None, otherwise: str | None = None
+) -> list[str]:
     """Cache specs of every method x interval x window, in that order; none if nothing is given.
 
     Args:
         method: comma-separated names, by default skip-cache.
         n: a range such as 2..6, by default each method's own interval.
         window: comma-separated windows, by default each method's own.
+        otherwise: the range of methods that have an interval, where neither n nor window is given.
     Raises:
         UsageError: a value cannot be read, or a method has no such setting.
     """
-    if method is None and n is None and window is None:
+    if all(given is None for given in (method, n, window, otherwise)):
         return []
-    intervals = [str(i) for i in parse_range(n, place="--n")] if n is not None else [None]
     spans = window.split(",") if window is not None else [None]
     for text in spans:
         if text is not None:
@@ -71,6 +73,8 @@ def specs(method: str | None, *, n: str | None, window: str | None) -> list[str]
     for name in map(str.strip, (method or METHOD).split(",")):
         config = registry.load("caches", name, place="--method").Config
         known = {field.name for field in fields(config)}
+        wanted = otherwise if n is None and window is None and "n" in known else n
+        intervals = map(str, parse_range(wanted, place="--n")) if wanted is not None else [None]
         for interval, span in product(intervals, spans):
             given = {key: v for key, v in (("n", interval), ("window", span)) if v is not None}
             if strange := sorted(set(given) - known):
@@ -125,30 +129,33 @@ def _labels(runs: Sequence["Run"]) -> dict[str, str]:
 
 
 def sweep(
-    runs: Sequence["Run"],
+    jobs: Sequence[tuple["Run", Sequence[str]]],
     options: Options,
     *,
-    metrics: Sequence[str],
     profile: Sequence["Run"] = (),
 ) -> list[SweepRow]:
     """Generate runs and their references, score them, and time them.
 
     Args:
-        metrics: names of metrics for every run.
+        jobs: runs, each with the metrics it is scored by; its reference is scored by them as well.
         profile: runs to time, one batch each; by default the runs themselves.
     Returns:
         One row per run, references among them.
     Raises:
         SkipditError: whatever is wrong for all runs alike (weights, disk, usage).
     """
-    ordered = list(dict.fromkeys([run.reference for run in runs] + list(runs)))
+    ordered = list(dict.fromkeys([run.reference for run, _ in jobs] + [run for run, _ in jobs]))
+    asked: dict[str, dict[str, None]] = {run.key: {} for run in ordered}
+    for run, metrics in jobs:
+        for each in (run.reference, run):
+            asked[each.key] |= dict.fromkeys(metrics)
     failures = {run.key: failure for run in ordered if (failure := _generate(run, options))}
     scores: dict[str, dict[str, Result]] = {}
     for run in ordered:
         if run.key in failures or run.reference.key in failures:
             failures.setdefault(run.key, failed.OF_REFERENCE)
             continue
-        scores[run.key] = _score(run, metrics, options)
+        scores[run.key] = _score(run, list(asked[run.key]), options)
     if options.repeats:
         timed = [run for run in (profile or ordered) if run.key not in failures]
         for key, timings in _time(timed, options).items():

@@ -86,28 +86,19 @@ def _jobs(
     Args:
         everything: by all metrics that fit, not those of the recipe or at hand.
     """
-    from skipdit_cli import applicable, recipe
+    from skipdit_cli import applicable, plan, recipe
     from skipdit_cli.errors import unknown
 
     known = target in recipe.names() or target.endswith((".yaml", ".yml"))
     if not known and not set(target) <= set(hexdigits):
         raise unknown("recipe or run", target, recipe.names())
-    jobs = _of_recipe(target, scale, override) if known else _of_run(target, results)
+    if known:
+        jobs = plan.scored(options.recipe_at(target, scale, override))
+    else:
+        jobs = _of_run(target, results)
     if everything:
         return [(run, applicable.to_model(run.model, variants=True)) for run, _ in jobs]
     return jobs
-
-
-def _of_recipe(
-    target: str, scale: str, override: list[str] | None
-) -> "list[tuple[Run, list[str]]]":
-    from skipdit_cli import plan
-
-    chosen = options.recipe_at(target, scale, override)
-    return [
-        (run, [column.metric for column in chosen.scored if column.group in ("", group)])
-        for _, group, run in plan.runs(chosen)
-    ]
 
 
 def _of_run(target: str, results: Path) -> "list[tuple[Run, list[str]]]":

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from skipdit_cli.sweep import Options
 
 
+SWEPT = "2..6"  # the intervals where nothing says what to run
+
+
 @app.command("cache-sweep")
 def cache_sweep(
     model: options.Model = None,
@@ -52,7 +55,7 @@ def cache_sweep(
     """Generate, score and time caches against the uncached model; print and write the table.
 
     With no model named it runs an embedded one: offline, on a CPU, in about two minutes. Where
-    neither --n, --window nor --cache says what to run, it is --n 2..6.
+    neither --n, --window nor --cache says what to run, it is --n 2..6 of methods with an interval.
     """
     from skipdit_cli.errors import UsageError
     from skipdit_cli.sweep import Options
@@ -101,7 +104,7 @@ def cache_sweep(
     _run_model(
         options.model_at(model, scale),
         method=method,
-        n=n if n or window or cache else "2..6",
+        n=n,
         window=window,
         extra=cache or [],
         metrics=metrics,
@@ -134,13 +137,14 @@ def _run_model(
     from skipdit_cli.report import sweep as sweep_table
     from skipdit_cli.sweep import specs, sweep
 
-    chosen = metrics.split(",") if metrics is not None else _default_metrics(model)
+    asked = metrics.split(",") if metrics is not None else _default_metrics(model)
+    chosen = [name.strip() for name in asked]
     for name in chosen:
         applicable.check(name, model, place="--metrics")
-    caches = [*specs(method, n=n, window=window), *extra]
+    caches = [*specs(method, n=n, window=window, otherwise=None if extra else SWEPT), *extra]
     runs = options.runs(model, caches, given, weights_path=how.weights_path)
     known_weights.require(model, path=how.weights_path)
-    rows = sweep(runs, how, metrics=chosen)
+    rows = sweep([(run, chosen) for run in runs], how)
     table = sweep_table.build(rows)
     folder = how.root / "sweeps" / model
     _publish(table, folder, name="sweep", rows=rows, root=how.root, json=json)
@@ -164,15 +168,14 @@ def _run_recipe(name: str, scale: str, overrides: list[str], how: "Options", *, 
     from skipdit_cli.sweep import sweep
 
     chosen = options.recipe_at(name, scale, overrides)
-    triples = plan.runs(chosen)
-    for model in dict.fromkeys(run.model for _, _, run in triples):
+    jobs = plan.scored(chosen)
+    for model in dict.fromkeys(run.model for run, _ in jobs):
         weights.require(model)
-    metrics = list(dict.fromkeys(column.metric for column in chosen.scored))
     timed = any(column.metric in TIMINGS for column in chosen.columns)
     profile = [plan.profile_run(chosen, row) for row in chosen.rows if row.planned is None]
     if not timed:
         how = replace(how, repeats=0)
-    rows = sweep([run for _, _, run in triples], how, metrics=metrics, profile=profile)
+    rows = sweep(jobs, how, profile=profile)
     table = recipe_table.build(chosen, root=how.root)
     folder = how.root / chosen.scale
     _publish(table, folder, name=chosen.name, rows=rows, root=how.root, json=json)

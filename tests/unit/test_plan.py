@@ -327,6 +327,21 @@ def test_runs_of_a_recipe():
     assert all((run.steps, run.seed, run.batch_size) == ("20", 5, 16) for *_, run in found)
 
 
+def test_a_run_is_scored_by_the_columns_of_its_group():
+    columns = (
+        recipe.Column(key="x_fvd", label="FVD", metric="fvd", group="x"),
+        recipe.Column(key="y_psnr", label="PSNR", metric="psnr", group="y"),
+        recipe.Column(key="ssim", label="SSIM", metric="ssim"),
+        recipe.Column(key="lpips", label="LPIPS", metric="lpips", planned="later"),
+        recipe.Column(key="macs", label="FLOPs", metric="macs"),
+    )
+    found = plan.scored(replace(_recipe(), columns=columns))
+    assert [(run.model, metrics) for run, metrics in found] == [
+        ("taichi", ["fvd", "ssim"]),
+        ("ffs", ["psnr", "ssim"]),
+    ]
+
+
 def test_a_row_that_cannot_run_is_named():
     broken = _recipe(guidance=2.0)
     with pytest.raises(UsageError, match=r"^own row a: guidance 2\.0 needs classes"):

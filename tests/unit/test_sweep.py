@@ -70,6 +70,11 @@ def generated(monkeypatch):
     return calls
 
 
+def swept(runs, options, *, metrics, profile=()):
+    """A sweep in which every run is scored by the same metrics."""
+    return sweep.sweep([(run, metrics) for run in runs], options, profile=profile)
+
+
 @pytest.mark.parametrize(
     ("method", "n", "window", "expected"),
     [
@@ -100,6 +105,19 @@ def generated(monkeypatch):
 )
 def test_specs_are_methods_by_intervals_by_windows(method, n, window, expected):
     assert sweep.specs(method, n=n, window=window) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "n", "window", "expected"),
+    [
+        (None, None, None, ["skip-cache(n=2)", "skip-cache(n=3)"]),
+        ("fora,teacache", None, None, ["fora(n=2)", "fora(n=3)", "teacache"]),
+        ("fora", "5", None, ["fora(n=5)"]),
+        ("fora", None, "700-50", ["fora(window=700-50)"]),
+    ],
+)
+def test_the_intervals_of_methods_that_have_one(method, n, window, expected):
+    assert sweep.specs(method, n=n, window=window, otherwise="2..3") == expected
 
 
 @pytest.mark.parametrize(
@@ -139,7 +157,7 @@ def test_label(cache, expected):
 def test_labels_say_the_settings_in_which_the_rows_differ(options, generated):
     caches = ["skip-cache(n=2)", "skip-cache(n=2,branch=1)", "skip-cache(n=2,window=800-50)"]
     runs = [run(cache) for cache in caches]
-    rows = sweep.sweep(runs, options, metrics=[])
+    rows = swept(runs, options, metrics=[])
     assert runs[1].cache == "skip-cache(n=2,window=1000-20,branch=1)"
     official = parse_cache(runs[0].cache).config.branch
     assert [row.label for row in rows] == [
@@ -152,7 +170,7 @@ def test_labels_say_the_settings_in_which_the_rows_differ(options, generated):
 
 def test_references_come_first_and_once(options, generated, said):
     cached = [run("skip-cache(n=2)"), run("skip-cache(n=3)"), run("skip-cache(n=2)", seed=1)]
-    rows = sweep.sweep(cached, options, metrics=["psnr"])
+    rows = swept(cached, options, metrics=["psnr"])
     wanted = [cached[0].reference, cached[2].reference, *cached]
     assert [row.run for row in rows] == wanted == generated
     assert [row.failure for row in rows] == [""] * 5
@@ -179,7 +197,7 @@ def test_prompts_are_encoded_before_the_first_sample_and_once(
 ):
     """Two samples with a prompt each, and the empty prompt of guidance: three for each encoder."""
     cached = [run("skip-cache(n=2)", model=model), run("skip-cache(n=3)", model=model)]
-    rows = sweep.sweep(cached, options, metrics=["psnr"])
+    rows = swept(cached, options, metrics=["psnr"])
     assert said[: 3 * encoders + 3] == [
         f"encoding the prompts of {model}",
         *((i + 1, 3 * encoders) for i in range(3 * encoders)),
@@ -198,20 +216,20 @@ def test_without_its_encoders_a_text_model_is_not_sampled(
     (tmp_path / "painted-digits" / weights.WEIGHTS_FILE).touch()
     monkeypatch.setattr(weights, "_EMBEDDED", tmp_path)
     with pytest.raises(MissingAssetError, match="the tokenizer of painted-digits is not here"):
-        sweep.sweep([cached], options, metrics=["psnr"])
+        swept([cached], options, metrics=["psnr"])
     assert generated == []
 
 
 @pytest.mark.parametrize("offload", [False, True])
 def test_offload_is_passed_on(options, generated, offload):
-    sweep.sweep([run("skip-cache(n=2)")], replace(options, offload=offload), metrics=[])
+    swept([run("skip-cache(n=2)")], replace(options, offload=offload), metrics=[])
     assert generated.offload == [offload] * 2
 
 
 def test_a_failed_run_keeps_its_row_with_the_reason(options, generated):
     cached = [run(f"skip-cache(n={n})") for n in (2, 3, 4)]
     generated.fail[cached[1].cache] = SkipditError("values that are not finite")
-    rows = sweep.sweep(cached, options, metrics=["psnr"])
+    rows = swept(cached, options, metrics=["psnr"])
     assert [row.failure for row in rows] == ["", "", "values that are not finite", ""]
     assert [set(row.results) for row in rows] == [{"psnr"}, {"psnr"}, set(), {"psnr"}]
     assert rows[2].plan_row.cached_steps == 2  # what it would have cost is known all the same
@@ -220,7 +238,7 @@ def test_a_failed_run_keeps_its_row_with_the_reason(options, generated):
 def test_without_its_reference_a_run_has_no_scores(options, generated):
     cached = [run("skip-cache(n=2)"), run("skip-cache(n=2)", seed=1)]
     generated.fail["none"] = SkipditError("a worker process died")
-    rows = sweep.sweep(cached, options, metrics=["psnr"])
+    rows = swept(cached, options, metrics=["psnr"])
     assert [row.failure for row in rows] == [
         *["a worker process died"] * 2,
         *["its uncached reference failed"] * 2,
@@ -241,7 +259,7 @@ def test_without_its_reference_a_run_has_no_scores(options, generated):
 def test_out_of_memory(options, generated, error):
     cached = run("skip-cache(n=2)", batch_size=64)
     generated.fail[cached.cache] = error
-    rows = sweep.sweep([cached], options, metrics=["psnr"])
+    rows = swept([cached], options, metrics=["psnr"])
     assert rows[1].failure == "out of memory at batch size 64; take a smaller --batch-size"
     assert rows[0].failure == ""
 
@@ -259,7 +277,7 @@ def test_what_is_wrong_for_all_runs_alike_ends_the_sweep(options, generated, err
     cached = [run(f"skip-cache(n={n})") for n in (2, 3)]
     generated.fail[cached[0].cache] = error
     with pytest.raises(type(error)) as caught:
-        sweep.sweep(cached, options, metrics=["psnr"])
+        swept(cached, options, metrics=["psnr"])
     assert caught.value is error
     assert cached[1] not in generated
 
@@ -267,7 +285,7 @@ def test_what_is_wrong_for_all_runs_alike_ends_the_sweep(options, generated, err
 def test_a_full_disk_while_scoring_ends_the_sweep(options, generated, monkeypatch):
     monkeypatch.setattr(os, "replace", _full)
     with pytest.raises(StoreError):
-        sweep.sweep([run("skip-cache(n=2)")], options, metrics=["accuracy@digits"])
+        swept([run("skip-cache(n=2)")], options, metrics=["accuracy@digits"])
 
 
 def _full(*_):
@@ -308,7 +326,7 @@ def loops(monkeypatch):
 
 def test_timings(options, generated, loops, said):
     cached = [run("skip-cache(n=2)"), run("skip-cache(n=3)")]
-    rows = sweep.sweep(cached, replace(options, repeats=3), metrics=[])
+    rows = swept(cached, replace(options, repeats=3), metrics=[])
     reference, second, _ = rows
     assert reference.results["latency"].value == 1.0
     assert second.results["latency"].value == 0.5
@@ -324,13 +342,13 @@ def test_timings(options, generated, loops, said):
 
 def test_timings_are_kept(options, generated, loops):
     cached, options = [run("skip-cache(n=2)")], replace(options, repeats=2)
-    before = sweep.sweep(cached, options, metrics=[])
+    before = swept(cached, options, metrics=[])
     done = len(loops)
-    assert [row.results for row in sweep.sweep(cached, options, metrics=[])] == [
+    assert [row.results for row in swept(cached, options, metrics=[])] == [
         row.results for row in before
     ]
     assert len(loops) == done
-    sweep.sweep(cached, replace(options, repeats=3), metrics=[])
+    swept(cached, replace(options, repeats=3), metrics=[])
     assert len(loops) == done + 2 * 4  # another number of repetitions is timed again
 
 
@@ -338,37 +356,41 @@ def test_timings_of_another_device_or_version_are_made_again(
     options, generated, loops, monkeypatch
 ):
     cached, options = [run("skip-cache(n=2)")], replace(options, repeats=1)
-    sweep.sweep(cached, options, metrics=[])
+    swept(cached, options, metrics=[])
     done = len(loops)
     monkeypatch.setattr(timing, "_hardware", lambda device: "another processor, 1 threads")
-    sweep.sweep(cached, options, metrics=[])
+    swept(cached, options, metrics=[])
     assert len(loops) == 2 * done
     monkeypatch.setattr(timing, "VERSION", timing.VERSION + 1)
-    sweep.sweep(cached, options, metrics=[])
+    swept(cached, options, metrics=[])
     assert len(loops) == 3 * done
 
 
 def test_a_sweep_that_grows_times_its_group_again(options, generated, loops):
     """Interleaving is what makes a speedup: one more row is timed with all the others."""
     options = replace(options, repeats=1)
-    sweep.sweep([run("skip-cache(n=2)")], options, metrics=[])
+    swept([run("skip-cache(n=2)")], options, metrics=[])
     loops.clear()
-    sweep.sweep([run("skip-cache(n=2)"), run("skip-cache(n=3)")], options, metrics=[])
+    swept([run("skip-cache(n=2)"), run("skip-cache(n=3)")], options, metrics=[])
     assert len({cache for _, cache in loops}) == 3
+
+
+def test_every_run_is_scored_by_its_own_metrics_and_its_reference_by_all(options, generated):
+    runs = [run("skip-cache(n=2)"), run("skip-cache(n=3)")]
+    rows = sweep.sweep([(runs[0], ["psnr"]), (runs[1], ["ssim"])], options)
+    assert [list(row.results) for row in rows] == [["psnr", "ssim"], ["psnr"], ["ssim"]]
 
 
 def test_each_reference_is_timed_with_its_own(options, generated, loops):
     runs = [run("skip-cache(n=2)"), run("skip-cache(n=2)", model="moving-digits-skip")]
-    sweep.sweep(runs, replace(options, repeats=1), metrics=[])
+    swept(runs, replace(options, repeats=1), metrics=[])
     order = [key for key, _ in loops]
     assert order == [runs[0].reference.key] * 4 + [runs[1].reference.key] * 4
 
 
 def test_runs_to_time_may_be_others(options, generated, loops):
     other = run("skip-cache(n=2)", batch_size=1)
-    rows = sweep.sweep(
-        [run("skip-cache(n=2)")], replace(options, repeats=1), metrics=[], profile=[other]
-    )
+    rows = swept([run("skip-cache(n=2)")], replace(options, repeats=1), metrics=[], profile=[other])
     assert {key for key, _ in loops} == {other.reference.key}
     assert all("latency" not in row.results for row in rows)
     assert results.load(options.root, other.key, "speedup").value == 2.0
@@ -377,7 +399,7 @@ def test_runs_to_time_may_be_others(options, generated, loops):
 def test_failed_runs_are_not_timed(options, generated, loops):
     cached = [run(f"skip-cache(n={n})") for n in (2, 3)]
     generated.fail[cached[0].cache] = SkipditError("no")
-    rows = sweep.sweep(cached, replace(options, repeats=1), metrics=[])
+    rows = swept(cached, replace(options, repeats=1), metrics=[])
     assert cached[0].cache not in {cache for _, cache in loops}
     assert rows[2].results["speedup"].value == 2.0
 
@@ -399,7 +421,7 @@ def test_out_of_memory_of_a_profile(options, loops):
 
 def test_a_metric_that_fails_leaves_the_others_their_numbers(options, generated):
     """16 px are too few for LPIPS, which is found when it is asked to score."""
-    rows = sweep.sweep([run("fora(n=2)")], options, metrics=["lpips", "psnr"])
+    rows = swept([run("fora(n=2)")], options, metrics=["lpips", "psnr"])
     cached = rows[1].results
     assert (cached["lpips"].status, cached["lpips"].value) == ("failed", None)
     assert "lpips cannot score 16x16, only 31 px and more" in cached["lpips"].note
@@ -419,13 +441,13 @@ def kept(options):
 def test_why_a_run_failed_is_kept_until_it_succeeds(options, generated):
     cached = [run(f"skip-cache(n={n})") for n in (2, 3)]
     generated.fail[cached[1].cache] = torch.OutOfMemoryError("CUDA out of memory")
-    sweep.sweep(cached, options, metrics=["psnr"])
+    swept(cached, options, metrics=["psnr"])
     reason = "out of memory at batch size 2; take a smaller --batch-size"
     assert kept(options) == {(cached[1].key, "samples"): reason}
     assert failures.find(options.root, cached[1], "psnr") == reason
     assert failures.find(options.root, cached[0], "psnr") == ""
     generated.fail.clear()
-    sweep.sweep(cached, options, metrics=["psnr"])
+    swept(cached, options, metrics=["psnr"])
     assert list((options.root / "failures").iterdir()) == []
 
 
@@ -433,14 +455,14 @@ def test_what_is_wrong_for_all_runs_alike_is_not_kept_as_a_failure(options, gene
     cached = run("skip-cache(n=2)")
     generated.fail[cached.cache] = StoreError("no space left on device", place="results")
     with pytest.raises(StoreError):
-        sweep.sweep([cached], options, metrics=["psnr"])
+        swept([cached], options, metrics=["psnr"])
     assert kept(options) == {}
 
 
 def test_a_run_without_its_reference_says_so_later_too(options, generated):
     cached = run("skip-cache(n=2)")
     generated.fail["none"] = SkipditError("a worker process died")
-    sweep.sweep([cached], options, metrics=["psnr"])
+    swept([cached], options, metrics=["psnr"])
     said = "its uncached reference failed: a worker process died"
     assert failures.find(options.root, cached, "psnr") == said
     assert failures.find(options.root, cached.reference, "latency") == "a worker process died"
@@ -448,7 +470,7 @@ def test_a_run_without_its_reference_says_so_later_too(options, generated):
 
 def test_a_score_that_failed_is_kept_until_there_is_one(options, generated):
     cached = run("fora(n=2)")
-    sweep.sweep([cached], options, metrics=["lpips"])
+    swept([cached], options, metrics=["lpips"])
     assert "only 31 px and more" in kept(options)[cached.key, "lpips"]
     results.save(
         options.root, results.Result(metric="lpips", value=0.1, unit="", n=2, run=cached.key)
@@ -460,7 +482,7 @@ def test_a_lack_of_memory_while_timing_leaves_the_scores(options, generated, loo
     cached = [run("skip-cache(n=2)"), run("skip-cache(n=2)", seed=1, batch_size=1)]
     loops.fail = torch.OutOfMemoryError("CUDA out of memory")
     timed = replace(options, repeats=1)
-    rows = sweep.sweep(cached, timed, metrics=["psnr"])
+    rows = swept(cached, timed, metrics=["psnr"])
     assert all(row.results["latency"].status == "failed" for row in rows)
     assert [row.results["psnr"].status for row in rows] == ["reference"] * 2 + ["ok"] * 2
     assert [row.results["speedup"].note.partition(";")[0] for row in rows] == [
@@ -468,7 +490,7 @@ def test_a_lack_of_memory_while_timing_leaves_the_scores(options, generated, loo
     ]
     assert set(kept(options)) == {(each.key, "timing") for each in (row.run for row in rows)}
     loops.fail = None
-    rows = sweep.sweep(cached, timed, metrics=["psnr"])
+    rows = swept(cached, timed, metrics=["psnr"])
     assert rows[2].results["speedup"].value == 2.0
     assert kept(options) == {}
 
@@ -478,7 +500,7 @@ def test_a_lack_of_memory_while_scoring_leaves_a_table(options, generated, monke
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("skipdit_cli.metrics.ssim.score", lacking)
-    cached = sweep.sweep([run("fora(n=2)")], options, metrics=["ssim", "psnr"])[1].results
+    cached = swept([run("fora(n=2)")], options, metrics=["ssim", "psnr"])[1].results
     assert cached["ssim"].status == "failed"
     assert cached["ssim"].note.startswith("out of memory while scoring; score with `skipdit eval")
     assert cached["psnr"].value > 20
