@@ -248,6 +248,45 @@ def generate(
     return store
 
 
+def latents_of(
+    run: "Run",
+    indices: Sequence[int],
+    *,
+    model: nn.Module,
+    root: Path,
+    on_step: Callable[[Session, Tensor], None] | None = None,
+) -> Tensor:
+    """Samples of a run before they are decoded, computed together.
+
+    Args:
+        model: the network of the run, on any device.
+        root: the results folder, for the embeddings of prompts.
+        on_step: as in `denoise`.
+    Returns:
+        float32 [B, ...] in the model's layout.
+    """
+    shape = model.inputs(1)["hidden_states"].shape[1:]
+    where = next(model.parameters()).device
+    given, null = conditions.of_batch(run, indices, root=root, device=str(where))
+
+    def noise(step: int) -> Tensor:
+        return rng.batch_normal(shape, seed=run.seed, indices=indices, step=step).to(where)
+
+    return denoise(
+        model,
+        noise(rng.INITIAL),
+        cache=run.cache,
+        sampler=run.sampler,
+        steps=run.steps,
+        step_noise=noise,
+        conditions=given,
+        null=null,
+        guidance=run.guidance,
+        trained=weights.card(run.model).sampling,
+        on_step=on_step,
+    )
+
+
 def _compute(
     run: "Run",
     root: Path,
@@ -263,14 +302,6 @@ def _compute(
     card, cache = weights.card(run.model), parse_cache(run.cache)
     model = _model(run.model, weights_path, _device(device), run.dtype)
     first = wanted[0] // run.batch_size * run.batch_size if wanted else 0
-    indices = range(first, first + run.batch_size)
-    shape = model.inputs(1)["hidden_states"].shape[1:]
-    where = next(model.parameters()).device
-    given, null = conditions.of_batch(run, indices, root=root, device=str(where))
-
-    def noise(step: int) -> Tensor:
-        return rng.batch_normal(shape, seed=run.seed, indices=indices, step=step).to(where)
-
     reused: list[int] = []  # by a dynamic method, which only a run can tell
     path: list[Tensor] = []  # of the first samples, from the noise to the last step
 
@@ -280,19 +311,8 @@ def _compute(
         if cache.dynamic and session.step == len(session.timesteps) - 1:
             reused.extend(step for step, sites in enumerate(session.reused) if sites)
 
-    latents = denoise(
-        model,
-        noise(rng.INITIAL),
-        cache=run.cache,
-        sampler=run.sampler,
-        steps=run.steps,
-        step_noise=noise,
-        conditions=given,
-        null=null,
-        guidance=run.guidance,
-        trained=card.sampling,
-        on_step=note,
-    )
+    indices = range(first, first + run.batch_size)
+    latents = latents_of(run, indices, model=model, root=root, on_step=note)
     if not torch.isfinite(latents).all():
         raise SkipditError(
             f"{run.model} gave values that are not finite in {run.dtype} with {run.cache}",
@@ -308,7 +328,7 @@ def _compute(
             content["black"] = True
         if cache.dynamic:
             content["reused_steps"] = reused
-        store.write(index, sample, meta=content, device=where.type)
+        store.write(index, sample, meta=content, device=latents.device.type)
     if path:
         states = torch.stack([*path[1:], _kept(latents)], dim=1)
         trajectory.save(store, states.cpu().numpy(), timesteps=visited(run.steps))

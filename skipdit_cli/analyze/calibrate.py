@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skipdit_cli import calibration, conditions, provenance, rng, weights
+from skipdit_cli import calibration, conditions, provenance, weights
 from skipdit_cli.calibration import Calibration
 from skipdit_cli.errors import UsageError, unknown
-from skipdit_cli.run import denoise
+from skipdit_cli.run import latents_of
 from skipdit_cli.sites import Site
 
 if TYPE_CHECKING:
@@ -56,15 +56,10 @@ def calibrate(
     weights.require(run.model, path=weights_path)
     conditions.prepare(run, root, device=device)
     model = weights.load(run.model, path=weights_path, device=device, dtype=run.dtype)
-    card, shape = weights.card(run.model), model.inputs(1)["hidden_states"].shape[1:]
     batches = range(0, run.num_samples, run.batch_size)
     observed, calls = [], 0
     for first in batches:
         indices = range(first, min(first + run.batch_size, run.num_samples))
-        given, null = conditions.of_batch(run, indices, root=root, device=device)
-
-        def noise(step: int, indices: range = indices) -> Tensor:
-            return rng.batch_normal(shape, seed=run.seed, indices=indices, step=step).to(device)
 
         def on_step(session: "Session", x: Tensor) -> None:
             nonlocal calls
@@ -74,19 +69,7 @@ def calibrate(
 
         guided = run.guidance is not None
         with watched(model, method, samples=len(indices), guided=guided) as found:
-            denoise(
-                model,
-                noise(rng.INITIAL),
-                cache="none",
-                sampler=run.sampler,
-                steps=run.steps,
-                step_noise=noise,
-                conditions=given,
-                null=null,
-                guidance=run.guidance,
-                trained=card.sampling,
-                on_step=on_step,
-            )
+            latents_of(run.reference, indices, model=model, root=root, on_step=on_step)
         observed.append(torch.stack(found, dim=1))  # [samples, steps - 1, ...]
     seen = torch.cat(observed).double().cpu().numpy()
     values = polynomial(*seen.reshape(-1, 2).T) if method == "teacache" else ratios(seen)
