@@ -271,7 +271,15 @@ def test_damaged_and_deleted_samples_are_found_and_redone(planned, tmp_path, kin
     assert untouched.stat().st_mtime_ns == stamp
 
 
-@KINDS
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(IMAGES, id="images"),
+        pytest.param(CAPTIONED, id="clips of text"),
+        pytest.param(CLIPS, id="clips", marks=pytest.mark.slow),
+        pytest.param(PAINTED, id="images of text", marks=pytest.mark.slow),
+    ],
+)
 def test_killed_at_random_moments_the_run_ends_as_if_undisturbed(planned, start, tmp_path, kind):
     wanted, path = planned(kind, 28, batch_size=2)
     begun = time.monotonic()
