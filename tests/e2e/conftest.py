@@ -115,6 +115,20 @@ def samples():
 
 
 @pytest.fixture(scope="session")
+def documented() -> Callable[[str], list[str]]:
+    """documented(page) -> the `skipdit` lines of its shell blocks, in order, without comments."""
+
+    def read(page: str) -> list[str]:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        blocks = "".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+        lines = [line.partition(" #")[0].strip() for line in blocks.splitlines()]
+        assert [line for line in lines if not re.match(r"(skipdit|make)\b", line)] == []
+        return [line for line in lines if line.startswith("skipdit ")]
+
+    return read
+
+
+@pytest.fixture(scope="session")
 def table():
     """table(text) -> a Markdown table in it, the first unless told, one dictionary per line."""
 

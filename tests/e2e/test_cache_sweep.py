@@ -240,7 +240,7 @@ def test_interval_one_is_the_reference(skipdit, table):
     assert lines[1]["SSIM ↑"].startswith("1.000")
 
 
-METHODS = "skip-cache,fora,pab,t-gate,delta-dit,faster-diffusion"
+METHODS = "t-gate,delta-dit,faster-diffusion"  # others: test_documented.py
 
 
 def test_methods_times_intervals_in_one_table(skipdit, table, tmp_path):

@@ -1,0 +1,212 @@
+"""Every `skipdit download` line of the pages, run as it is written and in their order.
+
+The server of conftest.py has every released checkpoint and all that metrics need under their own
+names; what is inside is small: one network in place of each, and stand-ins for I3D and Inception.
+"""
+
+import hashlib
+import io
+import json
+import shlex
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from skipdit_cli import _clips, real_clips, weights
+from skipdit_cli.metrics import _i3d, _inception
+from skipdit_cli.metrics._extractor import Extractor
+from skipdit_cli.weights import assets, catalog, coco
+
+VIDEO_SETS = ("ffs", "skytimelapse", "taichi", "ucf101")
+VIDEO_MODELS = tuple(f"{name}{skip}" for name in VIDEO_SETS for skip in ("", "-skip"))
+IMAGES = ("dit-xl-2", "dit-xl-2-skip", "inception", "imagenet256")
+
+
+@dataclass(frozen=True)
+class Then:
+    """What a line prints: the names of all that is there after it; `fetches`: whether any of it
+    had to be."""
+
+    names: tuple[str, ...]
+    fetches: bool = True
+
+
+def clips(name: str) -> Then:
+    return Then((f"{name}/released", f"{name}/latte"), fetches=False)
+
+
+LINES = {
+    "README.md": {
+        "skipdit download --recipe table3 --accept-license": Then(
+            ("latte", "latte-skip", "alexnet")
+        ),
+        "skipdit download --metrics fid,lpips,fvd": Then(
+            ("inception", "imagenet256", "alexnet", "i3d")
+        ),
+        "skipdit download --metrics ffs --from FOLDER": clips("ffs"),
+    },
+    "REPRODUCING.md": {
+        "skipdit download": Then((), fetches=False),  # a list
+        "skipdit download --recipe table3 --dry-run": Then((), fetches=False),
+        "skipdit download --recipe table1 --accept-license": Then(
+            (*VIDEO_MODELS, "inception", "i3d")
+        ),
+        **{
+            f"skipdit download --metrics {name} --from data/{name}": clips(name)
+            for name in VIDEO_SETS
+        },
+        # "as Table 1"
+        "skipdit download --recipe table2 --accept-license": Then(
+            (*VIDEO_MODELS, "inception", "i3d"), fetches=False
+        ),
+        "skipdit download --recipe table3 --accept-license": Then(
+            ("latte", "latte-skip", "alexnet")
+        ),
+        "skipdit download --recipe table5 --accept-license": Then(
+            ("latte-skip", "alexnet"), fetches=False
+        ),
+        "skipdit download --recipe table6 --accept-license": Then(
+            ("latte-skip", "alexnet"), fetches=False
+        ),
+        "skipdit download --recipe table4 --accept-license": Then(
+            ("hunyuan-dit", "coco", "inception", "coco-val2014", "clip", "alexnet")
+        ),
+        "skipdit download --recipe table8 --accept-license": Then(IMAGES),
+        "skipdit download --recipe table7 --accept-license": Then(IMAGES, fetches=False),
+    },
+    "CONTRIBUTING.md": {},
+}
+
+
+@pytest.mark.parametrize("page", LINES)
+def test_every_line_has_an_expectation(documented, page):
+    lines = [line for line in documented(page) if line.startswith("skipdit download")]
+    assert set(lines) == set(LINES[page])
+
+
+@pytest.fixture
+def everything(hub, home, trained, put_card, monkeypatch):
+    """All that can be downloaded, on the server."""
+    tensors = save({"weight": torch.ones(100)})
+    small = weights.card("digits-skip")
+    known = {"family": small.family, "variant": small.variant, "arguments": small.arguments}
+    hub.repositories.clear()
+    for card in catalog._ALL:
+        if card.embedded:
+            continue
+        name = card.files[0]
+        content = save(trained[1]) if name.endswith(".safetensors") else trained[0]
+        if "://" in card.source:
+            hub.addresses[f"/models/{name}"] = content
+        else:
+            hub.repositories.setdefault(card.source, {})[name] = content
+        for key, part in card.components.items():
+            files = {"config.json": b"{}", "diffusion_pytorch_model.safetensors": tensors}
+            if key.startswith("tokenizer"):
+                files = {"tokenizer_config.json": b"{}", "spiece.model": b"pieces"}
+            inside = f"{part.folder}/" if part.folder else ""
+            listed = {inside + file: content for file, content in files.items()}
+            hub.repositories.setdefault(part.repository, {}).update(listed)
+        source = f"{hub.url}/models/" if "://" in card.source else card.source
+        put_card(replace(card, **known, skip=True, source=source))
+    monkeypatch.setattr(assets, "ASSETS", {each.name: put(hub, each) for each in assets._ALL})
+    monkeypatch.setattr(assets, "STATISTICS", {"mu": ("f", (4,))})
+    captions = [{"id": i, "image_id": i, "caption": f"caption {i}"} for i in range(5)]
+    archive = zipped(coco.MEMBER, json.dumps({"annotations": captions}))
+    hub.addresses["/annotations.zip"] = archive
+    monkeypatch.setattr(coco, "ADDRESS", f"{hub.url}/annotations.zip")
+    monkeypatch.setattr(coco, "COUNT", 5)
+    monkeypatch.setattr(coco, "SHA256", hashlib.sha256(archive).hexdigest())
+    return hub
+
+
+def put(hub, asset):
+    """A small stand-in for an asset on the server, and what the catalogue knows of it."""
+    if not asset.file:
+        files = dict.fromkeys(
+            ("config.json", "preprocessor_config.json", "vocab.json", "tokenizer_config.json"),
+            b"{}",
+        )
+        weight = save({"weight": torch.ones(9)})
+        hub.repositories[asset.source] = files | {"model.safetensors": weight}
+        return asset
+    content = asset.name.encode() * 20
+    if asset.file.endswith(".npz"):
+        npz = io.BytesIO()
+        np.savez(npz, mu=np.zeros(4))
+        content = npz.getvalue()
+    elif asset.file.endswith(".zip"):
+        content = zipped("val2014/a.jpg", "an image")
+    hub.addresses[f"/{asset.file}"] = content
+    digest = hashlib.sha256(content).hexdigest()
+    return replace(asset, source=f"{hub.url}/{asset.file}", size=len(content), digest=digest)
+
+
+def zipped(name, text):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, text)
+    return file.getvalue()
+
+
+@pytest.fixture
+def videos(tmp_path, monkeypatch):
+    """Folders of clips where the pages have them, and networks that see their grey value."""
+    levels = np.arange(92, dtype=np.uint8)[:, None, None, None]  # enough for every sixth frame
+    for folder in ("FOLDER", *(f"data/{name}" for name in VIDEO_SETS)):
+        (tmp_path / folder).mkdir(parents=True)
+        for i in range(2):
+            frames = np.broadcast_to(levels + 50 * i, (92, 8, 8, 3))
+            _clips.write_clip(tmp_path / folder / f"{i}.mkv", np.ascontiguousarray(frames))
+
+    def grey(clips):
+        return np.stack([clip.mean(axis=(1, 2)) for clip in clips])
+
+    def stand_in(name, see):
+        return Extractor(name, 1, (), lambda networks, device: lambda clips: {name: see(clips)})
+
+    monkeypatch.setattr(_i3d, "EXTRACTOR", stand_in("logits", lambda c: grey(c).mean(axis=1)))
+    monkeypatch.setattr(_inception, "FRAMES", stand_in("pool", grey))
+    monkeypatch.setattr(real_clips, "SIDE", 8)
+
+
+@pytest.mark.parametrize("page", ["README.md", "REPRODUCING.md"])
+def test_every_line_does_what_the_page_says(
+    skipdit, documented, everything, videos, home, table, page
+):
+    for line in documented(page):
+        if line in LINES[page]:
+            try:
+                follow(skipdit, everything, line, LINES[page][line])
+            except AssertionError as error:
+                error.add_note(f"{page}: {line}")
+                raise
+    if page == "REPRODUCING.md":  # `skipdit doctor` says what a machine lacks for each table
+        checks = {each["check"]: each for each in json.loads(skipdit("doctor --json").ok().out)}
+        assert {checks[f"recipe table{i}"]["detail"] for i in range(1, 9)} == {
+            "both scales can run"
+        }
+
+
+def follow(skipdit, hub, line, then):
+    hub.forget()
+    done = skipdit(*shlex.split(line)[1:])
+    assert done.code == 0, done
+    printed = dict(shown.split(" ", 1) for shown in done.out.splitlines() if then.names)
+    assert set(printed) == set(then.names)
+    assert [path for path in printed.values() if not Path(path).exists()] == []
+    assert bool(hub.sent) == then.fetches, hub.sent
+    for name in printed.keys() & assets.ASSETS.keys():  # "each with its hash"
+        assert len(assets.record(name)["sha256"]) == 64
+    if line == "skipdit download":
+        assert "| hunyuan-dit " in done.out
+        assert "Tencent-Hunyuan-Community" in done.out
+    if "--dry-run" in line:
+        assert any(path.startswith("/api/models/maxin-cn/") for path in hub.paths)
+        assert "to fetch: " in done.out
+        assert "maxin-cn/Latte-1/text_encoder/" in done.out

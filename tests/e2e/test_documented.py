@@ -1,0 +1,348 @@
+"""Every `skipdit` line of the pages, run as it is written, gives what the page says of it.
+
+The lines of a page run in its order in one folder, on a machine without weights, network and GPU.
+What a line stands on is made by `before`. Where a line would take minutes, `more` is appended to
+it: fewer samples, steps and repetitions, or the embedded model for a full-size one. The downloads
+are in download/test_documented.py.
+"""
+
+import ast
+import json
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+
+from skipdit_cli import published
+from skipdit_cli.cli import app
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ("README.md", "REPRODUCING.md", "CONTRIBUTING.md")
+SHORT = "--num-samples 2 --batch-size 2"
+
+
+@dataclass(frozen=True)
+class Then:
+    """What comes of a line.
+
+    Attributes:
+        code: exit code. shows: parts of stdout; of an error's one line where the code is not 0.
+        writes: files that are there afterwards.
+        more: appended to the line. before: commands that it stands on, or a function.
+        check: looks at stdout, and says what is wrong by an assertion.
+    """
+
+    code: int = 0
+    shows: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    more: str = ""
+    before: str | Callable[[], object] = ""
+    check: Callable[[str], object] = lambda out: None
+
+
+def rows(out: str) -> list[dict[str, str]]:
+    """The first table in a text, one dictionary per line."""
+    lines = re.search(r"(?:^\|.*\n?)+", out, re.MULTILINE)[0].splitlines()
+    headings, _, *body = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    return [dict(zip(headings, line, strict=True)) for line in body]
+
+
+def column(name: str, *values: str) -> Callable[[str], None]:
+    def check(out: str) -> None:
+        assert [row[name] for row in rows(out)] == list(values)
+
+    return check
+
+
+def swept(*methods: str, intervals: tuple[int, ...], windows: tuple[str, ...] = ()):
+    """The table has the reference and every method x interval x window, each with its scores."""
+
+    def check(out: str) -> None:
+        reference, *cached = rows(out)
+        assert reference["PSNR (dB) ↑"] == "reference"
+        expected = [
+            (f"{method} n={n}", window)
+            for method in methods
+            for n in intervals
+            for window in windows or (None,)
+        ]
+        shown = [(row["cache"], row["window"] if windows else None) for row in cached]
+        assert shown == expected
+        for row in cached:
+            assert float(row["ideal speedup"]) > 1
+            assert 0 < float(row["PSNR (dB) ↑"].split()[0]) < 100
+
+    return check
+
+
+def paper_table(name: str) -> Then:
+    """All published values of a table are shown, and what would give ours."""
+
+    def check(out: str) -> None:
+        shown = {cell.split(" / ")[0] for row in rows(out) for cell in row.values() if "/" in cell}
+        values = {
+            float(value)
+            for line in published.lines(name)
+            for value in line.values()
+            if isinstance(value, float)
+        }
+        missing = values - {float(text) for text in shown if re.fullmatch(r"[\d.]+", text)}
+        assert missing == set()
+
+    return Then(shows=("needs weights", "skipdit download "), check=check)
+
+
+def an_npz() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    np.savez("samples.npz", arr_0=images)
+
+
+README_LINES = {
+    "skipdit ls": Then(
+        shows=(
+            *("| models", "| digits-skip ", "| caches", "| skip-cache ", "| metrics", "| psnr "),
+            *("| recipes", *(f"| table{i} " for i in range(1, 9))),
+        )
+    ),
+    "skipdit plan --model ucf101-skip --n 2..6": Then(
+        shows=("ucf101-skip: ddim 50, guidance 7.0", "skipdit download ucf101-skip (3.10 GB)"),
+        check=column("full", "50", "28", "21", "17", "16", "14"),
+    ),
+    "skipdit sample --model digits-skip "
+    '--cache "skip-cache(n=3)" --classes 0..9 --num-samples 10': Then(
+        shows=("10 samples of run ",), writes=("results/samples/*/000009.png",)
+    ),
+    "skipdit sample --model captioned-digits-skip --prompt "
+    '"a three moving to the left" --num-samples 4': Then(
+        shows=("4 samples of run ",),
+        writes=("results/samples/*/000003.mkv", "results/samples/*/previews/000003.mp4"),
+        more="--batch-size 4 --steps 12",
+    ),
+    "skipdit cache-sweep --model digits-skip --n 2..4 --window 1000-20,700-50": Then(
+        more=f"{SHORT} --steps 6 --repeats 1",
+        check=swept("skip-cache", intervals=(2, 3, 4), windows=("1000-20", "700-50")),
+        writes=("results/sweeps/digits-skip/sweep.html",),
+    ),
+    "skipdit cache-sweep --model captioned-digits-skip "
+    "--method skip-cache,fora,pab,t-gate --n 2..4": Then(
+        more="--num-samples 1 --batch-size 1 --steps 12 --repeats 0",
+        check=swept("skip-cache", "fora", "pab", "t-gate", intervals=(2, 3, 4)),
+        writes=("results/sweeps/captioned-digits-skip/sweep-samples.png",),
+    ),
+    "skipdit evaluate smoke": Then(
+        before="cache-sweep --recipe smoke --repeats 0",
+        check=column("metric", *("psnr", "ssim") * 3),
+        shows=("reference", " dB"),
+    ),
+    "skipdit evaluate table8 --metrics all": Then(
+        before=f"cache-sweep --recipe table8 {SHORT} --steps 4 --repeats 0",
+        more="--set num_samples=2 --set batch_size=2 --set steps=4",
+        shows=(
+            *("| accuracy@digits ", "| fid@digits ", "| psnr@videosys ", "| sfid "),
+            *("run `skipdit download --metrics inception`", "lpips cannot score 16x16"),
+        ),
+    ),
+    "skipdit report table1": Then(
+        shows=("paper / ours", "| Skip-Cache n=6 ", "not run", "FVD@digits"),
+        writes=("results/tiny/table1.md", "results/tiny/table1.csv"),
+    ),
+    "skipdit report table1 --format html,tex": Then(
+        shows=("| Skip-Cache n=6 ",),
+        writes=("results/tiny/table1.html", "results/tiny/table1.tex"),
+    ),
+    "skipdit report table3 --scale paper --check": Then(
+        shows=("14 of 92 published values compared, 14 within tolerance",)
+    ),
+    "skipdit report --diff before/results results": Then(
+        5,
+        before="cache-sweep --recipe smoke --repeats 0 --steps 6 --results before/results",
+        shows=("7 of 7 numbers in 1 table moved", "| macs ", "| digits_psnr ", "(steps 6 -> 12)"),
+    ),
+    "skipdit analyze calibrate --model digits-skip": Then(
+        more=f"{SHORT} --steps 8", shows=("teacache on digits-skip, from 14 observations: ",)
+    ),
+    "skipdit doctor": Then(
+        shows=(
+            *("| torch ", "| recipe table8 ", "| HF_HUB_OFFLINE "),
+            "lacks dit-xl-2, dit-xl-2-skip, inception, imagenet256: skipdit download --recipe",
+        ),
+    ),
+    "skipdit cache-sweep --recipe table3 --scale paper": Then(
+        4, shows=("the weights of latte are not here", "skipdit download latte")
+    ),
+    "skipdit plan table3 --scale paper": Then(
+        shows=("(paper scale)", "| 1587.25 ", "| 852.38 ", "skipdit download latte-skip")
+    ),
+    "skipdit profile --model latte-skip --weights random --steps 2 --device cuda": Then(
+        2, shows=("--device: there is no CUDA device; take cpu",)
+    ),
+    "skipdit profile --model ucf101-skip --n 2..6 --weights random --device cuda --dtype float16": (
+        Then(2, shows=("--device: there is no CUDA device; take cpu",))
+    ),
+    "skipdit evaluate --npz samples.npz": Then(
+        before=an_npz,
+        check=column("metric", "fid", "inception-score", "precision", "recall", "sfid"),
+        shows=("needs weights [1]", "run `skipdit download --metrics inception`"),
+    ),
+    "skipdit evaluate 3f9c21 --npz ours.npz": Then(writes=("ours.npz",)),
+}
+TABLES = ("table1", "table2", "table3", "table5", "table6", "table4", "table8", "table7")
+REPRODUCING_LINES = {
+    **{
+        f"skipdit cache-sweep --recipe {name} --scale paper": Then(4, shows=("skipdit download ",))
+        for name in TABLES
+    },
+    **{f"skipdit report {name} --scale paper": paper_table(name) for name in TABLES},
+    "skipdit evaluate table1 --scale paper --metrics fvd@latte": Then(3, shows=("missing",)),
+    "skipdit cache-sweep --recipe table8 --scale paper --num-samples 1000": Then(
+        4, shows=("skipdit download dit-xl-2",)
+    ),
+}
+LINES = {"README.md": README_LINES, "REPRODUCING.md": REPRODUCING_LINES, "CONTRIBUTING.md": {}}
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """No GPU, no VBench, a home of its own."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SKIPDIT_VBENCH_PYTHON", str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_line_has_an_expectation(documented, page):
+    """In this table, or, for downloads, in that of download/test_documented.py."""
+    lines = documented(page)
+    assert {line for line in lines if not line.startswith("skipdit download")} == set(LINES[page])
+
+
+@pytest.mark.parametrize("page", ["README.md", "REPRODUCING.md"])
+def test_every_line_does_what_the_page_says(skipdit, documented, machine, tmp_path, page):
+    for line in documented(page):
+        if line in LINES[page]:
+            try:
+                follow(skipdit, line, LINES[page][line], tmp_path)
+            except AssertionError as error:
+                error.add_note(f"{page}: {line}")
+                raise
+
+
+def follow(skipdit, line: str, then: Then, folder: Path) -> None:
+    if callable(then.before):
+        then.before()
+    elif then.before:
+        skipdit(then.before).ok()
+    line = line.replace("3f9c21", a_run_of_images(folder))  # a key of the reader's own
+    done = skipdit(*shlex.split(f"{line} {then.more}")[1:])
+    assert done.code == then.code, done
+    text = done.out
+    if then.code:
+        told = [remark for remark in done.remarks if remark.startswith("skipdit: ")]
+        assert told, done
+        text += told[-1]
+    assert [part for part in then.shows if part not in text] == [], text
+    assert [path for path in then.writes if not list(folder.glob(path))] == []
+    then.check(done.out)
+
+
+def a_run_of_images(folder: Path) -> str:
+    found = sorted(path.parent.name for path in folder.glob("results/samples/*/000009.png"))
+    return found[0][:6] if found else ""
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in README_LINES if line.startswith("skipdit profile")]
+)
+def test_the_timings_of_full_size_models_run_on_small_ones(skipdit, machine, tmp_path, line):
+    """The same lines with the embedded model, on the processor, for a few steps."""
+    more = "--scale tiny --device cpu --steps 2 --batch-size 1 --repeats 1"
+    done = skipdit(*shlex.split(f"{line} {more}")[1:]).ok()
+    timed = rows(done.out)
+    assert len(timed) == (6 if "--n 2..6" in line else 1)
+    assert all(float(row["latency (s) ↓"]) > 0 for row in timed)
+    assert "PSNR (dB) ↑" not in timed[0]
+    assert list(tmp_path.iterdir()) == []  # timings of random weights are not kept
+
+
+JSON = {
+    "ls": "",
+    "plan": "--model digits",
+    "sample": f"--model digits {SHORT} --steps 2",
+    "cache-sweep": f"--model digits {SHORT} --steps 2 --method fora --n 2 --repeats 0",
+    "evaluate": "smoke --scale tiny --set steps=2",
+    "report": "smoke --scale tiny",
+    "profile": "--model digits --weights random --steps 2 --batch-size 1 --repeats 1",
+    "analyze calibrate": f"--model digits --method mag-cache {SHORT} --steps 2",
+    "doctor": "",
+}
+
+
+def test_the_commands_that_take_json_do(skipdit, machine):
+    """Every command takes --help; those that the README names print JSON and nothing else."""
+    (named,) = re.findall(r"takes `--help`; (.*?)\s+take `--json`", README, re.DOTALL)
+    assert re.findall(r"`([a-z -]+)`", named.replace("\n", " ")) == list(JSON)
+    skipdit("cache-sweep --recipe smoke --scale tiny --steps 2 --repeats 0").ok()
+    for command, given in JSON.items():
+        done = skipdit(f"{command} {given} --json")
+        assert done.code == 0, done
+        assert json.loads(done.out), command
+    for command in [*typer.main.get_command(app).commands, "analyze calibrate"]:
+        assert f"Usage: skipdit {command}" in skipdit(f"{command} --help").ok().out
+
+
+def test_offload_changes_no_bit(skipdit, samples, machine):
+    given = f"sample --model painted-digits {SHORT} --steps 2"
+    skipdit(f"{given} --results one").ok()
+    skipdit(f"{given} --results other --offload").ok()
+    assert samples(Path("one")) == samples(Path("other"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_option_and_command_in_the_text_is_run(page):
+    """By a line above, or by another test here: it stands in an argument list of tests/e2e.
+
+    Crude: it is looked for in the strings of the tests, without docstrings, assertions and what is
+    expected of errors.
+    """
+    text = (ROOT / page).read_text(encoding="utf-8")
+    given = " ".join(
+        words for path in sorted(Path(__file__).parent.rglob("*.py")) for words in arguments(path)
+    )
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
+    missing = {option for option in options if not re.search(rf"(?<!\S){option}(?!\S)", given)}
+    assert missing == set()
+    inline = re.findall(r"`skipdit ([a-z-]+)[^`]*`", text)
+    assert set(inline) <= set(typer.main.get_command(app).commands)
+
+
+def arguments(path: Path) -> list[str]:
+    """The strings of a test file that may be arguments of a command."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = []
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.Assert):
+            return
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            return  # a docstring
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+            if name in ("failed", "Then"):  # of the latter, `more` and `before`
+                children = [node.func, *node.args[:1], *node.keywords]
+                for child in children:
+                    if not isinstance(child, ast.keyword) or child.arg in ("more", "before"):
+                        visit(child)
+                return
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.append(node.value)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(tree)
+    return found

@@ -1,0 +1,117 @@
+"""The figures of REPRODUCING.md and README.md are those of the recipes and the catalogue."""
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+from skipdit_cli import real_clips, recipe, weights
+from skipdit_cli.cli import doctor
+from skipdit_cli.weights.download import RESTRICTED
+from skipdit_cli.weights.inventory import recipe_needs
+
+ROOT = Path(__file__).parents[2]
+TEXT, README = (
+    (ROOT / name).read_text(encoding="utf-8") for name in ("REPRODUCING.md", "README.md")
+)
+TABLES = [f"table{i}" for i in range(1, 9)]
+
+
+@pytest.fixture
+def lines(table):
+    """The table of what each takes, by recipe; "as Table 1" is what is written there."""
+    found = {f"table{line['table']}": line for line in table(TEXT)}
+    for line in found.values():
+        for key, cell in line.items():
+            if match := re.fullmatch(r"as Table (\d)", cell):
+                line[key] = found[f"table{match[1]}"][key]
+    return found
+
+
+def counted(name):
+    """As `skipdit plan --out` wrote it; tests/contract/test_paper_flops.py holds that fresh."""
+    path = ROOT / "results" / "paper-flops" / f"{name}.csv"
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def test_every_table_has_a_line(lines):
+    assert list(lines) == TABLES
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_hours_and_hardware_are_those_of_the_recipe(lines, name):
+    paper, line = recipe.load(name).paper, lines[name]
+    assert f"about {line['GPU hours'].split()[0]}" == paper["hours"]
+    assert line["hardware of the paper"] in paper["hardware"]
+
+
+@pytest.mark.parametrize(
+    ("name", "hours", "other"), [("table5", 48, "table3"), ("table7", 0, "table8")]
+)
+def test_hours_that_are_left_after_another_table(lines, name, hours, other):
+    assert f"({hours} after Table {other[-1]})" in lines[name]["GPU hours"]
+    (own, settings), (made, others) = (
+        (
+            {
+                line["row"]: [
+                    line[key] for key in ("model", "cache", "sampler", "steps", "guidance")
+                ]
+                for line in counted(each)
+            },
+            recipe.load(each, scale="paper").settings,
+        )
+        for each in (name, other)
+    )
+    assert [settings[key] for key in ("num_samples", "seed")] == [
+        others[key] for key in ("num_samples", "seed")
+    ]
+    left = {row for row, run in own.items() if run not in made.values()}
+    assert left == ({"skip-cache-950-300", "skip-cache-900-50"} if hours else set())
+    if hours:  # at the seconds that the recipe takes for these two, for 4720 clips
+        assert round((20.0 + 16.7) * 4720 / 3600) == hours
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_disk_is_that_of_plan(lines, name):
+    size = sum(int(line["samples_bytes"]) for line in counted(name))
+    assert lines[name]["samples on disk, at most"] == f"{size / 1e9:.0f} GB"
+
+
+@pytest.fixture
+def lacks(tmp_path, monkeypatch):
+    """What doctor says of every recipe where nothing is here."""
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
+    return {check.removeprefix("recipe "): detail for check, _, detail in doctor._recipes()}
+
+
+def test_downloads_are_those_of_the_catalogue(lines, lacks):
+    for name in TABLES:
+        loaded = recipe.load(name, scale="paper")
+        metrics = {column.metric for column in loaded.columns}
+        size = float(re.search(r"\(([\d.]+) GB\)$", lacks[name])[1])
+        datasets = {
+            weights.card(model).dataset for row in loaded.rows for model in row.models.values()
+        }
+        beside = [", real clips"] * bool(datasets & set(real_clips.DATASETS))
+        beside += [", VBench"] * ("vbench" in metrics)
+        assert lines[name]["downloads"] == f"{size:.1f} GB{''.join(beside)}", name
+
+
+def test_licences_are_those_of_the_catalogue(lines):
+    for name in TABLES:
+        needs = recipe_needs(recipe.load(name, scale="paper"))
+        licences = {weights.CARDS[need].licence for need in needs if need in weights.CARDS}
+        assert {lines[name]["licences to accept"].split()[0]} == licences & set(RESTRICTED)
+
+
+def test_the_readme_has_the_same_size_and_hours_of_table3(lines):
+    download, sweep = (
+        re.search(rf"^skipdit {line} +# (.*)$", README, re.MULTILINE)[1]
+        for line in (
+            "download --recipe table3 --accept-license",
+            "cache-sweep --recipe table3 --scale paper",
+        )
+    )
+    assert lines["table3"]["downloads"].split(",")[0] in download
+    assert f"{recipe.load('table3').paper['hours']} hours on an A100" in sweep
