@@ -45,7 +45,7 @@ LINES = {
         "skipdit download --recipe table3 --accept-license": Then(
             ("latte", "latte-skip", "alexnet")
         ),
-        "skipdit download --metrics fid,lpips,fvd": Then(
+        "skipdit download --metrics fid,lpips,fvd --accept-license": Then(
             ("inception", "imagenet256", "alexnet", "i3d")
         ),
         "skipdit download --metrics ffs --from FOLDER": clips("ffs"),
@@ -115,7 +115,6 @@ def everything(hub, home, trained, put_card, monkeypatch):
         source = f"{hub.url}/models/" if "://" in card.source else card.source
         put_card(replace(card, **known, skip=True, source=source))
     monkeypatch.setattr(assets, "ASSETS", {each.name: put(hub, each) for each in assets._ALL})
-    monkeypatch.setattr(assets, "STATISTICS", {"mu": ("f", (4,))})
     captions = [{"id": i, "image_id": i, "caption": f"caption {i}"} for i in range(5)]
     archive = zipped(coco.MEMBER, json.dumps({"annotations": captions}))
     hub.addresses["/annotations.zip"] = archive
