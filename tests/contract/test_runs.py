@@ -240,7 +240,13 @@ def test_embeddings_that_are_gone_are_made_again(planned, tmp_path):
     assert files(generate(wanted, tmp_path, weights_path=path)) == before
 
 
-@pytest.mark.parametrize("kind", [IMAGES, CAPTIONED], ids=["images", "clips of text"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(IMAGES, id="images"),
+        pytest.param(CAPTIONED, id="clips of text", marks=pytest.mark.slow),
+    ],
+)
 def test_one_and_two_workers_agree_bit_for_bit(planned, tmp_path, kind):
     wanted, path = planned(kind, 11)
     alone = files(generate(wanted, tmp_path / "1", weights_path=path))
@@ -275,7 +281,7 @@ def test_damaged_and_deleted_samples_are_found_and_redone(planned, tmp_path, kin
     "kind",
     [
         pytest.param(IMAGES, id="images"),
-        pytest.param(CAPTIONED, id="clips of text"),
+        pytest.param(CAPTIONED, id="clips of text", marks=pytest.mark.slow),
         pytest.param(CLIPS, id="clips", marks=pytest.mark.slow),
         pytest.param(PAINTED, id="images of text", marks=pytest.mark.slow),
     ],

@@ -422,8 +422,9 @@ def test_profile(skipdit, table, tmp_path, model):
     assert all(float(line["latency (s) ↓"]) > 0 for line in lines)
     assert lines[0]["speedup ↑"] == "1.00"
     assert list(tmp_path.iterdir()) == []  # timings of random weights are not kept
-    records = json.loads(skipdit(f"{given} --json").ok().out)
-    assert [record["speedup"]["n"] for record in records] == [1, 1, 1]
+    if model == "digits-skip":
+        records = json.loads(skipdit(f"{given} --json").ok().out)
+        assert [record["speedup"]["n"] for record in records] == [1, 1, 1]
 
 
 def test_profile_keeps_what_a_sweep_can_use(skipdit, tmp_path):
@@ -514,6 +515,7 @@ def test_train_the_text_encoders(skipdit, tmp_path):
     assert names == {path.name for path in (weights._EMBEDDED / "text").iterdir()}
 
 
+@pytest.mark.slow  # the same in one process: tests/unit/test_train.py
 def test_a_killed_training_continues(skipdit, tmp_path, short, wait_for):
     """Killed for real after its first checkpoint, it ends with the weights of one undisturbed."""
     skipdit(f"{TRAIN} whole").ok()

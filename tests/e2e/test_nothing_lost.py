@@ -16,7 +16,7 @@ from skipdit_cli.errors import SkipditError
 
 SAMPLE = "sample --model digits-skip --num-samples 6 --batch-size 1 --steps 3"
 SWEEP = (
-    "cache-sweep --model digits-skip --n 2..3 --steps 8 --num-samples 24 --batch-size 2 --repeats 0"
+    "cache-sweep --model digits-skip --n 2..3 --steps 8 --num-samples 16 --batch-size 2 --repeats 0"
 )
 
 
@@ -178,7 +178,7 @@ def test_a_damaged_score(skipdit, tmp_path):
 def test_killed_twice_a_sweep_ends_as_if_undisturbed(skipdit, tmp_path, samples, wait_for, table):
     skipdit(f"{SWEEP} --results whole").ok()
     expected = samples(tmp_path / "whole")
-    assert len(expected) == 3 * 24
+    assert len(expected) == 3 * 16
     results, moment, seen = tmp_path / "results", random.Random(3), 0
     for _ in range(2):
         process = skipdit.start(SWEEP)
