@@ -177,7 +177,7 @@ def test_with_nothing_asked_for(skipdit, table, tmp_path):
     ("model", "window", "digits"),
     [
         ("captioned-digits-skip", "700-50", ["Accuracy@digits ↑", "Motion@digits ↑"]),
-        ("painted-digits", "700-50", ["Accuracy@digits ↑"]),
+        pytest.param(*("painted-digits", "700-50", ["Accuracy@digits ↑"]), marks=pytest.mark.slow),
     ],
 )
 def test_a_text_model(skipdit, table, tmp_path, model, window, digits):

@@ -167,7 +167,7 @@ def test_videosys_gives_a_short_last_batch_full_weight():
     assert scores.mean() == pytest.approx(quirk["mean"], abs=1e-9)
 
 
-@pytest.mark.parametrize("length", [8, 10])
+@pytest.mark.parametrize("length", [8, pytest.param(10, marks=pytest.mark.slow)])
 def test_fvd_of_a_toy_detector(length):
     """Resize, scale and layout as the TorchScript file has them; the covariance with ddof 0."""
     expected = MISC["toy_fvd"][f"T{length}"]

@@ -194,7 +194,9 @@ def wait_for(condition, *, seconds: float) -> float:
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks at /proc")
-@pytest.mark.parametrize("how", ["ctrl-c", "ctrl-c of the whole group", "kill -9"])
+@pytest.mark.parametrize(
+    "how", [pytest.param("ctrl-c", marks=pytest.mark.slow), "ctrl-c of the whole group", "kill -9"]
+)
 def test_the_workers_end_with_their_parent(work, tmp_path, how):
     script = tmp_path / "script.py"
     script.write_text(

@@ -337,8 +337,13 @@ def test_the_moving_average(vanilla, often, tmp_path, ema):
 
 @pytest.mark.parametrize(
     "settings",
-    [SKIP, VANILLA, CLIPS, CAPTIONED, PAINTED],
-    ids=["skip", "vanilla", "clips", "clips of text", "images of text"],
+    [
+        pytest.param(SKIP, id="skip"),
+        pytest.param(VANILLA, id="vanilla"),
+        pytest.param(CLIPS, id="clips"),
+        pytest.param(CAPTIONED, id="clips of text"),
+        pytest.param(PAINTED, id="images of text", marks=pytest.mark.slow),
+    ],
 )
 def test_an_interrupted_training_ends_in_the_same_bits(vanilla, tmp_path, monkeypatch, settings):
     """Killed right after a checkpoint, between two, and in both stages."""
