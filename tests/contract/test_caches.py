@@ -135,7 +135,7 @@ def conditions(model, indices, *, null=False):
     return found
 
 
-def sample(model, spec, *, indices=(0, 1), on_step=None):
+def sample(model, spec, *, indices=(0,), on_step=None):
     shape = model.inputs(1)["hidden_states"].shape[1:]
     given = conditions(model, indices)
 
@@ -165,10 +165,10 @@ def sampled(spec, model):
 
 def call(model, seed, *, timestep=500):
     """One forward on an input that the seed draws."""
-    shape = (2, *model.inputs(1)["hidden_states"].shape[1:])
+    shape = model.inputs(1)["hidden_states"].shape
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    t = torch.full((2,), timestep)
-    return model(x, t, **conditions(model, range(2)), return_dict=False)[0]
+    t = torch.full((1,), timestep)
+    return model(x, t, **conditions(model, range(1)), return_dict=False)[0]
 
 
 def outputs(model, session, branch, *, seed=0):
