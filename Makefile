@@ -62,11 +62,11 @@ methods: setup  ## every caching method on the text-to-video model, n = 2 and 3
 	$(SKIPDIT) cache-sweep --model captioned-digits-skip \
 		--method skip-cache,fora,pab,t-gate,delta-dit,faster-diffusion,taylorseer,faster-cache \
 		--n 2..3 --cache first-block --cache teacache --cache mag-cache \
-		--num-samples 8 --batch-size 4 --repeats 3
+		--num-samples 8 --batch-size 2 --repeats 3
 
 paper-flops: setup  ## what every table costs at paper scale, counted, into results/paper-flops
-	for table in $(TABLES); do \
-		$(SKIPDIT) plan $$table --scale paper --out results/paper-flops || exit 1; done
+	printf '%s\n' $(TABLES) | xargs -P 2 -I TABLE \
+		$(SKIPDIT) plan TABLE --scale paper --out results/paper-flops
 
 tables: $(TABLES) demo methods paper-flops  ## all of them, demo and methods, into results/tiny and README.md
 	for part in .md .csv -samples.png -psnr-speedup.png; do \

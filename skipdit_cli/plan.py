@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 DEFAULTS: dict[str, Any] = {
     "num_samples": 16,
-    "batch_size": 16,
+    "batch_size": None,
     "seed": 0,
     "classes": None,
 }
+BATCH = 16  # samples computed together, or as many as are wanted where that is less
 DTYPES = ("float32", "bfloat16", "float16")
 VAE_SCALE = 8  # pixels per latent, along each side
 
@@ -171,6 +172,7 @@ def make_run(
         _check(card, chosen)
     except UsageError as error:
         raise UsageError(error.problem, place=error.place or place, fix=error.fix) from None
+    chosen["batch_size"] = chosen["batch_size"] or min(BATCH, chosen["num_samples"])
     chosen["classes"] = tuple(chosen["classes"] or ()) or None
     if isinstance(chosen["prompts"], str):
         from skipdit_cli import prompts
@@ -208,7 +210,7 @@ def profile_run(recipe: Recipe, row: RecipeRow) -> Run:
     """
     settings = _settings(recipe, row) | recipe.settings.get("profile", {})
     group = settings.pop("group", None) or next(iter(row.models))
-    settings["num_samples"] = settings.setdefault("batch_size", DEFAULTS["batch_size"])
+    settings["num_samples"] = settings.setdefault("batch_size", BATCH)
     return make_run(row.models[group], row.cache, settings, place=f"{recipe.name} row {row.id}")
 
 

@@ -246,7 +246,7 @@ def _strips(found: list[tuple[str, list[tuple[int, float]] | None]]) -> str:
 def _errors(found: list[tuple[str, list[Curve]]]) -> str:
     """A chart for every reference; only the first few are open."""
     if not found:
-        return "<p>No trajectories of these runs are on disk, so no error is shown.</p>"
+        return "<p>No run here was made with a cache and without, so there is no error to show.</p>"
     blocks = "".join(
         f"<details{' open' if i < OPEN else ''}><summary>{escape(title)}</summary>"
         f'<div class="scroll" tabindex="0" role="region" aria-label="Errors, {escape(title)}">'

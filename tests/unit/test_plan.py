@@ -327,6 +327,19 @@ def test_runs_of_a_recipe():
     assert all((run.steps, run.seed, run.batch_size) == ("20", 5, 16) for *_, run in found)
 
 
+@pytest.mark.parametrize(
+    ("given", "batch_size"),
+    [
+        ({}, 16),
+        ({"num_samples": 40}, 16),
+        ({"num_samples": 4}, 4),
+        ({"num_samples": 4, "batch_size": 8}, 8),
+    ],
+)
+def test_few_samples_are_one_batch_of_no_more(given, batch_size):
+    assert make_run("digits", settings=given).batch_size == batch_size
+
+
 def test_a_run_is_scored_by_the_columns_of_its_group():
     columns = (
         recipe.Column(key="x_fvd", label="FVD", metric="fvd", group="x"),

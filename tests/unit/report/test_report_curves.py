@@ -60,7 +60,7 @@ def test_the_page_has_a_chart_for_every_reference(recorded, tmp_path):
     assert text.count('<svg class="plot errors"') == 2
     assert "none down to timestep 999, then at most 0.5; 0.5 after the last step" in text
     empty = to_html(table(runs), Behind(tmp_path / "empty", runs))
-    assert "No trajectories of these runs are on disk" in empty
+    assert "No run here was made with a cache and without" in empty
 
 
 def test_a_chart_by_hand():
