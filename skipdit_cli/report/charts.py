@@ -14,6 +14,7 @@ from skipdit_cli.report.table import Table
 
 WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 20, 52
+UNCACHED = "uncached (1×)"  # beside the line at the reference's speedup
 CHARACTER = 7.2  # pixels that a character of a label takes, at most
 SHAPES = (  # one per marker of the plots, in a box from -6 to 6
     "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0z",
@@ -79,12 +80,13 @@ def scatter(table: Table) -> str:
 
     best = front((x, y) for x, y, *_ in every)
     path = " ".join(f"{x},{y}" for x, y in (place(*point) for point in best))
-    markers = _markers(series, place, set(best))
     start = place(1, up[0])[0]
+    said = (start + 5, TOP, start + 5 + CHARACTER * len(UNCACHED), TOP + 16)
+    markers = _markers(series, place, set(best), said)
     inside = [
         *_axes(across, up, place, SPEEDUPS[key]),
         f'<line class="reference" x1="{start}" x2="{start}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>',
-        f'<text class="faint" x="{start + 5}" y="{TOP + 12}">uncached (1×)</text>',
+        f'<text class="faint" x="{start + 5}" y="{TOP + 12}">{UNCACHED}</text>',
         f'<polyline class="front" points="{path}"/>',
         *markers,
     ]
@@ -123,10 +125,16 @@ def _axes(across, up, place, title: str) -> list[str]:
     return parts
 
 
-def _markers(series: dict[str, list[Point]], place, best: set[tuple[float, float]]) -> list[str]:
-    """Markers with their label: shown where it has room, else when pointed at or in focus."""
+def _markers(
+    series: dict[str, list[Point]], place, best: set[tuple[float, float]], said: tuple
+) -> list[str]:
+    """Markers with their label: shown where it has room, else when pointed at or in focus.
+
+    Args:
+        best: the points of the Pareto front. said: the box of a text that is there already.
+    """
     spots = [place(x, y) for found in series.values() for x, y, *_ in found]
-    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in spots]
+    taken = [said, *((x - 7, y - 7, x + 7, y + 7) for x, y in spots)]
     parts = []
     for i, (name, found) in enumerate(series.items()):
         for x, y, spread, label in sorted(found, key=lambda point: point[:2]):

@@ -318,6 +318,19 @@ def test_labels_that_would_cover_one_another_wait_to_be_pointed_at(alone):
     assert 1 <= text.count('class="hidden"') < 6
 
 
+def test_a_label_beside_the_reference_does_not_cover_what_is_said_of_it(alone):
+    """The best point is at the top, a little right of the line: its label goes below."""
+    first, second, third, _ = alone.lines
+    near = replace(second, cells=(*second.cells[:1], Cell(ours=1.03, status=""), *second.cells[2:]))
+    text = charts.scatter(replace(alone, lines=(first, near, third)))
+    uncached = re.search(r'x="([\d.]+)" y="32">uncached', text)
+    point = re.search(
+        r'translate\(([\d.]+) ([\d.]+)\)"><title>skip-cache, n=2.*?y="(-?\d+)">n=2', text
+    )
+    assert abs(float(point[1]) - float(uncached[1])) < 60
+    assert float(point[2]) + int(point[3]) - 11 >= charts.TOP + 16
+
+
 def test_a_table_without_points_says_so(compared):
     assert "No line of this table has both" in to_html(compared)
 
