@@ -14,7 +14,9 @@ WINDOW = (700, 50)
 
 
 def planned(cache="none", **settings):
-    return make_run("digits-skip", cache, {"steps": "10", "num_samples": 3, **settings})
+    return make_run(
+        "digits-skip", cache, {"steps": "10", "num_samples": 3, "batch_size": 5, **settings}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def test_a_cache_is_off_from_its_first_reuse_on(root):
     run = planned("skip-cache(n=3,window=700-50)")
     found = compare(run, root=root)
     assert found.timesteps == tuple(timesteps("10"))
-    assert found.errors.shape == (4, 10)  # four of a batch of 16, though three were wanted
+    assert found.errors.shape == (4, 10)  # four of a batch of five, though three were wanted
     before = [t > WINDOW[0] for t in found.timesteps]
     assert 0 < sum(before) < 10
     assert (found.errors[:, before] == 0).all()
