@@ -12,8 +12,8 @@ from skipdit_cli.cli._output import say, say_black, show, show_json, stage
 
 if TYPE_CHECKING:
     from skipdit_cli.options import Options
-    from skipdit_cli.report.sweep import SweepRow
     from skipdit_cli.report.table import Table
+    from skipdit_cli.sweep import SweepRow
 
 
 SWEPT = "2..6"  # the intervals where nothing says what to run

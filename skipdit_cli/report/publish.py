@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import report
 from skipdit_cli.errors import IncompleteError
@@ -12,14 +12,16 @@ from skipdit_cli.report.curves import curves
 from skipdit_cli.report.gallery import Behind, sample_label
 from skipdit_cli.report.grid import GridColumn, grid
 from skipdit_cli.report.plots import plot
-from skipdit_cli.report.sweep import SweepRow
 from skipdit_cli.report.table import Table
+
+if TYPE_CHECKING:
+    from skipdit_cli.sweep import SweepRow
 
 GRID_ROWS = 8
 
 
 def publish(
-    table: Table, folder: Path, *, name: str, rows: Sequence[SweepRow], root: Path
+    table: Table, folder: Path, *, name: str, rows: Sequence["SweepRow"], root: Path
 ) -> list[Path]:
     """Write a table in every format, its plot, and a grid for each reference with cached runs.
 
@@ -48,7 +50,7 @@ def publish(
     return paths
 
 
-def _grid(group: Sequence[SweepRow], path: Path, *, root: Path) -> Path:
+def _grid(group: Sequence["SweepRow"], path: Path, *, root: Path) -> Path:
     from skipdit_cli.store import open_store
 
     ordered = sorted(group, key=lambda row: not row.run.is_reference)

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from skipdit_cli import decode, weights
-from skipdit_cli import run as denoising
+from skipdit_cli import generate as generating
 from skipdit_cli.train import loop
 
 FEW = "--num-samples 2 --batch-size 2 --steps 3"
@@ -267,7 +267,7 @@ def test_report_as_a_page_and_for_a_paper(skipdit, smoke):
 
 def test_a_run_out_of_memory_keeps_its_row_and_reason(skipdit, monkeypatch, table):
     """In the sweep's table, in a later report, and until the same command finds the memory."""
-    compute = denoising._compute
+    compute = generating._compute
 
     def lack(run, *given, **others):
         if run.cache.startswith("skip-cache(n=3"):
@@ -278,7 +278,7 @@ def test_a_run_out_of_memory_keeps_its_row_and_reason(skipdit, monkeypatch, tabl
     report = "report smoke --scale tiny --set num_samples=2 --set batch_size=2 --set steps=3"
     reason = "out of memory at batch size 2; take a smaller --batch-size"
     with monkeypatch.context() as patch:
-        patch.setattr(denoising, "_compute", lack)
+        patch.setattr(generating, "_compute", lack)
         made = skipdit(sweep).failed(3, "1 of 3 runs failed, first skip-cache(n=3", reason)
     reported = skipdit(report).ok()
     for done in (made, reported):
@@ -298,7 +298,7 @@ def test_a_lack_of_memory_while_timing_keeps_the_scores(skipdit, monkeypatch, ta
     def lack(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(denoising, "loop", lack)
+    monkeypatch.setattr("skipdit_cli.profiling.body.loop_of", lack)
     how = f"cache-sweep --recipe smoke --scale tiny --repeats 1 {FEW}"
     done = skipdit(how).failed(3, "cells failed, first Skip-DiT, Latency (out of memory")
     lines = table(done.out)

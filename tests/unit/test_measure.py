@@ -10,22 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from skipdit_cli import _clips, registry, results
+from skipdit_cli import _clips, registry, results, weights
 from skipdit_cli.errors import IncompleteError, MissingAssetError, StoreError, UsageError
 from skipdit_cli.measure import How, measure
-from skipdit_cli.run import Run
+from skipdit_cli.runs import make_run
 from skipdit_cli.store import open_store
 
-RUN = Run(
-    model="digits-skip",
-    cache="skip-cache(n=2,window=1000-20,branch=1)",
-    sampler="ddim",
-    steps="20",
-    guidance=None,
-    seed=0,
-    classes=None,
-    num_samples=3,
-    batch_size=16,
+RUN = replace(
+    make_run(
+        "digits-skip",
+        "skip-cache(n=2,window=1000-20,branch=1)",
+        {"sampler": "ddim", "steps": "20", "guidance": None, "num_samples": 3, "batch_size": 16},
+    ),
     weights="00",
 )
 
@@ -363,7 +359,7 @@ def vbench(monkeypatch):
 
 
 def test_prompted_clips_are_scored_with_prompts_files_and_hashes(tmp_path, vbench):
-    run = replace(RUN, model="captioned-digits", num_samples=2)
+    run = replace(RUN, card=weights.card("captioned-digits"), num_samples=2)
     store = open_store(tmp_path, run)
     for i, word in enumerate(["one", "two"]):
         store.write(i, grey(0, 8, 16, 16), meta={"prompt": word})
@@ -384,7 +380,7 @@ def test_prompted_clips_are_scored_with_prompts_files_and_hashes(tmp_path, vbenc
 def test_an_mp4_would_have_moved_the_score_and_the_store_does_not(tmp_path):
     """What the store gives back scores as what was written; its preview, by decibels otherwise."""
     random = np.random.default_rng(0)
-    run = replace(RUN, model="moving-digits", num_samples=1)
+    run = replace(RUN, card=weights.card("moving-digits"), num_samples=1)
     reference = random.integers(0, 256, (8, 128, 128, 3), dtype=np.uint8)
     noise = random.integers(-12, 13, reference.shape)
     sample = (reference.astype(int) + noise).clip(0, 255).astype(np.uint8)

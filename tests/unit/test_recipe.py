@@ -76,11 +76,11 @@ def test_both_scales(write):
     assert paper.columns[0].planned == "later"
     latte, cached, fora = tiny.rows
     assert latte.models == {"digits": "moving-digits"}
-    assert latte.cache == "none"
-    assert cached.cache == "skip-cache(n=2,branch=2)"
+    assert str(latte.cache) == "none"
+    assert str(cached.cache) == "skip-cache(n=2,branch=2)"
     assert cached.published == {"method": "Skip-Cache", "n": "2"}
     assert cached.settings == {"steps": "8"}
-    assert paper.rows[1].cache == "skip-cache(n=2)"
+    assert str(paper.rows[1].cache) == "skip-cache(n=2)"
     assert paper.rows[1].models == {"ucf101": "ucf101-skip", "sky": "skytimelapse-skip"}
     assert paper.rows[1].settings == {"sampler": "ddpm"}
     assert (fora.models, fora.planned) == ({}, "FORA is not in this version")

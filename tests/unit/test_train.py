@@ -250,7 +250,7 @@ def vanilla(monkeypatch):
         generator = torch.Generator().manual_seed(0)
         for parameter in models[name].parameters():
             nn.init.normal_(parameter, std=0.1, generator=generator)
-    monkeypatch.setattr(loop, "load", models.__getitem__)
+    monkeypatch.setattr(loop, "load", lambda card: models[card.name])
     return models
 
 
