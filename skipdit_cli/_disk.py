@@ -5,6 +5,7 @@ Nothing here knows what a file holds; everything that leaves files behind stands
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from pathlib import Path
 from skipdit_cli.errors import StoreError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LEFTOVER = re.compile(r"\..+\.\d+\.tmp")
 
 
 @contextmanager
@@ -28,17 +30,22 @@ def on_disk(place: Path, *, kept: Callable[[], str] = str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        problem = (error.strerror or repr(error)).lower()
-        if error.errno in (errno.EEXIST, errno.ENOTDIR):
-            place = next((p for p in (place, *place.parents) if p.is_file()), place)
-            problem = "a file is where a folder should be"
-        raise StoreError(
-            problem + kept(),
-            place=str(place),
-            fix="free some space and run the same command again: it continues"
-            if error.errno in _FULL
-            else "make the folder usable and run the same command again, or take another one",
-        ) from error
+        raise refused(error, place, kept=kept) from error
+
+
+def refused(error: OSError, place: Path, *, kept: Callable[[], str] = str) -> StoreError:
+    """The one line for what the operating system says about the disk; as `on_disk`."""
+    problem = (error.strerror or repr(error)).lower()
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        place = next((p for p in (place, *place.parents) if p.is_file()), place)
+        problem = "a file is where a folder should be"
+    return StoreError(
+        problem + kept(),
+        place=str(place),
+        fix="free some space and run the same command again: it continues"
+        if error.errno in _FULL
+        else "make the folder usable and run the same command again, or take another one",
+    )
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -55,23 +62,52 @@ def write_whole(path: Path, data: bytes) -> None:
 def put(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, for a caller who is `on_disk` already.
 
-    It is written beside its place, flushed and moved there. A process that is killed on the way
-    leaves `.NAME.PID.tmp` behind.
+    Raises:
+        OSError: the disk is full or the folder cannot be written; what was there stays.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place beside a file, from which what the block writes there is moved when it ends well.
+
+    This is the one way in which files come to be, in portions where they are large. A process that
+    is killed on the way leaves `.NAME.PID.tmp` behind (`remove_leftovers`).
 
     Raises:
         OSError: the disk is full or the folder cannot be written; what was there stays.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
+        yield temporary
+        move(temporary, path)
+    finally:
+        with suppress(OSError):  # it is still there after a failure, or as a second name of `path`
             temporary.unlink(missing_ok=True)
-        raise
+
+
+def move(source: Path, target: Path) -> None:
+    """Flush a file to the disk and put it in place of another one beside it.
+
+    Raises:
+        OSError: the disk refuses; what was there stays.
+    """
+    with open(source, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(source, target)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder that no other one writes in.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    for path in folder.rglob(".*.tmp"):
+        if _LEFTOVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def append(path: Path, line: bytes) -> None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skipdit_cli._disk import append, on_disk, put
+from skipdit_cli._disk import append, on_disk, put, remove_leftovers
 from skipdit_cli.errors import IncompleteError, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -223,8 +223,7 @@ class Store:
                 raise self._locked(holder) from None
         try:
             with self._on_disk(self.path):
-                for leftover in self.path.rglob(".*.tmp"):
-                    leftover.unlink(missing_ok=True)
+                remove_leftovers(self.path)
                 put(holder, str(os.getpid()).encode())
                 self._create()
             yield

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from skipdit_cli._disk import write_whole
 from skipdit_cli.embedded import captions
 from skipdit_cli.text import quiet
 
@@ -85,7 +86,7 @@ def train_text(
         "seconds": round(time.monotonic() - started, 1),
         "accuracy": accuracy,
     }
-    (folder / "training.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    write_whole(folder / "training.json", json.dumps(record).encode() + b"\n")
     return accuracy
 
 

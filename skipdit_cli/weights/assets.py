@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry, weights
+from skipdit_cli._disk import write_whole
 from skipdit_cli.errors import MissingAssetError, unknown
 from skipdit_cli.weights import licences
 from skipdit_cli.weights.inventory import component_damage
@@ -314,6 +315,4 @@ def write_record(name: str) -> None:
         content["sha256"] = hashlib.sha256(listed.encode()).hexdigest()
         content["size"] = sum((path / file).stat().st_size for file in digests)
         content["files"] = digests
-    temporary = record_path(name).with_name(f".{record_path(name).name}")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(record_path(name))
+    write_whole(record_path(name), json.dumps(content, indent=1).encode() + b"\n")

@@ -5,7 +5,14 @@ import os
 
 import pytest
 
-from skipdit_cli._disk import append, check_writable, on_disk, write_whole
+from skipdit_cli._disk import (
+    append,
+    check_writable,
+    on_disk,
+    remove_leftovers,
+    replacing,
+    write_whole,
+)
 from skipdit_cli.errors import StoreError
 
 FULL = "free some space and run the same command again: it continues"
@@ -34,6 +41,47 @@ def test_what_was_there_stays(tmp_path, monkeypatch, number, fix, when):
     assert {each.name: each.read_bytes() for each in path.parent.iterdir()} == {"a.json": b"old"}
     write_whole(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_stream_that_breaks_off_leaves_what_was_there(tmp_path, error):
+    path = tmp_path / "a.npz"
+    path.write_bytes(b"old")
+
+    def break_off():
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"half")
+            assert path.read_bytes() == b"old"
+            raise error
+
+    with pytest.raises(error):
+        break_off()
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {"a.npz": b"old"}
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(b"in ")
+        file.write(b"portions")
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {
+        "a.npz": b"in portions"
+    }
+
+
+def test_a_second_name_of_the_file_itself(tmp_path):
+    """The operating system leaves both names where one is moved to the other."""
+    path = tmp_path / "a"
+    path.write_bytes(b"same")
+    with replacing(path) as temporary:
+        os.link(path, temporary)
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+def test_only_what_was_left_half_written_is_removed(tmp_path):
+    keep = {".a.png.tmp", "a.12.tmp", ".mine.tmp", "a.png", ".12.tmp"}
+    for name in (*keep, ".a.png.12.tmp"):
+        (tmp_path / name).touch()
+    (tmp_path / "previews").mkdir()
+    (tmp_path / "previews" / ".b.mp4.7.tmp").touch()
+    remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == keep
 
 
 def test_what_is_kept_is_asked_only_where_something_is_lost(tmp_path):
