@@ -1,17 +1,26 @@
-"""The disk: files that are written whole or not at all, and what it refuses told in one line.
+"""The disk: files that are written whole or not at all and checked when they are read again.
 
-Nothing here knows what a file holds; everything that leaves files behind stands on it.
+What it refuses, and a file that is not what it should be, is told in one line. Nothing here knows
+what a file says; everything that leaves files behind, and reads its own again, stands on it.
 """
 
 import errno
+import json
 import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from skipdit_cli.errors import StoreError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+T = TypeVar("T")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LEFTOVER = re.compile(r"\..+\.\d+\.tmp")
@@ -108,6 +117,86 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.rglob(".*.tmp"):
         if _LEFTOVER.fullmatch(path.name):
             path.unlink(missing_ok=True)
+
+
+def read_whole(path: Path, parse: Callable[[bytes], T], *, what: str, fix: str) -> T | None:
+    """Read a file of our own.
+
+    Args:
+        path: the file.
+        parse: what it says, from its bytes; a ValueError, TypeError or LookupError where they do
+            not have the shape that they were given.
+        what: what the file should be, for people ("result").
+        fix: what to do about a damaged one.
+    Returns:
+        What `parse` made of it; None where there is no such file.
+    Raises:
+        StoreError: the disk cannot be read, or the file is damaged or another one.
+    """
+    with on_disk(path):
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+    try:
+        return parse(data)
+    except (ValueError, TypeError, LookupError) as error:
+        why = f"it has no {error}" if isinstance(error, LookupError) else str(error)
+        raise StoreError(f"is not a readable {what} ({why})", place=str(path), fix=fix) from None
+
+
+def read_json(path: Path, parse: Callable[[dict[str, Any]], T], *, what: str, fix: str) -> T | None:
+    """Read a JSON file of our own, which holds a mapping; otherwise as `read_whole`."""
+
+    def mapping(data: bytes) -> T:
+        content = json.loads(data)
+        if not isinstance(content, dict):
+            raise ValueError("it is no mapping")
+        return parse(content)
+
+    return read_whole(path, mapping, what=what, fix=fix)
+
+
+def read_arrays(
+    path: Path, parse: "Callable[[dict[str, np.ndarray]], T]", *, what: str, fix: str
+) -> T | None:
+    """Read a safetensors file of our own as arrays by name; otherwise as `read_whole`."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    def arrays(data: bytes) -> T:
+        try:
+            content = load(data)
+        except SafetensorError as error:
+            raise ValueError(error) from None
+        return parse(content)
+
+    return read_whole(path, arrays, what=what, fix=fix)
+
+
+def read_tensors(path: Path, *, what: str, fix: str) -> "dict[str, Tensor] | None":
+    """Read a safetensors file of our own as tensors by name; otherwise as `read_whole`."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    def tensors(data: bytes) -> "dict[str, Tensor]":
+        try:
+            return load(data)
+        except SafetensorError as error:
+            raise ValueError(error) from None
+
+    return read_whole(path, tensors, what=what, fix=fix)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What the head of a safetensors file says; {} where it is absent or cut off."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as content:
+            return content.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
 
 
 def append(path: Path, line: bytes) -> None:

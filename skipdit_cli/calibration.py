@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_cli import registry, weights
+from skipdit_cli._disk import read_json, write_whole
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
 from skipdit_cli.spec import Cache
 
@@ -69,10 +70,7 @@ def locate(model: str, method: str) -> Path | None:
 
 def save(found: Calibration, where: Path) -> Path:
     """Write METHOD.json into a folder; returns the file."""
-    from skipdit_cli._disk import write_whole
-
     path = where / f"{found.method}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(asdict(found), indent=1, allow_nan=False) + "\n").encode())
     return path
 
@@ -83,15 +81,16 @@ def load(path: Path) -> Calibration:
     Raises:
         StoreError: the file cannot be read, or is none.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if set(content) != {each.name for each in fields(Calibration)}:
-            raise ValueError("its keys are others")
-        return Calibration(**content | {"values": tuple(map(float, content["values"]))})
-    except (OSError, TypeError, ValueError) as error:
-        raise StoreError(
-            f"is no readable calibration ({error})", place=str(path), fix="calibrate again"
-        ) from None
+    found = read_json(path, _parse, what="calibration", fix="calibrate again")
+    if found is None:
+        raise StoreError("there is no such file", place=str(path), fix="calibrate again")
+    return found
+
+
+def _parse(content: dict[str, Any]) -> Calibration:
+    if set(content) != {each.name for each in fields(Calibration)}:
+        raise ValueError("its keys are not those of a calibration")
+    return Calibration(**content | {"values": tuple(map(float, content["values"]))})
 
 
 def complete(cache: Cache, model: str, *, fingerprint: str, place: str = "") -> Cache:

@@ -7,9 +7,9 @@ report reads them, so that a cell says what went wrong and not merely that nothi
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from skipdit_cli._disk import write_whole
+from skipdit_cli._disk import read_json, write_whole
 from skipdit_cli.errors import StoreError
 
 if TYPE_CHECKING:
@@ -38,11 +38,10 @@ def clear(root: Path, run: str, what: str) -> None:
 
 def load(root: Path, run: str, what: str) -> str:
     """The reason that was kept, "" where there is none or its file cannot be read."""
-    try:
-        reason = json.loads(_path(root, run, what).read_bytes())["reason"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return ""
-    return reason if isinstance(reason, str) else ""
+    path, fix = _path(root, run, what), "delete it"
+    with suppress(StoreError):
+        return read_json(path, _reason, what="failure", fix=fix) or ""
+    return ""
 
 
 def find(root: Path, run: "Run", what: str) -> str:
@@ -53,6 +52,12 @@ def find(root: Path, run: "Run", what: str) -> str:
     if run.cache != "none" and (reason := load(root, run.reference.key, SAMPLES)):
         return f"{OF_REFERENCE}: {reason}"
     return ""
+
+
+def _reason(record: dict[str, Any]) -> str:
+    if not isinstance(record["reason"], str):
+        raise ValueError("its reason is no text")
+    return record["reason"]
 
 
 def _path(root: Path, run: str, what: str) -> Path:

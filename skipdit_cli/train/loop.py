@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from skipdit_cli import text
-from skipdit_cli._disk import on_disk, remove_leftovers, replacing, write_whole
+from skipdit_cli._disk import on_disk, read_json, remove_leftovers, replacing, write_whole
 from skipdit_cli.embedded.captions import LISTS
 from skipdit_cli.errors import UsageError
 from skipdit_cli.train.data import DATA
@@ -176,10 +176,10 @@ def train(
     return average
 
 
-def _record(folder: Path) -> dict | None:
+def _record(folder: Path) -> dict[str, Any] | None:
     """How the model that was in the folder was made."""
-    path = folder / "training.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    path, fix = folder / "training.json", "delete it, or choose another --out"
+    return read_json(path, dict, what="record of a training", fix=fix)
 
 
 def _conditions(chosen: Card, device: torch.device) -> Condition:

@@ -119,6 +119,10 @@ def damage(change):
         pytest.param(lambda text: text.replace("31.25", "NaN"), id="nan"),
         pytest.param(damage(lambda record: [record]), id="a list"),
         pytest.param(damage(lambda record: record | {"colour": "red"}), id="unknown key"),
+        pytest.param(
+            damage(lambda record: {k: record[k] for k in record if k != "assets"}),
+            id="a key missing",
+        ),
         pytest.param(damage(lambda record: {"metric": "psnr"}), id="keys missing"),
         pytest.param(damage(lambda record: record | {"value": "31.25"}), id="text for a number"),
         pytest.param(damage(lambda record: record | {"interval": 3}), id="no interval"),
