@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from skipdit_cli import registry, weights
+from skipdit_cli import registry, shipped, weights
 from skipdit_cli._disk import read_json, write_whole
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
 from skipdit_cli.spec import Cache
@@ -63,7 +63,7 @@ def locate(model: str, method: str) -> Path | None:
     """The file of a calibration: the user's own, or the one that ships with an embedded model."""
     places = [folder(model)]
     if weights.card(model).embedded:
-        places.append(Path(__file__).parent / "embedded" / model)
+        places.append(shipped.embedded() / model)
     found = (place / f"{method}.json" for place in places)
     return next((path for path in found if path.is_file()), None)
 

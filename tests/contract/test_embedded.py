@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from skipdit_cli import decode, prompts, registry, rng, text, weights
-from skipdit_cli.embedded import FOLDER, reference_statistics
+from skipdit_cli import decode, prompts, registry, rng, shipped, text, weights
+from skipdit_cli.embedded import reference_statistics
 from skipdit_cli.embedded.classifier import load_classifier
 from skipdit_cli.metrics import accuracy_at_digits, motion_at_digits
 from skipdit_cli.metrics._digits import predicted_classes
 from skipdit_cli.run import denoise
 
+FOLDER = shipped.embedded()
 ROOT, OUT = Path(__file__).parents[2], "skipdit_cli/embedded"
 EMBEDDED = [card for card in weights.CARDS.values() if card.embedded]
 

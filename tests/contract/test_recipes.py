@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from skipdit_cli import plan, prompts, published, recipe, registry
+from skipdit_cli import plan, prompts, published, recipe, registry, shipped
 from skipdit_cli.samplers._schedule import timesteps
 from skipdit_cli.spec import parse_cache
 from skipdit_cli.weights import catalog
@@ -31,7 +31,7 @@ def test_the_recipes_there_are():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_head_says_what_it_took(name):
-    path = recipe.folder() / f"{name}.yaml"
+    path = shipped.recipes() / f"{name}.yaml"
     text = path.read_text()
     assert text.startswith("# ")
     loaded = recipe.load(name)
@@ -81,7 +81,7 @@ def test_columns_agree_with_their_metrics(name, scale):
 @pytest.mark.parametrize(("name", "scale"), [case for case in BOTH if case[0] in TABLES])
 def test_a_table_has_the_rows_and_columns_of_the_paper(name, scale):
     loaded = recipe.load(name, scale=scale)
-    with (published.folder() / f"{name}.csv").open(newline="") as file:
+    with (shipped.published() / f"{name}.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [row.id for row in loaded.rows if not row.published] == ADDED.get(name, [])
     rows = [row for row in loaded.rows if row.published]
@@ -321,5 +321,5 @@ def test_the_tiny_scale_is_small(name):
 
 def test_the_files_are_plain_yaml():
     for name in NAMES:
-        content = yaml.safe_load((recipe.folder() / f"{name}.yaml").read_text())
+        content = yaml.safe_load((shipped.recipes() / f"{name}.yaml").read_text())
         assert set(content["scales"]) == set(recipe.SCALES)

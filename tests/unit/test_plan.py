@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from skipdit_cli import plan, prompts, recipe, weights
+from skipdit_cli import plan, prompts, recipe, shipped, weights
 from skipdit_cli.errors import UsageError
 from skipdit_cli.plan import Run, make_run
 from skipdit_cli.store import open_store
@@ -305,7 +305,7 @@ def test_embedded_weights_are_not_downloaded(monkeypatch, tmp_path):
     ]
     run = make_run("captioned-digits")
     with monkeypatch.context() as patch:
-        patch.setattr(weights, "_EMBEDDED", tmp_path)
+        patch.setattr(shipped, "embedded", lambda: tmp_path)
         lines = plan.plan(replace(run, weights="absent")).missing
     assert lines == [
         "weights, tokenizer, text_encoder: they ship with skipdit and are gone; install it again"

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from skipdit_cli import prompts, recipe, weights
+from skipdit_cli import prompts, shipped, weights
 from skipdit_cli.embedded import captions
 from skipdit_cli.errors import MissingAssetError, UsageError
 
@@ -37,7 +37,7 @@ DESCRIBED = ("object_class", "multiple_objects", "color", "spatial_relationship"
 
 @pytest.fixture(scope="module")
 def entries():
-    text = (recipe.folder() / "data" / "vbench.jsonl").read_text(encoding="utf-8")
+    text = (shipped.recipes() / "data" / "vbench.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 

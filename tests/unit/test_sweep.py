@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from skipdit_cli import failures, plan, results, sweep, timing, weights
+from skipdit_cli import failures, plan, results, shipped, sweep, timing, weights
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
 from skipdit_cli.spec import parse_cache
 from skipdit_cli.store import open_store
@@ -214,7 +214,7 @@ def test_without_its_encoders_a_text_model_is_not_sampled(
     cached = run("skip-cache(n=2)", model="painted-digits")
     (tmp_path / "painted-digits").mkdir()
     (tmp_path / "painted-digits" / weights.WEIGHTS_FILE).touch()
-    monkeypatch.setattr(weights, "_EMBEDDED", tmp_path)
+    monkeypatch.setattr(shipped, "embedded", lambda: tmp_path)
     with pytest.raises(MissingAssetError, match="the tokenizer of painted-digits is not here"):
         swept([cached], options, metrics=["psnr"])
     assert generated == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from skipdit_cli import published
+from skipdit_cli import published, shipped
 from skipdit_cli.errors import UsageError
 
 
@@ -49,6 +49,6 @@ def test_mistakes(table, keys, message):
 
 
 def test_every_published_table_is_there():
-    names = {path.stem for path in published.folder().glob("*.csv")}
+    names = {path.stem for path in shipped.published().glob("*.csv")}
     assert names == {f"table{i}" for i in range(1, 11)}
     assert all(published.lines(name) for name in names)
