@@ -19,7 +19,7 @@ SAMPLES, TIMING = "samples", "timing"
 OF_REFERENCE = "its uncached reference failed"
 
 
-def save(root: Path, run: str, what: str, *, reason: str) -> None:
+def write_failure(root: Path, run: str, what: str, *, reason: str) -> None:
     """Keep why a run (its key) has no samples, timing or score; a full disk is passed over."""
     from skipdit_cli import provenance
 
@@ -28,7 +28,7 @@ def save(root: Path, run: str, what: str, *, reason: str) -> None:
         write_whole(_path(root, run, what), json.dumps(record, indent=1).encode() + b"\n")
 
 
-def clear(root: Path, run: str, what: str) -> None:
+def clear_failure(root: Path, run: str, what: str) -> None:
     """Forget a failure, for the run has now what it lacked."""
     path = _path(root, run, what)
     with suppress(OSError):
@@ -36,7 +36,7 @@ def clear(root: Path, run: str, what: str) -> None:
         path.parent.rmdir()  # unless it holds others
 
 
-def load(root: Path, run: str, what: str) -> str:
+def read_failure(root: Path, run: str, what: str) -> str:
     """The reason that was kept, "" where there is none or its file cannot be read."""
     path, fix = _path(root, run, what), "delete it"
     with suppress(StoreError):
@@ -44,12 +44,12 @@ def load(root: Path, run: str, what: str) -> str:
     return ""
 
 
-def find(root: Path, run: "Run", what: str) -> str:
+def why(root: Path, run: "Run", what: str) -> str:
     """Why a run has no timing or score: it failed itself, or its samples or reference did."""
     for key, each in ((run.key, SAMPLES), (run.key, what)):
-        if reason := load(root, key, each):
+        if reason := read_failure(root, key, each):
             return reason
-    if run.cache != "none" and (reason := load(root, run.reference.key, SAMPLES)):
+    if run.cache != "none" and (reason := read_failure(root, run.reference.key, SAMPLES)):
         return f"{OF_REFERENCE}: {reason}"
     return ""
 

@@ -94,7 +94,7 @@ def statistics(path: Path, mean: str, covariance: str) -> tuple[np.ndarray, np.n
     return mu, sigma
 
 
-def write(path: Path, store: "Store", n: int) -> None:
+def write_npz(path: Path, store: "Store", n: int) -> None:
     """Write the first n images of a run, and their classes if they have some, for other tools.
 
     Raises:

@@ -16,7 +16,7 @@ def names() -> list[str]:
     return sorted([DOWNLOADED, *(path.stem for path in _shipped())])
 
 
-def load(name_or_path: str, *, place: str = "") -> tuple[str, ...]:
+def read_prompts(name_or_path: str, *, place: str = "") -> tuple[str, ...]:
     """The prompts of a list, in the order of the file.
 
     Args:

@@ -24,7 +24,7 @@ def lines(table: str) -> tuple[dict[str, str], ...]:
         return tuple(csv.DictReader(file))
 
 
-def find(table: str, keys: dict[str, str], *, place: str = "") -> dict[str, float]:
+def numbers(table: str, keys: dict[str, str], *, place: str = "") -> dict[str, float]:
     """The numbers of the one line whose key columns have these values: column name to number.
 
     Columns that the line leaves empty, or that hold text, are left out.

@@ -336,7 +336,7 @@ class _Check(Mistakes):
         line = {key: "" if text is None else str(text) for key, text in keyed.items()}
         with self.at(f"{place}.published"):
             if line and table:
-                published.find(table, line)
+                published.numbers(table, line)
         settings = self.scaled(content.get("settings", {}), f"{place}.settings", scale)
         tokens = self.scaled(content.get("text_tokens"), f"{place}.text_tokens", scale) or None
         with self.at(f"{place}.text_tokens"):

@@ -55,7 +55,7 @@ class Result:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
-def save(root: Path, result: Result) -> Path:
+def write_result(root: Path, result: Result) -> Path:
     """Write a result in place of an earlier one of the same run and metric; returns the file.
 
     Raises:
@@ -70,11 +70,11 @@ def save(root: Path, result: Result) -> Path:
             f"{result.metric} of run {result.run} is not finite", fix="look at its samples"
         ) from None
     write_whole(path, text.encode())
-    failures.clear(root, result.run, result.metric)
+    failures.clear_failure(root, result.run, result.metric)
     return path
 
 
-def load(root: Path, run: str, metric: str) -> Result | None:
+def read_result(root: Path, run: str, metric: str) -> Result | None:
     """The result of a run (its key) and metric, or None where there is none yet.
 
     Raises:

@@ -44,7 +44,7 @@ def open_store(root: Path, run: "Run") -> "Store":
     return store
 
 
-def find(root: Path, key: str) -> "Store":
+def find_store(root: Path, key: str) -> "Store":
     """The store whose run key starts with `key`.
 
     Raises:
@@ -77,7 +77,7 @@ def find(root: Path, key: str) -> "Store":
 
 @dataclass
 class Store:
-    """The samples of one run; `open_store` and `find` make it.
+    """The samples of one run; `open_store` and `find_store` make it.
 
     Attributes:
         path: its folder, which appears with the first `lock` or `write`.

@@ -54,7 +54,7 @@ def places(size: int) -> np.ndarray:
     return np.sort(np.random.RandomState(0).permutation(size)[:VALUES])
 
 
-def save(store: Store, latents: np.ndarray, *, timesteps: Sequence[int]) -> None:
+def write_trajectory(store: Store, latents: np.ndarray, *, timesteps: Sequence[int]) -> None:
     """Put a trajectory beside the samples of a run.
 
     Args:
@@ -70,7 +70,7 @@ def save(store: Store, latents: np.ndarray, *, timesteps: Sequence[int]) -> None
     store.put(FILE, to_bytes(arrays))
 
 
-def load(store: Store) -> tuple[np.ndarray, list[int]] | None:
+def read_trajectory(store: Store) -> tuple[np.ndarray, list[int]] | None:
     """(latents, timesteps) as they were saved; None where the file is absent or cut off."""
     path, fix = store.path / FILE, "delete it and sample again"
     with suppress(StoreError):
@@ -91,7 +91,7 @@ def compare(run: "Run", *, root: Path) -> Curve | None:
     Raises:
         StoreError: what is on disk belongs to another run.
     """
-    ours, theirs = (load(open_store(root, each)) for each in (run, run.reference))
+    ours, theirs = (read_trajectory(open_store(root, each)) for each in (run, run.reference))
     if ours is None or theirs is None or ours[1] != theirs[1]:
         return None
     (latents, timesteps), (reference, _) = ours, theirs

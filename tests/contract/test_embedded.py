@@ -41,7 +41,7 @@ def draw_text(name: str, count: int, root, **settings) -> tuple[np.ndarray, list
     """uint8 samples of the model's own prompts, as many of each digit and direction, and metas."""
     card, model = weights.card(name), weights.load(name)
     shape = model.inputs(1)["hidden_states"].shape[1:]
-    captions = prompts.load(card.prompts)
+    captions = prompts.read_prompts(card.prompts)
     asked = [captions[i % len(captions)] for i in range(count)]
     text.encode(card, asked, root=root)
     given, null = text.conditions(card, asked, root=root)

@@ -99,11 +99,11 @@ def test_what_is_left_out_is_the_checkpoints_own():
 def test_text_models_have_prompts_of_their_own():
     run = make_run("latte-skip", "skip-cache(n=2)")
     assert (run.sampler, run.steps, run.guidance, run.dtype) == ("ddim", "ddim50", 7.5, "float16")
-    assert run.prompts == prompts.load("vbench")
+    assert run.prompts == prompts.read_prompts("vbench")
     assert run.cache == "skip-cache(n=2,window=700-50,branch=1)"
     run = make_run("hunyuan-dit", "skip-cache(n=3)", {"prompts": "digits-image", "steps": "25"})
     assert (run.sampler, run.steps, run.guidance, run.dtype) == ("ddpm", "25", 6.0, "float16")
-    assert run.prompts == prompts.load("digits-image")
+    assert run.prompts == prompts.read_prompts("digits-image")
     assert run.cache == "skip-cache(n=3,window=700-50,branch=1)"
     run = make_run("painted-digits", settings={"prompts": ("a one", "vbench")})
     assert run.prompts == ("a one", "vbench")  # a tuple is the prompts themselves

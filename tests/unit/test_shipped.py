@@ -39,8 +39,8 @@ from skipdit_cli.metrics import _vbench_table
 print(*(path().relative_to(shipped.PACKAGE.parent)
         for path in (shipped.recipes, shipped.published, shipped.embedded)), sep="\\n")
 print(recipe.load("table1").title)
-print(len(prompts.load("vbench")), len(_vbench_table.all_prompts()))
-print(published.find("table1", {"method": "Latte"})["flops_t"])
+print(len(prompts.read_prompts("vbench")), len(_vbench_table.all_prompts()))
+print(published.numbers("table1", {"method": "Latte"})["flops_t"])
 for path in (weights.locate("digits"), calibration.locate("digits", "teacache")):
     print(path.relative_to(shipped.PACKAGE))
 """
