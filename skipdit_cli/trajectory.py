@@ -23,7 +23,7 @@ from skipdit_cli.errors import StoreError
 from skipdit_cli.store import Store, open_store
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Run
+    from skipdit_cli.run import Run
 
 SAMPLES = 4
 VALUES = 16_384

@@ -41,7 +41,8 @@ print(*(path().relative_to(shipped.PACKAGE.parent)
 print(recipe.load("table1").title)
 print(len(prompts.read_prompts("vbench")), len(_vbench_table.all_prompts()))
 print(published.numbers("table1", {"method": "Latte"})["flops_t"])
-for path in (weights.locate("digits"), calibration.locate("digits", "teacache")):
+card = weights.card("digits")
+for path in (weights.locate(card), *calibration.files(card, "teacache*")):
     print(path.relative_to(shipped.PACKAGE))
 """
     command = [sys.executable, "-c", code]
@@ -57,7 +58,7 @@ for path in (weights.locate("digits"), calibration.locate("digits", "teacache"))
         "944 944",
         "278.63",
         "embedded/digits/diffusion_pytorch_model.safetensors",
-        "embedded/digits/teacache.json",
+        "embedded/digits/teacache-ddim-50.json",
     ]
 
 

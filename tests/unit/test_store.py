@@ -19,8 +19,8 @@ import pytest
 
 from skipdit_cli import store as store_module
 from skipdit_cli.errors import IncompleteError, StoreError, UsageError
-from skipdit_cli.plan import Run
-from skipdit_cli.store import Store, find_store, open_store
+from skipdit_cli.run import Run
+from skipdit_cli.store import Store, find, open_store
 
 
 @dataclass(frozen=True)
@@ -348,24 +348,24 @@ def test_find_by_key_and_prefix(tmp_path, tiny_plan):
         pass
     fill(tmp_path, 1)
     for prefix in (run.key, run.key[:4]):
-        store = find_store(tmp_path, prefix)
+        store = find(tmp_path, prefix)
         assert (store.run, store.path.name) == (run, run.key)
 
 
 def test_find_names_what_there_is(tmp_path, tiny_plan):
     with pytest.raises(UsageError, match="unknown run 'ab'; there are no runs here yet"):
-        find_store(tmp_path, "ab")
+        find(tmp_path, "ab")
     runs = [TinyRun(seed=seed) for seed in range(20)]
     for run in runs:
         with open_store(tmp_path, run).lock():
             pass
     with pytest.raises(UsageError, match=r"unknown run 'xyz'; there are (\w{16}, ){5}\.\.\."):
-        find_store(tmp_path, "xyz")
+        find(tmp_path, "xyz")
     twins = next(
         [a.key, b.key] for a in runs for b in runs if a.key[0] == b.key[0] and a.key < b.key
     )
     with pytest.raises(UsageError, match=f"run '{twins[0][0]}' is ambiguous; there are .*"):
-        find_store(tmp_path, twins[0][0])
+        find(tmp_path, twins[0][0])
 
 
 def test_find_refuses_a_run_that_no_longer_reads(tmp_path, tiny_plan):
@@ -373,7 +373,7 @@ def test_find_refuses_a_run_that_no_longer_reads(tmp_path, tiny_plan):
     known = json.loads(path.read_text())
     path.write_text(json.dumps(known | {"run": known["run"] | {"unheard": 1}}))
     with pytest.raises(StoreError, match=r"run\.json: does not describe a run"):
-        find_store(tmp_path, TinyRun().key)
+        find(tmp_path, TinyRun().key)
 
 
 # --- the disk -------------------------------------------------------------------------------------
@@ -595,7 +595,7 @@ def test_killed_again_and_again_the_run_ends_as_if_undisturbed(tmp_path, kind):
 
 def test_a_run_json_written_for_another_number_of_samples_is_found(tmp_path, tiny_plan):
     fill(tmp_path, 3)
-    assert find_store(tmp_path, TinyRun().key).run == replace(TinyRun(), num_samples=3)
+    assert find(tmp_path, TinyRun().key).run == replace(TinyRun(), num_samples=3)
 
 
 def test_find_gives_back_the_run_that_was_planned(tmp_path):
@@ -612,7 +612,7 @@ def test_find_gives_back_the_run_that_was_planned(tmp_path):
     )
     with open_store(tmp_path, run).lock():
         pass
-    assert find_store(tmp_path, run.key[:6]).run == run
+    assert find(tmp_path, run.key[:6]).run == run
 
 
 def test_torch_and_codecs_are_not_imported_to_look_at_a_store():
