@@ -187,7 +187,7 @@ def _scored(job: _Job, root: Path) -> Result:
         inputs=_digest(job.samples, job.originals, n=n),
         protocol=module.protocol(prompts) if hasattr(module, "protocol") else module.PROTOCOL,
     )
-    known = results.load(root, job.key, job.metric)
+    known = results.read_result(root, job.key, job.metric)
     if known and any(
         getattr(known, key) != getattr(result, key)
         for key in ("version", "n", "inputs", "protocol")
@@ -213,7 +213,7 @@ def _scored(job: _Job, root: Path) -> Result:
     except MissingAssetError as error:
         return known or replace(result, status="needs weights", note=str(error))
     result = replace(result, provenance=provenance.collect())
-    results.save(root, result)
+    results.write_result(root, result)
     return result
 
 

@@ -86,7 +86,7 @@ def make_run(
         from skipdit_cli import prompts
 
         try:
-            chosen["prompts"] = prompts.load(chosen["prompts"], place=place)
+            chosen["prompts"] = prompts.read_prompts(chosen["prompts"], place=place)
         except MissingAssetError:  # what it costs can be told without
             chosen["prompts"] = None
     return Run(card=card, cache=resolved, sampler=sampler, weights=fingerprint, **chosen)

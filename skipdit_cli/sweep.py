@@ -146,9 +146,9 @@ def generate(run: Run, options: Options) -> "Store":
         )
     except SkipditError as error:
         if _of_the_run(error):
-            failed.save(options.root, run.key, failed.SAMPLES, reason=str(error))
+            failed.write_failure(options.root, run.key, failed.SAMPLES, reason=str(error))
         raise
-    failed.clear(options.root, run.key, failed.SAMPLES)
+    failed.clear_failure(options.root, run.key, failed.SAMPLES)
     return store
 
 
@@ -192,7 +192,7 @@ def not_scored(run: Run, metric: str, error: SkipditError, *, root: Path) -> Res
     from skipdit_cli.measure import unscored
 
     result = unscored(run, metric, error)
-    failed.save(root, run.key, metric, reason=result.note)
+    failed.write_failure(root, run.key, metric, reason=result.note)
     return result
 
 
@@ -209,7 +209,7 @@ def _time(runs: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]
             if not _of_the_run(error):
                 raise
             for run in group:
-                failed.save(options.root, run.key, failed.TIMING, reason=str(error))
+                failed.write_failure(options.root, run.key, failed.TIMING, reason=str(error))
                 found[run.key] = {
                     metric: results.Result(
                         metric=metric,

@@ -190,13 +190,13 @@ def _score_npz(
 
 def _write_npz(npz: Path, runs: "list[Run]", results: Path) -> None:
     from skipdit_cli.errors import UsageError
-    from skipdit_cli.npz import write
+    from skipdit_cli.npz import write_npz
     from skipdit_cli.store import open_store
 
     if len(runs) != 1:
         raise UsageError(f"{len(runs)} runs do not fit into one npz", place="--npz", fix="name one")
     (run,) = runs
-    write(npz, open_store(results, run), run.num_samples)
+    write_npz(npz, open_store(results, run), run.num_samples)
     say(f"wrote {npz}: {run.num_samples} images of {run.model}, {run.cache}")
 
 

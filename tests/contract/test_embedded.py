@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from skipdit_cli import decode, prompts, registry, rng, text, weights
-from skipdit_cli.embedded import FOLDER, reference_statistics
+from skipdit_cli import decode, prompts, registry, rng, shipped, text, weights
+from skipdit_cli.embedded import reference_statistics
 from skipdit_cli.embedded.classifier import load_classifier
 from skipdit_cli.loop import denoise
 from skipdit_cli.metrics import accuracy_at_digits, motion_at_digits
 from skipdit_cli.metrics._digits import predicted_classes
 from skipdit_cli.spec import parse_cache
 
+FOLDER = shipped.embedded()
 ROOT, OUT = Path(__file__).parents[2], "skipdit_cli/embedded"
 EMBEDDED = [card for card in weights.CARDS.values() if card.embedded]
 
@@ -43,7 +44,7 @@ def draw_text(name: str, count: int, root, **settings) -> tuple[np.ndarray, list
     """uint8 samples of the model's own prompts, as many of each digit and direction, and metas."""
     card, model = weights.card(name), weights.load(weights.card(name))
     shape = model.inputs(1)["hidden_states"].shape[1:]
-    captions = prompts.load(card.prompts)
+    captions = prompts.read_prompts(card.prompts)
     asked = [captions[i % len(captions)] for i in range(count)]
     text.encode(card, asked, root=root)
     given, null = text.conditions(card, asked, root=root)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from skipdit_cli import decode, weights
+from skipdit_cli import decode, shipped, weights
 from skipdit_cli import generate as generating
 from skipdit_cli.train import loop
 
@@ -449,11 +449,11 @@ def test_doctor(skipdit, table):
 
 
 def test_doctor_finds_what_is_broken(skipdit, tmp_path, monkeypatch):
-    embedded = shutil.copytree(weights._EMBEDDED, tmp_path / "embedded")
+    embedded = shutil.copytree(shipped.embedded(), tmp_path / "embedded")
     path = embedded / "digits" / weights.WEIGHTS_FILE
     path.write_bytes(path.read_bytes()[:1000])
     (embedded / "digits-skip" / weights.WEIGHTS_FILE).unlink()
-    monkeypatch.setattr(weights, "_EMBEDDED", embedded)
+    monkeypatch.setattr(shipped, "embedded", lambda: embedded)
     (tmp_path / "file").write_text("")
     done = skipdit("doctor --json --results file")
     done.failed(1, "3 checks failed: digits, digits-skip, results folder")
@@ -512,7 +512,7 @@ def test_train_the_text_encoders(skipdit, tmp_path):
     done = skipdit("train --model text --steps 1 --out out").ok()
     assert re.fullmatch(r"the text encoders: accuracy 0\.\d{4}, in out\n", done.out)
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {path.name for path in (weights._EMBEDDED / "text").iterdir()}
+    assert names == {path.name for path in (shipped.embedded() / "text").iterdir()}
 
 
 @pytest.mark.slow  # the same in one process: tests/unit/test_train.py

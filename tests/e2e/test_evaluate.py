@@ -68,7 +68,7 @@ def test_every_metric_is_scored_or_says_what_it_lacks(skipdit, home, table, mode
         assert status in ("needs weights", "failed"), lines[metric]
         note = notes[int(number.rstrip("]")) - 1]
         assert part in note
-        reason = failures.load(home / "results", key, metric)
+        reason = failures.read_failure(home / "results", key, metric)
         assert reason == (note.partition(" ")[2] if status == "failed" else "")
         assert not (home / "results" / "scores" / key / f"{metric}.json").exists()
     scored = {"psnr", "ssim", "psnr@videosys", "ssim@videosys", "accuracy@digits"}

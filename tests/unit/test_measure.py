@@ -78,7 +78,7 @@ def test_pairs_by_hand(pairs):
 
 def test_the_result_is_on_disk(pairs):
     result = measure(RUN, "ssim", root=pairs)
-    assert results.load(pairs, RUN.key, "ssim") == result
+    assert results.read_result(pairs, RUN.key, "ssim") == result
 
 
 def test_every_sample_weighs_the_same(tmp_path, scored):
@@ -252,7 +252,7 @@ def test_a_set_is_scored_with_its_classes_and_without_reference(tmp_path, set_me
     result = measure(RUN, "fid@digits", root=tmp_path)
     assert (result.value, result.n) == (10 + 2 * 20 + 3 * 40, 3)
     assert (result.reference, result.spread, result.interval) == (None, None, None)
-    assert results.load(tmp_path, RUN.key, "fid@digits") == result
+    assert results.read_result(tmp_path, RUN.key, "fid@digits") == result
 
 
 def test_a_set_metric_scores_the_reference_too(tmp_path, set_metric):
@@ -340,7 +340,7 @@ def test_a_result_of_the_first_version_is_scored_again(pairs, scored):
     path.write_text(json.dumps(record))
     again = measure(RUN, "psnr", root=pairs)
     assert replace(again, provenance=first.provenance) == first  # that has the time
-    assert results.load(pairs, RUN.key, "psnr") == again
+    assert results.read_result(pairs, RUN.key, "psnr") == again
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from skipdit_cli import plan, prompts, recipe, registry, runs, weights
+from skipdit_cli import plan, prompts, recipe, registry, runs, shipped, weights
 from skipdit_cli.errors import UsageError
 from skipdit_cli.run import Run
 from skipdit_cli.runs import make_run
@@ -102,11 +102,11 @@ def test_text_models_have_prompts_of_their_own():
         7.5,
         "float16",
     )
-    assert run.prompts == prompts.load("vbench")
+    assert run.prompts == prompts.read_prompts("vbench")
     assert str(run.cache) == "skip-cache(n=2,window=700-50,branch=1)"
     run = make_run("hunyuan-dit", "skip-cache(n=3)", {"prompts": "digits-image", "steps": "25"})
     assert (run.sampler.name, run.steps, run.guidance, run.dtype) == ("ddpm", "25", 6.0, "float16")
-    assert run.prompts == prompts.load("digits-image")
+    assert run.prompts == prompts.read_prompts("digits-image")
     assert str(run.cache) == "skip-cache(n=3,window=700-50,branch=1)"
     run = make_run("painted-digits", settings={"prompts": ("a one", "vbench")})
     assert run.prompts == ("a one", "vbench")  # a tuple is the prompts themselves
@@ -308,7 +308,7 @@ def test_embedded_weights_are_not_downloaded(monkeypatch, tmp_path):
     ]
     run = make_run("captioned-digits")
     with monkeypatch.context() as patch:
-        patch.setattr(weights, "_EMBEDDED", tmp_path)
+        patch.setattr(shipped, "embedded", lambda: tmp_path)
         lines = plan.plan(replace(run, weights="absent")).missing
     assert lines == [
         "weights, tokenizer, text_encoder: they ship with skipdit and are gone; install it again"

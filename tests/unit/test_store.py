@@ -328,7 +328,7 @@ def test_more_samples_are_the_same_run(tmp_path):
 def test_a_damaged_run_json_can_be_removed(tmp_path, text):
     path = fill(tmp_path, 2).path / "run.json"
     path.write_text(text)
-    with pytest.raises(StoreError, match=r"run\.json: the file is damaged; remove it and run"):
+    with pytest.raises(StoreError, match=r"run\.json: is not a readable desc.*; remove it and run"):
         open_store(tmp_path, TinyRun())
     path.unlink()
     store = open_store(tmp_path, TinyRun(num_samples=2))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from skipdit_cli import failures, results, runs, sweep, timing, weights
+from skipdit_cli import failures, results, runs, shipped, sweep, timing, weights
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
 from skipdit_cli.options import Options
 from skipdit_cli.specs import specs
@@ -214,7 +214,7 @@ def test_without_its_encoders_a_text_model_is_not_sampled(
     cached = run("skip-cache(n=2)", model="painted-digits")
     (tmp_path / "painted-digits").mkdir()
     (tmp_path / "painted-digits" / weights.WEIGHTS_FILE).touch()
-    monkeypatch.setattr(weights, "_EMBEDDED", tmp_path)
+    monkeypatch.setattr(shipped, "embedded", lambda: tmp_path)
     with pytest.raises(MissingAssetError, match="the tokenizer of painted-digits is not here"):
         swept([cached], options, metrics=["psnr"])
     assert generated == []
@@ -393,7 +393,7 @@ def test_runs_to_time_may_be_others(options, generated, loops):
     rows = swept([run("skip-cache(n=2)")], replace(options, repeats=1), metrics=[], profile=[other])
     assert {key for key, _ in loops} == {other.reference.key}
     assert all("latency" not in row.results for row in rows)
-    assert results.load(options.root, other.key, "speedup").value == 2.0
+    assert results.read_result(options.root, other.key, "speedup").value == 2.0
 
 
 def test_failed_runs_are_not_timed(options, generated, loops):
@@ -427,14 +427,15 @@ def test_a_metric_that_fails_leaves_the_others_their_numbers(options, generated)
     assert "lpips cannot score 16x16, only 31 px and more" in cached["lpips"].note
     assert cached["psnr"].value > 20
     assert not rows[1].failure
-    assert results.load(options.root, rows[1].run.key, "lpips") is None
+    assert results.read_result(options.root, rows[1].run.key, "lpips") is None
 
 
 def kept(options):
     """What is kept of failures, by run key and what failed."""
     files = (options.root / "failures").glob("*/*.json")
     return {
-        (f.parent.name, f.stem): failures.load(options.root, f.parent.name, f.stem) for f in files
+        (f.parent.name, f.stem): failures.read_failure(options.root, f.parent.name, f.stem)
+        for f in files
     }
 
 
@@ -444,8 +445,8 @@ def test_why_a_run_failed_is_kept_until_it_succeeds(options, generated):
     swept(cached, options, metrics=["psnr"])
     reason = "out of memory at batch size 2; take a smaller --batch-size"
     assert kept(options) == {(cached[1].key, "samples"): reason}
-    assert failures.find(options.root, cached[1], "psnr") == reason
-    assert failures.find(options.root, cached[0], "psnr") == ""
+    assert failures.why(options.root, cached[1], "psnr") == reason
+    assert failures.why(options.root, cached[0], "psnr") == ""
     generated.fail.clear()
     swept(cached, options, metrics=["psnr"])
     assert list((options.root / "failures").iterdir()) == []
@@ -464,15 +465,15 @@ def test_a_run_without_its_reference_says_so_later_too(options, generated):
     generated.fail["none"] = SkipditError("a worker process died")
     swept([cached], options, metrics=["psnr"])
     said = "its uncached reference failed: a worker process died"
-    assert failures.find(options.root, cached, "psnr") == said
-    assert failures.find(options.root, cached.reference, "latency") == "a worker process died"
+    assert failures.why(options.root, cached, "psnr") == said
+    assert failures.why(options.root, cached.reference, "latency") == "a worker process died"
 
 
 def test_a_score_that_failed_is_kept_until_there_is_one(options, generated):
     cached = run("fora(n=2)")
     swept([cached], options, metrics=["lpips"])
     assert "only 31 px and more" in kept(options)[cached.key, "lpips"]
-    results.save(
+    results.write_result(
         options.root, results.Result(metric="lpips", value=0.1, unit="", n=2, run=cached.key)
     )
     assert (cached.key, "lpips") not in kept(options)

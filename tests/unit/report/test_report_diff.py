@@ -57,7 +57,7 @@ def made(root: Path, run: Run = RUN, *, score: float | None = None, sampled=MADE
     (folder / "run.json").write_text(json.dumps({"run": run.to_dict(), "provenance": sampled}))
     if score is not None:
         given = {"unit": "dB", "n": 16, "run": run.key, "provenance": MADE} | changes
-        results.save(root, results.Result(metric="psnr", value=score, **given))
+        results.write_result(root, results.Result(metric="psnr", value=score, **given))
 
 
 @pytest.fixture

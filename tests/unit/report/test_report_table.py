@@ -65,7 +65,7 @@ def recipe(*rows, columns, scale="paper", paper_table="table1", **settings):
 
 def score(root: Path, run: plan.Run, metric: str, value: float | None, **changes):
     result = {"unit": "", "n": 8, "run": run.key, "provenance": PROVENANCE} | changes
-    results.save(root, results.Result(metric=metric, value=value, **result))
+    results.write_result(root, results.Result(metric=metric, value=value, **result))
 
 
 def only(recipe: Recipe, root: Path) -> Cell:
@@ -108,12 +108,12 @@ def test_a_result_without_a_number_says_why(tmp_path):
 def test_a_failure_says_why_until_there_is_a_number(tmp_path):
     mine = recipe(UNCACHED, CACHED, columns=(FVD,))
     run = run_of(mine)
-    failures.save(tmp_path, run.reference.key, "samples", reason="a worker died")
+    failures.write_failure(tmp_path, run.reference.key, "samples", reason="a worker died")
     failed = Cell(paper=51.13, status="failed", note="its uncached reference failed: a worker died")
     assert only(mine, tmp_path) == failed
-    failures.save(tmp_path, run.key, "fvd@digits", reason="values that are not finite")
+    failures.write_failure(tmp_path, run.key, "fvd@digits", reason="values that are not finite")
     assert only(mine, tmp_path).note == "values that are not finite"
-    failures.save(tmp_path, run.key, "samples", reason="out of memory at batch size 2")
+    failures.write_failure(tmp_path, run.key, "samples", reason="out of memory at batch size 2")
     assert only(mine, tmp_path).note == "out of memory at batch size 2"
     score(tmp_path, run, "fvd@digits", 51.0)
     assert only(mine, tmp_path).status == "match"
@@ -121,7 +121,9 @@ def test_a_failure_says_why_until_there_is_a_number(tmp_path):
 
 def test_a_timing_that_failed_leaves_the_scores(tmp_path):
     mine = recipe(CACHED, columns=(FVD, SPEEDUP))
-    failures.save(tmp_path, run_of(mine).key, "timing", reason="out of memory at batch size 2")
+    failures.write_failure(
+        tmp_path, run_of(mine).key, "timing", reason="out of memory at batch size 2"
+    )
     fvd, speedup = recipe_table.build(mine, root=tmp_path).lines[0].cells
     assert (fvd.status, speedup.status) == ("not run", "failed")
     assert speedup == Cell(paper=1.56, status="failed", note="out of memory at batch size 2")
