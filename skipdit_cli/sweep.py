@@ -5,27 +5,28 @@ sweep continues where it stopped; a run that fails keeps its place in the table,
 also in later reports.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skipdit_cli import failures as failed
-from skipdit_cli import plan, registry, results
+from skipdit_cli import plan, registry, results, weights
 from skipdit_cli._memory import memory_checked
 from skipdit_cli.errors import SkipditError, StoreError, UsageError
+from skipdit_cli.recipe import TIMINGS
 from skipdit_cli.report.sweep import SweepRow
+from skipdit_cli.score.evaluate import Stage, not_scored
 from skipdit_cli.spec import parse_cache, parse_range, parse_window
 from skipdit_cli.timing import TIMED, time_together
 
 if TYPE_CHECKING:
     from skipdit_cli.plan import Run
+    from skipdit_cli.recipe import Recipe
     from skipdit_cli.results import Result
     from skipdit_cli.store import Store
 
-Stage = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 READERS = 8  # threads: each reads some 500 images of 256x256 a second, fewer than a GPU looks at
 METHOD = "skip-cache"  # what is swept where no method is named
 SWEPT = ("n", "threshold")  # what a table tells the runs of a method by
@@ -145,6 +146,8 @@ def sweep(
         SkipditError: whatever is wrong for all runs alike (weights, disk, usage).
     """
     ordered = list(dict.fromkeys([run.reference for run, _ in jobs] + [run for run, _ in jobs]))
+    for model in dict.fromkeys(run.model for run in ordered):
+        weights.require(model, path=options.weights_path)
     asked: dict[str, dict[str, None]] = {run.key: {} for run in ordered}
     for run, metrics in jobs:
         for each in (run.reference, run):
@@ -173,6 +176,14 @@ def sweep(
     ]
 
 
+def sweep_recipe(recipe: "Recipe", options: Options) -> list[SweepRow]:
+    """Sweep the rows of a recipe that can run; nothing is timed where no column asks for it."""
+    if not any(column.metric in TIMINGS for column in recipe.columns):
+        options = replace(options, repeats=0)
+    profile = [plan.profile_run(recipe, row) for row in recipe.rows if row.planned is None]
+    return sweep(plan.scored(recipe), options, profile=profile)
+
+
 def generate(run: "Run", options: Options) -> "Store":
     """Encode the prompts of a run, if it has any, and generate it, with progress.
 
@@ -189,7 +200,7 @@ def generate(run: "Run", options: Options) -> "Store":
 
 
 def _generate_now(run: "Run", options: Options) -> "Store":
-    from skipdit_cli import conditions, weights
+    from skipdit_cli import conditions
     from skipdit_cli.run import generate
 
     weights.require(run.model, path=options.weights_path)  # before the encoding
@@ -242,15 +253,6 @@ def _score(run: "Run", metrics: Sequence[str], options: Options) -> "dict[str, R
                 result = not_scored(run, metric, error, root=options.root)
             found[metric] = result
     return found
-
-
-def not_scored(run: "Run", metric: str, error: SkipditError, *, root: Path) -> "Result":
-    """What stands for the result of a metric that failed; why is kept for reports."""
-    from skipdit_cli.measure import unscored
-
-    result = unscored(run, metric, error)
-    failed.save(root, run.key, metric, reason=result.note)
-    return result
 
 
 def _time(runs: Sequence["Run"], options: Options) -> "dict[str, dict[str, Result]]":

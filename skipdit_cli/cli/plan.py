@@ -28,8 +28,9 @@ HEADINGS = (
 
 @app.command()
 def plan(
-    recipe: Annotated[str | None, typer.Argument(help="A recipe, instead of --model.")] = None,
+    target: options.RecipeArgument = None,
     model: options.Model = None,
+    recipe: options.Recipe = None,
     cache: options.Caches = None,
     n: options.Intervals = None,
     window: options.Windows = None,
@@ -59,6 +60,7 @@ def plan(
     from skipdit_cli.spec import parse_cache
     from skipdit_cli.sweep import specs
 
+    recipe = options.recipe_named(target, recipe)
     given = options.settings(
         steps=steps,
         sampler=sampler,
