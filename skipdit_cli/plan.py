@@ -9,17 +9,17 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.errors import IncompleteError, MissingAssetError, UsageError, unknown
+from skipdit_cli.profiling import counts
 from skipdit_cli.recipe import Recipe, RecipeRow
 from skipdit_cli.settings import SETTINGS, setting
 from skipdit_cli.spec import parse_cache
 
 if TYPE_CHECKING:
-    from skipdit_cli.profiling.macs import Costs
     from skipdit_cli.weights import Card
 
 DEFAULTS: dict[str, Any] = {
@@ -168,7 +168,7 @@ def make_run(
     try:
         parsed = parse_cache(cache, place=place)
         parsed = calibration.complete(parsed, model, fingerprint=fingerprint, place=place)
-        parsed = parsed.resolve(_model(model).layout())
+        parsed = parsed.resolve(counts.layout(model))
         _check(card, chosen)
     except UsageError as error:
         raise UsageError(error.problem, place=error.place or place, fix=error.fix) from None
@@ -256,7 +256,7 @@ def plan(
     if seen is None and parse_cache(run.cache).dynamic:
         return row
     steps, whole = _steps(run, seen), _halves(run)
-    costs = _costs(run.model, text_tokens)
+    costs = counts.costs(run.model, text_tokens)
     cost = costs.trajectory(Counter(steps)) * batch
     uncached = costs.trajectory({(frozenset(), whole): len(steps)}) * batch
     cached_steps = sum(bool(sites) or halves < whole for sites, halves in steps)
@@ -284,7 +284,7 @@ def shares(run: Run, *, root: Path | None = None) -> list[tuple[int, float]] | N
     seen = observed(run, root) if root else None
     if parse_cache(run.cache).dynamic and seen is None:
         return None
-    costs = _costs(run.model, None)
+    costs = counts.costs(run.model)
     whole = costs.total.flops * _halves(run)
     done = [costs.step(sites).flops * halves / whole for sites, halves in _steps(run, seen)]
     return list(zip(timesteps(run.steps), done, strict=True))
@@ -305,7 +305,7 @@ def observed(run: Run, root: Path) -> list[frozenset] | None:
         steps = open_store(root, run).meta(0)["reused_steps"]
     except IncompleteError:
         return None
-    skipped = cache.module.skipped(cache.config, _model(run.model).layout())
+    skipped = cache.module.skipped(cache.config, counts.layout(run.model))
     return [skipped if i in steps else frozenset() for i in range(len(timesteps(run.steps)))]
 
 
@@ -318,7 +318,7 @@ def _steps(run: Run, seen: Sequence[frozenset] | None) -> list[tuple[frozenset, 
     """(sites that are reused, halves of guidance that are computed) at every step."""
     from skipdit_cli.samplers._schedule import timesteps
 
-    cache, layout = parse_cache(run.cache), _model(run.model).layout()
+    cache, layout = parse_cache(run.cache), counts.layout(run.model)
     visited, guided = timesteps(run.steps), run.guidance is not None
     reused = seen or cache.reused(layout, visited, guided=guided)
     unguided = cache.unguided(layout, visited, guided=guided)
@@ -359,34 +359,12 @@ def _check(card: "Card", chosen: Mapping[str, Any]) -> None:
             )
 
 
-@cache
-def _model(name: str) -> Any:
-    """The network of a checkpoint on the meta device."""
-    from skipdit_cli import weights
-
-    return weights.build(weights.card(name), device="meta")
-
-
-@cache
-def _costs(name: str, text_tokens: int | None) -> "Costs":
-    """What one call of a checkpoint's network costs for one sample, without guidance."""
-    from skipdit_cli.profiling.macs import site_costs
-
-    model = _model(name)
-    inputs = model.inputs(1, device="meta")
-    if text_tokens:
-        inputs["encoder_hidden_states"] = inputs["encoder_hidden_states"][:, :text_tokens]
-    return site_costs(model, inputs)
-
-
 def _sample_bytes(name: str) -> int:
     """A sample's uint8 RGB pixels, before they are compressed."""
     from skipdit_cli import weights
 
-    model = _model(name)
-    latents = model.inputs(1, device="meta")["hidden_states"]
     scale = VAE_SCALE if "vae" in weights.card(name).components else 1
-    return latents.numel() // latents.shape[model.CHANNEL_DIM] * scale**2 * 3
+    return counts.places(name) * scale**2 * 3
 
 
 def _missing(run: Run, root: Path | None) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from skipdit_cli import plan, prompts, published, recipe, registry
+from skipdit_cli.profiling import counts
 from skipdit_cli.samplers._schedule import timesteps
 from skipdit_cli.spec import parse_cache
 from skipdit_cli.weights import catalog
@@ -253,7 +254,7 @@ def test_the_steps_that_the_paper_s_rows_cache(name, row, steps):
     loaded = recipe.load(name, scale="paper")
     (row,) = [candidate for candidate in loaded.rows if candidate.id == row]
     run = plan.profile_run(loaded, row)
-    layout = plan._model(run.model).layout()
+    layout = counts.layout(run.model)
     reused = parse_cache(run.cache).reused(layout, timesteps(run.steps))
     assert [step for step, sites in enumerate(reused) if sites] == list(steps)
 

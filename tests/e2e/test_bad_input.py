@@ -168,7 +168,10 @@ rows:
             "cache-sweep --model latte-skip --n 2 --metrics fvd@digits",
             ["--metrics: fvd@digits cannot score samples of latte-skip", "psnr, ssim"],
         ),
-        ("cache-sweep --model digits-skip --repeats -1", ["--repeats: -1 is too few", "give 0 or more; 0 times nothing"]),
+        (
+            "cache-sweep --model digits-skip --repeats -1",
+            ["--repeats: -1 is too few", "give 0 or more; 0 times nothing"],
+        ),
         ("cache-sweep --model digits-skip --set seed=1", ["--set: ", "is for recipes"]),
         (
             "cache-sweep --recipe tabel1",

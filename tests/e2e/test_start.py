@@ -40,8 +40,8 @@ def test_starting_takes_less_than_300_ms_of_cpu(arguments):
     assert min(taken) < 0.3
 
 
-@QUICK
-def test_starting_imports_nothing_heavy(skipdit, arguments):
+def imported(skipdit, *arguments):
+    """The modules that are there when a command ends."""
     probe = (
         "import atexit, sys\n"
         "atexit.register(lambda: print('\\nimported:', *sys.modules))\n"
@@ -49,9 +49,29 @@ def test_starting_imports_nothing_heavy(skipdit, arguments):
         "main()"
     )
     done = skipdit.wait(skipdit.start(*arguments, program=("-c", probe))).ok()
-    imported = set(done.out.rpartition("imported: ")[2].split())
-    assert "skipdit_cli.cli" in imported
-    assert imported & HEAVY == set()
+    found = set(done.out.rpartition("imported: ")[2].split())
+    assert "skipdit_cli.cli" in found
+    return found
+
+
+@QUICK
+def test_starting_imports_nothing_heavy(skipdit, arguments):
+    assert imported(skipdit, *arguments) & HEAVY == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report", "table3", "--scale", "tiny"),
+        ("plan", "--model", "ucf101-skip", "--n", "2..6"),
+        ("plan", "table1", "--scale", "paper"),
+    ],
+)
+def test_what_was_counted_once_needs_no_network(skipdit, arguments):
+    """Importing torch and diffusers is most of the time that these commands could take."""
+    first, again = skipdit(*arguments).ok(), skipdit(*arguments).ok()
+    assert again.out.splitlines()[:9] == first.out.splitlines()[:9]
+    assert imported(skipdit, *arguments) & HEAVY == set()
 
 
 def test_help_lists_the_commands(skipdit):
