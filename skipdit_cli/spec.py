@@ -36,7 +36,7 @@ class Cache:
 
     def _spec(self, *, without: str = "") -> str:
         parts = [
-            f"{f.name}={_text(value, window=f.name == 'window')}"
+            f"{f.name}={value_text(value, window=f.name == 'window')}"
             for f in fields(self.config)
             if (value := getattr(self.config, f.name)) is not None and f.name != without
         ]
@@ -204,7 +204,8 @@ def _value(text: str, hint: Any, *, place: str) -> Any:
         raise UsageError(f"'{text}' is not {what}", place=place) from None
 
 
-def _text(value: Any, *, window: bool = False) -> str:
+def value_text(value: Any, *, window: bool = False) -> str:
+    """A setting of a cache as it is written in a spec."""
     if isinstance(value, tuple):
         return ("-" if window else "/").join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -180,8 +180,17 @@ def sweep_recipe(recipe: "Recipe", options: Options) -> list[SweepRow]:
     """Sweep the rows of a recipe that can run; nothing is timed where no column asks for it."""
     if not any(column.metric in TIMINGS for column in recipe.columns):
         options = replace(options, repeats=0)
-    profile = [plan.profile_run(recipe, row) for row in recipe.rows if row.planned is None]
-    return sweep(plan.scored(recipe), options, profile=profile)
+    return sweep(plan.scored(recipe), options, profile=_timed(recipe))
+
+
+def runs_of(recipe: "Recipe") -> "list[Run]":
+    """All runs that `sweep_recipe` makes or times, with their uncached references."""
+    runs = [*(run for run, _ in plan.scored(recipe)), *_timed(recipe)]
+    return [*dict.fromkeys(run.reference for run in runs), *runs]
+
+
+def _timed(recipe: "Recipe") -> "list[Run]":
+    return [plan.profile_run(recipe, row) for row in recipe.rows if row.planned is None]
 
 
 def generate(run: "Run", options: Options) -> "Store":

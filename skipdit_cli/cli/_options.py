@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli._output import say
 
 if TYPE_CHECKING:
@@ -16,15 +17,32 @@ DEVICES = ("auto", "cpu", "cuda")
 
 RecipeArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[RECIPE]", help="A recipe (`skipdit ls recipes`) or a YAML file."),
+    typer.Argument(
+        metavar="[RECIPE]",
+        help="A recipe (`skipdit ls recipes`) or a YAML file.",
+        autocompletion=complete.recipes,
+    ),
 ]
-Recipe = Annotated[str | None, typer.Option("--recipe", help="The same as RECIPE.")]
+Recipe = Annotated[
+    str | None,
+    typer.Option("--recipe", help="The same as RECIPE.", autocompletion=complete.recipes),
+]
 Model = Annotated[
-    str | None, typer.Option("--model", help="A model; `skipdit ls models` lists them.")
+    str | None,
+    typer.Option(
+        "--model",
+        help="A model; `skipdit ls models` lists them.",
+        autocompletion=complete.models,
+    ),
 ]
 Caches = Annotated[
     list[str] | None,
-    typer.Option("--cache", help="A cache spec, as skip-cache(n=2); may be repeated."),
+    typer.Option(
+        "--cache",
+        help="A cache spec, as skip-cache(n=2); may be repeated. `skipdit ls caches NAME` lists "
+        "the settings of a method.",
+        autocompletion=complete.caches,
+    ),
 ]
 Intervals = Annotated[str | None, typer.Option("--n", help="Intervals, as 2..6.")]
 Windows = Annotated[
@@ -33,7 +51,9 @@ Windows = Annotated[
 Methods = Annotated[
     str | None,
     typer.Option(
-        "--method", help="Caching methods for --n and --window, comma-separated; else skip-cache."
+        "--method",
+        help="Caching methods for --n and --window, comma-separated; else skip-cache.",
+        autocompletion=complete.methods,
     ),
 ]
 Scale = Annotated[
@@ -50,7 +70,12 @@ Seed = Annotated[int | None, typer.Option(help="Seed of all noise and classes.")
 NumSamples = Annotated[int | None, typer.Option(help="How many samples.")]
 BatchSize = Annotated[int | None, typer.Option(help="Samples computed together; 16 or fewer.")]
 Steps = Annotated[str | None, typer.Option(help='Sampling steps: 50, "ddim50" or "10,15,20".')]
-Sampler = Annotated[str | None, typer.Option(help="ddpm or ddim.")]
+Sampler = Annotated[
+    str | None,
+    typer.Option(
+        help="A sampler; `skipdit ls samplers` lists them.", autocompletion=complete.samplers
+    ),
+]
 Guidance = Annotated[str | None, typer.Option(help="Classifier-free guidance scale, or none.")]
 Classes = Annotated[
     str | None, typer.Option(help="Classes the samples take in turn, as 0..9 or 3,5; else drawn.")
@@ -66,6 +91,14 @@ Offload = Annotated[
 ]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+Redo = Annotated[
+    bool,
+    typer.Option(
+        "--redo",
+        help="First remove what is there of these runs, and make it again. If it is interrupted, "
+        "go on without --redo.",
+    ),
+]
 Override = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the recipe."),

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _downloads, app
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli._output import say, show
@@ -15,15 +16,22 @@ def download(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Models, coco for COCO's captions, or a recipe: all that it needs at paper scale."
+            help="Models, coco for COCO's captions, or a recipe: all that it needs at paper scale.",
+            autocompletion=complete.downloads,
         ),
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(help="What metrics need: NAME[,NAME...], each a metric or one file; or all."),
+        typer.Option(
+            help="What metrics need: NAME[,NAME...], each a metric or one file; or all.",
+            autocompletion=complete.metrics,
+        ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="A recipe, which may also be among the names.")
+        str | None,
+        typer.Option(
+            help="A recipe, which may also be among the names.", autocompletion=complete.recipes
+        ),
     ] = None,
     source: Annotated[
         Path | None,

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
-from skipdit_cli.cli._output import say, say_black, show, show_json, stage, table
+from skipdit_cli.cli._output import say, say_black, say_removed, show, show_json, stage, table
 
 if TYPE_CHECKING:
     from skipdit_cli.results import Result
@@ -18,16 +19,23 @@ ALL = "all"
 @app.command()
 def evaluate(
     target: Annotated[
-        str | None, typer.Argument(help="A run key (or its beginning), or a recipe.")
+        str | None,
+        typer.Argument(
+            help="A run key (or its beginning), or a recipe.", autocompletion=complete.targets
+        ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="A recipe, which may also be the first argument.")
+        str | None,
+        typer.Option(
+            help="A recipe, which may also be the first argument.", autocompletion=complete.recipes
+        ),
     ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
             help='Metrics, comma-separated, or "all" that fit; else those of the recipe, or those '
-            "that need nothing that is not here."
+            "that need nothing that is not here.",
+            autocompletion=complete.metrics,
         ),
     ] = None,
     npz: Annotated[
@@ -39,6 +47,9 @@ def evaluate(
         typer.Option(help="An npz to compare with, instead of what FID and the like have."),
     ] = None,
     scale: options.Scale = "auto",
+    redo: Annotated[
+        bool, typer.Option("--redo", help="First remove these scores, and make them again.")
+    ] = False,
     results: options.Root = "results",  # type: ignore[assignment]
     device: options.Device = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Threads that read samples.")] = 8,
@@ -63,6 +74,8 @@ def evaluate(
         registry.load("metrics", name, place="--metrics")
     how = How(device=options.device_name(device), workers=workers, reference=reference)
     if target is None:
+        if redo:
+            raise UsageError("an npz is no run", place="--redo", fix="leave it out")
         assert npz is not None
         scores = evaluate_npz(npz, root=results, how=how, stage=stage, asked=asked)
         _print([("", str(npz), result) for result in scores], json=json)
@@ -78,6 +91,10 @@ def evaluate(
         say(f"wrote {npz}: {run.num_samples} images of {run.model}, {run.cache}")
         if metrics is None:
             return
+    if redo:
+        from skipdit_cli import redo as again
+
+        say_removed(again.scores([(run, asked or own) for run, own in meant], root=results))
     strict = metrics != ALL
     found = score(meant, root=results, how=how, stage=stage, asked=asked, strict=strict)
     for run in {run.key: run for run, _ in found.results}.values():

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
-from skipdit_cli.cli._output import say, say_black, show, show_json, stage
+from skipdit_cli.cli._output import say, say_black, say_removed, show, show_json, stage
 
 if TYPE_CHECKING:
     from skipdit_cli.report.sweep import SweepRow
@@ -27,7 +28,10 @@ def cache_sweep(
     method: options.Methods = None,
     cache: options.Caches = None,
     metrics: Annotated[
-        str | None, typer.Option(help="Metrics, comma-separated; else PSNR and SSIM.")
+        str | None,
+        typer.Option(
+            help="Metrics, comma-separated; else PSNR and SSIM.", autocompletion=complete.metrics
+        ),
     ] = None,
     classes: options.Classes = None,
     prompt: options.Prompt = None,
@@ -45,6 +49,7 @@ def cache_sweep(
     workers: options.Workers = 1,
     offload: options.Offload = False,
     weights: options.Weights = None,
+    redo: options.Redo = False,
     results: options.Root = "results",  # type: ignore[assignment]
     override: options.Override = None,
     json: options.Json = False,
@@ -55,9 +60,10 @@ def cache_sweep(
     neither --n, --window nor --cache says what to run, it is --n 2..6 of methods with an interval.
     """
     from skipdit_cli import jobs
+    from skipdit_cli import redo as again
     from skipdit_cli.report import recipe as recipe_table
     from skipdit_cli.report import sweep as model_table
-    from skipdit_cli.sweep import Options, specs, sweep, sweep_recipe
+    from skipdit_cli.sweep import Options, runs_of, specs, sweep, sweep_recipe
 
     options.at_least(0, repeats, place="--repeats", zero="0 times nothing")
     recipe = options.recipe_named(target, recipe)
@@ -98,6 +104,8 @@ def cache_sweep(
     )
     if recipe:
         asked = options.recipe_at(recipe, scale, options.overrides(given, override))
+        if redo:
+            say_removed(again.samples(runs_of(asked), root=results))
         rows = sweep_recipe(asked, how)
         table, name = recipe_table.build(asked, root=results), asked.name
         folder = results / asked.scale
@@ -107,6 +115,9 @@ def cache_sweep(
         scored = jobs.metrics_of(chosen, None if metrics is None else metrics.split(","))
         caches = [*specs(method, n=n, window=window, otherwise=None if cache else SWEPT)]
         runs = options.runs(chosen, [*caches, *(cache or [])], given, weights_path=weights)
+        if redo:
+            both = [*(run.reference for run in runs), *runs]
+            say_removed(again.samples(both, root=results, weights_path=weights))
         rows = sweep([(run, scored) for run in runs], how)
         table, name, folder = model_table.build(rows), "sweep", results / "sweeps" / chosen
     _publish(table, folder, name=name, rows=rows, root=results, json=json)
