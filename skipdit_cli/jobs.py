@@ -5,11 +5,11 @@ from pathlib import Path
 from string import hexdigits
 from typing import TYPE_CHECKING
 
-from skipdit_cli import applicable, recipe, store, weights
+from skipdit_cli import applicable, recipe, runs, weights
 from skipdit_cli.errors import unknown
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Run
+    from skipdit_cli.run import Run
 
 Job = tuple["Run", list[str]]
 
@@ -33,7 +33,7 @@ def of_key(key: str, *, root: Path) -> list[Job]:
     Raises:
         UsageError: there is no such run under the results folder, or more than one.
     """
-    run = store.find(root, key).run
+    run = runs.find(root, key)
     return [(run, applicable.to_model_now(run.model))]
 
 

@@ -15,7 +15,7 @@ from skipdit_cli._disk import on_disk
 from skipdit_cli.store import open_store
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Run
+    from skipdit_cli.run import Run
 
 LOCK = ("run.lock", "run.pid")  # of the run's folder, while it is emptied
 
@@ -44,8 +44,8 @@ def samples(
         StoreError: another process is working on a run, or the disk refuses.
     """
     runs = list({run.key: run for run in runs}.values())
-    for model in dict.fromkeys(run.model for run in runs):
-        weights.require(model, path=weights_path)
+    for card in dict.fromkeys(run.card for run in runs):
+        weights.require(card, path=weights_path)
     for run in runs:
         store, count = open_store(root, run), 0
         if store.path.is_dir():

@@ -56,7 +56,7 @@ def recipe_at(name: str, scale: str, *, overrides: Iterable[str] = ()) -> "tuple
         return recipe.load(name, scale=scale, overrides=overrides), ""
     paper = recipe.load(name, scale="paper", overrides=overrides)
     models = {model for row in paper.rows for model in row.models.values()}
-    absent = sorted(model for model in models if weights.locate(model) is None)
+    absent = sorted(model for model in models if weights.locate(weights.card(model)) is None)
     if not absent and _gpu():
         said = "scale paper: weights and a GPU are here; --scale tiny runs the embedded models"
         return paper, said

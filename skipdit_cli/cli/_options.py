@@ -10,8 +10,8 @@ from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli._output import say
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Run
     from skipdit_cli.recipe import Recipe as LoadedRecipe
+    from skipdit_cli.run import Run
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -170,7 +170,7 @@ def runs(
     Raises:
         UsageError: a setting or a cache does not fit; its option is named.
     """
-    from skipdit_cli.plan import make_run
+    from skipdit_cli.runs import make_run
     from skipdit_cli.spec import parse_cache
 
     caches = list(caches)

@@ -60,7 +60,7 @@ def evaluate(
 
     An npz is one of ADM's evaluator: images in arr_0, uint8 [N,H,W,3].
     """
-    from skipdit_cli import jobs, plan, registry
+    from skipdit_cli import jobs, registry, runs
     from skipdit_cli.errors import UsageError
     from skipdit_cli.score.evaluate import How, evaluate_npz, write_npz
     from skipdit_cli.score.evaluate import evaluate as score
@@ -81,7 +81,7 @@ def evaluate(
         _print([("", str(npz), result) for result in scores], json=json)
         return
     if recipe is not None or jobs.is_recipe(target):
-        meant = plan.scored(options.recipe_at(target, scale, override))
+        meant = runs.scored(options.recipe_at(target, scale, override))
     else:
         meant = jobs.of_key(target, root=results)
     if metrics == ALL:
@@ -99,7 +99,7 @@ def evaluate(
     found = score(meant, root=results, how=how, stage=stage, asked=asked, strict=strict)
     for run in {run.key: run for run, _ in found.results}.values():
         say_black(run, results)
-    _print([(run.model, run.cache, result) for run, result in found.results], json=json)
+    _print([(run.model, str(run.cache), result) for run, result in found.results], json=json)
     for error in found.errors[:-1]:
         say(f"skipdit: {error}")
     if found.errors:

@@ -11,8 +11,8 @@ from skipdit_cli.cli import app
 from skipdit_cli.cli._output import say, say_black, say_removed, show, show_json, stage
 
 if TYPE_CHECKING:
-    from skipdit_cli.report.sweep import SweepRow
     from skipdit_cli.report.table import Table
+    from skipdit_cli.sweep import SweepRow
 
 
 SWEPT = "2..6"  # the intervals where nothing says what to run
@@ -61,9 +61,11 @@ def cache_sweep(
     """
     from skipdit_cli import jobs
     from skipdit_cli import redo as again
+    from skipdit_cli.options import Options
     from skipdit_cli.report import recipe as recipe_table
     from skipdit_cli.report import sweep as model_table
-    from skipdit_cli.sweep import Options, runs_of, specs, sweep, sweep_recipe
+    from skipdit_cli.specs import specs
+    from skipdit_cli.sweep import runs_of, sweep, sweep_recipe
 
     options.at_least(0, repeats, place="--repeats", zero="0 times nothing")
     recipe = options.recipe_named(target, recipe)

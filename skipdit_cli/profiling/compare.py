@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 from skipdit_cli import plan, weights
 from skipdit_cli._disk import check_writable
 from skipdit_cli.errors import UsageError
-from skipdit_cli.report.sweep import SweepRow
-from skipdit_cli.spec import parse_cache
-from skipdit_cli.sweep import Options, label
+from skipdit_cli.options import Options
+from skipdit_cli.sweep import SweepRow, label
 from skipdit_cli.timing import time_together
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Run
+    from skipdit_cli.run import Run
 
 
 def require(
@@ -26,11 +25,11 @@ def require(
         UsageError: the weights are random, and what a method reuses depends on them.
     """
     if weights_path is None and not random_weights:
-        weights.require(runs[0].model)
+        weights.require(runs[0].card)
     for run in runs if random_weights else ():
-        if (cache := parse_cache(run.cache)).dynamic:
+        if run.cache.method.DYNAMIC:
             raise UsageError(
-                f"what {cache.name} reuses depends on the weights",
+                f"what {run.cache.name} reuses depends on the weights",
                 place="--weights random",
                 fix="leave it out, or give a file",
             )

@@ -20,8 +20,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from skipdit_cli import weights
+from skipdit_cli import registry, weights
 from skipdit_cli._disk import write_whole
+from skipdit_cli.card import Card
 from skipdit_cli.errors import StoreError
 from skipdit_cli.profiling.cost import Cost, Costs
 from skipdit_cli.sites import Layout, Site
@@ -32,27 +33,27 @@ _SOURCES = ("models/*.py", "profiling/*.py", "sites.py")
 
 
 @cache
-def layout(model: str) -> Layout:
+def layout(card: Card) -> Layout:
     """What a cache may know of the network of a checkpoint."""
-    found = _kept(model, "layout", lambda: asdict(_network(model).layout()))
+    found = _kept(card, "layout", lambda: asdict(weights.meta(card).layout()))
     pairs = tuple((to, origin) for to, origin in found["skips"])
     return Layout(found["family"], found["layers"], tuple(found["kinds"]), pairs)
 
 
 @cache
-def places(model: str) -> int:
+def places(card: Card) -> int:
     """How many places the latents of one sample have: frames x height x width."""
 
     def count() -> int:
-        network = _network(model)
+        network = weights.meta(card)
         latents = network.inputs(1, device="meta")["hidden_states"]
         return latents.numel() // latents.shape[network.CHANNEL_DIM]
 
-    return _kept(model, "places", count)
+    return _kept(card, "places", count)
 
 
 @cache
-def costs(model: str, text_tokens: int | None = None) -> Costs:
+def costs(card: Card, text_tokens: int | None = None) -> Costs:
     """What one call of a checkpoint's network costs for one sample, without guidance.
 
     Args:
@@ -62,24 +63,18 @@ def costs(model: str, text_tokens: int | None = None) -> Costs:
     def count() -> dict[str, Any]:
         from skipdit_cli.profiling.macs import site_costs
 
-        network = _network(model)
+        network = weights.meta(card)
         inputs = network.inputs(1, device="meta")
         if text_tokens:
             inputs["encoder_hidden_states"] = inputs["encoder_hidden_states"][:, :text_tokens]
         return _to_json(site_costs(network, inputs))
 
-    return _from_json(_kept(model, f"costs {text_tokens or ''}", count))
+    return _from_json(_kept(card, f"costs {text_tokens or ''}", count))
 
 
-@cache
-def _network(model: str) -> Any:
-    """The network of a checkpoint on the meta device."""
-    return weights.build(weights.card(model), device="meta")
-
-
-def _kept(model: str, what: str, count: Callable[[], Any]) -> Any:
+def _kept(card: Card, what: str, count: Callable[[], Any]) -> Any:
     """What is on disk, or what `count` gives, which is then kept if the disk takes it."""
-    path = weights.home() / "counts" / f"{_key(model, what)}.json"
+    path = weights.home() / "counts" / f"{_key(card, what)}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(path.read_bytes())
         if _digest(kept["content"]) == kept["sha256"]:
@@ -91,10 +86,10 @@ def _kept(model: str, what: str, count: Callable[[], Any]) -> Any:
     return content
 
 
-def _key(model: str, what: str) -> str:
-    card = weights.card(model)
+def _key(card: Card, what: str) -> str:
     network = [card.family, card.variant, sorted(card.arguments.items()), card.skip]
-    text = json.dumps([VERSION, what, network, _code()], default=str)
+    foreign = registry.source_hash("models", card.family)  # of another distribution
+    text = json.dumps([VERSION, what, network, foreign, _code()], default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

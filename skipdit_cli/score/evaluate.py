@@ -3,8 +3,7 @@
 A score that fails does not take the others with it, and why it failed is kept for reports.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +12,12 @@ from skipdit_cli import applicable, failures, npz
 from skipdit_cli._memory import memory_checked
 from skipdit_cli.errors import IncompleteError, SkipditError, StoreError, UsageError
 from skipdit_cli.measure import How, measure, measure_npz, unscored
+from skipdit_cli.options import Stage
 from skipdit_cli.store import open_store
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Run
     from skipdit_cli.results import Result
-
-Stage = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+    from skipdit_cli.run import Run
 
 
 @dataclass(frozen=True)

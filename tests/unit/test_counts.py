@@ -21,7 +21,7 @@ def home(tmp_path, monkeypatch):
 
 def forget():
     """As in another process."""
-    for function in (counts.layout, counts.places, counts.costs, counts._network, counts._code):
+    for function in (counts.layout, counts.places, counts.costs, weights.meta, counts._code):
         function.cache_clear()
 
 
@@ -44,15 +44,16 @@ def files(home):
 
 
 def all_of(model):
-    return counts.layout(model), counts.places(model), counts.costs(model)
+    card = weights.card(model)
+    return counts.layout(card), counts.places(card), counts.costs(card)
 
 
 def test_layout_and_places_of_a_small_model():
     kinds = ("attn.spatial", "mlp.spatial")
     skips = ((3, 2), (4, 1), (5, 0))  # layer to of 6 is joined with layer 5 - to
-    assert counts.layout("digits-skip") == Layout("dit", 6, kinds, skips)
-    assert counts.places("digits") == 16 * 16
-    assert counts.places("moving-digits") == 8 * 16 * 16  # frames x height x width
+    assert counts.layout(weights.card("digits-skip")) == Layout("dit", 6, kinds, skips)
+    assert counts.places(weights.card("digits")) == 16 * 16
+    assert counts.places(weights.card("moving-digits")) == 8 * 16 * 16  # frames x height x width
 
 
 @pytest.mark.parametrize("model", ["moving-digits-skip", "captioned-digits", "painted-digits"])
@@ -70,38 +71,40 @@ def test_what_is_kept_is_what_is_counted(home, built, model):
 
 
 def test_text_tokens_are_another_count():
-    short, usual = (counts.costs("captioned-digits", tokens) for tokens in (2, None))
+    short, usual = (counts.costs(weights.card("captioned-digits"), tokens) for tokens in (2, None))
     assert short.total.flops < usual.total.flops
-    assert counts.costs("captioned-digits", 2) == short
+    assert counts.costs(weights.card("captioned-digits"), 2) == short
 
 
 def test_what_is_damaged_is_counted_again(home, built):
-    first = counts.costs("digits")
+    first = counts.costs(weights.card("digits"))
     (file,) = files(home)
     kept = json.loads(file.read_text())
     kept["content"]["total"][0] += 1
     for damaged in (json.dumps(kept), "{", "[]", ""):
         file.write_text(damaged)
         forget()
-        assert counts.costs("digits") == first
+        assert counts.costs(weights.card("digits")) == first
     assert built == ["digits"] * 5
     forget()
-    assert counts.costs("digits") == first
+    assert counts.costs(weights.card("digits")) == first
     assert built == ["digits"] * 5  # the last one was kept
 
 
 @pytest.mark.parametrize("change", ["source", "torch", "card"])
 def test_what_it_depends_on_makes_it_another_count(home, built, monkeypatch, change):
-    counts.layout("digits")
+    counts.layout(weights.card("digits"))
     forget()
     if change == "source":
         monkeypatch.setattr(counts, "_SOURCES", ("models/dit.py",))
     elif change == "torch":
         monkeypatch.setattr(counts.metadata, "version", lambda name: "99")
     else:
-        assert counts._key("digits", "layout") != counts._key("digits-skip", "layout")
+        assert counts._key(weights.card("digits"), "layout") != counts._key(
+            weights.card("digits-skip"), "layout"
+        )
         return
-    counts.layout("digits")
+    counts.layout(weights.card("digits"))
     assert built == ["digits", "digits"]
     assert len(files(home)) == 2
 
@@ -109,7 +112,7 @@ def test_what_it_depends_on_makes_it_another_count(home, built, monkeypatch, cha
 def test_a_home_that_cannot_be_written_is_no_obstacle(home, monkeypatch):
     (home / "file").write_text("")
     monkeypatch.setenv("SKIPDIT_HOME", str(home / "file"))
-    assert counts.layout("digits").layers == 6
+    assert counts.layout(weights.card("digits")).layers == 6
 
 
 def test_every_family_is_counted_by_sources_that_the_key_covers():
