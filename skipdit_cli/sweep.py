@@ -44,7 +44,7 @@ class SweepRow:
     label: str
     run: Run
     plan_row: plan.Row
-    results: dict[str, results.Result] = field(default_factory=dict)
+    results: dict[str, Result] = field(default_factory=dict)
     failure: str = ""
 
 

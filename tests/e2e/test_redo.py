@@ -17,7 +17,11 @@ def changed(monkeypatch):
 
     def change():
         fora = registry.load("caches", "fora")
-        monkeypatch.setattr(fora, "reused", lambda config, layout, t: [frozenset()] * len(t))
+
+        def nothing(settings, layout, timesteps, *, guided):
+            return [frozenset()] * len(timesteps)
+
+        monkeypatch.setattr(fora, "reused", nothing)
 
     return change
 
