@@ -212,7 +212,7 @@ def _scored(job: _Job, root: Path) -> Result:
             result = replace(result, value=_set_score(job))
     except MissingAssetError as error:
         return known or replace(result, status="needs weights", note=str(error))
-    result = replace(result, provenance=provenance.collect())
+    result = replace(result, provenance=provenance.collect(import_torch=True))
     results.write_result(root, result)
     return result
 

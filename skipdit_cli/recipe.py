@@ -127,6 +127,11 @@ def names() -> list[str]:
     return sorted(path.stem for path in shipped.recipes().glob("*.yaml"))
 
 
+def is_name(text: str) -> bool:
+    """Whether a text names a recipe or a YAML file, and not a model or a run."""
+    return text in names() or text.endswith((".yaml", ".yml"))
+
+
 def summary(name: str) -> str:
     """The title of a recipe."""
     with (shipped.recipes() / f"{name}.yaml").open(encoding="utf-8") as file:

@@ -154,6 +154,10 @@ class Store:
         """Those of samples 0 to n-1 that were black all over when they were written."""
         return [i for i, entry in self._entries().items() if i < n and entry["meta"].get("black")]
 
+    def count(self) -> int:
+        """How many samples are in the journal, whether their files are sound or not."""
+        return len(self._entries())
+
     def missing(self, indices: Iterable[int]) -> list[int]:
         """Those of the indices whose sample is absent or damaged; every file is checked.
 

@@ -127,7 +127,9 @@ def test_clips_do_not_become_an_npz(skipdit, home):
     skipdit(RUN.format("moving-digits")).ok()
     (key,) = keys(home)
     skipdit(f"evaluate {key} --npz a.npz").failed(2, "a.npz: an npz holds images, not clips")
-    skipdit("evaluate smoke --scale tiny --npz a.npz").failed(2, "runs do not fit into one npz")
+    skipdit("evaluate smoke --scale tiny --npz a.npz").failed(
+        2, "--npz: an npz holds one run, and these are"
+    )
 
 
 def test_real_clips_are_made_of_a_folder(skipdit, home):

@@ -43,7 +43,7 @@ KNOWN_USERS = {
 WHO_RUNS = {
     "hooks": {"run"},
     "run": {"timing", "sweep", "analyze.calibrate"},
-    "measure": {"cli.evaluate", "sweep"},
+    "measure": {"score.evaluate", "sweep"},
     "engine": {"run"},
     "conditions": {"run", "sweep", "analyze.calibrate"},
     "text": {"conditions", "train.loop", "train.text"},

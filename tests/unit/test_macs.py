@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from skipdit_cli import plan, published, runs
-from skipdit_cli.profiling.macs import Cost, Costs, site_costs
+from skipdit_cli.profiling.cost import Cost, Costs
+from skipdit_cli.profiling.macs import site_costs
 from skipdit_cli.sites import Site
 
 B, S, T, D, H = 2, 3, 5, 8, 2  # batch, sequences, tokens, width, heads
