@@ -8,19 +8,21 @@ them, they are not registered: so they see one tensor in and one out whatever th
 every call has a cache context (the guidance branch), and nothing of theirs stays on the model.
 """
 
+import inspect
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from diffusers.hooks import HookRegistry, ModelHook
 from diffusers.hooks.hooks import CacheContext, HookFunctionReference, StateManager
 from torch import Tensor, nn
 
-from skipdit_cli.errors import UsageError
-from skipdit_cli.sites import Call, Site
+from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.sites import Call, Place, Site, place, site_modules, where
 from skipdit_cli.spec import Cache
 
 _NAME = "skipdit"
@@ -48,7 +50,7 @@ class Session:
         *,
         guided: bool = False,
     ) -> None:
-        self.layout = model.layout()
+        self.layout, self.where = model.layout(), where(model)
         self.cache = cache.resolve(self.layout)
         self.timesteps = tuple(timesteps)
         self.announced = (
@@ -82,6 +84,7 @@ class Session:
         self.step = -1
         self.branch = ""
         self.stores: dict[str, dict] = defaultdict(dict)
+        self.others: dict[tuple[str, Site], tuple] = {}  # what sites return beside hidden states
         self.computed: Counter[tuple[int, Site]] = Counter()
         for manager in self._managers():
             manager.reset()
@@ -162,27 +165,53 @@ def with_predictor(model: nn.Module, hook: ModelHook, inputs: dict) -> Tensor:
 
 
 class SiteHook(ModelHook):
-    """Hands every call of one site to the session.
+    """Hands every call of one site to the session: the hidden state alone, in and out.
+
+    What a site returns besides its hidden state is, where the site is reused, what it returned when
+    it was last computed.
 
     A site whose output is gated gets its gate as a keyword. The method sees what comes before the
     gate, unless it says `AFTER_GATE`: then what it keeps is reused with the old gate.
     """
 
-    def __init__(self, session: Session, site: Site) -> None:
+    def __init__(self, session: Session, site: Site, place: Place) -> None:
         super().__init__()
-        self.session, self.site = session, site
+        self.session, self.site, self.place = session, site, place
 
-    def new_forward(self, module: nn.Module, hidden_states, *args, **kwargs):
+    def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         gate = kwargs.get("gate")
         before_gate = gate is not None and not self.session.cache.after_gate
         if before_gate:
             kwargs["gate"] = 1.0
+        at, others = self.place.argument, self.session.others
+        name = None  # of the hidden state, if it is given by name
+        if at >= len(args):
+            name = list(inspect.signature(type(module).forward).parameters)[at + 1]  # after self
 
-        def compute(hidden_states):
-            return self.fn_ref.original_forward(hidden_states, *args, **kwargs)
+        def compute(hidden_states: Tensor) -> Tensor:
+            if name is None:
+                given = (*args[:at], hidden_states, *args[at + 1 :])
+                output = self.fn_ref.original_forward(*given, **kwargs)
+            else:
+                output = self.fn_ref.original_forward(*args, **{**kwargs, name: hidden_states})
+            if problem := self.place.misfit(output):
+                raise SkipditError(
+                    f"{self.site.kind} {problem}",
+                    place=self.session.where,
+                    fix="say there with Place(..., output=) where the hidden state is",
+                )
+            if self.place.output is None:
+                return output
+            here = self.place.output
+            others[self.session.branch, self.site] = (*output[:here], None, *output[here + 1 :])
+            return output[here]
 
-        output = self.session.run(self.site, compute, hidden_states)
-        return gate * output if before_gate else output
+        output = self.session.run(self.site, compute, args[at] if name is None else kwargs[name])
+        output = gate * output if before_gate else output
+        if self.place.output is None:
+            return output
+        whole = others[self.session.branch, self.site]
+        return (*whole[: self.place.output], output, *whole[self.place.output + 1 :])
 
 
 @contextmanager
@@ -197,15 +226,21 @@ def attached(
         UsageError: the method has no meaning on this model, or the model has a cache on it already.
     """
     session = Session(model, cache, timesteps, guided=guided)
-    sites = model.sites()
+    sites = site_modules(model)
     hooked = session.cache.module.hooked(session.cache.config, session.layout)
+    if absent := [site for site in hooked if site not in sites]:
+        raise UsageError(
+            f"it acts on {absent[0]}, which {type(model).__name__} does not have",
+            place=session.cache.name,
+            fix=f"the kinds of its sites are {', '.join(model.SITES)}",
+        )
     if any(_is_hooked(sites[site]) for site in hooked):
         raise UsageError(f"the model has a cache on it already; cannot add {session.cache}")
     own = {site: vars(sites[site]).get("forward") for site in hooked}  # somebody else's wrapper
     try:
         for site in hooked:
             registry = HookRegistry.check_if_exists_or_initialize(sites[site])
-            registry.register_hook(SiteHook(session, site), _NAME)
+            registry.register_hook(SiteHook(session, site, place(model, site.kind)), _NAME)
         yield session
     finally:
         session.reset()

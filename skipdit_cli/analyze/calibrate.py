@@ -19,7 +19,7 @@ from skipdit_cli import calibration, conditions, provenance, weights
 from skipdit_cli.calibration import Calibration
 from skipdit_cli.errors import UsageError, unknown
 from skipdit_cli.run import latents_of
-from skipdit_cli.sites import Site
+from skipdit_cli.sites import Site, site_modules
 
 if TYPE_CHECKING:
     from skipdit_cli.hooks import Session
@@ -98,7 +98,7 @@ def watched(model: nn.Module, method: str, *, samples: int, guided: bool) -> Ite
         teacache: [samples, 2], relative changes of modulated input and output since the last call.
         mag-cache: [samples], how what all layers add has grown.
     """
-    sites, layers = model.sites(), model.layout().layers  # type: ignore[operator]
+    sites, layers = site_modules(model), model.layout().layers
     now: dict[str, Tensor] = {}
     before: dict[str, Tensor] = {}
     found: list[Tensor] = []

@@ -13,7 +13,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from skipdit_cli.models import _layers as layers
-from skipdit_cli.sites import Layout, Site
+from skipdit_cli.sites import Layout, Sites, kinds_of
 
 VARIANTS = {
     "DiT-XL/2": {"hidden_size": 1152, "depth": 28, "num_heads": 16, "patch_size": 2},
@@ -26,6 +26,11 @@ VARIANTS = {
         "input_size": 16,
         "num_classes": 10,
     },
+}
+SITES: Sites = {
+    "layer": "blocks.{i}",
+    "attn.spatial": "blocks.{i}.attn",
+    "mlp.spatial": "blocks.{i}.mlp",
 }
 
 
@@ -53,6 +58,7 @@ class DiT(ModelMixin, ConfigMixin):
 
     CHANNEL_DIM = 1
     GUIDED_CHANNELS = 3  # the official sampler guides three of the four latent channels
+    SITES = SITES
 
     @register_to_config
     def __init__(
@@ -117,16 +123,7 @@ class DiT(ModelMixin, ConfigMixin):
     def layout(self) -> Layout:
         depth = self.config.depth
         skips = tuple((j, depth - 1 - j) for j in range(depth // 2, depth))
-        kinds = ("attn.spatial", "mlp.spatial")
-        return Layout("dit", depth, kinds, skips if self.config.skip else ())
-
-    def sites(self) -> dict[Site, nn.Module]:
-        found: dict[Site, nn.Module] = {}
-        for i, block in enumerate(self.blocks):
-            found[Site("layer", i)] = block
-            found[Site("attn.spatial", i)] = block.attn
-            found[Site("mlp.spatial", i)] = block.mlp
-        return found
+        return Layout("dit", depth, kinds_of(SITES), skips if self.config.skip else ())
 
     def inputs(self, batch_size: int, *, device: str = "cpu") -> dict[str, Tensor]:
         """Inputs of the right shapes, for counting and timing."""

@@ -15,7 +15,7 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.transformers.hunyuan_transformer_2d import HunyuanDiT2DModel
 from torch import Tensor, nn
 
-from skipdit_cli.sites import Layout, Site
+from skipdit_cli.sites import Layout, Sites, kinds_of
 
 VARIANTS = {
     "HunyuanDiT-g/2": {
@@ -49,6 +49,12 @@ VARIANTS = {
         "text_len_t5": 12,
     },
 }
+SITES: Sites = {
+    "layer": "blocks.{i}",
+    "attn.spatial": "blocks.{i}.attn1",
+    "attn.cross": "blocks.{i}.attn2",
+    "mlp.spatial": "blocks.{i}.ff",
+}
 
 
 class HunyuanDiT(HunyuanDiT2DModel):
@@ -64,6 +70,7 @@ class HunyuanDiT(HunyuanDiT2DModel):
 
     CHANNEL_DIM = 1
     GUIDED_CHANNELS = 4  # the official pipeline drops the variance before guidance
+    SITES = SITES
 
     @register_to_config
     def __init__(
@@ -179,16 +186,7 @@ class HunyuanDiT(HunyuanDiT2DModel):
     def layout(self) -> Layout:
         depth = self.config.num_layers
         skips = tuple((i, depth - 1 - i) for i in range(depth // 2 + 1, depth))
-        return Layout("hunyuan_dit", depth, ("attn.spatial", "attn.cross", "mlp.spatial"), skips)
-
-    def sites(self) -> dict[Site, nn.Module]:
-        found: dict[Site, nn.Module] = {}
-        for i, block in enumerate(self.blocks):
-            found[Site("layer", i)] = block
-            found[Site("attn.spatial", i)] = block.attn1
-            found[Site("attn.cross", i)] = block.attn2
-            found[Site("mlp.spatial", i)] = block.ff
-        return found
+        return Layout("hunyuan_dit", depth, kinds_of(SITES), skips)
 
     def inputs(self, batch_size: int, *, device: str = "cpu") -> dict[str, Tensor]:
         """Inputs of the right shapes, for counting and timing; texts fill all their tokens."""

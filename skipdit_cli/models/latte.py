@@ -16,7 +16,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from skipdit_cli.models import _layers as layers
-from skipdit_cli.sites import Layout, Site
+from skipdit_cli.sites import Layout, Sites, kinds_of
 
 VARIANTS = {
     "Latte-XL/2": {"hidden_size": 1152, "depth": 28, "num_heads": 16, "patch_size": 2},
@@ -30,6 +30,13 @@ VARIANTS = {
         "num_frames": 8,
         "num_classes": 10,
     },
+}
+SITES: Sites = {
+    "layer": "layers.{i}",
+    "attn.spatial": "layers.{i}.spatial.attn",
+    "mlp.spatial": "layers.{i}.spatial.mlp",
+    "attn.temporal": "layers.{i}.temporal.attn",
+    "mlp.temporal": "layers.{i}.temporal.mlp",
 }
 
 
@@ -73,6 +80,7 @@ class Latte(ModelMixin, ConfigMixin):
 
     CHANNEL_DIM = 2
     GUIDED_CHANNELS = 4
+    SITES = SITES
 
     @register_to_config
     def __init__(
@@ -148,18 +156,7 @@ class Latte(ModelMixin, ConfigMixin):
     def layout(self) -> Layout:
         pairs = self.config.depth // 2
         skips = tuple((p, pairs - 1 - p) for p in range(pairs // 2, pairs))
-        kinds = ("attn.spatial", "mlp.spatial", "attn.temporal", "mlp.temporal")
-        return Layout("latte", pairs, kinds, skips if self.config.skip else ())
-
-    def sites(self) -> dict[Site, nn.Module]:
-        found: dict[Site, nn.Module] = {}
-        for p, pair in enumerate(self.layers):
-            found[Site("layer", p)] = pair
-            found[Site("attn.spatial", p)] = pair.spatial.attn
-            found[Site("mlp.spatial", p)] = pair.spatial.mlp
-            found[Site("attn.temporal", p)] = pair.temporal.attn
-            found[Site("mlp.temporal", p)] = pair.temporal.mlp
-        return found
+        return Layout("latte", pairs, kinds_of(SITES), skips if self.config.skip else ())
 
     def official_calls(self) -> dict[nn.Module, int]:
         """Modules that the official code runs more often than this one does, and how often."""

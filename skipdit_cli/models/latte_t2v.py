@@ -30,7 +30,7 @@ from diffusers.models.normalization import AdaLayerNormSingle
 from torch import Tensor, nn
 
 from skipdit_cli.models._layers import SkipFusion, modulate, rename_skip
-from skipdit_cli.sites import Layout, Site
+from skipdit_cli.sites import Layout, Sites, kinds_of
 
 MASK_BIAS = -10_000.0  # added to the attention scores of masked tokens (official code)
 MOST_TOKENS = 120  # of a caption
@@ -54,6 +54,14 @@ VARIANTS = {
         "video_length": 8,
         "caption_channels": 32,
     },
+}
+SITES: Sites = {
+    "layer": "layers.{i}",
+    "attn.spatial": "layers.{i}.spatial.attn1",
+    "attn.cross": "layers.{i}.spatial.attn2",
+    "mlp.spatial": "layers.{i}.spatial.ff",
+    "attn.temporal": "layers.{i}.temporal.attn1",
+    "mlp.temporal": "layers.{i}.temporal.ff",
 }
 
 
@@ -191,6 +199,7 @@ class LatteT2V(ModelMixin, ConfigMixin):
 
     CHANNEL_DIM = 1
     GUIDED_CHANNELS = 8  # the variance as well (official pipeline)
+    SITES = SITES
 
     @register_to_config
     def __init__(
@@ -313,19 +322,7 @@ class LatteT2V(ModelMixin, ConfigMixin):
     def layout(self) -> Layout:
         depth = self.config.num_layers
         skips = tuple((i, depth - 1 - i) for i in range(depth // 2, depth))
-        kinds = ("attn.spatial", "attn.cross", "mlp.spatial", "attn.temporal", "mlp.temporal")
-        return Layout("latte_t2v", depth, kinds, skips if self.config.skip else ())
-
-    def sites(self) -> dict[Site, nn.Module]:
-        found: dict[Site, nn.Module] = {}
-        for i, layer in enumerate(self.layers):
-            found[Site("layer", i)] = layer
-            found[Site("attn.spatial", i)] = layer.spatial.attn1
-            found[Site("attn.cross", i)] = layer.spatial.attn2
-            found[Site("mlp.spatial", i)] = layer.spatial.ff
-            found[Site("attn.temporal", i)] = layer.temporal.attn1
-            found[Site("mlp.temporal", i)] = layer.temporal.ff
-        return found
+        return Layout("latte_t2v", depth, kinds_of(SITES), skips if self.config.skip else ())
 
     def official_calls(self) -> dict[nn.Module, int]:
         """Modules that the official code runs more often than this one does, and how often."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from skipdit_cli.sites import Site
+from skipdit_cli.sites import Site, site_modules
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ class Costs:
 
 
 def site_costs(model: nn.Module, inputs: dict[str, Tensor]) -> Costs:
-    """Count one full call `model(**inputs)`; the model announces its `sites()`.
+    """Count one full call `model(**inputs)`, the model's `SITES` apart.
 
     A site that is not called costs nothing.
     """
-    announced: dict[Site, nn.Module] = model.sites()  # type: ignore[operator]
+    announced = site_modules(model)
     names = {module: site for site, module in announced.items()}
     official: dict[nn.Module, int] = getattr(model, "official_calls", dict)()
     sites = dict.fromkeys(announced, Cost())

@@ -10,7 +10,7 @@ from torch import nn
 from skipdit_cli.models import _layers as layers
 from skipdit_cli.models.dit import DiT
 from skipdit_cli.models.latte import Latte
-from skipdit_cli.sites import Site
+from skipdit_cli.sites import Site, site_modules
 
 
 def close(ours, expected):
@@ -219,7 +219,7 @@ def test_the_first_layer_s_output_is_in_memory_at_the_last_one_only_for_a_skip(
     family, changes, shape, skip
 ):
     model, seen = build(family, **changes, skip=skip), {}
-    first, last = (model.sites()[Site("layer", i)] for i in (0, 3))
+    first, last = (site_modules(model)[Site("layer", i)] for i in (0, 3))
     first.register_forward_hook(lambda *a: seen.update(output=weakref.ref(a[-1])))
     last.register_forward_pre_hook(lambda *_: seen.update(kept=seen["output"]() is not None))
     model(torch.randn(shape), torch.tensor([5]), torch.tensor([0]))

@@ -6,7 +6,7 @@ from torch import nn
 
 from skipdit_cli import plan, published
 from skipdit_cli.profiling.macs import Cost, Costs, site_costs
-from skipdit_cli.sites import Site
+from skipdit_cli.sites import Layout, Site
 
 B, S, T, D, H = 2, 3, 5, 8, 2  # batch, sequences, tokens, width, heads
 
@@ -47,19 +47,16 @@ class Toy(nn.Module):
     Official code would run the modulation once for each of `sequences`.
     """
 
+    SITES = {"layer": "block", "attn.spatial": "block.attn", "mlp.spatial": "block.mlp"}
+
     def __init__(self, sequences=1):
         super().__init__()
         self.sequences = sequences
         self.patches = nn.Conv2d(4, D, kernel_size=2, stride=2)
         self.block = Block()
 
-    def sites(self):
-        block = self.block
-        return {
-            Site("layer", 0): block,
-            Site("attn.spatial", 0): block.attn,
-            Site("mlp.spatial", 0): block.mlp,
-        }
+    def layout(self):
+        return Layout("toy", 1, ("attn.spatial", "mlp.spatial"))
 
     def official_calls(self):
         return {self.block.adaLN_modulation[1]: self.sequences}
