@@ -370,13 +370,15 @@ def _model(name: str) -> Any:
 @cache
 def _costs(name: str, text_tokens: int | None) -> "Costs":
     """What one call of a checkpoint's network costs for one sample, without guidance."""
+    from skipdit_cli import registry, weights
     from skipdit_cli.profiling.macs import site_costs
 
     model = _model(name)
+    official = registry.load("models", weights.card(name).family).official_calls(model)
     inputs = model.inputs(1, device="meta")
     if text_tokens:
         inputs["encoder_hidden_states"] = inputs["encoder_hidden_states"][:, :text_tokens]
-    return site_costs(model, inputs)
+    return site_costs(model, inputs, official=official)
 
 
 def _sample_bytes(name: str) -> int:

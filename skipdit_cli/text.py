@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry, weights
-from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.errors import MissingAssetError, SkipditError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,7 +99,14 @@ def _suffixes(card: "Card") -> list[str]:
 
 def _tokens(card: "Card") -> tuple[int, ...]:
     """How many tokens each encoder gives."""
-    return registry.load("models", card.family).tokens(weights.arguments(card))
+    tokens = registry.load("models", card.family).tokens(weights.arguments(card))
+    if len(tokens) != len(_suffixes(card)):
+        raise SkipditError(
+            f"{len(tokens)} lengths for the {len(_suffixes(card))} text encoders of {card.name}",
+            place=f"models {card.family}: tokens",
+            fix="give one number for each",
+        )
+    return tokens
 
 
 def _encoder(

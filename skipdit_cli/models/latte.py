@@ -158,15 +158,6 @@ class Latte(ModelMixin, ConfigMixin):
         skips = tuple((p, pairs - 1 - p) for p in range(pairs // 2, pairs))
         return Layout("latte", pairs, kinds_of(SITES), skips if self.config.skip else ())
 
-    def official_calls(self) -> dict[nn.Module, int]:
-        """Modules that the official code runs more often than this one does, and how often."""
-        frames, places = self.config.num_frames, self.pos_embed.shape[1]
-        found = {self.final_layer.adaLN_modulation[-1]: frames}
-        for pair in self.layers:
-            found[pair.spatial.adaLN_modulation[-1]] = frames
-            found[pair.temporal.adaLN_modulation[-1]] = places
-        return found
-
     def inputs(self, batch_size: int, *, device: str = "cpu") -> dict[str, Tensor]:
         """Inputs of the right shapes, for counting and timing."""
         side, channels = self.config.input_size, self.config.in_channels
@@ -181,6 +172,16 @@ class Latte(ModelMixin, ConfigMixin):
 
 
 MODEL = Latte
+
+
+def official_calls(model: Latte) -> dict[nn.Module, int]:
+    """Modules that the official code runs more often than this one does, and how often."""
+    frames, places = model.config.num_frames, model.pos_embed.shape[1]
+    found = {model.final_layer.adaLN_modulation[-1]: frames}
+    for pair in model.layers:
+        found[pair.spatial.adaLN_modulation[-1]] = frames
+        found[pair.temporal.adaLN_modulation[-1]] = places
+    return found
 
 
 def convert(state: Mapping[str, Tensor], config: Mapping) -> dict[str, Tensor]:

@@ -324,14 +324,6 @@ class LatteT2V(ModelMixin, ConfigMixin):
         skips = tuple((i, depth - 1 - i) for i in range(depth // 2, depth))
         return Layout("latte_t2v", depth, kinds_of(SITES), skips if self.config.skip else ())
 
-    def official_calls(self) -> dict[nn.Module, int]:
-        """Modules that the official code runs more often than this one does, and how often."""
-        frames = self.config.video_length
-        caption = [
-            m for layer in self.layers for m in (layer.spatial.attn2.to_k, layer.spatial.attn2.to_v)
-        ]
-        return dict.fromkeys(caption, frames)
-
     def inputs(self, batch_size: int, *, device: str = "cpu") -> dict[str, Tensor]:
         """Inputs of the right shapes, for counting and timing."""
         config = self.config
@@ -348,6 +340,15 @@ class LatteT2V(ModelMixin, ConfigMixin):
 
 
 MODEL = LatteT2V
+
+
+def official_calls(model: LatteT2V) -> dict[nn.Module, int]:
+    """Modules that the official code runs more often than this one does, and how often."""
+    frames = model.config.video_length
+    caption = [
+        m for layer in model.layers for m in (layer.spatial.attn2.to_k, layer.spatial.attn2.to_v)
+    ]
+    return dict.fromkeys(caption, frames)
 
 
 @cache
