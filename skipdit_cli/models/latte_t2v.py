@@ -3,10 +3,8 @@
 Source: diffusers `LatteTransformer3DModel`, whose blocks these are; OpenSparseLLMs/Skip-DiT
 `text-to-video/models/latte_t2v_skip_cache.py` (72609de). A layer is a pair: one spatial block
 (attention within a frame, then to the caption) and one temporal block (attention along time). Layer
-i of the second half receives the output of layer L-1-i, before its spatial block.
-
-The keys and values of the caption are the same for every frame and are computed once per clip; the
-official code repeats the caption for each of them.
+i of the second half receives the output of layer L-1-i, before its spatial block. Attention and MLP
+are in `_attention.py`.
 """
 
 import re
@@ -14,10 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.attention import FeedForward
-from diffusers.models.attention_processor import Attention
 from diffusers.models.embeddings import (
     PatchEmbed,
     PixArtAlphaTextProjection,
@@ -29,6 +24,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.normalization import AdaLayerNormSingle
 from torch import Tensor, nn
 
+from skipdit_cli.models._attention import CrossAttention, Mlp, SelfAttention
 from skipdit_cli.models._layers import SkipFusion, modulate, rename_skip
 from skipdit_cli.sites import Layout, Sites, kinds_of
 
@@ -65,51 +61,6 @@ SITES: Sites = {
 }
 
 
-class ClipCrossAttention:
-    """Attention of all frames of a clip to its one caption, as a processor of diffusers' Attention.
-
-    hidden_states [B * F, T, D], encoder_hidden_states [B, L, D], mask bias [B, 1, L] -> like x
-    """
-
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-    ) -> Tensor:
-        clips = len(encoder_hidden_states)
-        query, key, value = (
-            states.reshape(clips, -1, attn.heads, states.shape[-1] // attn.heads).transpose(1, 2)
-            for states in (
-                attn.to_q(hidden_states),  # [B, heads, F * T, D / heads]
-                attn.to_k(encoder_hidden_states),  # [B, heads, L, D / heads]
-                attn.to_v(encoder_hidden_states),
-            )
-        )
-        bias = None if attention_mask is None else attention_mask[:, None].to(query.dtype)
-        x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        x = x.transpose(1, 2).reshape(*hidden_states.shape[:2], -1)
-        for module in attn.to_out:
-            x = module(x)
-        return x
-
-
-class _Gated:
-    """Multiplies what a module gives by `gate`: a cache may keep it before or after that."""
-
-    def forward(self, *args, gate: Tensor, **kwargs) -> Tensor:
-        return gate * super().forward(*args, **kwargs)  # type: ignore[misc]
-
-
-class SelfAttention(_Gated, Attention):
-    """diffusers' attention, gated. [B, T, D], gate [B, 1, D] -> like the first"""
-
-
-class Mlp(_Gated, FeedForward):
-    """diffusers' feed-forward, gated. [B, T, D], gate [B, 1, D] -> like the first"""
-
-
 class Block(nn.Module):
     """diffusers' BasicTransformerBlock (`ada_norm_single`), its gates where a cache sees them."""
 
@@ -117,15 +68,13 @@ class Block(nn.Module):
         self, hidden_size: int, num_heads: int, *, cross_attention_dim: int | None
     ) -> None:
         super().__init__()
-        heads = {"heads": num_heads, "dim_head": hidden_size // num_heads, "bias": True}
         self.norm1 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
-        self.attn1 = SelfAttention(hidden_size, **heads)
+        self.attn1 = SelfAttention(hidden_size, num_heads)
         self.norm2 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
         self.attn2 = None
         if cross_attention_dim is not None:
-            self.attn2 = Attention(hidden_size, cross_attention_dim, **heads)
-            self.attn2.set_processor(ClipCrossAttention())
-        self.ff = Mlp(hidden_size, activation_fn="gelu-approximate")
+            self.attn2 = CrossAttention(hidden_size, num_heads, cross_attention_dim)
+        self.ff = Mlp(hidden_size)
         self.scale_shift_table = nn.Parameter(torch.randn(6, hidden_size) / hidden_size**0.5)
 
     def forward(
