@@ -6,8 +6,10 @@ timesteps.
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from skipdit_cli.contract import Registered
 from skipdit_cli.sites import Layout, Sited, Sites
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ Encoded = Mapping[str, "Tensor"]  # what the text encoders give for one prompt, 
 Conditions = dict[str, "Tensor"]  # arguments of `forward` by name
 
 
-class Family(Protocol):
+class Family(Registered, Protocol):
     """What a file in this folder holds.
 
     Attributes:
@@ -31,6 +33,13 @@ class Family(Protocol):
 
     MODEL: "Callable[..., Network]"
     VARIANTS: Mapping[str, Mapping[str, Any]]
+
+    @staticmethod
+    def rules(module: ModuleType) -> str:
+        """What MODEL lacks of a Denoiser, or nothing."""
+        parts = ("CHANNEL_DIM", "GUIDED_CHANNELS", "SITES", "layout", "inputs", "forward")
+        lacks = [part for part in parts if not hasattr(module.MODEL, part)]
+        return f"`MODEL` has no {' and no '.join(lacks)}" if lacks else ""
 
     @abstractmethod
     def convert(
@@ -122,8 +131,8 @@ class Denoiser(Sited, Protocol):
     ) -> Any:
         """One call of the network, `(sample,)` with the keyword `return_dict=False`.
 
-        The first two arguments are given by position or by the names `hidden_states` and
-        `timestep`, conditions by the names that diffusers has for them.
+        The first two arguments are given by position, conditions by the names that diffusers has
+        for them.
 
         Args:
             hidden_states: [B, ...], in the dtype of the weights.

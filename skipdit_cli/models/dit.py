@@ -158,11 +158,6 @@ class DiT(ModelMixin, ConfigMixin):
 MODEL = DiT
 
 
-def official_calls(model: DiT) -> dict[nn.Module, int]:
-    """None: the official code runs every module as often as this one."""
-    return {}
-
-
 def convert(state: Mapping[str, Tensor], config: Mapping) -> dict[str, Tensor]:
     """Official state dict -> ours: only the keys of skip branches change."""
     half = config["depth"] // 2

@@ -229,11 +229,6 @@ class HunyuanDiT(HunyuanDiT2DModel):
 MODEL = HunyuanDiT
 
 
-def official_calls(model: HunyuanDiT) -> dict[nn.Module, int]:
-    """None: the official code runs every module as often as this one."""
-    return {}
-
-
 def _to_own_dtype(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return args[0].to(next(module.parameters()).dtype), *args[1:]
 
@@ -323,11 +318,6 @@ _RENAMED = (
 def tokens(arguments: Mapping) -> tuple[int, int]:
     """How many tokens the two text encoders give."""
     return arguments["text_len"], arguments["text_len_t5"]
-
-
-def clean(prompt: str) -> str:
-    """A prompt as the tokenizers get it."""
-    return prompt
 
 
 def condition(encoded: Mapping[str, Tensor], null: Mapping[str, Tensor]) -> tuple[dict, dict]:
