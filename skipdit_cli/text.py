@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry, weights
 from skipdit_cli._disk import read_tensors, write_whole
-from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
+from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,7 +100,14 @@ def _suffixes(card: "Card") -> list[str]:
 
 def _tokens(card: "Card") -> tuple[int, ...]:
     """How many tokens each encoder gives."""
-    return registry.load("models", card.family).tokens(weights.arguments(card))
+    tokens = registry.load("models", card.family).tokens(weights.arguments(card))
+    if len(tokens) != len(_suffixes(card)):
+        raise SkipditError(
+            f"{len(tokens)} lengths for the {len(_suffixes(card))} text encoders of {card.name}",
+            place=f"models {card.family}: tokens",
+            fix="give one number for each",
+        )
+    return tokens
 
 
 def _encoder(

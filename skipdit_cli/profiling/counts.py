@@ -67,7 +67,8 @@ def costs(card: Card, text_tokens: int | None = None) -> Costs:
         inputs = network.inputs(1, device="meta")
         if text_tokens:
             inputs["encoder_hidden_states"] = inputs["encoder_hidden_states"][:, :text_tokens]
-        return _to_json(site_costs(network, inputs))
+        official = registry.load("models", card.family).official_calls(network)
+        return _to_json(site_costs(network, inputs, official=official))
 
     return _from_json(_kept(card, f"costs {text_tokens or ''}", count))
 

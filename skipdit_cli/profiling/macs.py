@@ -3,7 +3,7 @@
 `macs_paper` is what `thop` 0.1.1 counts on the official implementation, the "FLOPs" of the paper's
 tables: `nn.Linear`, `nn.Conv2d` and `nn.LayerNorm` modules matched by exact class (so the float32
 norm of a skip branch is left out), no attention products. The official video code runs every
-adaLN, and the keys and values of a caption, once per frame or place, ours once per clip (a model's
+adaLN, and the keys and values of a caption, once per frame or place, ours once per clip (a family's
 `official_calls`); `macs_executed` has the same rules on what ours runs.
 `flops` is what `torch.utils.flop_counter` counts, 2 per multiply-accumulate: linears, convolutions
 and the two matrix products of attention, no norms.
@@ -11,25 +11,34 @@ and the two matrix products of attention, no norms.
 Only shapes matter, so a model and inputs on the meta device are enough.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from skipdit_cli.profiling.cost import Cost, Costs
-from skipdit_cli.sites import Site
+from skipdit_cli.sites import Site, site_modules
+
+if TYPE_CHECKING:
+    from skipdit_cli.models import Network
 
 
-def site_costs(model: nn.Module, inputs: dict[str, Tensor]) -> Costs:
-    """Count one full call `model(**inputs)`; the model announces its `sites()`.
+def site_costs(
+    model: "Network", inputs: dict[str, Tensor], *, official: Mapping[nn.Module, int] | None = None
+) -> Costs:
+    """Count one full call `model(**inputs)`, the model's `SITES` apart.
 
     A site that is not called costs nothing.
+
+    Args:
+        official: how often the official code runs a module that the model runs once.
     """
-    announced: dict[Site, nn.Module] = model.sites()  # type: ignore[operator]
+    announced = site_modules(model)
     names = {module: site for site, module in announced.items()}
-    official: dict[nn.Module, int] = getattr(model, "official_calls", dict)()
+    official = official or {}
     sites = dict.fromkeys(announced, Cost())
     inside: dict[Site, Site] = {}
     open_sites: list[tuple[Site, Cost]] = []
@@ -71,7 +80,11 @@ def _macs(module: nn.Module, output: Tensor) -> int:
 
 
 @contextmanager
-def _hooks(model: nn.Module, enter, leave) -> Iterator[None]:
+def _hooks(
+    model: nn.Module,
+    enter: Callable[[nn.Module, tuple], None],
+    leave: Callable[[nn.Module, tuple, object], None],
+) -> Iterator[None]:
     handles = []
     for module in model.modules():
         handles.append(module.register_forward_pre_hook(enter))
