@@ -34,13 +34,17 @@ def names(kind: str) -> list[str]:
     Args:
         kind: "models" (the families), "caches", "samplers" or "metrics", as everywhere here.
     """
-    files = (_PACKAGE / kind).glob("[!_]*.py")
+    folder = _PACKAGE / kind
+    files = [*folder.glob("[!_]*.py"), *(path.parent for path in folder.glob("[!_]*/__init__.py"))]
     return sorted(_name(path.stem, kind) for path in files)
 
 
 def summary(kind: str, name: str) -> str:
     """The first docstring line of the file behind a name; no more of the file is read."""
-    with tokenize.open(_PACKAGE / kind / f"{_stem(name)}.py") as file:
+    path = _PACKAGE / kind / f"{_stem(name)}.py"
+    if not path.is_file():
+        path = path.with_suffix("") / "__init__.py"
+    with tokenize.open(path) as file:
         for token in tokenize.generate_tokens(file.readline):
             if token.type == tokenize.STRING:
                 return cleandoc(ast.literal_eval(token.string)).split("\n")[0]

@@ -19,7 +19,7 @@ A file holds these constants and one function:
     score(sample, meta)        each: the same; a meta is what a sample was to show, {"class": 3} or
                                {"prompt": "..."}
     score_set(samples, metas)  set: the score of all samples, which are read only once
-    score_prompts(samples)     prompted: the score of prompts and files, as in `vbench.py`
+    score_prompts(samples)     prompted: the score of prompts and files, as in `vbench`
     average(scores)            pairs, each: if it is not their plain mean
     protocol(prompts)          if PROTOCOL depends on what was asked for
 

@@ -1,13 +1,12 @@
 """Runs in VBench's own environment: one dimension of one folder of clips, JSON file to JSON file.
 
-    python -I _vbench_worker.py REQUEST RESPONSE
+    python -I worker.py REQUEST RESPONSE
 
 A request is {"dimension": "scene", "folder": "...", "mode": "vbench_standard" or "custom_input",
 "device": "cpu", "version": "0.1.5", "prompts": {file name: prompt}}, with an absolute path. A
 response is {"score": 0.4272, "videos": {file name: score}, "versions": {...}} or {"error": "...",
 "missing": whether something has to be installed or downloaded first}. Whatever vbench prints goes
-where the caller sends it; its exit code says nothing. `-I` keeps this folder, whose vbench.py is
-another one, off the path.
+where the caller sends it; its exit code says nothing. `-I` keeps this folder off the path.
 """
 
 import errno

@@ -96,6 +96,6 @@ def all_prompts() -> frozenset[str]:
 
 
 def _file() -> Path:
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parents[2]
     checkout = package.parent / "recipes" / "data" / "vbench.jsonl"
     return checkout if checkout.is_file() else package / "recipes_data" / "data" / "vbench.jsonl"
