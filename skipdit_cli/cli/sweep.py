@@ -145,7 +145,7 @@ def _run_model(
     runs = options.runs(model, caches, given, weights_path=how.weights_path)
     known_weights.require(model, path=how.weights_path)
     rows = sweep([(run, chosen) for run in runs], how)
-    table = sweep_table.build(rows)
+    table = sweep_table.build(rows, metrics=chosen)
     folder = how.root / "sweeps" / model
     _publish(table, folder, name="sweep", rows=rows, root=how.root, json=json)
     _stop_if_failed(rows, table)
