@@ -7,12 +7,14 @@ names use `-`, and `_at_` where names use `@` (`fid_at_digits.py` is `fid@digits
 """
 
 import ast
+import inspect
 import tokenize
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from inspect import cleandoc
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from skipdit_cli.errors import UsageError, unknown
 
@@ -54,7 +56,7 @@ def summary(kind: str, name: str) -> str:
 
 
 @cache
-def load(kind: str, name: str, *, place: str = "") -> ModuleType:
+def load(kind: str, name: str, *, place: str = "") -> Any:
     """Import the module behind a name; `vbench.scene` is a part of `vbench`, and in its module.
 
     Raises:
@@ -64,10 +66,25 @@ def load(kind: str, name: str, *, place: str = "") -> ModuleType:
     if whole not in names(kind):
         raise unknown(kind.rstrip("s"), name, names(kind), place=place)
     module = import_module(f"skipdit_cli.{kind}.{_stem(whole)}")
+    if kind == "metrics":
+        _checked(module)
     if part and part not in getattr(module, "PARTS", ()):
         parts = [f"{whole}.{each}" for each in getattr(module, "PARTS", ())]
         raise unknown(kind.rstrip("s"), name, parts or names(kind), place=place)
     return module
+
+
+def _checked(module: ModuleType) -> None:
+    """Give a metric the optional parts that its file lacks, and look whether it keeps the rules."""
+    contract = import_module("skipdit_cli.metrics")
+    required = inspect.get_annotations(contract.Metric)
+    for name, default in vars(contract.Metric).items():
+        if name.startswith("_") or name in vars(module):
+            continue
+        setattr(module, name, partial(default, module) if callable(default) else default)
+    if absent := [name for name in required if name not in vars(module)]:
+        raise UsageError(f"has no {', '.join(absent)}", place=str(module.__file__))
+    contract.check(module)
 
 
 def known(kind: str, name: str) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from skipdit_cli.cli._output import say, show, table
 
 if TYPE_CHECKING:
+    from skipdit_cli.metrics import Asset
     from skipdit_cli.weights import Card
     from skipdit_cli.weights._fetch import Progress
     from skipdit_cli.weights.assets_download import AssetPlan
@@ -52,19 +53,18 @@ def _assets() -> list[tuple[str, ...]]:
     from skipdit_cli.weights import assets
 
     rows: list[tuple[str, ...]] = []
-    for name, asset in assets.ASSETS.items():
-        size, users = weights.size_text(asset.size), ", ".join(asset.used_by)
-        rows.append((name, assets.state(name)[0], size, users, asset.licence, asset.source))
+    for name, asset in assets.declared().items():
+        size, users = weights.size_text(asset.size), ", ".join(assets.users(asset))
+        rows.append((name, assets.state(asset)[0], size, users, asset.licence, asset.source))
     return rows
 
 
 def say_sources(
-    cards: "Sequence[Card]", *, captions: bool = False, assets: Sequence[str] = ()
+    cards: "Sequence[Card]", *, captions: bool = False, assets: "Sequence[Asset]" = ()
 ) -> None:
     """Where everything is from, how large it is, and its licence."""
     from skipdit_cli import weights
     from skipdit_cli.weights import coco
-    from skipdit_cli.weights.assets import ASSETS
     from skipdit_cli.weights.inventory import COCO
 
     for card in cards:
@@ -72,7 +72,7 @@ def say_sources(
             say(f"{card.name}: {card.source}, {whole_size(card)}, licence {card.licence}")
     if captions:
         say(f"{COCO}: {coco.ADDRESS}, licence {coco.LICENCE}")
-    for asset in (ASSETS[name] for name in assets):
+    for asset in assets:
         size = weights.size_text(asset.size)
         say(f"{asset.name}: {asset.source}, {size}, licence {asset.licence}")
 
@@ -107,9 +107,9 @@ def show_plans(
         name = planned.asset.name
         jobs += [(name, item.part, item.file, item.licence, item.target) for item in planned.items]
         if not planned.items:
-            rows.append((name, "", "", "", "", "", _short(asset_target(name)), "here"))
+            rows.append((name, "", "", "", "", "", _short(asset_target(planned.asset)), "here"))
     total = 0
-    anew = {asset_target(each.asset.name) for each in assets if each.asset.file}
+    anew = {asset_target(each.asset) for each in assets if each.asset.file}
     for name, part, file, licence, target in jobs:
         changed = target in anew and target.is_file()  # of the right size, but not of its hash
         todo = file.size or 0 if changed else downloads.left(file, target)

@@ -29,7 +29,7 @@ def doctor(
         *_weights(),
         *_metrics(),
         *_real_clips(),
-        _vbench(),
+        *_environments(),
         *_recipes(),
     ]
     if json:
@@ -148,9 +148,9 @@ def _metrics() -> list[Check]:
     from skipdit_cli.weights import assets
 
     rows = []
-    for name, asset in assets.ASSETS.items():
-        state, damage = assets.state(name)
-        detail = f"{asset.what}, for {', '.join(asset.used_by)}"
+    for name, asset in assets.declared().items():
+        state, damage = assets.state(asset)
+        detail = f"{asset.what}, for {', '.join(assets.users(asset))}"
         if state != "here":
             detail += f"; damaged ({damage})" if damage else ""
             command = _command(f"--metrics {name}", [asset.licence])
@@ -180,14 +180,19 @@ def _real_clips() -> list[Check]:
     return rows
 
 
-def _vbench() -> Check:
+def _environments() -> list[Check]:
+    """The environments of their own that metrics score in."""
     from skipdit_cli import registry
     from skipdit_cli.errors import MissingAssetError
 
-    try:
-        return ("metrics: vbench", "ok", str(registry.load("metrics", "vbench").environment()))
-    except MissingAssetError as error:
-        return ("metrics: vbench", "absent", str(error))
+    rows = []
+    for name in registry.names("metrics"):
+        try:
+            if python := registry.load("metrics", name).environment():
+                rows.append((f"metrics: {name}", "ok", str(python)))
+        except MissingAssetError as error:
+            rows.append((f"metrics: {name}", "absent", str(error)))
+    return rows
 
 
 def _state(states: Container[str]) -> str:
@@ -227,8 +232,8 @@ def _recipes() -> list[Check]:
         state = "tiny only" if short else "incomplete"  # without metrics it can still generate
         for asset in assets.for_recipe(loaded):
             if assets.state(asset)[0] != "here":
-                short[asset], sizes[assets.folder(asset)] = [], assets.ASSETS[asset].size
-                licences.append(assets.ASSETS[asset].licence)
+                short[asset.name], sizes[assets.folder(asset)] = [], asset.size
+                licences.append(asset.licence)
         if short:
             what = ", ".join(
                 f"{need} ({', '.join(parts)})" if parts else need for need, parts in short.items()

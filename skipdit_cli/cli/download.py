@@ -11,6 +11,7 @@ from skipdit_cli.cli._output import say, show
 
 if TYPE_CHECKING:
     from skipdit_cli.errors import UsageError
+    from skipdit_cli.metrics import Asset
     from skipdit_cli.weights import Card
 
 
@@ -83,7 +84,7 @@ def download(
 
     listings: dict = {}
     plans = [downloads.plan(card, listings) for card in wanted.cards]
-    metric_plans = [assets_download.plan(name, listings) for name in wanted.assets]
+    metric_plans = [assets_download.plan(each, listings) for each in wanted.assets]
     notes = [each.notes for each in plans] + [each.notes for each in metric_plans]
     for note in dict.fromkeys(note for several in notes for note in several):
         say(f"{note}; taking what is in the cache of huggingface_hub")
@@ -115,11 +116,11 @@ def download(
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be fetched: models, COCO's captions, names of what metrics need."""
+    """What is to be fetched: models, COCO's captions, and what metrics need."""
 
     cards: "list[Card]"
     captions: bool
-    assets: tuple[str, ...]
+    assets: "tuple[Asset, ...]"
 
     @property
     def count(self) -> int:
@@ -171,9 +172,9 @@ def _check_licences(wanted: Wanted, *, accepted: bool) -> None:
     for card in wanted.cards:
         if inventory.lacking(card):
             licences.check(card.name, card.licence, accepted=accepted)
-    for name in wanted.assets:
-        if assets.lacking(name):
-            licences.check(name, assets.asset(name).licence, accepted=accepted)
+    for asset in wanted.assets:
+        if assets.lacking(asset):
+            licences.check(asset.name, asset.licence, accepted=accepted)
 
 
 def _datasets(needed: list[str]) -> list[str]:
@@ -225,5 +226,5 @@ def _take(wanted: Wanted, source: Path) -> None:
             say(f"not here yet: {', '.join(more)}; skipdit download {card.name}")
     if wanted.captions:
         show(f"{COCO} {coco.download(archive=source)}")
-    for name in wanted.assets:
-        show(f"{name} {assets_download.take(name, source)}")
+    for asset in wanted.assets:
+        show(f"{asset.name} {assets_download.take(asset, source)}")

@@ -184,8 +184,8 @@ def _lacking(run: "Run", metric: str) -> str:
     try:
         if run.weights == "absent":
             weights.require(run.model)
-        for name in assets.for_metric(metric):
-            assets.require(name)
+        for asset in assets.for_metric(metric):
+            assets.require(asset)
     except MissingAssetError as error:
         return str(error)
     return ""

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from importlib import metadata, util
 from pathlib import Path
 from subprocess import CalledProcessError
+from typing import Any
 
 DETECTOR = ("object_class", "multiple_objects", "color", "spatial_relationship")
 LEAVES_OUT = ("color",)  # has no score for a clip in which the object was not found
@@ -38,7 +39,7 @@ def main(request_file: str, response_file: str) -> None:
     os.replace(partial, response_file)
 
 
-def score(request: dict) -> dict:
+def score(request: dict[str, Any]) -> dict[str, Any]:
     """The response to a request; whatever vbench raises goes through."""
     dimension, folder, device = request["dimension"], Path(request["folder"]), request["device"]
     versions = installed(request["version"])
@@ -64,7 +65,7 @@ def score(request: dict) -> dict:
     return {**read(text, dimension, request["prompts"]), "versions": versions}
 
 
-def read(text: str, dimension: str, names: Iterable[str]) -> dict:
+def read(text: str, dimension: str, names: Iterable[str]) -> dict[str, Any]:
     """{"score": ..., "videos": {file name: score}}, from what vbench wrote about named clips.
 
     Raises:
