@@ -37,7 +37,7 @@ def to_model(model: str, *, variants: bool = False) -> list[str]:
     card = weights.card(model)
     found: list[str] = []
     for name in registry.names("metrics"):
-        metric: Metric = registry.load("metrics", name)
+        metric = registry.load("metrics", name)
         if _fits(metric, card) and (variants or not _variant(name, found)):
             found += [name, *(f"{name}.{part}" for part in metric.ANY_PROMPT)]
     return found
@@ -48,7 +48,7 @@ def to_model_now(model: str) -> list[str]:
     dataset = weights.card(model).dataset
     found = []
     for name in to_model(model):
-        metric: Metric = registry.load("metrics", name)
+        metric = registry.load("metrics", name)
         if metric.NEEDS == "prompted":
             continue  # takes hours
         try:
@@ -63,7 +63,7 @@ def to_npz() -> list[str]:
     """The metrics that can score the images of an npz: those of the ADM evaluator."""
     found = []
     for name in registry.names("metrics"):
-        metric: Metric = registry.load("metrics", name)
+        metric = registry.load("metrics", name)
         if metric.EXTRACTOR and "c2i" in metric.TASKS:
             found.append(name)
     return found

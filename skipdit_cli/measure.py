@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skipdit_cli import applicable, npz, provenance, reference, registry, results, weights
+from skipdit_cli import applicable, npz, provenance, reference, registry, results
 from skipdit_cli.errors import IncompleteError, MissingAssetError, SkipditError
 from skipdit_cli.metrics import Metric
 from skipdit_cli.results import Result
@@ -14,7 +14,7 @@ from skipdit_cli.scoring import ON_CPU, How, Job, Progress, Samples, score
 from skipdit_cli.store import Store, open_store
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Run
+    from skipdit_cli.run import Run
 
 __all__ = ["How", "measure", "measure_npz", "unscored"]
 
@@ -40,7 +40,7 @@ def measure(
         IncompleteError: samples of the run or its reference are missing; they are named.
         StoreError: the disk, or a result file on it that is none.
     """
-    chosen: Metric = registry.load("metrics", metric)
+    chosen = registry.load("metrics", metric)
     n = run.num_samples
     result = _blank(chosen, metric, run.key, n)
     original = run.reference if chosen.NEEDS == "pairs" else None
@@ -55,7 +55,7 @@ def measure(
         samples=samples,
         n=n,
         folder=samples.path / "features",
-        dataset=weights.card(run.model).dataset,
+        dataset=run.card.dataset,
         originals=_originals(root, original, n=n) if original else None,
         files=tuple(samples.file(i) for i in range(n)) if chosen.NEEDS == "prompted" else (),
         how=how,
@@ -73,7 +73,7 @@ def measure_npz(
         UsageError: the file holds no images, or the metric needs more than images of ImageNet.
     """
     applicable.check_npz(metric, place="--metrics")
-    chosen: Metric = registry.load("metrics", metric)
+    chosen = registry.load("metrics", metric)
     samples = npz.NpzSamples(path)
     key = f"npz-{samples.sha256[:12]}"
     job = Job(

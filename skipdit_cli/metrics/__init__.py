@@ -29,10 +29,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 
+from skipdit_cli.contract import Registered
 from skipdit_cli.errors import UsageError
 
 Features = Mapping[str, np.ndarray]  # by name, [N,...] of the N samples of a chunk
@@ -113,7 +115,7 @@ class Reference(Protocol):
         """The features in chunks; where only statistics are known, a UsageError."""
 
 
-class Metric(Protocol):
+class Metric(Registered, Protocol):
     """What a metric's file holds.
 
     Attributes:
@@ -161,13 +163,13 @@ class Metric(Protocol):
     load: Callable[[Mapping[str, Path], str], Any] | None = None
     average: Callable[[np.ndarray], float] | None = None
 
-    def score(self, *given: Any) -> float:
-        """The score of one sample; see NEEDS."""
-        raise lacking(self)
+    @property
+    def score(self) -> Callable[..., float]:
+        """The score of one sample; its arguments depend on NEEDS and ASSETS."""
 
-    def score_set(self, *given: Any) -> float:
-        """The score of all samples; see NEEDS and EXTRACTOR."""
-        raise lacking(self)
+    @property
+    def score_set(self) -> Callable[..., float]:
+        """The score of all samples; its arguments depend on EXTRACTOR."""
 
     def score_prompts(
         self,
@@ -189,7 +191,7 @@ class Metric(Protocol):
             progress: to be called with samples done and samples in all.
             hashes: the sha256 of every file.
         """
-        raise lacking(self)
+        raise NotImplementedError
 
     def protocol(self, prompts: Iterable[str]) -> str:
         """PROTOCOL, where it depends on the prompts that were asked for."""
@@ -203,6 +205,11 @@ class Metric(Protocol):
         """
         return None
 
+    @staticmethod
+    def rules(module: ModuleType) -> str:
+        """How the parts of a file contradict one another, or ""."""
+        return _contradiction(module)
+
 
 TASKS = ("c2i", "c2v", "t2v", "t2i")
 FUNCTIONS = {  # by NEEDS: what scores, and what it is called with
@@ -213,67 +220,46 @@ FUNCTIONS = {  # by NEEDS: what scores, and what it is called with
 }
 
 
-def scored_by(metric: Metric) -> tuple[str, tuple[str, ...]]:
-    """The function that a metric must have, and its arguments."""
-    name, arguments = FUNCTIONS[metric.NEEDS]
-    if metric.EXTRACTOR:
+def _contradiction(module: ModuleType) -> str:
+    needs, better, tasks = module.NEEDS, module.BETTER, module.TASKS
+    assets, extractor = getattr(module, "ASSETS", ()), getattr(module, "EXTRACTOR", None)
+    reference = getattr(module, "REFERENCE", "")
+    if needs not in FUNCTIONS:
+        return f"NEEDS is one of {_listed(FUNCTIONS)}, not {needs!r}"
+    if better not in ("higher", "lower"):
+        return f"BETTER is 'higher' or 'lower', not {better!r}"
+    if isinstance(tasks, str) or not tasks or not set(tasks) <= set(TASKS):
+        return f"TASKS is a tuple of {_listed(TASKS)}, not {tasks!r}"
+    if extractor and needs != "set":
+        return f"an EXTRACTOR is for NEEDS = 'set', not {needs!r}"
+    if assets and needs not in ("pairs", "each"):
+        return f"ASSETS are for NEEDS = 'pairs' and 'each', not {needs!r}"
+    if bool(assets) != hasattr(module, "load"):
+        return "ASSETS and load(assets, device) come together, and one of them is lacking"
+    if reference and not extractor:
+        return "a REFERENCE is seen through an EXTRACTOR, and there is none"
+    if "{" in reference.replace("{dataset}", ""):
+        return f"REFERENCE = {reference!r} has another field than {{dataset}}"
+    name, arguments = FUNCTIONS[needs]
+    if extractor:
         arguments = ("features", "reference")
-    elif name == "score" and metric.ASSETS:
+    elif assets:
         arguments = (*arguments, "network")
-    return name, arguments
+    if not _takes(getattr(module, name, None), arguments, checked=needs == "prompted"):
+        return f"NEEDS is {needs!r}, so there has to be {name}({', '.join(arguments)})"
+    return ""
 
 
-def lacking(metric: Metric) -> UsageError:
-    """The error for a metric without the function that its NEEDS asks for."""
-    name, arguments = scored_by(metric)
-    return _wrong(metric, f"NEEDS is {metric.NEEDS!r}, so it has {name}({', '.join(arguments)})")
-
-
-def check(metric: Metric) -> None:
-    """Raise a UsageError unless the parts of a metric fit one another.
-
-    That every part is there and has its type is the registry's to see.
-    """
-    if metric.NEEDS not in FUNCTIONS:
-        raise _wrong(metric, f"NEEDS is one of {_listed(FUNCTIONS)}, not {metric.NEEDS!r}")
-    if metric.BETTER not in ("higher", "lower"):
-        raise _wrong(metric, f"BETTER is 'higher' or 'lower', not {metric.BETTER!r}")
-    if isinstance(metric.TASKS, str) or not metric.TASKS or not set(metric.TASKS) <= set(TASKS):
-        raise _wrong(metric, f"TASKS is a tuple of {_listed(TASKS)}, not {metric.TASKS!r}")
-    if metric.EXTRACTOR and metric.NEEDS != "set":
-        raise _wrong(metric, f"an EXTRACTOR is for NEEDS = 'set', not {metric.NEEDS!r}")
-    if metric.EXTRACTOR and metric.ASSETS:
-        raise _wrong(metric, "its assets are those of its EXTRACTOR, so ASSETS is left out")
-    if metric.ASSETS and metric.NEEDS not in ("pairs", "each"):
-        raise _wrong(metric, f"ASSETS are for 'pairs' and 'each', not {metric.NEEDS!r}")
-    if metric.REFERENCE and not metric.EXTRACTOR:
-        raise _wrong(metric, "a REFERENCE is seen through an EXTRACTOR, and there is none")
-    if re.sub(r"\{dataset\}", "", metric.REFERENCE).count("{"):
-        raise _wrong(metric, f"{metric.REFERENCE!r} has another field than {{dataset}}")
-    name, arguments = scored_by(metric)
-    function = getattr(metric, name)
-    own = getattr(function, "func", getattr(function, "__func__", function))  # behind a binding
-    if own is vars(Metric)[name] or not _takes(
-        function, arguments, by_name=metric.NEEDS == "prompted"
-    ):
-        raise lacking(metric)
-    if bool(metric.ASSETS) != (metric.load is not None):
-        raise _wrong(metric, "ASSETS and load(assets, device) come together, and one is lacking")
-
-
-def _takes(function: Callable[..., float], arguments: Sequence[str], *, by_name: bool) -> bool:
-    """Whether a function can be called with these arguments, all or but the first by name."""
-    head, named = (arguments[:1], arguments[1:]) if by_name else (arguments, ())
+def _takes(function: Any, arguments: Sequence[str], *, checked: bool) -> bool:
+    """Whether something is a function of so many arguments, if that was not checked already."""
+    if not callable(function):
+        return False
     try:
-        inspect.signature(function).bind(*head, **dict.fromkeys(named))
+        return checked or bool(inspect.signature(function).bind(*arguments))
     except TypeError:
         return False
-    return True
-
-
-def _wrong(metric: Metric, what: str) -> UsageError:
-    place = getattr(metric, "__file__", metric.NAME)
-    return UsageError(what, place=str(place), fix="see `Metric` in skipdit_cli/metrics/__init__.py")
+    except ValueError:  # a builtin says nothing of its arguments
+        return True
 
 
 def _listed(names: Iterable[str]) -> str:
