@@ -29,6 +29,7 @@ from skipdit_cli.errors import SkipditError, UsageError, unknown
 
 if TYPE_CHECKING:
     from skipdit_cli.caches import Method
+    from skipdit_cli.metrics import Metric
     from skipdit_cli.samplers import Sampler
 
 CONTRACTS = {"caches": "Method", "models": "Family", "samplers": "Sampler", "metrics": "Metric"}
@@ -65,7 +66,7 @@ def load(kind: Literal["models"], name: str, *, place: str = "") -> Any: ...
 @overload
 def load(kind: Literal["samplers"], name: str, *, place: str = "") -> "Sampler": ...
 @overload
-def load(kind: Literal["metrics"], name: str, *, place: str = "") -> Any: ...
+def load(kind: Literal["metrics"], name: str, *, place: str = "") -> "Metric": ...
 def load(kind: str, name: str, *, place: str = "") -> Any:
     """Import the file behind a name; `vbench.scene` is a part of `vbench`, and in its file.
 
@@ -181,8 +182,9 @@ def _load(kind: str, name: str) -> Plugin:
     place = f"{kind}/{path.name}" if name in _own(kind) else str(path)
     try:
         module = import_module(_module_name(kind, name))
-    except SkipditError:
-        raise
+    except SkipditError as error:
+        where, fix = error.place or place, error.fix
+        raise SkipditError(error.problem, place=where, fix=fix) from None
     except Exception as error:
         where = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         raise SkipditError(
