@@ -208,7 +208,7 @@ def recipes() -> list[Check]:
     rows = []
     for name in recipe.names():
         try:
-            loaded = recipe.load(name, scale="paper")
+            loaded = recipe.load(name, scale=recipe.scales(name)[-1])
         except SkipditError as error:
             rows.append((f"recipe {name}", "broken", str(error)))
             continue

@@ -30,6 +30,7 @@ from skipdit_cli.errors import SkipditError, UsageError, unknown
 if TYPE_CHECKING:
     from skipdit_cli.caches import Method
     from skipdit_cli.metrics import Metric
+    from skipdit_cli.models import Family
     from skipdit_cli.samplers import Sampler
 
 CONTRACTS = {"caches": "Method", "models": "Family", "samplers": "Sampler", "metrics": "Metric"}
@@ -62,7 +63,7 @@ def summary(kind: str, name: str) -> str:
 @overload
 def load(kind: Literal["caches"], name: str, *, place: str = "") -> "Method": ...
 @overload
-def load(kind: Literal["models"], name: str, *, place: str = "") -> Any: ...
+def load(kind: Literal["models"], name: str, *, place: str = "") -> "Family": ...
 @overload
 def load(kind: Literal["samplers"], name: str, *, place: str = "") -> "Sampler": ...
 @overload
@@ -94,6 +95,11 @@ def known(kind: Literal["caches", "models", "samplers", "metrics"], name: str) -
     except UsageError:
         return False
     return True
+
+
+def foreign(kind: str) -> list[str]:
+    """The names of one kind that other distributions add."""
+    return sorted(_foreign(kind))
 
 
 def source_hash(kind: str, name: str) -> str:

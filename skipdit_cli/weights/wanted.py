@@ -54,7 +54,7 @@ def wanted(names: Iterable[str], needed: Iterable[Asset] = ()) -> Wanted:
     """
     models = dict.fromkeys(names)
     for name in models:
-        if name != COCO and name not in weights.CARDS:
+        if name != COCO and name not in weights.cards():
             raise _unknown(name)
     cards = tuple(weights.card(name) for name in models if name != COCO)
     return Wanted(cards, COCO in models, tuple(dict.fromkeys(needed)))
@@ -66,7 +66,7 @@ def _unknown(name: str) -> UsageError:
         return UsageError(
             f"'{name}' is no model", place="skipdit download", fix=f"write --metrics {name}"
         )
-    return unknown("model", name, (*weights.CARDS, COCO), place="skipdit download")
+    return unknown("model", name, (*weights.cards(), COCO), place="skipdit download")
 
 
 def require_one(what: Wanted) -> None:
