@@ -71,7 +71,7 @@ def test_inception_score_is_the_number_of_classes_told_apart():
 def test_inception_score_sees_the_order(monkeypatch):
     """Samples sorted by class have parts of one class each: the score is wrong, and stays so."""
     module = registry.load("metrics", "inception-score")
-    monkeypatch.setattr(module, "SPLIT", 4)
+    monkeypatch.setattr(module.module, "SPLIT", 4)
     certain = 1000 * np.eye(4)
     mixed = np.concatenate([certain] * 4)
     assert module.score_set([{"logits": mixed}]) == pytest.approx(4)
