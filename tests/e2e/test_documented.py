@@ -10,7 +10,7 @@ import ast
 import json
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import typer
 
-from skipdit_cli import published
+from skipdit_cli import published, recipe
 from skipdit_cli.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -82,20 +82,31 @@ def swept(*methods: str, intervals: tuple[int, ...], windows: tuple[str, ...] = 
 
 
 def paper_table(name: str) -> Then:
-    """All published values of a table are shown, and what would give ours."""
+    """Every published number stands in its row and column, and it says what would give ours."""
 
     def check(out: str) -> None:
-        shown = {cell.split(" / ")[0] for row in rows(out) for cell in row.values() if "/" in cell}
-        values = {
-            float(value)
-            for line in published.lines(name)
-            for value in line.values()
-            if isinstance(value, float)
-        }
-        missing = values - {float(text) for text in shown if re.fullmatch(r"[\d.]+", text)}
-        assert missing == set()
+        asked, shown = recipe.load(name, scale="paper"), []
+        for row, told in zip(asked.rows, rows(out), strict=True):
+            method, *cells = told.values()
+            assert method == row.label
+            papers = (cell.partition(" / ")[0] for cell in cells)
+            keys = (column.key for column in asked.columns)
+            found = numbers(dict(zip(keys, papers, strict=True)))
+            lines = [line for line in published.lines(name) if row.published.items() <= line.items()]
+            expected = [numbers(line, without=row.published) for line in lines if row.published]
+            assert [found] == (expected or [{}]), row.label
+            shown += lines if row.published else []
+        assert sorted(map(str, shown)) == sorted(map(str, published.lines(name)))
 
     return Then(shows=("needs weights", "skipdit download "), check=check)
+
+
+def numbers(line: dict[str, str], *, without: Iterable[str] = ()) -> dict[str, float]:
+    return {
+        key: float(text)
+        for key, text in line.items()
+        if key not in without and re.fullmatch(r"[\d.]+", text)
+    }
 
 
 def an_npz() -> None:
