@@ -1,4 +1,4 @@
-"""The figures of REPRODUCING.md and README.md are those of the recipes and the catalogue."""
+"""The figures of docs/tables.md and README.md are those of the recipes and the catalogue."""
 
 import csv
 import re
@@ -13,7 +13,7 @@ from skipdit_cli.weights.licences import RESTRICTED
 
 ROOT = Path(__file__).parents[2]
 TEXT, README = (
-    (ROOT / name).read_text(encoding="utf-8") for name in ("REPRODUCING.md", "README.md")
+    (ROOT / name).read_text(encoding="utf-8") for name in ("docs/tables.md", "README.md")
 )
 TABLES = [f"table{i}" for i in range(1, 9)]
 

@@ -50,7 +50,7 @@ LINES = {
         ),
         "skipdit download --metrics ffs --from FOLDER": clips("ffs"),
     },
-    "REPRODUCING.md": {
+    "docs/tables.md": {
         "skipdit download": Then((), fetches=False),  # a list
         "skipdit download --recipe table3 --dry-run": Then((), fetches=False),
         "skipdit download --recipe table1 --accept-license": Then(
@@ -174,7 +174,7 @@ def videos(tmp_path, monkeypatch):
     monkeypatch.setattr(real_clips, "SIDE", 8)
 
 
-@pytest.mark.parametrize("page", ["README.md", "REPRODUCING.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/tables.md"])
 def test_every_line_does_what_the_page_says(
     skipdit, documented, everything, videos, home, table, page
 ):
@@ -185,7 +185,7 @@ def test_every_line_does_what_the_page_says(
             except AssertionError as error:
                 error.add_note(f"{page}: {line}")
                 raise
-    if page == "REPRODUCING.md":  # `skipdit doctor` says what a machine lacks for each table
+    if page == "docs/tables.md":  # `skipdit doctor` says what a machine lacks for each table
         checks = {each["check"]: each for each in json.loads(skipdit("doctor --json").ok().out)}
         assert {checks[f"recipe table{i}"]["detail"] for i in range(1, 9)} == {
             "both scales can run"
