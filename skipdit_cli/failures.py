@@ -13,7 +13,7 @@ from skipdit_cli._disk import write_whole
 from skipdit_cli.errors import StoreError
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Run
+    from skipdit_cli.run import Run
 
 SAMPLES, TIMING = "samples", "timing"
 OF_REFERENCE = "its uncached reference failed"
@@ -50,7 +50,7 @@ def find(root: Path, run: "Run", what: str) -> str:
     for key, each in ((run.key, SAMPLES), (run.key, what)):
         if reason := load(root, key, each):
             return reason
-    if run.cache != "none" and (reason := load(root, run.reference.key, SAMPLES)):
+    if not run.is_reference and (reason := load(root, run.reference.key, SAMPLES)):
         return f"{OF_REFERENCE}: {reason}"
     return ""
 

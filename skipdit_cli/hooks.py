@@ -8,19 +8,18 @@ them, they are not registered: so they see one tensor in and one out whatever th
 every call has a cache context (the guidance branch), and nothing of theirs stays on the model.
 """
 
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
-import torch
 from diffusers.hooks import HookRegistry, ModelHook
 from diffusers.hooks.hooks import CacheContext, HookFunctionReference, StateManager
 from torch import Tensor, nn
 
 from skipdit_cli.errors import UsageError
-from skipdit_cli.sites import Call, Site
+from skipdit_cli.sites import BOTH, CONDITIONAL, Call, Guided, Site
 from skipdit_cli.spec import Cache
 
 _NAME = "skipdit"
@@ -30,38 +29,23 @@ class Session:
     """The state of a cache on a model during one generation.
 
     Attributes:
-        layout: of the model.
-        cache: the cache, with the model family's defaults filled in.
+        cache: the cache, resolved on the model's layout.
         timesteps: of every step.
-        guided: whether batches hold both halves of classifier-free guidance, [cond; null].
-        unguided: per step, whether the null half of guidance is computed alone.
-        predictor: diffusers' hook that predicts the null half of guidance, or None.
+        guided: whether classifier-free guidance is on.
+        halves: per step, what of guidance is computed.
         step: index of the step that `begin` named; -1 before the first.
         computed: Counter of (step, site) for every hooked site that was really computed.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        cache: Cache,
-        timesteps: Sequence[int],
-        *,
-        guided: bool = False,
-    ) -> None:
-        self.layout = model.layout()
-        self.cache = cache.resolve(self.layout)
-        self.timesteps = tuple(timesteps)
+    def __init__(self, cache: Cache, timesteps: Sequence[int], *, guided: bool = False) -> None:
+        self.cache, self.timesteps, self.guided = cache, tuple(timesteps), guided
+        self.halves = cache.halves(self.timesteps, guided=guided)
         self.announced = (
-            None
-            if self.cache.dynamic
-            else self.cache.reused(self.layout, self.timesteps, guided=guided)
+            None if cache.method.DYNAMIC else cache.reused(self.timesteps, guided=guided)
         )
-        self.foreign: dict[Site, ModelHook] = self.cache.hooks(
-            self.layout, self.timesteps, guided=guided
+        self.foreign: dict[Site, ModelHook] = cache.method.hooks(
+            cache.settings, cache.layout, self.timesteps, guided=guided
         )
-        self.predictor = self.cache.predictor(self.timesteps, guided=guided)
-        self.guided = guided
-        self.unguided = self.cache.unguided(self.layout, timesteps, guided=guided)
         self.reset()
 
     @property
@@ -69,8 +53,7 @@ class Session:
         """Per step, the sites that are reused; for a dynamic method, those that were, so far."""
         if self.announced is not None:
             return self.announced
-        skipped = self.cache.module.skipped(self.cache.config, self.layout)
-        hooked = self.cache.module.hooked(self.cache.config, self.layout)
+        skipped, hooked = self.cache.skipped, self.cache.hooked
         computed = [
             {site for site in hooked if (step, site) in self.computed}
             for step in range(len(self.timesteps))
@@ -81,22 +64,46 @@ class Session:
         """Forget everything stored; the next step is step 0."""
         self.step = -1
         self.branch = ""
-        self.stores: dict[str, dict] = defaultdict(dict)
+        self.batch = BOTH if self.guided else CONDITIONAL
+        self.stores: dict[str, dict[Any, Any]] = defaultdict(dict)
         self.computed: Counter[tuple[int, Site]] = Counter()
         for manager in self._managers():
             manager.reset()
-        if self.predictor is not None:
-            self.predictor.state.reset()
 
     def begin(self, step: int, *, branch: str = "") -> None:
         """Say which step comes next, and for which guidance branch the model is called."""
         if not 0 <= step < len(self.timesteps):
             raise UsageError(f"step {step} is outside the schedule of {len(self.timesteps)} steps")
         self.step, self.branch = step, branch
+        self.batch = BOTH if self.guided else CONDITIONAL
         for manager in self._managers():
             manager.set_context(CacheContext(branch))
 
-    def run(self, site: Site, compute: Callable, hidden_states):
+    def guide(self, x: Tensor, compute: Callable[[str], Tensor], *, channel_dim: int) -> Tensor:
+        """The network's output of both halves of guidance, as the method has it.
+
+        Args:
+            x: what is denoised, [B, ...].
+            compute: the network on BOTH halves -> [2B, ...], or on one of them -> [B, ...].
+        Returns:
+            [2B, ...], [conditional; null], not yet combined.
+        """
+
+        def on(halves: str) -> Tensor:
+            self.batch = halves
+            return compute(halves)
+
+        call = Guided(
+            x=x,
+            step=self.step,
+            timesteps=self.timesteps,
+            channel_dim=channel_dim,
+            compute=on,
+            store=self.stores[self.branch],
+        )
+        return self.cache.method.guide(self.cache.settings, call)
+
+    def run(self, site: Site, compute: Callable[..., Any], hidden_states: Any) -> Any:
         """What a hooked site gives at this step, as the method has it: computed, or reused.
 
         Args:
@@ -108,17 +115,18 @@ class Session:
         reused = frozenset() if self.announced is None else self.announced[self.step]
         call = Call(
             site=site,
+            step=self.step,
+            steps=len(self.timesteps),
+            timestep=self.timesteps[self.step],
             reuse=site in reused,
             cached=bool(reused),
-            guided=self.guided and not self.unguided[self.step],
-            last=self.step == len(self.timesteps) - 1,
+            halves=self.batch,
             store=self.stores[self.branch],
         )
-        return self.cache.module.forward(
-            self.cache.config, self.layout, call, compute, hidden_states
-        )
+        cache = self.cache
+        return cache.method.forward(cache.settings, cache.layout, call, compute, hidden_states)
 
-    def _compute(self, site: Site, compute: Callable, hidden_states):
+    def _compute(self, site: Site, compute: Callable[..., Any], hidden_states: Any) -> Any:
         self.computed[self.step, site] += 1
         return compute(hidden_states)
 
@@ -128,37 +136,11 @@ class Session:
             yield from (value for value in vars(hook).values() if isinstance(value, StateManager))
 
 
-def _call(hook: ModelHook, compute: Callable, hidden_states):
+def _call(hook: ModelHook, compute: Callable[..., Any], hidden_states: Any) -> Any:
     """A diffusers hook at a site, as its registry would call it."""
     hook.fn_ref = HookFunctionReference()
     hook.fn_ref.original_forward = compute
     return hook.new_forward(None, hidden_states)
-
-
-def with_predictor(model: nn.Module, hook: ModelHook, inputs: dict) -> Tensor:
-    """A guided call of a model whose null half diffusers' hook predicts on most steps.
-
-    diffusers has the null half first in a batch, these networks have it second.
-
-    Args:
-        inputs: by name, [conditional; null] each.
-    Returns:
-        The output of both halves, [conditional; null].
-    """
-
-    def swapped(value):
-        return torch.cat(value.chunk(2)[::-1]) if isinstance(value, Tensor) else value
-
-    x = inputs["hidden_states"]
-    video = "BCFHW" if model.CHANNEL_DIM == 1 else "BFCHW"
-    hook.tensor_format = video if x.dim() == 5 else "BCHW"
-    hook.uncond_cond_input_kwargs_identifiers = list(inputs)
-    hook.fn_ref = HookFunctionReference()
-    hook.fn_ref.original_forward = partial(model, return_dict=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)
-        (output,) = hook.new_forward(model, **{key: swapped(v) for key, v in inputs.items()})
-    return swapped(output)
 
 
 class SiteHook(ModelHook):
@@ -174,7 +156,7 @@ class SiteHook(ModelHook):
 
     def new_forward(self, module: nn.Module, hidden_states, *args, **kwargs):
         gate = kwargs.get("gate")
-        before_gate = gate is not None and not self.session.cache.after_gate
+        before_gate = gate is not None and not self.session.cache.method.AFTER_GATE
         if before_gate:
             kwargs["gate"] = 1.0
 
@@ -192,15 +174,18 @@ def attached(
     """A session with the cache's hooks on the model; they and all state are gone afterwards.
 
     Args:
-        guided: whether batches hold both halves of classifier-free guidance, [cond; null].
+        cache: resolved on the model's layout.
+        guided: whether classifier-free guidance is on.
     Raises:
-        UsageError: the method has no meaning on this model, or the model has a cache on it already.
+        UsageError: the cache is of a model of another layout, or the model has one on it already.
+        SkipditError: the method's file does not do what its contract says.
     """
-    session = Session(model, cache, timesteps, guided=guided)
-    sites = model.sites()
-    hooked = session.cache.module.hooked(session.cache.config, session.layout)
+    if cache.layout != model.layout():
+        raise UsageError(f"{cache} was resolved for a {cache.layout.family} of another structure")
+    session = Session(cache, timesteps, guided=guided)
+    sites, hooked = model.sites(), cache.hooked
     if any(_is_hooked(sites[site]) for site in hooked):
-        raise UsageError(f"the model has a cache on it already; cannot add {session.cache}")
+        raise UsageError(f"the model has a cache on it already; cannot add {cache}")
     own = {site: vars(sites[site]).get("forward") for site in hooked}  # somebody else's wrapper
     try:
         for site in hooked:

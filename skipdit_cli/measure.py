@@ -19,14 +19,13 @@ from skipdit_cli import (
     reference,
     registry,
     results,
-    weights,
 )
 from skipdit_cli.errors import IncompleteError, MissingAssetError, SkipditError, UsageError
 from skipdit_cli.results import Result
 from skipdit_cli.store import Store, open_store
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Run
+    from skipdit_cli.run import Run
 
 Progress = Callable[[int, int], None]  # samples done, samples in all
 
@@ -95,7 +94,7 @@ def measure(
         samples=samples,
         n=n,
         folder=samples.path / "features",
-        dataset=weights.card(run.model).dataset,
+        dataset=run.card.dataset,
         originals=_originals(root, original, n=n) if original else None,
         original_key=original.key if original else None,
         how=how,

@@ -20,7 +20,7 @@ from typing import Any
 from skipdit_cli import published, registry, yaml_file
 from skipdit_cli.errors import UsageError, unknown
 from skipdit_cli.settings import SETTINGS, setting
-from skipdit_cli.spec import parse_cache
+from skipdit_cli.spec import NONE, CacheSpec, parse_cache
 from skipdit_cli.yaml_file import Mistakes
 
 SCALES = ("tiny", "paper")
@@ -75,7 +75,7 @@ class RecipeRow:
         id: unique in the recipe.
         label: what the table prints.
         models: group -> model name.
-        cache: spec as written, "none" for the uncached model.
+        cache: as written, the method `none` for the uncached model.
         published: key columns that find the row's line in the CSV; empty where there is none.
         planned: why it cannot be run yet, or None.
         settings: what differs from the recipe's settings.
@@ -85,7 +85,7 @@ class RecipeRow:
     id: str
     label: str
     models: dict[str, str] = field(default_factory=dict)
-    cache: str = "none"
+    cache: CacheSpec = field(default_factory=lambda: parse_cache(NONE))
     published: dict[str, str] = field(default_factory=dict)
     planned: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
@@ -336,10 +336,11 @@ class _Check(Mistakes):
         for group, base in groups.items() if template else ():
             with self.at(f"{place}.model"):
                 models[group] = catalog.card(template.replace("{model}", base)).name
-        cache = self.scaled(content.get("cache", "none"), f"{place}.cache", scale, SCALES)
+        written = self.scaled(content.get("cache", NONE), f"{place}.cache", scale, SCALES)
+        cache = parse_cache(NONE)
         with self.at(f"{place}.cache"):
-            if cache != {}:  # else the scale is missing, which is told already
-                parse_cache(str(cache), place=f"{self.shown} {place}.cache")
+            if written != {}:  # else the scale is missing, which is told already
+                cache = parse_cache(str(written), place=f"{self.shown} {place}.cache")
         keyed = self.mapping(content.get("published", {}), f"{place}.published")
         line = {key: "" if text is None else str(text) for key, text in keyed.items()}
         with self.at(f"{place}.published"):
@@ -354,7 +355,7 @@ class _Check(Mistakes):
             id=texts.get("id", place),
             label=texts.get("label", place),
             models=models,
-            cache=str(cache),
+            cache=cache,
             published=line,
             planned=texts.get("planned"),
             settings=self.settings(settings, f"{place}.settings", groups),

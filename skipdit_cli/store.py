@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skipdit_cli._disk import append, on_disk, put
-from skipdit_cli.errors import IncompleteError, StoreError, UsageError
+from skipdit_cli.errors import IncompleteError, StoreError
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Run
+    from skipdit_cli.run import Run
 
 Entry = dict[str, Any]  # a line of the journal: index, file, sha256, meta, device
 
@@ -44,40 +44,24 @@ def open_store(root: Path, run: "Run") -> "Store":
     return store
 
 
-def find(root: Path, key: str) -> "Store":
-    """The store whose run key starts with `key`.
+def keys(root: Path) -> list[str]:
+    """The keys of all runs that have a folder under a results folder."""
+    with on_disk(root):
+        return sorted(path.parent.name for path in (root / "samples").glob("*/run.json"))
+
+
+def read_run(root: Path, key: str) -> dict[str, Any]:
+    """What run.json of a run holds: "run", its content, and "provenance"; {} if it is not there.
 
     Raises:
-        UsageError: there is none, or more than one.
+        StoreError: the file is damaged.
     """
-    from skipdit_cli.plan import Run
-
-    with on_disk(root):
-        keys = sorted(path.parent.name for path in (root / "samples").glob("*/run.json"))
-    found = [known for known in keys if known.startswith(key)]
-    if len(found) != 1:
-        listed = found or keys
-        names = ", ".join(listed[:5]) + (", ..." if len(listed) > 5 else "")
-        raise UsageError(
-            f"run '{key}' is ambiguous" if found else f"unknown run '{key}'",
-            place=str(root),
-            fix=f"there are {names}" if names else "there are no runs here yet",
-        )
-    path = root / "samples" / found[0]
-    try:
-        run = Run.from_dict(_read_run(path)["run"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(
-            f"does not describe a run ({error!r})", place=str(path / "run.json")
-        ) from None
-    store = Store(path, run)
-    store._known()
-    return store
+    return _read_run(root / "samples" / key)
 
 
 @dataclass
 class Store:
-    """The samples of one run; `open_store` and `find` make it.
+    """The samples of one run; `open_store` makes it.
 
     Attributes:
         path: its folder, which appears with the first `lock` or `write`.

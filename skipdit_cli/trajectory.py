@@ -20,7 +20,7 @@ import numpy as np
 from skipdit_cli.store import Store, open_store
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Run
+    from skipdit_cli.run import Run
 
 SAMPLES = 4
 VALUES = 16_384

@@ -9,8 +9,8 @@ import typer
 from skipdit_cli.cli._output import say
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Run
     from skipdit_cli.recipe import Recipe
+    from skipdit_cli.run import Run
 
 SCALES = ("auto", "tiny", "paper")
 DEVICES = ("auto", "cpu", "cuda")
@@ -121,7 +121,7 @@ def runs(
     Raises:
         UsageError: a setting or a cache does not fit; its option is named.
     """
-    from skipdit_cli.plan import make_run
+    from skipdit_cli.runs import make_run
     from skipdit_cli.spec import parse_cache
 
     caches = list(caches)
@@ -202,7 +202,7 @@ def recipe_at(name: str, scale: str, overrides: list[str] | None) -> "Recipe":
         return recipe.load(name, scale=scale, overrides=overrides or ())
     paper = recipe.load(name, scale="paper", overrides=overrides or ())
     models = {model for row in paper.rows for model in row.models.values()}
-    absent = sorted(model for model in models if weights.locate(model) is None)
+    absent = sorted(model for model in models if weights.locate(weights.card(model)) is None)
     if not absent and device_name("auto") == "cuda":
         say("scale paper: weights and a GPU are here; --scale tiny runs the embedded models")
         return paper

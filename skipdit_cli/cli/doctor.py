@@ -94,7 +94,7 @@ def _embedded() -> list[Check]:
         if not card.embedded:
             continue
         try:
-            model = weights.load(card.name)
+            model = weights.load(card)
             with torch.no_grad():
                 sample = model(**model.inputs(1), return_dict=False)[0]
             sound = bool(torch.isfinite(sample).all())

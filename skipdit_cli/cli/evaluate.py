@@ -12,8 +12,8 @@ from skipdit_cli.cli._output import say, say_black, show, show_json, stage, tabl
 
 if TYPE_CHECKING:
     from skipdit_cli.measure import How
-    from skipdit_cli.plan import Run
     from skipdit_cli.results import Result
+    from skipdit_cli.run import Run
 
 ALL = "all"
 
@@ -86,14 +86,14 @@ def _jobs(
     Args:
         everything: by all metrics that fit, not those of the recipe or at hand.
     """
-    from skipdit_cli import applicable, plan, recipe
+    from skipdit_cli import applicable, recipe, runs
     from skipdit_cli.errors import unknown
 
     known = target in recipe.names() or target.endswith((".yaml", ".yml"))
     if not known and not set(target) <= set(hexdigits):
         raise unknown("recipe or run", target, recipe.names())
     if known:
-        jobs = plan.scored(options.recipe_at(target, scale, override))
+        jobs = runs.scored(options.recipe_at(target, scale, override))
     else:
         jobs = _of_run(target, results)
     if everything:
@@ -103,9 +103,9 @@ def _jobs(
 
 def _of_run(target: str, results: Path) -> "list[tuple[Run, list[str]]]":
     from skipdit_cli import applicable
-    from skipdit_cli.store import find
+    from skipdit_cli.runs import find
 
-    run = find(results, target).run
+    run = find(results, target)
     return [(run, applicable.to_model_now(run.model))]
 
 
@@ -166,7 +166,7 @@ def _score(
             found.append((run, result))
     for run in {run.key: run for run, _ in found}.values():
         say_black(run, results)
-    _print([(run.model, run.cache, result) for run, result in found], json=json)
+    _print([(run.model, str(run.cache), result) for run, result in found], json=json)
     if later:
         *others, last = later.values()
         for other in others:

@@ -52,7 +52,7 @@ def _describe(card) -> str:
     skip = " with skip branches" if card.skip and not card.native_skip else ""
     if card.embedded:
         where = "embedded"
-    elif weights.locate(card.name):
+    elif weights.locate(card):
         where = "here"
     else:
         where = f"download {weights.size_text(card.size)}"

@@ -37,11 +37,12 @@ def profile(
     from skipdit_cli import weights as known_weights
     from skipdit_cli._disk import check_writable
     from skipdit_cli.errors import UsageError
+    from skipdit_cli.options import Options
     from skipdit_cli.report.markdown import to_markdown
     from skipdit_cli.report.publish import records
-    from skipdit_cli.report.sweep import SweepRow, build
-    from skipdit_cli.spec import parse_cache
-    from skipdit_cli.sweep import Options, label, specs
+    from skipdit_cli.report.sweep import build
+    from skipdit_cli.specs import specs
+    from skipdit_cli.sweep import SweepRow, label
     from skipdit_cli.timing import time_together
 
     if repeats < 1:
@@ -54,11 +55,11 @@ def profile(
     wanted = ["none", *(cache or []), *specs(method, n=n, window=window)]
     runs = options.runs(chosen, wanted, given, weights_path=path)
     if weights is None:
-        known_weights.require(chosen)
+        known_weights.require(runs[0].card)
     for run in runs if weights == "random" else ():
-        if (cache_of := parse_cache(run.cache)).dynamic:
+        if run.cache.method.DYNAMIC:
             raise UsageError(
-                f"what {cache_of.name} reuses depends on the weights",
+                f"what {run.cache.name} reuses depends on the weights",
                 place="--weights random",
                 fix="leave it out, or give a file",
             )

@@ -51,8 +51,8 @@ def report(
     if recipe is None:
         fix = "name one (skipdit ls recipes), or give --diff; see skipdit report --help"
         raise UsageError("no recipe", place="skipdit report", fix=fix)
-    from skipdit_cli import plan
     from skipdit_cli import report as reports
+    from skipdit_cli import runs
     from skipdit_cli.report.check import check as compare
     from skipdit_cli.report.check import require
     from skipdit_cli.report.gallery import Behind
@@ -63,7 +63,7 @@ def report(
     chosen = options.recipe_at(recipe, scale, override)
     built = build(chosen, root=results)
     found = compare(built, chosen) if check else None
-    behind = Behind(results, [run for _, _, run in plan.runs(chosen)])
+    behind = Behind(results, [run for _, _, run in runs.of_recipe(chosen)])
     paths = reports.write(
         built,
         results / chosen.scale,

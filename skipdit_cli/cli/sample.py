@@ -32,7 +32,8 @@ def sample(
     json: options.Json = False,
 ) -> None:
     """Generate samples; a killed run continues where it stopped."""
-    from skipdit_cli.sweep import Options, generate
+    from skipdit_cli.options import Options
+    from skipdit_cli.sweep import generate
 
     given = options.settings(
         classes=classes,

@@ -11,9 +11,9 @@ from skipdit_cli.cli import app
 from skipdit_cli.cli._output import say, say_black, show, show_json, stage
 
 if TYPE_CHECKING:
+    from skipdit_cli.options import Options
     from skipdit_cli.report.sweep import SweepRow
     from skipdit_cli.report.table import Table
-    from skipdit_cli.sweep import Options
 
 
 SWEPT = "2..6"  # the intervals where nothing says what to run
@@ -58,7 +58,7 @@ def cache_sweep(
     neither --n, --window nor --cache says what to run, it is --n 2..6 of methods with an interval.
     """
     from skipdit_cli.errors import UsageError
-    from skipdit_cli.sweep import Options
+    from skipdit_cli.options import Options
 
     if repeats < 0:
         raise UsageError(f"{repeats} repetitions", place="--repeats", fix="take 0 or more")
@@ -133,9 +133,9 @@ def _run_model(
         given: what `options.settings` found.
     """
     from skipdit_cli import applicable
-    from skipdit_cli import weights as known_weights
     from skipdit_cli.report import sweep as sweep_table
-    from skipdit_cli.sweep import specs, sweep
+    from skipdit_cli.specs import specs
+    from skipdit_cli.sweep import sweep
 
     asked = metrics.split(",") if metrics is not None else _default_metrics(model)
     chosen = [name.strip() for name in asked]
@@ -143,7 +143,6 @@ def _run_model(
         applicable.check(name, model, place="--metrics")
     caches = [*specs(method, n=n, window=window, otherwise=None if extra else SWEPT), *extra]
     runs = options.runs(model, caches, given, weights_path=how.weights_path)
-    known_weights.require(model, path=how.weights_path)
     rows = sweep([(run, chosen) for run in runs], how)
     table = sweep_table.build(rows)
     folder = how.root / "sweeps" / model
@@ -162,17 +161,15 @@ def _default_metrics(model: str) -> list[str]:
 
 def _run_recipe(name: str, scale: str, overrides: list[str], how: "Options", *, json: bool) -> None:
     """Sweep the rows of a recipe, into a folder of its scale."""
-    from skipdit_cli import plan, weights
+    from skipdit_cli import runs
     from skipdit_cli.recipe import TIMINGS
     from skipdit_cli.report import recipe as recipe_table
     from skipdit_cli.sweep import sweep
 
     chosen = options.recipe_at(name, scale, overrides)
-    jobs = plan.scored(chosen)
-    for model in dict.fromkeys(run.model for run, _ in jobs):
-        weights.require(model)
+    jobs = runs.scored(chosen)
     timed = any(column.metric in TIMINGS for column in chosen.columns)
-    profile = [plan.profile_run(chosen, row) for row in chosen.rows if row.planned is None]
+    profile = [runs.profile_run(chosen, row) for row in chosen.rows if row.planned is None]
     if not timed:
         how = replace(how, repeats=0)
     rows = sweep(jobs, how, profile=profile)

@@ -20,3 +20,11 @@ and, where they apply,
 
 It knows neither caches nor timesteps.
 """
+
+from typing import Protocol
+
+from skipdit_cli.contract import Registered
+
+
+class Family(Registered, Protocol):
+    """The contract, as far as it is written down in code."""

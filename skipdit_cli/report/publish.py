@@ -14,7 +14,6 @@ from skipdit_cli.report.grid import GridColumn, grid
 from skipdit_cli.report.plots import plot
 from skipdit_cli.report.sweep import SweepRow
 from skipdit_cli.report.table import Table
-from skipdit_cli.spec import parse_cache
 
 GRID_ROWS = 8
 
@@ -52,9 +51,9 @@ def publish(
 def _grid(group: Sequence[SweepRow], path: Path, *, root: Path) -> Path:
     from skipdit_cli.store import open_store
 
-    ordered = sorted(group, key=lambda row: row.run.cache != "none")
+    ordered = sorted(group, key=lambda row: not row.run.is_reference)
     count = min(GRID_ROWS, ordered[0].run.num_samples)
-    windows = [getattr(parse_cache(row.run.cache).config, "window", None) for row in ordered]
+    windows = [row.run.cache.window for row in ordered]
     several = len(set(filter(None, windows))) > 1
     columns = []
     for row, window in zip(ordered, windows, strict=True):
@@ -62,12 +61,12 @@ def _grid(group: Sequence[SweepRow], path: Path, *, root: Path) -> Path:
         title = f"{row.label}, {window[0]}-{window[1]}" if several and window else row.label
         psnr = row.results.get("psnr")
         quality = f"{psnr.value:.2f} dB" if psnr and psnr.value is not None else ""
-        quality = "reference" if row.run.cache == "none" else quality
+        quality = "reference" if row.run.is_reference else quality
         columns.append(GridColumn(title, quality, [store.read(i) for i in range(count)]))
     store = open_store(root, ordered[0].run)
     labels = [sample_label(i, store.meta(i)) for i in range(count)]
     run = ordered[0].run
-    title = f"{run.model}, {run.sampler} {run.steps}, seed {run.seed}"
+    title = f"{run.model}, {run.sampler.name} {run.steps}, seed {run.seed}"
     return grid(columns, path, rows=labels, title=title)
 
 

@@ -25,12 +25,13 @@ from skipdit_cli.report.table import (
     score_status,
     summary,
 )
-from skipdit_cli.spec import parse_cache
+from skipdit_cli.spec import NONE
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Row, Run
+    from skipdit_cli.plan import Row
     from skipdit_cli.recipe import Column, Recipe, RecipeRow
     from skipdit_cli.results import Result
+    from skipdit_cli.run import Run
 
 
 def build(recipe: "Recipe", *, root: Path) -> Table:
@@ -40,11 +41,11 @@ def build(recipe: "Recipe", *, root: Path) -> Table:
         StoreError: a result on disk cannot be read.
         UsageError: the recipe names what is not known.
     """
-    from skipdit_cli import plan
+    from skipdit_cli import runs as known
 
     used: list[Result] = []
     runs: dict[str, dict[str, Run]] = {row.id: {} for row in recipe.rows}
-    for row, group, run in plan.runs(recipe):
+    for row, group, run in known.of_recipe(recipe):
         runs[row.id][group] = run
     headings = tuple(_heading(column) for column in recipe.columns)
     lines = one_protocol(
@@ -122,7 +123,7 @@ def _line(
         runs=tuple(dict.fromkeys(keys)),
         series=", ".join([series, *map(_said, row.settings.items())]),
         point=point,
-        reference=row.cache == "none",
+        reference=row.cache.name == NONE,
     )
 
 
@@ -131,8 +132,8 @@ def _series(row: "RecipeRow") -> tuple[str, str]:
 
     Rows whose label has an interval are a line for each window, and PAB235 and PAB347 one line.
     """
-    cache, name = parse_cache(row.cache), row.label.split(",")[0]
-    n, window = (getattr(cache.config, key, None) for key in ("n", "window"))
+    cache, name = row.cache, row.label.split(",")[0]
+    n, window = (vars(cache.config).get(key) for key in ("n", "window"))
     if n is None or f"n={n}" not in row.label:
         return name.rstrip("0123456789"), name
     within = [f"window {'-'.join(map(str, window))}"] if window else []
@@ -183,7 +184,7 @@ def _lacking(run: "Run", metric: str) -> str:
 
     try:
         if run.weights == "absent":
-            weights.require(run.model)
+            weights.require(run.card)
         for name in assets.for_metric(metric):
             assets.require(name)
     except MissingAssetError as error:
@@ -193,9 +194,7 @@ def _lacking(run: "Run", metric: str) -> str:
 
 def _verdict(column: "Column", run: "Run", paper: float | None, ours: float) -> str:
     """The status of a cell that has a number of ours."""
-    from skipdit_cli import weights
-
-    if weights.card(run.model).embedded:
+    if run.card.embedded:
         return "tiny scale"
     if paper is None:
         return "measured"

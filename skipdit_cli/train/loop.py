@@ -117,7 +117,7 @@ def train(
     torch.manual_seed(settings.seed)
     model = build(chosen, device="cpu")
     if settings.start is not None:
-        model.load_state_dict(load(settings.start).state_dict(), strict=False)
+        model.load_state_dict(load(card(settings.start)).state_dict(), strict=False)
     model = model.to(device).train()
     average = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0)

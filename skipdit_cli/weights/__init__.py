@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
+from skipdit_cli.card import Card, Component
 from skipdit_cli.errors import MissingAssetError, UsageError
-from skipdit_cli.weights.catalog import CARDS, Card, Component, Sampling, card
+from skipdit_cli.weights.catalog import CARDS, card
 from skipdit_cli.weights.official import check_keys, from_official
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CARDS",
-    "Card",
-    "Component",
-    "Sampling",
     "absent_components",
     "build",
     "card",
@@ -45,6 +43,7 @@ __all__ = [
     "home",
     "load",
     "locate",
+    "meta",
     "require",
     "sha256",
     "size_text",
@@ -76,26 +75,26 @@ def component_folder(part: Component) -> Path:
     return home() / "components" / part.repository.replace("/", "--") / part.folder
 
 
-def locate(name: str) -> Path | None:
+def locate(chosen: Card) -> Path | None:
     """The converted weights file of a checkpoint, or None if it is not here."""
-    path = weights_file(card(name))
+    path = weights_file(chosen)
     return path if path.is_file() else None
 
 
-def require(name: str, *, path: Path | None = None) -> Path:
+def require(chosen: Card, *, path: Path | None = None) -> Path:
     """The converted weights file, or `path` in its place; all components are here as well.
 
     Raises:
         MissingAssetError: something is not here; the command that fetches it and how much that is
             are named.
     """
-    found, chosen = path or locate(name), card(name)
-    if found is None and chosen.embedded:
+    file, name = path or locate(chosen), chosen.name
+    if file is None and chosen.embedded:
         raise MissingAssetError(
             f"the weights of {name} are not here, though they come with skipdit",
             fix="install it again",
         )
-    if found is None:
+    if file is None:
         size = size_text(chosen.size)
         if lacking := absent_components(chosen):
             parts = sum(chosen.components[key].size for key in lacking)
@@ -106,7 +105,7 @@ def require(name: str, *, path: Path | None = None) -> Path:
         )
     for key in absent_components(chosen):
         component(chosen, key)
-    return found
+    return file
 
 
 def absent_components(chosen: Card) -> list[str]:
@@ -169,6 +168,12 @@ def arguments(chosen: Card) -> dict:
     return found
 
 
+@cache
+def meta(chosen: Card) -> "nn.Module":
+    """The checkpoint's model on the meta device: structure and shapes, no weights."""
+    return build(chosen)
+
+
 def build(chosen: Card, *, device: str = "meta") -> "nn.Module":
     """The checkpoint's model with weights that mean nothing: for counting, timing, training."""
     import torch
@@ -178,7 +183,7 @@ def build(chosen: Card, *, device: str = "meta") -> "nn.Module":
 
 
 def load(
-    name: str, *, path: Path | None = None, device: str = "cpu", dtype: str = "float32"
+    chosen: Card, *, path: Path | None = None, device: str = "cpu", dtype: str = "float32"
 ) -> "nn.Module":
     """The model of a checkpoint with its weights, in eval mode.
 
@@ -192,9 +197,8 @@ def load(
 
     from skipdit_cli.weights.official import converted, read_state
 
-    chosen = card(name)
     model = build(chosen)
-    source = path or require(name)
+    source = path or require(chosen)
     state = read_state(source)
     if path is not None:
         state = converted(chosen.family, model.config, state)
@@ -205,12 +209,12 @@ def load(
     return model.requires_grad_(False).eval()
 
 
-def fingerprint(name: str, *, path: Path | None = None) -> str:
+def fingerprint(chosen: Card, *, path: Path | None = None) -> str:
     """16 hex digits that change with the weights file or a component; "absent" if it is not here.
 
     Without components they are the first digits of the file's sha256.
     """
-    source = path or locate(name)
+    source = path or locate(chosen)
     if source is None:
         return "absent"
     if not source.is_file():
@@ -218,7 +222,7 @@ def fingerprint(name: str, *, path: Path | None = None) -> str:
             f"no file {source}", place="--weights", fix="give a file, .pt or .safetensors"
         )
     digest = sha256(source)
-    if parts := card(name).components:
+    if parts := chosen.components:
         prints = [digest, *(component_fingerprint(part) for part in parts.values())]
         digest = hashlib.sha256(":".join(prints).encode()).hexdigest()
     return digest[:16]

@@ -7,9 +7,7 @@ from collections import Counter
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from skipdit_cli import plan, prompts, published, recipe, registry
-from skipdit_cli.samplers._schedule import timesteps
-from skipdit_cli.spec import parse_cache
+from skipdit_cli import plan, prompts, published, recipe, registry, runs
 from skipdit_cli.weights import catalog
 
 NAMES = recipe.names()
@@ -44,7 +42,7 @@ def test_the_head_says_what_it_took(name):
 @pytest.mark.parametrize(("name", "scale"), BOTH)
 def test_every_row_resolves(name, scale):
     loaded = recipe.load(name, scale=scale)
-    found = plan.runs(loaded)
+    found = runs.of_recipe(loaded)
     expected = [
         (row.id, group) for row in loaded.rows if row.planned is None for group in row.models
     ]
@@ -52,7 +50,7 @@ def test_every_row_resolves(name, scale):
     assert len({(row.id, group) for row, group, _ in found}) == len(found)
     for row, _, run in found:
         assert catalog.card(run.model).embedded == (scale == "tiny")
-        assert plan.profile_run(loaded, row).cache == run.cache
+        assert runs.profile_run(loaded, row).cache == run.cache
         planned = plan.plan(run)
         assert (planned.cached_steps > 0) == (row.cache != "none")
     keys = [run.key for *_, run in found]
@@ -61,8 +59,10 @@ def test_every_row_resolves(name, scale):
 
 @pytest.mark.parametrize(("name", "scale"), BOTH)
 def test_every_cached_row_has_its_reference_in_the_table(name, scale):
-    keys = {run.key for *_, run in plan.runs(recipe.load(name, scale=scale))}
-    assert all(run.reference.key in keys for *_, run in plan.runs(recipe.load(name, scale=scale)))
+    keys = {run.key for *_, run in runs.of_recipe(recipe.load(name, scale=scale))}
+    assert all(
+        run.reference.key in keys for *_, run in runs.of_recipe(recipe.load(name, scale=scale))
+    )
 
 
 @pytest.mark.parametrize(("name", "scale"), BOTH)
@@ -130,7 +130,7 @@ def test_the_published_flops_are_counted(name, rows):
 def test_table1_samples_as_the_paper_does():
     found = {
         group: (run.sampler, run.steps, run.guidance, run.num_samples)
-        for row, group, run in plan.runs(recipe.load("table1", scale="paper"))
+        for row, group, run in runs.of_recipe(recipe.load("table1", scale="paper"))
         if row.id == "skip-cache-n2"
     }
     plain = ("ddpm", "250", None, 2048)
@@ -187,7 +187,7 @@ def test_the_paper_s_clock_gives_table2_other_steps():
 )
 def test_the_text_tables_sample_as_the_paper_does(name, settings):
     loaded = recipe.load(name, scale="paper")
-    found = plan.runs(loaded)
+    found = runs.of_recipe(loaded)
     for _, _, run in found:
         card = catalog.card(run.model)
         assert (run.sampler, run.steps, run.guidance, run.num_samples, card.prompts) == settings
@@ -200,7 +200,7 @@ def test_the_text_tables_sample_as_the_paper_does(name, settings):
 @pytest.mark.parametrize("scale", recipe.SCALES)
 def test_table5_shares_its_runs_with_table3(scale):
     third, fifth = (
-        {row.cache: run.key for row, _, run in plan.runs(recipe.load(name, scale=scale))}
+        {row.cache: run.key for row, _, run in runs.of_recipe(recipe.load(name, scale=scale))}
         for name in ("table3", "table5")
     )
     both = {"none", "skip-cache(n=2,window=800-50)", "skip-cache(n=2,window=700-50)"}
@@ -210,7 +210,7 @@ def test_table5_shares_its_runs_with_table3(scale):
 
 def test_the_windows_of_table5_cache_as_many_steps_as_its_head_says():
     loaded = recipe.load("table5", scale="paper")
-    found = {row.cache: plan.plan(run).cached_steps for row, _, run in plan.runs(loaded)}
+    found = {row.cache: plan.plan(run).cached_steps for row, _, run in runs.of_recipe(loaded)}
     assert found == {
         "none": 0,
         "skip-cache(n=2,window=700-50)": 17,
@@ -252,9 +252,8 @@ def test_what_the_paper_says_of_its_settings_does_not_give_its_flops(name, row, 
 def test_the_steps_that_the_paper_s_rows_cache(name, row, steps):
     loaded = recipe.load(name, scale="paper")
     (row,) = [candidate for candidate in loaded.rows if candidate.id == row]
-    run = plan.profile_run(loaded, row)
-    layout = plan._model(run.model).layout()
-    reused = parse_cache(run.cache).reused(layout, timesteps(run.steps))
+    run = runs.profile_run(loaded, row)
+    reused = run.cache.reused(run.timesteps, guided=run.guided)
     assert [step for step, sites in enumerate(reused) if sites] == list(steps)
 
 
@@ -268,7 +267,7 @@ def test_a_tiny_text_table_asks_for_every_digit_and_direction_as_often(name):
     assert [words[digit] for digit in DIGITS] == [count // 10] * 10
     if name != "table4":
         assert [words[way] for way in ("left", "right", "up", "down")] == [count // 4] * 4
-    for _, _, run in plan.runs(loaded):
+    for _, _, run in runs.of_recipe(loaded):
         assert catalog.card(run.model).prompts == loaded.settings["prompts"]
 
 
@@ -281,7 +280,7 @@ def test_what_only_the_paper_scale_measures_is_said_in_the_same_words(name):
 @pytest.mark.parametrize("scale", recipe.SCALES)
 def test_table7_is_the_uncached_rows_of_table8(scale):
     seventh, eighth = (
-        {row.id: run for row, _, run in plan.runs(recipe.load(name, scale=scale))}
+        {row.id: run for row, _, run in runs.of_recipe(recipe.load(name, scale=scale))}
         for name in ("table7", "table8")
     )
     uncached = {name: run for name, run in eighth.items() if run.cache == "none"}
@@ -304,17 +303,17 @@ def test_table7_has_in_fractions_what_table8_has_in_percent():
 
 
 def test_table8_blocks():
-    for row, _, run in plan.runs(recipe.load("table8", scale="paper")):
+    for row, _, run in runs.of_recipe(recipe.load("table8", scale="paper")):
         assert (run.sampler, run.steps, run.num_samples) == ("ddpm", "250", 50_000)
         assert run.guidance == (1.5 if row.published["cfg"] == "1.5" else None)
-        assert plan.profile_run(recipe.load("table8", scale="paper"), row).batch_size == 8
+        assert runs.profile_run(recipe.load("table8", scale="paper"), row).batch_size == 8
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_tiny_scale_is_small(name):
     """A table has to take two minutes on two cores, where these models do about 40 GFLOP/s."""
     flops = sum(
-        plan.plan(run, batch=run.num_samples).flops for *_, run in plan.runs(recipe.load(name))
+        plan.plan(run, batch=run.num_samples).flops for *_, run in runs.of_recipe(recipe.load(name))
     )
     assert flops < 5e12
 

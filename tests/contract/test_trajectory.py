@@ -1,16 +1,28 @@
 """The latents that a run keeps after every step, and what they say of a cache."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 
 from skipdit_cli import trajectory
-from skipdit_cli.plan import make_run
-from skipdit_cli.run import generate
+from skipdit_cli.generate import generate
+from skipdit_cli.runs import make_run
 from skipdit_cli.samplers._schedule import timesteps
 from skipdit_cli.store import open_store
 from skipdit_cli.trajectory import compare
 
 WINDOW = (700, 50)
+
+
+def told(counts):
+    """A stage that notes (finished, wanted) of samples, as it shows them, in a list."""
+
+    @contextmanager
+    def stage(what):
+        yield lambda *n: counts.append(n) if what.startswith("sampling") else None
+
+    return stage
 
 
 def planned(cache="none", **settings):
@@ -66,7 +78,7 @@ def test_a_trajectory_that_is_gone_is_made_again_and_nothing_else(root, damage):
     path.unlink() if damage is None else path.write_bytes(damage)
     assert compare(planned("skip-cache(n=3,window=700-50)"), root=root) is None
     stamps = {path: path.stat().st_mtime_ns for path in store.path.glob("*.png")}
-    generate(run, root, on_batch=lambda *counts: done.append(counts))
+    generate(run, root, stage=told(done))
     assert done == [(3, 3), (3, 3)]
     assert {path: path.read_bytes() for path in store.path.glob("*.[psj]*")} == whole
     assert {path: path.stat().st_mtime_ns for path in store.path.glob("*.png")} == stamps

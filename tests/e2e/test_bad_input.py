@@ -291,7 +291,7 @@ def test_a_mistake_is_told_before_a_download_is_asked_for(skipdit):
 @pytest.fixture
 def checkpoint():
     """Sound weights of digits-skip, as this version reads them."""
-    return load_file(weights.require("digits-skip"))
+    return load_file(weights.require(weights.card("digits-skip")))
 
 
 def _truncated(path, state):
@@ -305,7 +305,7 @@ def _truncated_zip(path, state):
 
 
 def _other_model(path, state):
-    save_file(load_file(weights.require("moving-digits")), path)
+    save_file(load_file(weights.require(weights.card("moving-digits"))), path)
 
 
 def _one_key_less(path, state):

@@ -176,7 +176,7 @@ def changed(tmp_path):
     """changed(value): painted-digits, only that its velocity is that value everywhere."""
 
     def make(value):
-        state = load_file(weights.locate("painted-digits"))
+        state = load_file(weights.locate(weights.card("painted-digits")))
         state["proj_out.weight"] = torch.zeros_like(state["proj_out.weight"])
         state["proj_out.bias"] = torch.full(state["proj_out.bias"].shape, value)
         path = tmp_path / "changed.safetensors"

@@ -11,7 +11,8 @@ from skipdit_cli.hooks import attached
 from skipdit_cli.sites import Layout, Site
 from skipdit_cli.spec import parse_cache
 
-CACHE = parse_cache("skip-cache(n=2,window=1000-0,branch=1)")
+LAYOUT = Layout("toy", 3, (), ((2, 0),))
+CACHE = parse_cache("skip-cache(n=2,window=1000-0,branch=1)").resolve(LAYOUT)
 STEPS = [999, 600, 300, 100]
 
 
@@ -32,7 +33,7 @@ class Model(nn.Module):
         return self.layers[2](self.layers[1](first), first, scale=0.5)
 
     def layout(self):
-        return Layout("toy", 3, (), ((2, 0),))
+        return LAYOUT
 
     def sites(self):
         return {Site("layer", i): layer for i, layer in enumerate(self.layers)}
@@ -111,6 +112,12 @@ def test_a_second_cache_is_refused_and_the_first_one_stays():
     assert model(number(7)) == 9
 
 
+def test_a_cache_of_another_structure_is_refused():
+    cache = parse_cache("skip-cache(branch=1)").resolve(Layout("toy", 4, (), ((3, 0),)))
+    with pytest.raises(UsageError, match=r"was resolved for a toy of another structure$"):
+        attached(Model(), cache, STEPS).__enter__()
+
+
 def test_two_models_have_two_sessions():
     first, second = Model(), Model()
     with attached(first, CACHE, STEPS) as one, attached(second, CACHE, STEPS) as two:
@@ -153,7 +160,9 @@ def test_a_wrapper_that_was_there_before_stays():
         return plain(*args, **kwargs)
 
     block.forward = wrapper
-    with attached(model, parse_cache("skip-cache(n=2)"), [900, 800]) as session:
+    with attached(
+        model, parse_cache("skip-cache(n=2)").resolve(model.layout()), [900, 800]
+    ) as session:
         session.begin(0)
         model(**model.inputs(1), return_dict=False)
     assert calls == [1]
@@ -161,7 +170,7 @@ def test_a_wrapper_that_was_there_before_stays():
     assert not hasattr(block, "_diffusers_hook")
 
 
-FIRST_BLOCK = parse_cache("first-block(threshold=0.5)")
+FIRST_BLOCK = parse_cache("first-block(threshold=0.5)").resolve(LAYOUT)
 
 
 def test_the_hooks_of_diffusers_know_the_branch_of_every_call():

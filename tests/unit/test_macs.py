@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from skipdit_cli import plan, published
+from skipdit_cli import plan, published, runs
 from skipdit_cli.profiling.macs import Cost, Costs, site_costs
 from skipdit_cli.sites import Site
 
@@ -155,7 +155,7 @@ CELLS += [
 @pytest.mark.parametrize(("model", "cache", "line"), CELLS)
 def test_published_class_to_video_flops(model, cache, line):
     """All cells of Table 1 that need no other method: batch 3, unguided, t = 980, 960, ..., 0."""
-    run = plan.make_run(model, cache, {"sampler": "ddim", "steps": "ddim50"})
+    run = runs.make_run(model, cache, {"sampler": "ddim", "steps": "ddim50"})
     row = plan.plan(run, batch=3)
     expected = published.find("table1", line)["flops_t"]
     assert row.macs_paper / 1e12 == pytest.approx(expected, rel=5e-5)
@@ -168,23 +168,23 @@ def test_published_class_to_video_flops(model, cache, line):
 )
 def test_one_full_step(model, macs):
     """Video: batch 3, the number thop gives on the official class; image: by the closed formula."""
-    row = plan.plan(plan.make_run(model, "none", {"steps": 1, "guidance": None}))
+    row = plan.plan(runs.make_run(model, "none", {"steps": 1, "guidance": None}))
     assert row.macs_paper * (3 if "dit" not in model else 1) == macs
 
 
 @pytest.mark.parametrize(("model", "giga"), [("latte", 31745.055), ("hunyuan-dit", 10280.338)])
 def test_one_full_step_on_a_text(model, giga):
     """Batch 2, as thop gives it: 32 caption tokens for Latte, 77 and 256 for HunyuanDiT."""
-    row = plan.plan(plan.make_run(model, "none", {"steps": 1, "guidance": None}), batch=2)
+    row = plan.plan(runs.make_run(model, "none", {"steps": 1, "guidance": None}), batch=2)
     assert round(row.macs_paper / 1e9, 3) == giga
 
 
 def test_the_official_video_model_looks_at_a_caption_once_per_frame():
     """Keys and values of 32 tokens in 28 layers of width 1152, for 16 frames instead of one."""
-    row = plan.plan(plan.make_run("latte", "none", {"steps": 1, "guidance": None}))
+    row = plan.plan(runs.make_run("latte", "none", {"steps": 1, "guidance": None}))
     keys_and_values = 28 * 2 * 32 * 1152 * 1152
     assert row.macs_paper - row.macs_executed == 15 * keys_and_values
-    row = plan.plan(plan.make_run("hunyuan-dit", "none", {"steps": 1, "guidance": None}))
+    row = plan.plan(runs.make_run("hunyuan-dit", "none", {"steps": 1, "guidance": None}))
     assert row.macs_paper == row.macs_executed
 
 
@@ -194,7 +194,7 @@ def test_the_image_model_by_formula():
     block = tokens * width * width * (3 + 1 + 4 + 4) + 6 * width * width + 2 * 2 * tokens * width
     final = 2 * width * width + 2 * tokens * width + tokens * width * 32
     embeddings = tokens * width * 16 + 256 * width + width * width
-    row = plan.plan(plan.make_run("dit-xl-2", "none", {"steps": 1, "guidance": None}))
+    row = plan.plan(runs.make_run("dit-xl-2", "none", {"steps": 1, "guidance": None}))
     assert row.macs_paper == row.macs_executed == 28 * block + final + embeddings
     norms = (28 * 2 + 1) * 2 * tokens * width
     attention = 28 * 2 * tokens * tokens * width

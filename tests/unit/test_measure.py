@@ -13,7 +13,7 @@ from torch import nn
 from skipdit_cli import _clips, registry, results
 from skipdit_cli.errors import IncompleteError, MissingAssetError, StoreError, UsageError
 from skipdit_cli.measure import How, measure
-from skipdit_cli.plan import Run
+from skipdit_cli.run import Run
 from skipdit_cli.store import open_store
 
 RUN = Run(

@@ -8,7 +8,7 @@ import pytest
 
 from skipdit_cli.errors import IncompleteError, UsageError
 from skipdit_cli.npz import NpzSamples, statistics, write
-from skipdit_cli.plan import make_run
+from skipdit_cli.runs import make_run
 from skipdit_cli.store import open_store
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 6, 4, 3), dtype=np.uint8)

@@ -6,9 +6,10 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from skipdit_cli import plan, prompts, recipe, weights
+from skipdit_cli import plan, prompts, recipe, runs, weights
 from skipdit_cli.errors import UsageError
-from skipdit_cli.plan import Run, make_run
+from skipdit_cli.run import Run
+from skipdit_cli.runs import make_run
 from skipdit_cli.store import open_store
 
 RUN = Run(
@@ -129,7 +130,7 @@ def test_the_fingerprint_of_the_weights_is_part_of_the_run(monkeypatch, tmp_path
     file = tmp_path / "weights" / "taichi" / weights.WEIGHTS_FILE
     file.parent.mkdir(parents=True)
     file.write_bytes(b"something")
-    assert make_run("taichi").weights == weights.fingerprint("taichi") != "absent"
+    assert make_run("taichi").weights == weights.fingerprint(weights.card("taichi")) != "absent"
     other = tmp_path / "other.safetensors"
     other.write_bytes(b"something else")
     assert make_run("taichi", weights_path=other).weights == weights.fingerprint(
@@ -319,7 +320,7 @@ def _recipe(**settings):
 
 
 def test_runs_of_a_recipe():
-    found = plan.runs(_recipe(steps="250", seed=5, profile={"batch_size": 1}))
+    found = runs.of_recipe(_recipe(steps="250", seed=5, profile={"batch_size": 1}))
     assert [(row.id, group, run.model) for row, group, run in found] == [
         ("a", "x", "taichi"),
         ("a", "y", "ffs"),
@@ -348,7 +349,7 @@ def test_a_run_is_scored_by_the_columns_of_its_group():
         recipe.Column(key="lpips", label="LPIPS", metric="lpips", planned="later"),
         recipe.Column(key="macs", label="FLOPs", metric="macs"),
     )
-    found = plan.scored(replace(_recipe(), columns=columns))
+    found = runs.scored(replace(_recipe(), columns=columns))
     assert [(run.model, metrics) for run, metrics in found] == [
         ("taichi", ["fvd", "ssim"]),
         ("ffs", ["psnr", "ssim"]),
@@ -358,15 +359,15 @@ def test_a_run_is_scored_by_the_columns_of_its_group():
 def test_a_row_that_cannot_run_is_named():
     broken = _recipe(guidance=2.0)
     with pytest.raises(UsageError, match=r"^own row a: guidance 2\.0 needs classes"):
-        plan.runs(broken)
+        runs.of_recipe(broken)
 
 
 def test_the_run_behind_the_cost_columns():
     own = _recipe(batch_size=4, num_samples=64)
-    run = plan.profile_run(own, own.rows[0])
+    run = runs.profile_run(own, own.rows[0])
     assert (run.model, run.steps, run.batch_size, run.num_samples) == ("taichi", "20", 4, 4)
     own = _recipe(profile={"group": "y", "batch_size": 3, "steps": "ddim50", "sampler": "ddim"})
-    run = plan.profile_run(own, own.rows[0])
+    run = runs.profile_run(own, own.rows[0])
     assert (run.model, run.steps, run.sampler) == ("ffs", "ddim50", "ddim")
     assert (run.batch_size, run.num_samples) == (3, 3)
 

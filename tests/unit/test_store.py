@@ -19,7 +19,7 @@ import pytest
 
 from skipdit_cli import store as store_module
 from skipdit_cli.errors import IncompleteError, StoreError, UsageError
-from skipdit_cli.plan import Run
+from skipdit_cli.run import Run
 from skipdit_cli.store import Store, find, open_store
 
 

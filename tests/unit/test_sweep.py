@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from skipdit_cli import failures, plan, results, sweep, timing, weights
+from skipdit_cli import failures, results, runs, sweep, timing, weights
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
+from skipdit_cli.options import Options
 from skipdit_cli.spec import parse_cache
+from skipdit_cli.specs import specs
 from skipdit_cli.store import open_store
 
 SETTINGS = {"num_samples": 2, "batch_size": 2, "steps": 4}
 
 
 def run(cache="none", model="digits-skip", **settings):
-    return plan.make_run(model, cache, {**SETTINGS, **settings})
+    return runs.make_run(model, cache, {**SETTINGS, **settings})
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def options(tmp_path, said):
         said.append(text)
         yield lambda done, total: said.append((done, total))
 
-    return sweep.Options(root=tmp_path, device="cpu", stage=stage, repeats=0)
+    return Options(root=tmp_path, device="cpu", stage=stage, repeats=0)
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def generated(monkeypatch):
         strength = 0 if run.cache == "none" else 8
         for i in range(run.num_samples):
             random = np.random.default_rng(i)
-            frames = (8,) if weights.card(run.model).task in ("c2v", "t2v") else ()
+            frames = (8,) if run.card.task in ("c2v", "t2v") else ()
             image = random.integers(50, 200, (*frames, 16, 16, 3)) + strength
             store.write(i, image.astype(np.uint8), meta={"class": 3})
         on_batch(run.num_samples, run.num_samples)
@@ -104,7 +106,7 @@ def swept(runs, options, *, metrics, profile=()):
     ],
 )
 def test_specs_are_methods_by_intervals_by_windows(method, n, window, expected):
-    assert sweep.specs(method, n=n, window=window) == expected
+    assert specs(method, n=n, window=window) == expected
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_specs_are_methods_by_intervals_by_windows(method, n, window, expected):
     ],
 )
 def test_the_intervals_of_methods_that_have_one(method, n, window, expected):
-    assert sweep.specs(method, n=n, window=window, otherwise="2..3") == expected
+    assert specs(method, n=n, window=window, otherwise="2..3") == expected
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,7 @@ def test_the_intervals_of_methods_that_have_one(method, n, window, expected):
 )
 def test_specs_that_cannot_be(method, n, window, message):
     with pytest.raises(UsageError) as caught:
-        sweep.specs(method, n=n, window=window)
+        specs(method, n=n, window=window)
     assert str(caught.value).startswith(message)
 
 

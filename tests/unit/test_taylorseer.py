@@ -36,7 +36,7 @@ class Toy(nn.Module):
 
 def outputs(inputs, spec):
     model, found = Toy(), []
-    with attached(model, parse_cache(spec), range(len(inputs))) as session:
+    with attached(model, parse_cache(spec).resolve(model.layout()), range(len(inputs))) as session:
         for step, x in enumerate(inputs):
             session.begin(step)
             found.append(model(torch.tensor(x)))

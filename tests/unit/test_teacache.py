@@ -56,7 +56,7 @@ class Toy(nn.Module):
 
 def outputs(inputs, spec):
     model, found = Toy(), []
-    with attached(model, parse_cache(spec), range(len(inputs))) as session:
+    with attached(model, parse_cache(spec).resolve(model.layout()), range(len(inputs))) as session:
         for step, x in enumerate(inputs):
             session.begin(step)
             found.append(model(torch.tensor(x)))
@@ -136,5 +136,7 @@ def test_the_coefficients_are_part_of_the_spec():
     cache = parse_cache("teacache(coefficients=-2464.34137/308.044764/1e-05)")
     assert cache.config.coefficients == (-2464.34137, 308.044764, 1e-05)
     assert str(cache) == "teacache(threshold=0.1,coefficients=-2464.34137/308.044764/1e-05)"
-    assert cache.short == "teacache(threshold=0.1)"
     assert parse_cache(str(cache)) == cache
+    resolved = cache.resolve(Toy().layout())
+    assert str(resolved) == str(cache)
+    assert resolved.short == "teacache(threshold=0.1)"

@@ -8,11 +8,11 @@ import pytest
 
 from skipdit_cli import report, results
 from skipdit_cli.errors import ToleranceError, UsageError
-from skipdit_cli.plan import Run
 from skipdit_cli.report import written
 from skipdit_cli.report.diff import Change, diff, record, require
 from skipdit_cli.report.publish import records
 from skipdit_cli.report.table import Cell, Heading, Line, Table
+from skipdit_cli.run import Run
 
 RUN = Run("digits", "skip-cache(n=2)", "ddim", "50", None, 0, None, 16, 16, weights="f00d")
 MADE = {"device": "a CPU", "torch": "2.13.0", "commit": "aaaa"}

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from skipdit_cli.plan import Row, Run
+from skipdit_cli.plan import Row
 from skipdit_cli.report import sweep
-from skipdit_cli.report.sweep import SweepRow
 from skipdit_cli.report.table import Cell
 from skipdit_cli.results import Result
+from skipdit_cli.run import Run
+from skipdit_cli.sweep import SweepRow
 
 RUN = Run(
     model="moving-digits-skip",

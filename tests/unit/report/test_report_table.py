@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skipdit_cli import failures, plan, results, weights
+from skipdit_cli import failures, plan, results, runs, weights
 from skipdit_cli import recipe as recipes
 from skipdit_cli.errors import UsageError
 from skipdit_cli.recipe import Column, Recipe, RecipeRow
@@ -71,7 +71,7 @@ def only(recipe: Recipe, root: Path) -> Cell:
 
 
 def run_of(recipe: Recipe) -> plan.Run:
-    return plan.runs(recipe)[-1][2]
+    return runs.of_recipe(recipe)[-1][2]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_what_a_dynamic_method_costs_is_not_run_until_its_first_batch_is_there(t
     columns = (Column("m", "MACs", "macs", unit="G"), Column("f", "FLOPs", "flops", unit="G"))
     mine = recipe(row, columns=columns, paper_table=None, steps="4", batch_size=1)
     assert recipe_table.build(mine, root=tmp_path).lines[0].cells == (Cell(status="not run"),) * 2
-    run = plan.profile_run(mine, row)
+    run = runs.profile_run(mine, row)
     frame = np.zeros((2, 16, 16, 3), np.uint8)
     open_store(tmp_path, run).write(0, frame, meta={"reused_steps": [1, 2]})
     macs, flops = recipe_table.build(mine, root=tmp_path).lines[0].cells
@@ -213,7 +213,7 @@ def test_timings_are_those_of_the_profiled_run(tmp_path):
     mine = recipe(CACHED, columns=(SPEEDUP,), profile={"batch_size": 3})
     score(tmp_path, run_of(mine), "speedup", 1.99, n=5)  # of another batch size
     assert only(mine, tmp_path).status == "not run"
-    profiled = plan.profile_run(mine, CACHED)
+    profiled = runs.profile_run(mine, CACHED)
     assert profiled.batch_size == 3
     score(tmp_path, profiled, "speedup", 1.5, n=5, spread=0.01)
     assert only(mine, tmp_path) == Cell(paper=1.56, ours=1.5, spread=0.01, status="match")
@@ -229,7 +229,7 @@ def test_each_group_has_its_own_model(tmp_path):
     )
     ffs = Column("ffs_fvd", "FVD", "fvd@digits", "ffs")
     mine = recipe(row, columns=(FVD, ffs))
-    sky_run = plan.runs(mine)[0][2]
+    sky_run = runs.of_recipe(mine)[0][2]
     score(tmp_path, sky_run, "fvd@digits", 52.0)
     sky_cell, ffs_cell = recipe_table.build(mine, root=tmp_path).lines[0].cells
     assert (sky_cell.paper, sky_cell.ours) == (51.13, 52.0)
