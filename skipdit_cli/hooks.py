@@ -18,8 +18,18 @@ from diffusers.hooks import HookRegistry, ModelHook
 from diffusers.hooks.hooks import CacheContext, HookFunctionReference, StateManager
 from torch import Tensor, nn
 
-from skipdit_cli.errors import UsageError
-from skipdit_cli.sites import BOTH, CONDITIONAL, Call, Guided, Site
+from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.sites import (
+    BOTH,
+    CONDITIONAL,
+    Call,
+    Guided,
+    Place,
+    Site,
+    place_of,
+    site_modules,
+    where,
+)
 from skipdit_cli.spec import Cache
 
 _NAME = "skipdit"
@@ -66,6 +76,7 @@ class Session:
         self.branch = ""
         self.batch = BOTH if self.guided else CONDITIONAL
         self.stores: dict[str, dict[Any, Any]] = defaultdict(dict)
+        self.others: dict[tuple[str, Site], tuple] = {}  # what sites return beside hidden states
         self.computed: Counter[tuple[int, Site]] = Counter()
         for manager in self._managers():
             manager.reset()
@@ -144,27 +155,51 @@ def _call(hook: ModelHook, compute: Callable[..., Any], hidden_states: Any) -> A
 
 
 class SiteHook(ModelHook):
-    """Hands every call of one site to the session.
+    """Hands every call of one site to the session: the hidden state alone, in and out.
+
+    What a site returns besides its hidden state is, where the site is reused, what it returned when
+    it was last computed.
 
     A site whose output is gated gets its gate as a keyword. The method sees what comes before the
     gate, unless it says `AFTER_GATE`: then what it keeps is reused with the old gate.
     """
 
-    def __init__(self, session: Session, site: Site) -> None:
+    def __init__(self, session: Session, site: Site, place: Place, *, where: str) -> None:
         super().__init__()
-        self.session, self.site = session, site
+        self.session, self.site, self.place, self.where = session, site, place, where
 
-    def new_forward(self, module: nn.Module, hidden_states, *args, **kwargs):
+    def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         gate = kwargs.get("gate")
         before_gate = gate is not None and not self.session.cache.method.AFTER_GATE
         if before_gate:
             kwargs["gate"] = 1.0
+        at, others = self.place.argument, self.session.others
 
-        def compute(hidden_states):
-            return self.fn_ref.original_forward(hidden_states, *args, **kwargs)
+        def compute(hidden_states: Tensor) -> Tensor:
+            if at < len(args):
+                given = (*args[:at], hidden_states, *args[at + 1 :])
+                output = self.fn_ref.original_forward(*given, **kwargs)
+            else:
+                named = {**kwargs, self.place.name(module): hidden_states}
+                output = self.fn_ref.original_forward(*args, **named)
+            if problem := self.place.misfit(output):
+                raise SkipditError(
+                    f"{self.site.kind} {problem}",
+                    place=self.where,
+                    fix="say there with Place(..., output=) where the hidden state is",
+                )
+            if (here := self.place.output) is not None:
+                rest = (*output[:here], None, *output[here + 1 :])
+                others[self.session.branch, self.site] = rest
+            return self.place.leaving(output)
 
+        hidden_states = self.place.entering(module, args, kwargs)
         output = self.session.run(self.site, compute, hidden_states)
-        return gate * output if before_gate else output
+        output = gate * output if before_gate else output
+        if self.place.output is None:
+            return output
+        whole = others[self.session.branch, self.site]
+        return (*whole[: self.place.output], output, *whole[self.place.output + 1 :])
 
 
 @contextmanager
@@ -183,14 +218,21 @@ def attached(
     if cache.layout != model.layout():
         raise UsageError(f"{cache} was resolved for a {cache.layout.family} of another structure")
     session = Session(cache, timesteps, guided=guided)
-    sites, hooked = model.sites(), cache.hooked
+    sites, hooked = site_modules(model), cache.hooked
+    if absent := [site for site in hooked if site not in sites]:
+        raise SkipditError(
+            f"there is no {absent[0].kind}, and {cache.name} acts on it",
+            place=where(model),
+            fix="let `layout` name the kinds that are there",
+        )
     if any(_is_hooked(sites[site]) for site in hooked):
         raise UsageError(f"the model has a cache on it already; cannot add {cache}")
     own = {site: vars(sites[site]).get("forward") for site in hooked}  # somebody else's wrapper
     try:
         for site in hooked:
             registry = HookRegistry.check_if_exists_or_initialize(sites[site])
-            registry.register_hook(SiteHook(session, site), _NAME)
+            place = place_of(model, site.kind)
+            registry.register_hook(SiteHook(session, site, place, where=where(model)), _NAME)
         yield session
     finally:
         session.reset()

@@ -3,12 +3,15 @@
 A model announces its sites and never a method; a method names sites and never a model class.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from skipdit_cli.errors import SkipditError, unknown
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 KINDS = (
     "layer",  # everything that is repeated: a block, or a (spatial, temporal) pair of blocks
@@ -45,6 +48,107 @@ class Layout:
     layers: int
     kinds: tuple[str, ...]
     skips: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a network has the modules of one kind of site, and where their hidden state is.
+
+    Attributes:
+        path: dotted path from the model to the module, with `{i}` for the index of the layer.
+        argument: which argument of `forward` the hidden state is, counted from 0; callers may pass
+            it by position or by name.
+        output: which element of the tuple that `forward` returns the hidden state is; None where
+            it returns nothing else.
+    """
+
+    path: str
+    argument: int = 0
+    output: int | None = None
+
+    def name(self, module: "nn.Module") -> str:
+        """The name of the argument."""
+        return list(inspect.signature(type(module).forward).parameters)[self.argument + 1]
+
+    def entering(
+        self, module: "nn.Module", args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> "Tensor":
+        """The hidden state among a call's arguments."""
+        by_position = self.argument < len(args)
+        return args[self.argument] if by_position else kwargs[self.name(module)]
+
+    def leaving(self, returned: Any) -> "Tensor":
+        """The hidden state in what a module returned."""
+        return returned if self.output is None else returned[self.output]
+
+    def misfit(self, returned: object) -> str:
+        """What is wrong with what a module returned, or nothing."""
+        if self.output is None:
+            return "gives a tuple and no tensor" if isinstance(returned, tuple) else ""
+        if not isinstance(returned, tuple):
+            return f"gives a {type(returned).__name__} and no tuple, but a place in it is named"
+        if not 0 <= self.output < len(returned):
+            return f"gives a tuple of {len(returned)}, which has no place {self.output}"
+        return ""
+
+
+Sites = Mapping[str, str | Place]  # by kind; a path alone is a Place with nothing else to say
+
+
+class Sited(Protocol):
+    """What a model says of its sites."""
+
+    SITES: Sites
+
+    def layout(self) -> Layout: ...
+
+    def get_submodule(self, target: str) -> "nn.Module": ...
+
+
+def kinds_of(sites: Sites) -> tuple[str, ...]:
+    """The kinds of site inside a layer, for `Layout.kinds`."""
+    return tuple(kind for kind in sites if kind != "layer")
+
+
+def where(model: Sited) -> str:
+    """The place of a model's `SITES`, for errors."""
+    return f"{type(model).__module__}.{type(model).__qualname__}.SITES"
+
+
+def place_of(model: Sited, kind: str) -> Place:
+    """Where a model has its sites of a kind."""
+    given = model.SITES[kind]
+    return given if isinstance(given, Place) else Place(given)
+
+
+def site_modules(model: Sited) -> "dict[Site, nn.Module]":
+    """Every site of a model and the module behind it, layer by layer.
+
+    Raises:
+        SkipditError: `SITES` names a module that the model does not have, or a kind that is none.
+    """
+    layers, found = model.layout().layers, {}
+    for kind in model.SITES:
+        if kind not in KINDS:
+            raise unknown("kind of site", kind, KINDS, place=where(model))
+        if layers > 1 and "{i}" not in place_of(model, kind).path:
+            raise SkipditError(
+                f"{kind} is the same module in all {layers} layers",
+                place=where(model),
+                fix="write {i} where the path has the index of the layer",
+            )
+    for i in range(layers):
+        for kind in model.SITES:
+            path = place_of(model, kind).path.replace("{i}", str(i))
+            try:
+                found[Site(kind, i)] = model.get_submodule(path)
+            except AttributeError:
+                raise SkipditError(
+                    f"{kind} names {path}, and the model has no such module",
+                    place=where(model),
+                    fix="give the dotted path from the model to the module",
+                ) from None
+    return found
 
 
 def whole_layers(layout: Layout, layers: Iterable[int]) -> frozenset[Site]:

@@ -5,7 +5,7 @@ entered and left the sites it watches, and at the step before (`observe` in its 
 end makes its settings of that (`fit`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from skipdit_cli.generate import latents_of
 from skipdit_cli.hooks import Session
 from skipdit_cli.options import Progress
 from skipdit_cli.run import Run
-from skipdit_cli.sites import Seen, Site
+from skipdit_cli.sites import Seen, Site, place_of, site_modules
 
 if TYPE_CHECKING:
     from skipdit_cli.caches import Method
@@ -96,21 +96,21 @@ def watched(
     Yields:
         Tensors [samples, ...], as the method's `observe` gives them.
     """
-    sites, layout = model.sites(), model.layout()
+    sites, layout = site_modules(model), model.layout()
     entered: dict[Site, Tensor] = {}
     left: dict[Site, Tensor] = {}
     observed: list[Tensor] = []
     before: Seen | None = None
 
     def enters(site: Site) -> Any:
-        def hook(module: nn.Module, args: Sequence[Tensor]) -> None:
-            entered[site] = args[0]
+        def hook(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+            entered[site] = place_of(model, site.kind).entering(module, args, kwargs)
 
         return hook
 
     def leaves(site: Site) -> Any:
-        def hook(module: nn.Module, args: Sequence[Tensor], output: Tensor) -> None:
-            left[site] = output
+        def hook(module: nn.Module, args: Sequence[Any], output: Any) -> None:
+            left[site] = place_of(model, site.kind).leaving(output)
 
         return hook
 
@@ -123,7 +123,7 @@ def watched(
 
     handles = [model.register_forward_hook(called)]
     for site in method.watched(layout):
-        handles.append(sites[site].register_forward_pre_hook(enters(site)))
+        handles.append(sites[site].register_forward_pre_hook(enters(site), with_kwargs=True))
         handles.append(sites[site].register_forward_hook(leaves(site)))
     try:
         yield observed

@@ -19,14 +19,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skipdit_cli import registry
+from skipdit_cli import registry, shipped
 from skipdit_cli.card import Card, Component
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.weights.catalog import CARDS, card
 from skipdit_cli.weights.official import check_keys, from_official
 
 if TYPE_CHECKING:
-    from torch import nn
+    from skipdit_cli.models import Network
 
 __all__ = [
     "CARDS",
@@ -53,7 +53,6 @@ __all__ = [
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"  # the name diffusers looks for
 INCOMPLETE = ".incomplete"  # in the folder of a component while it is being fetched
 SMALL = 1_000_000  # bytes of a file that a fingerprint reads
-_EMBEDDED = Path(__file__).parents[1] / "embedded"
 
 
 def home() -> Path:
@@ -64,14 +63,14 @@ def home() -> Path:
 
 def weights_file(chosen: Card) -> Path:
     """Where the converted weights of a checkpoint are, or will be."""
-    root = _EMBEDDED if chosen.embedded else home() / "weights"
+    root = shipped.embedded() if chosen.embedded else home() / "weights"
     return root / chosen.name / WEIGHTS_FILE
 
 
 def component_folder(part: Component) -> Path:
     """Where a component is, or will be."""
     if part.repository == "embedded":
-        return _EMBEDDED / part.folder
+        return shipped.embedded() / part.folder
     return home() / "components" / part.repository.replace("/", "--") / part.folder
 
 
@@ -169,12 +168,12 @@ def arguments(chosen: Card) -> dict:
 
 
 @cache
-def meta(chosen: Card) -> "nn.Module":
+def meta(chosen: Card) -> "Network":
     """The checkpoint's model on the meta device: structure and shapes, no weights."""
     return build(chosen)
 
 
-def build(chosen: Card, *, device: str = "meta") -> "nn.Module":
+def build(chosen: Card, *, device: str = "meta") -> "Network":
     """The checkpoint's model with weights that mean nothing: for counting, timing, training."""
     import torch
 
@@ -184,7 +183,7 @@ def build(chosen: Card, *, device: str = "meta") -> "nn.Module":
 
 def load(
     chosen: Card, *, path: Path | None = None, device: str = "cpu", dtype: str = "float32"
-) -> "nn.Module":
+) -> "Network":
     """The model of a checkpoint with its weights, in eval mode.
 
     Args:
@@ -192,21 +191,24 @@ def load(
     Raises:
         MissingAssetError: the weights are not here.
         UsageError: the file is truncated, foreign, or holds other keys; all are named.
+        SkipditError: the family has tensors that are neither weights nor buffers.
     """
-    import torch
-
-    from skipdit_cli.weights.official import converted, read_state
+    from skipdit_cli.weights.official import converted, filled, read_state
 
     model = build(chosen)
     source = path or require(chosen)
     state = read_state(source)
     if path is not None:
         state = converted(chosen.family, model.config, state)
-    kind = getattr(torch, dtype)
-    state = {key: value.to(device, kind) for key, value in state.items()}
     check_keys(model, state, place=str(source))
-    model.load_state_dict(state, strict=True, assign=True)
-    return model.requires_grad_(False).eval()
+    return filled(
+        model,
+        state,
+        lambda where: build(chosen, device=where),
+        family=chosen.family,
+        device=device,
+        dtype=dtype,
+    )
 
 
 def fingerprint(chosen: Card, *, path: Path | None = None) -> str:

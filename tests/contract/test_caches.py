@@ -19,7 +19,7 @@ from skipdit_cli.errors import UsageError
 from skipdit_cli.hooks import attached
 from skipdit_cli.loop import denoise
 from skipdit_cli.samplers._schedule import timesteps
-from skipdit_cli.sites import BOTH, KINDS
+from skipdit_cli.sites import BOTH, KINDS, site_modules
 from skipdit_cli.spec import parse_cache
 
 STEPS = "6"
@@ -250,7 +250,7 @@ def test_the_model_is_as_it_was(spec, model):
         if ending == "error in the network" and session is not None and session.step == 1:
             raise RuntimeError("on purpose")
 
-    handle = next(iter(model.sites().values())).register_forward_pre_hook(fail)
+    handle = next(iter(site_modules(model).values())).register_forward_pre_hook(fail)
     try:
         before, expected = attributes(model), call(model, 0)
         for ending in ("left", "error in the block", "error in the network"):
@@ -295,7 +295,7 @@ def test_what_is_computed_is_what_was_announced(spec, model):
     a site's own hooks also fire when its forward is replaced.
     """
     model, run = network(model), runs.make_run(model, spec, {"steps": STEPS})
-    sites = model.sites()
+    sites = site_modules(model)
     calls, finished = Counter(), []
     handles = [
         module.register_forward_pre_hook(lambda *_, name=name: calls.update([name]))
@@ -379,13 +379,13 @@ def test_the_resolved_spec_reads_back(spec, model):
 def test_a_cache_names_sites_that_the_model_has(spec, model):
     model = network(model)
     resolved = parse_cache(spec).resolve(model.layout())
-    assert set(resolved.hooked) <= set(model.sites())
+    assert set(resolved.hooked) <= set(site_modules(model))
     if resolved.method.DYNAMIC:
         reused = [resolved.skipped]
     else:
         reused = resolved.reused(timesteps(STEPS), guided=False)
     for sites in reused:
-        assert sites <= set(model.sites())
+        assert sites <= set(site_modules(model))
     steps = timesteps(STEPS)
     hooks = resolved.method.hooks(resolved.settings, model.layout(), steps, guided=False)
     assert set(hooks) in (set(), set(resolved.hooked))
@@ -393,7 +393,7 @@ def test_a_cache_names_sites_that_the_model_has(spec, model):
 
 @pytest.mark.parametrize("model", TINY)
 def test_a_model_announces_the_sites_it_has(model):
-    layout, sites = network(model).layout(), network(model).sites()
+    layout, sites = network(model).layout(), site_modules(network(model))
     assert {site.kind for site in sites} == {"layer", *layout.kinds} <= set(KINDS)
     assert {(site.kind, site.layer) for site in sites} == {
         (kind, layer) for kind in ("layer", *layout.kinds) for layer in range(layout.layers)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from skipdit_cli import registry
 from skipdit_cli.hooks import Session
 from skipdit_cli.loop import replay
-from skipdit_cli.sites import Site
+from skipdit_cli.sites import Site, site_modules
 from skipdit_cli.spec import parse_cache
 from skipdit_cli.weights import from_official
 
@@ -119,7 +119,7 @@ def test_position_tables_are_the_official_ones(task, tables):
 def layers_run(model, call):
     """Per call of the model, the layers whose attention really ran."""
     seen: list[set[int]] = []
-    attention = {s.layer: m for s, m in model.sites().items() if s.kind == "attn.spatial"}
+    attention = {s.layer: m for s, m in site_modules(model).items() if s.kind == "attn.spatial"}
     handles = [model.register_forward_pre_hook(lambda *_: seen.append(set()))]
     handles += [
         module.qkv.register_forward_pre_hook(lambda *_, layer=layer: seen[-1].add(layer))

@@ -20,7 +20,7 @@ from skipdit_cli.errors import UsageError
 from skipdit_cli.hooks import Session
 from skipdit_cli.loop import replay
 from skipdit_cli.models.hunyuan_dit import HunyuanDiT, rope
-from skipdit_cli.sites import Site
+from skipdit_cli.sites import Site, site_modules
 from skipdit_cli.spec import parse_cache
 from skipdit_cli.weights import from_official
 from skipdit_cli.weights.download import convert
@@ -136,7 +136,7 @@ def layers_run(call):
     handles = [model().register_forward_pre_hook(lambda *_: seen.append(set()))]
     handles += [
         module.to_q.register_forward_pre_hook(lambda *_, layer=site.layer: seen[-1].add(layer))
-        for site, module in model().sites().items()
+        for site, module in site_modules(model()).items()
         if site.kind == "attn.spatial"
     ]
     try:

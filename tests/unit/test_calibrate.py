@@ -124,25 +124,29 @@ class First(nn.Module):
         return self.attn(2 * x) + 1
 
 
+class Last(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attn = nn.Identity()
+
+    def forward(self, x):
+        return x
+
+
 class Toy(nn.Module):
     """x -> 2x + 1 -> 2x + 1, given out ten times as large; the layers add x + 1."""
 
+    SITES = {"layer": "layers.{i}", "attn.spatial": "layers.{i}.attn"}
+
     def __init__(self):
         super().__init__()
-        self.first, self.last = First(), nn.Identity()
+        self.layers = nn.ModuleList([First(), Last()])
 
     def forward(self, x):
-        return (10 * self.last(self.first(x)),)
+        return (10 * self.layers[1](self.layers[0](x)),)
 
     def layout(self):
         return LAYOUT
-
-    def sites(self):
-        return {
-            Site("layer", 0): self.first,
-            Site("layer", 1): self.last,
-            Site("attn.spatial", 0): self.first.attn,
-        }
 
 
 @pytest.mark.parametrize(
@@ -173,7 +177,7 @@ def test_a_file_reads_back(home):
 def test_a_file_that_is_no_calibration(tmp_path, text):
     path = tmp_path / "teacache.json"
     path.write_text(text)
-    with pytest.raises(StoreError, match=r"teacache\.json: is no readable calibration"):
+    with pytest.raises(StoreError, match=r"teacache\.json: is not a readable calibration"):
         calibration.load(path)
 
 

@@ -22,6 +22,8 @@ class Square(nn.Module):
 
 
 class Toy(nn.Module):
+    SITES = {"attn.temporal": "attn"}
+
     def __init__(self):
         super().__init__()
         self.attn = Square()
@@ -31,9 +33,6 @@ class Toy(nn.Module):
 
     def layout(self):
         return LAYOUT
-
-    def sites(self):
-        return {SITE: self.attn}
 
 
 def outputs(timesteps, spec):
@@ -89,6 +88,7 @@ def test_a_setting_without_meaning(setting):
 class Guided(nn.Module):
     """A constant field: the input times the condition. Remembers the conditions of its calls."""
 
+    SITES = {"attn.spatial": "attn"}
     CHANNEL_DIM, GUIDED_CHANNELS = 1, 1
 
     def __init__(self):
@@ -101,9 +101,6 @@ class Guided(nn.Module):
 
     def layout(self):
         return Layout("toy", 1, ("attn.spatial",))
-
-    def sites(self):
-        return {Site("attn.spatial", 0): self.attn}
 
 
 def guided(spec, inputs, timesteps):

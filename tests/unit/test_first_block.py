@@ -23,6 +23,8 @@ class Layer(nn.Module):
 
 
 class Toy(nn.Module):
+    SITES = {"layer": "layers.{i}"}
+
     def __init__(self):
         super().__init__()
         functions = (lambda x: 2 * x, lambda x: x + 10, lambda x: 3 * x)
@@ -35,9 +37,6 @@ class Toy(nn.Module):
 
     def layout(self):
         return Layout("toy", 3, ())
-
-    def sites(self):
-        return {Site("layer", i): layer for i, layer in enumerate(self.layers)}
 
 
 def outputs(inputs, spec):

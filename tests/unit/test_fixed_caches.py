@@ -31,6 +31,8 @@ class Branch(nn.Module):
 class Toy(nn.Module):
     """x <- x + gate x, then x <- x + gate 2 x"""
 
+    SITES = {"attn.spatial": "attn", "mlp.spatial": "mlp"}
+
     def __init__(self):
         super().__init__()
         self.attn, self.mlp = Branch(1), Branch(2)
@@ -41,9 +43,6 @@ class Toy(nn.Module):
 
     def layout(self):
         return Layout("toy", 1, ("attn.spatial", "mlp.spatial"))
-
-    def sites(self):
-        return {Site("attn.spatial", 0): self.attn, Site("mlp.spatial", 0): self.mlp}
 
 
 def outputs(spec, calls, timesteps):
@@ -225,6 +224,7 @@ def test_t_gate_of_the_paper_s_tables():
 class Conditioned(nn.Module):
     """x -> x + cross(x), where cross is the condition times x."""
 
+    SITES = {"attn.cross": "cross"}
     CHANNEL_DIM, GUIDED_CHANNELS = 1, 1
 
     class Cross(nn.Module):
@@ -240,9 +240,6 @@ class Conditioned(nn.Module):
 
     def layout(self):
         return Layout("toy", 1, ("attn.cross",))
-
-    def sites(self):
-        return {Site("attn.cross", 0): self.cross}
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ class Layer(nn.Module):
 
 
 class Toy(nn.Module):
+    SITES = {"layer": "layers.{i}"}
+
     def __init__(self):
         super().__init__()
         self.layers = nn.ModuleList([Layer(lambda x: x + 1), Layer(lambda x: 3 * x)])
@@ -35,9 +37,6 @@ class Toy(nn.Module):
 
     def layout(self):
         return LAYOUT
-
-    def sites(self):
-        return {Site("layer", i): layer for i, layer in enumerate(self.layers)}
 
 
 def test_the_schedule_by_hand():

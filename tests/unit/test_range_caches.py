@@ -6,7 +6,7 @@ from torch import nn
 
 from skipdit_cli.errors import UsageError
 from skipdit_cli.hooks import attached
-from skipdit_cli.sites import Layout, Site
+from skipdit_cli.sites import Layout
 from skipdit_cli.spec import parse_cache
 
 KINDS = ("attn.spatial", "mlp.spatial")
@@ -29,6 +29,8 @@ class Layer(nn.Module):
 class Toy(nn.Module):
     """2 x + 1, 3 x, x + 5, 2 x - 1; with skips, layers 0 and 1 feed 3 and 2."""
 
+    SITES = {"layer": "layers.{i}"}
+
     def __init__(self, *, skips=False):
         super().__init__()
         self.skips = skips
@@ -43,9 +45,6 @@ class Toy(nn.Module):
 
     def layout(self):
         return Layout("toy", 4, (), ((2, 1), (3, 0)) if self.skips else ())
-
-    def sites(self):
-        return {Site("layer", i): layer for i, layer in enumerate(self.layers)}
 
 
 def outputs(spec, inputs, *, timesteps=(900, 700, 500, 300), skips=False):

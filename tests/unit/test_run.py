@@ -21,6 +21,8 @@ from skipdit_cli.spec import parse_cache
 class Stub(nn.Module):
     """Gives a fixed output and keeps what it was called with."""
 
+    SITES = {}
+
     def __init__(self, output, *, channel_dim=1, guided_channels=3):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1), requires_grad=False)
@@ -37,9 +39,6 @@ class Stub(nn.Module):
 
     def layout(self):
         return Layout("stub", 1, ())
-
-    def sites(self):
-        return {}
 
 
 NO_CACHE = parse_cache("none").resolve(Layout("stub", 1, ()))

@@ -34,6 +34,8 @@ class Layer(nn.Module):
 class Toy(nn.Module):
     """Layers 0 and 1 feed 3 and 2."""
 
+    SITES = {"layer": "layers.{i}"}
+
     def __init__(self):
         super().__init__()
         self.layers = nn.ModuleList([Layer(2, 1), Layer(3, 0), Layer(1, 5), Layer(2, -1)])
@@ -45,9 +47,6 @@ class Toy(nn.Module):
 
     def layout(self):
         return Layout("toy", 4, (), ((2, 1), (3, 0)))
-
-    def sites(self):
-        return {Site("layer", i): layer for i, layer in enumerate(self.layers)}
 
 
 def test_the_toy_network_by_hand():

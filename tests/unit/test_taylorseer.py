@@ -20,6 +20,8 @@ class Square(nn.Module):
 
 
 class Toy(nn.Module):
+    SITES = {"layer": "", "mlp.spatial": "mlp"}
+
     def __init__(self):
         super().__init__()
         self.mlp = Square()
@@ -29,9 +31,6 @@ class Toy(nn.Module):
 
     def layout(self):
         return LAYOUT
-
-    def sites(self):
-        return {Site("layer", 0): self, MLP: self.mlp}
 
 
 def outputs(inputs, spec):

@@ -30,28 +30,26 @@ class First(nn.Module):
 
 
 class Last(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attn = nn.Identity()
+
     def forward(self, x):
         return 3 * x
 
 
 class Toy(nn.Module):
+    SITES = {"layer": "layers.{i}", "attn.spatial": "layers.{i}.attn"}
+
     def __init__(self):
         super().__init__()
-        self.first, self.last = First(), Last()
+        self.layers = nn.ModuleList([First(), Last()])
 
     def forward(self, x):
-        return self.last(self.first(x))
+        return self.layers[1](self.layers[0](x))
 
     def layout(self):
         return Layout("toy", 2, ("attn.spatial",))
-
-    def sites(self):
-        return {
-            Site("layer", 0): self.first,
-            Site("layer", 1): self.last,
-            SEEN: self.first.attn,
-            Site("attn.spatial", 1): nn.Identity(),
-        }
 
 
 def outputs(inputs, spec):
