@@ -12,6 +12,7 @@ from skipdit_cli.report.table import (
     Line,
     Table,
     commands,
+    count_unit,
     decimals,
     is_reference,
     one_protocol,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from skipdit_cli.plan import Row, Run
     from skipdit_cli.results import Result
 
-UNITS = (("T", 1e12), ("G", 1e9), ("M", 0))  # of counts, by the largest in the column
 PAIRS = ("psnr", "ssim")
 EMBEDDED = "Embedded model: compare the lines with one another, not with the paper."
 
@@ -98,8 +98,8 @@ def _title(rows: Sequence[SweepRow]) -> str:
 
 def _headings(rows: Sequence[SweepRow], *, scored: bool) -> tuple[Heading, ...]:
     planned = [row.plan_row for row in rows]
-    macs = _unit([row.macs_paper for row in planned if row.macs_paper is not None])
-    flops = _unit([row.flops for row in planned if row.flops is not None])
+    macs = count_unit([row.macs_paper for row in planned if row.macs_paper is not None])
+    flops = count_unit([row.flops for row in planned if row.flops is not None])
     measured = {metric for row in rows for metric in row.results}
     others = sorted({m for m in measured if registry.known("metrics", m)} - set(PAIRS))
     return (
@@ -116,11 +116,6 @@ def _headings(rows: Sequence[SweepRow], *, scored: bool) -> tuple[Heading, ...]:
 def _metric_heading(metric: str) -> Heading:
     module = registry.load("metrics", metric)
     return Heading(metric, metric, module.LABEL, module.UNIT, module.BETTER, decimals(metric))
-
-
-def _unit(counts: Sequence[float]) -> str:
-    largest = max(counts, default=0)
-    return next(unit for unit, least in UNITS if largest >= least)
 
 
 def _line(row: SweepRow, headings: Sequence[Heading], *, several: bool) -> Line:
