@@ -48,8 +48,8 @@ class Column:
     Attributes:
         key: the CSV column of the paper's value; any other name where the paper has none.
         label: heading.
-        metric: a name in metrics/ or one of COSTS; `macs_share` is the share of the MACs of the same
-            run without cache.
+        metric: a name in metrics/ or one of COSTS; `macs_share` is MACs over those of the same run
+            without cache.
         group: the data set; "" for what does not depend on one.
         unit: of the values ("dB", "T", "s").
         better: "higher", "lower" or "".
