@@ -1,18 +1,23 @@
 """Calibrations: numbers that a caching method needs and that are measured on the model.
 
-One JSON file for a model and a method. Those of the embedded models ship with the package; others
-live in $SKIPDIT_HOME/calibration, beside the weights they belong to. A run's cache spec holds the
-numbers themselves, so its key changes with them.
+One JSON file for a model, a method, a sampler and its number of steps. Those of the embedded models
+ship with the package; others live in $SKIPDIT_HOME/calibration, beside the weights they belong to.
+A run's cache spec holds the numbers themselves, so its key changes with them.
 """
 
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from skipdit_cli import registry, weights
+from skipdit_cli import registry, shipped, weights
+from skipdit_cli._disk import read_json, write_whole
+from skipdit_cli.card import Card
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
-from skipdit_cli.spec import Cache
+from skipdit_cli.spec import CacheSpec
+
+if TYPE_CHECKING:
+    from skipdit_cli.samplers import Sampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +30,7 @@ class Calibration:
         weights: fingerprint of the model's weights.
         steps, sampler, guidance, num_samples, seed: of the uncached samples.
         pairs: how many observations the values were fitted on.
-        values: the coefficients (teacache) or ratios (mag-cache).
+        settings: of the method, by name: the coefficients of teacache, the ratios of mag-cache.
         provenance: what `provenance.collect` says.
     """
 
@@ -38,19 +43,20 @@ class Calibration:
     num_samples: int
     seed: int
     pairs: int
-    values: tuple[float, ...]
+    settings: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
 def methods() -> list[str]:
     """The caching methods that have to be calibrated."""
     names = registry.names("caches")
-    return [name for name in names if hasattr(registry.load("caches", name), "CALIBRATED")]
+    return [name for name in names if registry.load("caches", name).CALIBRATED]
 
 
-def command(model: str, method: str) -> str:
-    """What makes a calibration."""
-    return f"skipdit analyze calibrate --model {model} --method {method}"
+def command(model: str, method: str, *, sampler: str = "", steps: str = "") -> str:
+    """What makes a calibration; of the model's own sampler and steps where none are named."""
+    how = f" --sampler {sampler} --steps {steps}" if sampler else ""
+    return f"skipdit analyze calibrate --model {model} --method {method}{how}"
 
 
 def folder(model: str) -> Path:
@@ -58,22 +64,29 @@ def folder(model: str) -> Path:
     return weights.home() / "calibration" / model
 
 
-def locate(model: str, method: str) -> Path | None:
-    """The file of a calibration: the user's own, or the one that ships with an embedded model."""
-    places = [folder(model)]
-    if weights.card(model).embedded:
-        places.append(Path(__file__).parent / "embedded" / model)
-    found = (place / f"{method}.json" for place in places)
-    return next((path for path in found if path.is_file()), None)
+def file_name(method: str, *, sampler: str, steps: int | str) -> str:
+    """Of a calibration: `teacache-ddim-50.json`.
+
+    Args:
+        steps: how many; "*" in a pattern.
+    """
+    return f"{method}-{sampler}-{steps}.json"
 
 
-def save(found: Calibration, where: Path) -> Path:
-    """Write METHOD.json into a folder; returns the file."""
-    from skipdit_cli._disk import write_whole
+def files(card: Card, pattern: str) -> list[Path]:
+    """The calibrations of a model whose names fit: the user's own before those that ship."""
+    places = [folder(card.name)]
+    if card.embedded:
+        places.append(shipped.embedded() / card.name)
+    return [path for place in places for path in sorted(place.glob(pattern)) if path.is_file()]
 
-    path = where / f"{found.method}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, (json.dumps(asdict(found), indent=1, allow_nan=False) + "\n").encode())
+
+def save(calibration: Calibration, where: Path) -> Path:
+    """Write a calibration into a folder; returns the file."""
+    steps = len(registry.load("samplers", calibration.sampler).timesteps(calibration.steps))
+    path = where / file_name(calibration.method, sampler=calibration.sampler, steps=steps)
+    content = json.dumps(asdict(calibration), indent=1, allow_nan=False) + "\n"
+    write_whole(path, content.encode())
     return path
 
 
@@ -83,42 +96,67 @@ def load(path: Path) -> Calibration:
     Raises:
         StoreError: the file cannot be read, or is none.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if set(content) != {each.name for each in fields(Calibration)}:
-            raise ValueError("its keys are others")
-        return Calibration(**content | {"values": tuple(map(float, content["values"]))})
-    except (OSError, TypeError, ValueError) as error:
-        raise StoreError(
-            f"is no readable calibration ({error})", place=str(path), fix="calibrate again"
-        ) from None
+    calibration = read_json(path, _parse, what="calibration", fix="calibrate again")
+    if calibration is None:
+        raise StoreError("there is no such file", place=str(path), fix="calibrate again")
+    return calibration
 
 
-def complete(cache: Cache, model: str, *, fingerprint: str, place: str = "") -> Cache:
-    """The cache with the calibrated setting filled in, if it has one and it was left out.
+def _parse(content: dict[str, Any]) -> Calibration:
+    if set(content) != {each.name for each in fields(Calibration)}:
+        raise ValueError("its keys are not those of a calibration")
+    if not isinstance(content["settings"], dict):
+        raise ValueError("its settings are no mapping")
+    settings = {
+        name: tuple(map(float, value)) if isinstance(value, list) else value
+        for name, value in content["settings"].items()
+    }
+    return Calibration(**content | {"settings": settings})
+
+
+def complete(
+    spec: CacheSpec,
+    card: Card,
+    *,
+    fingerprint: str,
+    sampler: "Sampler",
+    steps: str,
+    place: str = "",
+) -> CacheSpec:
+    """The spec with the calibrated settings filled in, if it has any and they were left out.
 
     Args:
         fingerprint: of the weights that will run; "absent" if they are not here.
+        sampler, steps: of the run.
     Raises:
-        MissingAssetError: the model was not calibrated; the command is named.
+        MissingAssetError: the model was not calibrated for this sampler and number of steps; the
+            command is named.
         UsageError: it was, with other weights.
     """
-    name = getattr(cache.module, "CALIBRATED", None)
-    if name is None or getattr(cache.config, name) is not None:
-        return cache
-    path = locate(model, cache.name)
-    if path is None:
+    left_out = [name for name in spec.method.CALIBRATED if vars(spec.config)[name] is None]
+    if not left_out:
+        return spec
+    count = len(sampler.timesteps(steps))
+    own = (sampler.name, steps) == (card.sampling.sampler, card.sampling.steps)
+    how = {} if own else {"sampler": sampler.name, "steps": steps}
+    fix = f"run `{command(card.name, spec.name, **how)}`"
+    fitting = files(card, file_name(spec.name, sampler=sampler.name, steps=count))
+    if not fitting:
+        others = files(card, file_name(spec.name, sampler="*", steps="*"))
+        known = ", ".join(path.stem.removeprefix(f"{spec.name}-") for path in others)
         raise MissingAssetError(
-            f"{cache.name} has not been calibrated on {model}",
+            f"{spec.name} has not been calibrated on {card.name}"
+            + (f" for {sampler.name}-{count}, only for {known}" if known else ""),
             place=place,
-            fix=f"run `{command(model, cache.name)}`",
+            fix=fix,
         )
-    found = load(path)
-    if fingerprint not in ("absent", found.weights):
+    calibration = load(fitting[0])
+    if fingerprint not in ("absent", calibration.weights):
         raise UsageError(
-            f"{cache.name} was calibrated on the weights {found.weights} of {model} and these are "
-            f"{fingerprint}",
+            f"{spec.name} was calibrated on the weights {calibration.weights} of {card.name} and "
+            f"these are {fingerprint}",
             place=place,
-            fix=f"run `{command(model, cache.name)}` again, with the same --weights if any",
+            fix=f"{fix} again, with the same --weights if any",
         )
-    return Cache(cache.name, replace(cache.config, **{name: found.values}))
+    settings = {name: calibration.settings[name] for name in left_out}
+    return CacheSpec(spec.method, replace(spec.config, **settings))

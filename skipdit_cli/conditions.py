@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skipdit_cli import text, weights
+from skipdit_cli import text
 from skipdit_cli.errors import MissingAssetError
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Run
+    from skipdit_cli.run import Run
 
 
 def meta(run: "Run", index: int) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def meta(run: "Run", index: int) -> dict[str, Any]:
         return {"prompt": run.prompts[index % len(run.prompts)]}
     if run.classes:
         return {"class": run.classes[index % len(run.classes)]}
-    if not (known := weights.card(run.model).num_classes):
+    if not (known := run.card.num_classes):
         return {}
     from skipdit_cli import rng
 
@@ -33,7 +33,7 @@ def pending(run: "Run", root: Path) -> int:
     Raises:
         MissingAssetError: the model wants prompts and there are none.
     """
-    card = weights.card(run.model)
+    card = run.card
     if not card.text:
         return 0
     absent = text.absent(card, _computed(run), root=root, dtype=run.dtype)
@@ -54,7 +54,7 @@ def prepare(
     Raises:
         MissingAssetError: the prompts or an encoder are not here.
     """
-    card = weights.card(run.model)
+    card = run.card
     if card.text:
         prompts = _computed(run)
         text.encode(card, prompts, root=root, device=device, dtype=run.dtype, progress=progress)
@@ -65,7 +65,7 @@ def _computed(run: "Run") -> Sequence[str]:
     if not run.prompts:
         raise MissingAssetError(
             f"{run.model} has no prompts",
-            fix=f"run `skipdit download {weights.card(run.model).prompts}`, or give --prompt",
+            fix=f"run `skipdit download {run.card.prompts}`, or give --prompt",
         )
     return run.prompts[: -(-run.num_samples // run.batch_size) * run.batch_size]
 
@@ -80,7 +80,7 @@ def of_batch(
     """
     import torch
 
-    card = weights.card(run.model)
+    card = run.card
     metas = [meta(run, index) for index in indices]
     if card.text:
         prompts = [content["prompt"] for content in metas]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from skipdit_cli import plan, published
+from skipdit_cli import plan, published, runs
 from skipdit_cli._disk import write_whole
 from skipdit_cli.recipe import Recipe, RecipeRow
 
@@ -56,21 +56,21 @@ class Line:
 def lines(recipe: Recipe) -> list[Line]:
     """What every row costs, in the order of the table."""
     groups: dict[str, list[plan.Row]] = {row.id: [] for row in recipe.rows}
-    for row, _, run in plan.runs(recipe):
+    for row, _, run in runs.of_recipe(recipe):
         groups[row.id].append(plan.plan(run))
     return [_line(recipe, row, groups[row.id]) for row in recipe.rows]
 
 
-def _line(recipe: Recipe, row: RecipeRow, runs: Sequence[plan.Row]) -> Line:
+def _line(recipe: Recipe, row: RecipeRow, counts: Sequence[plan.Row]) -> Line:
     if row.planned is not None:
         return Line(row)
     counted = replace(
         plan.profile(recipe, row),
-        disk_bytes=sum(found.disk_bytes for found in runs),
-        missing=list(dict.fromkeys(lack for found in runs for lack in found.missing)),
+        disk_bytes=sum(found.disk_bytes for found in counts),
+        missing=list(dict.fromkeys(lack for found in counts for lack in found.missing)),
     )
     known = recipe.table if row.published else None
-    paper = published.find(known, row.published).get("flops_t") if known else None
+    paper = published.numbers(known, row.published).get("flops_t") if known else None
     difference = None
     if paper is not None and counted.macs_paper is not None and recipe.scale != "tiny":
         difference = (counted.macs_paper / TERA / paper - 1) * 100
@@ -123,7 +123,7 @@ def _values(line: Line) -> tuple[object, ...]:
         return (row.id, row.label, *[None] * (len(COLUMNS) - 2))
     run = found.run
     return (
-        *(row.id, row.label, run.model, run.cache, run.sampler, run.steps, run.guidance),
+        *(row.id, row.label, run.model, run.cache, run.sampler.name, run.steps, run.guidance),
         *(found.batch, row.text_tokens, found.full_steps, found.cached_steps, found.macs_paper),
         *(line.published, None if line.difference is None else f"{line.difference:.4f}"),
         *(found.macs_executed, found.flops),
@@ -137,11 +137,11 @@ def _texts(line: Line) -> tuple[str, ...]:
     if found is None:
         return (line.row.label, *[""] * (len(HEADINGS) - 2), line.row.planned or "")
     run, tokens = found.run, line.row.text_tokens
-    batch = f"{found.batch}, {run.sampler} {run.steps}, "
+    batch = f"{found.batch}, {run.sampler.name} {run.steps}, "
     batch += "unguided" if run.guidance is None else f"guidance {run.guidance:g}"
     batch += f", {tokens} text tokens" if tokens else ""
     return (
-        *(line.row.label, run.model, run.cache, batch),
+        *(line.row.label, run.model, str(run.cache), batch),
         *(AT_RUN if n is None else str(n) for n in (found.full_steps, found.cached_steps)),
         _tera(found.macs_paper),
         "" if line.published is None else f"{line.published:.2f}",

@@ -8,19 +8,28 @@ them, they are not registered: so they see one tensor in and one out whatever th
 every call has a cache context (the guidance branch), and nothing of theirs stays on the model.
 """
 
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
-import torch
 from diffusers.hooks import HookRegistry, ModelHook
 from diffusers.hooks.hooks import CacheContext, HookFunctionReference, StateManager
 from torch import Tensor, nn
 
-from skipdit_cli.errors import UsageError
-from skipdit_cli.sites import Call, Site
+from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.sites import (
+    BOTH,
+    CONDITIONAL,
+    Call,
+    Guided,
+    Place,
+    Site,
+    place_of,
+    site_modules,
+    where,
+)
 from skipdit_cli.spec import Cache
 
 _NAME = "skipdit"
@@ -30,38 +39,23 @@ class Session:
     """The state of a cache on a model during one generation.
 
     Attributes:
-        layout: of the model.
-        cache: the cache, with the model family's defaults filled in.
+        cache: the cache, resolved on the model's layout.
         timesteps: of every step.
-        guided: whether batches hold both halves of classifier-free guidance, [cond; null].
-        unguided: per step, whether the null half of guidance is computed alone.
-        predictor: diffusers' hook that predicts the null half of guidance, or None.
+        guided: whether classifier-free guidance is on.
+        halves: per step, what of guidance is computed.
         step: index of the step that `begin` named; -1 before the first.
         computed: Counter of (step, site) for every hooked site that was really computed.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        cache: Cache,
-        timesteps: Sequence[int],
-        *,
-        guided: bool = False,
-    ) -> None:
-        self.layout = model.layout()
-        self.cache = cache.resolve(self.layout)
-        self.timesteps = tuple(timesteps)
+    def __init__(self, cache: Cache, timesteps: Sequence[int], *, guided: bool = False) -> None:
+        self.cache, self.timesteps, self.guided = cache, tuple(timesteps), guided
+        self.halves = cache.halves(self.timesteps, guided=guided)
         self.announced = (
-            None
-            if self.cache.dynamic
-            else self.cache.reused(self.layout, self.timesteps, guided=guided)
+            None if cache.method.DYNAMIC else cache.reused(self.timesteps, guided=guided)
         )
-        self.foreign: dict[Site, ModelHook] = self.cache.hooks(
-            self.layout, self.timesteps, guided=guided
+        self.foreign: dict[Site, ModelHook] = cache.method.hooks(
+            cache.settings, cache.layout, self.timesteps, guided=guided
         )
-        self.predictor = self.cache.predictor(self.timesteps, guided=guided)
-        self.guided = guided
-        self.unguided = self.cache.unguided(self.layout, timesteps, guided=guided)
         self.reset()
 
     @property
@@ -69,8 +63,7 @@ class Session:
         """Per step, the sites that are reused; for a dynamic method, those that were, so far."""
         if self.announced is not None:
             return self.announced
-        skipped = self.cache.module.skipped(self.cache.config, self.layout)
-        hooked = self.cache.module.hooked(self.cache.config, self.layout)
+        skipped, hooked = self.cache.skipped, self.cache.hooked
         computed = [
             {site for site in hooked if (step, site) in self.computed}
             for step in range(len(self.timesteps))
@@ -81,22 +74,47 @@ class Session:
         """Forget everything stored; the next step is step 0."""
         self.step = -1
         self.branch = ""
-        self.stores: dict[str, dict] = defaultdict(dict)
+        self.batch = BOTH if self.guided else CONDITIONAL
+        self.stores: dict[str, dict[Any, Any]] = defaultdict(dict)
+        self.others: dict[tuple[str, Site], tuple] = {}  # what sites return beside hidden states
         self.computed: Counter[tuple[int, Site]] = Counter()
         for manager in self._managers():
             manager.reset()
-        if self.predictor is not None:
-            self.predictor.state.reset()
 
     def begin(self, step: int, *, branch: str = "") -> None:
         """Say which step comes next, and for which guidance branch the model is called."""
         if not 0 <= step < len(self.timesteps):
             raise UsageError(f"step {step} is outside the schedule of {len(self.timesteps)} steps")
         self.step, self.branch = step, branch
+        self.batch = BOTH if self.guided else CONDITIONAL
         for manager in self._managers():
             manager.set_context(CacheContext(branch))
 
-    def run(self, site: Site, compute: Callable, hidden_states):
+    def guide(self, x: Tensor, compute: Callable[[str], Tensor], *, channel_dim: int) -> Tensor:
+        """The network's output of both halves of guidance, as the method has it.
+
+        Args:
+            x: what is denoised, [B, ...].
+            compute: the network on BOTH halves -> [2B, ...], or on one of them -> [B, ...].
+        Returns:
+            [2B, ...], [conditional; null], not yet combined.
+        """
+
+        def on(halves: str) -> Tensor:
+            self.batch = halves
+            return compute(halves)
+
+        call = Guided(
+            x=x,
+            step=self.step,
+            timesteps=self.timesteps,
+            channel_dim=channel_dim,
+            compute=on,
+            store=self.stores[self.branch],
+        )
+        return self.cache.method.guide(self.cache.settings, call)
+
+    def run(self, site: Site, compute: Callable[..., Any], hidden_states: Any) -> Any:
         """What a hooked site gives at this step, as the method has it: computed, or reused.
 
         Args:
@@ -108,17 +126,18 @@ class Session:
         reused = frozenset() if self.announced is None else self.announced[self.step]
         call = Call(
             site=site,
+            step=self.step,
+            steps=len(self.timesteps),
+            timestep=self.timesteps[self.step],
             reuse=site in reused,
             cached=bool(reused),
-            guided=self.guided and not self.unguided[self.step],
-            last=self.step == len(self.timesteps) - 1,
+            halves=self.batch,
             store=self.stores[self.branch],
         )
-        return self.cache.module.forward(
-            self.cache.config, self.layout, call, compute, hidden_states
-        )
+        cache = self.cache
+        return cache.method.forward(cache.settings, cache.layout, call, compute, hidden_states)
 
-    def _compute(self, site: Site, compute: Callable, hidden_states):
+    def _compute(self, site: Site, compute: Callable[..., Any], hidden_states: Any) -> Any:
         self.computed[self.step, site] += 1
         return compute(hidden_states)
 
@@ -128,61 +147,59 @@ class Session:
             yield from (value for value in vars(hook).values() if isinstance(value, StateManager))
 
 
-def _call(hook: ModelHook, compute: Callable, hidden_states):
+def _call(hook: ModelHook, compute: Callable[..., Any], hidden_states: Any) -> Any:
     """A diffusers hook at a site, as its registry would call it."""
     hook.fn_ref = HookFunctionReference()
     hook.fn_ref.original_forward = compute
     return hook.new_forward(None, hidden_states)
 
 
-def with_predictor(model: nn.Module, hook: ModelHook, inputs: dict) -> Tensor:
-    """A guided call of a model whose null half diffusers' hook predicts on most steps.
-
-    diffusers has the null half first in a batch, these networks have it second.
-
-    Args:
-        inputs: by name, [conditional; null] each.
-    Returns:
-        The output of both halves, [conditional; null].
-    """
-
-    def swapped(value):
-        return torch.cat(value.chunk(2)[::-1]) if isinstance(value, Tensor) else value
-
-    x = inputs["hidden_states"]
-    video = "BCFHW" if model.CHANNEL_DIM == 1 else "BFCHW"
-    hook.tensor_format = video if x.dim() == 5 else "BCHW"
-    hook.uncond_cond_input_kwargs_identifiers = list(inputs)
-    hook.fn_ref = HookFunctionReference()
-    hook.fn_ref.original_forward = partial(model, return_dict=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)
-        (output,) = hook.new_forward(model, **{key: swapped(v) for key, v in inputs.items()})
-    return swapped(output)
-
-
 class SiteHook(ModelHook):
-    """Hands every call of one site to the session.
+    """Hands every call of one site to the session: the hidden state alone, in and out.
+
+    What a site returns besides its hidden state is, where the site is reused, what it returned when
+    it was last computed.
 
     A site whose output is gated gets its gate as a keyword. The method sees what comes before the
     gate, unless it says `AFTER_GATE`: then what it keeps is reused with the old gate.
     """
 
-    def __init__(self, session: Session, site: Site) -> None:
+    def __init__(self, session: Session, site: Site, place: Place, *, where: str) -> None:
         super().__init__()
-        self.session, self.site = session, site
+        self.session, self.site, self.place, self.where = session, site, place, where
 
-    def new_forward(self, module: nn.Module, hidden_states, *args, **kwargs):
+    def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         gate = kwargs.get("gate")
-        before_gate = gate is not None and not self.session.cache.after_gate
+        before_gate = gate is not None and not self.session.cache.method.AFTER_GATE
         if before_gate:
             kwargs["gate"] = 1.0
+        at, others = self.place.argument, self.session.others
 
-        def compute(hidden_states):
-            return self.fn_ref.original_forward(hidden_states, *args, **kwargs)
+        def compute(hidden_states: Tensor) -> Tensor:
+            if at < len(args):
+                given = (*args[:at], hidden_states, *args[at + 1 :])
+                output = self.fn_ref.original_forward(*given, **kwargs)
+            else:
+                named = {**kwargs, self.place.name(module): hidden_states}
+                output = self.fn_ref.original_forward(*args, **named)
+            if problem := self.place.misfit(output):
+                raise SkipditError(
+                    f"{self.site.kind} {problem}",
+                    place=self.where,
+                    fix="say there with Place(..., output=) where the hidden state is",
+                )
+            if (here := self.place.output) is not None:
+                rest = (*output[:here], None, *output[here + 1 :])
+                others[self.session.branch, self.site] = rest
+            return self.place.leaving(output)
 
+        hidden_states = self.place.entering(module, args, kwargs)
         output = self.session.run(self.site, compute, hidden_states)
-        return gate * output if before_gate else output
+        output = gate * output if before_gate else output
+        if self.place.output is None:
+            return output
+        whole = others[self.session.branch, self.site]
+        return (*whole[: self.place.output], output, *whole[self.place.output + 1 :])
 
 
 @contextmanager
@@ -192,20 +209,30 @@ def attached(
     """A session with the cache's hooks on the model; they and all state are gone afterwards.
 
     Args:
-        guided: whether batches hold both halves of classifier-free guidance, [cond; null].
+        cache: resolved on the model's layout.
+        guided: whether classifier-free guidance is on.
     Raises:
-        UsageError: the method has no meaning on this model, or the model has a cache on it already.
+        UsageError: the cache is of a model of another layout, or the model has one on it already.
+        SkipditError: the method's file does not do what its contract says.
     """
-    session = Session(model, cache, timesteps, guided=guided)
-    sites = model.sites()
-    hooked = session.cache.module.hooked(session.cache.config, session.layout)
+    if cache.layout != model.layout():
+        raise UsageError(f"{cache} was resolved for a {cache.layout.family} of another structure")
+    session = Session(cache, timesteps, guided=guided)
+    sites, hooked = site_modules(model), cache.hooked
+    if absent := [site for site in hooked if site not in sites]:
+        raise SkipditError(
+            f"there is no {absent[0].kind}, and {cache.name} acts on it",
+            place=where(model),
+            fix="let `layout` name the kinds that are there",
+        )
     if any(_is_hooked(sites[site]) for site in hooked):
-        raise UsageError(f"the model has a cache on it already; cannot add {session.cache}")
+        raise UsageError(f"the model has a cache on it already; cannot add {cache}")
     own = {site: vars(sites[site]).get("forward") for site in hooked}  # somebody else's wrapper
     try:
         for site in hooked:
             registry = HookRegistry.check_if_exists_or_initialize(sites[site])
-            registry.register_hook(SiteHook(session, site), _NAME)
+            place = place_of(model, site.kind)
+            registry.register_hook(SiteHook(session, site, place, where=where(model)), _NAME)
         yield session
     finally:
         session.reset()

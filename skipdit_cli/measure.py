@@ -19,14 +19,13 @@ from skipdit_cli import (
     reference,
     registry,
     results,
-    weights,
 )
 from skipdit_cli.errors import IncompleteError, MissingAssetError, SkipditError, UsageError
 from skipdit_cli.results import Result
 from skipdit_cli.store import Store, open_store
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Run
+    from skipdit_cli.run import Run
 
 Progress = Callable[[int, int], None]  # samples done, samples in all
 
@@ -95,7 +94,7 @@ def measure(
         samples=samples,
         n=n,
         folder=samples.path / "features",
-        dataset=weights.card(run.model).dataset,
+        dataset=run.card.dataset,
         originals=_originals(root, original, n=n) if original else None,
         original_key=original.key if original else None,
         how=how,
@@ -188,7 +187,7 @@ def _scored(job: _Job, root: Path) -> Result:
         inputs=_digest(job.samples, job.originals, n=n),
         protocol=module.protocol(prompts) if hasattr(module, "protocol") else module.PROTOCOL,
     )
-    known = results.load(root, job.key, job.metric)
+    known = results.read_result(root, job.key, job.metric)
     if known and any(
         getattr(known, key) != getattr(result, key)
         for key in ("version", "n", "inputs", "protocol")
@@ -213,8 +212,8 @@ def _scored(job: _Job, root: Path) -> Result:
             result = replace(result, value=_set_score(job))
     except MissingAssetError as error:
         return known or replace(result, status="needs weights", note=str(error))
-    result = replace(result, provenance=provenance.collect())
-    results.save(root, result)
+    result = replace(result, provenance=provenance.collect(import_torch=True))
+    results.write_result(root, result)
     return result
 
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from skipdit_cli import published, registry, yaml_file
+from skipdit_cli import published, registry, shipped, yaml_file
 from skipdit_cli.errors import UsageError, unknown
 from skipdit_cli.settings import SETTINGS, setting
-from skipdit_cli.spec import parse_cache
+from skipdit_cli.spec import NONE, CacheSpec, parse_cache
 from skipdit_cli.yaml_file import Mistakes
 
 SCALES = ("tiny", "paper")
@@ -75,7 +75,7 @@ class RecipeRow:
         id: unique in the recipe.
         label: what the table prints.
         models: group -> model name.
-        cache: spec as written, "none" for the uncached model.
+        cache: as written, the method `none` for the uncached model.
         published: key columns that find the row's line in the CSV; empty where there is none.
         planned: why it cannot be run yet, or None.
         settings: what differs from the recipe's settings.
@@ -85,7 +85,7 @@ class RecipeRow:
     id: str
     label: str
     models: dict[str, str] = field(default_factory=dict)
-    cache: str = "none"
+    cache: CacheSpec = field(default_factory=lambda: parse_cache(NONE))
     published: dict[str, str] = field(default_factory=dict)
     planned: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
@@ -124,22 +124,19 @@ class Recipe:
         return [each for each in known if each.planned is None]
 
 
-def folder() -> Path:
-    """The recipes of the checkout, or those that ship inside an installed package."""
-    checkout = Path(__file__).parents[1] / "recipes"
-    if (checkout / "smoke.yaml").is_file():
-        return checkout
-    return Path(__file__).parent / "recipes_data"
-
-
 def names() -> list[str]:
     """The recipes there are."""
-    return sorted(path.stem for path in folder().glob("*.yaml"))
+    return sorted(path.stem for path in shipped.recipes().glob("*.yaml"))
+
+
+def is_name(text: str) -> bool:
+    """Whether a text names a recipe or a YAML file, and not a model or a run."""
+    return text in names() or text.endswith((".yaml", ".yml"))
 
 
 def summary(name: str) -> str:
     """The title of a recipe."""
-    with (folder() / f"{name}.yaml").open(encoding="utf-8") as file:
+    with (shipped.recipes() / f"{name}.yaml").open(encoding="utf-8") as file:
         title = next((line for line in file if line.startswith("title:")), "title:")
     return title.removeprefix("title:").strip().strip("\"'")
 
@@ -192,7 +189,7 @@ def _override(text: str) -> tuple[str, Any]:
 def _find(name_or_path: str) -> tuple[Path, str]:
     """The file, and how errors call it."""
     if name_or_path in names():
-        return folder() / f"{name_or_path}.yaml", f"recipes/{name_or_path}.yaml"
+        return shipped.recipes() / f"{name_or_path}.yaml", f"recipes/{name_or_path}.yaml"
     path = Path(name_or_path)
     if path.is_file():
         return path, name_or_path
@@ -334,15 +331,16 @@ class _Check(Mistakes):
         for group, base in groups.items() if template else ():
             with self.at(f"{place}.model"):
                 models[group] = catalog.card(template.replace("{model}", base)).name
-        cache = self.scaled(content.get("cache", "none"), f"{place}.cache", scale, SCALES)
+        written = self.scaled(content.get("cache", NONE), f"{place}.cache", scale, SCALES)
+        cache = parse_cache(NONE)
         with self.at(f"{place}.cache"):
-            if cache != {}:  # else the scale is missing, which is told already
-                parse_cache(str(cache), place=f"{self.shown} {place}.cache")
+            if written != {}:  # else the scale is missing, which is told already
+                cache = parse_cache(str(written), place=f"{self.shown} {place}.cache")
         keyed = self.mapping(content.get("published", {}), f"{place}.published")
         line = {key: "" if text is None else str(text) for key, text in keyed.items()}
         with self.at(f"{place}.published"):
             if line and table:
-                published.find(table, line)
+                published.numbers(table, line)
         settings = self.scaled(content.get("settings", {}), f"{place}.settings", scale)
         tokens = self.scaled(content.get("text_tokens"), f"{place}.text_tokens", scale) or None
         with self.at(f"{place}.text_tokens"):
@@ -352,7 +350,7 @@ class _Check(Mistakes):
             id=texts.get("id", place),
             label=texts.get("label", place),
             models=models,
-            cache=str(cache),
+            cache=cache,
             published=line,
             planned=texts.get("planned"),
             settings=self.settings(settings, f"{place}.settings", groups),

@@ -7,107 +7,168 @@ and on the command line.
 import re
 import types
 import typing
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
-from skipdit_cli.errors import UsageError, unknown
-from skipdit_cli.sites import Layout, Site
+from skipdit_cli.errors import SkipditError, UsageError, unknown
+from skipdit_cli.sites import BOTH, CONDITIONAL, NULL, Layout, Site
+
+if TYPE_CHECKING:
+    from skipdit_cli.caches import Method
 
 Window = tuple[int, int]
 MOST = 10_000  # values that a range may have
+NONE = "none"  # the method of an uncached run
+
+
+@dataclass(frozen=True)
+class CacheSpec:
+    """A caching method with the settings that a person wrote; `str` writes it as they could."""
+
+    method: "Method"
+    config: Any
+
+    @property
+    def name(self) -> str:
+        """Of the method."""
+        return self.method.name
+
+    def __str__(self) -> str:
+        return _written(self.method.name, self.config)
+
+    def resolve(self, layout: Layout) -> "Cache":
+        """The cache on a model, with the defaults of its family filled in.
+
+        Raises:
+            UsageError: the method has no meaning on this model.
+            SkipditError: the method's `resolve` gives no settings.
+        """
+        settings = self.method.resolve(self.config, layout)
+        if not is_dataclass(settings):
+            raise _faulty(
+                self.method, "resolve", f"gives {settings!r}, not a dataclass of settings"
+            )
+        return Cache(self.method, settings, layout)
 
 
 @dataclass(frozen=True)
 class Cache:
-    """A caching method with its settings; `str` is the canonical spec that parses back to it."""
+    """A caching method on a model, with all its settings; `str` is the canonical spec.
 
-    name: str
-    config: Any
+    Attributes:
+        method: what `registry.load` gives.
+        settings: what the method's `resolve` gave.
+        layout: of the model.
+    """
+
+    method: "Method"
+    settings: Any
+    layout: Layout
 
     def __str__(self) -> str:
-        return self._spec()
+        return _written(self.method.name, self.settings)
+
+    @property
+    def name(self) -> str:
+        """Of the method."""
+        return self.method.name
 
     @property
     def short(self) -> str:
         """The spec without what a calibration found, which is too long to be read."""
-        return self._spec(without=getattr(self.module, "CALIBRATED", ""))
-
-    def _spec(self, *, without: str = "") -> str:
-        parts = [
-            f"{f.name}={_text(value, window=f.name == 'window')}"
-            for f in fields(self.config)
-            if (value := getattr(self.config, f.name)) is not None and f.name != without
-        ]
-        return f"{self.name}({','.join(parts)})" if parts else self.name
+        return _written(self.name, self.settings, without=self.method.CALIBRATED)
 
     @property
-    def dynamic(self) -> bool:
-        """Whether what the method reuses is known only once it has run."""
-        return not hasattr(self.module, "reused")
+    def window(self) -> Window | None:
+        """(start, stop) in training timesteps; None for a method without, or one of all steps."""
+        return self.setting("window")
+
+    def setting(self, name: str) -> Any:
+        """A setting by its name; None where the method has none of that name."""
+        return dict(_items(self.settings)).get(name)
 
     @property
-    def module(self) -> types.ModuleType:
-        """The method's module in `caches/`."""
-        return registry.load("caches", self.name)
+    def uncached(self) -> "Cache":
+        """No cache, on the same model."""
+        return parse_cache(NONE).resolve(self.layout)
 
-    def resolve(self, layout: Layout) -> "Cache":
-        """The same cache with the defaults of a model family filled in.
-
-        Raises:
-            UsageError: the method has no meaning on this model.
-        """
-        return Cache(self.name, self.module.resolve(self.config, layout))
-
-    @property
-    def after_gate(self) -> bool:
-        """Whether the method keeps outputs after their gate, not before it."""
-        return getattr(self.module, "AFTER_GATE", False)
-
-    def unguided(self, layout: Layout, timesteps: Sequence[int], *, guided: bool) -> Sequence[bool]:
-        """Per step, whether a guided generation computes the null half alone."""
-        if not guided or not hasattr(self.module, "unguided"):
-            return [False] * len(timesteps)
-        return self.module.unguided(self.config, layout, timesteps)
-
-    def predicted(self, timesteps: Sequence[int], *, guided: bool) -> Sequence[bool]:
-        """Per step, whether the null half is predicted and the conditional one computed alone."""
-        if not guided or not hasattr(self.module, "predicted"):
-            return [False] * len(timesteps)
-        return self.module.predicted(self.config, timesteps)
-
-    def reused(
-        self, layout: Layout, timesteps: Sequence[int], *, guided: bool = False
-    ) -> list[frozenset[Site]]:
+    def reused(self, timesteps: Sequence[int], *, guided: bool) -> list[frozenset[Site]]:
         """Which sites are reused, not computed, at every step of a list of timesteps.
 
-        A method that predicts the null half of guidance reuses sites only where it does so.
+        Raises:
+            SkipditError: the method's answer does not fit the steps or the model.
         """
-        found = self.module.reused(self.config, layout, timesteps)
-        alone = self.predicted(timesteps, guided=guided)
-        if not any(alone):
-            return found
-        return [sites if only else frozenset() for sites, only in zip(found, alone, strict=True)]
+        steps = self.method.reused(self.settings, self.layout, timesteps, guided=guided)
+        if len(steps) != len(timesteps):
+            raise _faulty(self.method, "reused", f"gives {len(steps)} of {len(timesteps)} steps")
+        self._check("reused", frozenset().union(*steps))
+        return steps
 
-    def hooks(
-        self, layout: Layout, timesteps: Sequence[int], *, guided: bool = False
-    ) -> dict[Site, Any]:
-        """The hooks of diffusers that the method consists of, by the site they act on."""
-        if not hasattr(self.module, "hooks"):
-            return {}
-        if any(self.predicted(timesteps, guided=guided)):
-            return self.module.hooks(self.config, layout, timesteps, alone=True)
-        return self.module.hooks(self.config, layout, timesteps)
+    def halves(self, timesteps: Sequence[int], *, guided: bool) -> list[str]:
+        """What of guidance is computed at every step; the CONDITIONAL half alone without guidance.
 
-    def predictor(self, timesteps: Sequence[int], *, guided: bool) -> Any:
-        """diffusers' hook that predicts the null half of guidance, or None."""
-        if not any(self.predicted(timesteps, guided=guided)):
-            return None
-        return self.module.predictor(self.config, timesteps)
+        Raises:
+            SkipditError: the method's answer does not fit the steps.
+        """
+        if not guided:
+            return [CONDITIONAL] * len(timesteps)
+        steps = self.method.halves(self.settings, timesteps)
+        if len(steps) != len(timesteps) or not set(steps) <= {BOTH, CONDITIONAL, NULL}:
+            raise _faulty(self.method, "halves", f"does not say one of three for {len(timesteps)}")
+        return steps
+
+    @property
+    def skipped(self) -> frozenset[Site]:
+        """What a dynamic method does not compute on a step that reuses."""
+        sites = self.method.skipped(self.settings, self.layout)
+        self._check("skipped", sites)
+        return sites
+
+    @property
+    def hooked(self) -> list[Site]:
+        """The sites that the method has to see.
+
+        Raises:
+            SkipditError: the model has no such site.
+        """
+        sites = list(self.method.hooked(self.settings, self.layout))
+        self._check("hooked", sites)
+        return sites
+
+    def _check(self, function: str, sites: Iterable[Site]) -> None:
+        kinds = {"layer", *self.layout.kinds}
+        for site in sites:
+            if not isinstance(site, Site) or site.kind not in kinds:
+                raise _faulty(
+                    self.method, function, f"names {site}; the kinds are {', '.join(sorted(kinds))}"
+                )
+            if not 0 <= site.layer < self.layout.layers:
+                raise _faulty(self.method, function, f"names {site} of {self.layout.layers} layers")
 
 
-def parse_cache(text: str, *, place: str = "") -> Cache:
+def _faulty(method: "Method", function: str, what: str) -> SkipditError:
+    """The error of a method's file that does not do what its contract says."""
+    return SkipditError(
+        f"`{function}` {what}", place=f"cache {method.name}", fix="mend the method's file"
+    )
+
+
+def _items(settings: Any) -> list[tuple[str, Any]]:
+    return [(each.name, vars(settings)[each.name]) for each in fields(settings)]
+
+
+def _written(name: str, settings: Any, *, without: Sequence[str] = ()) -> str:
+    parts = [
+        f"{key}={value_text(value, window=key == 'window')}"
+        for key, value in _items(settings)
+        if value is not None and key not in without
+    ]
+    return f"{name}({','.join(parts)})" if parts else name
+
+
+def parse_cache(text: str, *, place: str = "") -> CacheSpec:
     """Parse `name` or `name(key=value,...)`.
 
     Raises:
@@ -120,8 +181,8 @@ def parse_cache(text: str, *, place: str = "") -> Cache:
             f"cannot read cache '{text}'", place=place, fix="write name(key=value,...)"
         )
     name, inside = match[1], match[2] or ""
-    config_class = registry.load("caches", name, place=place).Config
-    hints = typing.get_type_hints(config_class)
+    method = registry.load("caches", name, place=place)
+    hints = typing.get_type_hints(method.Config)
     values: dict[str, Any] = {}
     for part in filter(None, (p.strip() for p in inside.split(","))):
         key, sign, value = (p.strip() for p in part.partition("="))
@@ -133,7 +194,7 @@ def parse_cache(text: str, *, place: str = "") -> Cache:
             raise UsageError(f"{key} is given twice in '{text}'", place=place)
         values[key] = _value(value, hints[key], place=f"{place or text} {key}".strip())
     try:
-        return Cache(name, config_class(**values))
+        return CacheSpec(method, method.Config(**values))
     except UsageError as error:
         raise UsageError(
             f"{error.problem} in '{text}'", place=place or error.place, fix=error.fix
@@ -204,7 +265,8 @@ def _value(text: str, hint: Any, *, place: str) -> Any:
         raise UsageError(f"'{text}' is not {what}", place=place) from None
 
 
-def _text(value: Any, *, window: bool = False) -> str:
+def value_text(value: Any, *, window: bool = False) -> str:
+    """A setting of a cache as it is written in a spec."""
     if isinstance(value, tuple):
         return ("-" if window else "/").join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

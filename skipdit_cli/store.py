@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skipdit_cli._disk import append, on_disk, put
-from skipdit_cli.errors import IncompleteError, StoreError, UsageError
+from skipdit_cli._disk import append, on_disk, put, read_json, remove_leftovers
+from skipdit_cli.errors import IncompleteError, StoreError
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Run
+    from skipdit_cli.run import Run
 
 Entry = dict[str, Any]  # a line of the journal: index, file, sha256, meta, device
 
@@ -44,40 +44,24 @@ def open_store(root: Path, run: "Run") -> "Store":
     return store
 
 
-def find(root: Path, key: str) -> "Store":
-    """The store whose run key starts with `key`.
+def keys(root: Path) -> list[str]:
+    """The keys of all runs that have a folder under a results folder."""
+    with on_disk(root):
+        return sorted(path.parent.name for path in (root / "samples").glob("*/run.json"))
+
+
+def read_run(root: Path, key: str) -> dict[str, Any]:
+    """What run.json of a run holds: "run", its content, and "provenance"; {} if it is not there.
 
     Raises:
-        UsageError: there is none, or more than one.
+        StoreError: the file is damaged.
     """
-    from skipdit_cli.plan import Run
-
-    with on_disk(root):
-        keys = sorted(path.parent.name for path in (root / "samples").glob("*/run.json"))
-    found = [known for known in keys if known.startswith(key)]
-    if len(found) != 1:
-        listed = found or keys
-        names = ", ".join(listed[:5]) + (", ..." if len(listed) > 5 else "")
-        raise UsageError(
-            f"run '{key}' is ambiguous" if found else f"unknown run '{key}'",
-            place=str(root),
-            fix=f"there are {names}" if names else "there are no runs here yet",
-        )
-    path = root / "samples" / found[0]
-    try:
-        run = Run.from_dict(_read_run(path)["run"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(
-            f"does not describe a run ({error!r})", place=str(path / "run.json")
-        ) from None
-    store = Store(path, run)
-    store._known()
-    return store
+    return _read_run(root / "samples" / key)
 
 
 @dataclass
 class Store:
-    """The samples of one run; `open_store` and `find` make it.
+    """The samples of one run; `open_store` makes it.
 
     Attributes:
         path: its folder, which appears with the first `lock` or `write`.
@@ -170,6 +154,10 @@ class Store:
         """Those of samples 0 to n-1 that were black all over when they were written."""
         return [i for i, entry in self._entries().items() if i < n and entry["meta"].get("black")]
 
+    def count(self) -> int:
+        """How many samples are in the journal, whether their files are sound or not."""
+        return len(self._entries())
+
     def missing(self, indices: Iterable[int]) -> list[int]:
         """Those of the indices whose sample is absent or damaged; every file is checked.
 
@@ -223,8 +211,7 @@ class Store:
                 raise self._locked(holder) from None
         try:
             with self._on_disk(self.path):
-                for leftover in self.path.rglob(".*.tmp"):
-                    leftover.unlink(missing_ok=True)
+                remove_leftovers(self.path)
                 put(holder, str(os.getpid()).encode())
                 self._create()
             yield
@@ -373,18 +360,11 @@ def _sha256(path: Path) -> str | None:
 
 def _read_run(path: Path) -> dict[str, dict]:
     """What run.json holds, {} if it is not there; StoreError if it cannot be understood."""
-    path = path / "run.json"
-    with on_disk(path):
-        try:
-            known = json.loads(path.read_bytes())
-            if isinstance(known["run"]["num_samples"], int) and "provenance" in known:
-                return known
-        except FileNotFoundError:
-            return {}
-        except (ValueError, TypeError, KeyError):
-            pass
-    raise StoreError(
-        "the file is damaged",
-        place=str(path),
-        fix="remove it and run the same command again: the samples are kept",
-    )
+    fix = "remove it and run the same command again: the samples are kept"
+    return read_json(path / "run.json", _described, what="description of a run", fix=fix) or {}
+
+
+def _described(content: dict[str, Any]) -> dict[str, dict]:
+    if not isinstance(content["run"]["num_samples"], int):
+        raise ValueError("its number of samples is none")
+    return {key: content[key] for key in ("run", "provenance")}

@@ -5,123 +5,79 @@ sweep continues where it stopped; a run that fails keeps its place in the table,
 also in later reports.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
-from itertools import product
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from skipdit_cli import failures as failed
-from skipdit_cli import plan, registry, results
+from skipdit_cli import plan, results, runs, weights
 from skipdit_cli._memory import memory_checked
-from skipdit_cli.errors import SkipditError, StoreError, UsageError
-from skipdit_cli.report.sweep import SweepRow
-from skipdit_cli.spec import parse_cache, parse_range, parse_window
+from skipdit_cli.errors import SkipditError, StoreError
+from skipdit_cli.options import Options
+from skipdit_cli.recipe import TIMINGS, Recipe
+from skipdit_cli.results import Result
+from skipdit_cli.run import Run
+from skipdit_cli.score.evaluate import not_scored
+from skipdit_cli.spec import NONE, Cache
 from skipdit_cli.timing import TIMED, time_together
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Run
-    from skipdit_cli.results import Result
     from skipdit_cli.store import Store
 
-Stage = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 READERS = 8  # threads: each reads some 500 images of 256x256 a second, fewer than a GPU looks at
-METHOD = "skip-cache"  # what is swept where no method is named
 SWEPT = ("n", "threshold")  # what a table tells the runs of a method by
 
 
 @dataclass(frozen=True)
-class Options:
-    """Where and how a sweep runs.
+class SweepRow:
+    """One run of a sweep.
 
     Attributes:
-        repeats: timed repetitions of every loop; 0 times nothing.
-        stage: opens a progress display; what it yields is called with (done, total).
-        offload: keep the autoencoder off the GPU while samples are denoised.
+        label: the cache in short ("skip-cache n=2", "no cache (n=1)").
+        run: the run.
+        plan_row: what it costs, counted for one sample.
+        results: by metric: `latency` (seconds per batch), `speedup` and `memory` (bytes) of the
+            denoising loop, and any metric of metrics/.
+        failure: why there are no results, or "".
     """
 
-    root: Path
-    device: str
-    stage: Stage
-    workers: int = 1
-    repeats: int = 5
-    weights_path: Path | None = None
-    offload: bool = False
+    label: str
+    run: Run
+    plan_row: plan.Row
+    results: dict[str, Result] = field(default_factory=dict)
+    failure: str = ""
 
 
-def specs(
-    method: str | None, *, n: str | None, window: str | None, otherwise: str | None = None
-) -> list[str]:
-    """Cache specs of every method x interval x window, in that order; none if nothing is given.
-
-    Args:
-        method: comma-separated names, by default skip-cache.
-        n: a range such as 2..6, by default each method's own interval.
-        window: comma-separated windows, by default each method's own.
-        otherwise: the range of methods that have an interval, where neither n nor window is given.
-    Raises:
-        UsageError: a value cannot be read, or a method has no such setting.
-    """
-    if all(given is None for given in (method, n, window, otherwise)):
-        return []
-    spans = window.split(",") if window is not None else [None]
-    for text in spans:
-        if text is not None:
-            parse_window(text, place="--window")
-    found = []
-    for name in map(str.strip, (method or METHOD).split(",")):
-        config = registry.load("caches", name, place="--method").Config
-        known = {field.name for field in fields(config)}
-        wanted = otherwise if n is None and window is None and "n" in known else n
-        intervals = map(str, parse_range(wanted, place="--n")) if wanted is not None else [None]
-        for interval, span in product(intervals, spans):
-            given = {key: v for key, v in (("n", interval), ("window", span)) if v is not None}
-            if strange := sorted(set(given) - known):
-                raise UsageError(
-                    f"{name} has no setting {strange[0]}",
-                    place=f"--{strange[0]}",
-                    fix=f"its settings are {', '.join(sorted(known)) or 'none'}",
-                )
-            inside = ",".join(f"{key}={value}" for key, value in given.items())
-            found.append(f"{name}({inside})" if inside else name)
-            parse_cache(found[-1], place="--n")
-    return found
-
-
-def label(cache: str) -> str:
+def label(cache: Cache) -> str:
     """A cache in short, for a table: `skip-cache n=2`."""
-    if cache == "none":
+    if cache.name == NONE:
         return "no cache (n=1)"
-    parsed = parse_cache(cache)
     for key in SWEPT:
-        if (value := getattr(parsed.config, key, None)) is not None:
-            return f"{parsed.name} {key}={value}"
-    return parsed.short
+        if (value := cache.setting(key)) is not None:
+            return f"{cache.name} {key}={value}"
+    return cache.short
 
 
-def _labels(runs: Sequence["Run"]) -> dict[str, str]:
+def _labels(runs: Sequence[Run]) -> dict[str, str]:
     """The label of every run, by key, with the settings in which runs of one method and n differ.
 
     The window is left out: it has a column of its own.
     """
 
-    def alike(run: "Run") -> tuple[str, str]:
+    def alike(run: Run) -> tuple[str, str]:
         return run.model, label(run.cache)
 
     methods: dict[tuple[str, str], dict[str, set]] = {}
     for run in runs:
-        cache = parse_cache(run.cache)
         seen = methods.setdefault(alike(run), {})
-        for key, value in vars(cache.config).items():
+        for key, value in vars(run.cache.settings).items():
             seen.setdefault(key, set()).add(value)
     found = {}
     for run in runs:
-        cache = parse_cache(run.cache)
         seen = methods[alike(run)]
         differ = [
             f"{key}={value}"
-            for key, value in vars(cache.config).items()
+            for key, value in vars(run.cache.settings).items()
             if key not in (*SWEPT, "window") and len(seen[key]) > 1
         ]
         found[run.key] = " ".join([label(run.cache), *differ])
@@ -129,10 +85,10 @@ def _labels(runs: Sequence["Run"]) -> dict[str, str]:
 
 
 def sweep(
-    jobs: Sequence[tuple["Run", Sequence[str]]],
+    jobs: Sequence[tuple[Run, Sequence[str]]],
     options: Options,
     *,
-    profile: Sequence["Run"] = (),
+    profile: Sequence[Run] = (),
 ) -> list[SweepRow]:
     """Generate runs and their references, score them, and time them.
 
@@ -144,6 +100,8 @@ def sweep(
     Raises:
         SkipditError: whatever is wrong for all runs alike (weights, disk, usage).
     """
+    for card in dict.fromkeys(run.card for run, _ in jobs):
+        weights.require(card, path=options.weights_path)
     ordered = list(dict.fromkeys([run.reference for run, _ in jobs] + [run for run, _ in jobs]))
     asked: dict[str, dict[str, None]] = {run.key: {} for run in ordered}
     for run, metrics in jobs:
@@ -173,43 +131,46 @@ def sweep(
     ]
 
 
-def generate(run: "Run", options: Options) -> "Store":
-    """Encode the prompts of a run, if it has any, and generate it, with progress.
+def sweep_recipe(recipe: Recipe, options: Options) -> list[SweepRow]:
+    """Sweep the rows of a recipe that can run; nothing is timed where no column asks for it."""
+    if not any(column.metric in TIMINGS for column in recipe.columns):
+        options = replace(options, repeats=0)
+    return sweep(runs.scored(recipe), options, profile=_timed(recipe))
 
-    Why a run fails is kept for reports, until it succeeds.
-    """
+
+def runs_of(recipe: Recipe) -> list[Run]:
+    """All runs that `sweep_recipe` makes or times, with their uncached references."""
+    meant = [*(run for run, _ in runs.scored(recipe)), *_timed(recipe)]
+    return [*dict.fromkeys(run.reference for run in meant), *meant]
+
+
+def _timed(recipe: Recipe) -> list[Run]:
+    return [runs.profile_run(recipe, row) for row in recipe.rows if row.planned is None]
+
+
+def generate(run: Run, options: Options) -> "Store":
+    """Generate a run, with progress; why it fails is kept for reports, until it succeeds."""
+    from skipdit_cli.generate import generate as compute
+
     try:
-        store = _generate_now(run, options)
-    except SkipditError as error:
-        if _of_the_run(error):
-            failed.save(options.root, run.key, failed.SAMPLES, reason=str(error))
-        raise
-    failed.clear(options.root, run.key, failed.SAMPLES)
-    return store
-
-
-def _generate_now(run: "Run", options: Options) -> "Store":
-    from skipdit_cli import conditions, weights
-    from skipdit_cli.run import generate
-
-    weights.require(run.model, path=options.weights_path)  # before the encoding
-    if conditions.pending(run, options.root):
-        with options.stage(f"encoding the prompts of {run.model}") as update:
-            conditions.prepare(run, options.root, device=options.device, progress=update)
-    stage = options.stage(f"sampling {run.model}, {parse_cache(run.cache).short}")
-    with stage as update, memory_checked(run.batch_size):
-        return generate(
+        store = compute(
             run,
             options.root,
             device=options.device,
             workers=options.workers,
             weights_path=options.weights_path,
             offload=options.offload,
-            on_batch=update,
+            stage=options.stage,
         )
+    except SkipditError as error:
+        if _of_the_run(error):
+            failed.write_failure(options.root, run.key, failed.SAMPLES, reason=str(error))
+        raise
+    failed.clear_failure(options.root, run.key, failed.SAMPLES)
+    return store
 
 
-def _generate(run: "Run", options: Options) -> str:
+def _generate(run: Run, options: Options) -> str:
     """Generate a run; returns why it failed, or "" if it did not."""
     try:
         generate(run, options)
@@ -225,13 +186,13 @@ def _of_the_run(error: SkipditError) -> bool:
     return error.exit_code == SkipditError.exit_code and not isinstance(error, StoreError)
 
 
-def _score(run: "Run", metrics: Sequence[str], options: Options) -> "dict[str, Result]":
+def _score(run: Run, metrics: Sequence[str], options: Options) -> dict[str, Result]:
     """One metric after the other; one that fails does not take the others' numbers with it."""
     from skipdit_cli.measure import How, measure
 
     how = How(device=options.device, workers=READERS)
     found = {}
-    with options.stage(f"scoring {run.model}, {parse_cache(run.cache).short}") as update:
+    with options.stage(f"scoring {run.model}, {run.cache.short}") as update:
         for metric in metrics:
             try:
                 with memory_checked(None):
@@ -244,16 +205,7 @@ def _score(run: "Run", metrics: Sequence[str], options: Options) -> "dict[str, R
     return found
 
 
-def not_scored(run: "Run", metric: str, error: SkipditError, *, root: Path) -> "Result":
-    """What stands for the result of a metric that failed; why is kept for reports."""
-    from skipdit_cli.measure import unscored
-
-    result = unscored(run, metric, error)
-    failed.save(root, run.key, metric, reason=result.note)
-    return result
-
-
-def _time(runs: Sequence["Run"], options: Options) -> "dict[str, dict[str, Result]]":
+def _time(runs: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]:
     """Timings of all runs, by key; a group that cannot be timed does not take the others' along."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -266,7 +218,7 @@ def _time(runs: Sequence["Run"], options: Options) -> "dict[str, dict[str, Resul
             if not _of_the_run(error):
                 raise
             for run in group:
-                failed.save(options.root, run.key, failed.TIMING, reason=str(error))
+                failed.write_failure(options.root, run.key, failed.TIMING, reason=str(error))
                 found[run.key] = {
                     metric: results.Result(
                         metric=metric,

@@ -5,23 +5,20 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from skipdit_cli import failures, results
 from skipdit_cli._memory import memory_checked
-
-if TYPE_CHECKING:
-    from skipdit_cli.plan import Run
-    from skipdit_cli.results import Result
-    from skipdit_cli.sweep import Options
+from skipdit_cli.options import Options
+from skipdit_cli.results import Result
+from skipdit_cli.run import Run
 
 VERSION = 1
 TIMED = {"latency": "s", "speedup": "x", "memory": "B"}  # what is timed, and its unit
 
 
 def time_together(
-    runs: Sequence["Run"], options: "Options", *, random_weights: bool = False
-) -> "dict[str, dict[str, Result]]":
+    runs: Sequence[Run], options: Options, *, random_weights: bool = False
+) -> dict[str, dict[str, Result]]:
     """Time runs that share an uncached reference, interleaved with it.
 
     Where all of them were timed before, on this device and as often, that is what is returned;
@@ -46,11 +43,11 @@ def time_together(
         return _timed(runs, options, random_weights=random_weights)
 
 
-def _known(run: "Run", options: "Options") -> "dict[str, Result] | None":
+def _known(run: Run, options: Options) -> dict[str, Result] | None:
     """The timings on disk; None unless they are of this device and as many repetitions."""
     timings = {}
     for metric in TIMED:
-        result = results.load(options.root, run.key, metric)
+        result = results.read_result(options.root, run.key, metric)
         same = result and (result.version, result.n) == (VERSION, options.repeats)
         if not result or not same or result.inputs != _hardware(options.device):
             return None
@@ -70,24 +67,24 @@ def _hardware(device: str) -> str:
 
 
 def _timed(
-    group: Sequence["Run"], options: "Options", *, random_weights: bool
-) -> "dict[str, dict[str, Result]]":
+    group: Sequence[Run], options: Options, *, random_weights: bool
+) -> dict[str, dict[str, Result]]:
     """New timings of a group, its reference among them; kept unless the weights are random."""
     from skipdit_cli import provenance
+    from skipdit_cli.profiling.body import loop_of
     from skipdit_cli.profiling.latency import measure, peak_bytes, spread
-    from skipdit_cli.run import loop
 
     reference = group[0].reference
-    body = loop(
+    body = loop_of(
         reference,
         device=options.device,
         weights_path=options.weights_path,
         random_weights=random_weights,
     )
-    caches = list(dict.fromkeys(run.cache for run in group))
-    total = (options.repeats + 1) * len({reference.cache, *caches})
+    loops = {str(run.cache): partial(body, run.cache) for run in (reference, *group)}
+    total = (options.repeats + 1) * len(loops)
     done = 0
-    with options.stage(f"timing {reference.model}, {len(caches)} caches") as update:
+    with options.stage(f"timing {reference.model}, {len(loops)} caches") as update:
 
         def finished() -> None:
             nonlocal done
@@ -95,19 +92,24 @@ def _timed(
             update(done, total)
 
         timed = measure(
-            body, caches, repeats=options.repeats, device=options.device, on_loop=finished
+            loops,
+            reference=str(reference.cache),
+            repeats=options.repeats,
+            device=options.device,
+            on_loop=finished,
         )
     memory = {
-        spec: peak_bytes(partial(body, spec, brief=True), device=options.device) for spec in timed
+        spec: peak_bytes(partial(loop, brief=True), device=options.device)
+        for spec, loop in loops.items()
     }
     made = provenance.collect(import_torch=True)
     found: dict[str, dict[str, Result]] = {}
     for run in {run.key: run for run in [reference, *group]}.values():
-        latency = timed[run.cache]
+        latency = timed[str(run.cache)]
         values = {
             "latency": (latency.median, spread(latency.seconds)),
             "speedup": (latency.median_speedup, spread(latency.speedup)),
-            "memory": (memory[run.cache], None),
+            "memory": (memory[str(run.cache)], None),
         }
         found[run.key] = {
             metric: results.Result(
@@ -126,6 +128,6 @@ def _timed(
         }
         if not random_weights:
             for result in found[run.key].values():
-                results.save(options.root, result)
-            failures.clear(options.root, run.key, failures.TIMING)
+                results.write_result(options.root, result)
+            failures.clear_failure(options.root, run.key, failures.TIMING)
     return found

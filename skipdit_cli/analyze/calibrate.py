@@ -1,38 +1,33 @@
-"""Calibration of caching methods: how the features of an uncached model change from step to step.
+"""Calibration of caching methods: what they have to know of a model, measured as it samples.
 
-teacache   a polynomial of degree 4 from the relative change of the first layer's modulated input to
-           that of the model's output, fitted over samples and steps (arXiv 2411.19108, eq. 6)
-mag-cache  per step, how much larger what all layers add is than on the step before: the mean ratio
-           of norms over tokens and samples (arXiv 2506.09045; diffusers `hooks/mag_cache.py`)
+The samples of an uncached run are generated; at every step but the first a method looks at what
+entered and left the sites it watches, and at the step before (`observe` in its file), and in the
+end makes its settings of that (`fit`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skipdit_cli import calibration, conditions, provenance, weights
+from skipdit_cli import calibration, conditions, provenance, registry, weights
 from skipdit_cli.calibration import Calibration
 from skipdit_cli.errors import UsageError, unknown
-from skipdit_cli.run import latents_of
-from skipdit_cli.sites import Site
+from skipdit_cli.generate import latents_of
+from skipdit_cli.hooks import Session
+from skipdit_cli.options import Progress
+from skipdit_cli.run import Run
+from skipdit_cli.sites import Seen, Site, place_of, site_modules
 
 if TYPE_CHECKING:
-    from skipdit_cli.hooks import Session
-    from skipdit_cli.plan import Run
-
-DEGREE = 4
-DIGITS = 6  # significant ones of a value: the spec of a run holds them all
-
-Progress = Callable[[int, int], None]
+    from skipdit_cli.caches import Method
 
 
 def calibrate(
-    run: "Run",
+    run: Run,
     method: str,
     *,
     root: Path,
@@ -44,7 +39,7 @@ def calibrate(
 
     Args:
         run: what is generated; nothing of it is decoded or kept.
-        method: teacache or mag-cache.
+        method: one of `calibration.methods`.
         root: the results folder, for text embeddings.
         progress: called with (model calls done, calls in all) after every step.
     Raises:
@@ -53,133 +48,85 @@ def calibrate(
     """
     if method not in calibration.methods():
         raise unknown("method", method, calibration.methods(), place="--method")
-    weights.require(run.model, path=weights_path)
+    chosen = registry.load("caches", method)
+    if len(run.timesteps) < 2:
+        raise UsageError("a single step has no change", place="--steps", fix="take more steps")
+    weights.require(run.card, path=weights_path)
     conditions.prepare(run, root, device=device)
-    model = weights.load(run.model, path=weights_path, device=device, dtype=run.dtype)
+    model = weights.load(run.card, path=weights_path, device=device, dtype=run.dtype)
     batches = range(0, run.num_samples, run.batch_size)
     observed, calls = [], 0
     for first in batches:
         indices = range(first, min(first + run.batch_size, run.num_samples))
 
-        def on_step(session: "Session", x: Tensor) -> None:
+        def on_step(session: Session, x: Tensor) -> None:
             nonlocal calls
             calls += 1
             if progress:
-                progress(calls, len(batches) * len(session.timesteps))
+                progress(calls, len(batches) * len(run.timesteps))
 
-        guided = run.guidance is not None
-        with watched(model, method, samples=len(indices), guided=guided) as found:
+        with watched(model, chosen, samples=len(indices), guided=run.guided) as seen:
             latents_of(run.reference, indices, model=model, root=root, on_step=on_step)
-        observed.append(torch.stack(found, dim=1))  # [samples, steps - 1, ...]
-    seen = torch.cat(observed).double().cpu().numpy()
-    values = polynomial(*seen.reshape(-1, 2).T) if method == "teacache" else ratios(seen)
+        observed.append(torch.stack(seen, dim=1))  # [samples, steps - 1, ...]
+    everything = torch.cat(observed).double().cpu().numpy()
     return Calibration(
         model=run.model,
         method=method,
-        weights=weights.fingerprint(run.model, path=weights_path),
-        sampler=run.sampler,
+        weights=weights.fingerprint(run.card, path=weights_path),
+        sampler=run.sampler.name,
         steps=run.steps,
         guidance=run.guidance,
         num_samples=run.num_samples,
         seed=run.seed,
-        pairs=seen.shape[0] * seen.shape[1],
-        values=values,
+        pairs=everything.shape[0] * everything.shape[1],
+        settings=dict(chosen.fit(everything)),
         provenance=provenance.collect(import_torch=True),
     )
 
 
 @contextmanager
-def watched(model: nn.Module, method: str, *, samples: int, guided: bool) -> Iterator[list[Tensor]]:
-    """A list that gets, at every call of the model but the first, what a method is fitted on.
+def watched(
+    model: nn.Module, method: "Method", *, samples: int, guided: bool
+) -> Iterator[list[Tensor]]:
+    """A list that gets what a method observes at every call of the model but the first.
 
     Args:
-        samples: in a batch. guided: whether guidance doubles what the model sees.
+        samples: in a batch.
+        guided: whether guidance doubles what the model sees.
     Yields:
-        teacache: [samples, 2], relative changes of modulated input and output since the last call.
-        mag-cache: [samples], how what all layers add has grown.
+        Tensors [samples, ...], as the method's `observe` gives them.
     """
-    sites, layers = model.sites(), model.layout().layers  # type: ignore[operator]
-    now: dict[str, Tensor] = {}
-    before: dict[str, Tensor] = {}
-    found: list[Tensor] = []
+    sites, layout = site_modules(model), model.layout()
+    entered: dict[Site, Tensor] = {}
+    left: dict[Site, Tensor] = {}
+    observed: list[Tensor] = []
+    before: Seen | None = None
 
-    def keep(name: str) -> Callable:
-        def hook(module: nn.Module, args: tuple) -> None:
-            now[name] = args[0]
+    def enters(site: Site) -> Any:
+        def hook(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+            entered[site] = place_of(model, site.kind).entering(module, args, kwargs)
 
         return hook
 
-    def added(module: nn.Module, args: tuple, output: Tensor) -> None:
-        now["added"] = output - now.pop("entering")
+    def leaves(site: Site) -> Any:
+        def hook(module: nn.Module, args: Sequence[Any], output: Any) -> None:
+            left[site] = place_of(model, site.kind).leaving(output)
 
-    def called(module: nn.Module, args: tuple, output: tuple[Tensor]) -> None:
-        if method == "teacache":
-            now["output"] = output[0]
-        if before and method == "teacache":
-            pair = [
-                change(now[key], before[key], samples=samples, guided=guided)
-                for key in ("modulated", "output")
-            ]
-            found.append(torch.stack(pair, dim=1))
-        elif before:
-            found.append(growth(now["added"], before["added"], samples=samples, guided=guided))
-        before.update(now)
+        return hook
 
-    if method == "teacache":
-        handles = [sites[Site("attn.spatial", 0)].register_forward_pre_hook(keep("modulated"))]
-    else:
-        handles = [
-            sites[Site("layer", 0)].register_forward_pre_hook(keep("entering")),
-            sites[Site("layer", layers - 1)].register_forward_hook(added),
-        ]
-    handles.append(model.register_forward_hook(called))
+    def called(module: nn.Module, args: Sequence[Tensor], output: tuple[Tensor]) -> None:
+        nonlocal before
+        now = Seen(dict(entered), dict(left), output[0], samples, guided)
+        if before is not None:
+            observed.append(method.observe(layout, now, before))
+        before = now
+
+    handles = [model.register_forward_hook(called)]
+    for site in method.watched(layout):
+        handles.append(sites[site].register_forward_pre_hook(enters(site), with_kwargs=True))
+        handles.append(sites[site].register_forward_hook(leaves(site)))
     try:
-        yield found
+        yield observed
     finally:
         for handle in handles:
             handle.remove()
-
-
-def change(now: Tensor, before: Tensor, *, samples: int, guided: bool) -> Tensor:
-    """mean |now - before| / mean |before| of every sample, both halves of guidance. -> [samples]"""
-    differ, size = (_by_sample(x.float().abs(), samples, guided) for x in (now - before, before))
-    return differ.mean(dim=1) / size.mean(dim=1)
-
-
-def growth(now: Tensor, before: Tensor, *, samples: int, guided: bool) -> Tensor:
-    """Mean over tokens of |now| / |before| of every sample, both halves. -> [samples]"""
-    norms = [_by_sample(x.float().norm(dim=-1), samples, guided) for x in (now, before)]
-    return (norms[0] / norms[1]).mean(dim=1)
-
-
-def _by_sample(x: Tensor, samples: int, guided: bool) -> Tensor:
-    """[(2 *) samples * ..., ...] -> [samples, everything]"""
-    return x.reshape(2 if guided else 1, samples, -1).transpose(0, 1).flatten(1)
-
-
-def polynomial(changes: np.ndarray, outputs: np.ndarray) -> tuple[float, ...]:
-    """Coefficients, highest power first, of the least-squares fit of outputs over changes.
-
-    Raises:
-        UsageError: there are fewer different observations than coefficients.
-    """
-    if len(np.unique(changes)) <= DEGREE:
-        raise UsageError(
-            f"{len(changes)} observations cannot give {DEGREE + 1} coefficients",
-            place="--steps",
-            fix="take more steps",
-        )
-    return _rounded(np.polyfit(changes, outputs, DEGREE))
-
-
-def ratios(observed: np.ndarray) -> tuple[float, ...]:
-    """Per step, the mean over samples; 1 for the first step, which follows none.
-
-    Args:
-        observed: [samples, steps - 1].
-    """
-    return (1.0, *_rounded(observed.mean(axis=0)))
-
-
-def _rounded(values: Sequence[float] | np.ndarray) -> tuple[float, ...]:
-    return tuple(float(f"{value:.{DIGITS}g}") for value in values)

@@ -1,36 +1,146 @@
-"""One file per caching method.
+"""One file per caching method; `Method` is what a file holds.
 
-A file holds, in this order:
-
-    Config                                a frozen dataclass, one sentence per field
-    resolve(config, layout)               the same Config with the paper's defaults for the family;
-                                          raises UsageError where the method has no meaning
-    reused(config, layout, timesteps)     per step, the sites that are not computed
-    hooked(config, layout)                the sites the method has to see
-    forward(config, layout, call, compute, hidden_states)
-                                          what happens at a hooked site: `compute(hidden_states)`
-                                          runs the site itself, `call` says where and when we are
-
-and, where they apply,
-
-    AFTER_GATE = True                     it keeps what a gated site gives after its gate
-    unguided(config, layout, timesteps)   per step, whether the null half of guidance is run alone
-
-A dynamic method, which decides while it runs, has in place of `reused`
-
-    skipped(config, layout)               the sites that are not computed on a step that reuses
-
-and a method that diffusers has itself, in place of `forward`,
-
-    hooks(config, layout, timesteps)      diffusers' hooks by site, one for each hooked site
-    predicted(config, timesteps)          per step, whether the null half of guidance is predicted;
-                                          on other steps nothing is reused then, and `hooks` is
-                                          told so with `alone=True`
-    predictor(config, timesteps)          diffusers' hook that predicts it
-
-A method whose settings include numbers measured on the model names that setting in `CALIBRATED`;
-`skipdit analyze calibrate` measures them.
-
-A method's file imports no model, and torch and diffusers only inside a function; `hooks.py` puts
+A method's file holds all of the method: which sites it reuses at which step, what it keeps, what it
+does to classifier-free guidance, and what it has to know of a model and how that is measured. It
+names sites, never a model; it imports torch and diffusers only inside a function. `hooks.py` puts
 the method on a network.
+
+The smallest useful file has `Config`, `resolve`, `reused`, `hooked` and `forward`, as `fora.py`.
 """
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from skipdit_cli.contract import Registered
+from skipdit_cli.sites import BOTH, Call, Guided, Layout, Seen, Site
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+
+class Method(Registered, Protocol):
+    """The contract of a caching method.
+
+    Attributes:
+        Config: a frozen dataclass of what a person writes, one sentence per field in its docstring;
+            a field that may be left out and has no value of its own is None. Fields are int, float,
+            bool, str, a window (start, stop) named `window`, or a tuple of these.
+        AFTER_GATE: whether it keeps what a gated site gives after its gate, not before it.
+        BY_BATCH: whether what it does to a sample depends on the others of its batch.
+        DYNAMIC: whether it decides while it runs; it then has `skipped` in place of `reused`.
+        CALIBRATED: fields of Config that `skipdit analyze calibrate` fills where they are left out.
+    """
+
+    Config: type
+
+    AFTER_GATE: bool = False
+    BY_BATCH: bool = False
+    DYNAMIC: bool = False
+    CALIBRATED: tuple[str, ...] = ()
+
+    @abstractmethod
+    def resolve(self, config: Any, layout: Layout) -> Any:
+        """The settings on a model: a frozen dataclass with Config's fields, none of them left out.
+
+        What does not apply to the model may be None. Where nothing is left out the Config itself
+        serves. Written as a spec and resolved again, the settings stay the same.
+
+        Raises:
+            UsageError: the method has no meaning on the model.
+        """
+
+    @abstractmethod
+    def hooked(self, settings: Any, layout: Layout) -> Sequence[Site]:
+        """The sites that the method has to see."""
+
+    def reused(
+        self, settings: Any, layout: Layout, timesteps: Sequence[int], *, guided: bool
+    ) -> list[frozenset[Site]]:
+        """Per step, the sites that are not computed: a function of the timesteps alone.
+
+        Args:
+            timesteps: of all steps, in training timesteps 999 to 0, highest first.
+            guided: whether classifier-free guidance is on.
+        """
+        return [frozenset()] * len(timesteps)
+
+    def skipped(self, settings: Any, layout: Layout) -> frozenset[Site]:
+        """Of a dynamic method: the sites that are not computed on a step that reuses."""
+        return frozenset()
+
+    def forward(
+        self,
+        settings: Any,
+        layout: Layout,
+        call: Call,
+        compute: Callable[..., Any],
+        hidden_states: Any,
+    ) -> Any:
+        """What a hooked site gives; `compute(hidden_states)` runs it, `call` says where we are.
+
+        Args:
+            hidden_states: what enters the site, of both halves of guidance or of one (`call`).
+        Returns:
+            What leaves it, of the same batch.
+        """
+        return compute(hidden_states)
+
+    def hooks(
+        self, settings: Any, layout: Layout, timesteps: Sequence[int], *, guided: bool
+    ) -> dict[Site, Any]:
+        """In place of `forward`, of a method that diffusers has: its hook for each hooked site."""
+        return {}
+
+    def halves(self, settings: Any, timesteps: Sequence[int]) -> list[str]:
+        """Per step of a guided generation, what is computed: BOTH, CONDITIONAL or NULL."""
+        return [BOTH] * len(timesteps)
+
+    def guide(self, settings: Any, call: Guided) -> "Tensor":
+        """The network's output of both halves, [conditional; null], before guidance combines them.
+
+        It is called at every step of a guided generation; `call.compute(halves)` runs the network.
+
+        Returns:
+            [2B, ...] in the model's layout.
+        """
+        return call.compute(BOTH)
+
+    def watched(self, layout: Layout) -> Sequence[Site]:
+        """Of a calibrated method: the sites that `observe` looks at."""
+        return ()
+
+    def observe(self, layout: Layout, now: Seen, before: Seen) -> "Tensor":
+        """Of a calibrated method: what it is fitted on, from two steps of an uncached generation.
+
+        Returns:
+            [samples, ...].
+        """
+        raise NotImplementedError
+
+    def fit(self, observed: "np.ndarray") -> Mapping[str, Any]:
+        """Of a calibrated method: the fields in CALIBRATED.
+
+        Args:
+            observed: float64 [samples, steps - 1, ...], what `observe` gave.
+        Raises:
+            UsageError: there are too few observations.
+        """
+        raise NotImplementedError
+
+    @staticmethod
+    def rules(module: ModuleType) -> str:
+        """What parts have to be there together."""
+        dynamic, name = vars(module).get("DYNAMIC", False), vars(module)
+        if dynamic and "skipped" not in name:
+            return "`skipped` is missing, which a dynamic method needs"
+        if dynamic and "reused" in name:
+            return (
+                "`reused` has no meaning in a dynamic method (DYNAMIC = True); remove one of them"
+            )
+        for part in ("watched", "observe", "fit") if vars(module).get("CALIBRATED") else ():
+            if part not in name:
+                return f"`{part}` is missing, which CALIBRATED needs"
+        return ""

@@ -10,7 +10,8 @@ from the authors of PAB adds the change with the wrong sign; this does not.)
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 from skipdit_cli.caches._fixed import within
 from skipdit_cli.errors import UsageError, unknown
@@ -48,7 +49,18 @@ class Config:
             raise unknown("part", self.part, PARTS)
 
 
-def resolve(config: Config, layout: Layout) -> Config:
+@dataclass(frozen=True)
+class Settings:
+    """Config on a model, with nothing left out but the window."""
+
+    n: int
+    part: str
+    layers: int
+    boundary: int
+    window: tuple[int, int] | None
+
+
+def resolve(config: Config, layout: Layout) -> Settings:
     part = config.part or ("middle" if layout.skips else "staged")
     most = layout.layers - 1 if part != "middle" else layout.layers - 2
     layers = config.layers or max(1, min(layout.layers * 3 // 4, most))
@@ -56,7 +68,7 @@ def resolve(config: Config, layout: Layout) -> Config:
         raise UsageError(
             f"layers={layers} of {layout.layers} is out of range", fix=f"{part} takes 1 to {most}"
         )
-    chosen = replace(config, part=part, layers=layers)
+    chosen = Settings(config.n, part, layers, config.boundary, config.window)
     for first, last in _ranges(chosen, layout).values():
         replaced = set(range(first, last + 1))
         for to, source in layout.skips:
@@ -68,39 +80,42 @@ def resolve(config: Config, layout: Layout) -> Config:
     return chosen
 
 
-def _ranges(config: Config, layout: Layout) -> dict[str, tuple[int, int]]:
+def _ranges(settings: Settings, layout: Layout) -> dict[str, tuple[int, int]]:
     """First and last layer of every range that is ever replaced."""
-    assert config.layers is not None
-    k, total = config.layers, layout.layers
+    k, total = settings.layers, layout.layers
     middle = (total - k + 1) // 2
     known = {
         "front": (0, k - 1),
         "middle": (middle, middle + k - 1),
         "rear": (total - k, total - 1),
     }
-    names = ("rear", "front") if config.part == "staged" else (config.part,)
-    return {name: known[name] for name in names if name in known}
+    names = ("rear", "front") if settings.part == "staged" else (settings.part,)
+    return {name: known[name] for name in names}
 
 
-def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
-    ranges, found = _ranges(config, layout), []
+def reused(settings: Settings, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
+    ranges, found = _ranges(settings, layout), []
     for step, (t, inside) in enumerate(
-        zip(timesteps, within(timesteps, config.window), strict=True)
+        zip(timesteps, within(timesteps, settings.window), strict=True)
     ):
-        staged = "rear" if t > config.boundary else "front"
-        first, last = ranges[staged if config.part == "staged" else str(config.part)]
+        staged = "rear" if t > settings.boundary else "front"
+        first, last = ranges[staged if settings.part == "staged" else settings.part]
         sites = whole_layers(layout, range(first, last + 1))
-        found.append(sites if inside and step % config.n else frozenset())
+        found.append(sites if inside and step % settings.n else frozenset())
     return found
 
 
-def hooked(config: Config, layout: Layout) -> list[Site]:
-    layers = {i for first, last in _ranges(config, layout).values() for i in range(first, last + 1)}
+def hooked(settings: Settings, layout: Layout) -> list[Site]:
+    layers = {
+        i for first, last in _ranges(settings, layout).values() for i in range(first, last + 1)
+    }
     return [Site("layer", i) for i in sorted(layers)]
 
 
-def forward(config: Config, layout: Layout, call: Call, compute: Callable, hidden_states):
-    ranges, here, store = _ranges(config, layout), call.site.layer, call.store
+def forward(
+    settings: Settings, layout: Layout, call: Call, compute: Callable, hidden_states: Any
+) -> Any:
+    ranges, here, store = _ranges(settings, layout), call.site.layer, call.store
     if call.reuse:
         for name, (first, last) in ranges.items():
             if here == first and "active" not in store:

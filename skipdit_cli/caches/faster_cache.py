@@ -11,12 +11,16 @@ extrapolated on all steps below its timestep.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.errors import UsageError
-from skipdit_cli.sites import Layout, Site
+from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST, Guided, Layout, Site
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KINDS = ("attn.spatial", "attn.temporal")
 
@@ -49,14 +53,11 @@ class Config:
             raise UsageError(f"n={self.n} is not an interval", fix="n is 1 or more")
         if self.null_every < 1:
             raise UsageError(f"null_every={self.null_every} is not an interval", fix="1 or more")
-        for name in ("below", "null_below"):
-            if not 0 < getattr(self, name) <= 1000:
-                raise UsageError(
-                    f"{name}={getattr(self, name)} is no timestep", fix="it is 1 to 1000"
-                )
-        for name in ("weight", "low", "high"):
-            if not math.isfinite(getattr(self, name)):
-                raise UsageError(f"{name}={getattr(self, name)} is no number", fix="leave it out")
+        for name, value in vars(self).items():
+            if name in ("below", "null_below") and not 0 < value <= 1000:
+                raise UsageError(f"{name}={value} is not a timestep", fix="take 1 to 1000")
+            if not math.isfinite(value):
+                raise UsageError(f"{name}={value} is not a number", fix="leave it out")
 
 
 def resolve(config: Config, layout: Layout) -> Config:
@@ -65,58 +66,101 @@ def resolve(config: Config, layout: Layout) -> Config:
     return config
 
 
-def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
-    attention = frozenset(hooked(config, layout))
+def halves(settings: Config, timesteps: Sequence[int]) -> list[str]:
     return [
-        attention if step % config.n and t < config.below else frozenset()
+        CONDITIONAL
+        if step > 0 and t < settings.null_below and step % settings.null_every > 0
+        else BOTH
         for step, t in enumerate(timesteps)
     ]
 
 
-def hooked(config: Config, layout: Layout) -> list[Site]:
+def _predicts(settings: Config, timesteps: Sequence[int], *, guided: bool) -> bool:
+    """Whether the null half of guidance is ever predicted; attention waits for these steps then."""
+    return guided and CONDITIONAL in halves(settings, timesteps)
+
+
+def reused(
+    settings: Config, layout: Layout, timesteps: Sequence[int], *, guided: bool
+) -> list[frozenset[Site]]:
+    attention = frozenset(hooked(settings, layout))
+    alone = [each == CONDITIONAL for each in halves(settings, timesteps)]
+    if not _predicts(settings, timesteps, guided=guided):
+        alone = [True] * len(timesteps)
+    return [
+        attention if inside and step % settings.n and t < settings.below else frozenset()
+        for step, (t, inside) in enumerate(zip(timesteps, alone, strict=True))
+    ]
+
+
+def hooked(settings: Config, layout: Layout) -> list[Site]:
     return [Site(k, i) for i in range(layout.layers) for k in KINDS if k in layout.kinds]
 
 
-def predicted(config: Config, timesteps: Sequence[int]) -> list[bool]:
-    return [
-        step > 0 and t < config.null_below and step % config.null_every > 0
-        for step, t in enumerate(timesteps)
-    ]
+def guide(settings: Config, call: Guided) -> "Tensor":
+    """By diffusers' hook, which has the null half first in a batch; here it is the second."""
+    import torch
+
+    if not _predicts(settings, call.timesteps, guided=True):
+        return call.compute(BOTH)
+    if "predictor" not in call.store:
+        call.store["predictor"] = _predictor(settings, call)
+    hook, both = call.store["predictor"], 2 * len(call.x)
+
+    def forward(*, hidden_states: "Tensor") -> "tuple[Tensor]":
+        whole = len(hidden_states) == both
+        return (call.compute(NULL_FIRST if whole else CONDITIONAL),)
+
+    hook.fn_ref.original_forward = forward
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)
+        (output,) = hook.new_forward(None, hidden_states=torch.cat([call.x, call.x]))
+    return torch.cat(output.chunk(2)[::-1])
 
 
-def predictor(config: Config, timesteps: Sequence[int]) -> Any:
+def _predictor(settings: Config, call: Guided) -> Any:
+    """diffusers' hook of the whole network, whose clock is the number of its calls."""
     from diffusers.hooks.faster_cache import FasterCacheDenoiserHook
+    from diffusers.hooks.hooks import HookFunctionReference
 
     def now() -> int:
-        return timesteps[hook.state.iteration]
+        return call.timesteps[hook.state.iteration]
 
+    video = "BCFHW" if call.channel_dim == 1 else "BFCHW"
     hook = FasterCacheDenoiserHook(
-        config.null_every,
-        (-1, config.null_below),
-        "BCHW",
+        settings.null_every,
+        (-1, settings.null_below),
+        video if call.x.dim() == 5 else "BCHW",
         False,
-        [],
+        ["hidden_states"],
         now,
-        lambda module: config.low if 99 < now() < 901 else 1.0,
-        lambda module: config.high if now() < 301 else 1.0,
+        lambda module: settings.low if 99 < now() < 901 else 1.0,
+        lambda module: settings.high if now() < 301 else 1.0,
     )
+    hook.fn_ref = HookFunctionReference()
     hook.initialize_hook(None)
     return hook
 
 
 def hooks(
-    config: Config, layout: Layout, timesteps: Sequence[int], *, alone: bool = False
+    settings: Config, layout: Layout, timesteps: Sequence[int], *, guided: bool
 ) -> dict[Site, Any]:
-    """alone: whether only calls of the conditional half alone are extrapolated, as in diffusers."""
     from diffusers.hooks.faster_cache import FasterCacheBlockHook, FasterCacheBlockState
     from diffusers.hooks.hooks import StateManager
+
+    # in diffusers, only calls of the conditional half alone are extrapolated
+    alone = _predicts(settings, timesteps, guided=guided)
 
     class Hook(FasterCacheBlockHook):
         """With a state for every guidance branch, and a clock that is the number of its calls."""
 
         def __init__(self) -> None:
             super().__init__(
-                config.n, (-1, config.below), not alone, lambda _: config.weight, self.timestep
+                settings.n,
+                (-1, settings.below),
+                not alone,
+                lambda _: settings.weight,
+                self.timestep,
             )
             self.states = StateManager(FasterCacheBlockState)
 
@@ -128,4 +172,4 @@ def hooks(
             step = self.state.iteration
             return timesteps[step] if step else math.inf  # at first there is nothing to reuse
 
-    return {site: Hook() for site in hooked(config, layout)}
+    return {site: Hook() for site in hooked(settings, layout)}

@@ -9,7 +9,8 @@ timestep 500, which is a change of the sampler, not of the network, and is left 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import Call, Layout, Site, whole_layers
@@ -43,37 +44,45 @@ class Config:
             raise UsageError(f"split={self.split} leaves no encoder", fix="split is 1 or more")
 
 
-def resolve(config: Config, layout: Layout) -> Config:
+@dataclass(frozen=True)
+class Settings:
+    """Config on a model; without an interval n the keys count."""
+
+    n: int | None
+    keys: tuple[int, ...]
+    split: int
+
+
+def resolve(config: Config, layout: Layout) -> Settings:
     split = config.split or layout.layers // 2
     if not 1 <= split < layout.layers:
         raise UsageError(
             f"split={split} of {layout.layers} layers is out of range",
             fix=f"split is 1 to {layout.layers - 1}",
         )
-    return replace(config, split=split)
+    return Settings(config.n, config.keys, split)
 
 
-def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
-    assert config.split is not None
-    encoder = whole_layers(layout, range(config.split))
+def reused(settings: Settings, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
+    encoder = whole_layers(layout, range(settings.split))
     total = len(timesteps)
-    keys = {key * total // STEPS for key in config.keys}
-    if config.n is not None:
-        keys = set(range(0, total, config.n))
+    keys = {key * total // STEPS for key in settings.keys}
+    if settings.n is not None:
+        keys = set(range(0, total, settings.n))
     return [frozenset() if step in keys else encoder for step in range(total)]
 
 
-def hooked(config: Config, layout: Layout) -> list[Site]:
-    assert config.split is not None
-    return [Site("layer", layer) for layer in range(config.split)]
+def hooked(settings: Settings, layout: Layout) -> list[Site]:
+    return [Site("layer", layer) for layer in range(settings.split)]
 
 
-def forward(config: Config, layout: Layout, call: Call, compute: Callable, hidden_states):
-    assert config.split is not None
+def forward(
+    settings: Settings, layout: Layout, call: Call, compute: Callable, hidden_states: Any
+) -> Any:
     here, joined = call.site.layer, {source for _, source in layout.skips}
     if call.reuse:
         return call.store.get(here, hidden_states)
     hidden_states = compute(hidden_states)
-    if here == config.split - 1 or here in joined:
+    if here == settings.split - 1 or here in joined:
         call.store[here] = hidden_states
     return hidden_states

@@ -18,6 +18,9 @@ from skipdit_cli.caches._diffusers import know_layers
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import Layout, Site, whole_layers
 
+BY_BATCH = True
+DYNAMIC = True
+
 
 @dataclass(frozen=True)
 class Config:
@@ -41,15 +44,15 @@ def resolve(config: Config, layout: Layout) -> Config:
     return config
 
 
-def skipped(config: Config, layout: Layout) -> frozenset[Site]:
+def skipped(settings: Config, layout: Layout) -> frozenset[Site]:
     return whole_layers(layout, range(1, layout.layers))
 
 
-def hooked(config: Config, layout: Layout) -> list[Site]:
+def hooked(settings: Config, layout: Layout) -> list[Site]:
     return [Site("layer", i) for i in range(layout.layers)]
 
 
-def hooks(config: Config, layout: Layout, timesteps: Sequence[int]) -> dict[Site, Any]:
+def hooks(settings: Config, layout: Layout, timesteps: Sequence[int]) -> dict[Site, Any]:
     from diffusers.hooks.first_block_cache import (
         FBCBlockHook,
         FBCHeadBlockHook,
@@ -58,10 +61,10 @@ def hooks(config: Config, layout: Layout, timesteps: Sequence[int]) -> dict[Site
     from diffusers.hooks.hooks import StateManager
 
     state = StateManager(FBCSharedBlockState)
-    first, *middle, last = hooked(config, layout)
+    first, *middle, last = hooked(settings, layout)
     return know_layers(
         {
-            first: FBCHeadBlockHook(state, config.threshold or -1.0),
+            first: FBCHeadBlockHook(state, settings.threshold or -1.0),
             **{site: FBCBlockHook(state) for site in middle},
             last: FBCBlockHook(state, is_tail=True),
         }

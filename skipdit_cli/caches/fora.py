@@ -8,6 +8,7 @@ a multiple of n. With a window, as the Skip-DiT paper runs it, steps are counted
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from skipdit_cli.caches._fixed import kept_output, within
 from skipdit_cli.errors import UsageError
@@ -37,19 +38,21 @@ def resolve(config: Config, layout: Layout) -> Config:
     return config
 
 
-def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
-    sites, last = frozenset(hooked(config, layout)), len(timesteps) - 1
+def reused(settings: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
+    sites, last = frozenset(hooked(settings, layout)), len(timesteps) - 1
     found = []
-    for step, inside in enumerate(within(timesteps, config.window)):
-        count = step if config.window else last - step
-        found.append(sites if step and inside and count % config.n else frozenset())
+    for step, inside in enumerate(within(timesteps, settings.window)):
+        count = step if settings.window else last - step
+        found.append(sites if step and inside and count % settings.n else frozenset())
     return found
 
 
-def hooked(config: Config, layout: Layout) -> list[Site]:
-    kinds = [kind for kind in layout.kinds if config.mlp or kind.startswith("attn")]
+def hooked(settings: Config, layout: Layout) -> list[Site]:
+    kinds = [kind for kind in layout.kinds if settings.mlp or kind.startswith("attn")]
     return [Site(kind, layer) for layer in range(layout.layers) for kind in kinds]
 
 
-def forward(config: Config, layout: Layout, call: Call, compute: Callable, hidden_states):
+def forward(
+    settings: Config, layout: Layout, call: Call, compute: Callable, hidden_states: Any
+) -> Any:
     return kept_output(call, compute, hidden_states)

@@ -12,13 +12,17 @@ nothing. With them the schedule is fixed before sampling starts.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from skipdit_cli.caches._calibrated import rounded
 from skipdit_cli.caches._diffusers import know_layers
 from skipdit_cli.errors import UsageError
-from skipdit_cli.sites import Layout, Site, whole_layers
+from skipdit_cli.sites import Layout, Seen, Site, whole_layers
 
-CALIBRATED = "ratios"
+if TYPE_CHECKING:
+    import numpy as np
+
+CALIBRATED = ("ratios",)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,17 @@ class Config:
             raise UsageError("ratios must be positive", fix="calibrate again")
 
 
-def resolve(config: Config, layout: Layout) -> Config:
+@dataclass(frozen=True)
+class Settings:
+    """Config with the ratios of a model."""
+
+    threshold: float
+    max_skip: int
+    retention: float
+    ratios: tuple[float, ...]
+
+
+def resolve(config: Config, layout: Layout) -> Settings:
     if layout.layers < 2:
         raise UsageError("mag-cache needs two layers or more")
     if config.ratios is None:
@@ -58,43 +72,42 @@ def resolve(config: Config, layout: Layout) -> Config:
             "mag-cache needs ratios",
             fix="`skipdit analyze calibrate --method mag-cache` finds them",
         )
-    return config
+    return Settings(config.threshold, config.max_skip, config.retention, config.ratios)
 
 
-def skips(config: Config, steps: int) -> list[bool]:
+def skips(settings: Settings, steps: int) -> list[bool]:
     """Per step, whether it is skipped: the rule of diffusers' hook, counted beforehand."""
-    found, ratios = [], at_steps(config, steps)
-    retained = int(config.retention * steps + 0.5)
+    found, ratios = [], at_steps(settings, steps)
+    retained = int(settings.retention * steps + 0.5)
     product, error, count = 1.0, 0.0, 0
     for step in range(steps):
         skip = False
         if step >= retained:
             product, count = product * ratios[step], count + 1
             error += abs(1.0 - product)
-            skip = step > 0 and error <= _threshold(config) and count <= config.max_skip
+            skip = step > 0 and error <= _threshold(settings) and count <= settings.max_skip
             if not skip:
                 product, error, count = 1.0, 0.0, 0
         found.append(skip)
     return found
 
 
-def at_steps(config: Config, steps: int) -> list[float]:
+def at_steps(settings: Settings, steps: int) -> list[float]:
     """The ratio of every step, from the nearest step that was calibrated."""
-    assert config.ratios is not None
-    last = len(config.ratios) - 1
-    return [config.ratios[round(step * last / max(steps - 1, 1))] for step in range(steps)]
+    last = len(settings.ratios) - 1
+    return [settings.ratios[round(step * last / max(steps - 1, 1))] for step in range(steps)]
 
 
-def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
+def reused(settings: Settings, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
     everything = whole_layers(layout, range(layout.layers))
-    return [everything if skip else frozenset() for skip in skips(config, len(timesteps))]
+    return [everything if skip else frozenset() for skip in skips(settings, len(timesteps))]
 
 
-def hooked(config: Config, layout: Layout) -> list[Site]:
+def hooked(settings: Settings, layout: Layout) -> list[Site]:
     return [Site("layer", i) for i in range(layout.layers)]
 
 
-def hooks(config: Config, layout: Layout, timesteps: Sequence[int]) -> dict[Site, Any]:
+def hooks(settings: Settings, layout: Layout, timesteps: Sequence[int]) -> dict[Site, Any]:
     import torch
     from diffusers.hooks.hooks import StateManager
     from diffusers.hooks.mag_cache import (
@@ -106,13 +119,13 @@ def hooks(config: Config, layout: Layout, timesteps: Sequence[int]) -> dict[Site
 
     state = StateManager(MagCacheState)
     how = MagCacheConfig(
-        threshold=_threshold(config),
-        max_skip_steps=config.max_skip,
-        retention_ratio=config.retention,
+        threshold=_threshold(settings),
+        max_skip_steps=settings.max_skip,
+        retention_ratio=settings.retention,
         num_inference_steps=len(timesteps),
-        mag_ratios=torch.tensor(at_steps(config, len(timesteps)), dtype=torch.float64),
+        mag_ratios=torch.tensor(at_steps(settings, len(timesteps)), dtype=torch.float64),
     )
-    first, *middle, last = hooked(config, layout)
+    first, *middle, last = hooked(settings, layout)
     return know_layers(
         {
             first: MagCacheHeadHook(state, how),
@@ -122,6 +135,25 @@ def hooks(config: Config, layout: Layout, timesteps: Sequence[int]) -> dict[Site
     )
 
 
-def _threshold(config: Config) -> float:
+def _threshold(settings: Settings) -> float:
     """A ratio of exactly 1 is an error of 0, and a threshold of 0 is to skip nothing."""
-    return config.threshold or -1.0
+    return settings.threshold or -1.0
+
+
+def watched(layout: Layout) -> list[Site]:
+    return [Site("layer", 0), Site("layer", layout.layers - 1)]
+
+
+def observe(layout: Layout, now: Seen, before: Seen) -> Any:
+    """How what all layers add has grown: the mean over tokens of the ratio of norms. -> [B]"""
+    first, last = watched(layout)
+    norms = [
+        seen.by_sample((seen.left[last] - seen.entered[first]).float().norm(dim=-1))
+        for seen in (now, before)
+    ]
+    return (norms[0] / norms[1]).mean(dim=1)
+
+
+def fit(observed: "np.ndarray") -> dict[str, Any]:
+    """Per step, the mean over samples of [samples, steps - 1]; the first, which follows none: 1."""
+    return {"ratios": (1.0, *rounded(observed.mean(axis=0)))}

@@ -15,9 +15,9 @@ def resolve(config: Config, layout: Layout) -> Config:
     return config
 
 
-def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
+def reused(settings: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
     return [frozenset()] * len(timesteps)
 
 
-def hooked(config: Config, layout: Layout) -> list[Site]:
+def hooked(settings: Config, layout: Layout) -> list[Site]:
     return []

@@ -8,6 +8,7 @@ the output after its gate, so that the gate is the old one.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from skipdit_cli.caches._fixed import kept_output, within
 from skipdit_cli.errors import UsageError
@@ -55,7 +56,7 @@ def resolve(config: Config, layout: Layout) -> Config:
     usual = {"spatial": n, "temporal": n + n // 2, "cross": 6 if n == 2 else 2 * n + 1}
     found = {}
     for kind, interval in usual.items():
-        given, there = getattr(config, kind), f"attn.{kind}" in layout.kinds
+        given, there = _intervals(config)[kind], f"attn.{kind}" in layout.kinds
         if given is not None and not there:
             raise UsageError(
                 f"{layout.family} has no {kind} attention", place=f"pab {kind}", fix="leave it out"
@@ -71,47 +72,55 @@ def resolve(config: Config, layout: Layout) -> Config:
     )
 
 
-def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
-    mlps = _mlps(config, layout)
+def reused(settings: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
+    mlps = _mlps(settings, layout)
+    intervals = _intervals(settings)
     found = []
-    for step, inside in enumerate(within(timesteps, config.window)):
+    for step, inside in enumerate(within(timesteps, settings.window)):
         sites = {
             Site(f"attn.{kind}", layer)
-            for kind in ("spatial", "temporal", "cross")
-            if inside and (interval := getattr(config, kind)) and step % interval
+            for kind in intervals
+            if inside and (interval := intervals[kind]) and step % interval
             for layer in range(layout.layers)
         }
         found.append(sites)
-    for step in _mlp_reused(config, timesteps):
+    for step in _mlp_reused(settings, timesteps):
         found[step] |= mlps
     return [frozenset(sites) for sites in found]
 
 
-def _mlps(config: Config, layout: Layout) -> set[Site]:
-    kinds = [kind for kind in layout.kinds if kind.startswith("mlp") and config.mlp]
-    return {Site(kind, layer) for layer in range(config.mlp_layers) for kind in kinds}
+def _intervals(config: Config) -> dict[str, int | None]:
+    """Every how many steps each kind of attention is computed, None where it was left out."""
+    return {"spatial": config.spatial, "temporal": config.temporal, "cross": config.cross}
 
 
-def _mlp_reused(config: Config, timesteps: Sequence[int]) -> set[int]:
+def _mlps(settings: Config, layout: Layout) -> set[Site]:
+    kinds = [kind for kind in layout.kinds if kind.startswith("mlp") and settings.mlp]
+    return {Site(kind, layer) for layer in range(settings.mlp_layers) for kind in kinds}
+
+
+def _mlp_reused(settings: Config, timesteps: Sequence[int]) -> set[int]:
     """The steps that reuse MLPs: those after a key step that are no key step themselves."""
     keys = {
         next(step for step, t in enumerate(timesteps) if t <= key)
-        for key in config.mlp_keys
+        for key in settings.mlp_keys
         if timesteps[-1] <= key
     }
-    after = {key + i for key in keys for i in range(1, config.mlp_steps + 1)}
+    after = {key + i for key in keys for i in range(1, settings.mlp_steps + 1)}
     return {step for step in after - keys if step < len(timesteps)}
 
 
-def hooked(config: Config, layout: Layout) -> list[Site]:
+def hooked(settings: Config, layout: Layout) -> list[Site]:
     attention = [
         Site(kind, layer)
         for layer in range(layout.layers)
         for kind in layout.kinds
         if kind.startswith("attn")
     ]
-    return [*attention, *sorted(_mlps(config, layout))]
+    return [*attention, *sorted(_mlps(settings, layout))]
 
 
-def forward(config: Config, layout: Layout, call: Call, compute: Callable, hidden_states):
+def forward(
+    settings: Config, layout: Layout, call: Call, compute: Callable, hidden_states: Any
+) -> Any:
     return kept_output(call, compute, hidden_states)

@@ -11,7 +11,8 @@ after that step: the first step at the stop may still be a cached one (official 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import Call, Layout, Site, whole_layers
@@ -41,29 +42,36 @@ class Config:
             raise UsageError(f"branch={self.branch} runs no layer", fix="branch is 1 or more")
 
 
+@dataclass(frozen=True)
+class Settings:
+    """Config on a model, with nothing left out."""
+
+    n: int
+    window: tuple[int, int]
+    branch: int
+
+
 # What the official code does for each family (OpenSparseLLMs/Skip-DiT at 72609de). The
 # class-to-image window never forces a step to be full at its start. Class-to-video has not yet
 # reached its stop at a step exactly there; all other families have.
-OFFICIAL = {"dit": Config(window=(1000, 20), branch=4), "latte": Config(window=(900, 50), branch=1)}
-OTHERWISE = Config(window=(700, 50), branch=1)
+OFFICIAL = {"dit": ((1000, 20), 4), "latte": ((900, 50), 1)}  # window, branch
+OTHERWISE = ((700, 50), 1)
 STRICT_STOP = ("latte",)
 
 
-def resolve(config: Config, layout: Layout) -> Config:
+def resolve(config: Config, layout: Layout) -> Settings:
     if not layout.skips:
         raise UsageError(
             f"skip-cache needs skip branches and {layout.family} was built without them",
             fix="take the model's -skip variant",
         )
-    official = OFFICIAL.get(layout.family, OTHERWISE)
-    assert official.branch is not None
+    window, branch = OFFICIAL.get(layout.family, OTHERWISE)
     most = (layout.layers - 1) // 2  # what leaves a layer to reuse
-    chosen = replace(
-        config,
-        window=config.window or official.window,
-        branch=config.branch or max(1, min(official.branch, most)),
+    chosen = Settings(
+        n=config.n,
+        window=config.window or window,
+        branch=config.branch or max(1, min(branch, most)),
     )
-    assert chosen.branch is not None
     if 2 * chosen.branch >= layout.layers:
         raise UsageError(
             f"branch={chosen.branch} leaves no layer to reuse of {layout.layers}",
@@ -76,38 +84,36 @@ def resolve(config: Config, layout: Layout) -> Config:
     return chosen
 
 
-def full_steps(config: Config, timesteps: Sequence[int], *, strict_stop: bool) -> list[bool]:
+def full_steps(settings: Settings, timesteps: Sequence[int], *, strict_stop: bool) -> list[bool]:
     """Per step, whether the whole network is computed (the rule of the official code).
 
     Args:
         strict_stop: whether a step exactly at the window's stop is still inside the window.
     """
-    assert config.window is not None
-    start, stop = config.window
+    start, stop = settings.window
     count, stored, full = 0, False, []
     for t in timesteps:
-        full.append(count % config.n == 0 or not stored or t >= start)
+        full.append(count % settings.n == 0 or not stored or t >= start)
         count, stored = count + 1, True
         if t < stop or (t == stop and not strict_stop):
             count, stored = 0, False
     return full
 
 
-def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
-    assert config.branch is not None
-    middle = whole_layers(layout, range(config.branch, layout.layers - config.branch))
-    full = full_steps(config, timesteps, strict_stop=layout.family in STRICT_STOP)
+def reused(settings: Settings, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
+    middle = whole_layers(layout, range(settings.branch, layout.layers - settings.branch))
+    full = full_steps(settings, timesteps, strict_stop=layout.family in STRICT_STOP)
     return [frozenset() if whole else middle for whole in full]
 
 
-def hooked(config: Config, layout: Layout) -> list[Site]:
-    assert config.branch is not None
-    return [Site("layer", i) for i in range(config.branch, layout.layers - config.branch + 1)]
+def hooked(settings: Settings, layout: Layout) -> list[Site]:
+    return [Site("layer", i) for i in range(settings.branch, layout.layers - settings.branch + 1)]
 
 
-def forward(config: Config, layout: Layout, call: Call, compute: Callable, hidden_states):
-    assert config.branch is not None
-    if call.site.layer == layout.layers - config.branch:  # the first of the last layers
+def forward(
+    settings: Settings, layout: Layout, call: Call, compute: Callable, hidden_states: Any
+) -> Any:
+    if call.site.layer == layout.layers - settings.branch:  # the first of the last layers
         if call.cached:
             hidden_states = call.store["hidden_states"]
         else:

@@ -12,10 +12,11 @@ window of timesteps, and for images all outputs of a layer at once (`whole=true`
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from skipdit_cli.caches._fixed import kept_output, within
 from skipdit_cli.errors import UsageError
-from skipdit_cli.sites import Call, Layout, Site
+from skipdit_cli.sites import BOTH, NULL, Call, Guided, Layout, Site
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,11 @@ class Config:
     window: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("n", 1), ("gate", 1), ("warmup", 0), ("after", 1)):
-            if getattr(self, name) < least:
+        least = {"n": 1, "gate": 1, "warmup": 0, "after": 1}
+        for name, value in vars(self).items():
+            if name in least and value < least[name]:
                 raise UsageError(
-                    f"{name}={getattr(self, name)} is no number of steps", fix=f"{least} or more"
+                    f"{name}={value} is not a number of steps", fix=f"take {least[name]} or more"
                 )
 
 
@@ -57,36 +59,46 @@ def resolve(config: Config, layout: Layout) -> Config:
     return config
 
 
-def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
+def reused(settings: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
     own = [kind for kind in layout.kinds if kind.startswith("attn") and kind != "attn.cross"]
-    planning = _hooked_kinds(config, layout) if config.whole else own
+    planning = _hooked_kinds(settings, layout) if settings.whole else own
     found = []
-    for step, inside in enumerate(within(timesteps, config.window)):
+    for step, inside in enumerate(within(timesteps, settings.window)):
         kinds: list[str] = []
-        if inside and step < config.gate - 1 and step > config.warmup and step % config.n:
+        if inside and step < settings.gate - 1 and step > settings.warmup and step % settings.n:
             kinds = planning
-        elif inside and step >= config.gate:
-            kinds = ["attn.cross", *(own if step % config.after else [])]
+        elif inside and step >= settings.gate:
+            kinds = ["attn.cross", *(own if step % settings.after else [])]
         found.append(
             frozenset(Site(kind, layer) for layer in range(layout.layers) for kind in kinds)
         )
     return found
 
 
-def unguided(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[bool]:
-    return [not config.guidance and step >= config.gate for step in range(len(timesteps))]
+def halves(settings: Config, timesteps: Sequence[int]) -> list[str]:
+    gate = len(timesteps) if settings.guidance else settings.gate
+    return [NULL if step >= gate else BOTH for step in range(len(timesteps))]
 
 
-def _hooked_kinds(config: Config, layout: Layout) -> list[str]:
-    return [kind for kind in layout.kinds if config.whole or kind.startswith("attn")]
+def guide(settings: Config, call: Guided) -> Any:
+    if halves(settings, call.timesteps)[call.step] == BOTH:
+        return call.compute(BOTH)
+    null = call.compute(NULL)  # in place of both: guidance then changes nothing
+    return null.repeat(2, *[1] * (null.dim() - 1))
 
 
-def hooked(config: Config, layout: Layout) -> list[Site]:
-    kinds = _hooked_kinds(config, layout)
+def _hooked_kinds(settings: Config, layout: Layout) -> list[str]:
+    return [kind for kind in layout.kinds if settings.whole or kind.startswith("attn")]
+
+
+def hooked(settings: Config, layout: Layout) -> list[Site]:
+    kinds = _hooked_kinds(settings, layout)
     return [Site(kind, layer) for layer in range(layout.layers) for kind in kinds]
 
 
-def forward(config: Config, layout: Layout, call: Call, compute: Callable, hidden_states):
+def forward(
+    settings: Config, layout: Layout, call: Call, compute: Callable, hidden_states: Any
+) -> Any:
     kept, half = kept_output(call, compute, hidden_states), len(hidden_states)
     if not call.guided and len(kept) == 2 * half:  # kept while there was guidance
         kept = call.store[call.site] = (kept[:half] + kept[half:]) / 2  # stands for either half

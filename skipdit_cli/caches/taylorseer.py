@@ -45,25 +45,25 @@ def resolve(config: Config, layout: Layout) -> Config:
     return config
 
 
-def reused(config: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
-    inside = frozenset(hooked(config, layout))
+def reused(settings: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
+    inside = frozenset(hooked(settings, layout))
     full = [
-        step < config.warmup or (step - config.warmup - 1) % config.n == 0
+        step < settings.warmup or (step - settings.warmup - 1) % settings.n == 0
         for step in range(len(timesteps))
     ]
     return [frozenset() if whole else inside for whole in full]
 
 
-def hooked(config: Config, layout: Layout) -> list[Site]:
+def hooked(settings: Config, layout: Layout) -> list[Site]:
     return [Site(kind, i) for i in range(layout.layers) for kind in layout.kinds]
 
 
-def hooks(config: Config, layout: Layout, timesteps: Sequence[int]) -> dict[Site, Any]:
+def hooks(settings: Config, layout: Layout, timesteps: Sequence[int]) -> dict[Site, Any]:
     from diffusers.hooks.hooks import StateManager
     from diffusers.hooks.taylorseer_cache import TaylorSeerCacheHook, TaylorSeerState
 
     def hook() -> TaylorSeerCacheHook:
-        state = StateManager(TaylorSeerState, (None, config.order))
-        return TaylorSeerCacheHook(config.n, config.warmup, None, state)
+        state = StateManager(TaylorSeerState, (None, settings.order))
+        return TaylorSeerCacheHook(settings.n, settings.warmup, None, state)
 
-    return {site: hook() for site in hooked(config, layout)}
+    return {site: hook() for site in hooked(settings, layout)}

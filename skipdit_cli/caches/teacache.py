@@ -17,11 +17,19 @@ The decision is one for a batch, so a sample depends on which others it is compu
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from skipdit_cli.caches._calibrated import rounded
 from skipdit_cli.errors import UsageError
-from skipdit_cli.sites import Call, Layout, Site, whole_layers
+from skipdit_cli.sites import Call, Layout, Seen, Site, whole_layers
 
-CALIBRATED = "coefficients"
+if TYPE_CHECKING:
+    import numpy as np
+
+CALIBRATED = ("coefficients",)
+BY_BATCH = True
+DYNAMIC = True
+DEGREE = 4  # of the polynomial
 SEEN = Site("attn.spatial", 0)  # its input is the modulated input of the first layer
 
 
@@ -46,7 +54,15 @@ class Config:
             raise UsageError("coefficients must be finite", fix="calibrate again")
 
 
-def resolve(config: Config, layout: Layout) -> Config:
+@dataclass(frozen=True)
+class Settings:
+    """Config with the coefficients of a model."""
+
+    threshold: float
+    coefficients: tuple[float, ...]
+
+
+def resolve(config: Config, layout: Layout) -> Settings:
     if SEEN.kind not in layout.kinds:
         raise UsageError(f"teacache needs self-attention and {layout.family} has none")
     if config.coefficients is None:
@@ -54,23 +70,25 @@ def resolve(config: Config, layout: Layout) -> Config:
             "teacache needs coefficients",
             fix="`skipdit analyze calibrate --method teacache` finds them",
         )
-    return config
+    return Settings(config.threshold, config.coefficients)
 
 
-def skipped(config: Config, layout: Layout) -> frozenset[Site]:
+def skipped(settings: Settings, layout: Layout) -> frozenset[Site]:
     """All but the first layer's norm and modulation, which the decision needs."""
     inside = {Site(kind, 0) for kind in layout.kinds}
     return whole_layers(layout, range(1, layout.layers)) | inside
 
 
-def hooked(config: Config, layout: Layout) -> list[Site]:
+def hooked(settings: Settings, layout: Layout) -> list[Site]:
     return [*(Site("layer", i) for i in range(layout.layers)), SEEN]
 
 
-def forward(config: Config, layout: Layout, call: Call, compute: Callable, hidden_states):
+def forward(
+    settings: Settings, layout: Layout, call: Call, compute: Callable, hidden_states: Any
+) -> Any:
     store = call.store
     if call.site == SEEN:
-        if _enough(config, call, hidden_states):
+        if _enough(settings, call, hidden_states):
             raise _Skip
         return compute(hidden_states)
     if call.site.layer == 0:
@@ -94,19 +112,56 @@ class _Skip(Exception):
     """Leaves the first layer as soon as its modulated input is known."""
 
 
-def _enough(config: Config, call: Call, modulated) -> bool:
+def _enough(settings: Settings, call: Call, modulated: Any) -> bool:
     """Whether this step is skipped; keeps the modulated input and the sum of changes."""
     before, call.store["modulated"] = call.store.get("modulated"), modulated
     if before is None or "residual" not in call.store or call.last:
         call.store["sum"] = 0.0
         return False
-    assert config.coefficients is not None
     change = ((modulated - before).abs().mean() / before.abs().mean()).item()
     power, estimate = 1.0, 0.0
-    for coefficient in reversed(config.coefficients):
+    for coefficient in reversed(settings.coefficients):
         estimate, power = estimate + coefficient * power, power * change
     call.store["sum"] += estimate if estimate > 0 else change
-    if call.store["sum"] < config.threshold:
+    if call.store["sum"] < settings.threshold:
         return True
     call.store["sum"] = 0.0
     return False
+
+
+def watched(layout: Layout) -> list[Site]:
+    return [SEEN]
+
+
+def observe(layout: Layout, now: Seen, before: Seen) -> Any:
+    """Relative changes of the modulated input and of the network's output. -> [B, 2]"""
+    import torch
+
+    pairs = ((now.entered[SEEN], before.entered[SEEN]), (now.output, before.output))
+    return torch.stack([_change(new, old, now) for new, old in pairs], dim=1)
+
+
+def _change(new: Any, old: Any, seen: Seen) -> Any:
+    """mean |new - old| / mean |old| of every sample, both halves of guidance. -> [B]"""
+    differ, size = (seen.by_sample(x.float().abs()) for x in (new - old, old))
+    return differ.mean(dim=1) / size.mean(dim=1)
+
+
+def fit(observed: "np.ndarray") -> dict[str, Any]:
+    """A polynomial from changes of the input to those of the output, by least squares.
+
+    Args:
+        observed: [samples, steps - 1, 2].
+    Raises:
+        UsageError: there are fewer different observations than coefficients.
+    """
+    import numpy as np
+
+    changes, outputs = observed.reshape(-1, 2).T
+    if len(np.unique(changes)) <= DEGREE:
+        raise UsageError(
+            f"{len(changes)} observations cannot give {DEGREE + 1} coefficients",
+            place="--steps",
+            fix="take more steps",
+        )
+    return {"coefficients": rounded(np.polyfit(changes, outputs, DEGREE))}

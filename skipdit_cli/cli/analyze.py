@@ -21,7 +21,9 @@ def _group() -> None:
 @analyze.command()
 def calibrate(
     model: options.Model = None,
-    method: Annotated[str, typer.Option(help="teacache or mag-cache.")] = "teacache",
+    method: Annotated[
+        str, typer.Option(help="A caching method that has to be calibrated, as mag-cache.")
+    ] = "teacache",
     num_samples: options.NumSamples = None,
     batch_size: options.BatchSize = None,
     seed: options.Seed = None,
@@ -33,7 +35,7 @@ def calibrate(
     weights: options.Weights = None,
     results: options.Root = "results",  # type: ignore[assignment]
     out: Annotated[
-        Path | None, typer.Option(help="Folder for METHOD.json; else where the caches look for it.")
+        Path | None, typer.Option(help="Folder for the file; else where the caches look for it.")
     ] = None,
     json: options.Json = False,
 ) -> None:
@@ -68,11 +70,11 @@ def calibrate(
     from skipdit_cli.analyze.calibrate import calibrate as measure
 
     with stage(f"calibrating {method} on {chosen}") as update, memory_checked(run.batch_size):
-        found = measure(
+        measured = measure(
             run, method, root=results, device=where, weights_path=weights, progress=update
         )
-    path = calibration.save(found, folder)
+    path = calibration.save(measured, folder)
     if json:
-        show_json({"file": str(path), **asdict(found)})
+        show_json({"file": str(path), **asdict(measured)})
         return
-    show(f"{method} on {chosen}, from {found.pairs} observations: {path}")
+    show(f"{method} on {chosen}, from {measured.pairs} observations: {path}")

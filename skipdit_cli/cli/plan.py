@@ -28,8 +28,9 @@ HEADINGS = (
 
 @app.command()
 def plan(
-    recipe: Annotated[str | None, typer.Argument(help="A recipe, instead of --model.")] = None,
+    target: options.RecipeArgument = None,
     model: options.Model = None,
+    recipe: options.Recipe = None,
     cache: options.Caches = None,
     n: options.Intervals = None,
     window: options.Windows = None,
@@ -56,9 +57,9 @@ def plan(
     """
     from skipdit_cli import plan as planning
     from skipdit_cli.errors import UsageError
-    from skipdit_cli.spec import parse_cache
-    from skipdit_cli.sweep import specs
+    from skipdit_cli.specs import specs
 
+    recipe = options.recipe_named(target, recipe)
     given = options.settings(
         steps=steps,
         sampler=sampler,
@@ -82,8 +83,9 @@ def plan(
         show_json([_content(row) for row in rows])
         return
     run = runs[0]
-    show(f"{chosen}: {run.sampler} {run.steps}, guidance {run.guidance}, batch {run.batch_size}\n")
-    show(table(HEADINGS, [(parse_cache(row.run.cache).short, *_cells(row)) for row in rows]))
+    sampling = f"{run.sampler.name} {run.steps}, guidance {run.guidance}, batch {run.batch_size}"
+    show(f"{chosen}: {sampling}\n")
+    show(table(HEADINGS, [(row.run.cache.short, *_cells(row)) for row in rows]))
 
 
 def _show_recipe(chosen: "Recipe", *, json: bool, out: Path | None = None) -> None:
@@ -140,6 +142,4 @@ def _count(value: float | None) -> str:
 
 
 def _content(row: "Row") -> dict:
-    from dataclasses import asdict
-
-    return {**asdict(row), "run": row.run.to_dict(), "key": row.run.key}
+    return {**vars(row), "run": row.run.to_dict(), "key": row.run.key}

@@ -12,7 +12,8 @@ from skipdit_cli.cli._output import say, show, show_json, table
 
 @app.command()
 def report(
-    recipe: Annotated[str | None, typer.Argument(help="A recipe or a YAML file.")] = None,
+    target: options.RecipeArgument = None,
+    recipe: options.Recipe = None,
     formats: Annotated[
         str, typer.Option("--format", help="md, csv, tex, html; comma-separated.")
     ] = "md,csv",
@@ -42,6 +43,7 @@ def report(
     """Put what is on disk beside the paper's values; computes no new score."""
     from skipdit_cli.errors import UsageError
 
+    recipe = options.recipe_named(target, recipe)
     if diff:
         if check or override or scale != "auto":
             fix = "leave --check, --set and --scale out"
@@ -51,8 +53,8 @@ def report(
     if recipe is None:
         fix = "name one (skipdit ls recipes), or give --diff; see skipdit report --help"
         raise UsageError("no recipe", place="skipdit report", fix=fix)
-    from skipdit_cli import plan
     from skipdit_cli import report as reports
+    from skipdit_cli import runs
     from skipdit_cli.report.check import check as compare
     from skipdit_cli.report.check import require
     from skipdit_cli.report.gallery import Behind
@@ -63,7 +65,7 @@ def report(
     chosen = options.recipe_at(recipe, scale, override)
     built = build(chosen, root=results)
     found = compare(built, chosen) if check else None
-    behind = Behind(results, [run for _, _, run in plan.runs(chosen)])
+    behind = Behind(results, [run for _, _, run in runs.of_recipe(chosen)])
     paths = reports.write(
         built,
         results / chosen.scale,

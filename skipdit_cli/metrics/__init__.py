@@ -37,3 +37,13 @@ protocol, where a metric has several.
 
 A sample is a uint8 array: an image [H,W,3] or a clip [T,H,W,3], RGB.
 """
+
+from typing import Protocol
+
+from skipdit_cli.contract import Registered
+
+
+class Metric(Registered, Protocol):
+    """The contract, as far as it is written down in code."""
+
+    PARTS: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Layers of class-to-image DiT and class-to-video Latte; text-to-video Latte has their skips too.
+"""What DiT's and Latte's blocks are made of, and the skip branch that text-to-video Latte has too.
 
 Source: facebookresearch/DiT `models.py`, Vchitect/Latte `models/latte.py`, and the skip branches of
 OpenSparseLLMs/Skip-DiT (72609de). Shapes: B batch, T tokens, D hidden size; `...` stands for
@@ -89,28 +89,6 @@ class Mlp(nn.Module):
         return gate * self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 
 
-class Block(nn.Module):
-    """DiT block with adaLN-Zero. x [B, ..., T, D], conditioning c [B, D] -> [B, ..., T, D]
-
-    The six modulation vectors are computed once per batch element and broadcast over sequences and
-    tokens; the official video code computes them again for every frame and every place.
-    """
-
-    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
-        self.attn = Attention(hidden_size, num_heads)
-        self.norm2 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
-        self.mlp = Mlp(hidden_size, int(hidden_size * mlp_ratio))
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
-
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        modulation = _broadcast(self.adaLN_modulation(c), x)  # [B, ..., 1, 6 D]
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.chunk(6, dim=-1)
-        x = x + self.attn(modulate(self.norm1(x), shift_a, scale_a), gate=gate_a)
-        return x + self.mlp(modulate(self.norm2(x), shift_m, scale_m), gate=gate_m)
-
-
 class FinalLayer(nn.Module):
     """Norm, modulation, projection to patches. [B, ..., T, D] -> [B, ..., T, p * p * out]"""
 
@@ -160,7 +138,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def _broadcast(modulation: Tensor, x: Tensor) -> Tensor:
-    """[B, K] -> [B, 1, ..., 1, K] with as many dimensions as x."""
+    """One modulation per batch element, for all its tokens: [B, K] -> [B, 1, ..., 1, K], as x."""
     return modulation.view(len(modulation), *[1] * (x.dim() - 2), -1)
 
 
@@ -201,9 +179,10 @@ def initialize(model: nn.Module) -> None:
             nn.init.zeros_(module.proj.bias)
         elif isinstance(module, LabelEmbedder):  # DiT's 0.02 hides the class for many steps
             nn.init.normal_(module.embedding_table.weight)
+    for name, parameter in model.named_parameters():
+        if name.endswith("adaLN_modulation.1.weight"):
+            nn.init.zeros_(parameter)
     for module in model.modules():
-        if isinstance(module, Block | FinalLayer):
-            nn.init.zeros_(module.adaLN_modulation[-1].weight)
         if isinstance(module, FinalLayer):
             nn.init.zeros_(module.linear.weight)
         if isinstance(module, SkipFusion):  # pass x through: a vanilla model stays near itself

@@ -12,8 +12,21 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from skipdit_cli.models import _layers as layers
-from skipdit_cli.sites import Layout, Site
+from skipdit_cli.models._layers import (
+    Attention,
+    FinalLayer,
+    LabelEmbedder,
+    Mlp,
+    PatchEmbed,
+    SkipFusion,
+    TimestepEmbedder,
+    initialize,
+    modulate,
+    rename_skip,
+    sincos_2d,
+    unpatchify,
+)
+from skipdit_cli.sites import Layout, Sites, kinds_of
 
 VARIANTS = {
     "DiT-XL/2": {"hidden_size": 1152, "depth": 28, "num_heads": 16, "patch_size": 2},
@@ -27,19 +40,33 @@ VARIANTS = {
         "num_classes": 10,
     },
 }
+SITES: Sites = {
+    "layer": "blocks.{i}",
+    "attn.spatial": "blocks.{i}.attn",
+    "mlp.spatial": "blocks.{i}.mlp",
+}
 
 
-class Layer(layers.Block):
-    """A DiT block, with its skip branch if it has one."""
+class Block(nn.Module):
+    """DiT block with adaLN-Zero, and its skip branch if it has one."""
 
-    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float, skip: bool) -> None:
-        super().__init__(hidden_size, num_heads, mlp_ratio)
-        self.skip = layers.SkipFusion(hidden_size) if skip else None
+    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float, *, skip: bool) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        self.attn = Attention(hidden_size, num_heads)
+        self.norm2 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        self.mlp = Mlp(hidden_size, int(hidden_size * mlp_ratio))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
+        self.skip = SkipFusion(hidden_size) if skip else None
 
     def forward(self, x: Tensor, c: Tensor, skip: Tensor | None = None) -> Tensor:
+        """x [B, T, D], c [B, D], skip like x, for a block that has a branch -> like x"""
         if self.skip is not None:
             x = self.skip(x, skip)
-        return super().forward(x, c)
+        modulation = self.adaLN_modulation(c)[:, None]  # [B, 1, 6 D]
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.chunk(6, dim=-1)
+        x = x + self.attn(modulate(self.norm1(x), shift_a, scale_a), gate=gate_a)
+        return x + self.mlp(modulate(self.norm2(x), shift_m, scale_m), gate=gate_m)
 
 
 class DiT(ModelMixin, ConfigMixin):
@@ -53,6 +80,7 @@ class DiT(ModelMixin, ConfigMixin):
 
     CHANNEL_DIM = 1
     GUIDED_CHANNELS = 3  # the official sampler guides three of the four latent channels
+    SITES = SITES
 
     @register_to_config
     def __init__(
@@ -69,19 +97,17 @@ class DiT(ModelMixin, ConfigMixin):
         skip: bool = False,
     ) -> None:
         super().__init__()
-        self.x_embedder = layers.PatchEmbed(in_channels, hidden_size, patch_size)
-        self.t_embedder = layers.TimestepEmbedder(hidden_size)
-        self.y_embedder = layers.LabelEmbedder(num_classes, hidden_size)
-        self.register_buffer(
-            "pos_embed", layers.sincos_2d(hidden_size, input_size // patch_size)[None]
-        )
+        self.x_embedder = PatchEmbed(in_channels, hidden_size, patch_size)
+        self.t_embedder = TimestepEmbedder(hidden_size)
+        self.y_embedder = LabelEmbedder(num_classes, hidden_size)
+        self.register_buffer("pos_embed", sincos_2d(hidden_size, input_size // patch_size)[None])
         self.blocks = nn.ModuleList(
-            Layer(hidden_size, num_heads, mlp_ratio, skip=skip and j >= depth // 2)
+            Block(hidden_size, num_heads, mlp_ratio, skip=skip and j >= depth // 2)
             for j in range(depth)
         )
         out_channels = in_channels * 2 if learn_sigma else in_channels
-        self.final_layer = layers.FinalLayer(hidden_size, patch_size, out_channels)
-        layers.initialize(self)
+        self.final_layer = FinalLayer(hidden_size, patch_size, out_channels)
+        initialize(self)
 
     def forward(
         self,
@@ -103,30 +129,21 @@ class DiT(ModelMixin, ConfigMixin):
         x = self.x_embedder(hidden_states) + self.pos_embed  # [B, T, D]
         c = self.t_embedder(timestep) + self.y_embedder(class_labels)  # [B, D]
         skips: list[Tensor] = []
-        for layer in self.blocks:
-            if layer.skip is not None:
-                x = layer(x, c, skips.pop())  # [B, T, D]
+        for block in self.blocks:
+            if block.skip is not None:
+                x = block(x, c, skips.pop())  # [B, T, D]
             else:
-                x = layer(x, c)
+                x = block(x, c)
                 if self.config.skip:
                     skips.append(x)
         x = self.final_layer(x, c)  # [B, T, p * p * out]
-        sample = layers.unpatchify(x, self.config.patch_size)  # [B, out, H, W]
+        sample = unpatchify(x, self.config.patch_size)  # [B, out, H, W]
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
 
     def layout(self) -> Layout:
         depth = self.config.depth
         skips = tuple((j, depth - 1 - j) for j in range(depth // 2, depth))
-        kinds = ("attn.spatial", "mlp.spatial")
-        return Layout("dit", depth, kinds, skips if self.config.skip else ())
-
-    def sites(self) -> dict[Site, nn.Module]:
-        found: dict[Site, nn.Module] = {}
-        for i, block in enumerate(self.blocks):
-            found[Site("layer", i)] = block
-            found[Site("attn.spatial", i)] = block.attn
-            found[Site("mlp.spatial", i)] = block.mlp
-        return found
+        return Layout("dit", depth, kinds_of(SITES), skips if self.config.skip else ())
 
     def inputs(self, batch_size: int, *, device: str = "cpu") -> dict[str, Tensor]:
         """Inputs of the right shapes, for counting and timing."""
@@ -144,6 +161,4 @@ MODEL = DiT
 def convert(state: Mapping[str, Tensor], config: Mapping) -> dict[str, Tensor]:
     """Official state dict -> ours: only the keys of skip branches change."""
     half = config["depth"] // 2
-    return {
-        layers.rename_skip(key, layers="blocks", half=half): value for key, value in state.items()
-    }
+    return {rename_skip(key, layers="blocks", half=half): value for key, value in state.items()}

@@ -1,8 +1,26 @@
 """HunyuanDiT v1.2, text-to-image: cross-attention to two texts, rotary positions, native skips.
 
 Source: diffusers `HunyuanDiT2DModel`, which this is; Tencent/HunyuanDiT; OpenSparseLLMs/Skip-DiT
-`text-to-image` (72609de). Layer i > depth/2 receives the output of layer depth-1-i, before its
-self-attention; for depth 40 that is 21 from 18 to 39 from 0, and layers 19 and 20 have no part.
+`text-to-image` (72609de). What the network computes, by the names of its modules:
+
+1. x = pos_embed(latents): patches, row by row, [B, T, D], without a table of positions.
+2. c = time_extra_emb, [B, D]: the sinusoid of the timestep through an MLP, plus the second text,
+   which attention pools to one vector (`pooler`; padding has a part in it), through another.
+3. text = the first text and text_embedder (an MLP) of the second, one after the other,
+   [B, text_len + text_len_t5, C]; padding is replaced by text_embedding_padding, nothing is masked.
+4. Every block of `blocks`, from x to x, [B, T, D]:
+     x = skip_linear(skip_norm(cat[x, skip]))   where it has a skip branch
+     x = x + attn1(norm1(x) + linear(silu(c)))  queries and keys normed, then rotated
+     x = x + attn2(norm2(x), text)              the same, but keys are not rotated
+     x = x + ff(norm3(x))                       linear, tanh-approximated GELU, linear
+   There are no gates, and c shifts nothing but the input of attn1. Block i > depth/2 receives the
+   output of block depth-1-i: for depth 40 that is 21 from 18 to 39 from 0, and blocks 19 and 20
+   have no part.
+5. proj_out(norm_out(x, c)): norm, scale and shift by c, linear to patches [B, T, p * p * 2C], which
+   are put together to [B, 2C, H, W], velocity and variance.
+
+All norms run in float32 but those of queries and keys and the last one. The positions of 4 are
+those of `rope`.
 """
 
 import re
@@ -15,7 +33,7 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.transformers.hunyuan_transformer_2d import HunyuanDiT2DModel
 from torch import Tensor, nn
 
-from skipdit_cli.sites import Layout, Site
+from skipdit_cli.sites import Layout, Sites, kinds_of
 
 VARIANTS = {
     "HunyuanDiT-g/2": {
@@ -49,6 +67,12 @@ VARIANTS = {
         "text_len_t5": 12,
     },
 }
+SITES: Sites = {
+    "layer": "blocks.{i}",
+    "attn.spatial": "blocks.{i}.attn1",
+    "attn.cross": "blocks.{i}.attn2",
+    "mlp.spatial": "blocks.{i}.ff",
+}
 
 
 class HunyuanDiT(HunyuanDiT2DModel):
@@ -64,6 +88,7 @@ class HunyuanDiT(HunyuanDiT2DModel):
 
     CHANNEL_DIM = 1
     GUIDED_CHANNELS = 4  # the official pipeline drops the variance before guidance
+    SITES = SITES
 
     @register_to_config
     def __init__(
@@ -179,16 +204,7 @@ class HunyuanDiT(HunyuanDiT2DModel):
     def layout(self) -> Layout:
         depth = self.config.num_layers
         skips = tuple((i, depth - 1 - i) for i in range(depth // 2 + 1, depth))
-        return Layout("hunyuan_dit", depth, ("attn.spatial", "attn.cross", "mlp.spatial"), skips)
-
-    def sites(self) -> dict[Site, nn.Module]:
-        found: dict[Site, nn.Module] = {}
-        for i, block in enumerate(self.blocks):
-            found[Site("layer", i)] = block
-            found[Site("attn.spatial", i)] = block.attn1
-            found[Site("attn.cross", i)] = block.attn2
-            found[Site("mlp.spatial", i)] = block.ff
-        return found
+        return Layout("hunyuan_dit", depth, kinds_of(SITES), skips)
 
     def inputs(self, batch_size: int, *, device: str = "cpu") -> dict[str, Tensor]:
         """Inputs of the right shapes, for counting and timing; texts fill all their tokens."""
@@ -302,11 +318,6 @@ _RENAMED = (
 def tokens(arguments: Mapping) -> tuple[int, int]:
     """How many tokens the two text encoders give."""
     return arguments["text_len"], arguments["text_len_t5"]
-
-
-def clean(prompt: str) -> str:
-    """A prompt as the tokenizers get it."""
-    return prompt
 
 
 def condition(encoded: Mapping[str, Tensor], null: Mapping[str, Tensor]) -> tuple[dict, dict]:

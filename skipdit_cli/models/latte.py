@@ -15,8 +15,22 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from skipdit_cli.models import _layers as layers
-from skipdit_cli.sites import Layout, Site
+from skipdit_cli.models._layers import (
+    Attention,
+    FinalLayer,
+    LabelEmbedder,
+    Mlp,
+    PatchEmbed,
+    SkipFusion,
+    TimestepEmbedder,
+    initialize,
+    modulate,
+    rename_skip,
+    sincos_1d,
+    sincos_2d,
+    unpatchify,
+)
+from skipdit_cli.sites import Layout, Sites, kinds_of
 
 VARIANTS = {
     "Latte-XL/2": {"hidden_size": 1152, "depth": 28, "num_heads": 16, "patch_size": 2},
@@ -31,6 +45,36 @@ VARIANTS = {
         "num_classes": 10,
     },
 }
+SITES: Sites = {
+    "layer": "layers.{i}",
+    "attn.spatial": "layers.{i}.spatial.attn",
+    "mlp.spatial": "layers.{i}.spatial.mlp",
+    "attn.temporal": "layers.{i}.temporal.attn",
+    "mlp.temporal": "layers.{i}.temporal.mlp",
+}
+
+
+class Block(nn.Module):
+    """DiT block with adaLN-Zero over sequences: the tokens of a frame, or the frames of a place.
+
+    The six modulation vectors are computed once per clip and broadcast over sequences and tokens;
+    the official code computes them again for every frame and every place.
+    """
+
+    def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        self.attn = Attention(hidden_size, num_heads)
+        self.norm2 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
+        self.mlp = Mlp(hidden_size, int(hidden_size * mlp_ratio))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        """x [B, sequences, tokens, D], c [B, D] -> like x"""
+        modulation = self.adaLN_modulation(c)[:, None, None]  # [B, 1, 1, 6 D]
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.chunk(6, dim=-1)
+        x = x + self.attn(modulate(self.norm1(x), shift_a, scale_a), gate=gate_a)
+        return x + self.mlp(modulate(self.norm2(x), shift_m, scale_m), gate=gate_m)
 
 
 class Pair(nn.Module):
@@ -38,9 +82,9 @@ class Pair(nn.Module):
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float, skip: bool) -> None:
         super().__init__()
-        self.skip = layers.SkipFusion(hidden_size) if skip else None
-        self.spatial = layers.Block(hidden_size, num_heads, mlp_ratio)
-        self.temporal = layers.Block(hidden_size, num_heads, mlp_ratio)
+        self.skip = SkipFusion(hidden_size) if skip else None
+        self.spatial = Block(hidden_size, num_heads, mlp_ratio)
+        self.temporal = Block(hidden_size, num_heads, mlp_ratio)
 
     def forward(
         self,
@@ -73,6 +117,7 @@ class Latte(ModelMixin, ConfigMixin):
 
     CHANNEL_DIM = 2
     GUIDED_CHANNELS = 4
+    SITES = SITES
 
     @register_to_config
     def __init__(
@@ -90,23 +135,19 @@ class Latte(ModelMixin, ConfigMixin):
         skip: bool = False,
     ) -> None:
         super().__init__()
-        self.x_embedder = layers.PatchEmbed(in_channels, hidden_size, patch_size)
-        self.t_embedder = layers.TimestepEmbedder(hidden_size)
-        self.y_embedder = layers.LabelEmbedder(num_classes, hidden_size) if num_classes else None
-        self.register_buffer(
-            "pos_embed", layers.sincos_2d(hidden_size, input_size // patch_size)[None]
-        )
-        self.register_buffer(
-            "temp_embed", layers.sincos_1d(hidden_size, torch.arange(num_frames))[None]
-        )
+        self.x_embedder = PatchEmbed(in_channels, hidden_size, patch_size)
+        self.t_embedder = TimestepEmbedder(hidden_size)
+        self.y_embedder = LabelEmbedder(num_classes, hidden_size) if num_classes else None
+        self.register_buffer("pos_embed", sincos_2d(hidden_size, input_size // patch_size)[None])
+        self.register_buffer("temp_embed", sincos_1d(hidden_size, torch.arange(num_frames))[None])
         pairs = depth // 2
         self.layers = nn.ModuleList(
             Pair(hidden_size, num_heads, mlp_ratio, skip=skip and p >= pairs // 2)
             for p in range(pairs)
         )
         out_channels = in_channels * 2 if learn_sigma else in_channels
-        self.final_layer = layers.FinalLayer(hidden_size, patch_size, out_channels)
-        layers.initialize(self)
+        self.final_layer = FinalLayer(hidden_size, patch_size, out_channels)
+        initialize(self)
 
     def forward(
         self,
@@ -142,33 +183,13 @@ class Latte(ModelMixin, ConfigMixin):
                 if self.config.skip:
                     skips.append(x)
         x = self.final_layer(x, c)  # [B, F, T, p * p * out]
-        sample = layers.unpatchify(x, self.config.patch_size)  # [B, F, out, H, W]
+        sample = unpatchify(x, self.config.patch_size)  # [B, F, out, H, W]
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)
 
     def layout(self) -> Layout:
         pairs = self.config.depth // 2
         skips = tuple((p, pairs - 1 - p) for p in range(pairs // 2, pairs))
-        kinds = ("attn.spatial", "mlp.spatial", "attn.temporal", "mlp.temporal")
-        return Layout("latte", pairs, kinds, skips if self.config.skip else ())
-
-    def sites(self) -> dict[Site, nn.Module]:
-        found: dict[Site, nn.Module] = {}
-        for p, pair in enumerate(self.layers):
-            found[Site("layer", p)] = pair
-            found[Site("attn.spatial", p)] = pair.spatial.attn
-            found[Site("mlp.spatial", p)] = pair.spatial.mlp
-            found[Site("attn.temporal", p)] = pair.temporal.attn
-            found[Site("mlp.temporal", p)] = pair.temporal.mlp
-        return found
-
-    def official_calls(self) -> dict[nn.Module, int]:
-        """Modules that the official code runs more often than this one does, and how often."""
-        frames, places = self.config.num_frames, self.pos_embed.shape[1]
-        found = {self.final_layer.adaLN_modulation[-1]: frames}
-        for pair in self.layers:
-            found[pair.spatial.adaLN_modulation[-1]] = frames
-            found[pair.temporal.adaLN_modulation[-1]] = places
-        return found
+        return Layout("latte", pairs, kinds_of(SITES), skips if self.config.skip else ())
 
     def inputs(self, batch_size: int, *, device: str = "cpu") -> dict[str, Tensor]:
         """Inputs of the right shapes, for counting and timing."""
@@ -186,6 +207,16 @@ class Latte(ModelMixin, ConfigMixin):
 MODEL = Latte
 
 
+def official_calls(model: Latte) -> dict[nn.Module, int]:
+    """Modules that the official code runs more often than this one does, and how often."""
+    frames, places = model.config.num_frames, model.pos_embed.shape[1]
+    found = {model.final_layer.adaLN_modulation[-1]: frames}
+    for pair in model.layers:
+        found[pair.spatial.adaLN_modulation[-1]] = frames
+        found[pair.temporal.adaLN_modulation[-1]] = places
+    return found
+
+
 def convert(state: Mapping[str, Tensor], config: Mapping) -> dict[str, Tensor]:
     """Official state dict -> ours: only keys change."""
     return {_rename(key, half=config["depth"] // 4): value for key, value in state.items()}
@@ -198,4 +229,4 @@ def _rename(key: str, *, half: int) -> str:
         lambda m: f"layers.{int(m[1]) // 2}.{('spatial', 'temporal')[int(m[1]) % 2]}.",
         key,
     )
-    return layers.rename_skip(key, layers="layers", half=half)
+    return rename_skip(key, layers="layers", half=half)

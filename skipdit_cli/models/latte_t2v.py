@@ -3,10 +3,8 @@
 Source: diffusers `LatteTransformer3DModel`, whose blocks these are; OpenSparseLLMs/Skip-DiT
 `text-to-video/models/latte_t2v_skip_cache.py` (72609de). A layer is a pair: one spatial block
 (attention within a frame, then to the caption) and one temporal block (attention along time). Layer
-i of the second half receives the output of layer L-1-i, before its spatial block.
-
-The keys and values of the caption are the same for every frame and are computed once per clip; the
-official code repeats the caption for each of them.
+i of the second half receives the output of layer L-1-i, before its spatial block. Attention and MLP
+are in `_attention.py`.
 """
 
 import re
@@ -14,10 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.attention import FeedForward
-from diffusers.models.attention_processor import Attention
 from diffusers.models.embeddings import (
     PatchEmbed,
     PixArtAlphaTextProjection,
@@ -29,8 +24,9 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.normalization import AdaLayerNormSingle
 from torch import Tensor, nn
 
+from skipdit_cli.models._attention import CrossAttention, Mlp, SelfAttention
 from skipdit_cli.models._layers import SkipFusion, modulate, rename_skip
-from skipdit_cli.sites import Layout, Site
+from skipdit_cli.sites import Layout, Sites, kinds_of
 
 MASK_BIAS = -10_000.0  # added to the attention scores of masked tokens (official code)
 MOST_TOKENS = 120  # of a caption
@@ -55,51 +51,14 @@ VARIANTS = {
         "caption_channels": 32,
     },
 }
-
-
-class ClipCrossAttention:
-    """Attention of all frames of a clip to its one caption, as a processor of diffusers' Attention.
-
-    hidden_states [B * F, T, D], encoder_hidden_states [B, L, D], mask bias [B, 1, L] -> like x
-    """
-
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
-    ) -> Tensor:
-        clips = len(encoder_hidden_states)
-        query, key, value = (
-            states.reshape(clips, -1, attn.heads, states.shape[-1] // attn.heads).transpose(1, 2)
-            for states in (
-                attn.to_q(hidden_states),  # [B, heads, F * T, D / heads]
-                attn.to_k(encoder_hidden_states),  # [B, heads, L, D / heads]
-                attn.to_v(encoder_hidden_states),
-            )
-        )
-        bias = None if attention_mask is None else attention_mask[:, None].to(query.dtype)
-        x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        x = x.transpose(1, 2).reshape(*hidden_states.shape[:2], -1)
-        for module in attn.to_out:
-            x = module(x)
-        return x
-
-
-class _Gated:
-    """Multiplies what a module gives by `gate`: a cache may keep it before or after that."""
-
-    def forward(self, *args, gate: Tensor, **kwargs) -> Tensor:
-        return gate * super().forward(*args, **kwargs)  # type: ignore[misc]
-
-
-class SelfAttention(_Gated, Attention):
-    """diffusers' attention, gated. [B, T, D], gate [B, 1, D] -> like the first"""
-
-
-class Mlp(_Gated, FeedForward):
-    """diffusers' feed-forward, gated. [B, T, D], gate [B, 1, D] -> like the first"""
+SITES: Sites = {
+    "layer": "layers.{i}",
+    "attn.spatial": "layers.{i}.spatial.attn1",
+    "attn.cross": "layers.{i}.spatial.attn2",
+    "mlp.spatial": "layers.{i}.spatial.ff",
+    "attn.temporal": "layers.{i}.temporal.attn1",
+    "mlp.temporal": "layers.{i}.temporal.ff",
+}
 
 
 class Block(nn.Module):
@@ -109,15 +68,13 @@ class Block(nn.Module):
         self, hidden_size: int, num_heads: int, *, cross_attention_dim: int | None
     ) -> None:
         super().__init__()
-        heads = {"heads": num_heads, "dim_head": hidden_size // num_heads, "bias": True}
         self.norm1 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
-        self.attn1 = SelfAttention(hidden_size, **heads)
+        self.attn1 = SelfAttention(hidden_size, num_heads)
         self.norm2 = nn.LayerNorm(hidden_size, elementwise_affine=False, eps=1e-6)
         self.attn2 = None
         if cross_attention_dim is not None:
-            self.attn2 = Attention(hidden_size, cross_attention_dim, **heads)
-            self.attn2.set_processor(ClipCrossAttention())
-        self.ff = Mlp(hidden_size, activation_fn="gelu-approximate")
+            self.attn2 = CrossAttention(hidden_size, num_heads, cross_attention_dim)
+        self.ff = Mlp(hidden_size)
         self.scale_shift_table = nn.Parameter(torch.randn(6, hidden_size) / hidden_size**0.5)
 
     def forward(
@@ -191,6 +148,7 @@ class LatteT2V(ModelMixin, ConfigMixin):
 
     CHANNEL_DIM = 1
     GUIDED_CHANNELS = 8  # the variance as well (official pipeline)
+    SITES = SITES
 
     @register_to_config
     def __init__(
@@ -313,27 +271,7 @@ class LatteT2V(ModelMixin, ConfigMixin):
     def layout(self) -> Layout:
         depth = self.config.num_layers
         skips = tuple((i, depth - 1 - i) for i in range(depth // 2, depth))
-        kinds = ("attn.spatial", "attn.cross", "mlp.spatial", "attn.temporal", "mlp.temporal")
-        return Layout("latte_t2v", depth, kinds, skips if self.config.skip else ())
-
-    def sites(self) -> dict[Site, nn.Module]:
-        found: dict[Site, nn.Module] = {}
-        for i, layer in enumerate(self.layers):
-            found[Site("layer", i)] = layer
-            found[Site("attn.spatial", i)] = layer.spatial.attn1
-            found[Site("attn.cross", i)] = layer.spatial.attn2
-            found[Site("mlp.spatial", i)] = layer.spatial.ff
-            found[Site("attn.temporal", i)] = layer.temporal.attn1
-            found[Site("mlp.temporal", i)] = layer.temporal.ff
-        return found
-
-    def official_calls(self) -> dict[nn.Module, int]:
-        """Modules that the official code runs more often than this one does, and how often."""
-        frames = self.config.video_length
-        caption = [
-            m for layer in self.layers for m in (layer.spatial.attn2.to_k, layer.spatial.attn2.to_v)
-        ]
-        return dict.fromkeys(caption, frames)
+        return Layout("latte_t2v", depth, kinds_of(SITES), skips if self.config.skip else ())
 
     def inputs(self, batch_size: int, *, device: str = "cpu") -> dict[str, Tensor]:
         """Inputs of the right shapes, for counting and timing."""
@@ -351,6 +289,15 @@ class LatteT2V(ModelMixin, ConfigMixin):
 
 
 MODEL = LatteT2V
+
+
+def official_calls(model: LatteT2V) -> dict[nn.Module, int]:
+    """Modules that the official code runs more often than this one does, and how often."""
+    frames = model.config.video_length
+    caption = [
+        m for layer in model.layers for m in (layer.spatial.attn2.to_k, layer.spatial.attn2.to_v)
+    ]
+    return dict.fromkeys(caption, frames)
 
 
 @cache

@@ -8,13 +8,10 @@ the median of the ratios within repetitions. Latency does not depend on the weig
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-
-REFERENCE = "none"
-Loop = Callable[[str], object]  # a cache spec -> one whole denoising loop
 
 
 @dataclass(frozen=True)
@@ -49,45 +46,44 @@ def spread(values: Sequence[float]) -> float | None:
 
 
 def measure(
-    loop: Loop,
-    caches: Sequence[str],
+    loops: Mapping[str, Callable[[], object]],
     *,
+    reference: str,
     repeats: int = 5,
     device: str = "cpu",
     on_loop: Callable[[], None] | None = None,
 ) -> dict[str, Latency]:
-    """Time a denoising loop under each cache.
+    """Time the denoising loop of every cache.
 
     Args:
-        loop: runs the whole loop under a cache spec.
-        caches: specs; the uncached reference, "none", is timed as well, among them or not.
+        loops: by name, what runs the whole loop.
+        reference: which of them is the uncached one.
         repeats: timed repetitions, after one warm-up of each variant.
         device: whose work is waited for around every timed loop.
         on_loop: called after every loop.
     Returns:
-        Timings by spec, the reference's among them.
+        Timings by name.
     """
-    variants = list(dict.fromkeys([REFERENCE, *caches]))
-    for spec in variants:  # warm-up
-        loop(spec)
+    for loop in loops.values():  # warm-up
+        loop()
         if on_loop:
             on_loop()
-    seconds: dict[str, list[float]] = {spec: [] for spec in variants}
+    seconds: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(repeats):
-        for spec in variants:
+        for name, loop in loops.items():
             synchronize(device)
             started = time.perf_counter()
-            loop(spec)
+            loop()
             synchronize(device)
-            seconds[spec].append(time.perf_counter() - started)
+            seconds[name].append(time.perf_counter() - started)
             if on_loop:
                 on_loop()
     return {
-        spec: Latency(
-            tuple(seconds[spec]),
-            tuple(a / b for a, b in zip(seconds[REFERENCE], seconds[spec], strict=True)),
+        name: Latency(
+            tuple(seconds[name]),
+            tuple(a / b for a, b in zip(seconds[reference], seconds[name], strict=True)),
         )
-        for spec in variants
+        for name in loops
     }
 
 

@@ -3,7 +3,7 @@
 `macs_paper` is what `thop` 0.1.1 counts on the official implementation, the "FLOPs" of the paper's
 tables: `nn.Linear`, `nn.Conv2d` and `nn.LayerNorm` modules matched by exact class (so the float32
 norm of a skip branch is left out), no attention products. The official video code runs every
-adaLN, and the keys and values of a caption, once per frame or place, ours once per clip (a model's
+adaLN, and the keys and values of a caption, once per frame or place, ours once per clip (a family's
 `official_calls`); `macs_executed` has the same rules on what ours runs.
 `flops` is what `torch.utils.flop_counter` counts, 2 per multiply-accumulate: linears, convolutions
 and the two matrix products of attention, no norms.
@@ -11,84 +11,34 @@ and the two matrix products of attention, no norms.
 Only shapes matter, so a model and inputs on the meta device are enough.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from skipdit_cli.sites import Site
+from skipdit_cli.profiling.cost import Cost, Costs
+from skipdit_cli.sites import Site, site_modules
+
+if TYPE_CHECKING:
+    from skipdit_cli.models import Network
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Three counts of the same computation, in single operations."""
-
-    macs_paper: int = 0
-    macs_executed: int = 0
-    flops: int = 0
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(
-            self.macs_paper + other.macs_paper,
-            self.macs_executed + other.macs_executed,
-            self.flops + other.flops,
-        )
-
-    def __sub__(self, other: "Cost") -> "Cost":
-        return self + other * -1
-
-    def __mul__(self, times: int) -> "Cost":
-        return Cost(self.macs_paper * times, self.macs_executed * times, self.flops * times)
-
-
-@dataclass(frozen=True)
-class Costs:
-    """The cost of one call of a model and of every site in it.
-
-    Attributes:
-        total: everything computed.
-        sites: each site with all that runs inside it, other sites included.
-        inside: the site that directly contains a site, for those that have one.
-    """
-
-    total: Cost
-    sites: dict[Site, Cost]
-    inside: dict[Site, Site]
-
-    def step(self, reused: Collection[Site]) -> Cost:
-        """The cost of a call that does not compute the given sites."""
-        cost = self.total
-        for site in reused:
-            if not any(outer in reused for outer in self._around(site)):
-                cost -= self.sites[site]
-        return cost
-
-    def trajectory(self, steps: Mapping[tuple[Collection[Site], int], int]) -> Cost:
-        """The cost of a whole generation.
-
-        Args:
-            steps: (sites that are not computed, calls per step) -> number of such steps.
-        """
-        costs = (self.step(sites) * calls * times for (sites, calls), times in steps.items())
-        return sum(costs, start=Cost())
-
-    def _around(self, site: Site) -> Iterator[Site]:
-        while site in self.inside:
-            site = self.inside[site]
-            yield site
-
-
-def site_costs(model: nn.Module, inputs: dict[str, Tensor]) -> Costs:
-    """Count one full call `model(**inputs)`; the model announces its `sites()`.
+def site_costs(
+    model: "Network", inputs: dict[str, Tensor], *, official: Mapping[nn.Module, int] | None = None
+) -> Costs:
+    """Count one full call `model(**inputs)`, the model's `SITES` apart.
 
     A site that is not called costs nothing.
+
+    Args:
+        official: how often the official code runs a module that the model runs once.
     """
-    announced: dict[Site, nn.Module] = model.sites()  # type: ignore[operator]
+    announced = site_modules(model)
     names = {module: site for site, module in announced.items()}
-    official: dict[nn.Module, int] = getattr(model, "official_calls", dict)()
+    official = official or {}
     sites = dict.fromkeys(announced, Cost())
     inside: dict[Site, Site] = {}
     open_sites: list[tuple[Site, Cost]] = []
@@ -130,7 +80,11 @@ def _macs(module: nn.Module, output: Tensor) -> int:
 
 
 @contextmanager
-def _hooks(model: nn.Module, enter, leave) -> Iterator[None]:
+def _hooks(
+    model: nn.Module,
+    enter: Callable[[nn.Module, tuple], None],
+    leave: Callable[[nn.Module, tuple, object], None],
+) -> Iterator[None]:
     handles = []
     for module in model.modules():
         handles.append(module.register_forward_pre_hook(enter))

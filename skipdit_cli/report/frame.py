@@ -113,7 +113,7 @@ def _of_folder(root: Path) -> list[dict[str, Any]]:
     if not paths:
         fix = "make some with `skipdit cache-sweep`, or name another folder"
         raise UsageError("there are no results here", place=str(root), fix=fix)
-    found = [scores.load(root, path.parent.name, path.stem) for path in paths]
+    found = [scores.read_result(root, path.parent.name, path.stem) for path in paths]
     return [_of_result(root, result) for result in found if result]
 
 

@@ -18,7 +18,7 @@ from skipdit_cli.report.table import Table
 if TYPE_CHECKING:
     import numpy as np
 
-    from skipdit_cli.plan import Run
+    from skipdit_cli.run import Run
     from skipdit_cli.store import Store
 
 SAMPLES = 4  # of every run, at most
@@ -111,7 +111,7 @@ def together(table: Table, behind: Behind) -> "list[list[tuple[str, Run]]]":
 def title(reference: "Run") -> str:
     """What tells one uncached reference of a table from another."""
     guidance = "" if reference.guidance is None else f", guidance {reference.guidance:g}"
-    sampler = f"{reference.sampler} {reference.steps}"
+    sampler = f"{reference.sampler.name} {reference.steps}"
     return f"{reference.model}, {sampler}{guidance}, seed {reference.seed}"
 
 
@@ -143,7 +143,7 @@ def _group(runs: "Sequence[tuple[str, Run]]", root: Path) -> Group | None:
     columns = tuple(
         Column(
             label=label,
-            note="reference" if run.cache == "none" else _psnr(run, root),
+            note="reference" if run.is_reference else _psnr(run, root),
             sources=tuple(_source(store, i) if i in found else "" for i in indices),
         )
         for (label, run), store, found in zip(runs, stores, sound, strict=True)
@@ -162,7 +162,7 @@ def _group(runs: "Sequence[tuple[str, Run]]", root: Path) -> Group | None:
 
 
 def _psnr(run: "Run", root: Path) -> str:
-    result = results.load(root, run.key, "psnr")
+    result = results.read_result(root, run.key, "psnr")
     if result is None or result.value is None:
         return ""
     return f"PSNR {result.value:.2f} dB over {result.n}"

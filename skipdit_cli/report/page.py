@@ -207,7 +207,7 @@ def _schedules(table: Table, behind: Behind | None) -> str:
     runs = {run.key: run for run in behind.runs} if behind else {}
     lists: dict[str, list[tuple[str, list[tuple[int, float]] | None]]] = {}
     for name, line in zip(labels(table), table.lines, strict=True):
-        own = {(run.cache, run.steps): run for key in line.runs if (run := runs.get(key))}
+        own = {(str(run.cache), run.steps): run for key in line.runs if (run := runs.get(key))}
         for run in own.values():
             label = f"{name}, {run.model}" if len(own) > 1 else name
             steps = plan.shares(run, root=behind.root if behind else None)

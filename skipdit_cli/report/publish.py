@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import report
 from skipdit_cli.errors import IncompleteError
@@ -12,15 +12,16 @@ from skipdit_cli.report.curves import curves
 from skipdit_cli.report.gallery import Behind, sample_label
 from skipdit_cli.report.grid import GridColumn, grid
 from skipdit_cli.report.plots import plot
-from skipdit_cli.report.sweep import SweepRow
 from skipdit_cli.report.table import Table
-from skipdit_cli.spec import parse_cache
+
+if TYPE_CHECKING:
+    from skipdit_cli.sweep import SweepRow
 
 GRID_ROWS = 8
 
 
 def publish(
-    table: Table, folder: Path, *, name: str, rows: Sequence[SweepRow], root: Path
+    table: Table, folder: Path, *, name: str, rows: "Sequence[SweepRow]", root: Path
 ) -> list[Path]:
     """Write a table in every format, its plot, and a grid for each reference with cached runs.
 
@@ -49,12 +50,12 @@ def publish(
     return paths
 
 
-def _grid(group: Sequence[SweepRow], path: Path, *, root: Path) -> Path:
+def _grid(group: "Sequence[SweepRow]", path: Path, *, root: Path) -> Path:
     from skipdit_cli.store import open_store
 
-    ordered = sorted(group, key=lambda row: row.run.cache != "none")
+    ordered = sorted(group, key=lambda row: not row.run.is_reference)
     count = min(GRID_ROWS, ordered[0].run.num_samples)
-    windows = [getattr(parse_cache(row.run.cache).config, "window", None) for row in ordered]
+    windows = [row.run.cache.window for row in ordered]
     several = len(set(filter(None, windows))) > 1
     columns = []
     for row, window in zip(ordered, windows, strict=True):
@@ -62,12 +63,12 @@ def _grid(group: Sequence[SweepRow], path: Path, *, root: Path) -> Path:
         title = f"{row.label}, {window[0]}-{window[1]}" if several and window else row.label
         psnr = row.results.get("psnr")
         quality = f"{psnr.value:.2f} dB" if psnr and psnr.value is not None else ""
-        quality = "reference" if row.run.cache == "none" else quality
+        quality = "reference" if row.run.is_reference else quality
         columns.append(GridColumn(title, quality, [store.read(i) for i in range(count)]))
     store = open_store(root, ordered[0].run)
     labels = [sample_label(i, store.meta(i)) for i in range(count)]
     run = ordered[0].run
-    title = f"{run.model}, {run.sampler} {run.steps}, seed {run.seed}"
+    title = f"{run.model}, {run.sampler.name} {run.steps}, seed {run.seed}"
     return grid(columns, path, rows=labels, title=title)
 
 
@@ -101,3 +102,22 @@ def records(table: Table, behind: Behind | None = None) -> list[dict[str, Any]]:
             ]
         found.append(record)
     return found
+
+
+def require(table: Table, rows: "Sequence[SweepRow]") -> None:
+    """Raise IncompleteError, which names the first, if a run or a cell of a sweep failed."""
+    again = "the same command tries these again and keeps the others"
+    if failed := [row for row in rows if row.failure]:
+        raise IncompleteError(
+            f"{len(failed)} of {len(rows)} runs failed, first {failed[0].run.cache} "
+            f"({failed[0].failure})",
+            fix=again,
+        )
+    cells = [
+        f"{line.names[0]}, {heading.label} ({cell.note})"
+        for line in table.lines
+        for heading, cell in zip(table.headings, line.cells, strict=True)
+        if cell.status == "failed"
+    ]
+    if cells:
+        raise IncompleteError(f"{len(cells)} cells failed, first {cells[0]}", fix=again)

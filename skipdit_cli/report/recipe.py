@@ -29,12 +29,13 @@ from skipdit_cli.report.table import (
     sizes,
     summary,
 )
-from skipdit_cli.spec import parse_cache
+from skipdit_cli.spec import NONE
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Row, Run
+    from skipdit_cli.plan import Row
     from skipdit_cli.recipe import Column, Recipe, RecipeRow
     from skipdit_cli.results import Result
+    from skipdit_cli.run import Run
 
 RELATIVE = ("macs_share", "speedup")  # what a small model and a large one can be compared by
 TINY = (
@@ -104,10 +105,10 @@ def entries(recipe: "Recipe", *, root: Path) -> list[list[Entry]]:
         StoreError: a result on disk cannot be read.
         UsageError: the recipe names what is not known.
     """
-    from skipdit_cli import plan
+    from skipdit_cli import runs as known
 
     runs: dict[str, dict[str, Run]] = {row.id: {} for row in recipe.rows}
-    for row, group, run in plan.runs(recipe):
+    for row, group, run in known.of_recipe(recipe):
         runs[row.id][group] = run
     return [_row(recipe, row, runs[row.id], root=root) for row in recipe.rows]
 
@@ -182,7 +183,7 @@ def _row(recipe: "Recipe", row: "RecipeRow", runs: dict[str, "Run"], *, root: Pa
             cell = _counted(column, row, counted, value)
             found.append(Entry(column=column, cell=cell, run=run))
             continue
-        result = results.load(root, run.key, column.metric)
+        result = results.read_result(root, run.key, column.metric)
         cell = _measured(column, run, value, result=result, root=root)
         found.append(Entry(column=column, cell=cell, run=run, result=result))
     return found
@@ -196,7 +197,7 @@ def _line(row: "RecipeRow", found: Sequence[Entry]) -> Line:
         runs=tuple(dict.fromkeys(each.run.key for each in found if each.run)),
         series=", ".join([series, *map(_said, row.settings.items())]),
         point=point,
-        reference=row.cache == "none",
+        reference=row.cache.name == NONE,
     )
 
 
@@ -208,13 +209,13 @@ def _published(recipe: "Recipe", row: "RecipeRow") -> dict[str, float]:
     """
     if not recipe.table or not row.published:
         return {}
-    found = published.find(recipe.table, row.published)
+    found = published.numbers(recipe.table, row.published)
     share = next((each for each in recipe.columns if each.metric == "macs_share"), None)
     macs = next((each.key for each in recipe.columns if each.metric == "macs"), "")
     if share and macs in found:
         same = (each for each in recipe.rows if each.models == row.models and each.published)
-        uncached = next((each for each in same if each.cache == "none"), None)
-        whole = published.find(recipe.table, uncached.published).get(macs) if uncached else None
+        uncached = next((each for each in same if each.cache.name == NONE), None)
+        whole = published.numbers(recipe.table, uncached.published).get(macs) if uncached else None
         if whole:
             found[share.key] = round(scaled(found[macs] / whole, share.unit), 9)
     if recipe.scale != "tiny":
@@ -228,8 +229,8 @@ def _series(row: "RecipeRow") -> tuple[str, str]:
 
     Rows whose label has an interval are a line for each window, and PAB235 and PAB347 one line.
     """
-    cache, name = parse_cache(row.cache), row.label.split(",")[0]
-    n, window = (getattr(cache.config, key, None) for key in ("n", "window"))
+    cache, name = row.cache, row.label.split(",")[0]
+    n, window = (vars(cache.config).get(key) for key in ("n", "window"))
     if n is None or f"n={n}" not in row.label:
         return name.rstrip("0123456789"), name
     within = [f"window {'-'.join(map(str, window))}"] if window else []
@@ -263,7 +264,7 @@ def _measured(
         return Cell(paper=paper, status="needs weights", note=lacking)
     timed = column.metric in TIMINGS
     if result is None or result.value is None:
-        if reason := failures.find(root, run, failures.TIMING if timed else column.metric):
+        if reason := failures.why(root, run, failures.TIMING if timed else column.metric):
             return Cell(paper=paper, status="failed", note=reason)
         return Cell(paper=paper, status=score_status(result), note=result.note if result else "")
     ours = scaled(result.value, column.unit, result.unit)
@@ -286,7 +287,7 @@ def _lacking(run: "Run", metric: str) -> str:
 
     try:
         if run.weights == "absent":
-            weights.require(run.model)
+            weights.require(run.card)
         for name in assets.for_metric(metric):
             assets.require(name)
     except MissingAssetError as error:
@@ -296,9 +297,7 @@ def _lacking(run: "Run", metric: str) -> str:
 
 def _verdict(column: "Column", run: "Run", paper: float | None, ours: float) -> str:
     """The status of a cell that has a number of ours."""
-    from skipdit_cli import weights
-
-    if weights.card(run.model).embedded:
+    if run.card.embedded:
         return "tiny scale"
     if paper is None:
         return "measured"

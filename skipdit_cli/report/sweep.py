@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
@@ -21,51 +20,25 @@ from skipdit_cli.report.table import (
     score_status,
     summary,
 )
-from skipdit_cli.spec import parse_cache
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Row, Run
-    from skipdit_cli.results import Result
+    from skipdit_cli.sweep import SweepRow
 
 PAIRS = ("psnr", "ssim")
 EMBEDDED = "Embedded model: compare the lines with one another, not with the paper."
 
 
-@dataclass(frozen=True)
-class SweepRow:
-    """One run of a sweep.
-
-    Attributes:
-        label: the cache in short ("skip-cache n=2", "no cache (n=1)").
-        run: the run.
-        plan_row: what it costs, counted for one sample.
-        results: by metric: `latency` (seconds per batch), `speedup` and `memory` (bytes) of the
-            denoising loop, and any metric of metrics/.
-        failure: why there are no results, or "".
-    """
-
-    label: str
-    run: "Run"
-    plan_row: "Row"
-    results: "dict[str, Result]" = field(default_factory=dict)
-    failure: str = ""
-
-
-def build(rows: Sequence[SweepRow], *, title: str = "", scored: bool = True) -> Table:
+def build(rows: "Sequence[SweepRow]", *, title: str = "", scored: bool = True) -> Table:
     """The table of a sweep; the uncached reference is one of its rows.
 
     Args:
         scored: whether the runs were to be scored; a profile has no columns of quality.
     """
-    from skipdit_cli import weights
-
     headings = _headings(rows, scored=scored)
     several = len({row.run.model for row in rows}) > 1
-    embedded = any(weights.card(row.run.model).embedded for row in rows)
+    embedded = any(row.run.card.embedded for row in rows)
     idle = [
-        row.label
-        for row in rows
-        if parse_cache(row.run.cache).dynamic and row.plan_row.cached_steps == 0
+        row.label for row in rows if row.run.cache.method.DYNAMIC and row.plan_row.cached_steps == 0
     ]
     notes = (
         *([EMBEDDED] if embedded else []),
@@ -85,18 +58,18 @@ def build(rows: Sequence[SweepRow], *, title: str = "", scored: bool = True) -> 
     )
 
 
-def _title(rows: Sequence[SweepRow]) -> str:
+def _title(rows: "Sequence[SweepRow]") -> str:
     """What all runs share: `moving-digits-skip: 16 samples, ddim 50, guidance 2, seed 0`."""
     if not rows:
         return "cache sweep"
     run = rows[0].run
     guidance = "" if run.guidance is None else f", guidance {run.guidance:g}"
     models = ", ".join(dict.fromkeys(row.run.model for row in rows))
-    how = f"{run.num_samples} samples, {run.sampler} {run.steps}{guidance}, seed {run.seed}"
+    how = f"{run.num_samples} samples, {run.sampler.name} {run.steps}{guidance}, seed {run.seed}"
     return f"{models}: {how}"
 
 
-def _headings(rows: Sequence[SweepRow], *, scored: bool) -> tuple[Heading, ...]:
+def _headings(rows: "Sequence[SweepRow]", *, scored: bool) -> tuple[Heading, ...]:
     planned = [row.plan_row for row in rows]
     macs = count_unit([row.macs_paper for row in planned if row.macs_paper is not None])
     flops = count_unit([row.flops for row in planned if row.flops is not None])
@@ -118,13 +91,13 @@ def _metric_heading(metric: str) -> Heading:
     return Heading(metric, metric, module.LABEL, module.UNIT, module.BETTER, decimals(metric))
 
 
-def _line(row: SweepRow, headings: Sequence[Heading], *, several: bool) -> Line:
-    window = getattr(parse_cache(row.run.cache).config, "window", None)
+def _line(row: "SweepRow", headings: Sequence[Heading], *, several: bool) -> Line:
+    window = row.run.cache.window
     counts = (row.plan_row.full_steps, row.plan_row.cached_steps)
     steps = tuple("" if count is None else str(count) for count in counts)
     cells = tuple(_cell(row, heading) for heading in headings)
     shown = "-".join(map(str, window)) if window else ""
-    name = parse_cache(row.run.cache).name
+    name = row.run.cache.name
     interval = re.search(r" ((?:n|threshold)=\S+)", row.label)
     method = row.label.replace(interval[0], "") if interval else name
     series = f"{method}, window {shown}" if shown else method
@@ -134,14 +107,12 @@ def _line(row: SweepRow, headings: Sequence[Heading], *, several: bool) -> Line:
         runs=(row.run.key,),
         series=f"{row.run.model} {series}" if several else series,
         point=interval[1] if interval else row.label,
-        reference=row.run.cache == "none",
+        reference=row.run.is_reference,
     )
 
 
-def _cell(row: SweepRow, heading: Heading) -> Cell:
-    from skipdit_cli import weights
-
-    done = "tiny scale" if weights.card(row.run.model).embedded else "measured"
+def _cell(row: "SweepRow", heading: Heading) -> Cell:
+    done = "tiny scale" if row.run.card.embedded else "measured"
     counted = {"macs": "macs_paper", "flops": "flops", "ideal": "ideal_speedup"}.get(heading.metric)
     if counted:
         count = getattr(row.plan_row, counted)

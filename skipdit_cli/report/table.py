@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from skipdit_cli import registry
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Run
     from skipdit_cli.results import Result
+    from skipdit_cli.run import Run
 
 STATUSES = {
     "match": "the difference is within the tolerance of the column",
@@ -262,7 +262,7 @@ def score_status(result: "Result | None") -> str:
 def is_reference(run: "Run", metric: str) -> bool:
     """Whether a metric would compare the run with itself."""
     return (
-        run.cache == "none"
+        run.is_reference
         and registry.known("metrics", metric)
         and registry.load("metrics", metric).NEEDS == "pairs"
     )

@@ -19,19 +19,17 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skipdit_cli import registry
+from skipdit_cli import registry, shipped
+from skipdit_cli.card import Card, Component
 from skipdit_cli.errors import MissingAssetError, UsageError
-from skipdit_cli.weights.catalog import CARDS, Card, Component, Sampling, card
+from skipdit_cli.weights.catalog import CARDS, card
 from skipdit_cli.weights.official import check_keys, from_official
 
 if TYPE_CHECKING:
-    from torch import nn
+    from skipdit_cli.models import Network
 
 __all__ = [
     "CARDS",
-    "Card",
-    "Component",
-    "Sampling",
     "absent_components",
     "build",
     "card",
@@ -45,6 +43,7 @@ __all__ = [
     "home",
     "load",
     "locate",
+    "meta",
     "require",
     "sha256",
     "size_text",
@@ -54,7 +53,6 @@ __all__ = [
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"  # the name diffusers looks for
 INCOMPLETE = ".incomplete"  # in the folder of a component while it is being fetched
 SMALL = 1_000_000  # bytes of a file that a fingerprint reads
-_EMBEDDED = Path(__file__).parents[1] / "embedded"
 
 
 def home() -> Path:
@@ -65,37 +63,37 @@ def home() -> Path:
 
 def weights_file(chosen: Card) -> Path:
     """Where the converted weights of a checkpoint are, or will be."""
-    root = _EMBEDDED if chosen.embedded else home() / "weights"
+    root = shipped.embedded() if chosen.embedded else home() / "weights"
     return root / chosen.name / WEIGHTS_FILE
 
 
 def component_folder(part: Component) -> Path:
     """Where a component is, or will be."""
     if part.repository == "embedded":
-        return _EMBEDDED / part.folder
+        return shipped.embedded() / part.folder
     return home() / "components" / part.repository.replace("/", "--") / part.folder
 
 
-def locate(name: str) -> Path | None:
+def locate(chosen: Card) -> Path | None:
     """The converted weights file of a checkpoint, or None if it is not here."""
-    path = weights_file(card(name))
+    path = weights_file(chosen)
     return path if path.is_file() else None
 
 
-def require(name: str, *, path: Path | None = None) -> Path:
+def require(chosen: Card, *, path: Path | None = None) -> Path:
     """The converted weights file, or `path` in its place; all components are here as well.
 
     Raises:
         MissingAssetError: something is not here; the command that fetches it and how much that is
             are named.
     """
-    found, chosen = path or locate(name), card(name)
-    if found is None and chosen.embedded:
+    file, name = path or locate(chosen), chosen.name
+    if file is None and chosen.embedded:
         raise MissingAssetError(
             f"the weights of {name} are not here, though they come with skipdit",
             fix="install it again",
         )
-    if found is None:
+    if file is None:
         size = size_text(chosen.size)
         if lacking := absent_components(chosen):
             parts = sum(chosen.components[key].size for key in lacking)
@@ -106,7 +104,7 @@ def require(name: str, *, path: Path | None = None) -> Path:
         )
     for key in absent_components(chosen):
         component(chosen, key)
-    return found
+    return file
 
 
 def absent_components(chosen: Card) -> list[str]:
@@ -169,7 +167,13 @@ def arguments(chosen: Card) -> dict:
     return found
 
 
-def build(chosen: Card, *, device: str = "meta") -> "nn.Module":
+@cache
+def meta(chosen: Card) -> "Network":
+    """The checkpoint's model on the meta device: structure and shapes, no weights."""
+    return build(chosen)
+
+
+def build(chosen: Card, *, device: str = "meta") -> "Network":
     """The checkpoint's model with weights that mean nothing: for counting, timing, training."""
     import torch
 
@@ -178,8 +182,8 @@ def build(chosen: Card, *, device: str = "meta") -> "nn.Module":
 
 
 def load(
-    name: str, *, path: Path | None = None, device: str = "cpu", dtype: str = "float32"
-) -> "nn.Module":
+    chosen: Card, *, path: Path | None = None, device: str = "cpu", dtype: str = "float32"
+) -> "Network":
     """The model of a checkpoint with its weights, in eval mode.
 
     Args:
@@ -187,30 +191,32 @@ def load(
     Raises:
         MissingAssetError: the weights are not here.
         UsageError: the file is truncated, foreign, or holds other keys; all are named.
+        SkipditError: the family has tensors that are neither weights nor buffers.
     """
-    import torch
+    from skipdit_cli.weights.official import converted, filled, read_state
 
-    from skipdit_cli.weights.official import converted, read_state
-
-    chosen = card(name)
     model = build(chosen)
-    source = path or require(name)
+    source = path or require(chosen)
     state = read_state(source)
     if path is not None:
         state = converted(chosen.family, model.config, state)
-    kind = getattr(torch, dtype)
-    state = {key: value.to(device, kind) for key, value in state.items()}
     check_keys(model, state, place=str(source))
-    model.load_state_dict(state, strict=True, assign=True)
-    return model.requires_grad_(False).eval()
+    return filled(
+        model,
+        state,
+        lambda where: build(chosen, device=where),
+        family=chosen.family,
+        device=device,
+        dtype=dtype,
+    )
 
 
-def fingerprint(name: str, *, path: Path | None = None) -> str:
+def fingerprint(chosen: Card, *, path: Path | None = None) -> str:
     """16 hex digits that change with the weights file or a component; "absent" if it is not here.
 
     Without components they are the first digits of the file's sha256.
     """
-    source = path or locate(name)
+    source = path or locate(chosen)
     if source is None:
         return "absent"
     if not source.is_file():
@@ -218,7 +224,7 @@ def fingerprint(name: str, *, path: Path | None = None) -> str:
             f"no file {source}", place="--weights", fix="give a file, .pt or .safetensors"
         )
     digest = sha256(source)
-    if parts := card(name).components:
+    if parts := chosen.components:
         prints = [digest, *(component_fingerprint(part) for part in parts.values())]
         digest = hashlib.sha256(":".join(prints).encode()).hexdigest()
     return digest[:16]

@@ -5,111 +5,10 @@ embedded models ship with the package; `skipdit train` made them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import Any
+from dataclasses import replace
 
+from skipdit_cli.card import Card, Component, Sampling
 from skipdit_cli.errors import unknown
-
-DATASETS = {"c2i": "imagenet256", "t2v": "vbench", "t2i": "coco"}  # that samples are scored by
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a checkpoint is sampled: the first three unless told otherwise, the others always.
-
-    Attributes:
-        sampler: "ddpm" or "ddim".
-        steps: official respacing string.
-        guidance: scale of classifier-free guidance, or None for none.
-        betas: shape ("linear" or "scaled_linear"), first and last value of the training schedule.
-        prediction: "epsilon" or "v_prediction".
-        learned_variance: whether the network's variance is used; the official text pipelines drop
-            it and sample with the posterior's own.
-    """
-
-    sampler: str
-    steps: str
-    guidance: float | None = None
-    betas: tuple[str, float, float] = ("linear", 1e-4, 0.02)
-    prediction: str = "epsilon"
-    learned_variance: bool = True
-
-
-@dataclass(frozen=True)
-class Component:
-    """A part of a pipeline beside the denoiser, in the layout of diffusers or transformers.
-
-    Attributes:
-        repository: on the hub; "embedded" ships with the package.
-        folder: inside the repository; "" is its root.
-        size: bytes of the download.
-    """
-
-    repository: str
-    folder: str = ""
-    size: int = 0
-
-
-@dataclass(frozen=True)
-class Card:
-    """One checkpoint.
-
-    Attributes:
-        family: the model file. task: "c2i", "c2v", "t2v" or "t2i". variant: a key of VARIANTS.
-        arguments: constructor arguments beyond the variant's.
-        tiny: name of the embedded model that stands for it at the tiny scale.
-        source: hub repository or address. files: accepted file names, best first.
-        size: bytes of the download.
-        components: what stands beside the denoiser: `vae` (without it the model works on pixels),
-            `tokenizer` and `text_encoder`, `tokenizer_2` and `text_encoder_2`.
-        dtypes: of the denoiser, the usual one first; in others it is known to fail.
-        prompts: name of the prompt list that is used unless told otherwise.
-    """
-
-    name: str
-    family: str
-    task: str
-    variant: str
-    skip: bool
-    sampling: Sampling
-    tiny: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    source: str = ""
-    files: tuple[str, ...] = ()
-    size: int = 0
-    licence: str = "Apache-2.0"
-    components: Mapping[str, Component] = field(default_factory=dict)
-    dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
-    prompts: str = ""
-
-    @property
-    def embedded(self) -> bool:
-        return self.name == self.tiny
-
-    @property
-    def dataset(self) -> str:
-        """What the samples are compared with: the name of a reference."""
-        if self.embedded:
-            return "digits"
-        return self.name.removesuffix("-skip") if self.task == "c2v" else DATASETS[self.task]
-
-    @property
-    def num_classes(self) -> int | None:
-        """Number of classes, None for an unconditional model and for one that takes text."""
-        default = 1000 if self.family == "dit" else None
-        return self.arguments.get("num_classes", default)
-
-    @property
-    def native_skip(self) -> bool:
-        """Whether the network was designed with skip branches, so that none has been added."""
-        return self.family == "hunyuan_dit"
-
-    @property
-    def text(self) -> bool:
-        """Whether the model takes prompts."""
-        return self.task in ("t2v", "t2i")
-
 
 _SKIP_HUB = "GuanjieChen/Skip-DiT"
 _LATTE_HUB = "maxin-cn/Latte"
@@ -129,7 +28,7 @@ _TEXT_IMAGE = Sampling(
 
 
 def _vae(repository: str, folder: str = "") -> Mapping[str, Component]:
-    return MappingProxyType({"vae": Component(repository, folder, size=335_000_000)})
+    return {"vae": Component(repository, folder, size=335_000_000)}
 
 
 def _video(dataset: str, files: tuple[str, ...], *, skip: bool) -> Card:
@@ -143,7 +42,7 @@ def _video(dataset: str, files: tuple[str, ...], *, skip: bool) -> Card:
         skip=skip,
         sampling=Sampling("ddim", "50", 7.0) if labelled else _VIDEO,
         tiny="moving-digits" + ("-skip" if skip else ""),
-        arguments=MappingProxyType({"num_classes": 101} if labelled else {}),
+        arguments={"num_classes": 101} if labelled else {},
         source=_SKIP_HUB if skip else _LATTE_HUB,
         files=files,
         size=2_770_000_000 if skip else 2_700_000_000,
@@ -175,7 +74,7 @@ def _latte(*, skip: bool) -> Card:
         ),
         size=8_760_000_000 if skip else 4_230_000_000,
         licence="CC-BY-NC-4.0" if skip else "Apache-2.0",
-        components=MappingProxyType(parts),
+        components=parts,
         dtypes=("float16", "float32", "bfloat16"),
         prompts="vbench",
     )
@@ -203,7 +102,7 @@ def _hunyuan() -> Card:
         files=("t2i/model/pytorch_model_ema.pt",),
         size=3_000_000_000,
         licence="Tencent-Hunyuan-Community",
-        components=MappingProxyType(parts),
+        components=parts,
         dtypes=("float16", "float32"),
         prompts="coco",
     )
@@ -234,7 +133,7 @@ def _embedded_text(task: str, *, skip: bool) -> Card:
         sampling=replace(sampling, guidance=4.0),
         tiny=name,
         source="embedded",
-        components=MappingProxyType(parts),
+        components=parts,
         prompts="digits-video" if task == "t2v" else "digits-image",
     )
 
@@ -250,7 +149,7 @@ def _embedded(task: str, *, skip: bool) -> Card:
         skip=skip,
         sampling=Sampling("ddim", "50", 2.0 if task == "c2i" else 4.0),
         tiny=name,
-        arguments=MappingProxyType({"num_classes": 10}),
+        arguments={"num_classes": 10},
         source="embedded",
     )
 
@@ -303,7 +202,7 @@ _ALL = (
     _latte(skip=True),
     _hunyuan(),
 )
-CARDS: Mapping[str, Card] = MappingProxyType({card.name: card for card in _ALL})
+CARDS: Mapping[str, Card] = {card.name: card for card in _ALL}
 
 
 def card(name: str, *, place: str = "") -> Card:

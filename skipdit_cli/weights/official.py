@@ -1,15 +1,17 @@
 """Official files and state dicts -> our models: safe, strict, every key accounted for."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
-from skipdit_cli.errors import UsageError
+from skipdit_cli.errors import SkipditError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from skipdit_cli.models import Network
 
 _FOREIGN = "the file belongs to another model or is incomplete"
 # Official constructor arguments that have one value in every published model of a family.
@@ -39,7 +41,7 @@ _DIFFUSERS = {
 
 def from_official(
     family: str, arguments: Mapping[str, Any], state_dict: "Mapping[str, Tensor]"
-) -> "nn.Module":
+) -> "Network":
     """Build a model from an official state dict.
 
     Args:
@@ -56,13 +58,67 @@ def from_official(
     import torch
 
     ours = _constructor_arguments(family, arguments)
-    with torch.device("meta"):
-        model = registry.load("models", family).MODEL(**ours)
+
+    def build(device: str) -> "Network":
+        with torch.device(device):
+            return registry.load("models", family).MODEL(**ours)
+
+    model = build("meta")
     state = converted(family, model.config, state_dict)
     check_keys(model, state, place=f"{family} state dict")
-    state = {key: value.float() for key, value in state.items()}
-    model.load_state_dict(state, strict=True, assign=True)
+    return filled(model, state, build, family=family)
+
+
+def filled(
+    model: "Network",
+    state: "Mapping[str, Tensor]",
+    build: "Callable[[str], Network]",
+    *,
+    family: str,
+    device: str = "cpu",
+    dtype: str = "float32",
+) -> "Network":
+    """A model of the meta device with its weights, in eval mode.
+
+    Args:
+        state: with the model's keys.
+        build: device -> the model; called for buffers that are in no state dict alone, which need
+            the whole of it on the CPU for a moment.
+        dtype: of everything that is not a whole number.
+    Raises:
+        SkipditError: a tensor of the model is neither in its state dict nor a buffer.
+    """
+    import torch
+
+    def own(value: "Tensor") -> "Tensor":
+        return value.to(device, getattr(torch, dtype) if value.is_floating_point() else None)
+
+    model.load_state_dict({key: own(value) for key, value in state.items()}, assign=True)
+    absent = [name for name, buffer in _buffers(model) if buffer.is_meta]
+    if absent:
+        computed = dict(_buffers(build("cpu")))
+        for name in absent:
+            module, _, key = name.rpartition(".")
+            value = own(computed[name])
+            model.get_submodule(module).register_buffer(key, value, persistent=False)
+    plain = [
+        f"{name}.{key}".lstrip(".")
+        for name, module in model.named_modules()
+        for key, value in vars(module).items()
+        if isinstance(value, torch.Tensor) and value.is_meta
+    ]
+    if lost := [name for name, buffer in _buffers(model) if buffer.is_meta] + plain:
+        raise SkipditError(
+            f"{_some(lost)} has no values once the weights are loaded",
+            place=f"family {family}",
+            fix="compute it in the constructor as a buffer (register_buffer)",
+        )
     return model.requires_grad_(False).eval()
+
+
+def _buffers(model: "Network") -> "Iterator[tuple[str, Tensor]]":
+    """All of them, by every name that they have."""
+    return model.named_buffers(remove_duplicate=False)
 
 
 def _constructor_arguments(family: str, arguments: Mapping[str, Any]) -> dict:

@@ -14,12 +14,12 @@ from itertools import islice
 import pytest
 import torch
 
-from skipdit_cli import plan, registry, rng, weights
+from skipdit_cli import plan, registry, rng, runs, weights
 from skipdit_cli.errors import UsageError
 from skipdit_cli.hooks import attached
-from skipdit_cli.run import denoise
+from skipdit_cli.loop import denoise
 from skipdit_cli.samplers._schedule import timesteps
-from skipdit_cli.sites import KINDS
+from skipdit_cli.sites import BOTH, KINDS, site_modules
 from skipdit_cli.spec import parse_cache
 
 STEPS = "6"
@@ -145,8 +145,8 @@ def sample(model, spec, *, indices=(0,), on_step=None):
     return denoise(
         model,
         noise(rng.INITIAL),
-        cache=spec,
-        sampler="ddim",
+        cache=parse_cache(spec).resolve(model.layout()),
+        sampler=registry.load("samplers", "ddim"),
         steps=STEPS,
         step_noise=noise,
         conditions=given,
@@ -181,7 +181,9 @@ def outputs(model, session, branch, *, seed=0):
 @cache
 def alone(spec, model):
     """(outputs of a cache on a model by its name, whether each step reused something)."""
-    with attached(network(model), parse_cache(spec), timesteps(STEPS)) as session:
+    with attached(
+        network(model), parse_cache(spec).resolve(network(model).layout()), timesteps(STEPS)
+    ) as session:
         found = list(outputs(network(model), session, "conditional"))
         return found, [bool(sites) for sites in session.reused]
 
@@ -218,7 +220,9 @@ def test_two_runs_in_a_row_agree(spec, model):
 @pytest.mark.parametrize(("spec", "model"), ALL_SPECS)
 def test_a_reset_session_starts_over(spec, model):
     first, _ = alone(spec, model)
-    with attached(network(model), parse_cache(spec), timesteps(STEPS)) as session:
+    with attached(
+        network(model), parse_cache(spec).resolve(network(model).layout()), timesteps(STEPS)
+    ) as session:
         list(islice(outputs(network(model), session, "conditional", seed=50), 4))
         session.reset()
         assert not session.computed
@@ -246,14 +250,16 @@ def test_the_model_is_as_it_was(spec, model):
         if ending == "error in the network" and session is not None and session.step == 1:
             raise RuntimeError("on purpose")
 
-    handle = next(iter(model.sites().values())).register_forward_pre_hook(fail)
+    handle = next(iter(site_modules(model).values())).register_forward_pre_hook(fail)
     try:
         before, expected = attributes(model), call(model, 0)
         for ending in ("left", "error in the block", "error in the network"):
             expected_error = pytest.raises(RuntimeError, match="on purpose")
             with (
                 nullcontext() if ending == "left" else expected_error,
-                attached(model, parse_cache(spec), timesteps(STEPS)) as session,
+                attached(
+                    model, parse_cache(spec).resolve(model.layout()), timesteps(STEPS)
+                ) as session,
             ):
                 for step, t in enumerate(timesteps(STEPS)[:2]):
                     session.begin(step)
@@ -272,9 +278,9 @@ def test_guidance_branches_do_not_leak(spec, model):
     """Two calls per step, one for each branch, against a generation of each branch alone."""
     first, _ = alone(spec, model)
     model, steps = network(model), timesteps(STEPS)
-    with attached(model, parse_cache(spec), steps) as session:
+    with attached(model, parse_cache(spec).resolve(model.layout()), steps) as session:
         second = list(outputs(model, session, "null", seed=200))
-    with attached(model, parse_cache(spec), steps) as session:
+    with attached(model, parse_cache(spec).resolve(model.layout()), steps) as session:
         branches = (outputs(model, session, name, seed=s) for name, s in BRANCHES.items())
         together = list(zip(*branches, strict=True))
     assert all(map(torch.equal, first, (one for one, _ in together)))
@@ -288,8 +294,8 @@ def test_what_is_computed_is_what_was_announced(spec, model):
     A site was computed if anything inside it was called. The innermost modules are watched, since
     a site's own hooks also fire when its forward is replaced.
     """
-    model, run = network(model), plan.make_run(model, spec, {"steps": STEPS})
-    sites = model.sites()
+    model, run = network(model), runs.make_run(model, spec, {"steps": STEPS})
+    sites = site_modules(model)
     calls, finished = Counter(), []
     handles = [
         module.register_forward_pre_hook(lambda *_, name=name: calls.update([name]))
@@ -310,8 +316,7 @@ def test_what_is_computed_is_what_was_announced(spec, model):
         if session.step == len(timesteps(STEPS)) - 1:
             counted.update(session.computed)
             announced.extend(session.reused)
-            one_half = session.cache.predicted(session.timesteps, guided=session.guided)
-            alone.extend(map(any, zip(session.unguided, one_half, strict=True)))
+            alone.extend(session.guided and each != BOTH for each in session.halves)
 
     counted, announced, alone = Counter(), [], []
     try:
@@ -322,7 +327,7 @@ def test_what_is_computed_is_what_was_announced(spec, model):
     assert finished == [set(sites) - reused for reused in announced]
 
     resolved = parse_cache(spec).resolve(model.layout())
-    hooked = resolved.module.hooked(resolved.config, model.layout())
+    hooked = resolved.hooked
     expected = {
         (step, site)
         for step, reused in enumerate(announced)
@@ -331,10 +336,10 @@ def test_what_is_computed_is_what_was_announced(spec, model):
     }
     assert counted == Counter(expected)
 
-    if resolved.dynamic:
+    if resolved.method.DYNAMIC:
         unknown = plan.plan(run)
         assert (unknown.steps, unknown.full_steps, unknown.flops) == (len(announced), None, None)
-    planned = plan.plan(run, seen=announced if resolved.dynamic else None)
+    planned = plan.plan(run, seen=announced if resolved.method.DYNAMIC else None)
     assert planned.steps == len(announced) == len(timesteps(STEPS))
     full = [not half and done == set(sites) for half, done in zip(alone, finished, strict=True)]
     assert (planned.full_steps, planned.cached_steps) == (sum(full), len(full) - sum(full))
@@ -354,7 +359,10 @@ def test_a_sample_does_not_depend_on_its_batch(spec, model):
 def test_a_model_without_meaning_is_refused(spec, refusal, model):
     model = network(model)
     before = attributes(model)
-    with pytest.raises(UsageError) as caught, attached(model, parse_cache(spec), [999, 0]):
+    with (
+        pytest.raises(UsageError) as caught,
+        attached(model, parse_cache(spec).resolve(model.layout()), [999, 0]),
+    ):
         pass
     assert str(caught.value) == refusal.format(family=model.layout().family)
     assert attributes(model) == before
@@ -364,28 +372,28 @@ def test_a_model_without_meaning_is_refused(spec, refusal, model):
 def test_the_resolved_spec_reads_back(spec, model):
     layout = network(model).layout()
     resolved = parse_cache(spec).resolve(layout)
-    assert parse_cache(str(resolved)) == resolved
-    assert resolved.resolve(layout) == resolved
+    assert parse_cache(str(resolved)).resolve(layout) == resolved
 
 
 @pytest.mark.parametrize(("spec", "model"), ALL_SPECS)
 def test_a_cache_names_sites_that_the_model_has(spec, model):
     model = network(model)
     resolved = parse_cache(spec).resolve(model.layout())
-    assert set(resolved.module.hooked(resolved.config, model.layout())) <= set(model.sites())
-    if resolved.dynamic:
-        reused = [resolved.module.skipped(resolved.config, model.layout())]
+    assert set(resolved.hooked) <= set(site_modules(model))
+    if resolved.method.DYNAMIC:
+        reused = [resolved.skipped]
     else:
-        reused = resolved.reused(model.layout(), timesteps(STEPS))
+        reused = resolved.reused(timesteps(STEPS), guided=False)
     for sites in reused:
-        assert sites <= set(model.sites())
-    hooks = resolved.hooks(model.layout(), timesteps(STEPS))
-    assert set(hooks) in (set(), set(resolved.module.hooked(resolved.config, model.layout())))
+        assert sites <= set(site_modules(model))
+    steps = timesteps(STEPS)
+    hooks = resolved.method.hooks(resolved.settings, model.layout(), steps, guided=False)
+    assert set(hooks) in (set(), set(resolved.hooked))
 
 
 @pytest.mark.parametrize("model", TINY)
 def test_a_model_announces_the_sites_it_has(model):
-    layout, sites = network(model).layout(), network(model).sites()
+    layout, sites = network(model).layout(), site_modules(network(model))
     assert {site.kind for site in sites} == {"layer", *layout.kinds} <= set(KINDS)
     assert {(site.kind, site.layer) for site in sites} == {
         (kind, layer) for kind in ("layer", *layout.kinds) for layer in range(layout.layers)

@@ -7,30 +7,34 @@ import numpy as np
 import pytest
 import torch
 
-from skipdit_cli import decode, prompts, registry, rng, text, weights
-from skipdit_cli.embedded import FOLDER, reference_statistics
+from skipdit_cli import decode, prompts, registry, rng, shipped, text, weights
+from skipdit_cli.embedded import reference_statistics
 from skipdit_cli.embedded.classifier import load_classifier
+from skipdit_cli.loop import denoise
 from skipdit_cli.metrics import accuracy_at_digits, motion_at_digits
 from skipdit_cli.metrics._digits import predicted_classes
-from skipdit_cli.run import denoise
+from skipdit_cli.spec import parse_cache
 
+FOLDER = shipped.embedded()
 ROOT, OUT = Path(__file__).parents[2], "skipdit_cli/embedded"
 EMBEDDED = [card for card in weights.CARDS.values() if card.embedded]
 
 
 def draw(name: str, count: int, **settings) -> tuple[np.ndarray, np.ndarray]:
     """uint8 samples [N, T, 16, 16, 3] of classes 0, 1, ... 9, 0, ... and the classes."""
-    card, model = weights.card(name), weights.load(name)
+    card, model = weights.card(name), weights.load(weights.card(name))
     shape = model.inputs(1)["hidden_states"].shape[1:]
     labels = torch.arange(count) % 10
-    how = {"sampler": "ddim", "steps": "20", "guidance": card.sampling.guidance, "cache": "none"}
+    sampling = {"sampler": "ddim", "steps": "20", "guidance": card.sampling.guidance, **settings}
+    sampling["sampler"] = registry.load("samplers", sampling["sampler"])
     latents = denoise(
         model,
         rng.batch_normal(shape, seed=1, indices=range(count), step=rng.INITIAL),
         step_noise=lambda step: pytest.fail("DDIM asked for noise"),
         conditions={"class_labels": labels},
         null={"class_labels": torch.full_like(labels, 10)},
-        **{**how, **settings},
+        cache=parse_cache("none").resolve(model.layout()),
+        **sampling,
     )
     pixels = decode.to_pixels(latents, card, channel_dim=model.CHANNEL_DIM)
     return pixels.reshape(count, -1, *pixels.shape[-3:]), labels.numpy()
@@ -38,9 +42,9 @@ def draw(name: str, count: int, **settings) -> tuple[np.ndarray, np.ndarray]:
 
 def draw_text(name: str, count: int, root, **settings) -> tuple[np.ndarray, list[dict]]:
     """uint8 samples of the model's own prompts, as many of each digit and direction, and metas."""
-    card, model = weights.card(name), weights.load(name)
+    card, model = weights.card(name), weights.load(weights.card(name))
     shape = model.inputs(1)["hidden_states"].shape[1:]
-    captions = prompts.load(card.prompts)
+    captions = prompts.read_prompts(card.prompts)
     asked = [captions[i % len(captions)] for i in range(count)]
     text.encode(card, asked, root=root)
     given, null = text.conditions(card, asked, root=root)
@@ -56,8 +60,9 @@ def draw_text(name: str, count: int, root, **settings) -> tuple[np.ndarray, list
         null=null,
         trained=card.sampling,
         guidance=card.sampling.guidance,
-        cache="none",
-        **{"sampler": card.sampling.sampler, "steps": card.sampling.steps, **settings},
+        cache=parse_cache("none").resolve(model.layout()),
+        sampler=registry.load("samplers", settings.get("sampler", card.sampling.sampler)),
+        steps=settings.get("steps", card.sampling.steps),
     )
     pixels = decode.to_pixels(latents, card, channel_dim=model.CHANNEL_DIM)
     return pixels, [{"prompt": caption} for caption in asked]
@@ -114,7 +119,7 @@ def test_how_the_text_encoders_were_made_is_recorded():
 @pytest.mark.parametrize("card", EMBEDDED, ids=lambda card: card.name)
 def test_diffusers_loads_it(card):
     model = registry.load("models", card.family).MODEL.from_pretrained(FOLDER / card.name)
-    ours = weights.load(card.name)
+    ours = weights.load(card)
     assert all(
         torch.equal(model.state_dict()[key].float(), value)
         for key, value in ours.state_dict().items()

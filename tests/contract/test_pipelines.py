@@ -19,13 +19,13 @@ from diffusers.schedulers import scheduling_ddpm
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from skipdit_cli import conditions, decode, plan, registry, rng, run, text, weights
+from skipdit_cli import conditions, decode, plan, registry, rng, runs, text, weights
+from skipdit_cli import generate as generating
 from skipdit_cli.errors import MissingAssetError, SkipditError, UsageError
+from skipdit_cli.generate import generate
 from skipdit_cli.hooks import attached
 from skipdit_cli.models import hunyuan_dit, latte_t2v
-from skipdit_cli.run import generate
 from skipdit_cli.samplers._schedule import timesteps
-from skipdit_cli.spec import parse_cache
 from skipdit_cli.weights import catalog
 
 CORPUS = """a three moving to the left; a horse runs over a green field; an old man reads a book by
@@ -171,7 +171,7 @@ def planned():
     def make(name, cache="none", **settings):
         steps = "ddim10+1" if name == "tiny-hunyuan" else "ddim10"
         given = {"prompts": PROMPTS, "num_samples": 3, "batch_size": 3, "seed": 4, "steps": steps}
-        return plan.make_run(name, cache, given | {"dtype": "float32"} | settings)
+        return runs.make_run(name, cache, given | {"dtype": "float32"} | settings)
 
     return make
 
@@ -270,7 +270,7 @@ def latte_of_diffusers(home):
         norm_elementwise_affine=False,
         norm_eps=1e-6,
     )
-    ours = load_file(weights.locate("tiny-latte"))
+    ours = load_file(weights.locate(weights.card("tiny-latte")))
     names = {key: key for key in model.state_dict()}
     back = latte_t2v.convert(names, {"num_layers": 4})  # our key -> theirs
     model.load_state_dict({back[key]: value for key, value in ours.items()}, strict=False)
@@ -284,7 +284,9 @@ def test_text_to_video_is_the_pipeline_of_diffusers(
 ):
     wanted = planned("tiny-latte")
     store = generate(wanted, tmp_path)
-    transformer = latte_of_diffusers if whose == "diffusers" else weights.load("tiny-latte")
+    transformer = (
+        latte_of_diffusers if whose == "diffusers" else weights.load(weights.card("tiny-latte"))
+    )
     pipeline = latte_pipeline(transformer)
     [latents] = denoised
     for i, prompt in enumerate(PROMPTS):
@@ -303,11 +305,11 @@ def test_a_skip_model_and_its_cache_in_the_pipeline_of_diffusers(
 ):
     wanted = planned("tiny-latte-skip", cache)
     generate(wanted, tmp_path)
-    model = weights.load("tiny-latte-skip")
+    model = weights.load(weights.card("tiny-latte-skip"))
     pipeline = latte_pipeline(model)
     visited = timesteps("ddim10")
     for i, prompt in enumerate(PROMPTS):
-        with attached(model, parse_cache(wanted.cache), visited) as session:
+        with attached(model, wanted.cache, visited) as session:
 
             def step(pipe, i, t, given, session=session):
                 if i + 1 < len(visited):
@@ -388,7 +390,7 @@ def test_text_to_image_is_the_pipeline_of_diffusers(
     if whose == "diffusers":
         transformer = diffusers.HunyuanDiT2DModel.from_pretrained(home / "weights" / "tiny-hunyuan")
     else:
-        transformer = weights.load("tiny-hunyuan")
+        transformer = weights.load(weights.card("tiny-hunyuan"))
     pipeline = hunyuan_pipeline(transformer)
     [latents] = denoised
     for i, prompt in enumerate(PROMPTS):
@@ -430,7 +432,7 @@ def test_tokenizers_as_released_read_as_their_libraries_do(home):
 def test_the_encoders_run_once_for_a_whole_sweep_and_never_while_denoising(
     planned, monkeypatch, tmp_path
 ):
-    loaded, load, denoise, read, alive = [], text._load_model, run.denoise, [], []
+    loaded, load, denoise, read, alive = [], text._load_model, generating.denoise, [], []
 
     def record(*given):
         model = load(*given)
@@ -443,7 +445,7 @@ def test_the_encoders_run_once_for_a_whole_sweep_and_never_while_denoising(
         return denoise(*given, **others)
 
     monkeypatch.setattr(text, "_load_model", record)
-    monkeypatch.setattr(run, "denoise", watch)
+    monkeypatch.setattr(generating, "denoise", watch)
     for cache in ("none", CACHE, "skip-cache(n=3,window=1000-20)"):
         for restart in (2, 3):  # two samples, then one more
             wanted = planned("tiny-hunyuan", cache, num_samples=restart, batch_size=1)
@@ -461,7 +463,7 @@ def test_a_part_that_is_not_here_is_told_before_anything_is_computed(
     folder = weights.component(weights.card("tiny-hunyuan"), key)
     before = planned("tiny-hunyuan")
     monkeypatch.setattr(text, "_load_model", lambda *_: pytest.fail("loaded an encoder"))
-    monkeypatch.setattr(run, "_model", lambda *_: pytest.fail("loaded the denoiser"))
+    monkeypatch.setattr(generating, "_model", lambda *_: pytest.fail("loaded the denoiser"))
     (folder / weights.INCOMPLETE).touch()
     try:
         for wanted in (before, planned("tiny-hunyuan")):  # planned with and without the part
@@ -513,7 +515,7 @@ def test_hunyuan_in_bfloat16_is_refused(planned):
 @pytest.mark.parametrize("name", ["tiny-latte-skip", "tiny-hunyuan"])
 def test_half_precision_gives_nearly_the_same_samples(planned, tmp_path, name):
     """float16 is what the released checkpoints are run in, and their cards' default."""
-    half = plan.make_run(name, CACHE, {"prompts": PROMPTS, "num_samples": 2, "batch_size": 2})
+    half = runs.make_run(name, CACHE, {"prompts": PROMPTS, "num_samples": 2, "batch_size": 2})
     assert half.dtype == "float16"
     half = replace(half, steps=planned(name).steps)
     store, whole = (generate(wanted, tmp_path) for wanted in (half, replace(half, dtype="float32")))
@@ -538,7 +540,7 @@ def test_an_overflow_in_half_precision_is_told_by_name(home, tmp_path, name):
     """100,000 is beyond the largest float16, 65,504."""
     path = changed(home, name, tmp_path, lambda state: state["proj_out.bias"].fill_(1e5))
     settings = {"prompts": PROMPTS, "num_samples": 1, "batch_size": 1, "steps": "ddim2"}
-    wanted = plan.make_run(name, settings=settings | {"dtype": "float16"}, weights_path=path)
+    wanted = runs.make_run(name, settings=settings | {"dtype": "float16"}, weights_path=path)
     with pytest.raises(SkipditError) as caught:
         generate(wanted, tmp_path, weights_path=path)
     assert str(caught.value) == (
@@ -575,7 +577,7 @@ def test_offload_keeps_the_autoencoder_off_the_device(planned, monkeypatch, tmp_
     wanted = planned("tiny-latte", num_samples=2, batch_size=1, steps="ddim2")
     expected = generate(wanted, tmp_path / "expected")
     vae = decode._autoencoder(weights.component(weights.card("tiny-latte"), "vae"))
-    events, denoise, decoded = [], run.denoise, vae.decode
+    events, denoise, decoded = [], generating.denoise, vae.decode
 
     def to(device):
         events.append(f"to {device}")
@@ -591,7 +593,7 @@ def test_offload_keeps_the_autoencoder_off_the_device(planned, monkeypatch, tmp_
 
     monkeypatch.setattr(vae, "to", to)
     monkeypatch.setattr(vae, "decode", record)
-    monkeypatch.setattr(run, "denoise", watch)
+    monkeypatch.setattr(generating, "denoise", watch)
     store = generate(wanted, tmp_path / "watched", offload=offload)
     batch = ["denoise", "to cpu", "decode", "decode"]  # of 14 and of 2 frames
     assert events == 2 * (batch + ["to cpu"] * offload)

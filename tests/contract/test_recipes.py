@@ -7,9 +7,7 @@ from collections import Counter
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from skipdit_cli import plan, prompts, published, recipe, registry
-from skipdit_cli.samplers._schedule import timesteps
-from skipdit_cli.spec import parse_cache
+from skipdit_cli import plan, prompts, published, recipe, registry, runs, shipped
 from skipdit_cli.weights import catalog
 
 NAMES = recipe.names()
@@ -31,7 +29,7 @@ def test_the_recipes_there_are():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_head_says_what_it_took(name):
-    path = recipe.folder() / f"{name}.yaml"
+    path = shipped.recipes() / f"{name}.yaml"
     text = path.read_text()
     assert text.startswith("# ")
     loaded = recipe.load(name)
@@ -44,7 +42,7 @@ def test_the_head_says_what_it_took(name):
 @pytest.mark.parametrize(("name", "scale"), BOTH)
 def test_every_row_resolves(name, scale):
     loaded = recipe.load(name, scale=scale)
-    found = plan.runs(loaded)
+    found = runs.of_recipe(loaded)
     expected = [
         (row.id, group) for row in loaded.rows if row.planned is None for group in row.models
     ]
@@ -52,7 +50,7 @@ def test_every_row_resolves(name, scale):
     assert len({(row.id, group) for row, group, _ in found}) == len(found)
     for row, _, run in found:
         assert catalog.card(run.model).embedded == (scale == "tiny")
-        assert plan.profile_run(loaded, row).cache == run.cache
+        assert runs.profile_run(loaded, row).cache == run.cache
         planned = plan.plan(run)
         assert (planned.cached_steps > 0) == (row.cache != "none")
     keys = [run.key for *_, run in found]
@@ -61,8 +59,10 @@ def test_every_row_resolves(name, scale):
 
 @pytest.mark.parametrize(("name", "scale"), BOTH)
 def test_every_cached_row_has_its_reference_in_the_table(name, scale):
-    keys = {run.key for *_, run in plan.runs(recipe.load(name, scale=scale))}
-    assert all(run.reference.key in keys for *_, run in plan.runs(recipe.load(name, scale=scale)))
+    keys = {run.key for *_, run in runs.of_recipe(recipe.load(name, scale=scale))}
+    assert all(
+        run.reference.key in keys for *_, run in runs.of_recipe(recipe.load(name, scale=scale))
+    )
 
 
 @pytest.mark.parametrize(("name", "scale"), BOTH)
@@ -81,7 +81,7 @@ def test_columns_agree_with_their_metrics(name, scale):
 @pytest.mark.parametrize(("name", "scale"), [case for case in BOTH if case[0] in TABLES])
 def test_a_table_has_the_rows_and_columns_of_the_paper(name, scale):
     loaded = recipe.load(name, scale=scale)
-    with (published.folder() / f"{name}.csv").open(newline="") as file:
+    with (shipped.published() / f"{name}.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [row.id for row in loaded.rows if not row.published] == ADDED.get(name, [])
     rows = [row for row in loaded.rows if row.published]
@@ -126,7 +126,7 @@ def test_the_published_flops_are_counted(name, rows):
     for row in loaded.rows:
         if row.published:
             macs = plan.profile(loaded, row).macs_paper / 1e12
-            expected = published.find(name, row.published)["flops_t"]
+            expected = published.numbers(name, row.published)["flops_t"]
             assert macs == pytest.approx(expected, rel=column.tolerance), row.id
             checked += 1
     assert checked == rows
@@ -136,7 +136,7 @@ def test_the_published_flops_are_counted(name, rows):
 def test_table1_samples_as_the_paper_does():
     found = {
         group: (run.sampler, run.steps, run.guidance, run.num_samples)
-        for row, group, run in plan.runs(recipe.load("table1", scale="paper"))
+        for row, group, run in runs.of_recipe(recipe.load("table1", scale="paper"))
         if row.id == "skip-cache-n2"
     }
     plain = ("ddpm", "250", None, 2048)
@@ -172,7 +172,7 @@ def test_the_paper_s_clock_gives_table2_other_steps():
     """Equal throughput by the latencies of Table 1, which are of DDPM with 250 steps."""
 
     def seconds(method, n=""):
-        return published.find("table1", {"method": method, "n": n})["latency_s"]
+        return published.numbers("table1", {"method": method, "n": n})["latency_s"]
 
     found = [
         round(250 * seconds("Skip-Cache", n) / seconds(model))
@@ -193,7 +193,7 @@ def test_the_paper_s_clock_gives_table2_other_steps():
 )
 def test_the_text_tables_sample_as_the_paper_does(name, settings):
     loaded = recipe.load(name, scale="paper")
-    found = plan.runs(loaded)
+    found = runs.of_recipe(loaded)
     for _, _, run in found:
         card = catalog.card(run.model)
         assert (run.sampler, run.steps, run.guidance, run.num_samples, card.prompts) == settings
@@ -206,7 +206,7 @@ def test_the_text_tables_sample_as_the_paper_does(name, settings):
 @pytest.mark.parametrize("scale", recipe.SCALES)
 def test_table5_shares_its_runs_with_table3(scale):
     third, fifth = (
-        {row.cache: run.key for row, _, run in plan.runs(recipe.load(name, scale=scale))}
+        {row.cache: run.key for row, _, run in runs.of_recipe(recipe.load(name, scale=scale))}
         for name in ("table3", "table5")
     )
     both = {"none", "skip-cache(n=2,window=800-50)", "skip-cache(n=2,window=700-50)"}
@@ -216,7 +216,7 @@ def test_table5_shares_its_runs_with_table3(scale):
 
 def test_the_windows_of_table5_cache_as_many_steps_as_its_head_says():
     loaded = recipe.load("table5", scale="paper")
-    found = {row.cache: plan.plan(run).cached_steps for row, _, run in plan.runs(loaded)}
+    found = {row.cache: plan.plan(run).cached_steps for row, _, run in runs.of_recipe(loaded)}
     assert found == {
         "none": 0,
         "skip-cache(n=2,window=700-50)": 17,
@@ -240,7 +240,7 @@ def test_what_the_paper_says_of_its_settings_does_not_give_its_flops(name, row, 
     loaded = recipe.load(name, scale="paper")
     rows = {row.id: row for row in loaded.rows}
     tera = plan.profile(loaded, rows[row]).macs_paper / 1e12
-    expected = published.find(name, rows[row.rpartition("-")[0]].published)["flops_t"]
+    expected = published.numbers(name, rows[row.rpartition("-")[0]].published)["flops_t"]
     assert 100 * (tera / expected - 1) == pytest.approx(more, abs=0.05)
     assert any(f"{abs(more)} %" in note for note in loaded.notes)
 
@@ -258,23 +258,22 @@ def test_what_the_paper_says_of_its_settings_does_not_give_its_flops(name, row, 
 def test_the_steps_that_the_paper_s_rows_cache(name, row, steps):
     loaded = recipe.load(name, scale="paper")
     (row,) = [candidate for candidate in loaded.rows if candidate.id == row]
-    run = plan.profile_run(loaded, row)
-    layout = plan._model(run.model).layout()
-    reused = parse_cache(run.cache).reused(layout, timesteps(run.steps))
+    run = runs.profile_run(loaded, row)
+    reused = run.cache.reused(run.timesteps, guided=run.guided)
     assert [step for step, sites in enumerate(reused) if sites] == list(steps)
 
 
 @pytest.mark.parametrize("name", ["table3", "table4", "table5", "table6"])
 def test_a_tiny_text_table_asks_for_every_digit_and_direction_as_often(name):
     loaded = recipe.load(name)
-    captions = prompts.load(loaded.settings["prompts"])
+    captions = prompts.read_prompts(loaded.settings["prompts"])
     count = loaded.settings["num_samples"]
     asked = [captions[i % len(captions)].split() for i in range(count)]
     words = Counter(word for caption in asked for word in caption)
     assert [words[digit] for digit in DIGITS] == [count // 10] * 10
     if name != "table4":
         assert [words[way] for way in ("left", "right", "up", "down")] == [count // 4] * 4
-    for _, _, run in plan.runs(loaded):
+    for _, _, run in runs.of_recipe(loaded):
         assert catalog.card(run.model).prompts == loaded.settings["prompts"]
 
 
@@ -288,7 +287,7 @@ def test_a_tiny_table_with_published_flops_has_the_share_of_them(name):
 @pytest.mark.parametrize("scale", recipe.SCALES)
 def test_table7_is_the_uncached_rows_of_table8(scale):
     seventh, eighth = (
-        {row.id: run for row, _, run in plan.runs(recipe.load(name, scale=scale))}
+        {row.id: run for row, _, run in runs.of_recipe(recipe.load(name, scale=scale))}
         for name in ("table7", "table8")
     )
     uncached = {name: run for name, run in eighth.items() if run.cache == "none"}
@@ -302,8 +301,8 @@ def test_table7_is_the_uncached_rows_of_table8(scale):
 def test_table7_has_in_fractions_what_table8_has_in_percent():
     for line in published.lines("table7"):
         keys = {"cfg": line["cfg"], "method": line["method"], "n": ""}
-        seventh = published.find("table7", {key: line[key] for key in ("cfg", "method")})
-        eighth = published.find("table8", keys)
+        seventh = published.numbers("table7", {key: line[key] for key in ("cfg", "method")})
+        eighth = published.numbers("table8", keys)
         for key in ("fid", "sfid", "is"):
             assert seventh[key] == eighth[key]
         for key in ("precision", "recall"):
@@ -311,22 +310,22 @@ def test_table7_has_in_fractions_what_table8_has_in_percent():
 
 
 def test_table8_blocks():
-    for row, _, run in plan.runs(recipe.load("table8", scale="paper")):
+    for row, _, run in runs.of_recipe(recipe.load("table8", scale="paper")):
         assert (run.sampler, run.steps, run.num_samples) == ("ddpm", "250", 50_000)
         assert run.guidance == (1.5 if row.published["cfg"] == "1.5" else None)
-        assert plan.profile_run(recipe.load("table8", scale="paper"), row).batch_size == 8
+        assert runs.profile_run(recipe.load("table8", scale="paper"), row).batch_size == 8
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_tiny_scale_is_small(name):
     """A table has to take two minutes on two cores, where these models do about 40 GFLOP/s."""
     flops = sum(
-        plan.plan(run, batch=run.num_samples).flops for *_, run in plan.runs(recipe.load(name))
+        plan.plan(run, batch=run.num_samples).flops for *_, run in runs.of_recipe(recipe.load(name))
     )
     assert flops < 5e12
 
 
 def test_the_files_are_plain_yaml():
     for name in NAMES:
-        content = yaml.safe_load((recipe.folder() / f"{name}.yaml").read_text())
+        content = yaml.safe_load((shipped.recipes() / f"{name}.yaml").read_text())
         assert set(content["scales"]) == set(recipe.SCALES)

@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,9 +17,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from skipdit_cli import conditions, plan, run, text, trajectory, weights
+from skipdit_cli import conditions, decode, rng, runs, text, trajectory, weights
+from skipdit_cli import generate as generating
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
-from skipdit_cli.run import generate
+from skipdit_cli.generate import generate
 from skipdit_cli.store import open_store
 
 IMAGES = ("digits-skip", "skip-cache(n=2)", {"batch_size": 4})
@@ -33,6 +35,16 @@ KINDS = pytest.mark.parametrize(
     [IMAGES, CLIPS, CAPTIONED, PAINTED],
     ids=["images", "clips", "clips of text", "images of text"],
 )
+
+
+def told(counts):
+    """A stage that notes (finished, wanted) of samples, as it shows them, in a list."""
+
+    @contextmanager
+    def stage(what):
+        yield lambda *n: counts.append(n) if what.startswith("sampling") else None
+
+    return stage
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +82,7 @@ def planned(checkpoint):
             **own,
             **settings,
         }
-        return plan.make_run(model, cache, settings, weights_path=path), path
+        return runs.make_run(model, cache, settings, weights_path=path), path
 
     return make
 
@@ -121,7 +133,7 @@ def wait_for(condition, *, seconds=180.0):
 def test_a_run_end_to_end(planned, tmp_path, kind):
     wanted, path = planned(kind, 6)
     seen = []
-    store = generate(wanted, tmp_path, weights_path=path, on_batch=lambda *n: seen.append(n))
+    store = generate(wanted, tmp_path, weights_path=path, stage=told(seen))
     assert store.missing(range(6)) == store.corrupt == []
     batch = wanted.batch_size
     assert seen == [(n, 6) for n in (*range(0, 6, batch), 6)]
@@ -136,7 +148,7 @@ def test_a_run_end_to_end(planned, tmp_path, kind):
     assert len({str(meta) for meta in metas}) > 1
 
     again = []
-    generate(wanted, tmp_path, weights_path=path, on_batch=lambda *n: again.append(n))
+    generate(wanted, tmp_path, weights_path=path, stage=told(again))
     assert again == [(6, 6)]  # nothing is computed twice
 
 
@@ -145,23 +157,23 @@ def test_what_the_samples_hold(planned, checkpoint, tmp_path):
     wanted, path = planned(IMAGES, 4, classes=(3, 1), guidance=2.0, seed=11)
     store = generate(wanted, tmp_path, weights_path=path)
     assert [store.meta(i)["class"] for i in range(4)] == [3, 1, 3, 1]
-    model = weights.load("digits-skip", path=path)
+    model = weights.load(weights.card("digits-skip"), path=path)
 
     def noise(step):
-        return run.rng.batch_normal((1, 16, 16), seed=11, indices=range(4), step=step)
+        return rng.batch_normal((1, 16, 16), seed=11, indices=range(4), step=step)
 
-    latents = run.denoise(
+    latents = generating.denoise(
         model,
         noise(-1),
         cache=wanted.cache,
-        sampler="ddpm",
+        sampler=wanted.sampler,
         steps=STEPS,
         step_noise=noise,
         conditions={"class_labels": torch.tensor([3, 1, 3, 1])},
         null={"class_labels": torch.full((4,), 10)},
         guidance=2.0,
     )
-    pixels = run.decode.to_pixels(latents, weights.card("digits-skip"))
+    pixels = decode.to_pixels(latents, weights.card("digits-skip"))
     assert all(np.array_equal(store.read(i), pixels[i]) for i in range(4))
 
 
@@ -171,7 +183,7 @@ def test_what_the_samples_of_prompts_hold(planned, tmp_path):
         CAPTIONED, 2, prompts=("a one moving up", "a nine moving down"), guidance=3.0, seed=11
     )
     store = generate(wanted, tmp_path, weights_path=path)
-    card, model = weights.card(wanted.model), weights.load(wanted.model, path=path)
+    card, model = weights.card(wanted.model), weights.load(weights.card(wanted.model), path=path)
     asked = [store.meta(i)["prompt"] for i in range(2)]
     assert asked == ["a one moving up", "a nine moving down"]
     text.encode(card, asked, root=tmp_path / "other")
@@ -179,14 +191,14 @@ def test_what_the_samples_of_prompts_hold(planned, tmp_path):
     shape = model.inputs(1)["hidden_states"].shape[1:]
 
     def noise(step):
-        return run.rng.batch_normal(shape, seed=11, indices=range(2), step=step)
+        return rng.batch_normal(shape, seed=11, indices=range(2), step=step)
 
     def pixels(guidance, trained):
-        latents = run.denoise(
+        latents = generating.denoise(
             model,
             noise(-1),
             cache=wanted.cache,
-            sampler="ddpm",
+            sampler=wanted.sampler,
             steps=STEPS,
             step_noise=noise,
             conditions=given,
@@ -194,7 +206,7 @@ def test_what_the_samples_of_prompts_hold(planned, tmp_path):
             guidance=guidance,
             trained=trained,
         )
-        return run.decode.to_pixels(latents, card, channel_dim=model.CHANNEL_DIM)
+        return decode.to_pixels(latents, card, channel_dim=model.CHANNEL_DIM)
 
     stored = np.stack([store.read(i) for i in range(2)])
     assert np.array_equal(stored, pixels(3.0, card.sampling))
@@ -270,7 +282,7 @@ def test_damaged_and_deleted_samples_are_found_and_redone(planned, tmp_path, kin
     (store.path / names[6]).write_bytes(damaged)
 
     seen = []
-    store = generate(wanted, tmp_path, weights_path=path, on_batch=lambda *n: seen.append(n))
+    store = generate(wanted, tmp_path, weights_path=path, stage=told(seen))
     assert files(store) == before
     assert store.corrupt == [3, 6]
     assert seen[0] == (4, 7)
@@ -304,9 +316,7 @@ def test_killed_at_random_moments_the_run_ends_as_if_undisturbed(planned, start,
     assert 0 < counts[0] < counts[-1] < 28
 
     resumed = []
-    store = generate(
-        wanted, tmp_path / "killed", weights_path=path, on_batch=lambda *n: resumed.append(n)
-    )
+    store = generate(wanted, tmp_path / "killed", weights_path=path, stage=told(resumed))
     assert resumed[0][0] >= counts[-1] - 1  # nothing finished is lost, a torn line aside
     assert files(store) == undisturbed
     assert not store.corrupt
@@ -338,21 +348,21 @@ def test_one_missing_sample_is_computed_in_the_batch_it_belongs_to(planned, tmp_
     """A batch of the same samples in the same places: the sums are the same to the last bit."""
     wanted, path = planned(IMAGES, 7)
     store = generate(wanted, tmp_path, weights_path=path)
-    batches, denoise = [], run.denoise
+    batches, denoise = [], generating.denoise
 
     def record(model, x, **arguments):
         labels = arguments["conditions"]["class_labels"].tolist()
         batches.append((x, labels, arguments["step_noise"](2)))
         return denoise(model, x, **arguments)
 
-    monkeypatch.setattr(run, "denoise", record)
+    monkeypatch.setattr(generating, "denoise", record)
     for index in (2, 6):  # the second batch is 4, 5, 6 and a 7 that nobody asked for
         (store.path / f"{index:06d}.png").unlink()
     generate(wanted, tmp_path, weights_path=path)
     assert len(batches) == 2
     for (x, labels, noise), indices in zip(batches, (range(4), range(4, 8)), strict=True):
         for seen, step in ((x, -1), (noise, 2)):
-            expected = run.rng.batch_normal((1, 16, 16), seed=0, indices=indices, step=step)
+            expected = rng.batch_normal((1, 16, 16), seed=0, indices=indices, step=step)
             assert torch.equal(seen, expected)
         assert labels == [conditions.meta(wanted, index)["class"] for index in indices]
 
@@ -365,9 +375,7 @@ def test_more_samples_keep_those_that_are_there(planned, tmp_path):
     more = replace(wanted, num_samples=10)
     assert more.key == wanted.key
     seen = []
-    grown = generate(
-        more, tmp_path / "grown", weights_path=path, on_batch=lambda *n: seen.append(n)
-    )
+    grown = generate(more, tmp_path / "grown", weights_path=path, stage=told(seen))
     assert seen[0] == (6, 10)
     assert {name: (grown.path / name).stat().st_mtime_ns for name in before} == before
     assert files(grown) == files(generate(more, tmp_path / "at-once", weights_path=path))
@@ -377,25 +385,25 @@ def test_more_samples_keep_those_that_are_there(planned, tmp_path):
 def test_a_class_out_of_range(classes):
     text = rf"class {classes[-1]} is out of range of digits-skip; its classes are 0 to 9"
     with pytest.raises(UsageError, match=text):
-        plan.make_run("digits-skip", settings={"classes": classes})
+        runs.make_run("digits-skip", settings={"classes": classes})
 
 
 def test_classes_guidance_and_prompts_where_they_have_no_meaning():
     with pytest.raises(
         UsageError, match=r"guidance 7\.0 needs classes and taichi is unconditional"
     ):
-        plan.make_run("taichi", settings={"guidance": 7.0})
+        runs.make_run("taichi", settings={"guidance": 7.0})
     with pytest.raises(UsageError, match="needs classes and taichi is unconditional; leave"):
-        plan.make_run("taichi", settings={"classes": (1,)})
+        runs.make_run("taichi", settings={"classes": (1,)})
     with pytest.raises(UsageError, match="needs classes and latte takes text; leave classes out"):
-        plan.make_run("latte", settings={"classes": (1,)})
+        runs.make_run("latte", settings={"classes": (1,)})
     with pytest.raises(UsageError, match="needs text and ucf101 takes no text; leave prompts out"):
-        plan.make_run("ucf101", settings={"prompts": ("a horse",)})
+        runs.make_run("ucf101", settings={"prompts": ("a horse",)})
 
 
 def test_missing_weights_name_the_download(tmp_path):
     with pytest.raises(MissingAssetError) as caught:
-        generate(plan.make_run("ucf101-skip", "skip-cache"), tmp_path)
+        generate(runs.make_run("ucf101-skip", "skip-cache"), tmp_path)
     assert caught.value.exit_code == 4
     said = "`skipdit download ucf101-skip` (2.77 GB, and 335.0 MB of vae)"
     assert said in str(caught.value)
@@ -407,7 +415,7 @@ def test_values_that_are_not_finite_are_not_stored(checkpoint, tmp_path):
     state = load_file(checkpoint("digits-skip"))
     state["final_layer.linear.bias"][0] = float("nan")
     save_file(state, path)
-    wanted = plan.make_run(
+    wanted = runs.make_run(
         "digits-skip", settings={"steps": 2, "num_samples": 1}, weights_path=path
     )
     with pytest.raises(
@@ -423,7 +431,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_anything_is_computed(
     wanted, path = planned(IMAGES, 1)
     root = Path(tmp_path / "file")
     root.write_text("")
-    monkeypatch.setattr(run, "_compute", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(generating, "_compute", lambda *_: pytest.fail("computed"))
     with pytest.raises(StoreError, match=str(root)):
         generate(wanted, root, weights_path=path)
 

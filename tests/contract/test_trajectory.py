@@ -1,16 +1,28 @@
 """The latents that a run keeps after every step, and what they say of a cache."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 
 from skipdit_cli import trajectory
-from skipdit_cli.plan import make_run
-from skipdit_cli.run import generate
+from skipdit_cli.generate import generate
+from skipdit_cli.runs import make_run
 from skipdit_cli.samplers._schedule import timesteps
 from skipdit_cli.store import open_store
 from skipdit_cli.trajectory import compare
 
 WINDOW = (700, 50)
+
+
+def told(counts):
+    """A stage that notes (finished, wanted) of samples, as it shows them, in a list."""
+
+    @contextmanager
+    def stage(what):
+        yield lambda *n: counts.append(n) if what.startswith("sampling") else None
+
+    return stage
 
 
 def planned(cache="none", **settings):
@@ -49,7 +61,7 @@ def test_without_reuse_there_is_no_error(root):
 def test_the_last_state_is_the_sample(root):
     """These models have no autoencoder: a sample is its latents, rounded to 256 levels."""
     store = open_store(root, planned())
-    latents, _ = trajectory.load(store)
+    latents, _ = trajectory.read_trajectory(store)
     for i in range(3):
         pixels = store.read(i)[..., 0].ravel()  # a channel of grey
         expected = (latents[i, -1].clip(-1, 1) + 1) * 127.5
@@ -66,7 +78,7 @@ def test_a_trajectory_that_is_gone_is_made_again_and_nothing_else(root, damage):
     path.unlink() if damage is None else path.write_bytes(damage)
     assert compare(planned("skip-cache(n=3,window=700-50)"), root=root) is None
     stamps = {path: path.stat().st_mtime_ns for path in store.path.glob("*.png")}
-    generate(run, root, on_batch=lambda *counts: done.append(counts))
+    generate(run, root, stage=told(done))
     assert done == [(3, 3), (3, 3)]
     assert {path: path.read_bytes() for path in store.path.glob("*.[psj]*")} == whole
     assert {path: path.stat().st_mtime_ns for path in store.path.glob("*.png")} == stamps
@@ -91,7 +103,7 @@ def test_errors_by_hand(tmp_path):
     reference = np.array([[[6, 8], [0, 2]]], np.float32)  # one sample, two steps, two values
     ours = np.array([[[9, 12], [0, 2]]], np.float32)
     for run, latents in ((cached.reference, reference), (cached, ours)):
-        trajectory.save(open_store(tmp_path, run), latents, timesteps=[500, 0])
+        trajectory.write_trajectory(open_store(tmp_path, run), latents, timesteps=[500, 0])
     found = compare(cached, root=tmp_path)
     assert found.errors.tolist() == [[0.5, 0]]
     assert found.timesteps == (500, 0)

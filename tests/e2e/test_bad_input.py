@@ -168,7 +168,10 @@ rows:
             "cache-sweep --model latte-skip --n 2 --metrics fvd@digits",
             ["--metrics: fvd@digits cannot score samples of latte-skip", "psnr, ssim"],
         ),
-        ("cache-sweep --model digits-skip --repeats -1", ["--repeats: -1", "take 0 or more"]),
+        (
+            "cache-sweep --model digits-skip --repeats -1",
+            ["--repeats: -1 is too few", "give 0 or more; 0 times nothing"],
+        ),
         ("cache-sweep --model digits-skip --set seed=1", ["--set: ", "is for recipes"]),
         (
             "cache-sweep --recipe tabel1",
@@ -197,6 +200,20 @@ rows:
         ("cache-sweep --recipe smoke --set seed", ["override 'seed' is not key=value"]),
         ("cache-sweep --recipe smoke --num-samples 0", ["num_samples=0", "1 or more"]),
         ("plan table33", ["unknown recipe 'table33'", "did you mean 'table3'?"]),
+        (
+            "plan smoke --recipe table1",
+            ["--recipe table1: the command names smoke as well", "leave one of the two out"],
+        ),
+        ("report smoke --recipe table1", ["--recipe table1: the command names smoke as well"]),
+        ("evaluate smoke --recipe table1", ["--recipe table1: the command names smoke as well"]),
+        ("evaluate 0123 --recipe table1", ["--recipe table1: the command names 0123 as well"]),
+        ("evaluate --recipe 0123", ["unknown recipe '0123'"]),
+        ("cache-sweep smoke --recipe table1", ["--recipe table1: the command names smoke as well"]),
+        ("cache-sweep smoke --model digits", ["--recipe: ", "--model", "--set seed=1"]),
+        (
+            "download ucf101 table2 --recipe table1",
+            ["--recipe table1: the command names table2 as well"],
+        ),
         ("plan smoke --model digits", ["--model", "--set seed=1"]),
         ("plan smoke --num-samples 0", ["num_samples=0", "1 or more"]),
         ("plan --model digits-skip --n 6..2", ["--n: range '6..2' runs backwards", "write 2..6"]),
@@ -210,7 +227,7 @@ rows:
             "evaluate smoke --metrics pnsr",
             ["--metrics: unknown metric 'pnsr'", "did you mean 'psnr'?"],
         ),
-        ("profile --model digits --repeats 0", ["--repeats: 0", "take 1 or more"]),
+        ("profile --model digits --repeats 0", ["--repeats: 0 is too few", "give 1 or more"]),
         ("profile --model digits --weights gone.pt", ["--weights: no file gone.pt"]),
         ("profile --model digits --weights random --cache foo", ["--cache: unknown cache 'foo'"]),
         ("train --model digit", ["--model: unknown model 'digit'", "did you mean 'digits'?"]),
@@ -291,7 +308,7 @@ def test_a_mistake_is_told_before_a_download_is_asked_for(skipdit):
 @pytest.fixture
 def checkpoint():
     """Sound weights of digits-skip, as this version reads them."""
-    return load_file(weights.require("digits-skip"))
+    return load_file(weights.require(weights.card("digits-skip")))
 
 
 def _truncated(path, state):
@@ -305,7 +322,7 @@ def _truncated_zip(path, state):
 
 
 def _other_model(path, state):
-    save_file(load_file(weights.require("moving-digits")), path)
+    save_file(load_file(weights.require(weights.card("moving-digits"))), path)
 
 
 def _one_key_less(path, state):

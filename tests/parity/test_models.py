@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from skipdit_cli import registry
 from skipdit_cli.hooks import Session
-from skipdit_cli.run import replay
-from skipdit_cli.sites import Site
+from skipdit_cli.loop import replay
+from skipdit_cli.sites import Site, site_modules
 from skipdit_cli.spec import parse_cache
 from skipdit_cli.weights import from_official
 
@@ -59,24 +59,25 @@ def play(task, run, cache=None):
     x, t, *y = (io[key] for key in run["inputs"])
     steps = run.get("step_indices", range(len(t)))
     conditions = {"class_labels": y[0]} if y else {}
+    model = model_of(task, run)
     if run.get("N"):  # a cached sequence: every step matters for the next
         outputs = replay(
-            model_of(task, run),
-            cache or f"skip-cache(n={run['N']})",
+            model,
+            parse_cache(cache or f"skip-cache(n={run['N']})").resolve(model.layout()),
             t,
             x,
             guidance=run.get("cfg_scale"),
-            **conditions,
+            conditions=conditions,
         )
     else:
         chosen = torch.tensor(list(steps))
         outputs = replay(
-            model_of(task, run),
-            None,
+            model,
+            parse_cache("none").resolve(model.layout()),
             t[chosen],
             x[chosen],
             guidance=run.get("cfg_scale"),
-            **conditions,
+            conditions=conditions,
         )
     return torch.stack(outputs), io[name]
 
@@ -118,7 +119,7 @@ def test_position_tables_are_the_official_ones(task, tables):
 def layers_run(model, call):
     """Per call of the model, the layers whose attention really ran."""
     seen: list[set[int]] = []
-    attention = {s.layer: m for s, m in model.sites().items() if s.kind == "attn.spatial"}
+    attention = {s.layer: m for s, m in site_modules(model).items() if s.kind == "attn.spatial"}
     handles = [model.register_forward_pre_hook(lambda *_: seen.append(set()))]
     handles += [
         module.qkv.register_forward_pre_hook(lambda *_, layer=layer: seen[-1].add(layer))
@@ -145,7 +146,7 @@ def test_the_official_steps_are_full_and_the_others_run_the_official_layers(task
     assert all(layers == official for layers in seen if layers != every)
 
     timesteps = tensors(task)[run["inputs"][1]].tolist()
-    session = Session(model, parse_cache(f"skip-cache(n={run['N']})"), timesteps)
+    session = Session(parse_cache(f"skip-cache(n={run['N']})").resolve(model.layout()), timesteps)
     assert [not sites for sites in session.reused] == run["full"]
     middle = {Site("layer", i) for i in every - official}
     assert all(

@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from skipdit_cli import weights
 from skipdit_cli.errors import UsageError
 from skipdit_cli.hooks import Session
+from skipdit_cli.loop import replay
 from skipdit_cli.models.hunyuan_dit import HunyuanDiT, rope
-from skipdit_cli.run import replay
-from skipdit_cli.sites import Site
+from skipdit_cli.sites import Site, site_modules
 from skipdit_cli.spec import parse_cache
 from skipdit_cli.weights import from_official
 from skipdit_cli.weights.download import convert
@@ -62,7 +62,8 @@ def play(name, spec=None):
         spec = spec or f"skip-cache(n={run['N']})"
     else:
         x, t = x[run["step_indices"]], t[run["step_indices"]]
-    outputs = replay(model(), spec, t, x, **texts(batch=x.shape[1]))
+    cache = parse_cache(spec or "none").resolve(model().layout())
+    outputs = replay(model(), cache, t, x, conditions=texts(batch=x.shape[1]))
     return torch.stack(outputs), io[name]
 
 
@@ -135,7 +136,7 @@ def layers_run(call):
     handles = [model().register_forward_pre_hook(lambda *_: seen.append(set()))]
     handles += [
         module.to_q.register_forward_pre_hook(lambda *_, layer=site.layer: seen[-1].add(layer))
-        for site, module in model().sites().items()
+        for site, module in site_modules(model()).items()
         if site.kind == "attn.spatial"
     ]
     try:
@@ -154,7 +155,7 @@ def test_the_official_steps_are_full_and_the_others_run_the_first_and_the_last_l
     assert seen == [every if full else OUTER for full in run["full"]]
 
     timesteps = tensors()[run["inputs"][1]].tolist()
-    session = Session(model(), parse_cache(f"skip-cache(n={run['N']})"), timesteps)
+    session = Session(parse_cache(f"skip-cache(n={run['N']})").resolve(model().layout()), timesteps)
     assert [not sites for sites in session.reused] == run["full"]
     middle = {Site("layer", i) for i in every - OUTER}
     assert all(

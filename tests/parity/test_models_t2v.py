@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from skipdit_cli.hooks import Session
+from skipdit_cli.loop import replay
 from skipdit_cli.models.latte_t2v import LatteT2V
-from skipdit_cli.run import replay
 from skipdit_cli.spec import parse_cache
 from skipdit_cli.weights import from_official
 
@@ -65,7 +65,8 @@ def play(name, spec=None):
         spec = spec or spec_of(run)
     else:
         x, t = x[run["step_indices"]], t[run["step_indices"]]
-    return torch.stack(replay(model_of(run), spec, t, x, **given)), io[name]
+    cache = parse_cache(spec or "none").resolve(model_of(run).layout())
+    return torch.stack(replay(model_of(run), cache, t, x, conditions=given)), io[name]
 
 
 def close(ours, official):
@@ -121,7 +122,7 @@ def test_the_official_steps_are_full_and_the_others_run_the_outer_layers(name):
     assert [len(layers) == LAST + 1 for layers in seen] == run["full"]
     assert all(layers == {0, LAST} for layers in seen if len(layers) <= LAST)
     timesteps = tensors()["edge.t" if name == "edge.out" else "seq.t"].tolist()
-    session = Session(network, parse_cache(spec_of(run)), timesteps)
+    session = Session(parse_cache(spec_of(run)).resolve(network.layout()), timesteps)
     assert [not sites for sites in session.reused] == run["full"]
 
 

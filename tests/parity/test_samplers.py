@@ -14,8 +14,9 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from safetensors.torch import load_file
 
 from skipdit_cli import registry
-from skipdit_cli.run import denoise
+from skipdit_cli.loop import denoise
 from skipdit_cli.samplers import _schedule, ddim, ddpm
+from skipdit_cli.spec import parse_cache
 from skipdit_cli.weights import from_official
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -97,8 +98,8 @@ def sampled(network, io, name, cache):
         ours = denoise(
             network,
             io[f"{name}.z"][:count],
-            cache=cache,
-            sampler=run["kind"],
+            cache=parse_cache(cache).resolve(network.layout()),
+            sampler=registry.load("samplers", run["kind"]),
             steps=run["respacing"],
             step_noise=lambda i: noise[i][:count],
             conditions={"class_labels": y[:count]},

@@ -49,8 +49,8 @@ def test_full_steps(family, timesteps, run):
     content = SCHEDULES[family][timesteps]
     entry, layout = content["runs"][run], layout_of(family)
     cache = parse_cache(spec_of(run)).resolve(layout)
-    assert list(cache.config.window) == entry["window"]
-    reused = cache.reused(layout, content["timesteps"])
+    assert list(cache.window) == entry["window"]
+    reused = cache.reused(content["timesteps"], guided=False)
     assert len(reused) == len(content["timesteps"])
     assert [i for i, sites in enumerate(reused) if not sites] == entry["full"]
 

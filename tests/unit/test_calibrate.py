@@ -8,25 +8,24 @@ import pytest
 import torch
 from torch import nn
 
-from skipdit_cli import calibration, plan, weights
+from skipdit_cli import calibration, registry, runs, weights
 from skipdit_cli.analyze import calibrate as analysis
 from skipdit_cli.calibration import Calibration
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
 from skipdit_cli.samplers._schedule import timesteps
-from skipdit_cli.sites import Layout, Site
-from skipdit_cli.spec import parse_cache
+from skipdit_cli.sites import Layout, Seen, Site
 
 FOUND = Calibration(
     model="digits",
     method="teacache",
-    weights=weights.fingerprint("digits"),
+    weights=weights.fingerprint(weights.card("digits")),
     sampler="ddim",
     steps="50",
     guidance=2.0,
     num_samples=4,
     seed=0,
     pairs=196,
-    values=(0.5, -1e-05, 3.0),
+    settings={"coefficients": (0.5, -1e-05, 3.0)},
 )
 
 
@@ -36,37 +35,69 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
+TEACACHE, MAG_CACHE = (registry.load("caches", name) for name in ("teacache", "mag-cache"))
+
+
+def polynomial(changes, outputs):
+    return TEACACHE.fit(np.stack([changes, outputs], axis=-1)[None])["coefficients"]
+
+
+def ratios(observed):
+    return MAG_CACHE.fit(observed)["ratios"]
+
+
+def seen(output, *, samples, guided, added=None):
+    """A step whose modulated input is the same as its output; `added` by all two layers."""
+    first, last = Site("layer", 0), Site("layer", 1)
+    entered = {Site("attn.spatial", 0): output}
+    if added is not None:
+        entered[first] = torch.zeros_like(added)
+    return Seen(entered, {last: added}, output, samples, guided)
+
+
+def change(now, before, **how):
+    """What teacache observes, of the output alone."""
+    return TEACACHE.observe(LAYOUT, seen(now, **how), seen(before, **how))[:, 1]
+
+
+def growth(now, before, **how):
+    return MAG_CACHE.observe(LAYOUT, seen(now, added=now, **how), seen(before, added=before, **how))
+
+
+LAYOUT = Layout("toy", 2, ("attn.spatial",))
+
+
 def test_the_fit_recovers_a_known_polynomial():
     true = (3.0, -2.0, 0.5, 1.25, 0.01)
     changes = np.linspace(0, 1, 40)
-    assert analysis.polynomial(changes, np.polyval(true, changes)) == pytest.approx(true, abs=1e-6)
+    assert polynomial(changes, np.polyval(true, changes)) == pytest.approx(true, abs=1e-6)
 
 
 def test_the_fit_is_one_of_least_squares():
     """Twice the same changes, outputs 0.1 above and below: the line between them."""
     changes = np.tile(np.linspace(0, 1, 10), 2)
     outputs = changes + np.repeat([0.1, -0.1], 10)
-    assert analysis.polynomial(changes, outputs) == pytest.approx((0, 0, 0, 1, 0), abs=1e-6)
+    assert polynomial(changes, outputs) == pytest.approx((0, 0, 0, 1, 0), abs=1e-6)
 
 
 def test_too_few_observations():
     with pytest.raises(UsageError, match=r"^--steps: 4 observations cannot give 5 coefficients"):
-        analysis.polynomial(np.arange(4.0), np.arange(4.0))
+        polynomial(np.arange(4.0), np.arange(4.0))
 
 
 def test_ratios_are_means_over_samples_and_the_first_is_one():
-    assert analysis.ratios(np.array([[1.0, 0.5], [2.0, 0.25]])) == (1.0, 1.5, 0.375)
+    assert ratios(np.array([[1.0, 0.5], [2.0, 0.25]])) == (1.0, 1.5, 0.375)
 
 
 def test_values_keep_six_digits():
-    assert analysis.ratios(np.array([[1.23456789]])) == (1.0, 1.23457)
+    assert ratios(np.array([[1.23456789]])) == (1.0, 1.23457)
 
 
 def test_a_change_is_relative_and_of_both_halves_of_a_sample():
     """Halves [a, b; a, b]: a changes by 1 + 3 of 2 + 2, b by nothing."""
     before = torch.tensor([[2.0], [5.0], [2.0], [5.0]])
     now = torch.tensor([[3.0], [5.0], [5.0], [5.0]])
-    found = analysis.change(now, before, samples=2, guided=True)
+    found = change(now, before, samples=2, guided=True)
     assert found.tolist() == [1, 0]
 
 
@@ -74,14 +105,14 @@ def test_frames_in_the_batch_belong_to_their_sample():
     """Two samples of two frames, without guidance."""
     before = torch.tensor([[1.0], [1.0], [4.0], [4.0]])
     now = torch.tensor([[2.0], [1.0], [4.0], [6.0]])
-    assert analysis.change(now, before, samples=2, guided=False).tolist() == [0.5, 0.25]
+    assert change(now, before, samples=2, guided=False).tolist() == [0.5, 0.25]
 
 
 def test_growth_is_a_mean_over_tokens_of_ratios_of_norms():
     """Tokens (3, 4) -> (6, 8) and (0, 1) -> (0, 4): (2 + 4) / 2."""
     before = torch.tensor([[[3.0, 4.0], [0.0, 1.0]]])
     now = torch.tensor([[[6.0, 8.0], [0.0, 4.0]]])
-    assert analysis.growth(now, before, samples=1, guided=False).tolist() == [3]
+    assert growth(now, before, samples=1, guided=False).tolist() == [3]
 
 
 class First(nn.Module):
@@ -93,25 +124,29 @@ class First(nn.Module):
         return self.attn(2 * x) + 1
 
 
+class Last(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attn = nn.Identity()
+
+    def forward(self, x):
+        return x
+
+
 class Toy(nn.Module):
     """x -> 2x + 1 -> 2x + 1, given out ten times as large; the layers add x + 1."""
 
+    SITES = {"layer": "layers.{i}", "attn.spatial": "layers.{i}.attn"}
+
     def __init__(self):
         super().__init__()
-        self.first, self.last = First(), nn.Identity()
+        self.layers = nn.ModuleList([First(), Last()])
 
     def forward(self, x):
-        return (10 * self.last(self.first(x)),)
+        return (10 * self.layers[1](self.layers[0](x)),)
 
     def layout(self):
-        return Layout("toy", 2, ("attn.spatial",))
-
-    def sites(self):
-        return {
-            Site("layer", 0): self.first,
-            Site("layer", 1): self.last,
-            Site("attn.spatial", 0): self.first.attn,
-        }
+        return LAYOUT
 
 
 @pytest.mark.parametrize(
@@ -124,7 +159,8 @@ class Toy(nn.Module):
 )
 def test_what_is_observed_by_hand(method, expected):
     model = Toy()
-    with analysis.watched(model, method, samples=1, guided=False) as found:
+    chosen = registry.load("caches", method)
+    with analysis.watched(model, chosen, samples=1, guided=False) as found:
         for x in (2.0, 3.0, 3.0):
             model(torch.tensor([[[x]]]))
     assert torch.allclose(torch.stack(found), torch.tensor(expected))
@@ -133,7 +169,7 @@ def test_what_is_observed_by_hand(method, expected):
 
 def test_a_file_reads_back(home):
     path = calibration.save(FOUND, calibration.folder("digits"))
-    assert path == home / "calibration/digits/teacache.json"
+    assert path == home / "calibration/digits/teacache-ddim-50.json"
     assert calibration.load(path) == FOUND
 
 
@@ -141,35 +177,60 @@ def test_a_file_reads_back(home):
 def test_a_file_that_is_no_calibration(tmp_path, text):
     path = tmp_path / "teacache.json"
     path.write_text(text)
-    with pytest.raises(StoreError, match=r"teacache\.json: is no readable calibration"):
+    with pytest.raises(StoreError, match=r"teacache\.json: is not a readable calibration"):
         calibration.load(path)
 
 
 def test_a_run_holds_the_numbers_and_its_key_changes_with_them(home):
-    shipped = plan.make_run("digits", "teacache")
+    shipped = runs.make_run("digits", "teacache")
     calibration.save(FOUND, calibration.folder("digits"))
-    own = plan.make_run("digits", "teacache")
-    assert own.cache == "teacache(threshold=0.1,coefficients=0.5/-1e-05/3.0)"
+    own = runs.make_run("digits", "teacache")
+    assert str(own.cache) == "teacache(threshold=0.1,coefficients=0.5/-1e-05/3.0)"
     assert own.key != shipped.key
-    calibration.save(replace(FOUND, values=(0.5, -1e-05, 4.0)), calibration.folder("digits"))
-    assert plan.make_run("digits", "teacache").key != own.key
-    given = plan.make_run("digits", "teacache(coefficients=1/2)")
-    assert parse_cache(given.cache).config.coefficients == (1, 2)
+    calibration.save(
+        replace(FOUND, settings={"coefficients": (0.5, -1e-05, 4.0)}), calibration.folder("digits")
+    )
+    assert runs.make_run("digits", "teacache").key != own.key
+    given = runs.make_run("digits", "teacache(coefficients=1/2)")
+    assert given.cache.settings.coefficients == (1, 2)
 
 
 def test_a_calibration_of_other_weights_is_refused(home):
     calibration.save(replace(FOUND, weights="0123456789abcdef"), calibration.folder("digits"))
     with pytest.raises(UsageError) as caught:
-        plan.make_run("digits", "teacache")
+        runs.make_run("digits", "teacache")
     assert "on the weights 0123456789abcdef of digits and these are" in str(caught.value)
     command = "`skipdit analyze calibrate --model digits --method teacache`"
     assert str(caught.value).endswith(f"; run {command} again, with the same --weights if any")
 
 
+@pytest.mark.parametrize(
+    ("settings", "is_for"),
+    [
+        ({"steps": "20"}, "ddim-20"),
+        ({"sampler": "ddpm"}, "ddpm-50"),
+        ({"steps": "ddim25"}, "ddim-25"),
+    ],
+)
+def test_a_calibration_of_another_sampler_or_number_of_steps_is_refused(home, settings, is_for):
+    with pytest.raises(MissingAssetError) as caught:
+        runs.make_run("digits", "mag-cache", settings, place="--cache")
+    how = {"sampler": "ddim", "steps": "50", **settings}
+    assert str(caught.value) == (
+        f"--cache: mag-cache has not been calibrated on digits for {is_for}, only for ddim-50; "
+        "run `skipdit analyze calibrate --model digits --method mag-cache "
+        f"--sampler {how['sampler']} --steps {how['steps']}`"
+    )
+
+
+def test_another_spelling_of_the_same_number_of_steps_is_fine(home):
+    assert runs.make_run("digits", "mag-cache", {"steps": "ddim50"}).cache.settings.ratios
+
+
 @pytest.mark.parametrize("method", ["teacache", "mag-cache"])
 def test_without_a_calibration_the_command_is_named(home, method):
     with pytest.raises(MissingAssetError) as caught:
-        plan.make_run("latte-skip", method, place="--cache")
+        runs.make_run("latte-skip", method, place="--cache")
     assert str(caught.value) == (
         f"--cache: {method} has not been calibrated on latte-skip; "
         f"run `skipdit analyze calibrate --model latte-skip --method {method}`"
@@ -182,12 +243,14 @@ EMBEDDED = [name for name, card in weights.CARDS.items() if card.embedded]
 @pytest.mark.parametrize("method", ["teacache", "mag-cache"])
 @pytest.mark.parametrize("model", EMBEDDED)
 def test_the_embedded_models_come_calibrated(home, model, method):
-    path = calibration.locate(model, method)
-    found, sampling = calibration.load(path), weights.CARDS[model].sampling
+    card = weights.CARDS[model]
+    [path] = calibration.files(card, f"{method}-*.json")
+    found, sampling = calibration.load(path), card.sampling
     assert (found.model, found.method) == (model, method)
-    assert found.weights == weights.fingerprint(model)
+    assert found.weights == weights.fingerprint(weights.card(model))
     assert (found.steps, found.sampler) == (sampling.steps, sampling.sampler)
-    assert len(found.values) == (5 if method == "teacache" else len(timesteps(sampling.steps)))
+    [values] = found.settings.values()
+    assert len(values) == (5 if method == "teacache" else len(timesteps(sampling.steps)))
     assert found.provenance["command"].startswith(calibration.command(model, method))
     assert "/tmp" not in json.dumps(found.provenance)
 

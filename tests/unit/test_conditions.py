@@ -6,7 +6,7 @@ import pytest
 
 from skipdit_cli import conditions, rng
 from skipdit_cli.errors import MissingAssetError
-from skipdit_cli.plan import make_run
+from skipdit_cli.runs import make_run
 
 RUN = make_run("digits", settings={"num_samples": 4, "seed": 3})
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from skipdit_cli import plan
+from skipdit_cli import plan, runs
 from skipdit_cli.caches.faster_cache import Config, hooked, resolve, reused
 from skipdit_cli.errors import UsageError
 from skipdit_cli.hooks import attached
-from skipdit_cli.run import replay
-from skipdit_cli.sites import Layout, Site
+from skipdit_cli.loop import replay
+from skipdit_cli.sites import BOTH, CONDITIONAL, Layout, Site
 from skipdit_cli.spec import parse_cache
 
 LAYOUT = Layout("toy", 1, ("attn.temporal", "attn.cross", "mlp.spatial"))
@@ -22,6 +22,8 @@ class Square(nn.Module):
 
 
 class Toy(nn.Module):
+    SITES = {"attn.temporal": "attn"}
+
     def __init__(self):
         super().__init__()
         self.attn = Square()
@@ -32,14 +34,11 @@ class Toy(nn.Module):
     def layout(self):
         return LAYOUT
 
-    def sites(self):
-        return {SITE: self.attn}
-
 
 def outputs(timesteps, spec):
     """Of the inputs 1, 2, 3, ..."""
     model, found = Toy(), []
-    with attached(model, parse_cache(spec), timesteps) as session:
+    with attached(model, parse_cache(spec).resolve(model.layout()), timesteps) as session:
         for step in range(len(timesteps)):
             session.begin(step)
             found.append(model(torch.tensor([step + 1.0])).item() - step - 1)
@@ -69,7 +68,7 @@ def test_the_first_timestep_that_is_reused_is_below_the_bound():
 
 
 def test_what_is_announced():
-    planned = reused(Config(), LAYOUT, [900, 700, 600, 500])
+    planned = reused(Config(), LAYOUT, [900, 700, 600, 500], guided=False)
     assert planned == [set(), set(), set(), {SITE}]
     assert hooked(Config(), LAYOUT) == [SITE]  # neither cross-attention nor the MLP
     assert Config() == Config(n=2, below=681, weight=0.5)
@@ -89,6 +88,7 @@ def test_a_setting_without_meaning(setting):
 class Guided(nn.Module):
     """A constant field: the input times the condition. Remembers the conditions of its calls."""
 
+    SITES = {"attn.spatial": "attn"}
     CHANNEL_DIM, GUIDED_CHANNELS = 1, 1
 
     def __init__(self):
@@ -102,16 +102,14 @@ class Guided(nn.Module):
     def layout(self):
         return Layout("toy", 1, ("attn.spatial",))
 
-    def sites(self):
-        return {Site("attn.spatial", 0): self.attn}
-
 
 def guided(spec, inputs, timesteps):
     """The first pixel of every output, all pixels being alike, and the conditions seen."""
     model = Guided()
     fields = [torch.full((2, 1, 4, 4), float(x)) for x in inputs]
     condition = torch.tensor([3.0, 1.0]).reshape(2, 1, 1, 1)
-    found = replay(model, spec, timesteps, fields, guidance=2.0, condition=condition)
+    cache, given = parse_cache(spec).resolve(model.layout()), {"condition": condition}
+    found = replay(model, cache, timesteps, fields, guidance=2.0, conditions=given)
     for out in found:
         torch.testing.assert_close(out, out[:1, :, :1, :1].expand_as(out))
     return [round(out[0, 0, 0, 0].item(), 4) for out in found], model.seen
@@ -141,15 +139,16 @@ def test_attention_is_extrapolated_where_the_null_half_is_predicted():
     found, _ = guided("faster-cache(null_every=3)", [1, 5, 5, 5], [640, 600, 500, 400])
     assert found == [5, 5.2, 17.42, 25]
     cache, times = parse_cache("faster-cache(null_every=3)"), [640, 600, 500, 400]
-    layout = Guided().layout()
-    assert [len(s) for s in cache.reused(layout, times, guided=True)] == [0, 1, 0, 0]
-    assert [len(s) for s in cache.reused(layout, times)] == [0, 1, 0, 1]
+    cache = cache.resolve(Guided().layout())
+    assert [len(s) for s in cache.reused(times, guided=True)] == [0, 1, 0, 0]
+    assert [len(s) for s in cache.reused(times, guided=False)] == [0, 1, 0, 1]
+    assert cache.halves(times, guided=True) == [BOTH, CONDITIONAL, CONDITIONAL, BOTH]
 
 
 def test_a_predicted_half_costs_nothing():
     def macs(cache):
         settings = {"steps": "4", "guidance": 2.0, "num_samples": 1, "batch_size": 1}
-        return plan.plan(plan.make_run("digits", cache, settings)).macs_paper
+        return plan.plan(runs.make_run("digits", cache, settings)).macs_paper
 
     assert macs("faster-cache(n=1,null_every=2,null_below=1000)") * 8 == macs("none") * 6
     assert macs("faster-cache(n=1,null_every=1)") == macs("none")

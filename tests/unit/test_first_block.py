@@ -23,6 +23,8 @@ class Layer(nn.Module):
 
 
 class Toy(nn.Module):
+    SITES = {"layer": "layers.{i}"}
+
     def __init__(self):
         super().__init__()
         functions = (lambda x: 2 * x, lambda x: x + 10, lambda x: 3 * x)
@@ -36,13 +38,10 @@ class Toy(nn.Module):
     def layout(self):
         return Layout("toy", 3, ())
 
-    def sites(self):
-        return {Site("layer", i): layer for i, layer in enumerate(self.layers)}
-
 
 def outputs(inputs, spec):
     model, found = Toy(), []
-    with attached(model, parse_cache(spec), STEPS) as session:
+    with attached(model, parse_cache(spec).resolve(model.layout()), STEPS) as session:
         for step, x in enumerate(inputs):
             session.begin(step)
             found.append(model(torch.tensor(x)))

@@ -6,8 +6,8 @@ from torch import nn
 
 from skipdit_cli.errors import UsageError
 from skipdit_cli.hooks import attached
-from skipdit_cli.run import replay
-from skipdit_cli.sites import Layout, Site
+from skipdit_cli.loop import replay
+from skipdit_cli.sites import BOTH, CONDITIONAL, NULL, Layout, Site
 from skipdit_cli.spec import parse_cache
 
 FIFTY = range(980, -1, -20)
@@ -31,6 +31,8 @@ class Branch(nn.Module):
 class Toy(nn.Module):
     """x <- x + gate x, then x <- x + gate 2 x"""
 
+    SITES = {"attn.spatial": "attn", "mlp.spatial": "mlp"}
+
     def __init__(self):
         super().__init__()
         self.attn, self.mlp = Branch(1), Branch(2)
@@ -42,14 +44,11 @@ class Toy(nn.Module):
     def layout(self):
         return Layout("toy", 1, ("attn.spatial", "mlp.spatial"))
 
-    def sites(self):
-        return {Site("attn.spatial", 0): self.attn, Site("mlp.spatial", 0): self.mlp}
-
 
 def outputs(spec, calls, timesteps):
     """The toy's outputs for (x, gate) of every step."""
     model, found = Toy(), []
-    with attached(model, parse_cache(spec), timesteps) as session:
+    with attached(model, parse_cache(spec).resolve(model.layout()), timesteps) as session:
         for step, (x, gate) in enumerate(calls):
             session.begin(step)
             found.append(model(torch.tensor(float(x)), gate).item())
@@ -59,7 +58,7 @@ def outputs(spec, calls, timesteps):
 def steps(spec, layout, kind, timesteps=FIFTY, *, layer=0):
     """Which steps reuse a site."""
     cache = parse_cache(spec).resolve(layout)
-    reused = cache.reused(layout, timesteps)
+    reused = cache.reused(timesteps, guided=False)
     return [step for step, sites in enumerate(reused) if Site(kind, layer) in sites]
 
 
@@ -204,10 +203,10 @@ def test_t_gate_of_the_authors():
     ]
     assert steps("t-gate", VIDEO, "mlp.spatial", times) == []
     cache = parse_cache("t-gate").resolve(VIDEO)
-    assert cache.unguided(VIDEO, times, guided=True) == [False] * 10 + [True] * 15
-    assert cache.unguided(VIDEO, times, guided=False) == [False] * 25
+    assert cache.halves(times, guided=True) == [BOTH] * 10 + [NULL] * 15
+    assert cache.halves(times, guided=False) == [CONDITIONAL] * 25
     kept = parse_cache("t-gate(guidance=true)").resolve(VIDEO)
-    assert kept.unguided(VIDEO, times, guided=True) == [False] * 25
+    assert kept.halves(times, guided=True) == [BOTH] * 25
 
 
 def test_t_gate_of_the_paper_s_tables():
@@ -225,6 +224,7 @@ def test_t_gate_of_the_paper_s_tables():
 class Conditioned(nn.Module):
     """x -> x + cross(x), where cross is the condition times x."""
 
+    SITES = {"attn.cross": "cross"}
     CHANNEL_DIM, GUIDED_CHANNELS = 1, 1
 
     class Cross(nn.Module):
@@ -240,9 +240,6 @@ class Conditioned(nn.Module):
 
     def layout(self):
         return Layout("toy", 1, ("attn.cross",))
-
-    def sites(self):
-        return {Site("attn.cross", 0): self.cross}
 
 
 @pytest.mark.parametrize(
@@ -260,5 +257,8 @@ class Conditioned(nn.Module):
 def test_t_gate_by_hand(spec, expected):
     inputs = [torch.full((2, 1), x) for x in (1.0, 5.0)]
     condition = torch.tensor([[3.0], [1.0]])
-    found = replay(Conditioned(), spec, [500, 400], inputs, guidance=2.0, condition=condition)
+    model = Conditioned()
+    cache = parse_cache(spec).resolve(model.layout())
+    given = {"condition": condition}
+    found = replay(model, cache, [500, 400], inputs, guidance=2.0, conditions=given)
     assert [out.flatten().tolist() for out in found] == [[value] * 2 for value in expected]

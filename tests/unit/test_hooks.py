@@ -6,12 +6,13 @@ from diffusers.hooks import HookRegistry, ModelHook
 from torch import nn
 
 from skipdit_cli import weights
-from skipdit_cli.errors import UsageError
+from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.hooks import attached
-from skipdit_cli.sites import Layout, Site
+from skipdit_cli.sites import Layout, Place, Site
 from skipdit_cli.spec import parse_cache
 
-CACHE = parse_cache("skip-cache(n=2,window=1000-0,branch=1)")
+LAYOUT = Layout("toy", 3, (), ((2, 0),))
+CACHE = parse_cache("skip-cache(n=2,window=1000-0,branch=1)").resolve(LAYOUT)
 STEPS = [999, 600, 300, 100]
 
 
@@ -23,6 +24,8 @@ class Layer(nn.Module):
 class Model(nn.Module):
     """Three layers of +1; the last one adds the first one's output and halves: x -> (2x+4)/2."""
 
+    SITES = {"layer": "layers.{i}"}
+
     def __init__(self):
         super().__init__()
         self.layers = nn.ModuleList(Layer() for _ in range(3))
@@ -32,10 +35,7 @@ class Model(nn.Module):
         return self.layers[2](self.layers[1](first), first, scale=0.5)
 
     def layout(self):
-        return Layout("toy", 3, (), ((2, 0),))
-
-    def sites(self):
-        return {Site("layer", i): layer for i, layer in enumerate(self.layers)}
+        return LAYOUT
 
 
 def number(x):
@@ -111,6 +111,12 @@ def test_a_second_cache_is_refused_and_the_first_one_stays():
     assert model(number(7)) == 9
 
 
+def test_a_cache_of_another_structure_is_refused():
+    cache = parse_cache("skip-cache(branch=1)").resolve(Layout("toy", 4, (), ((3, 0),)))
+    with pytest.raises(UsageError, match=r"was resolved for a toy of another structure$"):
+        attached(Model(), cache, STEPS).__enter__()
+
+
 def test_two_models_have_two_sessions():
     first, second = Model(), Model()
     with attached(first, CACHE, STEPS) as one, attached(second, CACHE, STEPS) as two:
@@ -153,7 +159,9 @@ def test_a_wrapper_that_was_there_before_stays():
         return plain(*args, **kwargs)
 
     block.forward = wrapper
-    with attached(model, parse_cache("skip-cache(n=2)"), [900, 800]) as session:
+    with attached(
+        model, parse_cache("skip-cache(n=2)").resolve(model.layout()), [900, 800]
+    ) as session:
         session.begin(0)
         model(**model.inputs(1), return_dict=False)
     assert calls == [1]
@@ -161,7 +169,7 @@ def test_a_wrapper_that_was_there_before_stays():
     assert not hasattr(block, "_diffusers_hook")
 
 
-FIRST_BLOCK = parse_cache("first-block(threshold=0.5)")
+FIRST_BLOCK = parse_cache("first-block(threshold=0.5)").resolve(LAYOUT)
 
 
 def test_the_hooks_of_diffusers_know_the_branch_of_every_call():
@@ -192,3 +200,110 @@ def test_the_hooks_of_diffusers_forget_with_the_session():
             session.reset()
             assert not any(session.reused)
     assert not any(hasattr(layer, "_diffusers_hook") for layer in model.layers)
+
+
+class Streams(nn.Module):
+    """A text and a picture: text -> text + 1, x -> 2x + text."""
+
+    def forward(self, text, x):
+        return text + 1, 2 * x + text
+
+
+class TwoStreams(nn.Module):
+    """Three of them; what the first one gives is added at the end."""
+
+    SITES = {"layer": Place("blocks.{i}", argument=1, output=1)}
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(Streams() for _ in range(3))
+
+    def forward(self, text, x):
+        text, first = self.blocks[0](text, x)
+        text, x = self.blocks[1](text, first)
+        text, x = self.blocks[2](x=x, text=text)
+        return text, x + first
+
+    def layout(self):
+        return LAYOUT
+
+
+def test_sites_that_return_tuples_by_hand():
+    """From (10, 1): (11, 12), (12, 35), (13, 82), and 12 is added. From (20, 2): (21, 24),
+    (22, 69), (23, 160), and 24 is added.
+
+    Cached, the second block is left out: the third one gets the 35 that it got before, and the text
+    that came with it, 12: (13, 82), and 24 is added.
+    """
+    model = TwoStreams()
+    first, second = (number(10), number(1)), (number(20), number(2))
+    assert model(*first) == (13, 94)
+    assert model(*second) == (23, 184)
+    with attached(model, CACHE, STEPS) as session:
+        session.begin(0)
+        assert model(*first) == (13, 94)
+        session.begin(0, branch="other")
+        assert model(*second) == (23, 184)
+        session.begin(1)
+        assert model(*second) == (13, 106)
+        session.begin(1, branch="other")
+        assert model(*first) == (23, 160 + 12)
+    assert not session.others
+    assert model(*second) == (23, 184)
+
+
+def sited(model, sites):
+    model.SITES = sites
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "sites", "message"),
+    [
+        (Model, {"layer": "blocks.{i}"}, "layer names blocks.0, and the model has no such module"),
+        (Model, {"layer": "layers.1"}, "layer is the same module in all 3 layers"),
+        (Model, {"attn": "layers.{i}"}, "unknown kind of site 'attn'"),
+    ],
+)
+def test_sites_that_are_not_there(model, sites, message):
+    with pytest.raises(SkipditError) as caught, attached(sited(model(), sites), CACHE, STEPS):
+        pass
+    assert str(caught.value).startswith(f"{__name__}.{model.__name__}.SITES: {message}; ")
+
+
+@pytest.mark.parametrize(
+    ("model", "sites", "message"),
+    [
+        (
+            Model,
+            {"layer": Place("layers.{i}", output=0)},
+            "layer gives a Tensor and no tuple, but a place in it is named",
+        ),
+        (TwoStreams, {"layer": "blocks.{i}"}, "layer gives a tuple and no tensor"),
+        (
+            TwoStreams,
+            {"layer": Place("blocks.{i}", argument=1, output=2)},
+            "layer gives a tuple of 2, which has no place 2",
+        ),
+    ],
+)
+def test_places_of_hidden_states_that_are_not_there(model, sites, message):
+    model = sited(model(), sites)
+    given = [number(1)] * (1 if isinstance(model, Model) else 2)
+    with attached(model, CACHE, STEPS) as session:
+        session.begin(0)
+        with pytest.raises(SkipditError) as caught:
+            model(*given)
+    assert str(caught.value).startswith(f"{__name__}.{type(model).__name__}.SITES: {message}; ")
+
+
+def test_kinds_of_sites_of_which_the_layout_tells_alone():
+    layout = Layout("toy", 3, ("attn.spatial",))
+    model, fora = Model(), parse_cache("fora(n=2)").resolve(layout)
+    model.layout = lambda: layout
+    with pytest.raises(SkipditError) as caught, attached(model, fora, STEPS):
+        pass
+    assert str(caught.value) == (
+        f"{__name__}.Model.SITES: there is no attn.spatial, and fora acts on it; let `layout` name "
+        "the kinds that are there"
+    )

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from skipdit_cli.models import _layers as layers
+from skipdit_cli.models import dit, latte
 from skipdit_cli.models.dit import DiT
 from skipdit_cli.models.latte import Latte
-from skipdit_cli.sites import Site
+from skipdit_cli.sites import Site, site_modules
 
 
 def close(ours, expected):
@@ -63,7 +64,7 @@ def test_skip_fusion_by_hand():
 def test_norms_add_a_millionth_to_the_variance():
     """Deviations of +-0.001 have a variance of 1e-6, so dividing by sqrt(2e-6) gives 0.707."""
     x = torch.tensor([1.001, 0.999]).repeat(2)
-    block, final = layers.Block(4, 1, 4.0), layers.FinalLayer(4, 1, 1)
+    block, final = latte.Block(4, 1, 4.0), layers.FinalLayer(4, 1, 1)
     for norm in (layers.SkipFusion(2).norm, block.norm1, block.norm2, final.norm_final):
         assert norm(x).tolist() == pytest.approx([0.707, -0.707] * 2, abs=1e-3)
 
@@ -123,10 +124,12 @@ def test_attention_is_softmax_attention_per_head():
     torch.testing.assert_close(attention(x[:, None]), expected[:, None])  # [B, F, T, D]
 
 
-@pytest.mark.parametrize("shape", [(2, 4, 8), (2, 3, 4, 8)])
-def test_one_modulation_per_batch_element_is_broadcast(shape):
+@pytest.mark.parametrize(
+    ("block", "shape"),
+    [(dit.Block(8, 2, 4.0, skip=False), (2, 4, 8)), (latte.Block(8, 2, 4.0), (2, 3, 4, 8))],
+)
+def test_one_modulation_per_batch_element_is_broadcast(block, shape):
     """Image [B, T, D] and clip [B, F, T, D]: one conditioning per image or clip, for all frames."""
-    block = layers.Block(8, 2, 4.0)
     nn.init.normal_(block.adaLN_modulation[1].weight, generator=torch.Generator().manual_seed(1))
     generator = torch.Generator().manual_seed(0)
     x, c = torch.randn(shape, generator=generator), torch.randn(2, 8, generator=generator)
@@ -219,7 +222,7 @@ def test_the_first_layer_s_output_is_in_memory_at_the_last_one_only_for_a_skip(
     family, changes, shape, skip
 ):
     model, seen = build(family, **changes, skip=skip), {}
-    first, last = (model.sites()[Site("layer", i)] for i in (0, 3))
+    first, last = (site_modules(model)[Site("layer", i)] for i in (0, 3))
     first.register_forward_hook(lambda *a: seen.update(output=weakref.ref(a[-1])))
     last.register_forward_pre_hook(lambda *_: seen.update(kept=seen["output"]() is not None))
     model(torch.randn(shape), torch.tensor([5]), torch.tensor([0]))

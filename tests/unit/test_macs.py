@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from skipdit_cli import plan, published
-from skipdit_cli.profiling.macs import Cost, Costs, site_costs
-from skipdit_cli.sites import Site
+from skipdit_cli import plan, published, runs
+from skipdit_cli.profiling.cost import Cost, Costs
+from skipdit_cli.profiling.macs import site_costs
+from skipdit_cli.sites import Layout, Site
 
 B, S, T, D, H = 2, 3, 5, 8, 2  # batch, sequences, tokens, width, heads
 
@@ -42,37 +43,30 @@ class Block(nn.Module):
 
 
 class Toy(nn.Module):
-    """One block and a convolution; its layer is a site that contains two others.
+    """One block and a convolution; its layer is a site that contains two others."""
 
-    Official code would run the modulation once for each of `sequences`.
-    """
+    SITES = {"layer": "block", "attn.spatial": "block.attn", "mlp.spatial": "block.mlp"}
 
-    def __init__(self, sequences=1):
+    def __init__(self):
         super().__init__()
-        self.sequences = sequences
         self.patches = nn.Conv2d(4, D, kernel_size=2, stride=2)
         self.block = Block()
 
-    def sites(self):
-        block = self.block
-        return {
-            Site("layer", 0): block,
-            Site("attn.spatial", 0): block.attn,
-            Site("mlp.spatial", 0): block.mlp,
-        }
-
-    def official_calls(self):
-        return {self.block.adaLN_modulation[1]: self.sequences}
+    def layout(self):
+        return Layout("toy", 1, ("attn.spatial", "mlp.spatial"))
 
     def forward(self, image, x, c):
         self.patches(image)
         return self.block(x, c)
 
 
-def count(x_shape, *, toy=Toy):
+def count(x_shape, *, sequences=None):
+    """Official code would run the modulation once for each of the sequences."""
     with torch.device("meta"):
         inputs = {"image": torch.zeros(B, 4, 6, 6), "x": torch.zeros(x_shape)}
-        return site_costs(toy(), {**inputs, "c": torch.zeros(B, D)})
+        model = Toy()
+        official = {model.block.adaLN_modulation[1]: sequences} if sequences else None
+        return site_costs(model, {**inputs, "c": torch.zeros(B, D)}, official=official)
 
 
 CONV = B * D * 9 * 4 * 4  # 3 x 3 patches of 2 x 2 pixels and 4 channels
@@ -94,16 +88,8 @@ def test_an_image_block_by_hand():
     assert costs.total - costs.sites[Site("layer", 0)] == Cost(CONV, CONV, 2 * CONV)
 
 
-def test_a_model_without_official_calls_is_counted_as_it_runs():
-    class Plain(Toy):
-        official_calls = property()  # hasattr says no
-
-    assert not hasattr(Plain(), "official_calls")
-    assert count((B, S, T, D), toy=Plain) == count((B, S, T, D))
-
-
 def test_a_video_block_counts_the_official_modulation_once_per_sequence():
-    costs = count((B, S, T, D), toy=lambda: Toy(S))
+    costs = count((B, S, T, D), sequences=S)
     one = count((B, T, D)).total
     executed = CONV + ADALN + S * (one.macs_executed - CONV - ADALN)
     assert costs.total.macs_executed == executed
@@ -155,9 +141,9 @@ CELLS += [
 @pytest.mark.parametrize(("model", "cache", "line"), CELLS)
 def test_published_class_to_video_flops(model, cache, line):
     """All cells of Table 1 that need no other method: batch 3, unguided, t = 980, 960, ..., 0."""
-    run = plan.make_run(model, cache, {"sampler": "ddim", "steps": "ddim50"})
+    run = runs.make_run(model, cache, {"sampler": "ddim", "steps": "ddim50"})
     row = plan.plan(run, batch=3)
-    expected = published.find("table1", line)["flops_t"]
+    expected = published.numbers("table1", line)["flops_t"]
     assert row.macs_paper / 1e12 == pytest.approx(expected, rel=5e-5)
     assert row.macs_executed < row.macs_paper
 
@@ -168,23 +154,23 @@ def test_published_class_to_video_flops(model, cache, line):
 )
 def test_one_full_step(model, macs):
     """Video: batch 3, the number thop gives on the official class; image: by the closed formula."""
-    row = plan.plan(plan.make_run(model, "none", {"steps": 1, "guidance": None}))
+    row = plan.plan(runs.make_run(model, "none", {"steps": 1, "guidance": None}))
     assert row.macs_paper * (3 if "dit" not in model else 1) == macs
 
 
 @pytest.mark.parametrize(("model", "giga"), [("latte", 31745.055), ("hunyuan-dit", 10280.338)])
 def test_one_full_step_on_a_text(model, giga):
     """Batch 2, as thop gives it: 32 caption tokens for Latte, 77 and 256 for HunyuanDiT."""
-    row = plan.plan(plan.make_run(model, "none", {"steps": 1, "guidance": None}), batch=2)
+    row = plan.plan(runs.make_run(model, "none", {"steps": 1, "guidance": None}), batch=2)
     assert round(row.macs_paper / 1e9, 3) == giga
 
 
 def test_the_official_video_model_looks_at_a_caption_once_per_frame():
     """Keys and values of 32 tokens in 28 layers of width 1152, for 16 frames instead of one."""
-    row = plan.plan(plan.make_run("latte", "none", {"steps": 1, "guidance": None}))
+    row = plan.plan(runs.make_run("latte", "none", {"steps": 1, "guidance": None}))
     keys_and_values = 28 * 2 * 32 * 1152 * 1152
     assert row.macs_paper - row.macs_executed == 15 * keys_and_values
-    row = plan.plan(plan.make_run("hunyuan-dit", "none", {"steps": 1, "guidance": None}))
+    row = plan.plan(runs.make_run("hunyuan-dit", "none", {"steps": 1, "guidance": None}))
     assert row.macs_paper == row.macs_executed
 
 
@@ -194,7 +180,7 @@ def test_the_image_model_by_formula():
     block = tokens * width * width * (3 + 1 + 4 + 4) + 6 * width * width + 2 * 2 * tokens * width
     final = 2 * width * width + 2 * tokens * width + tokens * width * 32
     embeddings = tokens * width * 16 + 256 * width + width * width
-    row = plan.plan(plan.make_run("dit-xl-2", "none", {"steps": 1, "guidance": None}))
+    row = plan.plan(runs.make_run("dit-xl-2", "none", {"steps": 1, "guidance": None}))
     assert row.macs_paper == row.macs_executed == 28 * block + final + embeddings
     norms = (28 * 2 + 1) * 2 * tokens * width
     attention = 28 * 2 * tokens * tokens * width

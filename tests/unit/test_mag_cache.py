@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from skipdit_cli.caches.mag_cache import Config, at_steps, resolve, reused, skips
+from skipdit_cli.caches.mag_cache import Config, Settings, at_steps, resolve, reused, skips
 from skipdit_cli.errors import UsageError
 from skipdit_cli.hooks import attached
 from skipdit_cli.sites import Layout, Site
@@ -26,6 +26,8 @@ class Layer(nn.Module):
 
 
 class Toy(nn.Module):
+    SITES = {"layer": "layers.{i}"}
+
     def __init__(self):
         super().__init__()
         self.layers = nn.ModuleList([Layer(lambda x: x + 1), Layer(lambda x: 3 * x)])
@@ -36,9 +38,6 @@ class Toy(nn.Module):
     def layout(self):
         return LAYOUT
 
-    def sites(self):
-        return {Site("layer", i): layer for i, layer in enumerate(self.layers)}
-
 
 def test_the_schedule_by_hand():
     """Retention 0.25 of 8 steps: 0 and 1 are full, so the product starts at step 2.
@@ -46,8 +45,8 @@ def test_the_schedule_by_hand():
     2: 0.9, error 0.1, skip. 3: 0.99, error 0.11, skip. 4: 0.792, error 0.318: full. 5: 0.95, error
     0.05, skip. 6: 0.9025, error 0.1475, skip. 7: 0.81225, error 0.33525: full.
     """
-    config = Config(threshold=0.15, max_skip=3, retention=0.25, ratios=RATIOS)
-    assert skips(config, STEPS) == [False, False, True, True, False, True, True, False]
+    settings = Settings(threshold=0.15, max_skip=3, retention=0.25, ratios=RATIOS)
+    assert skips(settings, STEPS) == [False, False, True, True, False, True, True, False]
     strict = Config(threshold=0.15, max_skip=1, retention=0.25, ratios=RATIOS)
     # 3 is full because of max_skip; 4 then has 0.8 alone, 0.2; 5 and 6 as above, one skip each
     assert skips(strict, STEPS) == [False, False, True, False, False, True, False, True]
@@ -57,7 +56,7 @@ def test_samples_by_hand():
     """x -> 3x + 3, so 2x + 3 is added: that of 1 at steps 2 and 3, of 4 at 5 and 6."""
     model, found = Toy(), []
     spec = f"mag-cache(threshold=0.15,retention=0.25,ratios={'/'.join(map(str, RATIOS))})"
-    with attached(model, parse_cache(spec), range(STEPS)) as session:
+    with attached(model, parse_cache(spec).resolve(model.layout()), range(STEPS)) as session:
         for step in range(STEPS):
             session.begin(step)
             found.append(model(torch.tensor(float(step))))
@@ -69,7 +68,7 @@ def test_samples_by_hand():
 def test_a_second_generation_starts_over():
     model = Toy()
     spec = "mag-cache(threshold=9,max_skip=9,retention=0,ratios=1/1/1/1)"
-    with attached(model, parse_cache(spec), range(4)) as session:
+    with attached(model, parse_cache(spec).resolve(model.layout()), range(4)) as session:
         for _ in range(2):
             for step, expected in ((0, 3), (1, 1 + 3)):
                 session.begin(step)
@@ -84,26 +83,27 @@ def test_diffusers_takes_the_same_decisions(steps, calibrated):
     generator = torch.Generator().manual_seed(steps * calibrated)
     ratios = (0.9 + 0.2 * torch.rand(calibrated, generator=generator)).tolist()
     spec = f"mag-cache(threshold=0.12,retention=0.1,ratios={'/'.join(map(str, ratios))})"
-    cache, model = parse_cache(spec), Toy()
+    model = Toy()
+    cache = parse_cache(spec).resolve(LAYOUT)
     with attached(model, cache, range(steps)) as session:
         for step in range(steps):
             session.begin(step)
             model(torch.tensor(1.0))
         computed = [(step, Site("layer", 0)) in session.computed for step in range(steps)]
-    assert computed == [not skip for skip in skips(cache.config, steps)]
-    assert computed == [not sites for sites in reused(cache.config, LAYOUT, range(steps))]
+    assert computed == [not skip for skip in skips(cache.settings, steps)]
+    assert computed == [not sites for sites in reused(cache.settings, LAYOUT, range(steps))]
 
 
 def test_other_numbers_of_steps_take_the_nearest_ratio():
-    config = Config(ratios=(1.0, 2.0, 3.0))
-    assert at_steps(config, 5) == [1, 1, 2, 3, 3]  # 0, 0.5, 1, 1.5, 2: halves go to the even one
-    assert at_steps(config, 3) == [1, 2, 3]
-    assert at_steps(config, 2) == [1, 3]
+    settings = resolve(Config(ratios=(1.0, 2.0, 3.0)), LAYOUT)
+    assert at_steps(settings, 5) == [1, 1, 2, 3, 3]  # 0, 0.5, 1, 1.5, 2: halves go to the even one
+    assert at_steps(settings, 3) == [1, 2, 3]
+    assert at_steps(settings, 2) == [1, 3]
 
 
 def test_a_ratio_of_one_is_no_error_but_threshold_zero_skips_nothing():
-    assert any(skips(Config(threshold=1e-9, ratios=(1.0,) * 8), 8))
-    assert not any(skips(Config(threshold=0, ratios=(1.0,) * 8), 8))
+    assert any(skips(resolve(Config(threshold=1e-9, ratios=(1.0,) * 8), LAYOUT), 8))
+    assert not any(skips(resolve(Config(threshold=0, ratios=(1.0,) * 8), LAYOUT), 8))
 
 
 def test_without_ratios_the_command_is_named():

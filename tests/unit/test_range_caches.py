@@ -6,7 +6,7 @@ from torch import nn
 
 from skipdit_cli.errors import UsageError
 from skipdit_cli.hooks import attached
-from skipdit_cli.sites import Layout, Site
+from skipdit_cli.sites import Layout
 from skipdit_cli.spec import parse_cache
 
 KINDS = ("attn.spatial", "mlp.spatial")
@@ -29,6 +29,8 @@ class Layer(nn.Module):
 class Toy(nn.Module):
     """2 x + 1, 3 x, x + 5, 2 x - 1; with skips, layers 0 and 1 feed 3 and 2."""
 
+    SITES = {"layer": "layers.{i}"}
+
     def __init__(self, *, skips=False):
         super().__init__()
         self.skips = skips
@@ -44,13 +46,10 @@ class Toy(nn.Module):
     def layout(self):
         return Layout("toy", 4, (), ((2, 1), (3, 0)) if self.skips else ())
 
-    def sites(self):
-        return {Site("layer", i): layer for i, layer in enumerate(self.layers)}
-
 
 def outputs(spec, inputs, *, timesteps=(900, 700, 500, 300), skips=False):
     model, found = Toy(skips=skips), []
-    with attached(model, parse_cache(spec), timesteps) as session:
+    with attached(model, parse_cache(spec).resolve(model.layout()), timesteps) as session:
         for step, x in enumerate(inputs):
             session.begin(step)
             found.append(model(torch.tensor(float(x))).item())
@@ -59,7 +58,7 @@ def outputs(spec, inputs, *, timesteps=(900, 700, 500, 300), skips=False):
 
 def layers(spec, layout, step, timesteps=range(980, -1, -20)):
     """First and last layer that a step does not run."""
-    reused = parse_cache(spec).resolve(layout).reused(layout, timesteps)[step]
+    reused = parse_cache(spec).resolve(layout).reused(timesteps, guided=False)[step]
     found = sorted(site.layer for site in reused if site.kind == "layer")
     assert found == list(range(found[0], found[-1] + 1))
     return found[0], found[-1]
@@ -117,7 +116,7 @@ def test_ranges_of_delta_dit():
     assert layers("delta-dit(layers=31)", NATIVE, 1) == (5, 35)
     assert layers("delta-dit", PLAIN, 1) == (7, 27)  # early: the rear
     assert layers("delta-dit", PLAIN, 49) == (0, 20)  # late: the front
-    assert parse_cache("delta-dit").resolve(SKIPS).config.part == "middle"
+    assert parse_cache("delta-dit").resolve(SKIPS).settings.part == "middle"
     assert layers("delta-dit", SKIPS, 1) == (4, 24)
 
 
@@ -182,7 +181,7 @@ def test_faster_diffusion_keeps_the_skips_by_hand():
 def test_key_steps_of_faster_diffusion():
     def keys(spec, steps):
         cache = parse_cache(spec).resolve(PLAIN)
-        return [i for i, sites in enumerate(cache.reused(PLAIN, range(steps))) if not sites]
+        return [i for i, sites in enumerate(cache.reused(range(steps), guided=False)) if not sites]
 
     assert keys("faster-diffusion", 50) == [0, 1, 2, 3, 5, 10, 15, 25, 35]
     assert keys("faster-diffusion", 20) == [0, 1, 2, 4, 6, 10, 14]

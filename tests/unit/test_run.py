@@ -7,15 +7,21 @@ import torch
 from diffusers.configuration_utils import FrozenDict
 from torch import nn
 
-from skipdit_cli import registry, run, weights
-from skipdit_cli.errors import UsageError
-from skipdit_cli.plan import make_run
-from skipdit_cli.run import denoise, guided, replay
+from skipdit_cli import generate, registry, weights
+from skipdit_cli.card import Sampling
+from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.hooks import attached
+from skipdit_cli.loop import denoise, guided, replay
+from skipdit_cli.profiling.body import loop_of
+from skipdit_cli.runs import make_run
 from skipdit_cli.sites import Layout
+from skipdit_cli.spec import parse_cache
 
 
 class Stub(nn.Module):
     """Gives a fixed output and keeps what it was called with."""
+
+    SITES = {}
 
     def __init__(self, output, *, channel_dim=1, guided_channels=3):
         super().__init__()
@@ -34,8 +40,16 @@ class Stub(nn.Module):
     def layout(self):
         return Layout("stub", 1, ())
 
-    def sites(self):
-        return {}
+
+NO_CACHE = parse_cache("none").resolve(Layout("stub", 1, ()))
+DDIM = registry.load("samplers", "ddim")
+
+
+def combined(model, x, **conditions):
+    """Guidance of scale 3 at timestep 7, without cache."""
+    with attached(model, NO_CACHE, [7], guided=True) as session:
+        session.begin(0)
+        return guided(model, x, torch.tensor([7]), session, 3.0, conditions=conditions)
 
 
 def test_class_to_image_guidance_leaves_the_fourth_channel_alone():
@@ -44,7 +58,7 @@ def test_class_to_image_guidance_leaves_the_fourth_channel_alone():
     output = torch.tensor([[1.0, 2, 3, 4, 5, 6, 7, 8], [11.0, 12, 13, 14, 15, 16, 17, 18]])
     model, x = Stub(output.reshape(2, 8, 1, 1)), torch.ones(1, 4, 1, 1)
     labels = torch.tensor([3, 10])
-    out = guided(model, x, torch.tensor([7, 7]), guidance=3.0, class_labels=labels)
+    out = combined(model, x, class_labels=labels)
     assert out.flatten(1).tolist() == [
         [-19, -18, -17, 4, 5, 6, 7, 8],
         [-19, -18, -17, 14, 15, 16, 17, 18],
@@ -60,7 +74,7 @@ def test_class_to_video_guidance_acts_on_all_four_channels_of_every_frame():
     frame = torch.tensor([[1.0, 2, 3, 4, 5, 6, 7, 8], [11.0, 12, 13, 14, 15, 16, 17, 18]])
     output = torch.stack([frame, frame + 100], dim=1).reshape(2, 2, 8, 1, 1)
     model = Stub(output, channel_dim=2, guided_channels=4)
-    out = guided(model, torch.ones(1, 2, 4, 1, 1), torch.tensor([7, 7]), guidance=3.0)
+    out = combined(model, torch.ones(1, 2, 4, 1, 1))
     assert out.flatten(2).tolist() == [
         [[-19, -18, -17, -16, 5, 6, 7, 8], [81, 82, 83, 84, 105, 106, 107, 108]],
         [[-19, -18, -17, -16, 15, 16, 17, 18], [81, 82, 83, 84, 115, 116, 117, 118]],
@@ -72,13 +86,13 @@ def test_one_channel_is_guided_whole(learn_sigma):
     """Fewer channels than the family guides: the noise is guided, the variance is not."""
     output = torch.tensor([[1.0, 5.0], [11.0, 15.0]])[:, : 1 + learn_sigma]
     model = Stub(output.reshape(2, -1, 1, 1))
-    out = guided(model, torch.ones(1, 1, 1, 1), torch.tensor([7, 7]), guidance=3.0)
+    out = combined(model, torch.ones(1, 1, 1, 1))
     expected = torch.tensor([[-19.0, 5.0], [-19.0, 15.0]])[:, : 1 + learn_sigma]
     assert torch.equal(out.flatten(1), expected)
 
 
 def sample(model, *, labels=None, guidance=None, **others):
-    arguments = {"cache": "none", "sampler": "ddim", "steps": "3", "step_noise": None, **others}
+    arguments = {"cache": NO_CACHE, "sampler": DDIM, "steps": "3", "step_noise": None, **others}
     if labels is not None:
         null = torch.full_like(labels, 10)
         arguments |= {"conditions": {"class_labels": labels}, "null": {"class_labels": null}}
@@ -101,8 +115,8 @@ def test_every_condition_gets_its_own_null_half():
     denoise(
         model,
         torch.ones(2, 1, 2, 2),
-        cache="none",
-        sampler="ddim",
+        cache=NO_CACHE,
+        sampler=DDIM,
         steps="2",
         step_noise=None,
         conditions=conditions,
@@ -115,7 +129,7 @@ def test_every_condition_gets_its_own_null_half():
 
 
 @pytest.fixture
-def sampled(monkeypatch):
+def sampled():
     """What the sampler is told, and what the network looks like to it."""
     told = {}
 
@@ -124,8 +138,7 @@ def sampled(monkeypatch):
         told["out"] = denoise(x, torch.full((len(x),), 7))
         return x
 
-    monkeypatch.setattr(registry.load("samplers", "ddpm"), "sample", sample)
-    return told
+    return SimpleNamespace(name="told", sample=sample, timesteps=lambda steps: [7]), told
 
 
 VELOCITY = {"betas": ("scaled_linear", 0.00085, 0.02), "prediction": "v_prediction"}
@@ -135,15 +148,16 @@ VELOCITY = {"betas": ("scaled_linear", 0.00085, 0.02), "prediction": "v_predicti
 @pytest.mark.parametrize("learned", [True, False])
 def test_a_network_is_sampled_as_it_was_trained(sampled, learned, channel_dim):
     """A variance that the official pipeline drops never reaches the sampler."""
-    trained = weights.Sampling("ddim", "ddim50", learned_variance=learned, **VELOCITY)
+    sampler, sampled = sampled
+    trained = Sampling("ddim", "ddim50", learned_variance=learned, **VELOCITY)
     model = Stub(None, channel_dim=channel_dim)
     x = torch.ones(2, *[3] * (channel_dim - 1), 4, 1, 1)
-    how = {"cache": "none", "sampler": "ddpm", "steps": "2", "step_noise": None}
+    how = {"cache": NO_CACHE, "sampler": sampler, "steps": "1", "step_noise": None}
     denoise(model, x, trained=trained, **how)
     out = sampled.pop("out")
     assert sampled == {
         **VELOCITY,
-        "steps": "2",
+        "steps": "1",
         "step_noise": None,
         "learn_sigma": learned,
         "fixed_large": learned,
@@ -153,7 +167,8 @@ def test_a_network_is_sampled_as_it_was_trained(sampled, learned, channel_dim):
 
 
 def test_without_word_of_its_training_a_network_is_sampled_as_dit_is(sampled):
-    sample(Stub(None), sampler="ddpm")
+    sampler, sampled = sampled
+    sample(Stub(None), sampler=sampler, steps="1")
     assert (sampled["betas"], sampled["prediction"]) == (("linear", 1e-4, 0.02), "epsilon")
     assert (sampled["learn_sigma"], sampled["fixed_large"]) == (True, True)
 
@@ -184,32 +199,53 @@ def test_the_network_runs_in_its_dtype_and_the_sampler_in_float32():
     assert out.dtype == torch.float32
 
 
-def test_on_step_sees_every_step_and_an_unknown_sampler_is_named():
+def test_on_step_sees_every_step():
     steps = []
     sample(Stub(None), on_step=lambda session, x: steps.append(session.step))
     assert steps == [0, 1, 2]
-    with pytest.raises(UsageError, match="unknown sampler 'dmd'; did you mean"):
-        sample(Stub(None), sampler="dmd")
+
+
+@pytest.mark.parametrize(
+    ("visits", "problem"),
+    [
+        ([999, 444, 0], "visits timestep 444 at step 1 and announces 500"),
+        ([999, 500], "ends after 2 steps and announces 3"),
+        ([999, 500, 0, 0], "takes more steps than the 3 that it announces"),
+        ([], "ends after 0 steps and announces 3"),
+    ],
+)
+def test_a_sampler_that_strays_from_its_timesteps(visits, problem):
+    """A cache decides on the announced ones, and so does a plan."""
+
+    def stray(denoise, x, **_):
+        for t in visits:
+            x = denoise(x, torch.full((len(x),), t)).narrow(1, 0, 1)
+        return x
+
+    own = SimpleNamespace(name="own", sample=stray, timesteps=lambda steps: [999, 500, 0])
+    with pytest.raises(SkipditError) as caught:
+        sample(Stub(None), sampler=own)
+    assert str(caught.value) == (f"sampler own: {problem}; let its `timesteps` say what it visits")
 
 
 def test_replay_gives_one_output_per_step():
     model, inputs = Stub(None), [torch.full((2, 1, 1, 1), float(i)) for i in range(3)]
-    outputs = replay(model, None, torch.tensor([30, 20, 10]), inputs)
+    outputs = replay(model, NO_CACHE, torch.tensor([30, 20, 10]), inputs)
     assert [out[0].flatten().tolist() for out in outputs] == [[0, 0], [1, 0], [2, 0]]
     assert [t.tolist() for _, t, _ in model.calls] == [[30, 30], [20, 20], [10, 10]]
     with pytest.raises(ValueError, match="longer than argument 1"):
-        replay(model, None, [30, 20], inputs)
+        replay(model, NO_CACHE, [30, 20], inputs)
 
 
 def test_workers_take_the_gpus_in_turn(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     process = SimpleNamespace(_identity=())
     monkeypatch.setattr("multiprocessing.current_process", lambda: process)
-    assert run._device("cuda") == "cuda"  # this process has its own default
+    assert generate._device("cuda") == "cuda"  # this process has its own default
     for number, device in ((1, "cuda:0"), (2, "cuda:1"), (3, "cuda:0")):
         process._identity = (number,)
-        assert run._device("cuda") == device
-        assert run._device("cpu") == "cpu"
+        assert generate._device("cuda") == device
+        assert generate._device("cpu") == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -237,11 +273,13 @@ def test_the_loop_that_is_timed(monkeypatch, model, shape, cache, brief, calls):
     built, seen, build = [], [], weights.build
     monkeypatch.setattr(weights, "build", lambda *a, **k: built.append(build(*a, **k)) or built[-1])
     settings = {"steps": "8", "batch_size": 3, "guidance": 2.0}
-    body = run.loop(make_run(model, settings=settings), random_weights=True)
+    wanted = make_run(model, settings=settings)
+    body = loop_of(wanted, random_weights=True)
     [*_, network] = built
     network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
-    body(cache, brief=brief)
+    resolved = parse_cache(cache).resolve(wanted.cache.layout)
+    body(resolved, brief=brief)
     assert seen == [shape] * calls
     seen.clear()
-    body("none")  # nothing is left on the model, and the loop can run again
+    body(wanted.cache)  # nothing is left on the model, and the loop can run again
     assert len(seen) == 8

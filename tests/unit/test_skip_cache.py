@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from skipdit_cli.caches.skip_cache import Config, full_steps, hooked, resolve, reused
+from skipdit_cli.caches.skip_cache import Config, Settings, full_steps, hooked, resolve, reused
 from skipdit_cli.errors import UsageError
 from skipdit_cli.hooks import attached
 from skipdit_cli.sites import Layout, Site
@@ -34,6 +34,8 @@ class Layer(nn.Module):
 class Toy(nn.Module):
     """Layers 0 and 1 feed 3 and 2."""
 
+    SITES = {"layer": "layers.{i}"}
+
     def __init__(self):
         super().__init__()
         self.layers = nn.ModuleList([Layer(2, 1), Layer(3, 0), Layer(1, 5), Layer(2, -1)])
@@ -45,9 +47,6 @@ class Toy(nn.Module):
 
     def layout(self):
         return Layout("toy", 4, (), ((2, 1), (3, 0)))
-
-    def sites(self):
-        return {Site("layer", i): layer for i, layer in enumerate(self.layers)}
 
 
 def test_the_toy_network_by_hand():
@@ -66,7 +65,7 @@ def test_cached_steps_by_hand():
     step 3, x = 3, cached: layer 0: 7; 170 + 70 = 240, 2*240 - 1 = 479.
     """
     model, outputs = Toy(), []
-    cache = parse_cache("skip-cache(n=2,window=1000-0,branch=1)")
+    cache = parse_cache("skip-cache(n=2,window=1000-0,branch=1)").resolve(model.layout())
     with attached(model, cache, [999, 600, 300, 100]) as session:
         for step, x in enumerate((1.0, 5.0, 2.0, 3.0)):
             session.begin(step)
@@ -84,7 +83,9 @@ def test_cached_steps_by_hand():
 def test_what_is_stored_is_the_state_before_the_skip_is_joined():
     """Otherwise the fresh skip would not count: step 1 would give 2*(104 + 10*3) - 1 = 267."""
     model = Toy()
-    with attached(model, parse_cache("skip-cache(n=2,branch=1)"), [600, 500]) as session:
+    with attached(
+        model, parse_cache("skip-cache(n=2,branch=1)").resolve(model.layout()), [600, 500]
+    ) as session:
         session.begin(0)
         model(torch.tensor(1.0))
         session.begin(1)
@@ -114,13 +115,13 @@ TIMESTEPS = [999, 950, 900, 899, 700, 500, 300, 100, 50, 40, 30]
     ],
 )
 def test_full_steps_by_hand(n, window, strict, full):
-    found = full_steps(Config(n=n, window=window), TIMESTEPS, strict_stop=strict)
+    found = full_steps(Settings(n, window, 1), TIMESTEPS, strict_stop=strict)
     assert found == [bool(step) for step in full]
 
 
 def test_a_generation_after_the_stop_starts_with_a_full_step():
     """The official classes have no reset and rely on the stop being reached."""
-    found = full_steps(Config(n=3, window=(1000, 20)), [500, 400, 10, 500, 400], strict_stop=False)
+    found = full_steps(Settings(3, (1000, 20), 1), [500, 400, 10, 500, 400], strict_stop=False)
     assert found == [True, False, False, True, False]
 
 
@@ -129,9 +130,9 @@ def test_a_generation_after_the_stop_starts_with_a_full_step():
     [("dit", 28, (1000, 20), 4), ("latte", 14, (900, 50), 1), ("hunyuan_dit", 40, (700, 50), 1)],
 )
 def test_defaults_of_a_family(family, layers, window, branch):
-    assert resolve(Config(n=3), layout(layers, family)) == Config(3, window, branch)
+    assert resolve(Config(n=3), layout(layers, family)) == Settings(3, window, branch)
     own = Config(2, (800, 100), 2)
-    assert resolve(own, layout(layers, family)) == own
+    assert resolve(own, layout(layers, family)) == Settings(2, (800, 100), 2)
 
 
 @pytest.mark.parametrize(
@@ -139,22 +140,22 @@ def test_defaults_of_a_family(family, layers, window, branch):
 )
 def test_a_shallow_network_keeps_a_layer_to_reuse(layers, branch):
     """Eight layers: branch 4 would run all of them, 3 leaves two."""
-    config = resolve(Config(), layout(layers, "dit"))
-    assert config.branch == branch
-    assert any(reused(config, layout(layers, "dit"), [600, 500]))
+    settings = resolve(Config(), layout(layers, "dit"))
+    assert settings.branch == branch
+    assert any(reused(settings, layout(layers, "dit"), [600, 500]))
 
 
 def test_which_sites_are_reused_and_which_are_hooked():
-    config = resolve(Config(n=2, branch=2), layout(6))
+    settings = resolve(Config(n=2, branch=2), layout(6))
     middle = {Site(kind, i) for kind in ("layer", *KINDS) for i in (2, 3)}
-    assert reused(config, layout(6), [600, 500, 400]) == [frozenset(), middle, frozenset()]
-    assert hooked(config, layout(6)) == [Site("layer", 2), Site("layer", 3), Site("layer", 4)]
+    assert reused(settings, layout(6), [600, 500, 400]) == [frozenset(), middle, frozenset()]
+    assert hooked(settings, layout(6)) == [Site("layer", 2), Site("layer", 3), Site("layer", 4)]
 
 
 def test_only_latte_stops_strictly():
     def steps(family):
-        config = Config(n=4, window=(900, 50), branch=1)
-        return [bool(sites) for sites in reused(config, layout(8, family), TIMESTEPS)]
+        settings = Settings(n=4, window=(900, 50), branch=1)
+        return [bool(sites) for sites in reused(settings, layout(8, family), TIMESTEPS)]
 
     assert steps("dit") == steps("latte_t2v") == steps("hunyuan_dit")
     assert steps("latte") != steps("dit")

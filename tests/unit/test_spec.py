@@ -9,7 +9,7 @@ from skipdit_cli import registry
 from skipdit_cli.caches import skip_cache
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import Layout, Site, whole_layers
-from skipdit_cli.spec import Cache, parse_cache, parse_range, parse_window
+from skipdit_cli.spec import CacheSpec, parse_cache, parse_range, parse_window
 
 LAYOUT = Layout("latte", 8, ("attn.spatial",), tuple((p, 7 - p) for p in range(4, 8)))
 
@@ -34,8 +34,8 @@ def test_a_cache_is_written_back_canonically(text, expected):
 
 def test_values_have_the_types_of_the_config():
     cache = parse_cache("skip-cache(n=3,window=700-50,branch=1)")
-    assert cache == Cache("skip-cache", skip_cache.Config(3, (700, 50), 1))
-    assert cache.module is skip_cache
+    assert cache == CacheSpec(cache.method, skip_cache.Config(3, (700, 50), 1))
+    assert cache.method.module is skip_cache
 
 
 def test_defaults_of_the_family_are_filled_in_and_one_s_own_are_kept():
@@ -100,7 +100,9 @@ class EveryType:
 
 
 def test_every_type_a_config_may_have(monkeypatch):
-    monkeypatch.setattr(registry, "load", lambda *_, **__: SimpleNamespace(Config=EveryType))
+    monkeypatch.setattr(
+        registry, "load", lambda *_, **__: SimpleNamespace(name="any", Config=EveryType)
+    )
     text = "any(count=2,share=0.5,on=true,mode=slow,window=9-1)"
     cache = parse_cache(text.replace("true", "TRUE"))
     assert cache.config == EveryType(2, 0.5, True, "slow", (9, 1))

@@ -20,6 +20,8 @@ class Square(nn.Module):
 
 
 class Toy(nn.Module):
+    SITES = {"layer": "", "mlp.spatial": "mlp"}
+
     def __init__(self):
         super().__init__()
         self.mlp = Square()
@@ -30,13 +32,10 @@ class Toy(nn.Module):
     def layout(self):
         return LAYOUT
 
-    def sites(self):
-        return {Site("layer", 0): self, MLP: self.mlp}
-
 
 def outputs(inputs, spec):
     model, found = Toy(), []
-    with attached(model, parse_cache(spec), range(len(inputs))) as session:
+    with attached(model, parse_cache(spec).resolve(model.layout()), range(len(inputs))) as session:
         for step, x in enumerate(inputs):
             session.begin(step)
             found.append(model(torch.tensor(x)))

@@ -30,33 +30,31 @@ class First(nn.Module):
 
 
 class Last(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attn = nn.Identity()
+
     def forward(self, x):
         return 3 * x
 
 
 class Toy(nn.Module):
+    SITES = {"layer": "layers.{i}", "attn.spatial": "layers.{i}.attn"}
+
     def __init__(self):
         super().__init__()
-        self.first, self.last = First(), Last()
+        self.layers = nn.ModuleList([First(), Last()])
 
     def forward(self, x):
-        return self.last(self.first(x))
+        return self.layers[1](self.layers[0](x))
 
     def layout(self):
         return Layout("toy", 2, ("attn.spatial",))
 
-    def sites(self):
-        return {
-            Site("layer", 0): self.first,
-            Site("layer", 1): self.last,
-            SEEN: self.first.attn,
-            Site("attn.spatial", 1): nn.Identity(),
-        }
-
 
 def outputs(inputs, spec):
     model, found = Toy(), []
-    with attached(model, parse_cache(spec), range(len(inputs))) as session:
+    with attached(model, parse_cache(spec).resolve(model.layout()), range(len(inputs))) as session:
         for step, x in enumerate(inputs):
             session.begin(step)
             found.append(model(torch.tensor(x)))
@@ -136,5 +134,7 @@ def test_the_coefficients_are_part_of_the_spec():
     cache = parse_cache("teacache(coefficients=-2464.34137/308.044764/1e-05)")
     assert cache.config.coefficients == (-2464.34137, 308.044764, 1e-05)
     assert str(cache) == "teacache(threshold=0.1,coefficients=-2464.34137/308.044764/1e-05)"
-    assert cache.short == "teacache(threshold=0.1)"
     assert parse_cache(str(cache)) == cache
+    resolved = cache.resolve(Toy().layout())
+    assert str(resolved) == str(cache)
+    assert resolved.short == "teacache(threshold=0.1)"

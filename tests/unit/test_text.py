@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from skipdit_cli import conditions, text, weights
 from skipdit_cli.errors import MissingAssetError, UsageError
-from skipdit_cli.plan import make_run
+from skipdit_cli.runs import make_run
 from skipdit_cli.weights import Component
 
 VIDEO = weights.card("captioned-digits")  # T5, cut to the tokens of each prompt

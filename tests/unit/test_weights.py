@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from skipdit_cli import prompts, registry, weights
+from skipdit_cli import prompts, registry, shipped, weights
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.weights import CARDS, from_official
 from skipdit_cli.weights.official import read_state
@@ -67,7 +67,7 @@ def test_a_checkpoint_file_becomes_the_model(image_model, tmp_path, suffix, offi
         assert any(key.startswith("skip_norms.") for key in state)
     path = tmp_path / f"file.{suffix}"
     (save_file if suffix == "safetensors" else torch.save)(state, path)
-    loaded = weights.load("digits-skip", path=path)
+    loaded = weights.load(weights.card("digits-skip"), path=path)
     assert same(model, loaded)
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
@@ -85,10 +85,10 @@ def test_the_moving_average_of_a_training_file_is_taken(image_model, tmp_path):
         "args": argparse.Namespace(model="DiT-skip", results_dir="/somewhere", epochs=1400),
     }
     torch.save(content, path)
-    assert same(model, weights.load("digits-skip", path=path))
+    assert same(model, weights.load(weights.card("digits-skip"), path=path))
     del content["ema"]
     torch.save(content, path)
-    assert same(other, weights.load("digits-skip", path=path))
+    assert same(other, weights.load(weights.card("digits-skip"), path=path))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -96,13 +96,13 @@ def test_a_half_precision_file_becomes_float32(image_model, tmp_path, dtype):
     model, _ = image_model
     path = tmp_path / "half.safetensors"
     save_file({key: value.to(dtype) for key, value in model.state_dict().items()}, path)
-    loaded = weights.load("digits-skip", path=path)
+    loaded = weights.load(weights.card("digits-skip"), path=path)
     expected = {key: value.to(dtype).float() for key, value in model.state_dict().items()}
     assert all(torch.equal(value, expected[key]) for key, value in loaded.state_dict().items())
     assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32}
-    assert next(weights.load("digits-skip", path=path, dtype="bfloat16").parameters()).dtype == (
-        torch.bfloat16
-    )
+    assert next(
+        weights.load(weights.card("digits-skip"), path=path, dtype="bfloat16").parameters()
+    ).dtype == (torch.bfloat16)
 
 
 def test_an_official_state_dict_in_half_precision_becomes_float32(image_model):
@@ -122,7 +122,7 @@ def test_a_file_of_an_old_torch_is_read(image_model, tmp_path):
     model, _ = image_model
     path = tmp_path / "old.pt"
     torch.save(model.state_dict(), path, _use_new_zipfile_serialization=False)
-    assert same(model, weights.load("digits-skip", path=path))
+    assert same(model, weights.load(weights.card("digits-skip"), path=path))
 
 
 def test_skip_keys_are_dropped_for_a_vanilla_model_only(image_model, tmp_path):
@@ -131,14 +131,14 @@ def test_skip_keys_are_dropped_for_a_vanilla_model_only(image_model, tmp_path):
     state = official_keys(model.state_dict(), half=half)
     path = tmp_path / "skip.safetensors"
     save_file(state, path)
-    vanilla = weights.load("digits", path=path)
+    vanilla = weights.load(weights.card("digits"), path=path)
     assert vanilla.layout().skips == ()
     assert {key for key in state if not key.startswith("skip_")} == set(vanilla.state_dict())
     kept = {key: value for key, value in state.items() if not key.startswith("skip_")}
     save_file(kept, path)
     text = rf"{4 * half} keys missing \(blocks\.{half}\.skip\.norm\.weight, "
     with pytest.raises(UsageError, match=text):
-        weights.load("digits-skip", path=path)
+        weights.load(weights.card("digits-skip"), path=path)
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -159,15 +159,15 @@ def test_save_pretrained_and_from_pretrained(name, tmp_path):
 
 def test_an_embedded_model_is_loaded_by_name(image_model, tmp_path, monkeypatch):
     model, _ = image_model
-    monkeypatch.setattr(weights, "_EMBEDDED", tmp_path)
-    assert weights.locate("digits-skip") is None
-    assert weights.fingerprint("digits-skip") == "absent"
+    monkeypatch.setattr(shipped, "embedded", lambda: tmp_path)
+    assert weights.locate(weights.card("digits-skip")) is None
+    assert weights.fingerprint(weights.card("digits-skip")) == "absent"
     weights.build(weights.card("digits-skip"), device="cpu").half().save_pretrained(
         tmp_path / "digits-skip"
     )
     path = tmp_path / "digits-skip" / weights.WEIGHTS_FILE
-    assert weights.locate("digits-skip") == path
-    loaded = weights.load("digits-skip").state_dict()
+    assert weights.locate(weights.card("digits-skip")) == path
+    loaded = weights.load(weights.card("digits-skip")).state_dict()
     stored = load_file(path)
     assert all(torch.equal(loaded[key], value.float()) for key, value in stored.items())
     assert loaded.keys() == stored.keys() == model.state_dict().keys()
@@ -184,7 +184,7 @@ def write(path, *, content=b""):
 def refusal(path, name="digits-skip"):
     """The one line that says why a file is not read."""
     with pytest.raises(UsageError) as caught:
-        weights.load(name, path=path)
+        weights.load(weights.card(name), path=path)
     said = str(caught.value)
     assert said.startswith(f"{path}: ")
     assert "\n" not in said
@@ -263,7 +263,7 @@ def test_a_file_that_would_run_code_does_not(image_model, tmp_path, save, inside
 def test_no_file(tmp_path):
     assert refusal(tmp_path / "no.pt") == "no such file"
     with pytest.raises(UsageError, match=f"^--weights: no file {tmp_path / 'no.pt'}"):
-        weights.fingerprint("digits", path=tmp_path / "no.pt")
+        weights.fingerprint(weights.card("digits"), path=tmp_path / "no.pt")
 
 
 @pytest.mark.parametrize(
@@ -346,12 +346,12 @@ def put(path, *, content=b"x"):
 
 
 def test_a_downloaded_model_is_found_under_home_and_so_is_its_autoencoder(home):
-    assert weights.locate("taichi-skip") is None
+    assert weights.locate(weights.card("taichi-skip")) is None
     path = put(home / "weights" / "taichi-skip" / weights.WEIGHTS_FILE)
-    assert weights.locate("taichi-skip") == path
+    assert weights.locate(weights.card("taichi-skip")) == path
     card = CARDS["taichi-skip"]
     with pytest.raises(MissingAssetError) as caught:
-        weights.require("taichi-skip")
+        weights.require(weights.card("taichi-skip"))
     assert caught.value.exit_code == 4
     assert str(caught.value) == (
         "the vae of taichi-skip is not here; run `skipdit download taichi-skip` "
@@ -360,7 +360,7 @@ def test_a_downloaded_model_is_found_under_home_and_so_is_its_autoencoder(home):
     assert weights.absent_components(card) == ["vae"]
     vae = home / "components" / "stabilityai--sd-vae-ft-ema"
     put(vae / "config.json")
-    assert weights.require("taichi-skip") == path
+    assert weights.require(weights.card("taichi-skip")) == path
     assert weights.component(card, "vae") == vae
     assert weights.absent_components(card) == []
 
@@ -387,30 +387,34 @@ def test_the_parts_of_an_embedded_text_model_ship_with_it(name):
 def test_a_component_or_its_change_is_part_of_the_fingerprint(home, tmp_path):
     path = write(tmp_path / "a.pt", content=b"abc")
     vae = home / "components" / "stabilityai--sd-vae-ft-ema"
-    seen = [weights.fingerprint("taichi", path=path)]  # without it
+    seen = [weights.fingerprint(weights.card("taichi"), path=path)]  # without it
     put(vae / "config.json", content=b"one")
-    seen.append(weights.fingerprint("taichi", path=path))
-    assert weights.fingerprint("taichi", path=path) == seen[-1]
-    assert weights.fingerprint("ffs", path=path) == seen[-1]  # has the same autoencoder
+    seen.append(weights.fingerprint(weights.card("taichi"), path=path))
+    assert weights.fingerprint(weights.card("taichi"), path=path) == seen[-1]
+    assert (
+        weights.fingerprint(weights.card("ffs"), path=path) == seen[-1]
+    )  # has the same autoencoder
     put(vae / "config.json", content=b"two")
-    seen.append(weights.fingerprint("taichi", path=path))
+    seen.append(weights.fingerprint(weights.card("taichi"), path=path))
     put(vae / "model.safetensors", content=bytes(weights.SMALL))
-    seen.append(weights.fingerprint("taichi", path=path))
+    seen.append(weights.fingerprint(weights.card("taichi"), path=path))
     put(vae / "model.safetensors", content=bytes(weights.SMALL + 1))
-    seen.append(weights.fingerprint("taichi", path=path))
+    seen.append(weights.fingerprint(weights.card("taichi"), path=path))
     assert len(set(seen)) == 5
     assert all(len(digits) == 16 and int(digits, 16) for digits in seen)
     put(home / "components" / "stabilityai--sd-vae-ft-mse" / "config.json", content=b"one")
-    assert weights.fingerprint("dit-xl-2", path=path) not in seen  # another, if of the same content
+    assert (
+        weights.fingerprint(weights.card("dit-xl-2"), path=path) not in seen
+    )  # another, if of the same content
 
 
 def test_the_fingerprint_is_that_of_the_content(tmp_path):
     path = write(tmp_path / "a.pt", content=b"abc")
     sha256 = "ba7816bf8f01cfea"  # of "abc", FIPS 180-2
-    assert weights.fingerprint("digits", path=path) == sha256
+    assert weights.fingerprint(weights.card("digits"), path=path) == sha256
     write(path, content=b"abd")
     os.utime(path, ns=(1, 1))
-    assert weights.fingerprint("digits", path=path) != sha256
+    assert weights.fingerprint(weights.card("digits"), path=path) != sha256
 
 
 @pytest.mark.parametrize(
@@ -428,7 +432,7 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path):
 )
 def test_missing_weights_name_command_and_size(home, name, size):
     with pytest.raises(MissingAssetError) as caught:
-        weights.load(name)
+        weights.load(weights.card(name))
     assert caught.value.exit_code == 4
     assert str(caught.value).startswith(
         f"the weights of {name} are not here; run `skipdit download {name}` ({size})"
@@ -438,10 +442,10 @@ def test_missing_weights_name_command_and_size(home, name, size):
 def test_components_that_are_here_already_are_not_counted(home):
     put(home / "components" / "maxin-cn--Latte-1" / "text_encoder" / "config.json")
     with pytest.raises(MissingAssetError, match=r"\(4\.23 GB, and 391\.8 MB of vae, tokenizer\)"):
-        weights.require("latte")
+        weights.require(weights.card("latte"))
     put(home / "components" / "stabilityai--sd-vae-ft-ema" / "config.json")
     with pytest.raises(MissingAssetError, match=r"download taichi` \(2\.70 GB\), or give a file"):
-        weights.require("taichi")
+        weights.require(weights.card("taichi"))
 
 
 def test_unknown_checkpoints_name_the_nearest():
@@ -501,6 +505,6 @@ def test_a_converted_file_is_read_like_an_official_one(name, tmp_path):
     """`--weights` may be either: what has our keys already stays as it is."""
     model, inputs = drawn(name)
     save_file(model.state_dict(), tmp_path / "file.safetensors")
-    loaded = weights.load(name, path=tmp_path / "file.safetensors")
+    loaded = weights.load(weights.card(name), path=tmp_path / "file.safetensors")
     assert same(model, loaded)
     assert torch.equal(loaded(**inputs).sample, model(**inputs).sample)

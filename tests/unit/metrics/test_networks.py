@@ -14,7 +14,7 @@ from skipdit_cli import registry, weights
 from skipdit_cli.errors import UsageError
 from skipdit_cli.measure import How, measure, measure_npz
 from skipdit_cli.metrics import _inception, clip_score, lpips
-from skipdit_cli.plan import make_run
+from skipdit_cli.runs import make_run
 from skipdit_cli.store import open_store
 
 _spec = spec_from_file_location("networks", Path(__file__).with_name("networks.py"))

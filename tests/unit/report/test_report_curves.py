@@ -3,18 +3,19 @@
 import numpy as np
 import pytest
 
-from skipdit_cli import plan, trajectory
+from skipdit_cli import plan, runs, trajectory
 from skipdit_cli.report import curves
 from skipdit_cli.report.curves import LINE, Curve, chart
 from skipdit_cli.report.gallery import Behind
 from skipdit_cli.report.page import to_html
 from skipdit_cli.report.publish import records
-from skipdit_cli.report.sweep import SweepRow, build
+from skipdit_cli.report.sweep import build
 from skipdit_cli.store import open_store
+from skipdit_cli.sweep import SweepRow
 
 
 def run(cache="none", **settings):
-    return plan.make_run("digits-skip", cache, {"num_samples": 2, "steps": 2, **settings})
+    return runs.make_run("digits-skip", cache, {"num_samples": 2, "steps": 2, **settings})
 
 
 def table(runs):
@@ -28,7 +29,7 @@ def recorded(tmp_path):
     for each in runs:
         off = 0 if each.cache == "none" else 5
         latents = np.array([[[10, 0], [10, off]]] * 3, np.float32)
-        trajectory.save(open_store(tmp_path, each), latents, timesteps=[999, 0])
+        trajectory.write_trajectory(open_store(tmp_path, each), latents, timesteps=[999, 0])
     return runs, Behind(tmp_path, runs)
 
 

@@ -8,21 +8,21 @@ import pandas as pd
 import pytest
 
 import skipdit_cli
-from skipdit_cli import plan, results
 from skipdit_cli import recipe as recipes
+from skipdit_cli import results, runs
 from skipdit_cli.errors import UsageError
 from skipdit_cli.store import open_store
 
 
 def put(root: Path, run: str, metric: str, value: float | None, **changes) -> None:
     given = {"unit": "", "n": 4, "run": run} | changes
-    results.save(root, results.Result(metric=metric, value=value, **given))
+    results.write_result(root, results.Result(metric=metric, value=value, **given))
 
 
 def test_a_recipe_has_a_row_for_each_of_its_cells(tmp_path):
     recipe = recipes.load("table1")
     row = next(row for row in recipe.rows if row.id == "skip-cache-n2")
-    run = next(run for each, _, run in plan.runs(recipe) if each is row)
+    run = next(run for each, _, run in runs.of_recipe(recipe) if each is row)
     put(
         *(tmp_path, run.key, "psnr", 30.0),
         unit="dB",
@@ -32,7 +32,7 @@ def test_a_recipe_has_a_row_for_each_of_its_cells(tmp_path):
         protocol="VideoSys",
         reference=run.reference.key,
     )
-    put(tmp_path, plan.profile_run(recipe, row).key, "speedup", 1.25, n=5, spread=0.1, unit="x")
+    put(tmp_path, runs.profile_run(recipe, row).key, "speedup", 1.25, n=5, spread=0.1, unit="x")
     frame = skipdit_cli.frame("table1", results=tmp_path)
     assert len(frame) == len(recipe.rows) * len(recipe.columns)
     assert not frame.duplicated(["row", "metric", "group"]).any()
@@ -64,7 +64,7 @@ def test_a_recipe_has_a_row_for_each_of_its_cells(tmp_path):
 
 def test_values_are_in_the_unit_of_their_column(tmp_path):
     recipe = recipes.load("table8", scale="paper")
-    row, _, run = plan.runs(recipe)[0]
+    row, _, run = runs.of_recipe(recipe)[0]
     put(tmp_path, run.key, "precision", 0.8, interval=(0.75, 0.85))
     frame = skipdit_cli.frame("table8", results=str(tmp_path), scale="paper")
     found = frame[(frame.row == row.label) & (frame.metric == "precision")].iloc[0]
@@ -79,7 +79,7 @@ def test_overrides_are_those_of_set():
 
 
 def test_a_folder_has_a_row_for_each_result(tmp_path):
-    run = plan.make_run("digits-skip", "skip-cache(n=2)", {"num_samples": 4, "steps": 4})
+    run = runs.make_run("digits-skip", "skip-cache(n=2)", {"num_samples": 4, "steps": 4})
     open_store(tmp_path, run)._create()
     put(tmp_path, run.key, "ssim", 0.9, spread=0.25, interval=(0.8, 0.95), protocol="VideoSys")
     put(tmp_path, run.key, "latency", 1.5, unit="s")

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skipdit_cli import plan
+from skipdit_cli import plan, runs
 from skipdit_cli.report import charts, gallery, ranks
 from skipdit_cli.report.gallery import Behind
 from skipdit_cli.report.markdown import number
 from skipdit_cli.report.page import to_html
-from skipdit_cli.report.sweep import SweepRow, build
+from skipdit_cli.report.sweep import build
 from skipdit_cli.report.table import Cell, Heading, Line, Table
 from skipdit_cli.store import open_store
+from skipdit_cli.sweep import SweepRow
 
 VOID = {"meta", "img", "input", "br"}
 
@@ -60,7 +61,7 @@ class Page(HTMLParser):
 
 
 def run(cache="none", model="digits-skip", **settings):
-    return plan.make_run(model, cache, {"num_samples": 5, "steps": 4, **settings})
+    return runs.make_run(model, cache, {"num_samples": 5, "steps": 4, **settings})
 
 
 def picture(shade: int, frames: int = 0) -> np.ndarray:

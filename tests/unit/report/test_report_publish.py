@@ -6,20 +6,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from skipdit_cli import plan
+from skipdit_cli import plan, runs
 from skipdit_cli.errors import IncompleteError, StoreError
 from skipdit_cli.report import publish as publishing
 from skipdit_cli.report.publish import publish, records
-from skipdit_cli.report.sweep import SweepRow, build
+from skipdit_cli.report.sweep import build
 from skipdit_cli.results import Result
 from skipdit_cli.store import open_store
+from skipdit_cli.sweep import SweepRow
 
 TABLES = ("mine.md", "mine.csv", "mine.tex", "mine.html")
 
 
 def run(cache="none", **settings):
     settings = {"num_samples": 2, "steps": 4, **settings}
-    return plan.make_run("digits-skip", cache, settings)
+    return runs.make_run("digits-skip", cache, settings)
 
 
 def row(run, *, psnr=None, failure="", label=None):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skipdit_cli import failures, plan, results, weights
+from skipdit_cli import failures, plan, results, runs, weights
 from skipdit_cli import recipe as recipes
 from skipdit_cli.errors import UsageError
 from skipdit_cli.recipe import Column, Recipe, RecipeRow
@@ -23,6 +23,7 @@ from skipdit_cli.report.table import (
     scaled,
     sizes,
 )
+from skipdit_cli.spec import parse_cache
 from skipdit_cli.store import open_store
 
 PROVENANCE = {
@@ -34,12 +35,14 @@ PROVENANCE = {
     "time": "2026-11-21T08:00:00+00:00",
     "command": "skipdit cache-sweep --recipe table1",
 }
-UNCACHED = RecipeRow("u", "Skip-DiT", {"sky": "skytimelapse-skip"}, "none", {"method": "Skip-DiT"})
+UNCACHED = RecipeRow(
+    "u", "Skip-DiT", {"sky": "skytimelapse-skip"}, parse_cache("none"), {"method": "Skip-DiT"}
+)
 CACHED = RecipeRow(
     "c2",
     "Skip-Cache n=2",
     {"sky": "skytimelapse-skip"},
-    "skip-cache(n=2)",
+    parse_cache("skip-cache(n=2)"),
     {"method": "Skip-Cache", "n": "2"},
 )
 FVD = Column("sky_fvd", "FVD", "fvd@digits", "sky", better="lower", tolerance=0.05)
@@ -54,9 +57,9 @@ def present(monkeypatch):
     """Which weights are there; none are looked for on the disk."""
     names = {"skytimelapse-skip", "moving-digits-skip"}
     monkeypatch.setattr(
-        weights, "fingerprint", lambda name, path=None: "f00d" if name in names else "absent"
+        weights, "fingerprint", lambda card, path=None: "f00d" if card.name in names else "absent"
     )
-    monkeypatch.setattr(weights, "locate", lambda name: None)
+    monkeypatch.setattr(weights, "locate", lambda card: None)
     return names
 
 
@@ -75,7 +78,7 @@ def recipe(*rows, columns, scale="paper", paper_table="table1", **settings):
 
 def score(root: Path, run: plan.Run, metric: str, value: float | None, **changes):
     result = {"unit": "", "n": 8, "run": run.key, "provenance": PROVENANCE} | changes
-    results.save(root, results.Result(metric=metric, value=value, **result))
+    results.write_result(root, results.Result(metric=metric, value=value, **result))
 
 
 def only(recipe: Recipe, root: Path) -> Cell:
@@ -84,7 +87,7 @@ def only(recipe: Recipe, root: Path) -> Cell:
 
 
 def run_of(recipe: Recipe) -> plan.Run:
-    return plan.runs(recipe)[-1][2]
+    return runs.of_recipe(recipe)[-1][2]
 
 
 @pytest.mark.parametrize(
@@ -118,12 +121,12 @@ def test_a_result_without_a_number_says_why(tmp_path):
 def test_a_failure_says_why_until_there_is_a_number(tmp_path):
     mine = recipe(UNCACHED, CACHED, columns=(FVD,))
     run = run_of(mine)
-    failures.save(tmp_path, run.reference.key, "samples", reason="a worker died")
+    failures.write_failure(tmp_path, run.reference.key, "samples", reason="a worker died")
     failed = Cell(paper=51.13, status="failed", note="its uncached reference failed: a worker died")
     assert only(mine, tmp_path) == failed
-    failures.save(tmp_path, run.key, "fvd@digits", reason="values that are not finite")
+    failures.write_failure(tmp_path, run.key, "fvd@digits", reason="values that are not finite")
     assert only(mine, tmp_path).note == "values that are not finite"
-    failures.save(tmp_path, run.key, "samples", reason="out of memory at batch size 2")
+    failures.write_failure(tmp_path, run.key, "samples", reason="out of memory at batch size 2")
     assert only(mine, tmp_path).note == "out of memory at batch size 2"
     score(tmp_path, run, "fvd@digits", 51.0)
     assert only(mine, tmp_path).status == "match"
@@ -131,7 +134,9 @@ def test_a_failure_says_why_until_there_is_a_number(tmp_path):
 
 def test_a_timing_that_failed_leaves_the_scores(tmp_path):
     mine = recipe(CACHED, columns=(FVD, SPEEDUP))
-    failures.save(tmp_path, run_of(mine).key, "timing", reason="out of memory at batch size 2")
+    failures.write_failure(
+        tmp_path, run_of(mine).key, "timing", reason="out of memory at batch size 2"
+    )
     fvd, speedup = recipe_table.build(mine, root=tmp_path).lines[0].cells
     assert (fvd.status, speedup.status) == ("not run", "failed")
     assert speedup == Cell(paper=1.56, status="failed", note="out of memory at batch size 2")
@@ -198,12 +203,12 @@ def test_what_a_tiny_model_compares_in_has_the_paper_s_value(tmp_path):
     """Speedup as it is published; the share of FLOPs is that of two published values."""
     tiny = {"sky": "moving-digits-skip"}
     rows = (
-        RecipeRow("u", "Skip-DiT", tiny, "none", {"method": "Skip-DiT"}),
+        RecipeRow("u", "Skip-DiT", tiny, parse_cache("none"), {"method": "Skip-DiT"}),
         RecipeRow("c2", "Skip-Cache n=2", tiny, CACHED.cache, dict(CACHED.published)),
-        RecipeRow("own", "not in the paper", tiny, "fora(n=2)"),
+        RecipeRow("own", "not in the paper", tiny, parse_cache("fora(n=2)")),
     )
     mine = recipe(*rows, columns=(FLOPS, SHARE, SPEEDUP), scale="tiny", steps="10")
-    run = plan.profile_run(mine, rows[1])
+    run = runs.profile_run(mine, rows[1])
     score(tmp_path, run, "speedup", 1.25, spread=0.125)
     built = recipe_table.build(mine, root=tmp_path)
     assert [heading.paper for heading in built.headings] == [False, True, True]
@@ -279,11 +284,11 @@ def test_flops_are_counted_for_the_profiled_batch_and_match(tmp_path, present):
 
 
 def test_what_a_dynamic_method_costs_is_not_run_until_its_first_batch_is_there(tmp_path):
-    row = RecipeRow("d", "First-Block", {"sky": "moving-digits-skip"}, "first-block")
+    row = RecipeRow("d", "First-Block", {"sky": "moving-digits-skip"}, parse_cache("first-block"))
     columns = (Column("m", "MACs", "macs", unit="G"), Column("f", "FLOPs", "flops", unit="G"))
     mine = recipe(row, columns=columns, paper_table=None, steps="4", batch_size=1)
     assert recipe_table.build(mine, root=tmp_path).lines[0].cells == (Cell(status="not run"),) * 2
-    run = plan.profile_run(mine, row)
+    run = runs.profile_run(mine, row)
     frame = np.zeros((2, 16, 16, 3), np.uint8)
     open_store(tmp_path, run).write(0, frame, meta={"reused_steps": [1, 2]})
     macs, flops = recipe_table.build(mine, root=tmp_path).lines[0].cells
@@ -297,7 +302,7 @@ def test_timings_are_those_of_the_profiled_run(tmp_path):
     mine = recipe(CACHED, columns=(SPEEDUP,), profile={"batch_size": 3})
     score(tmp_path, run_of(mine), "speedup", 1.99, n=5)  # of another batch size
     assert only(mine, tmp_path).status == "not run"
-    profiled = plan.profile_run(mine, CACHED)
+    profiled = runs.profile_run(mine, CACHED)
     assert profiled.batch_size == 3
     score(tmp_path, profiled, "speedup", 1.5, n=5, spread=0.01)
     assert only(mine, tmp_path) == Cell(paper=1.56, ours=1.5, spread=0.01, status="match")
@@ -313,7 +318,7 @@ def test_each_group_has_its_own_model(tmp_path):
     )
     ffs = Column("ffs_fvd", "FVD", "fvd@digits", "ffs")
     mine = recipe(row, columns=(FVD, ffs))
-    sky_run = plan.runs(mine)[0][2]
+    sky_run = runs.of_recipe(mine)[0][2]
     score(tmp_path, sky_run, "fvd@digits", 52.0)
     sky_cell, ffs_cell = recipe_table.build(mine, root=tmp_path).lines[0].cells
     assert (sky_cell.paper, sky_cell.ours) == (51.13, 52.0)
@@ -328,7 +333,9 @@ def test_a_recipe_of_ones_own_has_no_published_values(tmp_path):
 
 
 def test_an_ambiguous_published_line_is_an_error(tmp_path):
-    row = RecipeRow("c", "Skip-Cache", dict(CACHED.models), "none", {"method": "Skip-Cache"})
+    row = RecipeRow(
+        "c", "Skip-Cache", dict(CACHED.models), parse_cache("none"), {"method": "Skip-Cache"}
+    )
     with pytest.raises(UsageError, match=r"5 lines of table1\.csv have method=Skip-Cache"):
         recipe_table.build(recipe(row, columns=(FVD,)), root=tmp_path)
 
@@ -370,11 +377,15 @@ def test_provenance_says_each_thing_once(tmp_path):
 
 def test_series_tell_methods_and_settings_apart(tmp_path):
     guided = RecipeRow("g", "Skip-Cache n=3, cfg=1", settings={"guidance": None}, planned="later")
-    guided = RecipeRow(**vars(guided) | {"cache": "skip-cache(n=3)"})
-    moved = RecipeRow("m", "Skip-Cache n=2, 800-50", cache="skip-cache(n=2,window=800-50)")
-    plain = RecipeRow("p", "Skip-DiT", cache="none")
-    pab = RecipeRow("b", "PAB235", cache="pab(cross=5)")
-    fora = RecipeRow("f", "FORA, cfg=1", cache="fora(n=2)", settings={"guidance": None})
+    guided = RecipeRow(**vars(guided) | {"cache": parse_cache("skip-cache(n=3)")})
+    moved = RecipeRow(
+        "m", "Skip-Cache n=2, 800-50", cache=parse_cache("skip-cache(n=2,window=800-50)")
+    )
+    plain = RecipeRow("p", "Skip-DiT")
+    pab = RecipeRow("b", "PAB235", cache=parse_cache("pab(cross=5)"))
+    fora = RecipeRow(
+        "f", "FORA, cfg=1", cache=parse_cache("fora(n=2)"), settings={"guidance": None}
+    )
     rows = (guided, moved, plain, pab, fora)
     lines = recipe_table.build(recipe(*rows, columns=(FVD,)), root=tmp_path).lines
     assert [(line.series, line.point) for line in lines] == [

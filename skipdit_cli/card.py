@@ -1,0 +1,107 @@
+"""Cards: what is known of a checkpoint, whoever keeps it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+DATASETS = {"c2i": "imagenet256", "t2v": "vbench", "t2i": "coco"}  # that samples are scored by
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a checkpoint is sampled: the first three unless told otherwise, the others always.
+
+    Attributes:
+        sampler: "ddpm" or "ddim".
+        steps: official respacing string.
+        guidance: scale of classifier-free guidance, or None for none.
+        betas: shape ("linear" or "scaled_linear"), first and last value of the training schedule.
+        prediction: "epsilon" or "v_prediction".
+        learned_variance: whether the network's variance is used; the official text pipelines drop
+            it and sample with the posterior's own.
+    """
+
+    sampler: str
+    steps: str
+    guidance: float | None = None
+    betas: tuple[str, float, float] = ("linear", 1e-4, 0.02)
+    prediction: str = "epsilon"
+    learned_variance: bool = True
+
+
+@dataclass(frozen=True)
+class Component:
+    """A part of a pipeline beside the denoiser, in the layout of diffusers or transformers.
+
+    Attributes:
+        repository: on the hub; "embedded" ships with the package.
+        folder: inside the repository; "" is its root.
+        size: bytes of the download.
+    """
+
+    repository: str
+    folder: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Card:
+    """One checkpoint.
+
+    Attributes:
+        family: the model file. task: "c2i", "c2v", "t2v" or "t2i". variant: a key of VARIANTS.
+        arguments: constructor arguments beyond the variant's.
+        tiny: name of the embedded model that stands for it at the tiny scale.
+        source: hub repository or address. files: accepted file names, best first.
+        size: bytes of the download.
+        components: what stands beside the denoiser: `vae` (without it the model works on pixels),
+            `tokenizer` and `text_encoder`, `tokenizer_2` and `text_encoder_2`.
+        dtypes: of the denoiser, the usual one first; in others it is known to fail.
+        prompts: name of the prompt list that is used unless told otherwise.
+    """
+
+    name: str
+    family: str
+    task: str
+    variant: str
+    skip: bool
+    sampling: Sampling
+    tiny: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
+    files: tuple[str, ...] = ()
+    size: int = 0
+    licence: str = "Apache-2.0"
+    components: Mapping[str, Component] = field(default_factory=dict)
+    dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
+    prompts: str = ""
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    @property
+    def embedded(self) -> bool:
+        return self.name == self.tiny
+
+    @property
+    def dataset(self) -> str:
+        """What the samples are compared with: the name of a reference."""
+        if self.embedded:
+            return "digits"
+        return self.name.removesuffix("-skip") if self.task == "c2v" else DATASETS[self.task]
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes, None for an unconditional model and for one that takes text."""
+        default = 1000 if self.family == "dit" else None
+        return self.arguments.get("num_classes", default)
+
+    @property
+    def native_skip(self) -> bool:
+        """Whether the network was designed with skip branches, so that none has been added."""
+        return self.family == "hunyuan_dit"
+
+    @property
+    def text(self) -> bool:
+        """Whether the model takes prompts."""
+        return self.task in ("t2v", "t2i")

@@ -1,0 +1,49 @@
+"""Specs: the caches that methods, intervals and windows on a command line ask for."""
+
+from dataclasses import fields
+from itertools import product
+
+from skipdit_cli import registry
+from skipdit_cli.errors import UsageError
+from skipdit_cli.spec import parse_cache, parse_range, parse_window
+
+METHOD = "skip-cache"  # what is swept where no method is named
+
+
+def specs(
+    method: str | None, *, n: str | None, window: str | None, otherwise: str | None = None
+) -> list[str]:
+    """Cache specs of every method x interval x window, in that order; none if nothing is given.
+
+    Args:
+        method: comma-separated names, by default skip-cache.
+        n: a range such as 2..6, by default each method's own interval.
+        window: comma-separated windows, by default each method's own.
+        otherwise: the range of methods that have an interval, where neither n nor window is given.
+    Raises:
+        UsageError: a value cannot be read, or a method has no such setting.
+    """
+    if all(given is None for given in (method, n, window, otherwise)):
+        return []
+    spans = window.split(",") if window is not None else [None]
+    for text in spans:
+        if text is not None:
+            parse_window(text, place="--window")
+    written = []
+    for name in map(str.strip, (method or METHOD).split(",")):
+        config = registry.load("caches", name, place="--method").Config
+        known = {field.name for field in fields(config)}
+        wanted = otherwise if n is None and window is None and "n" in known else n
+        intervals = map(str, parse_range(wanted, place="--n")) if wanted is not None else [None]
+        for interval, span in product(intervals, spans):
+            given = {key: v for key, v in (("n", interval), ("window", span)) if v is not None}
+            if strange := sorted(set(given) - known):
+                raise UsageError(
+                    f"{name} has no setting {strange[0]}",
+                    place=f"--{strange[0]}",
+                    fix=f"its settings are {', '.join(sorted(known)) or 'none'}",
+                )
+            inside = ",".join(f"{key}={value}" for key, value in given.items())
+            written.append(f"{name}({inside})" if inside else name)
+            parse_cache(written[-1], place="--n")
+    return written
