@@ -100,7 +100,7 @@ def test_downloads_are_those_of_the_catalogue(lines, lacks):
 def test_licences_are_those_of_the_catalogue(lines, lacks):
     for name in TABLES:
         needs = re.match(r"lacks (.*?): ", lacks[name])[1].split(", ")
-        known = {**weights.CARDS, **assets.ASSETS}
+        known = {**weights.CARDS, **assets.declared()}
         licences = {known[need].licence for need in needs if need in known}
         told = lines[name]["licences to accept"].split(", ")
         assert {each.partition(" (")[0] for each in told} == licences & set(RESTRICTED), name

@@ -17,9 +17,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from skipdit_cli import _clips, real_clips, weights
-from skipdit_cli.metrics import _i3d, _inception
-from skipdit_cli.metrics._extractor import Extractor
+from skipdit_cli import _clips, real_videos, weights
+from skipdit_cli.metrics import Extractor, _i3d, _inception
 from skipdit_cli.weights import assets, catalog, coco
 
 VIDEO_SETS = ("ffs", "skytimelapse", "taichi", "ucf101")
@@ -90,7 +89,7 @@ def test_every_line_has_an_expectation(documented, page):
 
 
 @pytest.fixture
-def everything(hub, home, trained, put_card, monkeypatch):
+def everything(hub, home, trained, put_card, put_asset, monkeypatch):
     """All that can be downloaded, on the server."""
     tensors = save({"weight": torch.ones(100)})
     small = weights.card("digits-skip")
@@ -114,7 +113,8 @@ def everything(hub, home, trained, put_card, monkeypatch):
             hub.repositories.setdefault(part.repository, {}).update(listed)
         source = f"{hub.url}/models/" if "://" in card.source else card.source
         put_card(replace(card, **known, skip=True, source=source))
-    monkeypatch.setattr(assets, "ASSETS", {each.name: put(hub, each) for each in assets._ALL})
+    for name, asset in assets.declared().items():
+        put_asset(name, **stand_in(hub, asset))
     captions = [{"id": i, "image_id": i, "caption": f"caption {i}"} for i in range(5)]
     archive = zipped(coco.MEMBER, json.dumps({"annotations": captions}))
     hub.addresses["/annotations.zip"] = archive
@@ -124,8 +124,8 @@ def everything(hub, home, trained, put_card, monkeypatch):
     return hub
 
 
-def put(hub, asset):
-    """A small stand-in for an asset on the server, and what the catalogue knows of it."""
+def stand_in(hub, asset):
+    """Put something small on the server for an asset; returns what is then known of it."""
     if not asset.file:
         files = dict.fromkeys(
             ("config.json", "preprocessor_config.json", "vocab.json", "tokenizer_config.json"),
@@ -133,7 +133,7 @@ def put(hub, asset):
         )
         weight = save({"weight": torch.ones(9)})
         hub.repositories[asset.source] = files | {"model.safetensors": weight}
-        return asset
+        return {}
     content = asset.name.encode() * 20
     if asset.file.endswith(".npz"):
         npz = io.BytesIO()
@@ -143,7 +143,7 @@ def put(hub, asset):
         content = zipped("val2014/a.jpg", "an image")
     hub.addresses[f"/{asset.file}"] = content
     digest = hashlib.sha256(content).hexdigest()
-    return replace(asset, source=f"{hub.url}/{asset.file}", size=len(content), digest=digest)
+    return {"source": f"{hub.url}/{asset.file}", "size": len(content), "digest": digest}
 
 
 def zipped(name, text):
@@ -166,12 +166,12 @@ def videos(tmp_path, monkeypatch):
     def grey(clips):
         return np.stack([clip.mean(axis=(1, 2)) for clip in clips])
 
-    def stand_in(name, see):
+    def sees(name, see):
         return Extractor(name, 1, (), lambda networks, device: lambda clips: {name: see(clips)})
 
-    monkeypatch.setattr(_i3d, "EXTRACTOR", stand_in("logits", lambda c: grey(c).mean(axis=1)))
-    monkeypatch.setattr(_inception, "FRAMES", stand_in("pool", grey))
-    monkeypatch.setattr(real_clips, "SIDE", 8)
+    monkeypatch.setattr(_i3d, "EXTRACTOR", sees("logits", lambda c: grey(c).mean(axis=1)))
+    monkeypatch.setattr(_inception, "FRAMES", sees("pool", grey))
+    monkeypatch.setattr(real_videos, "SIDE", 8)
 
 
 @pytest.mark.parametrize("page", ["README.md", "REPRODUCING.md"])
@@ -200,8 +200,9 @@ def follow(skipdit, hub, line, then):
     assert set(printed) == set(then.names)
     assert [path for path in printed.values() if not Path(path).exists()] == []
     assert bool(hub.sent) == then.fetches, hub.sent
-    for name in printed.keys() & assets.ASSETS.keys():  # "each with its hash"
-        assert len(assets.record(name)["sha256"]) == 64
+    known = assets.declared()
+    for name in printed.keys() & known.keys():  # "each with its hash"
+        assert len(assets.record(known[name])["sha256"]) == 64
     if line == "skipdit download":
         assert "| hunyuan-dit " in done.out
         assert "Tencent-Hunyuan-Community" in done.out
