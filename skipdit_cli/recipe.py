@@ -25,9 +25,8 @@ from skipdit_cli.yaml_file import Mistakes
 
 SCALES = ("tiny", "paper")
 TIMINGS = ("latency", "speedup", "memory")
-COSTS = ("macs", "flops", *TIMINGS)  # columns that are counted or timed, not scored
+COSTS = ("macs", "flops", "macs_share", *TIMINGS)  # counted or timed, not scored
 PAPER = ("command", "headline", "hardware", "hours")
-PAPER_ONLY = "measured at paper scale only"
 PROFILE = ("group", "batch_size", "sampler", "steps", "guidance")
 
 
@@ -49,7 +48,8 @@ class Column:
     Attributes:
         key: the CSV column of the paper's value; any other name where the paper has none.
         label: heading.
-        metric: a name in metrics/ or one of COSTS.
+        metric: a name in metrics/ or one of COSTS; `macs_share` is MACs over those of the same run
+            without cache.
         group: the data set; "" for what does not depend on one.
         unit: of the values ("dB", "T", "s").
         better: "higher", "lower" or "".
@@ -103,6 +103,7 @@ class Recipe:
         settings: any of SETTINGS, and `profile`: what the cost columns are about where that differs
             (any of PROFILE). A setting left out is the model's own default; guidance None is no
             guidance.
+        paper_only: labels of the published columns that this scale does not measure.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Recipe:
     settings: dict[str, Any]
     paper: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    paper_only: tuple[str, ...] = ()
 
     @property
     def scored(self) -> list[Column]:
@@ -177,14 +179,10 @@ def load(name_or_path: str, *, scale: str = "tiny", overrides: Iterable[str] = (
             f"{shown} has no {scale} scale", place=f"--scale {scale}", fix="leave it out"
         )
     recipe = found[scale]
-    if scale == "tiny" and recipe.table:  # keeps the paper's layout; its other columns come first
+    if scale == "tiny" and recipe.table:
         others = set(published.lines(recipe.table)[0]) - {column.key for column in recipe.columns}
-        only = (
-            replace(column, group="", planned=PAPER_ONLY)
-            for column in found["paper"].columns
-            if column.key in others
-        )
-        recipe = replace(recipe, columns=(*only, *recipe.columns))
+        only = (column.label for column in found["paper"].columns if column.key in others)
+        recipe = replace(recipe, paper_only=tuple(only))
     rows = (
         replace(row, settings={k: v for k, v in row.settings.items() if k not in forced})
         for row in recipe.rows

@@ -166,7 +166,9 @@ def _number(table: Written, row: str, column: str) -> Number:
 def _kind(column: str, old: Number, new: Number) -> str:
     """What became of a number; "" if it is the same to a relative 1e-6."""
     if old.value is None or new.value is None:
-        return "" if old.value is new.value else "new" if old.value is None else "gone"
+        if old.value is new.value or column.endswith(PAPER):  # shown in one of the tables only
+            return ""
+        return "new" if old.value is None else "gone"
     apart = abs(new.value - old.value)
     if apart <= RELATIVE * max(abs(old.value), abs(new.value)):
         return ""

@@ -1,4 +1,4 @@
-"""A table as LaTeX for a paper: booktabs, the paper's number and ours in one cell.
+"""A table as LaTeX for a paper, with booktabs.
 
 The file is a `table*` to be read with `\\input`; its first lines name the packages that it needs.
 The best number of a column is bold, the uncached baselines are grey, and a cell without a number
@@ -8,7 +8,7 @@ says why. The commands and what made the numbers are comments.
 import re
 
 from skipdit_cli.report import ranks
-from skipdit_cli.report.markdown import PAPER_DECIMALS, footnotes, number, statuses
+from skipdit_cli.report.markdown import PAPERS, footnotes, ours, paper, spread
 from skipdit_cli.report.table import Cell, Heading, Table
 
 PACKAGES = ("booktabs", "graphicx", "xcolor")
@@ -42,21 +42,22 @@ def to_latex(table: Table) -> str:
     noted = footnotes(table)
     marks = {note: rf"\textsuperscript{{{i}}}" for i, note in enumerate(noted, start=1)}
     chosen = ranks.best(table)
-    heads = [*map(escape, table.names), *map(_heading, table.headings)]
+    heads = [*map(escape, table.names)]
+    for heading in table.headings:
+        heads += [_heading(heading), *([escape(PAPERS)] if heading.paper else [])]
     rows = []
     for i, line in enumerate(table.lines):
-        cells = [
-            _cell(heading, cell, table.published, bold=chosen.get((i, column), ""))
-            + marks.get(cell.note, "")
-            for column, (heading, cell) in enumerate(zip(table.headings, line.cells, strict=True))
-        ]
-        texts = [*map(escape, line.names), *cells]
+        texts = [*map(escape, line.names)]
+        for column, (heading, cell) in enumerate(zip(table.headings, line.cells, strict=True)):
+            text = _cell(heading, cell, table, bold=chosen.get((i, column), ""))
+            texts.append(text + marks.get(cell.note, ""))
+            texts += [escape(paper(heading, cell))] if heading.paper else []
         if line.reference:
             texts = [rf"\textcolor{{gray}}{{{text}}}" for text in texts]
             if i:
                 rows.append(r"\midrule")
         rows.append(_row(texts))
-    columns = "l" * len(table.names) + "r" * len(table.headings)
+    columns = "l" * len(table.names) + "r" * (len(heads) - len(table.names))
     return "\n".join(
         [
             *(f"% {line}" for line in _comments(table)),
@@ -114,21 +115,20 @@ def _row(texts: list[str]) -> str:
 
 
 def _heading(column: Heading) -> str:
-    unit = f" ({escape(column.unit)})" if column.unit else ""
+    unit = column.shown or column.unit
+    unit = f" ({escape(unit)})" if unit else ""
     return f"{escape(column.label)}{unit}{ARROWS[column.better]}"
 
 
-def _cell(column: Heading, cell: Cell, published: bool, *, bold: str) -> str:
-    """Both numbers where the paper has one, else ours; why, where there is none."""
-    if cell.ours is None and cell.paper is None:
+def _cell(column: Heading, cell: Cell, table: Table, *, bold: str) -> str:
+    """Our number, at paper scale beside the paper's; why, where there is none."""
+    if cell.ours is None and (cell.paper is None or not table.published):
         return rf"\textit{{{escape(cell.status)}}}"
-    ours = DASH if cell.ours is None else number(cell.ours, column.decimals)
-    shown = len(ours.partition(".")[2])
-    ours = _bold(ours, bold == "ours")
-    if not published:
-        return ours if cell.spread is None else rf"{ours} $\pm$ {cell.spread:.{shown}f}"
-    paper = DASH if cell.paper is None else f"{cell.paper:.{PAPER_DECIMALS}f}"
-    return f"{_bold(paper, bold == 'paper')} / {ours}"
+    text = DASH if cell.ours is None else ours(column, cell.ours)
+    shown = _bold(text, bold == "ours")
+    if not table.published:
+        return shown + (escape(spread(column, cell, text)) if table.spreads else "")
+    return f"{_bold(escape(paper(column, cell)), bold == 'paper')} / {shown}"
 
 
 def _bold(text: str, chosen: bool) -> str:
@@ -146,8 +146,5 @@ def _comments(table: Table) -> list[str]:
 def _below(table: Table, noted: list[str]) -> list[str]:
     """What stands below the table: how to read it, numbered notes, notes."""
     form = "A cell is: the paper's value / ours." if table.published else ""
-    tiny = statuses(table).get("tiny scale")
-    if tiny:
-        form += f" Ours are {tiny}."
     numbered = [rf"\textsuperscript{{{i}}} {escape(note)}" for i, note in enumerate(noted, start=1)]
     return [*filter(None, [escape(form), escape(ranks.RULE)]), *numbered, *map(escape, table.notes)]

@@ -1,8 +1,9 @@
 """A table as Markdown: compact cells, what their status means below, then where it comes from.
 
-A cell reads `paper / ours (difference, n=samples) status`. Where one of the two numbers is missing
-it is a dash; where both are, only the status is left. In a table without published values a cell is
-the number with its spread. `[1]` points to a numbered note below the table.
+At paper scale a cell reads `paper / ours (difference) status`. Where one of the two numbers is
+missing it is a dash; where both are, only the status is left. In other tables a cell is our number,
+with its spread in that of a sweep, and a status only where there is none; the paper's number stands
+in a column of its own where the two compare. `[1]` points to a numbered note below the table.
 """
 
 from skipdit_cli.report.table import STATUSES, Cell, Heading, Table
@@ -10,6 +11,7 @@ from skipdit_cli.report.table import STATUSES, Cell, Heading, Table
 PAPER_DECIMALS = 2  # what the published tables print
 ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
 DASH = "–"
+PAPERS = "paper's"  # heading of a column of published values
 
 
 def to_markdown(table: Table) -> str:
@@ -32,22 +34,46 @@ def body(table: Table, noted: list[str] | None = None) -> str:
     marks = {note: f" [{i}]" for i, note in enumerate(noted or (), start=1)}
     rows = []
     for line in table.lines:
-        cells = zip(table.headings, line.cells, strict=True)
-        texts = (_cell(h, c, table.published) + marks.get(c.note, "") for h, c in cells)
-        rows.append([_escape(text) for text in (*line.names, *texts)])
+        texts = [*line.names]
+        for column, cell in zip(table.headings, line.cells, strict=True):
+            texts.append(_cell(column, cell, table) + marks.get(cell.note, ""))
+            texts += [paper(column, cell)] if column.paper else []
+        rows.append([_escape(text) for text in texts])
+    heads = [*table.names]
+    for column in table.headings:
+        heads += [heading(column), *([PAPERS] if column.paper else [])]
     return tabulate(
         rows,
-        headers=[_escape(text) for text in (*table.names, *map(heading, table.headings))],
+        headers=[_escape(text) for text in heads],
         tablefmt="pipe",
         disable_numparse=True,
-        colalign=("left",) * len(table.names) + ("right",) * len(table.headings),
+        colalign=("left",) * len(table.names) + ("right",) * (len(heads) - len(table.names)),
     )
 
 
 def heading(column: Heading) -> str:
     """What stands above a column: `PSNR (dB) ↑`."""
-    unit = f" ({column.unit})" if column.unit else ""
+    unit = column.shown or column.unit
+    unit = f" ({unit})" if unit else ""
     return f"{column.label}{unit}{ARROWS[column.better]}"
+
+
+def ours(column: Heading, value: float) -> str:
+    """A number of ours, in the unit that people read."""
+    return number(value * column.factor, column.decimals)
+
+
+def paper(column: Heading, cell: Cell) -> str:
+    """The paper's number, a dash where there is none."""
+    if cell.paper is None:
+        return DASH
+    return f"{cell.paper:.{min(PAPER_DECIMALS, column.decimals)}f}"
+
+
+def spread(column: Heading, cell: Cell, shown: str) -> str:
+    """` ± 0.03`, with as many decimals as the number has that is shown; "" without a spread."""
+    digits = len(shown.partition(".")[2])
+    return "" if cell.spread is None else f" ± {cell.spread * column.factor:.{digits}f}"
 
 
 def number(value: float, decimals: int) -> str:
@@ -67,33 +93,38 @@ def signed(value: float, decimals: int) -> str:
     return text if float(text) else text[1:]
 
 
-def _cell(column: Heading, cell: Cell, published: bool) -> str:
-    if cell.ours is None and cell.paper is None:
+def _cell(column: Heading, cell: Cell, table: Table) -> str:
+    if cell.ours is None and (cell.paper is None or not table.published):
         return cell.status
-    ours = DASH if cell.ours is None else number(cell.ours, column.decimals)
-    if not published:
-        shown = len(ours.partition(".")[2])
-        return ours if cell.spread is None else f"{ours} ± {cell.spread:.{shown}f}"
-    paper = DASH if cell.paper is None else f"{cell.paper:.{PAPER_DECIMALS}f}"
+    shown = DASH if cell.ours is None else ours(column, cell.ours)
+    if not table.published and table.spreads:
+        return shown + spread(column, cell, shown)
     inside = []
     if cell.difference is not None:
         inside.append(signed(cell.difference, column.decimals))
-    if cell.ours is not None and cell.n is not None:
+    if table.counted and cell.ours is not None and cell.n is not None:
         inside.append(f"n={cell.n}")
     aside = f" ({', '.join(inside)})" if inside else ""
-    return f"{paper} / {ours}{aside} {cell.status}"
+    if not table.published:
+        return shown + aside
+    return f"{paper(column, cell)} / {shown}{aside} {cell.status}"
 
 
 def _legend(table: Table) -> str:
     said = [f"- {status}: {text}" for status, text in statuses(table).items()]
-    form = ["A cell reads: paper / ours (difference, n = samples) status.", ""]
-    return "\n".join([*form, *said] if table.published else said)
+    return "\n".join([f"{form(table)}.", "", *said] if table.published else said)
+
+
+def form(table: Table) -> str:
+    """How to read a cell of a table that has the paper's number and ours in one."""
+    n = ", n = samples" if table.counted else ""
+    return f"A cell reads: paper / ours (difference{n}) status"
 
 
 def statuses(table: Table) -> dict[str, str]:
     """The statuses that the cells show, with their meanings.
 
-    In a table without published values a cell that has a number does not show its status.
+    But for tables with the paper's number in each cell, one with a number shows no status.
     """
     cells = [cell for line in table.lines for cell in line.cells]
     seen = {cell.status for cell in cells if table.published or cell.ours is None}

@@ -16,11 +16,14 @@ from skipdit_cli.report.gallery import PIXELATED, Behind, Group, groups, labels
 from skipdit_cli.report.markdown import (
     ARROWS,
     DASH,
-    PAPER_DECIMALS,
+    PAPERS,
     footnotes,
+    form,
     heading,
-    number,
+    ours,
+    paper,
     signed,
+    spread,
     statuses,
 )
 from skipdit_cli.report.table import Cell, Heading, Line, Table
@@ -99,14 +102,17 @@ def _text(text: str) -> str:
 def _results(table: Table) -> str:
     noted, chosen = footnotes(table), ranks.best(table)
     heads = [f'<th scope="col">{_text(name)}</th>' for name in table.names]
-    heads += [f'<th scope="col" class="number">{_heading(h)}</th>' for h in table.headings]
+    for each in table.headings:
+        heads.append(f'<th scope="col" class="number">{_heading(each)}</th>')
+        heads += [f'<th scope="col" class="number paper">{PAPERS}</th>'] if each.paper else []
     rows = []
     for i, line in enumerate(table.lines):
         first, *others = line.names
-        cells = [
-            _cell(each, cell, table.published, bold=chosen.get((i, column), ""), noted=noted)
-            for column, (each, cell) in enumerate(zip(table.headings, line.cells, strict=True))
-        ]
+        cells = []
+        for column, (each, cell) in enumerate(zip(table.headings, line.cells, strict=True)):
+            cells.append(_cell(each, cell, table, bold=chosen.get((i, column), ""), noted=noted))
+            if each.paper:
+                cells.append(f'<td class="number paper">{paper(each, cell)}</td>')
         rows.append(
             f"<tr{' class=baseline' if line.reference else ''}>"
             f'<th scope="row">{_text(first)}{_failure(line)}</th>'
@@ -136,8 +142,7 @@ def _heading(column: Heading) -> str:
 
 
 def _form(table: Table) -> str:
-    form = "A cell reads: paper / ours, then the difference, the number of samples and its status. "
-    return (form if table.published else "") + escape(ranks.RULE)
+    return escape((f"{form(table)}. " if table.published else "") + ranks.RULE)
 
 
 def _failure(line: Line) -> str:
@@ -146,30 +151,28 @@ def _failure(line: Line) -> str:
     return "".join(f'<small class="reason">failed: {_text(text)}</small>' for text in said)
 
 
-def _cell(column: Heading, cell: Cell, published: bool, *, bold: str, noted: list[str]) -> str:
+def _cell(column: Heading, cell: Cell, table: Table, *, bold: str, noted: list[str]) -> str:
     status = f'<span class="status {cell.status.replace(" ", "-")}">{cell.status}</span>'
     mark = ""
     if cell.note:
         at = noted.index(cell.note) + 1
         mark = f'<sup><a href="#note-{at}" aria-label="note {at}">{at}</a></sup>'
-    if cell.ours is None and cell.paper is None:
+    if cell.ours is None and (cell.paper is None or not table.published):
         return f'<td class="number">{status}{mark}</td>'
-    ours = DASH if cell.ours is None else number(cell.ours, column.decimals)
-    shown = len(ours.partition(".")[2])
-    ours = _bold(ours, bold == "ours")
+    text = DASH if cell.ours is None else ours(column, cell.ours)
+    shown = _bold(text, bold == "ours")
     aside = []
     if cell.difference is not None:
         aside.append(signed(cell.difference, column.decimals))
-    if cell.ours is not None and cell.n is not None:
+    if table.counted and cell.ours is not None and cell.n is not None:
         aside.append(f"n={cell.n}")
-    if not published:
-        spread = "" if cell.spread is None else f" ± {cell.spread:.{shown}f}"
+    if not table.published:
+        known = spread(column, cell, text) if table.spreads else ""
         small = f"<small>{', '.join(aside)}</small>" if aside else ""
-        return f'<td class="number">{ours}{spread}{mark}{small}</td>'
-    paper = DASH if cell.paper is None else f"{cell.paper:.{PAPER_DECIMALS}f}"
-    paper = _bold(paper, bold == "paper")
+        return f'<td class="number">{shown}{known}{mark}{small}</td>'
+    theirs = _bold(paper(column, cell), bold == "paper")
     small = f"<small>{', '.join(aside)} {status}</small>"
-    return f'<td class="number">{paper} / {ours}{mark}{small}</td>'
+    return f'<td class="number">{theirs} / {shown}{mark}{small}</td>'
 
 
 def _bold(text: str, chosen: bool) -> str:

@@ -1,6 +1,6 @@
 """Which number of a column is the best one."""
 
-from skipdit_cli.report.markdown import PAPER_DECIMALS, number
+from skipdit_cli.report.markdown import PAPER_DECIMALS, ours
 from skipdit_cli.report.table import Cell, Heading, Table
 
 RULE = (
@@ -35,5 +35,5 @@ def best(table: Table) -> dict[tuple[int, int], str]:
 
 def _printed(cell: Cell, heading: Heading, side: str) -> float | None:
     if side == "ours":
-        return None if cell.ours is None else float(number(cell.ours, heading.decimals))
+        return None if cell.ours is None else float(ours(heading, cell.ours))
     return None if cell.paper is None else round(cell.paper, PAPER_DECIMALS)

@@ -1,15 +1,17 @@
 """The table of a recipe: what is on disk and what is counted, beside the published values.
 
 Scores and timings are read from the results on disk, MACs and FLOPs from the plan, published values
-from results/published.
+from results/published. At the tiny scale a published value is given only where it compares.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import failures, provenance, published, results
 from skipdit_cli.errors import MissingAssetError
-from skipdit_cli.recipe import COSTS, PAPER_ONLY, TIMINGS
+from skipdit_cli.recipe import COSTS, TIMINGS
 from skipdit_cli.report.table import (
     COUNTS,
     Cell,
@@ -17,12 +19,14 @@ from skipdit_cli.report.table import (
     Line,
     Table,
     commands,
+    count_unit,
     decimals,
     is_reference,
     one_protocol,
     protocols,
     scaled,
     score_status,
+    sizes,
     summary,
 )
 from skipdit_cli.spec import NONE
@@ -33,6 +37,31 @@ if TYPE_CHECKING:
     from skipdit_cli.results import Result
     from skipdit_cli.run import Run
 
+RELATIVE = ("macs_share", "speedup")  # what a small model and a large one can be compared by
+TINY = (
+    "These are numbers of small embedded models: compare the rows with one another. The paper's "
+    "stand beside them where the two compare: speedup and share of FLOPs, each against the "
+    "uncached model of the row's kind."
+)
+ALONE = "These are numbers of small embedded models: compare the rows with one another."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A cell and what is behind it.
+
+    Attributes:
+        column: what the cell is about.
+        cell: the numbers.
+        run: the run that was scored or timed; None where the row or column is planned.
+        result: the score or timing on disk; None where there is none, and for what is counted.
+    """
+
+    column: "Column"
+    cell: Cell
+    run: "Run | None" = None
+    result: "Result | None" = None
+
 
 def build(recipe: "Recipe", *, root: Path) -> Table:
     """The table of a recipe, from what is on disk under the results folder `root`.
@@ -41,27 +70,59 @@ def build(recipe: "Recipe", *, root: Path) -> Table:
         StoreError: a result on disk cannot be read.
         UsageError: the recipe names what is not known.
     """
-    from skipdit_cli import runs as known
-
-    used: list[Result] = []
-    runs: dict[str, dict[str, Run]] = {row.id: {} for row in recipe.rows}
-    for row, group, run in known.of_recipe(recipe):
-        runs[row.id][group] = run
-    headings = tuple(_heading(column) for column in recipe.columns)
-    lines = one_protocol(
-        [_line(recipe, row, runs[row.id], root=root, used=used) for row in recipe.rows]
-    )
+    rows = entries(recipe, root=root)
+    lines = one_protocol(map(_line, recipe.rows, rows))
+    headings = tuple(_heading(column, recipe) for column in recipe.columns)
+    if recipe.scale == "tiny":
+        headings = tuple(_shown(heading, lines, i) for i, heading in enumerate(headings))
+    used = [
+        each.result for row in rows for each in row if each.result and each.cell.ours is not None
+    ]
     facts = [result.provenance for result in used] or [provenance.collect()]
     return Table(
         title=f"{recipe.title} ({recipe.scale} scale)",
         names=("method",),
         headings=headings,
         lines=lines,
-        published=recipe.table is not None,
-        notes=(*recipe.notes, *_paper(recipe.paper), *protocols(headings, lines)),
+        published=recipe.table is not None and recipe.scale != "tiny",
+        spreads=False,
+        notes=(
+            *_scale(recipe, headings),
+            *recipe.notes,
+            *_paper(recipe.paper),
+            *protocols(headings, lines),
+            *sizes(headings, lines),
+        ),
         provenance=summary(facts),
         command=commands(facts),
     )
+
+
+def entries(recipe: "Recipe", *, root: Path) -> list[list[Entry]]:
+    """The cells of a recipe's table, a list per row, from what is on disk under `root`.
+
+    Raises:
+        StoreError: a result on disk cannot be read.
+        UsageError: the recipe names what is not known.
+    """
+    from skipdit_cli import runs as known
+
+    runs: dict[str, dict[str, Run]] = {row.id: {} for row in recipe.rows}
+    for row, group, run in known.of_recipe(recipe):
+        runs[row.id][group] = run
+    return [_row(recipe, row, runs[row.id], root=root) for row in recipe.rows]
+
+
+def _scale(recipe: "Recipe", headings: Sequence[Heading]) -> list[str]:
+    """The notes that say what the tiny scale is not, and what it leaves out."""
+    if recipe.scale != "tiny":
+        return []
+    notes = [TINY if any(heading.paper for heading in headings) else ALONE]
+    if recipe.paper_only:
+        paper = f"skipdit cache-sweep --recipe {recipe.name} --scale paper"
+        left = ", ".join(recipe.paper_only)
+        notes.append(f"Left out: {left}. They are measured at paper scale only: `{paper}`.")
+    return notes
 
 
 def _said(setting: tuple[str, Any]) -> str:
@@ -77,54 +138,90 @@ def _paper(paper: dict[str, Any]) -> list[str]:
     return [f"At paper scale: {'; '.join(said)}."] if said else []
 
 
-def _heading(column: "Column") -> Heading:
-    unit = "" if column.unit == "x" else column.unit
+def _heading(column: "Column", recipe: "Recipe") -> Heading:
+    compared = recipe.scale == "tiny" and recipe.table is not None and column.metric in RELATIVE
     return Heading(
-        column.key, column.metric, column.label, unit, column.better, decimals(column.metric)
+        column.key,
+        column.metric,
+        column.label,
+        "" if column.unit == "x" else column.unit,
+        column.better,
+        decimals(column.metric),
+        paper=compared,
     )
 
 
-def _line(
-    recipe: "Recipe",
-    row: "RecipeRow",
-    runs: dict[str, "Run"],
-    *,
-    root: Path,
-    used: list["Result"],
-) -> Line:
-    """One row.
+def _shown(heading: Heading, lines: Sequence[Line], index: int) -> Heading:
+    """The heading, with the unit in which people read counts of a small model."""
+    if heading.metric not in COUNTS:
+        return heading
+    counts = [ours * heading.size for line in lines if (ours := line.cells[index].ours)]
+    unit = count_unit(counts)
+    return replace(heading, shown=unit) if counts and unit != heading.unit else heading
+
+
+def _row(recipe: "Recipe", row: "RecipeRow", runs: dict[str, "Run"], *, root: Path) -> list[Entry]:
+    """The cells of one row.
 
     Args:
         runs: its runs by group; none where it is planned.
-        used: takes the results behind the cells.
     """
     from skipdit_cli import plan
 
-    paper = published.numbers(recipe.table, row.published) if recipe.table and row.published else {}
+    paper = _published(recipe, row)
     counted = plan.profile(recipe, row, root=root) if runs else None
-    cells, keys = [], []
+    found = []
     for column in recipe.columns:
         value, reason = paper.get(column.key), row.planned or column.planned
         if reason is not None or counted is None:
-            later = "not run" if reason == PAPER_ONLY else "planned"
-            cells.append(Cell(paper=value, status=later, note=reason or ""))
+            cell = Cell(paper=value, status="planned", note=reason or "")
+            found.append(Entry(column=column, cell=cell))
             continue
         scored = runs.get(column.group) or next(iter(runs.values()))
         run = counted.run if column.metric in COSTS else scored
-        keys.append(run.key)
-        if column.metric in COUNTS:
-            cells.append(_counted(column, counted, value))
-        else:
-            cells.append(_measured(column, run, value, root=root, used=used))
+        if column.metric in COUNTS or column.metric == "macs_share":
+            cell = _counted(column, row, counted, value)
+            found.append(Entry(column=column, cell=cell, run=run))
+            continue
+        result = results.read_result(root, run.key, column.metric)
+        cell = _measured(column, run, value, result=result, root=root)
+        found.append(Entry(column=column, cell=cell, run=run, result=result))
+    return found
+
+
+def _line(row: "RecipeRow", found: Sequence[Entry]) -> Line:
     series, point = _series(row)
     return Line(
         names=(row.label,),
-        cells=tuple(cells),
-        runs=tuple(dict.fromkeys(keys)),
+        cells=tuple(each.cell for each in found),
+        runs=tuple(dict.fromkeys(each.run.key for each in found if each.run)),
         series=", ".join([series, *map(_said, row.settings.items())]),
         point=point,
         reference=row.cache.name == NONE,
     )
+
+
+def _published(recipe: "Recipe", row: "RecipeRow") -> dict[str, float]:
+    """The published values of a row, by the key of their column.
+
+    A share of MACs is that of two published values. At the tiny scale there are only those that
+    compare.
+    """
+    if not recipe.table or not row.published:
+        return {}
+    found = published.numbers(recipe.table, row.published)
+    share = next((each for each in recipe.columns if each.metric == "macs_share"), None)
+    macs = next((each.key for each in recipe.columns if each.metric == "macs"), "")
+    if share and macs in found:
+        same = (each for each in recipe.rows if each.models == row.models and each.published)
+        uncached = next((each for each in same if each.cache.name == NONE), None)
+        whole = published.numbers(recipe.table, uncached.published).get(macs) if uncached else None
+        if whole:
+            found[share.key] = round(scaled(found[macs] / whole, share.unit), 9)
+    if recipe.scale != "tiny":
+        return found
+    compared = {each.key for each in recipe.columns if each.metric in RELATIVE}
+    return {key: value for key, value in found.items() if key in compared}
 
 
 def _series(row: "RecipeRow") -> tuple[str, str]:
@@ -140,9 +237,17 @@ def _series(row: "RecipeRow") -> tuple[str, str]:
     return ", ".join([cache.name, *within]), f"n={n}"
 
 
-def _counted(column: "Column", counted: "Row", paper: float | None) -> Cell:
+def _counted(column: "Column", row: "RecipeRow", counted: "Row", paper: float | None) -> Cell:
     """A cell of what `plan` counts; what a dynamic method saves is known once it has run."""
-    count = getattr(counted, COUNTS[column.metric])
+    from skipdit_cli import plan
+
+    if column.metric == "macs_share":
+        whole = plan.plan(
+            counted.run.reference, batch=counted.batch, text_tokens=row.text_tokens
+        ).macs_paper
+        count = counted.macs_paper and whole and counted.macs_paper / whole
+    else:
+        count = getattr(counted, COUNTS[column.metric])
     if count is None:
         return Cell(paper=paper, status="not run")
     ours = scaled(count, column.unit)
@@ -150,12 +255,11 @@ def _counted(column: "Column", counted: "Row", paper: float | None) -> Cell:
 
 
 def _measured(
-    column: "Column", run: "Run", paper: float | None, *, root: Path, used: list["Result"]
+    column: "Column", run: "Run", paper: float | None, *, result: "Result | None", root: Path
 ) -> Cell:
-    """A cell of a score or timing; the result behind it is put into `used`."""
+    """A cell of a score or timing."""
     if is_reference(run, column.metric):
         return Cell(paper=paper, status="reference")
-    result = results.read_result(root, run.key, column.metric)
     if result is None and (lacking := _lacking(run, column.metric)):
         return Cell(paper=paper, status="needs weights", note=lacking)
     timed = column.metric in TIMINGS
@@ -163,7 +267,6 @@ def _measured(
         if reason := failures.why(root, run, failures.TIMING if timed else column.metric):
             return Cell(paper=paper, status="failed", note=reason)
         return Cell(paper=paper, status=score_status(result), note=result.note if result else "")
-    used.append(result)
     ours = scaled(result.value, column.unit, result.unit)
     short = not timed and result.n != run.num_samples
     return Cell(

@@ -11,6 +11,7 @@ from skipdit_cli.report.table import (
     Line,
     Table,
     commands,
+    count_unit,
     decimals,
     is_reference,
     one_protocol,
@@ -23,7 +24,6 @@ from skipdit_cli.report.table import (
 if TYPE_CHECKING:
     from skipdit_cli.sweep import SweepRow
 
-UNITS = (("T", 1e12), ("G", 1e9), ("M", 0))  # of counts, by the largest in the column
 PAIRS = ("psnr", "ssim")  # their columns come first
 EMBEDDED = "Embedded model: compare the lines with one another, not with the paper."
 
@@ -72,8 +72,8 @@ def _title(rows: "Sequence[SweepRow]") -> str:
 
 def _headings(rows: "Sequence[SweepRow]", metrics: Sequence[str]) -> tuple[Heading, ...]:
     planned = [row.plan_row for row in rows]
-    macs = _unit([row.macs_paper for row in planned if row.macs_paper is not None])
-    flops = _unit([row.flops for row in planned if row.flops is not None])
+    macs = count_unit([row.macs_paper for row in planned if row.macs_paper is not None])
+    flops = count_unit([row.flops for row in planned if row.flops is not None])
     measured = {metric for row in rows for metric in row.results}
     scored = {*metrics, *(metric for metric in measured if registry.known("metrics", metric))}
     ordered = sorted(scored, key=lambda metric: (metric not in PAIRS, metric))
@@ -91,11 +91,6 @@ def _headings(rows: "Sequence[SweepRow]", metrics: Sequence[str]) -> tuple[Headi
 def _metric_heading(metric: str) -> Heading:
     module = registry.load("metrics", metric)
     return Heading(metric, metric, module.LABEL, module.UNIT, module.BETTER, decimals(metric))
-
-
-def _unit(counts: Sequence[float]) -> str:
-    largest = max(counts, default=0)
-    return next(unit for unit, least in UNITS if largest >= least)
 
 
 def _line(row: "SweepRow", headings: Sequence[Heading], *, several: bool) -> Line:

@@ -25,7 +25,8 @@ STATUSES = {
     "failed": "the run ended with an error; see the note",
 }
 COUNTS = {"macs": "macs_paper", "flops": "flops"}  # cost columns that are counted, not timed
-DECIMALS = {"ssim": 3, "lpips": 3, "accuracy@digits": 3, "memory": 1}
+UNITS = (("T", 1e12), ("G", 1e9), ("M", 0))  # of counts, by the largest in the column
+DECIMALS = {"ssim": 3, "lpips": 3, "accuracy@digits": 3, "memory": 1, "macs_share": 1}
 FACTORS = {"T": 1e-12, "G": 1e-9, "M": 1e-6, "ms": 1e3, "MiB": 2**-20, "GiB": 2**-30, "%": 100}
 
 
@@ -39,6 +40,8 @@ class Heading:
         label, unit: its heading ("PSNR", "dB").
         better: "higher", "lower" or "".
         decimals: of our numbers where people read them; CSV has them in full.
+        shown: the unit that people read, where it is another one than `unit`.
+        paper: whether the paper's values stand in a column of their own, to the right of ours.
     """
 
     key: str
@@ -47,6 +50,18 @@ class Heading:
     unit: str = ""
     better: str = ""
     decimals: int = 2
+    shown: str = ""
+    paper: bool = False
+
+    @property
+    def size(self) -> float:
+        """How many of what is counted one `unit` is: 1e12 for "T"."""
+        return 1 / FACTORS.get(self.unit, 1)
+
+    @property
+    def factor(self) -> float:
+        """What a value is multiplied with to be in the unit that people read."""
+        return FACTORS[self.shown] * self.size if self.shown else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +120,8 @@ class Table:
 
     Attributes:
         names: headings of the texts that each line begins with.
-        published: whether there are published values to stand beside ours.
+        published: whether a cell has the paper's number beside ours, their difference and a status.
+        spreads: whether a cell has its spread; else `sizes` tells the largest of each column.
         provenance: what made the numbers, for people: version and commit, device, torch, time.
         command: the command lines that made them, one per line.
     """
@@ -115,6 +131,7 @@ class Table:
     headings: tuple[Heading, ...]
     lines: tuple[Line, ...]
     published: bool = True
+    spreads: bool = True
     notes: tuple[str, ...] = ()
     provenance: dict[str, str] = field(default_factory=dict)
     command: str = ""
@@ -123,6 +140,11 @@ class Table:
         """A line's cell in the first column of a metric, None if the table has no such column."""
         cells = zip(self.headings, line.cells, strict=True)
         return next((cell for heading, cell in cells if heading.metric == metric), None)
+
+    @property
+    def counted(self) -> bool:
+        """Whether cells say how many samples are behind them, for that is not told once for all."""
+        return self.spreads or len(_sizes(self.lines)) > 1
 
 
 def one_protocol(lines: Iterable[Line]) -> tuple[Line, ...]:
@@ -152,6 +174,32 @@ def protocols(headings: Sequence[Heading], lines: Sequence[Line]) -> tuple[str, 
     return (f"Protocols: {said}.",) if said else ()
 
 
+def sizes(headings: Sequence[Heading], lines: Sequence[Line]) -> tuple[str, ...]:
+    """What is the same for many numbers: how many samples they are of, and what they are known to.
+
+    Two notes: the number of samples, where all scores have the same; and the largest spread of
+    every column that has spreads.
+    """
+    counts, largest = _sizes(lines), []
+    for i, heading in enumerate(headings):
+        spreads = [s for line in lines if (s := line.cells[i].spread) is not None]
+        if any(spreads):
+            unit = f" {heading.unit}" if heading.unit else ""
+            largest.append(f"{heading.label} {max(spreads):.2g}{unit}")
+    samples = f"Every score is of {counts[0]} samples." if len(counts) == 1 else ""
+    known = (
+        f"Largest spread of a column: {', '.join(largest)}. It is the standard deviation over "
+        "samples; of a timing, half the interquartile range."
+    )
+    return tuple(filter(None, (samples, known if largest else "")))
+
+
+def _sizes(lines: Iterable[Line]) -> list[int]:
+    """The different numbers of samples behind the scores."""
+    counts = (cell.n for line in lines for cell in line.cells)
+    return list(dict.fromkeys(n for n in counts if n is not None))
+
+
 def _protocols(lines: Sequence[Line], column: int) -> list[str]:
     """The protocols of a column's numbers, in the order of the lines."""
     cells = (line.cells[column] for line in lines)
@@ -167,6 +215,12 @@ def scaled(value: float, unit: str, given: str = "") -> float:
         given: the unit that the value is in, if it has one of its own.
     """
     return value if unit == given else value * FACTORS.get(unit, 1)
+
+
+def count_unit(counts: Iterable[float]) -> str:
+    """The unit in which the largest of the counts is 1 or more: "T", "G" or "M"."""
+    largest = max(counts, default=0)
+    return next(unit for unit, least in UNITS if largest >= least)
 
 
 def summary(facts: Iterable[dict[str, Any]]) -> dict[str, str]:

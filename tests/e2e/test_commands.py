@@ -390,7 +390,8 @@ def test_report_with_nothing_on_disk(skipdit, table, tmp_path):
     assert lines["Skip-Cache n=2"]["FVD@digits ↓"] == "not run"
     assert lines["FORA"]["FVD@digits ↓"] == "not run"
     assert lines["Skip-DiT"]["PSNR (dB) ↑"].startswith("reference")
-    assert "tiny scale" in lines["Skip-Cache n=2"]["FLOPs (T)"]
+    assert lines["Skip-Cache n=2"]["FLOPs (G)"] == "9.03"
+    assert lines["Skip-Cache n=2"]["Share of FLOPs (%)"] == "70.9"
 
     skipdit("report table3 --scale tiny --format html,tex").ok()
     page = (tmp_path / "results" / "tiny" / "table3.html").read_text()

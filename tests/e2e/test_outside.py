@@ -177,7 +177,12 @@ BROKEN = [
     ("echo.py", "def hooked(", "def hooks_me(", "`hooked` is missing"),
     ("echo.py", "return Settings(config.n, config.decay)", "return None", "`resolve` gives None"),
     ("echo.py", "def fit(", "def fit", "cannot be imported (SyntaxError"),
-    ("dpm_solver.py", "timesteps.tolist()", "timesteps[:-1].tolist()", "takes more steps than the 7 that it announces"),
+    (
+        "dpm_solver.py",
+        "timesteps.tolist()",
+        "timesteps[:-1].tolist()",
+        "takes more steps than the 7 that it announces",
+    ),
     ("mixer.py", '"blocks.{i}.mlp"', '"blocks.{i}.mpl"', "mpl"),
 ]
 

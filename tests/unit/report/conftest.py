@@ -62,6 +62,37 @@ def compared() -> Table:
 
 
 @pytest.fixture
+def small() -> Table:
+    """At the tiny scale: the paper's values in a column of their own, where the two compare."""
+    return Table(
+        title="Table 0: by hand (tiny scale)",
+        names=("method",),
+        headings=(
+            Heading("psnr", "psnr", "PSNR", "dB", "higher"),
+            Heading("speedup", "speedup", "Speedup", "", "higher", paper=True),
+        ),
+        lines=(
+            Line(
+                ("Skip-DiT",),
+                (Cell(status="reference"), Cell(paper=1.0, ours=1.0, status="tiny scale")),
+                reference=True,
+            ),
+            Line(
+                ("Skip-Cache n=2",),
+                (
+                    Cell(ours=30.0, spread=2.0, n=16, status="tiny scale"),
+                    Cell(paper=1.56, ours=1.25, spread=0.1, status="tiny scale"),
+                ),
+            ),
+            Line(("mine",), (Cell(status="not run"), Cell(ours=1.5, status="tiny scale"))),
+        ),
+        published=False,
+        spreads=False,
+        notes=("Every score is of 16 samples.",),
+    )
+
+
+@pytest.fixture
 def alone() -> Table:
     """Without published values."""
     return Table(

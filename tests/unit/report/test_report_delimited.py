@@ -35,6 +35,16 @@ def test_table_without_published_values(alone):
     assert delimited.to_csv(alone) == ALONE
 
 
+def test_a_column_with_the_paper_s_beside_has_both(small):
+    assert delimited.to_csv(small) == (
+        "method,psnr,psnr_spread,psnr_n,psnr_status,speedup_paper,speedup_ours,speedup_spread,"
+        "speedup_difference,speedup_n,speedup_status,runs,notes\n"
+        "Skip-DiT,,,,reference,1,1,,,,tiny scale,,\n"
+        "Skip-Cache n=2,30,2,16,tiny scale,1.56,1.25,0.1,,,tiny scale,,\n"
+        "mine,,,,not run,,1.5,,,,tiny scale,,\n"
+    )
+
+
 def test_every_line_has_every_column(compared):
     lines = list(csv.reader(io.StringIO(delimited.to_csv(compared))))
     assert [len(line) for line in lines] == [21] * 5

@@ -170,6 +170,13 @@ def test_a_published_value_that_changed(sides):
     assert (change.column, change.cause) == ("macs_g, paper", "the published value")
 
 
+def test_a_published_value_that_only_one_table_shows_is_no_change(sides):
+    """As in a folder from before the tiny scale left out what does not compare."""
+    old, new = table(macs(paper=2.0), psnr()), table(macs(), psnr(), published=False)
+    assert compare(sides, old, new) == []
+    assert compare(sides, new, old) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [
@@ -245,6 +252,18 @@ def test_json_and_csv_are_the_same_table(sides, published):
         "n": 16,
         "status": "tiny scale",
     }
+    assert diff(sides[0] / "tiny/mine.csv", path).changes == ()
+    assert diff(path, sides[0] / "tiny/mine.csv").changes == ()
+
+
+def test_json_and_csv_of_the_tiny_scale_are_the_same_table(sides, small):
+    put(sides[0], small)
+    path = sides[0] / "mine.json"
+    path.write_text(json.dumps({"rows": records(small), "files": []}))
+    found = written.read(sides[0] / "tiny/mine.csv").rows["Skip-Cache n=2"].numbers
+    assert found["psnr"] == written.Number(30.0, 2.0, 16, "tiny scale")
+    assert found["speedup"] == written.Number(1.25, 0.1, None, "tiny scale")
+    assert found["speedup, paper"].value == 1.56
     assert diff(sides[0] / "tiny/mine.csv", path).changes == ()
     assert diff(path, sides[0] / "tiny/mine.csv").changes == ()
 

@@ -37,6 +37,15 @@ def test_rows_without_published_values(alone):
     assert lines[3].count(r"\textit{failed}\textsuperscript{1}") == 2
 
 
+def test_rows_of_the_tiny_scale(small):
+    text = latex.to_latex(small)
+    lines = rows(text).splitlines()
+    assert r"method & PSNR (dB) $\uparrow$ & Speedup $\uparrow$ & paper's \\" in text
+    assert r"\begin{tabular}{lrrr}" in text
+    assert lines[1] == r"Skip-Cache n=2 & \textbf{30.00} & 1.25 & 1.56 \\"
+    assert lines[2] == r"mine & \textit{not run} & \textbf{1.50} & -- \\"
+
+
 def test_what_stands_around_the_rows(compared):
     text = latex.to_latex(compared)
     assert text.startswith("% Needs \\usepackage{booktabs,graphicx,xcolor}; read this file with")

@@ -60,6 +60,22 @@ ALONE = """\
 """
 
 
+SMALL = """\
+# Table 0: by hand (tiny scale)
+
+| method | PSNR (dB) ↑ | Speedup ↑ | paper's |
+|:-|-:|-:|-:|
+| Skip-DiT | reference | 1.00 | 1.00 |
+| Skip-Cache n=2 | 30.00 | 1.25 | 1.56 |
+| mine | not run | 1.50 | – |
+
+- reference: the uncached run that the others are compared with
+- not run: no result on disk
+
+- Every score is of 16 samples.
+"""
+
+
 def squeezed(text: str) -> str:
     """The text without the padding of table cells."""
     return re.sub(r"-{2,}", "-", re.sub(r" *\| *", "|", text))
@@ -67,6 +83,10 @@ def squeezed(text: str) -> str:
 
 def test_table_beside_published_values(compared):
     assert squeezed(markdown.to_markdown(compared)) == squeezed(COMPARED)
+
+
+def test_table_of_the_tiny_scale(small):
+    assert squeezed(markdown.to_markdown(small)) == squeezed(SMALL)
 
 
 def test_table_without_published_values(alone):

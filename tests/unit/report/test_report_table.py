@@ -1,5 +1,7 @@
 """A recipe's table: which number stands in which cell, and what is said about it."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,18 @@ from skipdit_cli import failures, plan, results, runs, weights
 from skipdit_cli import recipe as recipes
 from skipdit_cli.errors import UsageError
 from skipdit_cli.recipe import Column, Recipe, RecipeRow
+from skipdit_cli.report import markdown
 from skipdit_cli.report import recipe as recipe_table
-from skipdit_cli.report.table import Cell, Heading, Line, one_protocol, protocols, scaled
+from skipdit_cli.report.table import (
+    Cell,
+    Heading,
+    Line,
+    Table,
+    one_protocol,
+    protocols,
+    scaled,
+    sizes,
+)
 from skipdit_cli.spec import parse_cache
 from skipdit_cli.store import open_store
 
@@ -36,6 +48,7 @@ CACHED = RecipeRow(
 FVD = Column("sky_fvd", "FVD", "fvd@digits", "sky", better="lower", tolerance=0.05)
 PSNR = Column("psnr", "PSNR", "psnr", "sky", unit="dB", better="higher")
 FLOPS = Column("flops_t", "FLOPs", "macs", unit="T", tolerance=0.0005)
+SHARE = Column("macs_share", "Share of FLOPs", "macs_share", unit="%")
 SPEEDUP = Column("speedup", "Speedup", "speedup", unit="x", better="higher", tolerance=0.05)
 
 
@@ -44,9 +57,9 @@ def present(monkeypatch):
     """Which weights are there; none are looked for on the disk."""
     names = {"skytimelapse-skip", "moving-digits-skip"}
     monkeypatch.setattr(
-        weights, "fingerprint", lambda name, path=None: "f00d" if name in names else "absent"
+        weights, "fingerprint", lambda card, path=None: "f00d" if card.name in names else "absent"
     )
-    monkeypatch.setattr(weights, "locate", lambda name: None)
+    monkeypatch.setattr(weights, "locate", lambda card: None)
     return names
 
 
@@ -176,11 +189,82 @@ def test_embedded_models_are_never_compared(tmp_path):
     )
     mine = recipe(row, columns=(FVD, FLOPS), scale="tiny", steps="10")
     score(tmp_path, run_of(mine), "fvd@digits", 51.13)
-    fvd, flops = recipe_table.build(mine, root=tmp_path).lines[0].cells
-    assert fvd == Cell(paper=51.13, ours=51.13, n=8, status="tiny scale")
-    assert fvd.difference is None
-    assert (flops.paper, flops.status, flops.difference) == (180.68, "tiny scale", None)
+    built = recipe_table.build(mine, root=tmp_path)
+    fvd, flops = built.lines[0].cells
+    assert fvd == Cell(ours=51.13, n=8, status="tiny scale")
+    assert (flops.paper, flops.status, flops.difference) == (None, "tiny scale", None)
     assert 0 < flops.ours < 0.1
+    assert built.headings[1].unit == "T"  # what CSV has; people read it in G
+    assert (built.headings[1].shown, built.headings[1].factor) == ("G", pytest.approx(1000))
+    assert not built.published
+
+
+def test_what_a_tiny_model_compares_in_has_the_paper_s_value(tmp_path):
+    """Speedup as it is published; the share of FLOPs is that of two published values."""
+    tiny = {"sky": "moving-digits-skip"}
+    rows = (
+        RecipeRow("u", "Skip-DiT", tiny, parse_cache("none"), {"method": "Skip-DiT"}),
+        RecipeRow("c2", "Skip-Cache n=2", tiny, CACHED.cache, dict(CACHED.published)),
+        RecipeRow("own", "not in the paper", tiny, parse_cache("fora(n=2)")),
+    )
+    mine = recipe(*rows, columns=(FLOPS, SHARE, SPEEDUP), scale="tiny", steps="10")
+    run = runs.profile_run(mine, rows[1])
+    score(tmp_path, run, "speedup", 1.25, spread=0.125)
+    built = recipe_table.build(mine, root=tmp_path)
+    assert [heading.paper for heading in built.headings] == [False, True, True]
+    uncached, cached, own = ([cell.paper for cell in line.cells] for line in built.lines)
+    assert uncached == [None, 100, 1.0]
+    assert cached == [None, pytest.approx(100 * 180.68 / 290.05), 1.56]
+    assert own == [None, None, None]
+    flops, share, speedup = built.lines[1].cells
+    assert share.ours == pytest.approx(100 * flops.ours / built.lines[0].cells[0].ours)
+    assert (share.status, share.difference, speedup.difference) == ("tiny scale", None, None)
+    text = markdown.body(built)
+    heads = [head.strip() for head in text.splitlines()[0].split("|")]
+    assert heads[2:-1] == ["FLOPs (G)", "Share of FLOPs (%)", "paper's", "Speedup ↑", "paper's"]
+    assert re.search(r"Skip-Cache n=2 .* 62\.3 \| +1\.25 \| +1\.56 \|", text)
+    assert re.search(r"not in the paper .* – \| +not run \| +– \|", text)
+    assert "tiny scale" not in text
+
+
+def test_a_share_of_macs_at_paper_scale_is_compared(tmp_path, present):
+    present.clear()
+    mine = recipe(UNCACHED, CACHED, columns=(FLOPS, SHARE), profile={"batch_size": 3})
+    share = recipe_table.build(mine, root=tmp_path).lines[1].cells[1]
+    assert (share.status, share.difference) == ("match", pytest.approx(0, abs=2e-3))
+
+
+def test_what_only_the_paper_scale_has_is_left_out_and_said_once(tmp_path):
+    built = recipe_table.build(recipes.load("table8"), root=tmp_path)
+    assert [heading.key for heading in built.headings][-2:] == ["macs", "speedup"]
+    assert not {"fid", "sfid", "is"} & {heading.key for heading in built.headings}
+    (note,) = [note for note in built.notes if "Left out" in note]
+    assert note == (
+        "Left out: FID, sFID, IS, Precision, Recall. They are measured at paper scale only: "
+        "`skipdit cache-sweep --recipe table8 --scale paper`."
+    )
+    paper = recipe_table.build(recipes.load("table5", scale="paper"), root=tmp_path)
+    assert not any("Left out" in note for note in paper.notes)
+
+
+def test_the_number_of_samples_and_the_largest_spread_are_told_once():
+    headings = (Heading("psnr", "psnr", "PSNR", "dB"), Heading("t", "latency", "Latency", "s"))
+    lines = [
+        Line(("a",), (Cell(status="reference"), Cell(ours=2.0, spread=0.01, status="measured"))),
+        Line(("b",), (Cell(ours=30.0, spread=1.5, n=16, status="off"), Cell(status="not run"))),
+        Line(("c",), (Cell(ours=20.0, spread=2.5, n=16, status="off"), Cell(status="not run"))),
+    ]
+    samples, spreads = sizes(headings, lines)
+    assert samples == "Every score is of 16 samples."
+    assert spreads.startswith("Largest spread of a column: PSNR 2.5 dB, Latency 0.01 s. ")
+    table = Table("t", ("row",), headings, tuple(lines), spreads=False)
+    assert "n=" not in markdown.body(table)
+    lines[2] = replace(lines[2], cells=(replace(lines[2].cells[0], n=8), lines[2].cells[1]))
+    assert len(sizes(headings, lines)) == 1
+    table = replace(table, lines=tuple(lines))
+    assert "20.00 (n=8)" in markdown.body(replace(table, published=False))
+    assert "– / 30.00 (n=16) off" in markdown.body(table)
+    assert sizes(headings, lines[:0]) == ()
 
 
 def test_flops_are_counted_for_the_profiled_batch_and_match(tmp_path, present):
@@ -311,15 +395,6 @@ def test_series_tell_methods_and_settings_apart(tmp_path):
         ("PAB", "PAB235"),
         ("FORA, guidance none", "FORA"),
     ]
-
-
-def test_columns_of_the_paper_alone_are_not_run(tmp_path):
-    built = recipe_table.build(recipes.load("table8"), root=tmp_path)
-    fid = next(i for i, heading in enumerate(built.headings) if heading.key == "fid")
-    assert [line.cells[fid].paper for line in built.lines][:2] == [2.30, 2.45]
-    cell = built.lines[0].cells[fid]
-    assert (cell.status, cell.note) == ("not run", "measured at paper scale only")
-    assert built.lines[1].cells[fid].status == "not run"
 
 
 def scored(value, protocol):

@@ -1,0 +1,144 @@
+"""Results as a pandas DataFrame: one row per run and metric.
+
+frame("table3")     the rows and columns of a recipe, beside the paper's values
+frame("results")    everything that was scored or timed into a results folder
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skipdit_cli import recipe as recipes
+from skipdit_cli import registry
+from skipdit_cli import results as scores
+from skipdit_cli.errors import UsageError
+from skipdit_cli.report.recipe import Entry, entries
+from skipdit_cli.report.table import scaled
+from skipdit_cli.report.written import content
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from skipdit_cli.results import Result
+
+MADE = (
+    *("model", "cache", "sampler", "steps", "guidance", "seed"),
+    *("num_samples", "batch_size", "dtype"),
+)
+NUMBERS = ("value", "spread", "interval_low", "interval_high", "paper", "guidance")
+COUNTS = ("n", "seed", "num_samples", "batch_size")
+COLUMNS = (
+    *("row", "group", "metric", "label", "unit", "value", "n", "spread"),
+    *("interval_low", "interval_high", "paper", "status", "note", "protocol"),
+    *("run", "reference", *MADE),
+)
+
+
+def frame(
+    what: str | Path,
+    *,
+    results: str | Path | None = None,
+    scale: str | None = None,
+    overrides: Iterable[str] = (),
+) -> "pd.DataFrame":
+    """The numbers of a recipe, or of a results folder, a row per run and metric.
+
+    What is not known is missing: a number is NaN, a count or text is NA. Columns:
+
+        row, group            of the recipe: its label, its data set
+        metric, label, unit   "psnr", "PSNR", "dB"
+        value, n, spread      as `skipdit_cli.results.Result` defines them
+        interval_low, _high   95 % interval of the mean over samples
+        paper                 the published value; at the tiny scale only where the two compare
+        status, note          why there is no value, or how it compares with the paper's
+        protocol              whose definition of the metric it is
+        run, reference        keys of the run and of the one it was compared with
+        model, cache, ...     settings of the run, as they are in its key
+
+    Args:
+        what: a recipe (`skipdit ls recipes`), a YAML file, or a results folder.
+        results: the folder that a recipe's results are in; "results" unless given.
+        scale: of a recipe: "tiny", unless given, or "paper".
+        overrides: of a recipe: `key=value`, as `--set` takes them.
+    Raises:
+        UsageError: no such recipe or scale, or a folder without results.
+        StoreError: a result on disk cannot be read.
+    """
+    import pandas as pd
+
+    if str(what) not in recipes.names() and Path(what).is_dir():
+        if results is not None or scale is not None or overrides:
+            fix = "leave results, scale and overrides out"
+            raise UsageError("is a results folder, not a recipe", place=str(what), fix=fix)
+        records = _of_folder(Path(what))
+    else:
+        chosen = recipes.load(str(what), scale=scale or "tiny", overrides=overrides)
+        found = entries(chosen, root=Path(results or "results"))
+        rows = zip(chosen.rows, found, strict=True)
+        records = [_of_entry(row.label, each) for row, cells in rows for each in cells]
+    made = pd.DataFrame(records, columns=list(COLUMNS))
+    types = dict.fromkeys(NUMBERS, "float64") | dict.fromkeys(COUNTS, "Int64")
+    return made.astype(dict.fromkeys(COLUMNS, "string") | types)
+
+
+def _of_entry(row: str, entry: Entry) -> dict[str, Any]:
+    column, cell, result = entry.column, entry.cell, entry.result
+    low = high = None
+    if result and result.interval:
+        low, high = (scaled(bound, column.unit, result.unit) for bound in result.interval)
+    return {
+        **(_settings(entry.run.to_dict()) if entry.run else {}),
+        "row": row,
+        "group": column.group or None,
+        "metric": column.metric,
+        "label": column.label,
+        "unit": column.unit,
+        "value": cell.ours,
+        "n": result.n if result and cell.ours is not None else None,
+        "spread": cell.spread,
+        "interval_low": low,
+        "interval_high": high,
+        "paper": cell.paper,
+        "status": cell.status,
+        "note": cell.note,
+        "protocol": cell.protocol,
+        "run": entry.run.key if entry.run else None,
+        "reference": result.reference if result else None,
+    }
+
+
+def _of_folder(root: Path) -> list[dict[str, Any]]:
+    """A record per result on disk, in the order of run keys and metrics."""
+    paths = sorted(root.glob("scores/*/*.json"))
+    if not paths:
+        fix = "make some with `skipdit cache-sweep`, or name another folder"
+        raise UsageError("there are no results here", place=str(root), fix=fix)
+    found = [scores.read_result(root, path.parent.name, path.stem) for path in paths]
+    return [_of_result(root, result) for result in found if result]
+
+
+def _of_result(root: Path, result: "Result") -> dict[str, Any]:
+    low, high = result.interval or (None, None)
+    own = content(root / "samples" / result.run / "run.json")
+    known = registry.known("metrics", result.metric)
+    label = registry.load("metrics", result.metric).LABEL if known else result.metric
+    return {
+        **_settings(own.get("run", {})),
+        "metric": result.metric,
+        "label": label,
+        "unit": result.unit,
+        "value": result.value,
+        "n": result.n,
+        "spread": result.spread,
+        "interval_low": low,
+        "interval_high": high,
+        "status": result.status,
+        "note": result.note,
+        "protocol": result.protocol,
+        "run": result.run,
+        "reference": result.reference,
+    }
+
+
+def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: run.get(key) for key in MADE}
