@@ -14,8 +14,9 @@ from skipdit_cli import text, weights
 from skipdit_cli.embedded import captions
 from skipdit_cli.errors import UsageError
 from skipdit_cli.train import classifier, data, loop
-from skipdit_cli.train.loop import Settings, train
+from skipdit_cli.train.loop import train
 from skipdit_cli.train.loss import Diffusion, hybrid_loss, velocity_loss
+from skipdit_cli.train.settings import Settings
 
 BETAS = np.linspace(1e-4, 0.02, 1000)
 POWER = np.cumprod(1 - BETAS)
@@ -250,7 +251,7 @@ def vanilla(monkeypatch):
         generator = torch.Generator().manual_seed(0)
         for parameter in models[name].parameters():
             nn.init.normal_(parameter, std=0.1, generator=generator)
-    monkeypatch.setattr(loop, "load", models.__getitem__)
+    monkeypatch.setattr(loop, "load", lambda card: models[card.name])
     return models
 
 
