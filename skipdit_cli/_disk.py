@@ -1,18 +1,29 @@
-"""The disk: files that are written whole or not at all, and what it refuses told in one line.
+"""The disk: files that are written whole or not at all and checked when they are read again.
 
-Nothing here knows what a file holds; everything that leaves files behind stands on it.
+What it refuses, and a file that is not what it should be, is told in one line. Nothing here knows
+what a file says; everything that leaves files behind, and reads its own again, stands on it.
 """
 
 import errno
+import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from skipdit_cli.errors import StoreError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+T = TypeVar("T")
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LEFTOVER = re.compile(r"\..+\.\d+\.tmp")
 
 
 @contextmanager
@@ -28,17 +39,22 @@ def on_disk(place: Path, *, kept: Callable[[], str] = str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        problem = (error.strerror or repr(error)).lower()
-        if error.errno in (errno.EEXIST, errno.ENOTDIR):
-            place = next((p for p in (place, *place.parents) if p.is_file()), place)
-            problem = "a file is where a folder should be"
-        raise StoreError(
-            problem + kept(),
-            place=str(place),
-            fix="free some space and run the same command again: it continues"
-            if error.errno in _FULL
-            else "make the folder usable and run the same command again, or take another one",
-        ) from error
+        raise refused(error, place, kept=kept) from error
+
+
+def refused(error: OSError, place: Path, *, kept: Callable[[], str] = str) -> StoreError:
+    """The one line for what the operating system says about the disk; as `on_disk`."""
+    problem = (error.strerror or repr(error)).lower()
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        place = next((p for p in (place, *place.parents) if p.is_file()), place)
+        problem = "a file is where a folder should be"
+    return StoreError(
+        problem + kept(),
+        place=str(place),
+        fix="free some space and run the same command again: it continues"
+        if error.errno in _FULL
+        else "make the folder usable and run the same command again, or take another one",
+    )
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -55,23 +71,132 @@ def write_whole(path: Path, data: bytes) -> None:
 def put(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, for a caller who is `on_disk` already.
 
-    It is written beside its place, flushed and moved there. A process that is killed on the way
-    leaves `.NAME.PID.tmp` behind.
+    Raises:
+        OSError: the disk is full or the folder cannot be written; what was there stays.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place beside a file, from which what the block writes there is moved when it ends well.
+
+    This is the one way in which files come to be, in portions where they are large. A process that
+    is killed on the way leaves `.NAME.PID.tmp` behind (`remove_leftovers`).
 
     Raises:
         OSError: the disk is full or the folder cannot be written; what was there stays.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
+        yield temporary
+        move(temporary, path)
+    finally:
+        with suppress(OSError):  # it is still there after a failure, or as a second name of `path`
             temporary.unlink(missing_ok=True)
-        raise
+
+
+def move(source: Path, target: Path) -> None:
+    """Flush a file to the disk and put it in place of another one beside it.
+
+    Raises:
+        OSError: the disk refuses; what was there stays.
+    """
+    with open(source, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(source, target)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder that no other one writes in.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    for path in folder.rglob(".*.tmp"):
+        if _LEFTOVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def read_whole(path: Path, parse: Callable[[bytes], T], *, what: str, fix: str) -> T | None:
+    """Read a file of our own.
+
+    Args:
+        path: the file.
+        parse: what it says, from its bytes; a ValueError, TypeError or LookupError where they do
+            not have the shape that they were given.
+        what: what the file should be, for people ("result").
+        fix: what to do about a damaged one.
+    Returns:
+        What `parse` made of it; None where there is no such file.
+    Raises:
+        StoreError: the disk cannot be read, or the file is damaged or another one.
+    """
+    with on_disk(path):
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+    try:
+        return parse(data)
+    except (ValueError, TypeError, LookupError) as error:
+        why = f"it has no {error}" if isinstance(error, LookupError) else str(error)
+        raise StoreError(f"is not a readable {what} ({why})", place=str(path), fix=fix) from None
+
+
+def read_json(path: Path, parse: Callable[[dict[str, Any]], T], *, what: str, fix: str) -> T | None:
+    """Read a JSON file of our own, which holds a mapping; otherwise as `read_whole`."""
+
+    def mapping(data: bytes) -> T:
+        content = json.loads(data)
+        if not isinstance(content, dict):
+            raise ValueError("it is no mapping")
+        return parse(content)
+
+    return read_whole(path, mapping, what=what, fix=fix)
+
+
+def read_arrays(
+    path: Path, parse: "Callable[[dict[str, np.ndarray]], T]", *, what: str, fix: str
+) -> T | None:
+    """Read a safetensors file of our own as arrays by name; otherwise as `read_whole`."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    def arrays(data: bytes) -> T:
+        try:
+            content = load(data)
+        except SafetensorError as error:
+            raise ValueError(error) from None
+        return parse(content)
+
+    return read_whole(path, arrays, what=what, fix=fix)
+
+
+def read_tensors(path: Path, *, what: str, fix: str) -> "dict[str, Tensor] | None":
+    """Read a safetensors file of our own as tensors by name; otherwise as `read_whole`."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    def tensors(data: bytes) -> "dict[str, Tensor]":
+        try:
+            return load(data)
+        except SafetensorError as error:
+            raise ValueError(error) from None
+
+    return read_whole(path, tensors, what=what, fix=fix)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What the head of a safetensors file says; {} where it is absent or cut off."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as content:
+            return content.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
 
 
 def append(path: Path, line: bytes) -> None:

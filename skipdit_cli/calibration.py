@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skipdit_cli import registry, weights
+from skipdit_cli import registry, shipped, weights
+from skipdit_cli._disk import read_json, write_whole
 from skipdit_cli.card import Card
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
 from skipdit_cli.spec import CacheSpec
@@ -76,17 +77,14 @@ def files(card: Card, pattern: str) -> list[Path]:
     """The calibrations of a model whose names fit: the user's own before those that ship."""
     places = [folder(card.name)]
     if card.embedded:
-        places.append(Path(__file__).parent / "embedded" / card.name)
+        places.append(shipped.embedded() / card.name)
     return [path for place in places for path in sorted(place.glob(pattern)) if path.is_file()]
 
 
 def save(calibration: Calibration, where: Path) -> Path:
     """Write a calibration into a folder; returns the file."""
-    from skipdit_cli._disk import write_whole
-
     steps = len(registry.load("samplers", calibration.sampler).timesteps(calibration.steps))
     path = where / file_name(calibration.method, sampler=calibration.sampler, steps=steps)
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = json.dumps(asdict(calibration), indent=1, allow_nan=False) + "\n"
     write_whole(path, content.encode())
     return path
@@ -98,19 +96,22 @@ def load(path: Path) -> Calibration:
     Raises:
         StoreError: the file cannot be read, or is none.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if set(content) != {each.name for each in fields(Calibration)}:
-            raise ValueError("its keys are others")
-        settings = {
-            name: tuple(map(float, value)) if isinstance(value, list) else value
-            for name, value in content["settings"].items()
-        }
-        return Calibration(**content | {"settings": settings})
-    except (OSError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(
-            f"is no readable calibration ({error})", place=str(path), fix="calibrate again"
-        ) from None
+    calibration = read_json(path, _parse, what="calibration", fix="calibrate again")
+    if calibration is None:
+        raise StoreError("there is no such file", place=str(path), fix="calibrate again")
+    return calibration
+
+
+def _parse(content: dict[str, Any]) -> Calibration:
+    if set(content) != {each.name for each in fields(Calibration)}:
+        raise ValueError("its keys are not those of a calibration")
+    if not isinstance(content["settings"], dict):
+        raise ValueError("its settings are no mapping")
+    settings = {
+        name: tuple(map(float, value)) if isinstance(value, list) else value
+        for name, value in content["settings"].items()
+    }
+    return Calibration(**content | {"settings": settings})
 
 
 def complete(

@@ -70,7 +70,7 @@ def _line(recipe: Recipe, row: RecipeRow, counts: Sequence[plan.Row]) -> Line:
         missing=list(dict.fromkeys(lack for found in counts for lack in found.missing)),
     )
     known = recipe.table if row.published else None
-    paper = published.find(known, row.published).get("flops_t") if known else None
+    paper = published.numbers(known, row.published).get("flops_t") if known else None
     difference = None
     if paper is not None and counted.macs_paper is not None and recipe.scale != "tiny":
         difference = (counted.macs_paper / TERA / paper - 1) * 100

@@ -7,9 +7,9 @@ report reads them, so that a cell says what went wrong and not merely that nothi
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from skipdit_cli._disk import write_whole
+from skipdit_cli._disk import read_json, write_whole
 from skipdit_cli.errors import StoreError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ SAMPLES, TIMING = "samples", "timing"
 OF_REFERENCE = "its uncached reference failed"
 
 
-def save(root: Path, run: str, what: str, *, reason: str) -> None:
+def write_failure(root: Path, run: str, what: str, *, reason: str) -> None:
     """Keep why a run (its key) has no samples, timing or score; a full disk is passed over."""
     from skipdit_cli import provenance
 
@@ -28,7 +28,7 @@ def save(root: Path, run: str, what: str, *, reason: str) -> None:
         write_whole(_path(root, run, what), json.dumps(record, indent=1).encode() + b"\n")
 
 
-def clear(root: Path, run: str, what: str) -> None:
+def clear_failure(root: Path, run: str, what: str) -> None:
     """Forget a failure, for the run has now what it lacked."""
     path = _path(root, run, what)
     with suppress(OSError):
@@ -36,23 +36,28 @@ def clear(root: Path, run: str, what: str) -> None:
         path.parent.rmdir()  # unless it holds others
 
 
-def load(root: Path, run: str, what: str) -> str:
+def read_failure(root: Path, run: str, what: str) -> str:
     """The reason that was kept, "" where there is none or its file cannot be read."""
-    try:
-        reason = json.loads(_path(root, run, what).read_bytes())["reason"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return ""
-    return reason if isinstance(reason, str) else ""
+    path, fix = _path(root, run, what), "delete it"
+    with suppress(StoreError):
+        return read_json(path, _reason, what="failure", fix=fix) or ""
+    return ""
 
 
-def find(root: Path, run: "Run", what: str) -> str:
+def why(root: Path, run: "Run", what: str) -> str:
     """Why a run has no timing or score: it failed itself, or its samples or reference did."""
     for key, each in ((run.key, SAMPLES), (run.key, what)):
-        if reason := load(root, key, each):
+        if reason := read_failure(root, key, each):
             return reason
-    if not run.is_reference and (reason := load(root, run.reference.key, SAMPLES)):
+    if not run.is_reference and (reason := read_failure(root, run.reference.key, SAMPLES)):
         return f"{OF_REFERENCE}: {reason}"
     return ""
+
+
+def _reason(record: dict[str, Any]) -> str:
+    if not isinstance(record["reason"], str):
+        raise ValueError("its reason is no text")
+    return record["reason"]
 
 
 def _path(root: Path, run: str, what: str) -> Path:

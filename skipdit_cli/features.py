@@ -16,7 +16,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from skipdit_cli._disk import write_whole
+from skipdit_cli._disk import read_arrays, read_metadata, write_whole
+from skipdit_cli.errors import StoreError
 
 Arrays = dict[str, np.ndarray]
 Item = TypeVar("Item")
@@ -54,12 +55,17 @@ def chunks(
         for part in parts
     ]
     files = [folder / f"{part.start:06d}-{part.stop:06d}.safetensors" for part in parts]
-    known = [_digest(file) == digest for file, digest in zip(files, digests, strict=True)]
+    known = [
+        read_metadata(file).get("inputs") == digest
+        for file, digest in zip(files, digests, strict=True)
+    ]
     lacking = [i for part, here in zip(parts, known, strict=True) if not here for i in part]
     items = ahead(read, lacking, workers=workers)
     for part, file, digest, here in zip(parts, files, digests, known, strict=True):
         if here:
-            arrays = _load(file)
+            arrays = read_arrays(file, dict, what="part of features", fix=f"delete {folder}")
+            if arrays is None:
+                raise StoreError("is gone", place=str(file), fix="run the same command again")
             if progress:
                 progress(part.stop, n)
         else:
@@ -83,22 +89,6 @@ def ahead(read: Callable[[int], Item], indices: Sequence[int], *, workers: int) 
         finally:
             for future in pending:
                 future.cancel()
-
-
-def _digest(file: Path) -> str:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="numpy") as content:
-            return (content.metadata() or {}).get("inputs", "")
-    except (SafetensorError, OSError):
-        return ""  # absent, or cut off: it is made again
-
-
-def _load(file: Path) -> Arrays:
-    from safetensors.numpy import load_file
-
-    return load_file(file)
 
 
 def _save(file: Path, arrays: Arrays, digest: str) -> None:

@@ -61,7 +61,7 @@ def generate(
         missing = store.missing(range(run.num_samples))
         corrupt = list(store.corrupt)
         batches: dict[int, list[int]] = {}
-        if trajectory.load(store) is None:
+        if trajectory.read_trajectory(store) is None:
             batches[0] = []  # computed again, though none of its samples may be missing
         for index in missing:
             batches.setdefault(index // run.batch_size, []).append(index)
@@ -168,7 +168,7 @@ def _compute(
         store.write(index, sample, meta=content, device=latents.device.type)
     if path:
         states = torch.stack([*path[1:], _kept(latents)], dim=1)
-        trajectory.save(store, states.cpu().numpy(), timesteps=run.timesteps)
+        trajectory.write_trajectory(store, states.cpu().numpy(), timesteps=run.timesteps)
 
 
 def _kept(x: Tensor) -> Tensor:

@@ -187,7 +187,7 @@ def _scored(job: _Job, root: Path) -> Result:
         inputs=_digest(job.samples, job.originals, n=n),
         protocol=module.protocol(prompts) if hasattr(module, "protocol") else module.PROTOCOL,
     )
-    known = results.load(root, job.key, job.metric)
+    known = results.read_result(root, job.key, job.metric)
     if known and any(
         getattr(known, key) != getattr(result, key)
         for key in ("version", "n", "inputs", "protocol")
@@ -212,8 +212,8 @@ def _scored(job: _Job, root: Path) -> Result:
             result = replace(result, value=_set_score(job))
     except MissingAssetError as error:
         return known or replace(result, status="needs weights", note=str(error))
-    result = replace(result, provenance=provenance.collect())
-    results.save(root, result)
+    result = replace(result, provenance=provenance.collect(import_torch=True))
+    results.write_result(root, result)
     return result
 
 

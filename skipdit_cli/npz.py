@@ -15,7 +15,8 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from skipdit_cli import weights
-from skipdit_cli.errors import StoreError, UsageError
+from skipdit_cli._disk import on_disk, replacing
+from skipdit_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from skipdit_cli.store import Store
@@ -93,7 +94,7 @@ def statistics(path: Path, mean: str, covariance: str) -> tuple[np.ndarray, np.n
     return mu, sigma
 
 
-def write(path: Path, store: "Store", n: int) -> None:
+def write_npz(path: Path, store: "Store", n: int) -> None:
     """Write the first n images of a run, and their classes if they have some, for other tools.
 
     Raises:
@@ -108,21 +109,16 @@ def write(path: Path, store: "Store", n: int) -> None:
             "an npz holds images, not clips", place=str(path), fix="score an image run"
         )
     labels = [store.meta(i).get("class") for i in range(n)]
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with on_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(temporary, "w", allowZip64=True) as archive:
+        with (
+            replacing(path) as temporary,
+            zipfile.ZipFile(temporary, "w", allowZip64=True) as archive,
+        ):
             _add(archive, IMAGES, (n, *first.shape), first.dtype, map(store.read, range(n)))
             if None not in labels:
                 shape, kind = (n,), np.dtype(np.int64)
                 _add(archive, "arr_1", shape, kind, iter([np.array(labels, dtype=kind)]))
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StoreError(f"cannot write ({error.strerror or error})", place=str(path)) from None
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _add(

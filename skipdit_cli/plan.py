@@ -6,21 +6,17 @@ Counted on the meta device: no weights, no GPU, seconds for a whole table.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from skipdit_cli import registry, weights
+from skipdit_cli import weights
 from skipdit_cli.card import Card
 from skipdit_cli.errors import IncompleteError
+from skipdit_cli.profiling import counts
 from skipdit_cli.recipe import Recipe, RecipeRow
 from skipdit_cli.run import Run
 from skipdit_cli.runs import profile_run
 from skipdit_cli.sites import BOTH, Site
 from skipdit_cli.store import open_store
-
-if TYPE_CHECKING:
-    from skipdit_cli.profiling.macs import Costs
 
 VAE_SCALE = 8  # pixels per latent, along each side
 
@@ -93,7 +89,7 @@ def plan(
     if seen is None and run.cache.method.DYNAMIC:
         return row
     steps, whole = _steps(run, seen), _halves(run)
-    costs = _costs(run.card, text_tokens)
+    costs = counts.costs(run.card, text_tokens)
     cost = costs.trajectory(Counter(steps)) * batch
     uncached = costs.trajectory({(frozenset(), whole): len(steps)}) * batch
     cached_steps = sum(bool(sites) or halves < whole for sites, halves in steps)
@@ -119,7 +115,7 @@ def shares(run: Run, *, root: Path | None = None) -> list[tuple[int, float]] | N
     seen = observed(run, root) if root else None
     if run.cache.method.DYNAMIC and seen is None:
         return None
-    costs = _costs(run.card, None)
+    costs = counts.costs(run.card)
     whole = costs.total.flops * _halves(run)
     done = [costs.step(sites).flops * halves / whole for sites, halves in _steps(run, seen)]
     return list(zip(run.timesteps, done, strict=True))
@@ -155,25 +151,10 @@ def _steps(run: Run, seen: Sequence[frozenset[Site]] | None) -> list[tuple[froze
     ]
 
 
-@cache
-def _costs(card: Card, text_tokens: int | None) -> "Costs":
-    """What one call of a checkpoint's network costs for one sample, without guidance."""
-    from skipdit_cli.profiling.macs import site_costs
-
-    model = weights.meta(card)
-    inputs = model.inputs(1, device="meta")
-    if text_tokens:
-        inputs["encoder_hidden_states"] = inputs["encoder_hidden_states"][:, :text_tokens]
-    official = registry.load("models", card.family).official_calls(model)
-    return site_costs(model, inputs, official=official)
-
-
 def _sample_bytes(card: Card) -> int:
     """A sample's uint8 RGB pixels, before they are compressed."""
-    model = weights.meta(card)
-    latents = model.inputs(1, device="meta")["hidden_states"]
     scale = VAE_SCALE if "vae" in card.components else 1
-    return latents.numel() // latents.shape[model.CHANNEL_DIM] * scale**2 * 3
+    return counts.places(card) * scale**2 * 3
 
 
 def _missing(run: Run, root: Path | None) -> list[str]:

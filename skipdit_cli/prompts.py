@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+from skipdit_cli import shipped
 from skipdit_cli.errors import MissingAssetError, UsageError, unknown
 
 DOWNLOADED = "coco"
@@ -15,7 +16,7 @@ def names() -> list[str]:
     return sorted([DOWNLOADED, *(path.stem for path in _shipped())])
 
 
-def load(name_or_path: str, *, place: str = "") -> tuple[str, ...]:
+def read_prompts(name_or_path: str, *, place: str = "") -> tuple[str, ...]:
     """The prompts of a list, in the order of the file.
 
     Args:
@@ -71,6 +72,4 @@ def _find(name_or_path: str, *, place: str) -> Path:
 
 
 def _shipped() -> list[Path]:
-    from skipdit_cli import recipe  # only now: recipes check their settings, prompts among them
-
-    return [path for path in (recipe.folder() / "data").iterdir() if path.suffix in _SUFFIXES]
+    return [path for path in (shipped.recipes() / "data").iterdir() if path.suffix in _SUFFIXES]

@@ -30,7 +30,7 @@ def collect(*, import_torch: bool = False) -> dict[str, Any]:
 
     Args:
         import_torch: import torch to ask it about device and precision; otherwise it is asked only
-            if it is imported already, and what it knows is None if not.
+            if it is imported already, and if not, precision and threads are None.
     """
     return {
         "skipdit": __version__,
@@ -97,7 +97,8 @@ def _torch(import_torch: bool) -> dict[str, Any]:
             import_module("torch")
     torch = sys.modules.get("torch")
     if torch is None:
-        return dict.fromkeys(("device", "dtype", "tf32_matmul", "tf32_cudnn", "threads"))
+        unknown = dict.fromkeys(("dtype", "tf32_matmul", "tf32_cudnn", "threads"))
+        return {"device": _processor(), **unknown}
     on_gpu = torch.cuda.is_initialized()
     return {
         "device": torch.cuda.get_device_name() if on_gpu else _processor(),

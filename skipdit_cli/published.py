@@ -1,20 +1,13 @@
 """The paper's own numbers (arXiv 2411.17616, version 1): results/published/*.csv, one per table.
 
-In a checkout they are read from `results/published`, in an installed package from the copy that
-ships inside it. An empty field is a value that the paper does not give.
+An empty field is a value that the paper does not give.
 """
 
 import csv
 from functools import cache
-from pathlib import Path
 
+from skipdit_cli import shipped
 from skipdit_cli.errors import UsageError, unknown
-
-
-def folder() -> Path:
-    """Where the CSV files are."""
-    checkout = Path(__file__).parents[1] / "results" / "published"
-    return checkout if checkout.is_dir() else Path(__file__).parent / "published_data"
 
 
 @cache
@@ -24,14 +17,14 @@ def lines(table: str) -> tuple[dict[str, str], ...]:
     Raises:
         UsageError: there is no such table; the nearest name is given.
     """
-    path = folder() / f"{table}.csv"
+    path = shipped.published() / f"{table}.csv"
     if not path.is_file():
-        raise unknown("published table", table, [p.stem for p in folder().glob("*.csv")])
+        raise unknown("published table", table, [p.stem for p in shipped.published().glob("*.csv")])
     with path.open(newline="", encoding="utf-8") as file:
         return tuple(csv.DictReader(file))
 
 
-def find(table: str, keys: dict[str, str], *, place: str = "") -> dict[str, float]:
+def numbers(table: str, keys: dict[str, str], *, place: str = "") -> dict[str, float]:
     """The numbers of the one line whose key columns have these values: column name to number.
 
     Columns that the line leaves empty, or that hold text, are left out.

@@ -19,7 +19,7 @@ Source: Skip-DiT class-to-video/tools; Latte tools; StyleGAN-V for both.
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain, islice
@@ -96,6 +96,33 @@ DATASETS: Mapping[str, Dataset] = MappingProxyType(
         "ucf101": _dataset("UCF101, training split; https://www.crcv.ucf.edu/data/UCF101.php"),
     }
 )
+
+
+def asked_for(names: Sequence[str], folder: Path | None, *, alone: bool) -> str | None:
+    """The dataset among what metrics need, which is made of a user's own copy; None without one.
+
+    Args:
+        names: of what metrics need.
+        folder: the user's copy, or None.
+        alone: whether nothing else is asked for.
+    Raises:
+        UsageError: there is no folder, or something else is asked for as well.
+    """
+    datasets = [name for name in names if name in DATASETS]
+    if others := [name for name in names if name not in DATASETS] if datasets else []:
+        raise UsageError(
+            f"{','.join(datasets)} is made, {','.join(others)} is fetched",
+            place="--metrics",
+            fix="ask for them apart",
+        )
+    if datasets and (folder is None or len(datasets) != 1 or not alone):
+        what = "; ".join(f"{name}: {DATASETS[name].what}" for name in datasets)
+        raise UsageError(
+            f"real clips are made of your own copy of the data ({what})",
+            place="--metrics",
+            fix=f"run `skipdit download --metrics {datasets[0]} --from FOLDER`",
+        )
+    return datasets[0] if datasets else None
 
 
 def path(name: str) -> Path:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from skipdit_cli import published, registry, yaml_file
+from skipdit_cli import published, registry, shipped, yaml_file
 from skipdit_cli.errors import UsageError, unknown
 from skipdit_cli.settings import SETTINGS, setting
 from skipdit_cli.spec import NONE, CacheSpec, parse_cache
@@ -122,22 +122,19 @@ class Recipe:
         return [each for each in known if each.planned is None]
 
 
-def folder() -> Path:
-    """The recipes of the checkout, or those that ship inside an installed package."""
-    checkout = Path(__file__).parents[1] / "recipes"
-    if (checkout / "smoke.yaml").is_file():
-        return checkout
-    return Path(__file__).parent / "recipes_data"
-
-
 def names() -> list[str]:
     """The recipes there are."""
-    return sorted(path.stem for path in folder().glob("*.yaml"))
+    return sorted(path.stem for path in shipped.recipes().glob("*.yaml"))
+
+
+def is_name(text: str) -> bool:
+    """Whether a text names a recipe or a YAML file, and not a model or a run."""
+    return text in names() or text.endswith((".yaml", ".yml"))
 
 
 def summary(name: str) -> str:
     """The title of a recipe."""
-    with (folder() / f"{name}.yaml").open(encoding="utf-8") as file:
+    with (shipped.recipes() / f"{name}.yaml").open(encoding="utf-8") as file:
         title = next((line for line in file if line.startswith("title:")), "title:")
     return title.removeprefix("title:").strip().strip("\"'")
 
@@ -194,7 +191,7 @@ def _override(text: str) -> tuple[str, Any]:
 def _find(name_or_path: str) -> tuple[Path, str]:
     """The file, and how errors call it."""
     if name_or_path in names():
-        return folder() / f"{name_or_path}.yaml", f"recipes/{name_or_path}.yaml"
+        return shipped.recipes() / f"{name_or_path}.yaml", f"recipes/{name_or_path}.yaml"
     path = Path(name_or_path)
     if path.is_file():
         return path, name_or_path
@@ -345,7 +342,7 @@ class _Check(Mistakes):
         line = {key: "" if text is None else str(text) for key, text in keyed.items()}
         with self.at(f"{place}.published"):
             if line and table:
-                published.find(table, line)
+                published.numbers(table, line)
         settings = self.scaled(content.get("settings", {}), f"{place}.settings", scale)
         tokens = self.scaled(content.get("text_tokens"), f"{place}.text_tokens", scale) or None
         with self.at(f"{place}.text_tokens"):

@@ -9,10 +9,10 @@ FILE.npz         statistics, images or both, named as in ADM's reference batches
 
 import hashlib
 import io
-import json
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skipdit_cli import features, npz, real_clips, weights
-from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli._disk import read_json
+from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
 from skipdit_cli.metrics import _frechet
 from skipdit_cli.weights import assets
 
@@ -201,6 +202,10 @@ class Batch(Images):
         return super().moments(feature, ddof=ddof) if known is None else known
 
 
+def _image_ids(origin: dict[str, Any]) -> list[int]:
+    return [int(identity) for identity in origin["image_ids"]]
+
+
 @dataclass(kw_only=True)  # for `__post_init__`
 class Coco(Images):
     """The images of val2014 whose captions the list `coco` has, out of COCO's own archive.
@@ -212,14 +217,14 @@ class Coco(Images):
     def __post_init__(self) -> None:
         from skipdit_cli.weights.inventory import coco_list
 
-        try:
-            origin = json.loads(coco_list().with_suffix(".json").read_text(encoding="utf-8"))
-            self.ids = [int(identity) for identity in origin["image_ids"]]
-        except (OSError, ValueError, KeyError):
+        path, ids, fix = coco_list().with_suffix(".json"), None, "run `skipdit download coco`"
+        with suppress(StoreError):
+            ids = read_json(path, _image_ids, what="list of COCO's images", fix=fix)
+        if ids is None:
             raise MissingAssetError(
-                "which of COCO's images the prompts describe is not known here",
-                fix="run `skipdit download coco`",
-            ) from None
+                "which of COCO's images the prompts describe is not known here", fix=fix
+            )
+        self.ids = ids
 
     def hashes(self) -> list[str]:
         archive = assets.fingerprint(self.path.parent.name)

@@ -5,15 +5,14 @@ the old result or the new one.
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from skipdit_cli import failures
-from skipdit_cli._disk import on_disk, write_whole
-from skipdit_cli.errors import SkipditError, StoreError
-
-LATER = {"protocol", "assets"}  # what files of version 0.1.0 may lack
+from skipdit_cli._disk import read_json, write_whole
+from skipdit_cli.errors import SkipditError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class Result:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
-def save(root: Path, result: Result) -> Path:
+def write_result(root: Path, result: Result) -> Path:
     """Write a result in place of an earlier one of the same run and metric; returns the file.
 
     Raises:
@@ -71,49 +70,36 @@ def save(root: Path, result: Result) -> Path:
             f"{result.metric} of run {result.run} is not finite", fix="look at its samples"
         ) from None
     write_whole(path, text.encode())
-    failures.clear(root, result.run, result.metric)
+    failures.clear_failure(root, result.run, result.metric)
     return path
 
 
-def load(root: Path, run: str, metric: str) -> Result | None:
+def read_result(root: Path, run: str, metric: str) -> Result | None:
     """The result of a run (its key) and metric, or None where there is none yet.
 
     Raises:
         StoreError: the file is there and cannot be read or is not a result of this run and metric.
     """
+
+    def parse(record: dict[str, Any]) -> Result:
+        result = _parse(record)
+        if (result.run, result.metric) != (run, metric):
+            raise ValueError(f"it is {result.metric} of run {result.run}")
+        return result
+
     path = _path(root, run, metric)
-    with on_disk(path):
-        try:
-            result = _parse(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except (TypeError, ValueError) as error:
-            raise _corrupt(path, str(error)) from None
-    if (result.run, result.metric) != (run, metric):
-        raise _corrupt(path, f"it is {result.metric} of run {result.run}")
-    return result
+    return read_json(path, parse, what="result", fix="delete it and score again")
 
 
 def _path(root: Path, run: str, metric: str) -> Path:
     return root / "scores" / run / f"{metric}.json"
 
 
-def _parse(text: str) -> Result:
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not a number")
-
-    record = json.loads(text, parse_constant=refuse)
-    names = {f.name for f in fields(Result)}
-    if not isinstance(record, dict) or set(record) | LATER != names:
+def _parse(record: dict[str, Any]) -> Result:
+    if set(record) != {each.name for each in fields(Result)}:
         raise ValueError("its keys are not those of a result")
     numbers = [record["value"], record["spread"], *(record["interval"] or ())]
-    if not all(isinstance(number, float | int | None) for number in numbers):
-        raise ValueError("its numbers are not numbers")
+    if not all(number is None or math.isfinite(number) for number in numbers):
+        raise ValueError("a number is not finite")
     interval = record["interval"] and tuple(record["interval"])
     return Result(**record | {"interval": interval})
-
-
-def _corrupt(path: Path, why: str) -> StoreError:
-    return StoreError(
-        f"is not a readable result ({why})", place=str(path), fix="delete it and score again"
-    )

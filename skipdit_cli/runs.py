@@ -12,6 +12,7 @@ from typing import Any
 from skipdit_cli import calibration, registry, weights
 from skipdit_cli.card import Card
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError, unknown
+from skipdit_cli.profiling import counts
 from skipdit_cli.recipe import Recipe, RecipeRow
 from skipdit_cli.run import Run
 from skipdit_cli.settings import SETTINGS, setting
@@ -76,7 +77,7 @@ def make_run(
             steps=chosen["steps"],
             place=place,
         )
-        resolved = spec.resolve(weights.meta(card).layout())
+        resolved = spec.resolve(counts.layout(card))
         _check(card, chosen)
     except UsageError as error:
         raise UsageError(error.problem, place=error.place or place, fix=error.fix) from None
@@ -86,7 +87,7 @@ def make_run(
         from skipdit_cli import prompts
 
         try:
-            chosen["prompts"] = prompts.load(chosen["prompts"], place=place)
+            chosen["prompts"] = prompts.read_prompts(chosen["prompts"], place=place)
         except MissingAssetError:  # what it costs can be told without
             chosen["prompts"] = None
     return Run(card=card, cache=resolved, sampler=sampler, weights=fingerprint, **chosen)
@@ -106,7 +107,7 @@ def from_dict(content: Mapping[str, Any]) -> Run:
         raise ValueError(f"unknown or missing: {', '.join(differ)}")
     card = weights.card(content.pop("model"))
     objects = {
-        "cache": parse_cache(content["cache"]).resolve(weights.meta(card).layout()),
+        "cache": parse_cache(content["cache"]).resolve(counts.layout(card)),
         "sampler": registry.load("samplers", content["sampler"]),
         "classes": tuple(content["classes"] or ()) or None,
         "prompts": tuple(content["prompts"] or ()) or None,

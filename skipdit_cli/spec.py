@@ -161,7 +161,7 @@ def _items(settings: Any) -> list[tuple[str, Any]]:
 
 def _written(name: str, settings: Any, *, without: Sequence[str] = ()) -> str:
     parts = [
-        f"{key}={_text(value, window=key == 'window')}"
+        f"{key}={value_text(value, window=key == 'window')}"
         for key, value in _items(settings)
         if value is not None and key not in without
     ]
@@ -265,7 +265,8 @@ def _value(text: str, hint: Any, *, place: str) -> Any:
         raise UsageError(f"'{text}' is not {what}", place=place) from None
 
 
-def _text(value: Any, *, window: bool = False) -> str:
+def value_text(value: Any, *, window: bool = False) -> str:
+    """A setting of a cache as it is written in a spec."""
     if isinstance(value, tuple):
         return ("-" if window else "/").join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

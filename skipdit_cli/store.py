@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skipdit_cli._disk import append, on_disk, put
+from skipdit_cli._disk import append, on_disk, put, read_json, remove_leftovers
 from skipdit_cli.errors import IncompleteError, StoreError
 
 if TYPE_CHECKING:
@@ -154,6 +154,10 @@ class Store:
         """Those of samples 0 to n-1 that were black all over when they were written."""
         return [i for i, entry in self._entries().items() if i < n and entry["meta"].get("black")]
 
+    def count(self) -> int:
+        """How many samples are in the journal, whether their files are sound or not."""
+        return len(self._entries())
+
     def missing(self, indices: Iterable[int]) -> list[int]:
         """Those of the indices whose sample is absent or damaged; every file is checked.
 
@@ -207,8 +211,7 @@ class Store:
                 raise self._locked(holder) from None
         try:
             with self._on_disk(self.path):
-                for leftover in self.path.rglob(".*.tmp"):
-                    leftover.unlink(missing_ok=True)
+                remove_leftovers(self.path)
                 put(holder, str(os.getpid()).encode())
                 self._create()
             yield
@@ -357,18 +360,11 @@ def _sha256(path: Path) -> str | None:
 
 def _read_run(path: Path) -> dict[str, dict]:
     """What run.json holds, {} if it is not there; StoreError if it cannot be understood."""
-    path = path / "run.json"
-    with on_disk(path):
-        try:
-            known = json.loads(path.read_bytes())
-            if isinstance(known["run"]["num_samples"], int) and "provenance" in known:
-                return known
-        except FileNotFoundError:
-            return {}
-        except (ValueError, TypeError, KeyError):
-            pass
-    raise StoreError(
-        "the file is damaged",
-        place=str(path),
-        fix="remove it and run the same command again: the samples are kept",
-    )
+    fix = "remove it and run the same command again: the samples are kept"
+    return read_json(path / "run.json", _described, what="description of a run", fix=fix) or {}
+
+
+def _described(content: dict[str, Any]) -> dict[str, dict]:
+    if not isinstance(content["run"]["num_samples"], int):
+        raise ValueError("its number of samples is none")
+    return {key: content[key] for key in ("run", "provenance")}

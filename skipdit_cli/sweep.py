@@ -6,17 +6,18 @@ also in later reports.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from skipdit_cli import failures as failed
-from skipdit_cli import plan, results, weights
+from skipdit_cli import plan, results, runs, weights
 from skipdit_cli._memory import memory_checked
 from skipdit_cli.errors import SkipditError, StoreError
 from skipdit_cli.options import Options
+from skipdit_cli.recipe import TIMINGS, Recipe
 from skipdit_cli.results import Result
 from skipdit_cli.run import Run
+from skipdit_cli.score.evaluate import not_scored
 from skipdit_cli.spec import NONE, Cache
 from skipdit_cli.timing import TIMED, time_together
 
@@ -43,7 +44,7 @@ class SweepRow:
     label: str
     run: Run
     plan_row: plan.Row
-    results: dict[str, results.Result] = field(default_factory=dict)
+    results: dict[str, Result] = field(default_factory=dict)
     failure: str = ""
 
 
@@ -130,6 +131,23 @@ def sweep(
     ]
 
 
+def sweep_recipe(recipe: Recipe, options: Options) -> list[SweepRow]:
+    """Sweep the rows of a recipe that can run; nothing is timed where no column asks for it."""
+    if not any(column.metric in TIMINGS for column in recipe.columns):
+        options = replace(options, repeats=0)
+    return sweep(runs.scored(recipe), options, profile=_timed(recipe))
+
+
+def runs_of(recipe: Recipe) -> list[Run]:
+    """All runs that `sweep_recipe` makes or times, with their uncached references."""
+    meant = [*(run for run, _ in runs.scored(recipe)), *_timed(recipe)]
+    return [*dict.fromkeys(run.reference for run in meant), *meant]
+
+
+def _timed(recipe: Recipe) -> list[Run]:
+    return [runs.profile_run(recipe, row) for row in recipe.rows if row.planned is None]
+
+
 def generate(run: Run, options: Options) -> "Store":
     """Generate a run, with progress; why it fails is kept for reports, until it succeeds."""
     from skipdit_cli.generate import generate as compute
@@ -146,9 +164,9 @@ def generate(run: Run, options: Options) -> "Store":
         )
     except SkipditError as error:
         if _of_the_run(error):
-            failed.save(options.root, run.key, failed.SAMPLES, reason=str(error))
+            failed.write_failure(options.root, run.key, failed.SAMPLES, reason=str(error))
         raise
-    failed.clear(options.root, run.key, failed.SAMPLES)
+    failed.clear_failure(options.root, run.key, failed.SAMPLES)
     return store
 
 
@@ -187,15 +205,6 @@ def _score(run: Run, metrics: Sequence[str], options: Options) -> dict[str, Resu
     return found
 
 
-def not_scored(run: Run, metric: str, error: SkipditError, *, root: Path) -> Result:
-    """What stands for the result of a metric that failed; why is kept for reports."""
-    from skipdit_cli.measure import unscored
-
-    result = unscored(run, metric, error)
-    failed.save(root, run.key, metric, reason=result.note)
-    return result
-
-
 def _time(runs: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]:
     """Timings of all runs, by key; a group that cannot be timed does not take the others' along."""
     groups: dict[str, list[Run]] = {}
@@ -209,7 +218,7 @@ def _time(runs: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]
             if not _of_the_run(error):
                 raise
             for run in group:
-                failed.save(options.root, run.key, failed.TIMING, reason=str(error))
+                failed.write_failure(options.root, run.key, failed.TIMING, reason=str(error))
                 found[run.key] = {
                     metric: results.Result(
                         metric=metric,

@@ -7,12 +7,13 @@ while a sample is denoised.
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry, weights
-from skipdit_cli.errors import MissingAssetError, SkipditError, UsageError
+from skipdit_cli._disk import read_tensors, write_whole
+from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -213,26 +214,22 @@ def _path(folder: Path, prompt: str, suffix: str) -> Path:
 def _save(path: Path, content: Conditions) -> None:
     from safetensors.torch import save
 
-    from skipdit_cli._disk import write_whole
-
     write_whole(path, save({key: value.contiguous() for key, value in content.items()}))
 
 
 def _read(folder: Path, prompt: str, suffixes: Sequence[str]) -> Conditions:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     content: Conditions = {}
+    fix = "delete it and run the same command again"
     for suffix in suffixes:
         path = _path(folder, prompt, suffix)
-        try:
-            content |= load_file(path)
-        except (OSError, SafetensorError):
+        found = None
+        with suppress(StoreError):
+            found = read_tensors(path, what="embedding", fix=fix)
+        if found is None:
             raise MissingAssetError(
-                "the embedding of a prompt is gone or damaged",
-                place=str(path),
-                fix="delete it and run the same command again",
-            ) from None
+                "the embedding of a prompt is gone or damaged", place=str(path), fix=fix
+            )
+        content |= found
     return content
 
 

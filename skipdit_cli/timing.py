@@ -47,7 +47,7 @@ def _known(run: Run, options: Options) -> dict[str, Result] | None:
     """The timings on disk; None unless they are of this device and as many repetitions."""
     timings = {}
     for metric in TIMED:
-        result = results.load(options.root, run.key, metric)
+        result = results.read_result(options.root, run.key, metric)
         same = result and (result.version, result.n) == (VERSION, options.repeats)
         if not result or not same or result.inputs != _hardware(options.device):
             return None
@@ -128,6 +128,6 @@ def _timed(
         }
         if not random_weights:
             for result in found[run.key].values():
-                results.save(options.root, result)
-            failures.clear(options.root, run.key, failures.TIMING)
+                results.write_result(options.root, result)
+            failures.clear_failure(options.root, run.key, failures.TIMING)
     return found

@@ -10,6 +10,7 @@ of them, and a run of clips keeps megabytes in place of gigabytes.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skipdit_cli._disk import read_arrays
+from skipdit_cli.errors import StoreError
 from skipdit_cli.store import Store, open_store
 
 if TYPE_CHECKING:
@@ -51,7 +54,7 @@ def places(size: int) -> np.ndarray:
     return np.sort(np.random.RandomState(0).permutation(size)[:VALUES])
 
 
-def save(store: Store, latents: np.ndarray, *, timesteps: Sequence[int]) -> None:
+def write_trajectory(store: Store, latents: np.ndarray, *, timesteps: Sequence[int]) -> None:
     """Put a trajectory beside the samples of a run.
 
     Args:
@@ -67,16 +70,19 @@ def save(store: Store, latents: np.ndarray, *, timesteps: Sequence[int]) -> None
     store.put(FILE, to_bytes(arrays))
 
 
-def load(store: Store) -> tuple[np.ndarray, list[int]] | None:
+def read_trajectory(store: Store) -> tuple[np.ndarray, list[int]] | None:
     """(latents, timesteps) as they were saved; None where the file is absent or cut off."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    path, fix = store.path / FILE, "delete it and sample again"
+    with suppress(StoreError):
+        return read_arrays(path, _parse, what="trajectory", fix=fix)
+    return None
 
-    try:
-        arrays = load_file(store.path / FILE)
-        return arrays["latents"], arrays["timesteps"].tolist()
-    except (OSError, SafetensorError, KeyError):
-        return None
+
+def _parse(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, list[int]]:
+    latents, timesteps = arrays["latents"], arrays["timesteps"]
+    if latents.ndim != 3 or timesteps.shape != latents.shape[1:2]:
+        raise ValueError(f"{timesteps.shape} timesteps and {latents.shape} latents do not fit")
+    return latents, timesteps.tolist()
 
 
 def compare(run: "Run", *, root: Path) -> Curve | None:
@@ -85,7 +91,7 @@ def compare(run: "Run", *, root: Path) -> Curve | None:
     Raises:
         StoreError: what is on disk belongs to another run.
     """
-    ours, theirs = (load(open_store(root, each)) for each in (run, run.reference))
+    ours, theirs = (read_trajectory(open_store(root, each)) for each in (run, run.reference))
     if ours is None or theirs is None or ours[1] != theirs[1]:
         return None
     (latents, timesteps), (reference, _) = ours, theirs

@@ -12,7 +12,6 @@ from skipdit_cli.errors import SkipditError, UsageError
 app = typer.Typer(
     name="skipdit",
     help="Study feature caching in diffusion transformers: sample, score, profile, print tables.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

@@ -1,6 +1,6 @@
 """What `skipdit download` prints: what there is, what would be fetched, how far it is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,17 +8,8 @@ from typing import TYPE_CHECKING
 from skipdit_cli.cli._output import say, show, table
 
 if TYPE_CHECKING:
-    from skipdit_cli.weights import Card
     from skipdit_cli.weights._fetch import Progress
-    from skipdit_cli.weights.assets_download import AssetPlan
-    from skipdit_cli.weights.download import Plan
-
-
-def whole_size(card: "Card") -> str:
-    """The size of a checkpoint with its components, as it is known beforehand."""
-    from skipdit_cli import weights
-
-    return weights.size_text(card.size + sum(part.size for part in card.components.values()))
+    from skipdit_cli.weights.wanted import Plans, Wanted
 
 
 def show_list() -> None:
@@ -31,17 +22,14 @@ def show_list() -> None:
 
 def _models() -> list[tuple[str, ...]]:
     from skipdit_cli import weights
-    from skipdit_cli.weights import coco
-    from skipdit_cli.weights.inventory import COCO, coco_list, parts
+    from skipdit_cli.weights import coco, wanted
+    from skipdit_cli.weights.inventory import COCO, coco_list
 
     rows = []
     for card in weights.CARDS.values():
-        if card.embedded:
-            continue
-        states = {part.state for part in parts(card)}
-        state = states.pop() if len(states) == 1 else "damaged" if "damaged" in states else "partly"
-        size = weights.size_text(card.size)
-        rows.append((card.name, state, size, whole_size(card), card.licence, card.source))
+        if not card.embedded:
+            sizes = weights.size_text(card.size), weights.size_text(wanted.whole_size(card))
+            rows.append((card.name, wanted.state(card), *sizes, card.licence, card.source))
     state = "here" if coco_list().is_file() else "absent"
     size = weights.size_text(coco.SIZE)
     return [*rows, (COCO, state, "", size, coco.LICENCE, coco.ADDRESS)]
@@ -58,71 +46,41 @@ def _assets() -> list[tuple[str, ...]]:
     return rows
 
 
-def say_sources(
-    cards: "Sequence[Card]", *, captions: bool = False, assets: Sequence[str] = ()
-) -> None:
+def say_sources(what: "Wanted") -> None:
     """Where everything is from, how large it is, and its licence."""
-    from skipdit_cli import weights
-    from skipdit_cli.weights import coco
+    from skipdit_cli.weights import coco, size_text
     from skipdit_cli.weights.assets import ASSETS
     from skipdit_cli.weights.inventory import COCO
+    from skipdit_cli.weights.wanted import whole_size
 
-    for card in cards:
+    for card in what.cards:
         if not card.embedded:
-            say(f"{card.name}: {card.source}, {whole_size(card)}, licence {card.licence}")
-    if captions:
+            size = size_text(whole_size(card))
+            say(f"{card.name}: {card.source}, {size}, licence {card.licence}")
+    if what.captions:
         say(f"{COCO}: {coco.ADDRESS}, licence {coco.LICENCE}")
-    for asset in (ASSETS[name] for name in assets):
-        size = weights.size_text(asset.size)
-        say(f"{asset.name}: {asset.source}, {size}, licence {asset.licence}")
+    for asset in (ASSETS[name] for name in what.assets):
+        say(f"{asset.name}: {asset.source}, {size_text(asset.size)}, licence {asset.licence}")
 
 
-def show_plans(
-    plans: "list[Plan]",
-    assets: "Sequence[AssetPlan]" = (),
-    *,
-    captions: bool,
-    delete_originals: bool,
-) -> None:
+def show_plans(plans: "Plans", *, delete_originals: bool) -> None:
     """What would be fetched, and how much room that takes."""
     from skipdit_cli import weights
-    from skipdit_cli.weights import coco
-    from skipdit_cli.weights import download as downloads
-    from skipdit_cli.weights.assets import target as asset_target
-    from skipdit_cli.weights.assets_download import space_needed
-    from skipdit_cli.weights.inventory import COCO, coco_list, parts
+    from skipdit_cli.weights import wanted
 
-    jobs = []  # (model, part, file, licence, target)
-    rows: list[tuple[str, ...]] = []
-    for each in plans:
-        name = each.card.name
-        jobs += [(name, item.part, item.file, item.licence, item.target) for item in each.items]
-        here = [part for part in parts(each.card) if part.state == "here"]
-        rows += [(name, part.name, "", "", "", "", _short(part.folder), "here") for part in here]
-    if captions and coco_list().is_file():
-        rows.append((COCO, "captions", "", "", "", "", _short(coco_list()), "here"))
-    elif captions:
-        jobs.append((COCO, "captions", coco.source(), coco.LICENCE, coco.target()))
-    for planned in assets:
-        name = planned.asset.name
-        jobs += [(name, item.part, item.file, item.licence, item.target) for item in planned.items]
-        if not planned.items:
-            rows.append((name, "", "", "", "", "", _short(asset_target(name)), "here"))
-    total = 0
-    anew = {asset_target(each.asset.name) for each in assets if each.asset.file}
-    for name, part, file, licence, target in jobs:
-        changed = target in anew and target.is_file()  # of the right size, but not of its hash
-        todo = file.size or 0 if changed else downloads.left(file, target)
-        total += todo
-        size = "?" if file.size is None else weights.size_text(file.size)
-        state = "fetch" if todo == file.size else "resume" if todo else "here"
-        digest = file.digest[:12] if len(file.digest) == 64 else ""
-        rows.append((name, part, file.label, size, digest, licence, _short(target), state))
+    lines = wanted.lines(plans)
+    rows = []
+    for line in lines:
+        size = "" if line.size is None else weights.size_text(line.size)
+        if line.label and line.size is None:
+            size = "?"
+        place = (line.licence, _short(line.target), line.state)
+        rows.append((line.name, line.part, line.label, size, line.digest[:12], *place))
     show(table(("model", "part", "file", "size", "sha256", "licence", "target", "state"), rows))
-    needed = downloads.space_needed(plans, delete_originals=delete_originals)
+    needed = wanted.space_needed(plans, delete_originals=delete_originals)
     show(
-        f"to fetch: {weights.size_text(total)}; room needed with the converted copies: "
-        f"{weights.size_text(needed + space_needed(assets))}; all under {weights.home()}"
+        f"to fetch: {weights.size_text(sum(line.left for line in lines))}; room needed with the "
+        f"converted copies: {weights.size_text(needed)}; all under {weights.home()}"
     )
 
 

@@ -6,22 +6,43 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli._output import say
 
 if TYPE_CHECKING:
-    from skipdit_cli.recipe import Recipe
+    from skipdit_cli.recipe import Recipe as LoadedRecipe
     from skipdit_cli.run import Run
 
-SCALES = ("auto", "tiny", "paper")
 DEVICES = ("auto", "cpu", "cuda")
-MODEL = "moving-digits-skip"  # what runs when nothing is asked for: embedded, offline, on a CPU
 
+RecipeArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RECIPE]",
+        help="A recipe (`skipdit ls recipes`) or a YAML file.",
+        autocompletion=complete.recipes,
+    ),
+]
+Recipe = Annotated[
+    str | None,
+    typer.Option("--recipe", help="The same as RECIPE.", autocompletion=complete.recipes),
+]
 Model = Annotated[
-    str | None, typer.Option("--model", help="A model; `skipdit ls models` lists them.")
+    str | None,
+    typer.Option(
+        "--model",
+        help="A model; `skipdit ls models` lists them.",
+        autocompletion=complete.models,
+    ),
 ]
 Caches = Annotated[
     list[str] | None,
-    typer.Option("--cache", help="A cache spec, as skip-cache(n=2); may be repeated."),
+    typer.Option(
+        "--cache",
+        help="A cache spec, as skip-cache(n=2); may be repeated. `skipdit ls caches NAME` lists "
+        "the settings of a method.",
+        autocompletion=complete.caches,
+    ),
 ]
 Intervals = Annotated[str | None, typer.Option("--n", help="Intervals, as 2..6.")]
 Windows = Annotated[
@@ -30,7 +51,9 @@ Windows = Annotated[
 Methods = Annotated[
     str | None,
     typer.Option(
-        "--method", help="Caching methods for --n and --window, comma-separated; else skip-cache."
+        "--method",
+        help="Caching methods for --n and --window, comma-separated; else skip-cache.",
+        autocompletion=complete.methods,
     ),
 ]
 Scale = Annotated[
@@ -47,7 +70,12 @@ Seed = Annotated[int | None, typer.Option(help="Seed of all noise and classes.")
 NumSamples = Annotated[int | None, typer.Option(help="How many samples.")]
 BatchSize = Annotated[int | None, typer.Option(help="Samples computed together; 16 or fewer.")]
 Steps = Annotated[str | None, typer.Option(help='Sampling steps: 50, "ddim50" or "10,15,20".')]
-Sampler = Annotated[str | None, typer.Option(help="ddpm or ddim.")]
+Sampler = Annotated[
+    str | None,
+    typer.Option(
+        help="A sampler; `skipdit ls samplers` lists them.", autocompletion=complete.samplers
+    ),
+]
 Guidance = Annotated[str | None, typer.Option(help="Classifier-free guidance scale, or none.")]
 Classes = Annotated[
     str | None, typer.Option(help="Classes the samples take in turn, as 0..9 or 3,5; else drawn.")
@@ -63,6 +91,14 @@ Offload = Annotated[
 ]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+Redo = Annotated[
+    bool,
+    typer.Option(
+        "--redo",
+        help="First remove what is there of these runs, and make it again. If it is interrupted, "
+        "go on without --redo.",
+    ),
+]
 Override = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the recipe."),
@@ -109,6 +145,19 @@ def settings(**given: Any) -> dict[str, Any]:
             raise UsageError("--prompt and --prompts say the same", fix="give one of them")
         found["prompts"] = tuple(prompt)
     return found
+
+
+def at_least(least: int, given: int, *, place: str, zero: str = "") -> None:
+    """Raise UsageError where a number is too small.
+
+    Args:
+        zero: what 0 means, where it may be given.
+    """
+    from skipdit_cli.errors import UsageError
+
+    if given < least:
+        fix = f"give {least} or more" + (f"; {zero}" if zero else "")
+        raise UsageError(f"{given} is too few", place=place, fix=fix)
 
 
 def runs(
@@ -161,51 +210,38 @@ def overrides(given: dict[str, Any], more: list[str] | None) -> list[str]:
     return [f"{key}={value}" for key, value in given.items()] + (more or [])
 
 
-def _check_scale(scale: str) -> None:
-    from skipdit_cli.errors import unknown
+def recipe_named(argument: str | None, option: str | None) -> str | None:
+    """The recipe, which may be given as the first argument or as --recipe.
 
-    if scale not in SCALES:
-        raise unknown("scale", scale, SCALES, place="--scale")
+    Raises:
+        UsageError: both are given, and they are not the same.
+    """
+    from skipdit_cli.errors import UsageError
+
+    if argument is not None and option is not None and argument != option:
+        raise UsageError(
+            f"the command names {argument} as well, and it takes one recipe",
+            place=f"--recipe {option}",
+            fix="leave one of the two out",
+        )
+    return option if argument is None else argument
 
 
 def model_at(name: str | None, scale: str) -> str:
-    """The model that a name stands for at a scale; a named model is taken as it is otherwise.
+    """`scales.model_at`, which tells what was chosen."""
+    from skipdit_cli import scales
 
-    Raises:
-        UsageError: unknown model or scale, or an embedded model at paper scale.
-    """
-    from skipdit_cli import weights
-    from skipdit_cli.errors import UsageError
-
-    _check_scale(scale)
-    if name is None:
-        if scale == "paper":
-            raise UsageError("no model is named", place="--scale paper", fix="give --model")
-        say(f"scale tiny: the embedded model {MODEL}; name another with --model")
-        return MODEL
-    card = weights.card(name, place="--model")
-    if scale == "paper" and card.embedded:
-        raise UsageError(f"{name} is an embedded model", place="--scale paper", fix="leave it out")
-    return card.tiny if scale == "tiny" else name
+    model, remark = scales.model_at(name, scale)
+    if remark:
+        say(remark)
+    return model
 
 
-def recipe_at(name: str, scale: str, overrides: list[str] | None) -> "Recipe":
-    """A recipe at a scale; `auto` takes paper where all its weights and a GPU are here.
+def recipe_at(name: str, scale: str, overrides: list[str] | None) -> "LoadedRecipe":
+    """`scales.recipe_at`, which tells why it is at this scale."""
+    from skipdit_cli import scales
 
-    Raises:
-        UsageError: unknown scale or recipe, or a recipe or override with mistakes.
-    """
-    from skipdit_cli import recipe, weights
-
-    _check_scale(scale)
-    if scale != "auto":
-        return recipe.load(name, scale=scale, overrides=overrides or ())
-    paper = recipe.load(name, scale="paper", overrides=overrides or ())
-    models = {model for row in paper.rows for model in row.models.values()}
-    absent = sorted(model for model in models if weights.locate(weights.card(model)) is None)
-    if not absent and device_name("auto") == "cuda":
-        say("scale paper: weights and a GPU are here; --scale tiny runs the embedded models")
-        return paper
-    why = f"the weights of {', '.join(absent)} are not here" if absent else "there is no GPU"
-    say(f"scale tiny: {why}; --scale paper asks for the published setting")
-    return recipe.load(name, scale="tiny", overrides=overrides or ())
+    found, remark = scales.recipe_at(name, scale, overrides=overrides or ())
+    if remark:
+        say(remark)
+    return found

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from skipdit_cli.redo import Removed
     from skipdit_cli.run import Run
 
 Update = Callable[[int, int], None]  # (done, total)
@@ -29,6 +30,14 @@ def say_black(run: "Run", root: Path) -> None:
             f"{len(black)} of {run.num_samples} samples of {run.model}, {run.cache} are black, "
             f"first {black[0]} ({run.key}); --dtype float32 may cure that"
         )
+
+
+def say_removed(found: "Iterable[Removed]") -> None:
+    """Tell what --redo removed, run by run as it is removed."""
+    for each in found:
+        samples = f"{each.samples} samples and " if each.samples else ""
+        run = each.run
+        say(f"removed {samples}{each.scores} scores of {run.model}, {run.cache} ({run.key})")
 
 
 def show(text: str) -> None:

@@ -21,7 +21,9 @@ def _group() -> None:
 @analyze.command()
 def calibrate(
     model: options.Model = None,
-    method: Annotated[str, typer.Option(help="A method that has to be calibrated.")] = "teacache",
+    method: Annotated[
+        str, typer.Option(help="A caching method that has to be calibrated, as mag-cache.")
+    ] = "teacache",
     num_samples: options.NumSamples = None,
     batch_size: options.BatchSize = None,
     seed: options.Seed = None,

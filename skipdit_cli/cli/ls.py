@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import show, show_json, table
@@ -14,24 +15,61 @@ TASKS = {
     "t2v": "text-to-video",
     "t2i": "text-to-image",
 }
-KINDS = ("models", "caches", "metrics", "recipes")
+KINDS = ("models", "caches", "samplers", "metrics", "recipes")
 
 
 @app.command()
 def ls(
-    kind: Annotated[str | None, typer.Argument(help="models, caches, metrics or recipes.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            help="models, caches, samplers, metrics or recipes.", autocompletion=complete.kinds
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A cache, to list its settings.", autocompletion=complete.caches),
+    ] = None,
     json: options.Json = False,
 ) -> None:
-    """List models, caches, metrics and recipes, one line each."""
-    from skipdit_cli.errors import unknown
+    """List models, caches, samplers, metrics and recipes, one line each; or a cache's settings."""
+    from skipdit_cli.errors import UsageError, unknown
 
     if kind is not None and kind not in KINDS:
         raise unknown("list", kind, KINDS)
+    if name is not None:
+        if kind != "caches":
+            raise UsageError(
+                f"of {kind} there is nothing more to list than all of them",
+                place=f"skipdit ls {kind} {name}",
+                fix=f"leave {name} out; see skipdit ls --help",
+            )
+        _settings(name, json=json)
+        return
     lists = {each: _rows(each) for each in ([kind] if kind else KINDS)}
     if json:
         show_json({k: [{"name": n, "summary": s} for n, s in rows] for k, rows in lists.items()})
         return
     show("\n\n".join(table((each, ""), rows) for each, rows in lists.items()))
+
+
+def _settings(name: str, *, json: bool) -> None:
+    """The settings of a cache, with their defaults and what they mean."""
+    from dataclasses import asdict
+
+    from skipdit_cli import registry
+    from skipdit_cli.cache_settings import settings
+
+    found = settings(name, place="skipdit ls caches")
+    summary = registry.summary("caches", name)
+    if json:
+        content = [asdict(each) for each in found]
+        show_json({"name": name, "summary": summary, "settings": content})
+        return
+    show(summary)
+    if found:
+        rows = [(each.name, each.default, each.meaning) for each in found]
+        show("\n" + table((name, "default", ""), rows))
 
 
 def _rows(kind: str) -> list[tuple[str, str]]:

@@ -28,8 +28,9 @@ HEADINGS = (
 
 @app.command()
 def plan(
-    recipe: Annotated[str | None, typer.Argument(help="A recipe, instead of --model.")] = None,
+    target: options.RecipeArgument = None,
     model: options.Model = None,
+    recipe: options.Recipe = None,
     cache: options.Caches = None,
     n: options.Intervals = None,
     window: options.Windows = None,
@@ -58,6 +59,7 @@ def plan(
     from skipdit_cli.errors import UsageError
     from skipdit_cli.specs import specs
 
+    recipe = options.recipe_named(target, recipe)
     given = options.settings(
         steps=steps,
         sampler=sampler,

@@ -33,36 +33,23 @@ def profile(
     json: options.Json = False,
 ) -> None:
     """Time the denoiser alone under each cache, interleaved with the uncached reference."""
-    from skipdit_cli import plan as planning
-    from skipdit_cli import weights as known_weights
-    from skipdit_cli._disk import check_writable
-    from skipdit_cli.errors import UsageError
     from skipdit_cli.options import Options
+    from skipdit_cli.profiling.compare import compare, require
     from skipdit_cli.report.markdown import to_markdown
     from skipdit_cli.report.publish import records
     from skipdit_cli.report.sweep import build
     from skipdit_cli.specs import specs
-    from skipdit_cli.sweep import SweepRow, label
-    from skipdit_cli.timing import time_together
 
-    if repeats < 1:
-        raise UsageError(f"{repeats} repetitions", place="--repeats", fix="take 1 or more")
+    options.at_least(1, repeats, place="--repeats")
     chosen = options.model_at(model, scale)
-    path = Path(weights) if weights not in (None, "random") else None
+    random = weights == "random"
+    path = None if weights is None or random else Path(weights)
     given = options.settings(
         batch_size=batch_size, steps=steps, sampler=sampler, guidance=guidance, dtype=dtype
     )
     wanted = ["none", *(cache or []), *specs(method, n=n, window=window)]
     runs = options.runs(chosen, wanted, given, weights_path=path)
-    if weights is None:
-        known_weights.require(runs[0].card)
-    for run in runs if weights == "random" else ():
-        if run.cache.method.DYNAMIC:
-            raise UsageError(
-                f"what {run.cache.name} reuses depends on the weights",
-                place="--weights random",
-                fix="leave it out, or give a file",
-            )
+    require(runs, weights_path=path, random_weights=random)
     how = Options(
         root=results,
         device=options.device_name(device),
@@ -70,18 +57,7 @@ def profile(
         repeats=repeats,
         weights_path=path,
     )
-    if weights != "random":  # whose timings are not kept
-        check_writable(results)
-    timings = time_together(runs, how, random_weights=weights == "random")
-    rows = [
-        SweepRow(
-            label(run.cache),
-            run,
-            planning.plan(run, seen=planning.observed(run, results)),
-            timings[run.key],
-        )
-        for run in dict.fromkeys(runs)
-    ]
+    rows = compare(runs, how, random_weights=random)
     title = f"{chosen}: batch {runs[0].batch_size}, {runs[0].dtype}, {how.device}"
     table = build(rows, title=title, scored=False)
     if json:

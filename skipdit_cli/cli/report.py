@@ -12,7 +12,8 @@ from skipdit_cli.cli._output import say, show, show_json, table
 
 @app.command()
 def report(
-    recipe: Annotated[str | None, typer.Argument(help="A recipe or a YAML file.")] = None,
+    target: options.RecipeArgument = None,
+    recipe: options.Recipe = None,
     formats: Annotated[
         str, typer.Option("--format", help="md, csv, tex, html; comma-separated.")
     ] = "md,csv",
@@ -42,6 +43,7 @@ def report(
     """Put what is on disk beside the paper's values; computes no new score."""
     from skipdit_cli.errors import UsageError
 
+    recipe = options.recipe_named(target, recipe)
     if diff:
         if check or override or scale != "auto":
             fix = "leave --check, --set and --scale out"

@@ -4,15 +4,19 @@ from typing import Annotated
 
 import typer
 
+from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
-from skipdit_cli.cli._output import say, say_black, show, show_json, stage
+from skipdit_cli.cli._output import say, say_black, say_removed, show, show_json, stage
 
 
 @app.command()
 def sample(
     model: options.Model = None,
-    cache: Annotated[str, typer.Option(help="A cache spec, as skip-cache(n=2).")] = "none",
+    cache: Annotated[
+        str,
+        typer.Option(help="A cache spec, as skip-cache(n=2).", autocompletion=complete.caches),
+    ] = "none",
     classes: options.Classes = None,
     prompt: options.Prompt = None,
     prompts: options.Prompts = None,
@@ -28,6 +32,7 @@ def sample(
     workers: options.Workers = 1,
     offload: options.Offload = False,
     weights: options.Weights = None,
+    redo: options.Redo = False,
     results: options.Root = "results",  # type: ignore[assignment]
     json: options.Json = False,
 ) -> None:
@@ -57,6 +62,10 @@ def sample(
         weights_path=weights,
         offload=offload,
     )
+    if redo:
+        from skipdit_cli import redo as again
+
+        say_removed(again.samples([run], root=results, weights_path=weights))
     store = generate(run, how)
     if store.corrupt:
         say(f"{len(store.corrupt)} damaged samples were made again")

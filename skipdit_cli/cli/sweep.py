@@ -1,19 +1,18 @@
 """skipdit cache-sweep"""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
-from skipdit_cli.cli._output import say, say_black, show, show_json, stage
+from skipdit_cli.cli._output import say, say_black, say_removed, show, show_json, stage
 
 if TYPE_CHECKING:
-    from skipdit_cli.options import Options
-    from skipdit_cli.report.sweep import SweepRow
     from skipdit_cli.report.table import Table
+    from skipdit_cli.sweep import SweepRow
 
 
 SWEPT = "2..6"  # the intervals where nothing says what to run
@@ -21,16 +20,18 @@ SWEPT = "2..6"  # the intervals where nothing says what to run
 
 @app.command("cache-sweep")
 def cache_sweep(
+    target: options.RecipeArgument = None,
     model: options.Model = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="A recipe (`skipdit ls recipes`) or a YAML file.")
-    ] = None,
+    recipe: options.Recipe = None,
     n: options.Intervals = None,
     window: options.Windows = None,
     method: options.Methods = None,
     cache: options.Caches = None,
     metrics: Annotated[
-        str | None, typer.Option(help="Metrics, comma-separated; else PSNR and SSIM.")
+        str | None,
+        typer.Option(
+            help="Metrics, comma-separated; else PSNR and SSIM.", autocompletion=complete.metrics
+        ),
     ] = None,
     classes: options.Classes = None,
     prompt: options.Prompt = None,
@@ -48,6 +49,7 @@ def cache_sweep(
     workers: options.Workers = 1,
     offload: options.Offload = False,
     weights: options.Weights = None,
+    redo: options.Redo = False,
     results: options.Root = "results",  # type: ignore[assignment]
     override: options.Override = None,
     json: options.Json = False,
@@ -57,11 +59,16 @@ def cache_sweep(
     With no model named it runs an embedded one: offline, on a CPU, in about two minutes. Where
     neither --n, --window nor --cache says what to run, it is --n 2..6 of methods with an interval.
     """
-    from skipdit_cli.errors import UsageError
+    from skipdit_cli import jobs
+    from skipdit_cli import redo as again
     from skipdit_cli.options import Options
+    from skipdit_cli.report import recipe as recipe_table
+    from skipdit_cli.report import sweep as model_table
+    from skipdit_cli.specs import specs
+    from skipdit_cli.sweep import runs_of, sweep, sweep_recipe
 
-    if repeats < 0:
-        raise UsageError(f"{repeats} repetitions", place="--repeats", fix="take 0 or more")
+    options.at_least(0, repeats, place="--repeats", zero="0 times nothing")
+    recipe = options.recipe_named(target, recipe)
     if recipe:
         options.fixed_by_recipe(
             "--recipe",
@@ -98,85 +105,24 @@ def cache_sweep(
         dtype=dtype,
     )
     if recipe:
-        _run_recipe(recipe, scale, options.overrides(given, override), how, json=json)
-        return
-    options.refuse_overrides(override)
-    _run_model(
-        options.model_at(model, scale),
-        method=method,
-        n=n,
-        window=window,
-        extra=cache or [],
-        metrics=metrics,
-        given=given,
-        how=how,
-        json=json,
-    )
-
-
-def _run_model(
-    model: str,
-    *,
-    method: str | None,
-    n: str | None,
-    window: str | None,
-    extra: list[str],
-    metrics: str | None,
-    given: dict[str, Any],
-    how: "Options",
-    json: bool,
-) -> None:
-    """Sweep one model, into sweeps/MODEL.
-
-    Args:
-        extra: cache specs besides those of methods, intervals and windows.
-        given: what `options.settings` found.
-    """
-    from skipdit_cli import applicable
-    from skipdit_cli.report import sweep as sweep_table
-    from skipdit_cli.specs import specs
-    from skipdit_cli.sweep import sweep
-
-    asked = metrics.split(",") if metrics is not None else _default_metrics(model)
-    chosen = [name.strip() for name in asked]
-    for name in chosen:
-        applicable.check(name, model, place="--metrics")
-    caches = [*specs(method, n=n, window=window, otherwise=None if extra else SWEPT), *extra]
-    runs = options.runs(model, caches, given, weights_path=how.weights_path)
-    rows = sweep([(run, chosen) for run in runs], how)
-    table = sweep_table.build(rows)
-    folder = how.root / "sweeps" / model
-    _publish(table, folder, name="sweep", rows=rows, root=how.root, json=json)
-    _stop_if_failed(rows, table)
-
-
-def _default_metrics(model: str) -> list[str]:
-    """PSNR and SSIM, and of an embedded model whether its samples show what was asked for."""
-    from skipdit_cli import weights
-
-    card = weights.card(model)
-    digits = ["accuracy@digits", *(["motion@digits"] if card.task == "t2v" else [])]
-    return ["psnr", "ssim", *(digits if card.embedded else [])]
-
-
-def _run_recipe(name: str, scale: str, overrides: list[str], how: "Options", *, json: bool) -> None:
-    """Sweep the rows of a recipe, into a folder of its scale."""
-    from skipdit_cli import runs
-    from skipdit_cli.recipe import TIMINGS
-    from skipdit_cli.report import recipe as recipe_table
-    from skipdit_cli.sweep import sweep
-
-    chosen = options.recipe_at(name, scale, overrides)
-    jobs = runs.scored(chosen)
-    timed = any(column.metric in TIMINGS for column in chosen.columns)
-    profile = [runs.profile_run(chosen, row) for row in chosen.rows if row.planned is None]
-    if not timed:
-        how = replace(how, repeats=0)
-    rows = sweep(jobs, how, profile=profile)
-    table = recipe_table.build(chosen, root=how.root)
-    folder = how.root / chosen.scale
-    _publish(table, folder, name=chosen.name, rows=rows, root=how.root, json=json)
-    _stop_if_failed(rows, table)
+        asked = options.recipe_at(recipe, scale, options.overrides(given, override))
+        if redo:
+            say_removed(again.samples(runs_of(asked), root=results))
+        rows = sweep_recipe(asked, how)
+        table, name = recipe_table.build(asked, root=results), asked.name
+        folder = results / asked.scale
+    else:
+        options.refuse_overrides(override)
+        chosen = options.model_at(model, scale)
+        scored = jobs.metrics_of(chosen, None if metrics is None else metrics.split(","))
+        caches = [*specs(method, n=n, window=window, otherwise=None if cache else SWEPT)]
+        runs = options.runs(chosen, [*caches, *(cache or [])], given, weights_path=weights)
+        if redo:
+            both = [*(run.reference for run in runs), *runs]
+            say_removed(again.samples(both, root=results, weights_path=weights))
+        rows = sweep([(run, scored) for run in runs], how)
+        table, name, folder = model_table.build(rows), "sweep", results / "sweeps" / chosen
+    _publish(table, folder, name=name, rows=rows, root=results, json=json)
 
 
 def _publish(
@@ -185,7 +131,7 @@ def _publish(
     """Write table, plot and grid; print the table and where they are."""
     from skipdit_cli.report.gallery import Behind
     from skipdit_cli.report.markdown import to_markdown
-    from skipdit_cli.report.publish import publish, records
+    from skipdit_cli.report.publish import publish, records, require
 
     for row in rows:
         say_black(row.run, root)
@@ -197,24 +143,4 @@ def _publish(
         show(to_markdown(table))
     for path in paths:
         say(f"wrote {path}")
-
-
-def _stop_if_failed(rows: "list[SweepRow]", table: "Table") -> None:
-    """Raise IncompleteError, which names the first, if a run or a cell failed."""
-    from skipdit_cli.errors import IncompleteError
-
-    again = "the same command tries these again and keeps the others"
-    if failed := [row for row in rows if row.failure]:
-        raise IncompleteError(
-            f"{len(failed)} of {len(rows)} runs failed, first {failed[0].run.cache} "
-            f"({failed[0].failure})",
-            fix=again,
-        )
-    cells = [
-        f"{line.names[0]}, {heading.label} ({cell.note})"
-        for line in table.lines
-        for heading, cell in zip(table.headings, line.cells, strict=True)
-        if cell.status == "failed"
-    ]
-    if cells:
-        raise IncompleteError(f"{len(cells)} cells failed, first {cells[0]}", fix=again)
+    require(table, rows)

@@ -56,7 +56,9 @@ def train(
 
     if not 0 < learning_rate < math.inf:
         raise UsageError(
-            f"{learning_rate} is no learning rate", place="--learning-rate", fix="it is above 0"
+            f"{learning_rate} is not a learning rate",
+            place="--learning-rate",
+            fix="give a number above 0",
         )
     folder = out or Path("results/train") / model
     command = collect()["command"]

@@ -1,13 +1,14 @@
 """The small trained models that ship with the package: weights, and how each was made."""
 
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from skipdit_cli import shipped
+from skipdit_cli._disk import read_arrays
+from skipdit_cli.errors import MissingAssetError
 
 if TYPE_CHECKING:
     import numpy as np
-
-FOLDER = Path(__file__).parent
 
 
 @cache
@@ -17,7 +18,13 @@ def reference_statistics(name: str) -> "tuple[np.ndarray, np.ndarray, int]":
     Args:
         name: "digits" (d = 64, ddof 1) or "moving-digits" (d = 128, ddof 0).
     """
-    from safetensors.numpy import load_file
+    path = shipped.embedded() / "classifier" / f"reference_{name}.safetensors"
+    fix = "install the package again"
+    found = read_arrays(path, _statistics, what="file of statistics", fix=fix)
+    if found is None:
+        raise MissingAssetError("statistics that ship are not here", place=str(path), fix=fix)
+    return found
 
-    data = load_file(FOLDER / "classifier" / f"reference_{name}.safetensors")
-    return data["mean"], data["cov"], int(data["n"][0])
+
+def _statistics(arrays: "dict[str, np.ndarray]") -> "tuple[np.ndarray, np.ndarray, int]":
+    return arrays["mean"], arrays["cov"], int(arrays["n"][0])

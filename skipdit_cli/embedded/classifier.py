@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from skipdit_cli.embedded import FOLDER
+from skipdit_cli import shipped
 
-WEIGHTS = FOLDER / "classifier" / "model.safetensors"
+WEIGHTS = shipped.embedded() / "classifier" / "model.safetensors"
 
 
 class Classifier(nn.Module):

@@ -7,13 +7,14 @@ frames (what is shown), and the mean absolute difference of consecutive frames (
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from skipdit_cli.errors import UsageError
+
+if TYPE_CHECKING:  # torch takes seconds, and a report asks for a metric's name and kind alone
+    from torch import Tensor
 
 SIZE = 16  # pixels, height and width
 IMAGE_FEATURES = 64
@@ -26,13 +27,15 @@ FRAMES = {"images": range(1, 2), "clips": range(2, 10**6), "images or clips": ra
 class Classifier(Protocol):
     """What is needed of the network; images are [N,1,16,16] in [-1,1]."""
 
-    def features(self, images: Tensor) -> Tensor: ...  # [N,64]
+    def features(self, images: "Tensor") -> "Tensor": ...  # [N,64]
 
-    def __call__(self, images: Tensor) -> Tensor: ...  # logits [N,10]
+    def __call__(self, images: "Tensor") -> "Tensor": ...  # logits [N,10]
 
 
 def image_features(classifier: Classifier, images: np.ndarray) -> np.ndarray:
     """Features of images: uint8 [N,16,16,3] -> float32 [N,64]."""
+    import torch
+
     with torch.inference_mode():
         parts = [classifier.features(part) for part in _inputs(images).split(CHUNK)]
         return torch.cat(parts).numpy()
@@ -48,6 +51,8 @@ def clip_features(classifier: Classifier, clips: np.ndarray) -> np.ndarray:
 
 def predicted_classes(classifier: Classifier, clips: np.ndarray) -> np.ndarray:
     """The likeliest class of clips, by the mean of the logits: uint8 [N,T,16,16,3] -> int [N]."""
+    import torch
+
     with torch.inference_mode():
         logits = classifier(_inputs(clips.reshape(-1, *clips.shape[2:])))  # [N*T,10]
     return logits.unflatten(0, clips.shape[:2]).mean(dim=1).argmax(dim=1).numpy()
@@ -80,6 +85,8 @@ def _text(clip: np.ndarray) -> str:
     return f"{height}x{width}" if frames == 1 else f"{frames} frames of {height}x{width}"
 
 
-def _inputs(images: np.ndarray) -> Tensor:
+def _inputs(images: np.ndarray) -> "Tensor":
+    import torch
+
     grey = torch.from_numpy(np.ascontiguousarray(images[..., 0]))  # [N,16,16]
     return (grey.float() / 127.5 - 1).unsqueeze(1)  # [N,1,16,16]

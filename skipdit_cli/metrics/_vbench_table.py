@@ -8,9 +8,9 @@ import json
 import math
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
+from skipdit_cli import shipped
 from skipdit_cli.errors import IncompleteError, SkipditError
 
 
@@ -82,7 +82,8 @@ def _weighted(raw: float, dimension: Dimension, *, round_raw: bool) -> float:
 def prompts() -> dict[str, tuple[str, ...]]:
     """The prompts of each dimension, in VBench's order, from the list that ships."""
     found: dict[str, list[str]] = {name: [] for name in DIMENSIONS}
-    lines = _file().read_text(encoding="utf-8").split("\n")
+    file = shipped.recipes() / "data" / "vbench.jsonl"
+    lines = file.read_text(encoding="utf-8").split("\n")
     for entry in (json.loads(line) for line in lines if line):
         for name in entry["dimension"]:
             found[name].append(entry["prompt_en"])
@@ -93,9 +94,3 @@ def prompts() -> dict[str, tuple[str, ...]]:
 def all_prompts() -> frozenset[str]:
     """Every prompt of VBench, 944 of them."""
     return frozenset().union(*prompts().values())
-
-
-def _file() -> Path:
-    package = Path(__file__).parents[1]
-    checkout = package.parent / "recipes" / "data" / "vbench.jsonl"
-    return checkout if checkout.is_file() else package / "recipes_data" / "data" / "vbench.jsonl"

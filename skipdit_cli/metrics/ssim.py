@@ -10,7 +10,6 @@ Source: VideoSys eval/pab/common_metrics, whose numbers scikit-image gives with 
 """
 
 import numpy as np
-from skimage.metrics import structural_similarity
 
 from skipdit_cli.metrics import _pairs
 
@@ -37,6 +36,8 @@ def score(reference: np.ndarray, sample: np.ndarray) -> float:
 
 
 def _frame(reference: np.ndarray, sample: np.ndarray) -> float:
+    from skimage.metrics import structural_similarity  # with scipy, which reports do not need
+
     return structural_similarity(
         reference,
         sample,

@@ -11,78 +11,19 @@ and the two matrix products of attention, no norms.
 Only shapes matter, so a model and inputs on the meta device are enough.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from skipdit_cli.profiling.cost import Cost, Costs
 from skipdit_cli.sites import Site, site_modules
 
 if TYPE_CHECKING:
     from skipdit_cli.models import Network
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Three counts of the same computation, in single operations."""
-
-    macs_paper: int = 0
-    macs_executed: int = 0
-    flops: int = 0
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(
-            self.macs_paper + other.macs_paper,
-            self.macs_executed + other.macs_executed,
-            self.flops + other.flops,
-        )
-
-    def __sub__(self, other: "Cost") -> "Cost":
-        return self + other * -1
-
-    def __mul__(self, times: int) -> "Cost":
-        return Cost(self.macs_paper * times, self.macs_executed * times, self.flops * times)
-
-
-@dataclass(frozen=True)
-class Costs:
-    """The cost of one call of a model and of every site in it.
-
-    Attributes:
-        total: everything computed.
-        sites: each site with all that runs inside it, other sites included.
-        inside: the site that directly contains a site, for those that have one.
-    """
-
-    total: Cost
-    sites: dict[Site, Cost]
-    inside: dict[Site, Site]
-
-    def step(self, reused: Collection[Site]) -> Cost:
-        """The cost of a call that does not compute the given sites."""
-        cost = self.total
-        for site in reused:
-            if not any(outer in reused for outer in self._around(site)):
-                cost -= self.sites[site]
-        return cost
-
-    def trajectory(self, steps: Mapping[tuple[Collection[Site], int], int]) -> Cost:
-        """The cost of a whole generation.
-
-        Args:
-            steps: (sites that are not computed, calls per step) -> number of such steps.
-        """
-        costs = (self.step(sites) * calls * times for (sites, calls), times in steps.items())
-        return sum(costs, start=Cost())
-
-    def _around(self, site: Site) -> Iterator[Site]:
-        while site in self.inside:
-            site = self.inside[site]
-            yield site
 
 
 def site_costs(

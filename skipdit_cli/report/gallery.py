@@ -162,7 +162,7 @@ def _group(runs: "Sequence[tuple[str, Run]]", root: Path) -> Group | None:
 
 
 def _psnr(run: "Run", root: Path) -> str:
-    result = results.load(root, run.key, "psnr")
+    result = results.read_result(root, run.key, "psnr")
     if result is None or result.value is None:
         return ""
     return f"PSNR {result.value:.2f} dB over {result.n}"

@@ -100,7 +100,7 @@ def _line(
     """
     from skipdit_cli import plan
 
-    paper = published.find(recipe.table, row.published) if recipe.table and row.published else {}
+    paper = published.numbers(recipe.table, row.published) if recipe.table and row.published else {}
     counted = plan.profile(recipe, row, root=root) if runs else None
     cells, keys = [], []
     for column in recipe.columns:
@@ -155,12 +155,12 @@ def _measured(
     """A cell of a score or timing; the result behind it is put into `used`."""
     if is_reference(run, column.metric):
         return Cell(paper=paper, status="reference")
-    result = results.load(root, run.key, column.metric)
+    result = results.read_result(root, run.key, column.metric)
     if result is None and (lacking := _lacking(run, column.metric)):
         return Cell(paper=paper, status="needs weights", note=lacking)
     timed = column.metric in TIMINGS
     if result is None or result.value is None:
-        if reason := failures.find(root, run, failures.TIMING if timed else column.metric):
+        if reason := failures.why(root, run, failures.TIMING if timed else column.metric):
             return Cell(paper=paper, status="failed", note=reason)
         return Cell(paper=paper, status=score_status(result), note=result.note if result else "")
     used.append(result)

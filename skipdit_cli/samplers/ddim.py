@@ -6,19 +6,20 @@ t - 1000 // N instead of to the next listed timestep (off by 0.1 at 10 steps).
 """
 
 from collections.abc import Callable
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from skipdit_cli.samplers._schedule import LINEAR, Betas, predicted_x0, split, walk
 
+if TYPE_CHECKING:  # a plan asks for the timesteps, and torch takes seconds
+    from torch import Tensor
+
 
 def sample(
-    denoise: Callable[[Tensor, Tensor], Tensor],
-    x: Tensor,
+    denoise: "Callable[[Tensor, Tensor], Tensor]",
+    x: "Tensor",
     *,
     steps: int | str,
-    step_noise: Callable[[int], Tensor],
+    step_noise: "Callable[[int], Tensor]",
     clip: bool = False,
     learn_sigma: bool = True,
     channel_dim: int = 1,
@@ -26,7 +27,7 @@ def sample(
     prediction: str = "epsilon",
     fixed_large: bool = True,
     eta: float = 0.0,
-) -> Tensor:
+) -> "Tensor":
     """Sample from noise; arguments as in `ddpm.sample`; `fixed_large` has no part in it.
 
     Args:
@@ -34,6 +35,8 @@ def sample(
     Returns:
         The sample, like x.
     """
+    import torch
+
     for i, step in walk(steps, betas):
         t = torch.full((len(x),), step.t, dtype=torch.int64, device=x.device)
         out, _ = split(denoise(x, t), learn_sigma=learn_sigma, channel_dim=channel_dim)

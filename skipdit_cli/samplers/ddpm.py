@@ -8,26 +8,27 @@ its seed and index alone.
 
 from collections.abc import Callable
 from math import log
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from skipdit_cli.samplers._schedule import LINEAR, Betas, predicted_x0, split, walk
 
+if TYPE_CHECKING:  # a plan asks for the timesteps, and torch takes seconds
+    from torch import Tensor
+
 
 def sample(
-    denoise: Callable[[Tensor, Tensor], Tensor],
-    x: Tensor,
+    denoise: "Callable[[Tensor, Tensor], Tensor]",
+    x: "Tensor",
     *,
     steps: int | str,
-    step_noise: Callable[[int], Tensor],
+    step_noise: "Callable[[int], Tensor]",
     clip: bool = False,
     learn_sigma: bool = True,
     channel_dim: int = 1,
     betas: Betas = LINEAR,
     prediction: str = "epsilon",
     fixed_large: bool = True,
-) -> Tensor:
+) -> "Tensor":
     """Sample from noise.
 
     Args:
@@ -45,6 +46,8 @@ def sample(
     Returns:
         The sample, like x.
     """
+    import torch
+
     for i, step in walk(steps, betas):
         t = torch.full((len(x),), step.t, dtype=torch.int64, device=x.device)
         out, interpolation = split(denoise(x, t), learn_sigma=learn_sigma, channel_dim=channel_dim)

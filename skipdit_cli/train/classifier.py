@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import save_file
+from safetensors.numpy import save as arrays_to_bytes
+from safetensors.torch import save as to_bytes
 from torch import Generator
 
+from skipdit_cli._disk import write_whole
 from skipdit_cli.decode import to_uint8
 from skipdit_cli.embedded.classifier import Classifier
 from skipdit_cli.metrics._digits import clip_features, image_features
@@ -62,7 +63,8 @@ def train_classifier(
     clips, clip_labels = moving_digits(REFERENCE_CLIPS, Generator().manual_seed(seed + 2))
     accuracy = float((model(images).argmax(1) == labels).float().mean())
     votes = model(clips.flatten(0, 1)).unflatten(0, clips.shape[:2]).mean(1).argmax(1)
-    save_file({k: v.half() for k, v in model.state_dict().items()}, folder / "model.safetensors")
+    halved = {key: value.half() for key, value in model.state_dict().items()}
+    write_whole(folder / "model.safetensors", to_bytes(halved))
     features = image_features(model, to_uint8(images).numpy())
     _save_statistics(folder / "reference_digits.safetensors", features, ddof=1)
     frames = to_uint8(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
@@ -77,7 +79,7 @@ def train_classifier(
         "accuracy_digits": accuracy,
         "accuracy_moving_digits": float((votes == clip_labels).float().mean()),
     }
-    (folder / "training.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    write_whole(folder / "training.json", json.dumps(record).encode() + b"\n")
     return accuracy
 
 
@@ -88,4 +90,4 @@ def _save_statistics(path: Path, features: np.ndarray, *, ddof: int) -> None:
         "cov": np.cov(features, rowvar=False, ddof=ddof),
         "n": np.array([len(features)], dtype=np.int64),
     }
-    save_arrays(content, path)
+    write_whole(path, arrays_to_bytes(content))

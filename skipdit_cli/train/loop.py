@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from skipdit_cli import text
+from skipdit_cli._disk import on_disk, read_json, remove_leftovers, replacing, write_whole
 from skipdit_cli.embedded.captions import LISTS
 from skipdit_cli.errors import UsageError
 from skipdit_cli.train.data import DATA
@@ -58,7 +59,9 @@ def train(
     diffusion = Diffusion(torch.device(device), chosen.sampling.betas)
     condition = _conditions(chosen, torch.device(device))
     checkpoint = folder / "checkpoint.pt"
-    folder.mkdir(parents=True, exist_ok=True)
+    with on_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
     state = _resume(checkpoint, settings, model, average, optimizer)
     total, recent = settings.skip_steps + settings.steps, []
     started = time.monotonic() - state["seconds"]
@@ -102,15 +105,15 @@ def train(
         "seconds": round(state["seconds"], 1),
         "loss_curve": state["curve"],
     }
-    (folder / "training.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    write_whole(folder / "training.json", json.dumps(record).encode() + b"\n")
     checkpoint.unlink(missing_ok=True)
     return average
 
 
-def _record(folder: Path) -> dict | None:
+def _record(folder: Path) -> dict[str, Any] | None:
     """How the model that was in the folder was made."""
-    path = folder / "training.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    path, fix = folder / "training.json", "delete it, or choose another --out"
+    return read_json(path, dict, what="record of a training", fix=fix)
 
 
 def _conditions(chosen: Card, device: torch.device) -> Condition:
@@ -187,9 +190,11 @@ def _save(
         "average": average.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
-    temporary = path.with_suffix(".tmp")
-    torch.save(content, temporary)
-    temporary.replace(path)
+    with on_disk(path), replacing(path) as temporary, open(temporary, "wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # what torch says of a full disk hides what the system said
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def _resume(

@@ -8,13 +8,18 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from skipdit_cli._disk import write_whole
 from skipdit_cli.embedded import captions
 from skipdit_cli.text import quiet
+
+if TYPE_CHECKING:
+    from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 WIDTH = 32  # of the encoders' outputs
 SPECIAL = ("<pad>", "</s>", "<unk>", "[CLS]", "[SEP]")
@@ -85,7 +90,7 @@ def train_text(
         "seconds": round(time.monotonic() - started, 1),
         "accuracy": accuracy,
     }
-    (folder / "training.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    write_whole(folder / "training.json", json.dumps(record).encode() + b"\n")
     return accuracy
 
 
@@ -95,7 +100,7 @@ def _vocabulary() -> list[str]:
     return [*SPECIAL, *sorted(words)]
 
 
-def _tokenizer(template: str):
+def _tokenizer(template: str) -> "PreTrainedTokenizerFast":
     """A tokenizer of whole lower-case words; the template puts special tokens around them."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -117,7 +122,10 @@ def _tokenizer(template: str):
 
 
 def _fit(
-    model: nn.Module, tokenizer, steps: int, progress: Callable[[int, float], None] | None
+    model: nn.Module,
+    tokenizer: "PreTrainedTokenizerFast",
+    steps: int,
+    progress: Callable[[int, float], None] | None,
 ) -> float:
     texts = list(dict.fromkeys(captions.VIDEO + captions.IMAGE))
     tokens = tokenizer(texts, padding=True, return_tensors="pt")
@@ -141,5 +149,5 @@ def _fit(
     return float((right[0] & right[1]).float().mean())
 
 
-def _inputs(tokens) -> dict[str, torch.Tensor]:
+def _inputs(tokens: "BatchEncoding") -> dict[str, torch.Tensor]:
     return {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}

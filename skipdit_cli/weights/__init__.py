@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skipdit_cli import registry
+from skipdit_cli import registry, shipped
 from skipdit_cli.card import Card, Component
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.weights.catalog import CARDS, card
@@ -53,7 +53,6 @@ __all__ = [
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"  # the name diffusers looks for
 INCOMPLETE = ".incomplete"  # in the folder of a component while it is being fetched
 SMALL = 1_000_000  # bytes of a file that a fingerprint reads
-_EMBEDDED = Path(__file__).parents[1] / "embedded"
 
 
 def home() -> Path:
@@ -64,14 +63,14 @@ def home() -> Path:
 
 def weights_file(chosen: Card) -> Path:
     """Where the converted weights of a checkpoint are, or will be."""
-    root = _EMBEDDED if chosen.embedded else home() / "weights"
+    root = shipped.embedded() if chosen.embedded else home() / "weights"
     return root / chosen.name / WEIGHTS_FILE
 
 
 def component_folder(part: Component) -> Path:
     """Where a component is, or will be."""
     if part.repository == "embedded":
-        return _EMBEDDED / part.folder
+        return shipped.embedded() / part.folder
     return home() / "components" / part.repository.replace("/", "--") / part.folder
 
 

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from skipdit_cli.errors import MissingAssetError, StoreError
+from skipdit_cli._disk import move, on_disk, refused
+from skipdit_cli.errors import MissingAssetError
 from skipdit_cli.weights._sources import RemoteFile, unreachable
 
 Progress = Callable[[str, int, int], None]  # what is done, bytes done, bytes in all (0: unknown)
@@ -61,7 +62,7 @@ def fetch(file: RemoteFile, target: Path, *, progress: Progress = silent) -> Pat
             "than it lists",
         )
     with on_disk(target):
-        os.replace(part, target)
+        move(part, target)
     return target
 
 
@@ -101,25 +102,6 @@ def mismatch(file: RemoteFile, path: Path, *, progress: Progress = silent) -> st
 def existing(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
     return next(each for each in (path, *path.absolute().parents) if each.exists())
-
-
-@contextmanager
-def on_disk(place: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a StoreError."""
-    try:
-        yield
-    except OSError as error:
-        raise _refused(error, place) from None
-
-
-def _refused(error: OSError, place: Path) -> StoreError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    fix = "free some space" if full else "look at the folder's permissions"
-    return StoreError(
-        f"cannot write ({error.strerror or error})",
-        place=str(place.parent),
-        fix=f"{fix} and run the command again: it goes on from there",
-    )
 
 
 def _part(file: RemoteFile, target: Path) -> Path:
@@ -171,7 +153,7 @@ def _transfer(file: RemoteFile, part: Path, *, progress: Progress) -> None:
             http_get(file.address, output, resume_size=have, headers=headers)
     except Exception as error:  # each version of huggingface_hub has another set
         if isinstance(error, OSError) and error.errno in _DISK:
-            raise _refused(error, part) from None
+            raise refused(error, part) from None
         if not (done := part.stat().st_size):
             part.unlink()
             raise unreachable(file.label, error) from None

@@ -7,13 +7,15 @@ metrics/NAME.json     where it came from, its sha256, size and licence, for resu
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry, weights
-from skipdit_cli.errors import MissingAssetError, unknown
+from skipdit_cli._disk import read_json, write_whole
+from skipdit_cli.errors import MissingAssetError, StoreError, unknown
 from skipdit_cli.weights import licences
 from skipdit_cli.weights.inventory import component_damage
 
@@ -288,11 +290,9 @@ def record_path(name: str) -> Path:
 
 def record(name: str) -> dict[str, Any]:
     """What was written down when an asset came: source, sha256, size, licence; {} if nothing."""
-    try:
-        content = json.loads(record_path(name).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    with suppress(StoreError):  # it is written down again
+        return read_json(record_path(name), dict, what="record of an asset", fix="delete it") or {}
+    return {}
 
 
 def write_record(name: str) -> None:
@@ -314,6 +314,4 @@ def write_record(name: str) -> None:
         content["sha256"] = hashlib.sha256(listed.encode()).hexdigest()
         content["size"] = sum((path / file).stat().st_size for file in digests)
         content["files"] = digests
-    temporary = record_path(name).with_name(f".{record_path(name).name}")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(record_path(name))
+    write_whole(record_path(name), json.dumps(content, indent=1).encode() + b"\n")

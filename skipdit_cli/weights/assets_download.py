@@ -1,11 +1,11 @@
 """Fetch what metrics need from outside, or take it from a file that is here already."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from skipdit_cli import weights
+from skipdit_cli._disk import on_disk, replacing
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.weights import assets
 from skipdit_cli.weights._fetch import (
@@ -14,7 +14,6 @@ from skipdit_cli.weights._fetch import (
     left,
     link_or_copy,
     mismatch,
-    on_disk,
     silent,
 )
 from skipdit_cli.weights._sources import (
@@ -136,13 +135,9 @@ def take(name: str, source: Path) -> Path:
 
 
 def _bring(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with replacing(target) as temporary:
         link_or_copy(source, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _published(chosen: Asset) -> RemoteFile:

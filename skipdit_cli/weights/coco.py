@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from skipdit_cli import weights
+from skipdit_cli._disk import write_whole
 from skipdit_cli.errors import MissingAssetError, UsageError
-from skipdit_cli.weights._fetch import Progress, fetch, mismatch, on_disk, silent
+from skipdit_cli.weights._fetch import Progress, fetch, mismatch, silent
 from skipdit_cli.weights._sources import RemoteFile, probe
 from skipdit_cli.weights.inventory import coco_list
 
@@ -70,12 +71,8 @@ def download(
             "count": len(chosen),
             "image_ids": list(chosen),
         }
-        with on_disk(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.with_suffix(".json").write_text(json.dumps(origin) + "\n", encoding="utf-8")
-            temporary = path.with_name(f".{path.name}")
-            temporary.write_text("".join(f"{text}\n" for text in chosen.values()), encoding="utf-8")
-            temporary.replace(path)
+        write_whole(path.with_suffix(".json"), json.dumps(origin).encode() + b"\n")
+        write_whole(path, "".join(f"{text}\n" for text in chosen.values()).encode())
     if delete_original:
         target().unlink(missing_ok=True)
     return path

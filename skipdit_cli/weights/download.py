@@ -5,7 +5,6 @@ weights/NAME/             the denoiser: safetensors + config.json
 components/REPO/FOLDER/   VAE, tokenizers, text encoders as published
 """
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skipdit_cli import weights
-from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
+from skipdit_cli._disk import on_disk, replacing, write_whole
+from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
 from skipdit_cli.weights import inventory
-from skipdit_cli.weights._fetch import Progress, existing, fetch, left, mismatch, on_disk, silent
+from skipdit_cli.weights._fetch import Progress, existing, fetch, left, mismatch, silent
 from skipdit_cli.weights._sources import (
     Listing,
     RemoteFile,
@@ -175,6 +175,7 @@ def convert(card: Card, source: Path) -> Path:
             then lists every key that is missing or left over.
         StoreError: the disk is full or the folder cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     model = weights.build(card)
@@ -188,20 +189,20 @@ def convert(card: Card, source: Path) -> Path:
             error.problem, place=error.place, fix=f"{error.fix}; all keys are in {report}"
         ) from None
     target = weights.weights_file(card)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    tensors = {key: value.contiguous() for key, value in state.items()}
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        model.save_config(target.parent)
-        tensors = {key: value.contiguous() for key, value in state.items()}
-        save_file(tensors, temporary, metadata={"format": "pt"})
-        shutil.copymode(target.with_name("config.json"), temporary)  # safetensors makes it 0600
-        os.replace(temporary, target)
-    except (OSError, SkipditError) as error:
+        with on_disk(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            model.save_config(target.parent)
+            with replacing(target) as temporary:
+                save_file(tensors, temporary, metadata={"format": "pt"})
+                shutil.copymode(target.with_name("config.json"), temporary)  # it would be 0600
+    except SafetensorError as error:  # the disk's refusal in its own words
         raise StoreError(
-            f"cannot write ({error})", place=str(target.parent), fix="free some space and try again"
+            f"cannot be written ({error})",
+            place=str(target),
+            fix="free some space and run the same command again",
         ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
     (_originals(card) / _KEYS).unlink(missing_ok=True)
     return target
 
@@ -244,9 +245,7 @@ def _report_keys(card: Card, model: "nn.Module", state: "dict[str, Tensor]") -> 
         if key in state and state[key].shape != wanted[key].shape
     ]
     report = _originals(card) / _KEYS
-    with on_disk(report):
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_whole(report, "\n".join(lines).encode() + b"\n")
     return report
 
 

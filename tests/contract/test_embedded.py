@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from skipdit_cli import decode, prompts, registry, rng, text, weights
-from skipdit_cli.embedded import FOLDER, reference_statistics
+from skipdit_cli import decode, prompts, registry, rng, shipped, text, weights
+from skipdit_cli.embedded import reference_statistics
 from skipdit_cli.embedded.classifier import load_classifier
 from skipdit_cli.loop import denoise
 from skipdit_cli.metrics import accuracy_at_digits, motion_at_digits
 from skipdit_cli.metrics._digits import predicted_classes
+from skipdit_cli.spec import parse_cache
 
+FOLDER = shipped.embedded()
 ROOT, OUT = Path(__file__).parents[2], "skipdit_cli/embedded"
 EMBEDDED = [card for card in weights.CARDS.values() if card.embedded]
 
@@ -23,14 +25,16 @@ def draw(name: str, count: int, **settings) -> tuple[np.ndarray, np.ndarray]:
     card, model = weights.card(name), weights.load(weights.card(name))
     shape = model.inputs(1)["hidden_states"].shape[1:]
     labels = torch.arange(count) % 10
-    how = {"sampler": "ddim", "steps": "20", "guidance": card.sampling.guidance, "cache": "none"}
+    sampling = {"sampler": "ddim", "steps": "20", "guidance": card.sampling.guidance, **settings}
+    sampling["sampler"] = registry.load("samplers", sampling["sampler"])
     latents = denoise(
         model,
         rng.batch_normal(shape, seed=1, indices=range(count), step=rng.INITIAL),
         step_noise=lambda step: pytest.fail("DDIM asked for noise"),
         conditions={"class_labels": labels},
         null={"class_labels": torch.full_like(labels, 10)},
-        **{**how, **settings},
+        cache=parse_cache("none").resolve(model.layout()),
+        **sampling,
     )
     pixels = decode.to_pixels(latents, card, channel_dim=model.CHANNEL_DIM)
     return pixels.reshape(count, -1, *pixels.shape[-3:]), labels.numpy()
@@ -40,7 +44,7 @@ def draw_text(name: str, count: int, root, **settings) -> tuple[np.ndarray, list
     """uint8 samples of the model's own prompts, as many of each digit and direction, and metas."""
     card, model = weights.card(name), weights.load(weights.card(name))
     shape = model.inputs(1)["hidden_states"].shape[1:]
-    captions = prompts.load(card.prompts)
+    captions = prompts.read_prompts(card.prompts)
     asked = [captions[i % len(captions)] for i in range(count)]
     text.encode(card, asked, root=root)
     given, null = text.conditions(card, asked, root=root)
@@ -56,8 +60,9 @@ def draw_text(name: str, count: int, root, **settings) -> tuple[np.ndarray, list
         null=null,
         trained=card.sampling,
         guidance=card.sampling.guidance,
-        cache="none",
-        **{"sampler": card.sampling.sampler, "steps": card.sampling.steps, **settings},
+        cache=parse_cache("none").resolve(model.layout()),
+        sampler=registry.load("samplers", settings.get("sampler", card.sampling.sampler)),
+        steps=settings.get("steps", card.sampling.steps),
     )
     pixels = decode.to_pixels(latents, card, channel_dim=model.CHANNEL_DIM)
     return pixels, [{"prompt": caption} for caption in asked]

@@ -19,13 +19,13 @@ from diffusers.schedulers import scheduling_ddpm
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from skipdit_cli import conditions, decode, plan, registry, rng, run, runs, text, weights
+from skipdit_cli import conditions, decode, plan, registry, rng, runs, text, weights
+from skipdit_cli import generate as generating
 from skipdit_cli.errors import MissingAssetError, SkipditError, UsageError
 from skipdit_cli.generate import generate
 from skipdit_cli.hooks import attached
 from skipdit_cli.models import hunyuan_dit, latte_t2v
 from skipdit_cli.samplers._schedule import timesteps
-from skipdit_cli.spec import parse_cache
 from skipdit_cli.weights import catalog
 
 CORPUS = """a three moving to the left; a horse runs over a green field; an old man reads a book by
@@ -309,7 +309,7 @@ def test_a_skip_model_and_its_cache_in_the_pipeline_of_diffusers(
     pipeline = latte_pipeline(model)
     visited = timesteps("ddim10")
     for i, prompt in enumerate(PROMPTS):
-        with attached(model, parse_cache(wanted.cache).resolve(model.layout()), visited) as session:
+        with attached(model, wanted.cache, visited) as session:
 
             def step(pipe, i, t, given, session=session):
                 if i + 1 < len(visited):
@@ -432,7 +432,7 @@ def test_tokenizers_as_released_read_as_their_libraries_do(home):
 def test_the_encoders_run_once_for_a_whole_sweep_and_never_while_denoising(
     planned, monkeypatch, tmp_path
 ):
-    loaded, load, denoise, read, alive = [], text._load_model, run.denoise, [], []
+    loaded, load, denoise, read, alive = [], text._load_model, generating.denoise, [], []
 
     def record(*given):
         model = load(*given)
@@ -445,7 +445,7 @@ def test_the_encoders_run_once_for_a_whole_sweep_and_never_while_denoising(
         return denoise(*given, **others)
 
     monkeypatch.setattr(text, "_load_model", record)
-    monkeypatch.setattr(run, "denoise", watch)
+    monkeypatch.setattr(generating, "denoise", watch)
     for cache in ("none", CACHE, "skip-cache(n=3,window=1000-20)"):
         for restart in (2, 3):  # two samples, then one more
             wanted = planned("tiny-hunyuan", cache, num_samples=restart, batch_size=1)
@@ -463,7 +463,7 @@ def test_a_part_that_is_not_here_is_told_before_anything_is_computed(
     folder = weights.component(weights.card("tiny-hunyuan"), key)
     before = planned("tiny-hunyuan")
     monkeypatch.setattr(text, "_load_model", lambda *_: pytest.fail("loaded an encoder"))
-    monkeypatch.setattr(run, "_model", lambda *_: pytest.fail("loaded the denoiser"))
+    monkeypatch.setattr(generating, "_model", lambda *_: pytest.fail("loaded the denoiser"))
     (folder / weights.INCOMPLETE).touch()
     try:
         for wanted in (before, planned("tiny-hunyuan")):  # planned with and without the part
@@ -577,7 +577,7 @@ def test_offload_keeps_the_autoencoder_off_the_device(planned, monkeypatch, tmp_
     wanted = planned("tiny-latte", num_samples=2, batch_size=1, steps="ddim2")
     expected = generate(wanted, tmp_path / "expected")
     vae = decode._autoencoder(weights.component(weights.card("tiny-latte"), "vae"))
-    events, denoise, decoded = [], run.denoise, vae.decode
+    events, denoise, decoded = [], generating.denoise, vae.decode
 
     def to(device):
         events.append(f"to {device}")
@@ -593,7 +593,7 @@ def test_offload_keeps_the_autoencoder_off_the_device(planned, monkeypatch, tmp_
 
     monkeypatch.setattr(vae, "to", to)
     monkeypatch.setattr(vae, "decode", record)
-    monkeypatch.setattr(run, "denoise", watch)
+    monkeypatch.setattr(generating, "denoise", watch)
     store = generate(wanted, tmp_path / "watched", offload=offload)
     batch = ["denoise", "to cpu", "decode", "decode"]  # of 14 and of 2 frames
     assert events == 2 * (batch + ["to cpu"] * offload)

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from skipdit_cli import plan, prompts, published, recipe, registry, runs
+from skipdit_cli import plan, prompts, published, recipe, registry, runs, shipped
 from skipdit_cli.weights import catalog
 
 NAMES = recipe.names()
@@ -29,7 +29,7 @@ def test_the_recipes_there_are():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_head_says_what_it_took(name):
-    path = recipe.folder() / f"{name}.yaml"
+    path = shipped.recipes() / f"{name}.yaml"
     text = path.read_text()
     assert text.startswith("# ")
     loaded = recipe.load(name)
@@ -81,7 +81,7 @@ def test_columns_agree_with_their_metrics(name, scale):
 @pytest.mark.parametrize(("name", "scale"), [case for case in BOTH if case[0] in TABLES])
 def test_a_table_has_the_rows_and_columns_of_the_paper(name, scale):
     loaded = recipe.load(name, scale=scale)
-    with (published.folder() / f"{name}.csv").open(newline="") as file:
+    with (shipped.published() / f"{name}.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [row.id for row in loaded.rows if not row.published] == ADDED.get(name, [])
     rows = [row for row in loaded.rows if row.published]
@@ -120,7 +120,7 @@ def test_the_published_flops_are_counted(name, rows):
     for row in loaded.rows:
         if row.published:
             macs = plan.profile(loaded, row).macs_paper / 1e12
-            expected = published.find(name, row.published)["flops_t"]
+            expected = published.numbers(name, row.published)["flops_t"]
             assert macs == pytest.approx(expected, rel=column.tolerance), row.id
             checked += 1
     assert checked == rows
@@ -166,7 +166,7 @@ def test_the_paper_s_clock_gives_table2_other_steps():
     """Equal throughput by the latencies of Table 1, which are of DDPM with 250 steps."""
 
     def seconds(method, n=""):
-        return published.find("table1", {"method": method, "n": n})["latency_s"]
+        return published.numbers("table1", {"method": method, "n": n})["latency_s"]
 
     found = [
         round(250 * seconds("Skip-Cache", n) / seconds(model))
@@ -234,7 +234,7 @@ def test_what_the_paper_says_of_its_settings_does_not_give_its_flops(name, row, 
     loaded = recipe.load(name, scale="paper")
     rows = {row.id: row for row in loaded.rows}
     tera = plan.profile(loaded, rows[row]).macs_paper / 1e12
-    expected = published.find(name, rows[row.rpartition("-")[0]].published)["flops_t"]
+    expected = published.numbers(name, rows[row.rpartition("-")[0]].published)["flops_t"]
     assert 100 * (tera / expected - 1) == pytest.approx(more, abs=0.05)
     assert any(f"{abs(more)} %" in note for note in loaded.notes)
 
@@ -260,7 +260,7 @@ def test_the_steps_that_the_paper_s_rows_cache(name, row, steps):
 @pytest.mark.parametrize("name", ["table3", "table4", "table5", "table6"])
 def test_a_tiny_text_table_asks_for_every_digit_and_direction_as_often(name):
     loaded = recipe.load(name)
-    captions = prompts.load(loaded.settings["prompts"])
+    captions = prompts.read_prompts(loaded.settings["prompts"])
     count = loaded.settings["num_samples"]
     asked = [captions[i % len(captions)].split() for i in range(count)]
     words = Counter(word for caption in asked for word in caption)
@@ -294,8 +294,8 @@ def test_table7_is_the_uncached_rows_of_table8(scale):
 def test_table7_has_in_fractions_what_table8_has_in_percent():
     for line in published.lines("table7"):
         keys = {"cfg": line["cfg"], "method": line["method"], "n": ""}
-        seventh = published.find("table7", {key: line[key] for key in ("cfg", "method")})
-        eighth = published.find("table8", keys)
+        seventh = published.numbers("table7", {key: line[key] for key in ("cfg", "method")})
+        eighth = published.numbers("table8", keys)
         for key in ("fid", "sfid", "is"):
             assert seventh[key] == eighth[key]
         for key in ("precision", "recall"):
@@ -320,5 +320,5 @@ def test_the_tiny_scale_is_small(name):
 
 def test_the_files_are_plain_yaml():
     for name in NAMES:
-        content = yaml.safe_load((recipe.folder() / f"{name}.yaml").read_text())
+        content = yaml.safe_load((shipped.recipes() / f"{name}.yaml").read_text())
         assert set(content["scales"]) == set(recipe.SCALES)

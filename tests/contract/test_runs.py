@@ -17,7 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from skipdit_cli import conditions, run, runs, text, trajectory, weights
+from skipdit_cli import conditions, decode, rng, runs, text, trajectory, weights
+from skipdit_cli import generate as generating
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
 from skipdit_cli.generate import generate
 from skipdit_cli.store import open_store
@@ -161,20 +162,20 @@ def test_what_the_samples_hold(planned, checkpoint, tmp_path):
     model = weights.load(weights.card("digits-skip"), path=path)
 
     def noise(step):
-        return run.rng.batch_normal((1, 16, 16), seed=11, indices=range(4), step=step)
+        return rng.batch_normal((1, 16, 16), seed=11, indices=range(4), step=step)
 
-    latents = run.denoise(
+    latents = generating.denoise(
         model,
         noise(-1),
         cache=wanted.cache,
-        sampler="ddpm",
+        sampler=wanted.sampler,
         steps=STEPS,
         step_noise=noise,
         conditions={"class_labels": torch.tensor([3, 1, 3, 1])},
         null={"class_labels": torch.full((4,), 10)},
         guidance=2.0,
     )
-    pixels = run.decode.to_pixels(latents, weights.card("digits-skip"))
+    pixels = decode.to_pixels(latents, weights.card("digits-skip"))
     assert all(np.array_equal(store.read(i), pixels[i]) for i in range(4))
 
 
@@ -192,14 +193,14 @@ def test_what_the_samples_of_prompts_hold(planned, tmp_path):
     shape = model.inputs(1)["hidden_states"].shape[1:]
 
     def noise(step):
-        return run.rng.batch_normal(shape, seed=11, indices=range(2), step=step)
+        return rng.batch_normal(shape, seed=11, indices=range(2), step=step)
 
     def pixels(guidance, trained):
-        latents = run.denoise(
+        latents = generating.denoise(
             model,
             noise(-1),
             cache=wanted.cache,
-            sampler="ddpm",
+            sampler=wanted.sampler,
             steps=STEPS,
             step_noise=noise,
             conditions=given,
@@ -207,7 +208,7 @@ def test_what_the_samples_of_prompts_hold(planned, tmp_path):
             guidance=guidance,
             trained=trained,
         )
-        return run.decode.to_pixels(latents, card, channel_dim=model.CHANNEL_DIM)
+        return decode.to_pixels(latents, card, channel_dim=model.CHANNEL_DIM)
 
     stored = np.stack([store.read(i) for i in range(2)])
     assert np.array_equal(stored, pixels(3.0, card.sampling))
@@ -349,21 +350,21 @@ def test_one_missing_sample_is_computed_in_the_batch_it_belongs_to(planned, tmp_
     """A batch of the same samples in the same places: the sums are the same to the last bit."""
     wanted, path = planned(IMAGES, 7)
     store = generate(wanted, tmp_path, weights_path=path)
-    batches, denoise = [], run.denoise
+    batches, denoise = [], generating.denoise
 
     def record(model, x, **arguments):
         labels = arguments["conditions"]["class_labels"].tolist()
         batches.append((x, labels, arguments["step_noise"](2)))
         return denoise(model, x, **arguments)
 
-    monkeypatch.setattr(run, "denoise", record)
+    monkeypatch.setattr(generating, "denoise", record)
     for index in (2, 6):  # the second batch is 4, 5, 6 and a 7 that nobody asked for
         (store.path / f"{index:06d}.png").unlink()
     generate(wanted, tmp_path, weights_path=path)
     assert len(batches) == 2
     for (x, labels, noise), indices in zip(batches, (range(4), range(4, 8)), strict=True):
         for seen, step in ((x, -1), (noise, 2)):
-            expected = run.rng.batch_normal((1, 16, 16), seed=0, indices=indices, step=step)
+            expected = rng.batch_normal((1, 16, 16), seed=0, indices=indices, step=step)
             assert torch.equal(seen, expected)
         assert labels == [conditions.meta(wanted, index)["class"] for index in indices]
 
@@ -432,7 +433,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_anything_is_computed(
     wanted, path = planned(IMAGES, 1)
     root = Path(tmp_path / "file")
     root.write_text("")
-    monkeypatch.setattr(run, "_compute", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(generating, "_compute", lambda *_: pytest.fail("computed"))
     with pytest.raises(StoreError, match=str(root)):
         generate(wanted, root, weights_path=path)
 

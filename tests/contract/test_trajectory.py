@@ -61,7 +61,7 @@ def test_without_reuse_there_is_no_error(root):
 def test_the_last_state_is_the_sample(root):
     """These models have no autoencoder: a sample is its latents, rounded to 256 levels."""
     store = open_store(root, planned())
-    latents, _ = trajectory.load(store)
+    latents, _ = trajectory.read_trajectory(store)
     for i in range(3):
         pixels = store.read(i)[..., 0].ravel()  # a channel of grey
         expected = (latents[i, -1].clip(-1, 1) + 1) * 127.5
@@ -103,7 +103,7 @@ def test_errors_by_hand(tmp_path):
     reference = np.array([[[6, 8], [0, 2]]], np.float32)  # one sample, two steps, two values
     ours = np.array([[[9, 12], [0, 2]]], np.float32)
     for run, latents in ((cached.reference, reference), (cached, ours)):
-        trajectory.save(open_store(tmp_path, run), latents, timesteps=[500, 0])
+        trajectory.write_trajectory(open_store(tmp_path, run), latents, timesteps=[500, 0])
     found = compare(cached, root=tmp_path)
     assert found.errors.tolist() == [[0.5, 0]]
     assert found.timesteps == (500, 0)

@@ -5,8 +5,7 @@ import shutil
 
 import pytest
 
-from skipdit_cli import published
-from skipdit_cli import recipe as recipes
+from skipdit_cli import published, shipped
 
 
 def test_the_flops_of_table3_match_without_weights(skipdit):
@@ -20,11 +19,11 @@ def changed(tmp_path, monkeypatch):
     """changed(old, new): table3's published values with one text replaced."""
 
     def change(old, new):
-        folder = shutil.copytree(published.folder(), tmp_path / "published")
+        folder = shutil.copytree(shipped.published(), tmp_path / "published")
         text = (folder / "table3.csv").read_text()
         assert text.count(old) == 1
         (folder / "table3.csv").write_text(text.replace(old, new))
-        monkeypatch.setattr(published, "folder", lambda: folder)
+        monkeypatch.setattr(shipped, "published", lambda: folder)
         published.lines.cache_clear()
 
     yield change
@@ -51,7 +50,7 @@ def test_a_changed_published_value_is_found(skipdit, changed):
 
 
 def test_a_narrower_tolerance_is_found(skipdit, tmp_path):
-    text = (recipes.folder() / "table3.yaml").read_text()
+    text = (shipped.recipes() / "table3.yaml").read_text()
     assert "tolerance: 0.0005" in text
     (tmp_path / "mine.yaml").write_text(text.replace("tolerance: 0.0005", "tolerance: 0.00005"))
     done = skipdit("report mine.yaml --scale paper --check")

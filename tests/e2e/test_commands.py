@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from skipdit_cli import decode, weights
-from skipdit_cli import run as denoising
+from skipdit_cli import decode, shipped, weights
+from skipdit_cli import generate as generating
 from skipdit_cli.train import loop
 
 FEW = "--num-samples 2 --batch-size 2 --steps 3"
@@ -267,7 +267,7 @@ def test_report_as_a_page_and_for_a_paper(skipdit, smoke):
 
 def test_a_run_out_of_memory_keeps_its_row_and_reason(skipdit, monkeypatch, table):
     """In the sweep's table, in a later report, and until the same command finds the memory."""
-    compute = denoising._compute
+    compute = generating._compute
 
     def lack(run, *given, **others):
         if run.cache.startswith("skip-cache(n=3"):
@@ -278,7 +278,7 @@ def test_a_run_out_of_memory_keeps_its_row_and_reason(skipdit, monkeypatch, tabl
     report = "report smoke --scale tiny --set num_samples=2 --set batch_size=2 --set steps=3"
     reason = "out of memory at batch size 2; take a smaller --batch-size"
     with monkeypatch.context() as patch:
-        patch.setattr(denoising, "_compute", lack)
+        patch.setattr(generating, "_compute", lack)
         made = skipdit(sweep).failed(3, "1 of 3 runs failed, first skip-cache(n=3", reason)
     reported = skipdit(report).ok()
     for done in (made, reported):
@@ -298,7 +298,7 @@ def test_a_lack_of_memory_while_timing_keeps_the_scores(skipdit, monkeypatch, ta
     def lack(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(denoising, "loop", lack)
+    monkeypatch.setattr("skipdit_cli.profiling.body.loop_of", lack)
     how = f"cache-sweep --recipe smoke --scale tiny --repeats 1 {FEW}"
     done = skipdit(how).failed(3, "cells failed, first Skip-DiT, Latency (out of memory")
     lines = table(done.out)
@@ -449,11 +449,11 @@ def test_doctor(skipdit, table):
 
 
 def test_doctor_finds_what_is_broken(skipdit, tmp_path, monkeypatch):
-    embedded = shutil.copytree(weights._EMBEDDED, tmp_path / "embedded")
+    embedded = shutil.copytree(shipped.embedded(), tmp_path / "embedded")
     path = embedded / "digits" / weights.WEIGHTS_FILE
     path.write_bytes(path.read_bytes()[:1000])
     (embedded / "digits-skip" / weights.WEIGHTS_FILE).unlink()
-    monkeypatch.setattr(weights, "_EMBEDDED", embedded)
+    monkeypatch.setattr(shipped, "embedded", lambda: embedded)
     (tmp_path / "file").write_text("")
     done = skipdit("doctor --json --results file")
     done.failed(1, "3 checks failed: digits, digits-skip, results folder")
@@ -512,7 +512,7 @@ def test_train_the_text_encoders(skipdit, tmp_path):
     done = skipdit("train --model text --steps 1 --out out").ok()
     assert re.fullmatch(r"the text encoders: accuracy 0\.\d{4}, in out\n", done.out)
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {path.name for path in (weights._EMBEDDED / "text").iterdir()}
+    assert names == {path.name for path in (shipped.embedded() / "text").iterdir()}
 
 
 @pytest.mark.slow  # the same in one process: tests/unit/test_train.py

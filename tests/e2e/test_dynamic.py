@@ -43,20 +43,21 @@ def test_calibrate_and_use(skipdit, tmp_path, home):
     command = f"analyze calibrate --model digits {FEW}"
     for method, many in (("teacache", 5), ("mag-cache", 8)):
         done = skipdit(command, "--method", method, "--results", tmp_path).ok()
-        path = home / "calibration" / "digits" / f"{method}.json"
+        path = home / "calibration" / "digits" / f"{method}-ddim-8.json"
         assert done.out == f"{method} on digits, from 14 observations: {path}\n"
         content = json.loads(path.read_text())
-        assert len(content["values"]) == many
+        [values] = content["settings"].values()
+        assert len(values) == many
         sample = f"sample --model digits --cache {method} {FEW} --json"
         run = json.loads(skipdit(sample, "--results", tmp_path).ok().out)["run"]
-        assert "/".join(map(str, content["values"])) in run["cache"]
+        assert "/".join(map(str, values)) in run["cache"]
 
 
 def test_calibrate_into_a_folder(skipdit, tmp_path, home):
     out = tmp_path / "mine"
     command = f"analyze calibrate --model digits --method mag-cache {FEW} --json"
     content = json.loads(skipdit(command, "--out", out, "--results", tmp_path).ok().out)
-    assert content["file"] == str(out / "mag-cache.json")
+    assert content["file"] == str(out / "mag-cache-ddim-8.json")
     assert content["steps"] == "8"
     assert not home.exists()
 

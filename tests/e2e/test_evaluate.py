@@ -68,7 +68,7 @@ def test_every_metric_is_scored_or_says_what_it_lacks(skipdit, home, table, mode
         assert status in ("needs weights", "failed"), lines[metric]
         note = notes[int(number.rstrip("]")) - 1]
         assert part in note
-        reason = failures.load(home / "results", key, metric)
+        reason = failures.read_failure(home / "results", key, metric)
         assert reason == (note.partition(" ")[2] if status == "failed" else "")
         assert not (home / "results" / "scores" / key / f"{metric}.json").exists()
     scored = {"psnr", "ssim", "psnr@videosys", "ssim@videosys", "accuracy@digits"}
@@ -127,7 +127,9 @@ def test_clips_do_not_become_an_npz(skipdit, home):
     skipdit(RUN.format("moving-digits")).ok()
     (key,) = keys(home)
     skipdit(f"evaluate {key} --npz a.npz").failed(2, "a.npz: an npz holds images, not clips")
-    skipdit("evaluate smoke --scale tiny --npz a.npz").failed(2, "runs do not fit into one npz")
+    skipdit("evaluate smoke --scale tiny --npz a.npz").failed(
+        2, "--npz: an npz holds one run, and these are"
+    )
 
 
 def test_real_clips_are_made_of_a_folder(skipdit, home):

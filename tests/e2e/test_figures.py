@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from skipdit_cli import real_clips, recipe, weights
-from skipdit_cli.cli import doctor
+from skipdit_cli import doctor, real_clips, recipe, weights
 from skipdit_cli.weights import assets
 from skipdit_cli.weights.licences import RESTRICTED
 
@@ -82,7 +81,7 @@ def test_disk_is_that_of_plan(lines, name):
 def lacks(tmp_path, monkeypatch):
     """What doctor says of every recipe where nothing is here."""
     monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
-    return {check.removeprefix("recipe "): detail for check, _, detail in doctor._recipes()}
+    return {check.removeprefix("recipe "): detail for check, _, detail in doctor.recipes()}
 
 
 def test_downloads_are_those_of_the_catalogue(lines, lacks):

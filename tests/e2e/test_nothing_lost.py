@@ -232,18 +232,18 @@ def test_a_lock_that_a_killed_process_left_is_none(skipdit, tmp_path):
 
 def test_a_run_that_fails_keeps_its_row(skipdit, tmp_path, table, monkeypatch):
     """The others are generated, scored and shown; the same command tries the failed one again."""
-    from skipdit_cli import run
+    from skipdit_cli import generate as generating
 
-    real = run.generate
+    real = generating.generate
 
     def generate(own, *arguments, **options):
-        if own.cache.startswith("skip-cache(n=3"):
+        if str(own.cache).startswith("skip-cache(n=3"):
             raise SkipditError("a worker process died: killed, or out of memory")
         return real(own, *arguments, **options)
 
     given = "cache-sweep --model digits-skip --n 2..4 --steps 3 --num-samples 2 --batch-size 2"
     with monkeypatch.context() as patch:
-        patch.setattr(run, "generate", generate)
+        patch.setattr(generating, "generate", generate)
         done = skipdit(f"{given} --repeats 0")
         done.failed(3, "1 of 4 runs failed, first skip-cache(n=3", "a worker process died", "again")
     lines = {line["cache"]: line for line in table(done.out)}
@@ -263,10 +263,10 @@ def test_a_run_that_fails_keeps_its_row(skipdit, tmp_path, table, monkeypatch):
 def test_out_of_memory(skipdit, monkeypatch):
     import torch
 
-    def generate(*_, **__):
+    def lack(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    monkeypatch.setattr("skipdit_cli.run.generate", generate)
+    monkeypatch.setattr("skipdit_cli.generate.run_batches", lack)
     skipdit("sample --model digits --batch-size 64").failed(
         1, "out of memory at batch size 64", "take a smaller --batch-size"
     )

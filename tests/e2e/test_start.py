@@ -40,8 +40,8 @@ def test_starting_takes_less_than_300_ms_of_cpu(arguments):
     assert min(taken) < 0.3
 
 
-@QUICK
-def test_starting_imports_nothing_heavy(skipdit, arguments):
+def imported(skipdit, *arguments):
+    """The modules that are there when a command ends."""
     probe = (
         "import atexit, sys\n"
         "atexit.register(lambda: print('\\nimported:', *sys.modules))\n"
@@ -49,9 +49,29 @@ def test_starting_imports_nothing_heavy(skipdit, arguments):
         "main()"
     )
     done = skipdit.wait(skipdit.start(*arguments, program=("-c", probe))).ok()
-    imported = set(done.out.rpartition("imported: ")[2].split())
-    assert "skipdit_cli.cli" in imported
-    assert imported & HEAVY == set()
+    found = set(done.out.rpartition("imported: ")[2].split())
+    assert "skipdit_cli.cli" in found
+    return found
+
+
+@QUICK
+def test_starting_imports_nothing_heavy(skipdit, arguments):
+    assert imported(skipdit, *arguments) & HEAVY == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report", "table3", "--scale", "tiny"),
+        ("plan", "--model", "ucf101-skip", "--n", "2..6"),
+        ("plan", "table1", "--scale", "paper"),
+    ],
+)
+def test_what_was_counted_once_needs_no_network(skipdit, arguments):
+    """Importing torch and diffusers is most of the time that these commands could take."""
+    first, again = skipdit(*arguments).ok(), skipdit(*arguments).ok()
+    assert again.out.splitlines()[:9] == first.out.splitlines()[:9]
+    assert imported(skipdit, *arguments) & HEAVY == set()
 
 
 def test_help_lists_the_commands(skipdit):
@@ -81,6 +101,59 @@ def test_ls(skipdit):
     assert "psnr" not in only
 
 
+def test_ls_of_a_cache_tells_its_settings(skipdit, table):
+    listed = skipdit("ls caches delta-dit").ok().out
+    assert listed.startswith("Delta-DiT")
+    lines = {line["delta-dit"]: line for line in table(listed)}
+    assert list(lines) == ["n", "part", "layers", "boundary", "window"]
+    assert lines["n"]["default"] == "2"
+    assert lines["layers"]["default"] == ""  # three quarters of the model's
+    assert lines["boundary"][""].endswith("the original chooses it for each model.")  # two lines
+    assert table(skipdit("ls caches pab").ok().out)[4]["default"] == "800-100"
+    assert "|" not in skipdit("ls caches none").ok().out
+    content = json.loads(skipdit("ls caches taylorseer --json").ok().out)
+    assert [each["default"] for each in content["settings"]] == ["5", "3", "1"]
+
+
+def test_every_setting_of_every_cache_is_told(skipdit):
+    for cache in json.loads(skipdit("ls caches --json").ok().out)["caches"]:
+        told = json.loads(skipdit(f"ls caches {cache['name']} --json").ok().out)
+        assert all(each["meaning"] for each in told["settings"]), told
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("ls sa", ["samplers"]),
+        ("plan table", [f"table{i}" for i in range(1, 9)]),
+        ("plan own", ["own.yaml"]),
+        ("cache-sweep --model moving", ["moving-digits", "moving-digits-skip"]),
+        ("cache-sweep --metrics psnr,ss", ["psnr,ssim", "psnr,ssim@videosys"]),
+        ("cache-sweep --method fora,pa", ["fora,pab"]),
+        ("sample --cache skip", ["skip-cache"]),
+        ("sample --sampler dd", ["ddim", "ddpm"]),
+        ("download coc", ["coco"]),
+        ("evaluate 0a", ["0a1b"]),
+        ("ana", ["analyze"]),
+    ],
+)
+def test_the_shell_completes_names(skipdit, monkeypatch, words, offered):
+    Path("own.yaml").write_text("")
+    Path("results/samples/0a1b").mkdir(parents=True)
+    Path("results/samples/0a1b/run.json").write_text("")
+    monkeypatch.setenv("_SKIPDIT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"skipdit {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
+    assert skipdit("").out.split() == offered
+
+
+def test_completion_is_light(skipdit, monkeypatch):
+    monkeypatch.setenv("_SKIPDIT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "skipdit evaluate ")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    assert imported(skipdit, "") & HEAVY == set()
+
+
 def test_ls_says_which_weights_are_here(skipdit, tmp_path, monkeypatch):
     monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
     folder = tmp_path / "weights" / "taichi-skip"
@@ -93,13 +166,14 @@ def test_ls_says_which_weights_are_here(skipdit, tmp_path, monkeypatch):
 
 def test_ls_json(skipdit):
     listed = json.loads(skipdit("ls --json").ok().out)
-    assert list(listed) == ["models", "caches", "metrics", "recipes"]
+    assert list(listed) == ["models", "caches", "samplers", "metrics", "recipes"]
     names = {kind: [entry["name"] for entry in entries] for kind, entries in listed.items()}
     assert {"digits", "digits-skip", "dit-xl-2-skip", "ucf101"} <= set(names["models"])
     assert {"captioned-digits-skip", "painted-digits", "latte", "hunyuan-dit"} <= set(
         names["models"]
     )
     assert {"none", "skip-cache", "fora", "pab"} <= set(names["caches"])
+    assert names["samplers"] == ["ddim", "ddpm"]
     assert {"psnr", "ssim", "fid@digits"} <= set(names["metrics"])
     assert {"smoke", *(f"table{i}" for i in (1, 2, 3, 4, 5, 8))} <= set(names["recipes"])
     assert all(entry["summary"] for entries in listed.values() for entry in entries)
@@ -117,8 +191,10 @@ def test_ls_json(skipdit):
         ("evaluate", ["target", "skipdit evaluate --help"]),
         ("report", ["recipe", "skipdit report --help"]),
         ("ls models caches", ["caches", "skipdit ls --help"]),
+        ("ls caches fora pab", ["pab", "skipdit ls --help"]),
+        ("ls caches foar", ["unknown cache 'foar'", "did you mean 'fora'?"]),
         ("ls model", ["unknown list 'model'", "did you mean 'models'?"]),
-        ("ls bogus", ["unknown list 'bogus'", "known: caches, metrics, models, recipes"]),
+        ("ls bogus", ["unknown list 'bogus'", "known: caches, metrics, models, recipes, samplers"]),
     ],
 )
 def test_a_wrong_command_line_is_told_in_one_line(skipdit, arguments, parts):

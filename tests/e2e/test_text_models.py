@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from skipdit_cli import weights
-from skipdit_cli.store import find
+from skipdit_cli.runs import find
+from skipdit_cli.store import open_store
 
 PROMPT = "a three moving to the left"
 LIST = "# comments and blank lines do not count\n\na three\n  a handwritten seven  \n\na two\n"
@@ -20,7 +21,7 @@ IMAGE = "sample --model painted-digits --steps ddim4+1 --batch-size 1"
 def stored(root="results"):
     """The one run under a results folder."""
     [folder] = (Path(root) / "samples").iterdir()
-    return find(Path(root), folder.name)
+    return open_store(Path(root), find(Path(root), folder.name))
 
 
 def embeddings(root="results"):

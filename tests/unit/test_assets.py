@@ -12,8 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from skipdit_cli import weights
-from skipdit_cli.cli import doctor
+from skipdit_cli import doctor, weights
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.recipe import Column
 from skipdit_cli.weights import assets, assets_download
@@ -258,16 +257,16 @@ def told(checks, name):
 def test_the_doctor_says_what_is_here_absent_and_damaged(small):
     small("alexnet")
     command = "skipdit download --metrics alexnet (0.0 MB)"
-    checks = doctor._metrics()
+    checks = doctor.metrics()
     assert [check for check, *_ in checks] == [f"metrics: {name}" for name in assets.ASSETS]
     absent = f"AlexNet under LPIPS, for lpips, lpips@videosys: {command}"
     assert told(checks, "metrics: alexnet") == ("absent", absent)
     place("alexnet", b"x")
     what = "AlexNet under LPIPS, for lpips, lpips@videosys"
     damaged = f"{what}; damaged (it has 1 bytes, not 63): {command}"
-    assert told(doctor._metrics(), "metrics: alexnet") == ("broken", damaged)
+    assert told(doctor.metrics(), "metrics: alexnet") == ("broken", damaged)
     place("alexnet")
-    assert told(doctor._metrics(), "metrics: alexnet") == (
+    assert told(doctor.metrics(), "metrics: alexnet") == (
         "ok",
         "AlexNet under LPIPS, for lpips, lpips@videosys",
     )
@@ -275,12 +274,12 @@ def test_the_doctor_says_what_is_here_absent_and_damaged(small):
 
 def test_the_doctor_says_which_recipe_lacks_an_asset(put_asset):
     put_asset("alexnet", used_by=("psnr",), size=1_000_000_000)
-    state, detail = told(doctor._recipes(), "recipe table3")
+    state, detail = told(doctor.recipes(), "recipe table3")
     assert (state, ", alexnet: skipdit download --recipe table3" in detail) == ("tiny only", True)
     before = re.search(r"\(([\d.]+) GB\)$", detail)[1]
     place("alexnet")
     put_asset("alexnet", size=len(CONTENT))
-    detail = told(doctor._recipes(), "recipe table3")[1]
+    detail = told(doctor.recipes(), "recipe table3")[1]
     assert "alexnet" not in detail
     after = re.search(r"\(([\d.]+) GB\)$", detail)[1]
     assert float(before) - float(after) == pytest.approx(1)

@@ -177,7 +177,7 @@ def test_a_file_reads_back(home):
 def test_a_file_that_is_no_calibration(tmp_path, text):
     path = tmp_path / "teacache.json"
     path.write_text(text)
-    with pytest.raises(StoreError, match=r"teacache\.json: is no readable calibration"):
+    with pytest.raises(StoreError, match=r"teacache\.json: is not a readable calibration"):
         calibration.load(path)
 
 

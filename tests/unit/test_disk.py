@@ -3,9 +3,23 @@
 import errno
 import os
 
+import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save
 
-from skipdit_cli._disk import append, check_writable, on_disk, write_whole
+from skipdit_cli._disk import (
+    append,
+    check_writable,
+    on_disk,
+    read_arrays,
+    read_json,
+    read_metadata,
+    read_tensors,
+    remove_leftovers,
+    replacing,
+    write_whole,
+)
 from skipdit_cli.errors import StoreError
 
 FULL = "free some space and run the same command again: it continues"
@@ -34,6 +48,110 @@ def test_what_was_there_stays(tmp_path, monkeypatch, number, fix, when):
     assert {each.name: each.read_bytes() for each in path.parent.iterdir()} == {"a.json": b"old"}
     write_whole(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_stream_that_breaks_off_leaves_what_was_there(tmp_path, error):
+    path = tmp_path / "a.npz"
+    path.write_bytes(b"old")
+
+    def break_off():
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"half")
+            assert path.read_bytes() == b"old"
+            raise error
+
+    with pytest.raises(error):
+        break_off()
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {"a.npz": b"old"}
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(b"in ")
+        file.write(b"portions")
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {
+        "a.npz": b"in portions"
+    }
+
+
+def test_a_second_name_of_the_file_itself(tmp_path):
+    """The operating system leaves both names where one is moved to the other."""
+    path = tmp_path / "a"
+    path.write_bytes(b"same")
+    with replacing(path) as temporary:
+        os.link(path, temporary)
+    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+
+
+# --- read again
+
+
+def number(content):
+    if not isinstance(content["number"], int):
+        raise TypeError("it is not whole")
+    return content["number"]
+
+
+def read_number(path):
+    return read_json(path, number, what="number", fix="write it again")
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    assert read_number(tmp_path / "none" / "a.json") is None
+    write_whole(tmp_path / "a.json", b'{"number": 7}')
+    assert read_number(tmp_path / "a.json") == 7
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'{"number": 7', "Expecting"),
+        (b"", "Expecting value"),
+        (b"\xff\xfe\x00", "codec can't decode"),
+        (b"[7]", r"it is no mapping\)"),
+        (b'{"colour": 7}', r"it has no 'number'\)"),
+        (b'{"number": 7.5}', r"it is not whole\)"),
+    ],
+)
+def test_a_file_that_is_not_what_it_should_be(tmp_path, content, why):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=rf"^[^\n]+ \(.*{why}[^\n]*; write it again$") as caught:
+        read_number(path)
+    assert str(caught.value).startswith(f"{path}: is not a readable number (")
+
+
+def test_a_disk_that_cannot_be_read_is_no_damage(tmp_path, monkeypatch):
+    monkeypatch.setattr(type(tmp_path), "read_bytes", refusing(errno.EIO))
+    with pytest.raises(StoreError, match=r"a\.json: input/output error; make the folder"):
+        read_number(tmp_path / "a.json")
+
+
+def test_arrays_and_tensors_are_read_again(tmp_path):
+    path, latents = tmp_path / "a.safetensors", np.arange(6, dtype=np.float32).reshape(2, 3)
+    given = {"what": "a.safetensors", "fix": "make it again"}
+    assert read_arrays(path, dict, **given) is read_tensors(path, **given) is None
+    assert read_metadata(path) == {}
+    write_whole(path, save({"latents": latents}, metadata={"inputs": "ab"}))
+    np.testing.assert_array_equal(read_arrays(path, lambda a: a["latents"], **given), latents)
+    assert torch.equal(read_tensors(path, **given)["latents"], torch.from_numpy(latents))
+    assert read_metadata(path) == {"inputs": "ab"}
+    with pytest.raises(StoreError, match=r"is not a readable a.safetensors \(it has no 'mean'\)"):
+        read_arrays(path, lambda a: a["mean"], **given)
+    path.write_bytes(path.read_bytes()[:-1])
+    for read in (read_arrays, read_tensors):
+        arguments = (path, dict) if read is read_arrays else (path,)
+        with pytest.raises(StoreError, match=r"is not a readable .*; make it again$"):
+            read(*arguments, **given)
+    assert read_metadata(path) == {}
+
+
+def test_only_what_was_left_half_written_is_removed(tmp_path):
+    keep = {".a.png.tmp", "a.12.tmp", ".mine.tmp", "a.png", ".12.tmp"}
+    for name in (*keep, ".a.png.12.tmp"):
+        (tmp_path / name).touch()
+    (tmp_path / "previews").mkdir()
+    (tmp_path / "previews" / ".b.mp4.7.tmp").touch()
+    remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == keep
 
 
 def test_what_is_kept_is_asked_only_where_something_is_lost(tmp_path):

@@ -7,8 +7,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from skipdit_cli import weights
-from skipdit_cli.cli import doctor
+from skipdit_cli import doctor, weights
 from skipdit_cli.weights import assets
 from skipdit_cli.weights.inventory import coco_list, parts
 
@@ -49,22 +48,22 @@ def told(checks, name):
     ],
 )
 def test_an_absent_model_is_told_with_the_command_and_the_size(name, detail):
-    assert told(doctor._weights(), name) == ("absent", detail)
+    assert told(doctor.checkpoints(), name) == ("absent", detail)
 
 
 def test_of_an_incomplete_model_only_the_rest_is_counted():
     place("ucf101", only=("denoiser",))
     detail = "denoiser here; vae absent: skipdit download ucf101 (335.0 MB)"
-    assert told(doctor._weights(), "ucf101") == ("incomplete", detail)
+    assert told(doctor.checkpoints(), "ucf101") == ("incomplete", detail)
     place("taichi")  # the same VAE
-    assert told(doctor._weights(), "ucf101") == ("ok", "denoiser, vae here")
+    assert told(doctor.checkpoints(), "ucf101") == ("ok", "denoiser, vae here")
 
 
 def test_a_damaged_part_is_told_with_what_is_wrong():
     place("ucf101")
     (part, _) = parts(weights.card("ucf101"))
     (part.folder / "config.json").write_text("{")
-    state, detail = told(doctor._weights(), "ucf101")
+    state, detail = told(doctor.checkpoints(), "ucf101")
     assert state == "broken"
     assert detail == (
         "denoiser (config.json cannot be read) damaged; vae here: skipdit download ucf101 (2.70 GB)"
@@ -72,7 +71,7 @@ def test_a_damaged_part_is_told_with_what_is_wrong():
 
 
 def test_the_command_accepts_the_licence_where_that_is_asked_for():
-    told_of = {name.removeprefix("metrics: "): detail for name, _, detail in doctor._metrics()}
+    told_of = {name.removeprefix("metrics: "): detail for name, _, detail in doctor.metrics()}
     assert told_of["imagenet256"].endswith(
         ": skipdit download --metrics imagenet256 --accept-license (2.04 GB)"
     )
@@ -81,39 +80,39 @@ def test_the_command_accepts_the_licence_where_that_is_asked_for():
 
 def test_every_released_model_has_a_line():
     released = [card.name for card in weights.CARDS.values() if not card.embedded]
-    assert [check for check, _, _ in doctor._weights()] == released
+    assert [check for check, _, _ in doctor.checkpoints()] == released
 
 
 def test_a_recipe_names_what_it_lacks_and_one_command(monkeypatch):
-    assert told(doctor._recipes(), "recipe table8") == (
+    assert told(doctor.recipes(), "recipe table8") == (
         "tiny only",
         "lacks dit-xl-2, dit-xl-2-skip, inception, imagenet256: "
         "skipdit download --recipe table8 --accept-license "
         "(16.57 GB)",  # 2.70 + 11.40, one VAE of 0.335 for both, 0.096 + 2.037 for metrics
     )
     place("dit-xl-2", "dit-xl-2-skip")
-    assert told(doctor._recipes(), "recipe table8") == (
+    assert told(doctor.recipes(), "recipe table8") == (
         "incomplete",  # it can generate
         "lacks inception, imagenet256: skipdit download --recipe table8 --accept-license (2.13 GB)",
     )
     monkeypatch.setattr(assets, "state", lambda name: ("here", ""))
-    assert told(doctor._recipes(), "recipe table8") == ("ok", "both scales can run")
+    assert told(doctor.recipes(), "recipe table8") == ("ok", "both scales can run")
 
 
 def test_a_recipe_of_text_needs_components_and_captions():
-    state, lacks = told(doctor._recipes(), "recipe table4")
+    state, lacks = told(doctor.recipes(), "recipe table4")
     assert state == "tiny only"
     assert lacks.startswith("lacks hunyuan-dit, coco, inception, coco-val2014, clip, alexnet: ")
     assert lacks.endswith("skipdit download --recipe table4 --accept-license (19.27 GB)")
     place("hunyuan-dit", only=("denoiser", "vae", "tokenizer", "tokenizer_2"))
     coco_list().parent.mkdir()
     coco_list().write_text("a\n")
-    _, detail = told(doctor._recipes(), "recipe table4")
+    _, detail = told(doctor.recipes(), "recipe table4")
     assert detail.startswith("lacks hunyuan-dit (text_encoder, text_encoder_2), inception, ")
 
 
 def test_a_package_that_is_missing_is_broken(monkeypatch):
-    assert told(doctor._environment(), "transformers")[0] == "ok"
+    assert told(doctor.environment(), "transformers")[0] == "ok"
     version = metadata.version
 
     def without(name):
@@ -122,14 +121,14 @@ def test_a_package_that_is_missing_is_broken(monkeypatch):
         return version(name)
 
     monkeypatch.setattr(metadata, "version", without)
-    state, detail = told(doctor._environment(), "transformers")
+    state, detail = told(doctor.environment(), "transformers")
     assert (state, "missing" in detail) == ("broken", True)
 
 
 def test_settings_of_downloads_are_those_that_will_act(home, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "https://mirror.example")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    checks = doctor._downloads()
+    checks = doctor.settings()
     assert told(checks, "HF_ENDPOINT") == ("ok", "https://mirror.example")
     assert told(checks, "HF_HUB_OFFLINE") == ("ok", "set: nothing is fetched")
     assert told(checks, "SKIPDIT_HOME")[1].startswith(f"{home}, ")

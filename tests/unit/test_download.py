@@ -4,11 +4,13 @@ import argparse
 import hashlib
 import inspect
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from skipdit_cli import registry, weights
@@ -97,12 +99,22 @@ def test_a_wrong_file_is_refused_and_leaves_nothing(official, damage, home):
     assert not (home / "weights").exists()
 
 
+def throw(error):
+    raise error
+
+
 def test_a_full_disk_is_said_and_leaves_no_half_file(official, home, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("skipdit_cli.weights.download.os.replace", full)
-    with pytest.raises(StoreError, match="No space left"):
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(StoreError, match=r"safetensors: no space left on device; free some"):
+            convert(CARD, official[0])
+    assert not list(home.rglob("*.safetensors*"))
+    in_its_words = SafetensorError("I/O error: No space left on device (os error 28)")
+    monkeypatch.setattr("safetensors.torch.save_file", lambda *_, **__: throw(in_its_words))
+    with pytest.raises(StoreError, match=r"safetensors: cannot be written \(I/O error: No space"):
         convert(CARD, official[0])
     assert not list(home.rglob("*.safetensors*"))
 

@@ -8,22 +8,22 @@ def test_a_damaged_record_is_none(tmp_path):
     path.parent.mkdir(parents=True)
     for text in ("", "{}", "[]", '{"reason": 3}'):
         path.write_text(text)
-        assert failures.load(tmp_path, "abc", "psnr") == ""
-    failures.save(tmp_path, "abc", "psnr", reason="no")
-    assert failures.load(tmp_path, "abc", "psnr") == "no"
+        assert failures.read_failure(tmp_path, "abc", "psnr") == ""
+    failures.write_failure(tmp_path, "abc", "psnr", reason="no")
+    assert failures.read_failure(tmp_path, "abc", "psnr") == "no"
 
 
 def test_the_last_one_that_is_forgotten_leaves_no_folder(tmp_path):
     for what in ("psnr", "timing"):
-        failures.save(tmp_path, "abc", what, reason="no")
-    failures.clear(tmp_path, "abc", "psnr")
-    assert failures.load(tmp_path, "abc", "timing") == "no"
-    failures.clear(tmp_path, "abc", "timing")
-    failures.clear(tmp_path, "abc", "timing")  # there is none any more
+        failures.write_failure(tmp_path, "abc", what, reason="no")
+    failures.clear_failure(tmp_path, "abc", "psnr")
+    assert failures.read_failure(tmp_path, "abc", "timing") == "no"
+    failures.clear_failure(tmp_path, "abc", "timing")
+    failures.clear_failure(tmp_path, "abc", "timing")  # there is none any more
     assert list((tmp_path / "failures").iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_written_is_passed_over(tmp_path):
     (tmp_path / "failures").write_text("")
-    failures.save(tmp_path, "abc", "psnr", reason="no")
-    assert failures.load(tmp_path, "abc", "psnr") == ""
+    failures.write_failure(tmp_path, "abc", "psnr", reason="no")
+    assert failures.read_failure(tmp_path, "abc", "psnr") == ""

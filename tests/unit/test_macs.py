@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from skipdit_cli import plan, published, runs
-from skipdit_cli.profiling.macs import Cost, Costs, site_costs
+from skipdit_cli.profiling.cost import Cost, Costs
+from skipdit_cli.profiling.macs import site_costs
 from skipdit_cli.sites import Layout, Site
 
 B, S, T, D, H = 2, 3, 5, 8, 2  # batch, sequences, tokens, width, heads
@@ -142,7 +143,7 @@ def test_published_class_to_video_flops(model, cache, line):
     """All cells of Table 1 that need no other method: batch 3, unguided, t = 980, 960, ..., 0."""
     run = runs.make_run(model, cache, {"sampler": "ddim", "steps": "ddim50"})
     row = plan.plan(run, batch=3)
-    expected = published.find("table1", line)["flops_t"]
+    expected = published.numbers("table1", line)["flops_t"]
     assert row.macs_paper / 1e12 == pytest.approx(expected, rel=5e-5)
     assert row.macs_executed < row.macs_paper
 

@@ -10,22 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from skipdit_cli import _clips, registry, results
+from skipdit_cli import _clips, registry, results, weights
 from skipdit_cli.errors import IncompleteError, MissingAssetError, StoreError, UsageError
 from skipdit_cli.measure import How, measure
-from skipdit_cli.run import Run
+from skipdit_cli.runs import make_run
 from skipdit_cli.store import open_store
 
-RUN = Run(
-    model="digits-skip",
-    cache="skip-cache(n=2,window=1000-20,branch=1)",
-    sampler="ddim",
-    steps="20",
-    guidance=None,
-    seed=0,
-    classes=None,
-    num_samples=3,
-    batch_size=16,
+RUN = replace(
+    make_run(
+        "digits-skip",
+        "skip-cache(n=2,window=1000-20,branch=1)",
+        {"sampler": "ddim", "steps": "20", "guidance": None, "num_samples": 3, "batch_size": 16},
+    ),
     weights="00",
 )
 
@@ -82,7 +78,7 @@ def test_pairs_by_hand(pairs):
 
 def test_the_result_is_on_disk(pairs):
     result = measure(RUN, "ssim", root=pairs)
-    assert results.load(pairs, RUN.key, "ssim") == result
+    assert results.read_result(pairs, RUN.key, "ssim") == result
 
 
 def test_every_sample_weighs_the_same(tmp_path, scored):
@@ -256,7 +252,7 @@ def test_a_set_is_scored_with_its_classes_and_without_reference(tmp_path, set_me
     result = measure(RUN, "fid@digits", root=tmp_path)
     assert (result.value, result.n) == (10 + 2 * 20 + 3 * 40, 3)
     assert (result.reference, result.spread, result.interval) == (None, None, None)
-    assert results.load(tmp_path, RUN.key, "fid@digits") == result
+    assert results.read_result(tmp_path, RUN.key, "fid@digits") == result
 
 
 def test_a_set_metric_scores_the_reference_too(tmp_path, set_metric):
@@ -344,7 +340,7 @@ def test_a_result_of_the_first_version_is_scored_again(pairs, scored):
     path.write_text(json.dumps(record))
     again = measure(RUN, "psnr", root=pairs)
     assert replace(again, provenance=first.provenance) == first  # that has the time
-    assert results.load(pairs, RUN.key, "psnr") == again
+    assert results.read_result(pairs, RUN.key, "psnr") == again
 
 
 @pytest.fixture
@@ -363,7 +359,7 @@ def vbench(monkeypatch):
 
 
 def test_prompted_clips_are_scored_with_prompts_files_and_hashes(tmp_path, vbench):
-    run = replace(RUN, model="captioned-digits", num_samples=2)
+    run = replace(RUN, card=weights.card("captioned-digits"), num_samples=2)
     store = open_store(tmp_path, run)
     for i, word in enumerate(["one", "two"]):
         store.write(i, grey(0, 8, 16, 16), meta={"prompt": word})
@@ -384,7 +380,7 @@ def test_prompted_clips_are_scored_with_prompts_files_and_hashes(tmp_path, vbenc
 def test_an_mp4_would_have_moved_the_score_and_the_store_does_not(tmp_path):
     """What the store gives back scores as what was written; its preview, by decibels otherwise."""
     random = np.random.default_rng(0)
-    run = replace(RUN, model="moving-digits", num_samples=1)
+    run = replace(RUN, card=weights.card("moving-digits"), num_samples=1)
     reference = random.integers(0, 256, (8, 128, 128, 3), dtype=np.uint8)
     noise = random.integers(-12, 13, reference.shape)
     sample = (reference.astype(int) + noise).clip(0, 255).astype(np.uint8)

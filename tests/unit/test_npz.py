@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from skipdit_cli.errors import IncompleteError, UsageError
-from skipdit_cli.npz import NpzSamples, statistics, write
+from skipdit_cli.errors import IncompleteError, StoreError, UsageError
+from skipdit_cli.npz import NpzSamples, statistics, write_npz
 from skipdit_cli.runs import make_run
 from skipdit_cli.store import open_store
 
@@ -92,14 +92,28 @@ def test_what_is_written_is_what_was_made(tmp_path):
     store = open_store(tmp_path, run)
     for i, image in enumerate(IMAGES):
         store.write(i, image, meta={"class": 9 - i})
-    write(tmp_path / "out" / "a.npz", store, 5)
+    write_npz(tmp_path / "out" / "a.npz", store, 5)
     with np.load(tmp_path / "out" / "a.npz") as content:  # as the evaluator reads it
         np.testing.assert_array_equal(content["arr_0"], IMAGES)
         np.testing.assert_array_equal(content["arr_1"], [9, 8, 7, 6, 5])
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.npz"]
     with pytest.raises(IncompleteError):
-        write(tmp_path / "b.npz", open_store(tmp_path, replace(run, num_samples=6)), 6)
+        write_npz(tmp_path / "b.npz", open_store(tmp_path, replace(run, num_samples=6)), 6)
     assert not (tmp_path / "b.npz").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="file: a file is where a folder should be"):
+        write_npz(tmp_path / "file" / "a.npz", store, 5)
+
+
+def test_a_sample_that_cannot_be_read_leaves_no_torn_npz(tmp_path):
+    store = open_store(tmp_path / "results", make_run("digits", "none", {"num_samples": 5}))
+    for i, image in enumerate(IMAGES):
+        store.write(i, image, meta={})
+    store.require = lambda n: None  # it is damaged only afterwards
+    store.file(3).write_bytes(b"?")
+    with pytest.raises(StoreError, match=r"000003\.png: the file is damaged"):
+        write_npz(tmp_path / "out" / "a.npz", store, 5)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_clips_have_no_npz(tmp_path):
@@ -107,4 +121,4 @@ def test_clips_have_no_npz(tmp_path):
     store = open_store(tmp_path, run)
     store.write(0, IMAGES, meta={})
     with pytest.raises(UsageError, match="an npz holds images, not clips"):
-        write(tmp_path / "a.npz", store, 1)
+        write_npz(tmp_path / "a.npz", store, 1)

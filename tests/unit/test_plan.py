@@ -6,28 +6,24 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from skipdit_cli import plan, prompts, recipe, runs, weights
+from skipdit_cli import plan, prompts, recipe, registry, runs, shipped, weights
 from skipdit_cli.errors import UsageError
 from skipdit_cli.run import Run
 from skipdit_cli.runs import make_run
 from skipdit_cli.store import open_store
 
-RUN = Run(
-    model="moving-digits-skip",
-    cache="skip-cache(n=2,window=900-50,branch=1)",
-    sampler="ddim",
-    steps="50",
-    guidance=2.0,
-    seed=0,
-    classes=(3, 1),
-    num_samples=8,
-    batch_size=4,
+RUN = replace(
+    make_run(
+        "moving-digits-skip",
+        "skip-cache(n=2)",
+        {"classes": (3, 1), "num_samples": 8, "batch_size": 4, "guidance": 2.0},
+    ),
     weights="0123456789abcdef",
 )
 OTHERWISE = {
-    "model": "moving-digits",
-    "cache": "none",
-    "sampler": "ddpm",
+    "card": weights.card("moving-digits"),
+    "cache": RUN.cache.uncached,
+    "sampler": registry.load("samplers", "ddpm"),
     "steps": "ddim50",
     "guidance": None,
     "seed": 1,
@@ -52,7 +48,8 @@ def test_every_field_but_the_number_of_samples_changes_the_key():
 
 
 def test_the_reference_is_the_same_run_without_cache():
-    assert RUN.reference == replace(RUN, cache="none")
+    assert RUN.reference == replace(RUN, cache=RUN.cache.uncached)
+    assert str(RUN.reference.cache) == "none"
     assert RUN.reference.reference == RUN.reference
 
 
@@ -67,7 +64,7 @@ def test_the_prompts_and_their_order_are_part_of_the_key():
 
 @pytest.mark.parametrize("run", [RUN, replace(RUN, classes=None, guidance=None), PROMPTED])
 def test_a_run_survives_json(run):
-    again = Run.from_dict(json.loads(json.dumps(run.to_dict())))
+    again = runs.from_dict(json.loads(json.dumps(run.to_dict())))
     assert again == run
     assert again.key == run.key
 
@@ -75,37 +72,42 @@ def test_a_run_survives_json(run):
 def test_a_run_from_before_there_were_prompts_is_read():
     content = RUN.to_dict()
     assert "prompts" not in content
-    assert Run.from_dict(content).prompts is None
+    assert runs.from_dict(content).prompts is None
 
 
 def test_a_run_is_read_strictly():
     content = RUN.to_dict()
     with pytest.raises(ValueError, match=r"^unknown or missing: seeed$"):
-        Run.from_dict({**content, "seeed": 1})
+        runs.from_dict({**content, "seeed": 1})
     del content["seed"]
     with pytest.raises(ValueError, match=r"^unknown or missing: seed$"):
-        Run.from_dict(content)
+        runs.from_dict(content)
 
 
 def test_what_is_left_out_is_the_checkpoints_own():
     run = make_run("ucf101-skip", "skip-cache(n=3)")
-    assert (run.sampler, run.steps, run.guidance) == ("ddim", "50", 7.0)
-    assert run.cache == "skip-cache(n=3,window=900-50,branch=1)"
+    assert (run.sampler.name, run.steps, run.guidance) == ("ddim", "50", 7.0)
+    assert str(run.cache) == "skip-cache(n=3,window=900-50,branch=1)"
     assert (run.classes, run.seed, run.dtype) == (None, 0, "float32")
     run = make_run("taichi", settings={"steps": 20, "seed": "4", "num_samples": 2})
-    assert (run.sampler, run.steps, run.guidance) == ("ddpm", "20", None)
-    assert (run.cache, run.seed, run.num_samples) == ("none", 4, 2)
+    assert (run.sampler.name, run.steps, run.guidance) == ("ddpm", "20", None)
+    assert (str(run.cache), run.seed, run.num_samples) == ("none", 4, 2)
 
 
 def test_text_models_have_prompts_of_their_own():
     run = make_run("latte-skip", "skip-cache(n=2)")
-    assert (run.sampler, run.steps, run.guidance, run.dtype) == ("ddim", "ddim50", 7.5, "float16")
-    assert run.prompts == prompts.load("vbench")
-    assert run.cache == "skip-cache(n=2,window=700-50,branch=1)"
+    assert (run.sampler.name, run.steps, run.guidance, run.dtype) == (
+        "ddim",
+        "ddim50",
+        7.5,
+        "float16",
+    )
+    assert run.prompts == prompts.read_prompts("vbench")
+    assert str(run.cache) == "skip-cache(n=2,window=700-50,branch=1)"
     run = make_run("hunyuan-dit", "skip-cache(n=3)", {"prompts": "digits-image", "steps": "25"})
-    assert (run.sampler, run.steps, run.guidance, run.dtype) == ("ddpm", "25", 6.0, "float16")
-    assert run.prompts == prompts.load("digits-image")
-    assert run.cache == "skip-cache(n=3,window=700-50,branch=1)"
+    assert (run.sampler.name, run.steps, run.guidance, run.dtype) == ("ddpm", "25", 6.0, "float16")
+    assert run.prompts == prompts.read_prompts("digits-image")
+    assert str(run.cache) == "skip-cache(n=3,window=700-50,branch=1)"
     run = make_run("painted-digits", settings={"prompts": ("a one", "vbench")})
     assert run.prompts == ("a one", "vbench")  # a tuple is the prompts themselves
     assert run.dtype == "float32"
@@ -120,7 +122,7 @@ def test_prompts_of_a_file(tmp_path):
 
 def test_the_canonical_cache_gives_the_same_run():
     run = make_run("dit-xl-2-skip", "skip-cache(n=2)")
-    assert make_run("dit-xl-2-skip", run.cache) == run
+    assert make_run("dit-xl-2-skip", str(run.cache)) == run
     assert make_run("dit-xl-2-skip", " skip-cache( branch=4, n=2 )").key == run.key
 
 
@@ -134,7 +136,7 @@ def test_the_fingerprint_of_the_weights_is_part_of_the_run(monkeypatch, tmp_path
     other = tmp_path / "other.safetensors"
     other.write_bytes(b"something else")
     assert make_run("taichi", weights_path=other).weights == weights.fingerprint(
-        "taichi", path=other
+        weights.card("taichi"), path=other
     )
 
 
@@ -306,7 +308,7 @@ def test_embedded_weights_are_not_downloaded(monkeypatch, tmp_path):
     ]
     run = make_run("captioned-digits")
     with monkeypatch.context() as patch:
-        patch.setattr(weights, "_EMBEDDED", tmp_path)
+        patch.setattr(shipped, "embedded", lambda: tmp_path)
         lines = plan.plan(replace(run, weights="absent")).missing
     assert lines == [
         "weights, tokenizer, text_encoder: they ship with skipdit and are gone; install it again"
@@ -368,7 +370,7 @@ def test_the_run_behind_the_cost_columns():
     assert (run.model, run.steps, run.batch_size, run.num_samples) == ("taichi", "20", 4, 4)
     own = _recipe(profile={"group": "y", "batch_size": 3, "steps": "ddim50", "sampler": "ddim"})
     run = runs.profile_run(own, own.rows[0])
-    assert (run.model, run.steps, run.sampler) == ("ffs", "ddim50", "ddim")
+    assert (run.model, run.steps, run.sampler.name) == ("ffs", "ddim50", "ddim")
     assert (run.batch_size, run.num_samples) == (3, 3)
 
 

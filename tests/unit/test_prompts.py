@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from skipdit_cli import prompts, recipe, weights
+from skipdit_cli import prompts, shipped, weights
 from skipdit_cli.embedded import captions
 from skipdit_cli.errors import MissingAssetError, UsageError
 
@@ -37,7 +37,7 @@ DESCRIBED = ("object_class", "multiple_objects", "color", "spatial_relationship"
 
 @pytest.fixture(scope="module")
 def entries():
-    text = (recipe.folder() / "data" / "vbench.jsonl").read_text(encoding="utf-8")
+    text = (shipped.recipes() / "data" / "vbench.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -74,7 +74,7 @@ def test_the_two_prompts_that_vbench_has_twice_are_made_once(entries):
         "appearance_style",
         "overall_consistency",
     }
-    found = prompts.load("vbench")
+    found = prompts.read_prompts("vbench")
     assert len(twice) == 2
     assert len(found) == len(set(found)) == 944
     assert found == tuple(counted)  # the first time counts
@@ -85,69 +85,69 @@ def test_the_two_prompts_that_vbench_has_twice_are_made_once(entries):
     ("name", "known"), [("digits-video", captions.VIDEO), ("digits-image", captions.IMAGE)]
 )
 def test_the_digit_captions_are_those_the_embedded_models_know(name, known):
-    found = prompts.load(name)
+    found = prompts.read_prompts(name)
     assert len(found) == len(known)
     assert set(found) == set(known)
 
 
 @pytest.mark.parametrize("name", ["digits-video", "digits-image"])
 def test_every_ten_captions_ask_for_every_digit(name):
-    found = prompts.load(name)
+    found = prompts.read_prompts(name)
     for start in range(0, len(found), 10):
         assert [captions.digit(text) for text in found[start : start + 10]] == list(range(10))
 
 
 @pytest.mark.parametrize(("first", "times"), [(10, {2, 3}), (20, {5}), (40, {10})])
 def test_the_first_video_captions_ask_for_every_direction_as_often(first, times):
-    found = prompts.load("digits-video")[:first]
+    found = prompts.read_prompts("digits-video")[:first]
     counted = Counter(captions.direction(text) for text in found)
     assert set(counted) == set(captions.DIRECTIONS.values())
     assert set(counted.values()) == times
 
 
 def test_the_first_image_captions_are_the_plain_ones():
-    assert prompts.load("digits-image")[:3] == ("a zero", "a one", "a two")
+    assert prompts.read_prompts("digits-image")[:3] == ("a zero", "a one", "a two")
 
 
 def test_a_file_has_one_prompt_per_line(written):
     path = written("# mine\n a red car \n\n  # not this\na boat\r\na red car\nno #1\n")
-    assert prompts.load(path) == ("a red car", "a boat", "a red car", "no #1")
+    assert prompts.read_prompts(path) == ("a red car", "a boat", "a red car", "no #1")
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(written):
-    assert prompts.load(written("\ufeff# mine\na façade\n")) == ("a façade",)
+    assert prompts.read_prompts(written("\ufeff# mine\na façade\n")) == ("a façade",)
 
 
 def test_a_file_in_the_working_folder_needs_no_ending(tmp_path, monkeypatch):
     (tmp_path / "mine").write_text("a boat\n")
     monkeypatch.chdir(tmp_path)
-    assert prompts.load("mine") == ("a boat",)
+    assert prompts.read_prompts("mine") == ("a boat",)
 
 
 def test_a_part_of_vbench_is_a_list_too(entries, written):
     some = [entry for entry in entries if "color" in entry["dimension"]]
     path = written("\n".join(map(json.dumps, some)), "color.jsonl")
-    assert prompts.load(path) == tuple(entry["prompt_en"] for entry in some)
+    assert prompts.read_prompts(path) == tuple(entry["prompt_en"] for entry in some)
     assert len(some) == 85
 
 
 def test_an_unknown_name_brings_the_nearest():
     with pytest.raises(UsageError) as caught:
-        prompts.load("vbnech", place="--prompts")
+        prompts.read_prompts("vbnech", place="--prompts")
     assert str(caught.value) == "--prompts: unknown prompt list 'vbnech'; did you mean 'vbench'?"
 
 
 @pytest.mark.parametrize("name", ["", "a" * 5000])
 def test_what_cannot_be_a_file_is_an_unknown_name(name):
     with pytest.raises(UsageError, match="unknown prompt list"):
-        prompts.load(name)
+        prompts.read_prompts(name)
 
 
 @pytest.mark.parametrize("name", ["gone.txt", "gone/prompts", "folder/", "nul\0.txt"])
 def test_a_file_that_cannot_be_read(name, tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(UsageError) as caught:
-        prompts.load(f"{tmp_path}/{name}", place="recipe x settings.prompts")
+        prompts.read_prompts(f"{tmp_path}/{name}", place="recipe x settings.prompts")
     assert str(caught.value).startswith(f"recipe x settings.prompts: prompt file {tmp_path}/")
     assert caught.value.fix == (
         "give a text file, or one of coco, digits-image, digits-video, vbench"
@@ -169,7 +169,7 @@ def test_a_file_that_cannot_be_read(name, tmp_path):
 def test_a_file_without_prompts(content, name, problem, written):
     path = written(content, name)
     with pytest.raises(UsageError) as caught:
-        prompts.load(path, place="--prompts")
+        prompts.read_prompts(path, place="--prompts")
     assert str(caught.value).startswith(f"--prompts: prompt file {path} {problem}")
     assert caught.value.fix
 
@@ -177,7 +177,7 @@ def test_a_file_without_prompts(content, name, problem, written):
 def test_coco_has_to_be_downloaded(tmp_path, monkeypatch):
     monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
     with pytest.raises(MissingAssetError) as caught:
-        prompts.load("coco", place="recipe table4")
+        prompts.read_prompts("coco", place="recipe table4")
     assert str(caught.value) == (
         "recipe table4: the COCO captions are not here; "
         "run `skipdit download coco`, or give a file of prompts"
@@ -185,10 +185,10 @@ def test_coco_has_to_be_downloaded(tmp_path, monkeypatch):
     path = weights.home() / "prompts" / "coco.txt"
     path.parent.mkdir()
     path.write_text("A cat on a mat.\nA dog.\nA cat on a mat.\n")  # one line per image
-    assert prompts.load("coco") == ("A cat on a mat.", "A dog.", "A cat on a mat.")
+    assert prompts.read_prompts("coco") == ("A cat on a mat.", "A dog.", "A cat on a mat.")
 
 
 def test_reading_a_list_takes_no_torch():
-    code = "import sys; from skipdit_cli import prompts; prompts.load('vbench'); "
+    code = "import sys; from skipdit_cli import prompts; prompts.read_prompts('vbench'); "
     code += "raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -149,7 +149,8 @@ def test_torch_is_asked_only_if_imported_or_wanted():
     )
     early, plain, asked = json.loads(done.stdout)
     assert not early
-    assert (plain["dtype"], plain["device"], plain["threads"]) == (None, None, None)
+    assert (plain["dtype"], plain["threads"]) == (None, None)
+    assert plain["device"] == provenance._processor()
     assert plain["torch"] == metadata.version("torch")  # its version is known without it
     assert asked["dtype"] == "float32"
     assert plain.keys() == asked.keys()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from skipdit_cli import recipe
+from skipdit_cli import recipe, shipped
 from skipdit_cli.errors import UsageError
 
 GOOD = """\
@@ -76,11 +76,11 @@ def test_both_scales(write):
     assert paper.columns[0].planned == "later"
     latte, cached, fora = tiny.rows
     assert latte.models == {"digits": "moving-digits"}
-    assert latte.cache == "none"
-    assert cached.cache == "skip-cache(n=2,branch=2)"
+    assert str(latte.cache) == "none"
+    assert str(cached.cache) == "skip-cache(n=2,branch=2)"
     assert cached.published == {"method": "Skip-Cache", "n": "2"}
     assert cached.settings == {"steps": "8"}
-    assert paper.rows[1].cache == "skip-cache(n=2)"
+    assert str(paper.rows[1].cache) == "skip-cache(n=2)"
     assert paper.rows[1].models == {"ucf101": "ucf101-skip", "sky": "skytimelapse-skip"}
     assert paper.rows[1].settings == {"sampler": "ddpm"}
     assert (fora.models, fora.planned) == ({}, "FORA is not in this version")
@@ -261,7 +261,7 @@ def test_unknown_names():
 
 def test_errors_of_a_shipped_recipe_name_it_by_its_short_path(monkeypatch, tmp_path):
     (tmp_path / "own.yaml").write_text(GOOD.replace("metric: psnr", "metric: pnsr"))
-    monkeypatch.setattr(recipe, "folder", lambda: tmp_path)
+    monkeypatch.setattr(shipped, "recipes", lambda: tmp_path)
     with pytest.raises(recipe.RecipeError, match=r"^recipes/own\.yaml scales\.tiny\.columns\[0\]"):
         recipe.load("own")
     assert recipe.names() == ["own"]
@@ -295,11 +295,6 @@ def test_wrong_overrides(text, message):
     with pytest.raises(recipe.RecipeError) as caught:
         recipe.load("smoke", overrides=[text])
     assert str(caught.value) == message
-
-
-def test_an_installed_package_has_its_recipes_inside(monkeypatch, tmp_path):
-    monkeypatch.setattr(recipe, "__file__", str(tmp_path / "site" / "recipe.py"))
-    assert recipe.folder() == tmp_path / "site" / "recipes_data"
 
 
 def test_checking_recipes_and_importing_the_plan_does_not_load_torch():

@@ -31,48 +31,48 @@ def path_of(root, result):
 
 
 def test_what_is_saved_comes_back(tmp_path):
-    path = results.save(tmp_path, PSNR)
+    path = results.write_result(tmp_path, PSNR)
     assert path == tmp_path / "scores" / "0123456789abcdef" / "psnr.json"
-    assert results.load(tmp_path, PSNR.run, "psnr") == PSNR
+    assert results.read_result(tmp_path, PSNR.run, "psnr") == PSNR
     assert json.loads(path.read_text())["value"] == 31.25
 
 
 def test_a_result_without_a_value(tmp_path):
     bare = Result(metric="fid@digits", value=None, unit="", n=4, run="ab", status="needs weights")
-    results.save(tmp_path, bare)
-    assert results.load(tmp_path, "ab", "fid@digits") == bare
+    results.write_result(tmp_path, bare)
+    assert results.read_result(tmp_path, "ab", "fid@digits") == bare
 
 
 def test_a_later_result_takes_the_place_of_an_earlier_one(tmp_path):
-    results.save(tmp_path, PSNR)
-    results.save(tmp_path, replace(PSNR, value=32.0))
-    assert results.load(tmp_path, PSNR.run, "psnr") == replace(PSNR, value=32.0)
+    results.write_result(tmp_path, PSNR)
+    results.write_result(tmp_path, replace(PSNR, value=32.0))
+    assert results.read_result(tmp_path, PSNR.run, "psnr") == replace(PSNR, value=32.0)
     assert [path.name for path in path_of(tmp_path, PSNR).parent.iterdir()] == ["psnr.json"]
 
 
 def test_each_run_and_metric_has_its_own(tmp_path):
     stored = [replace(PSNR, run=run, metric=m) for run in "ab" for m in ("fvd@digits", "psnr")]
     for result in stored:
-        results.save(tmp_path, result)
-    assert [results.load(tmp_path, each.run, each.metric) for each in stored] == stored
+        results.write_result(tmp_path, result)
+    assert [results.read_result(tmp_path, each.run, each.metric) for each in stored] == stored
 
 
 def test_none_yet(tmp_path):
-    assert results.load(tmp_path, "ab", "psnr") is None
+    assert results.read_result(tmp_path, "ab", "psnr") is None
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 @pytest.mark.parametrize("where", ["value", "spread", "interval"])
 def test_only_finite_numbers_are_saved(tmp_path, number, where):
-    results.save(tmp_path, PSNR)
+    results.write_result(tmp_path, PSNR)
     bad = replace(PSNR, **{where: (0.0, number) if where == "interval" else number})
     with pytest.raises(SkipditError, match="psnr of run 0123456789abcdef is not finite"):
-        results.save(tmp_path, bad)
-    assert results.load(tmp_path, PSNR.run, "psnr") == PSNR
+        results.write_result(tmp_path, bad)
+    assert results.read_result(tmp_path, PSNR.run, "psnr") == PSNR
 
 
 def test_a_failing_disk_keeps_the_old_result(tmp_path, monkeypatch):
-    path = results.save(tmp_path, PSNR)
+    path = results.write_result(tmp_path, PSNR)
 
     def fail(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -80,13 +80,13 @@ def test_a_failing_disk_keeps_the_old_result(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", fail)
         with pytest.raises(StoreError, match=r"psnr\.json: no space left on device; free some"):
-            results.save(tmp_path, replace(PSNR, value=0.0))
-    assert results.load(tmp_path, PSNR.run, "psnr") == PSNR
+            results.write_result(tmp_path, replace(PSNR, value=0.0))
+    assert results.read_result(tmp_path, PSNR.run, "psnr") == PSNR
     assert [file.name for file in path.parent.iterdir()] == ["psnr.json"]
 
 
 def test_a_process_interrupted_while_saving_leaves_the_old_result(tmp_path, monkeypatch):
-    path = results.save(tmp_path, PSNR)
+    path = results.write_result(tmp_path, PSNR)
 
     def die(*_):
         raise KeyboardInterrupt
@@ -94,17 +94,17 @@ def test_a_process_interrupted_while_saving_leaves_the_old_result(tmp_path, monk
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", die)
         with pytest.raises(KeyboardInterrupt):
-            results.save(tmp_path, replace(PSNR, value=0.0))
+            results.write_result(tmp_path, replace(PSNR, value=0.0))
     assert [file.name for file in path.parent.iterdir()] == ["psnr.json"]
-    assert results.load(tmp_path, PSNR.run, "psnr") == PSNR
+    assert results.read_result(tmp_path, PSNR.run, "psnr") == PSNR
 
 
 def test_a_file_where_a_folder_should_be(tmp_path):
     (tmp_path / "scores").write_text("")
     with pytest.raises(StoreError, match="scores: a file is where a folder should be"):
-        results.save(tmp_path, PSNR)
+        results.write_result(tmp_path, PSNR)
     with pytest.raises(StoreError, match="scores: a file is where a folder should be"):
-        results.load(tmp_path, PSNR.run, "psnr")
+        results.read_result(tmp_path, PSNR.run, "psnr")
 
 
 def damage(change):
@@ -119,6 +119,10 @@ def damage(change):
         pytest.param(lambda text: text.replace("31.25", "NaN"), id="nan"),
         pytest.param(damage(lambda record: [record]), id="a list"),
         pytest.param(damage(lambda record: record | {"colour": "red"}), id="unknown key"),
+        pytest.param(
+            damage(lambda record: {k: record[k] for k in record if k != "assets"}),
+            id="a key missing",
+        ),
         pytest.param(damage(lambda record: {"metric": "psnr"}), id="keys missing"),
         pytest.param(damage(lambda record: record | {"value": "31.25"}), id="text for a number"),
         pytest.param(damage(lambda record: record | {"interval": 3}), id="no interval"),
@@ -127,15 +131,15 @@ def damage(change):
     ],
 )
 def test_a_file_that_is_no_result(tmp_path, change):
-    path = results.save(tmp_path, PSNR)
+    path = results.write_result(tmp_path, PSNR)
     path.write_text(change(path.read_text()))
     with pytest.raises(StoreError, match=r"^[^\n]+; delete it and score again$") as caught:
-        results.load(tmp_path, PSNR.run, "psnr")
+        results.read_result(tmp_path, PSNR.run, "psnr")
     assert str(caught.value).startswith(f"{path}: is not a readable result")
 
 
 def test_bytes_that_are_no_text(tmp_path):
-    path = results.save(tmp_path, PSNR)
+    path = results.write_result(tmp_path, PSNR)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(StoreError, match="delete it and score again"):
-        results.load(tmp_path, PSNR.run, "psnr")
+        results.read_result(tmp_path, PSNR.run, "psnr")

@@ -10,17 +10,17 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from skipdit_cli import registry, runs
 from skipdit_cli import store as store_module
 from skipdit_cli.errors import IncompleteError, StoreError, UsageError
-from skipdit_cli.run import Run
-from skipdit_cli.store import Store, find, open_store
+from skipdit_cli.runs import find
+from skipdit_cli.store import Store, open_store
 
 
 @dataclass(frozen=True)
@@ -328,7 +328,7 @@ def test_more_samples_are_the_same_run(tmp_path):
 def test_a_damaged_run_json_can_be_removed(tmp_path, text):
     path = fill(tmp_path, 2).path / "run.json"
     path.write_text(text)
-    with pytest.raises(StoreError, match=r"run\.json: the file is damaged; remove it and run"):
+    with pytest.raises(StoreError, match=r"run\.json: is not a readable desc.*; remove it and run"):
         open_store(tmp_path, TinyRun())
     path.unlink()
     store = open_store(tmp_path, TinyRun(num_samples=2))
@@ -339,7 +339,7 @@ def test_a_damaged_run_json_can_be_removed(tmp_path, text):
 
 @pytest.fixture
 def tiny_plan(monkeypatch):
-    monkeypatch.setitem(sys.modules, "skipdit_cli.plan", types.SimpleNamespace(Run=TinyRun))
+    monkeypatch.setattr(runs, "from_dict", TinyRun.from_dict)
 
 
 def test_find_by_key_and_prefix(tmp_path, tiny_plan):
@@ -348,21 +348,20 @@ def test_find_by_key_and_prefix(tmp_path, tiny_plan):
         pass
     fill(tmp_path, 1)
     for prefix in (run.key, run.key[:4]):
-        store = find(tmp_path, prefix)
-        assert (store.run, store.path.name) == (run, run.key)
+        assert find(tmp_path, prefix) == run
 
 
 def test_find_names_what_there_is(tmp_path, tiny_plan):
     with pytest.raises(UsageError, match="unknown run 'ab'; there are no runs here yet"):
         find(tmp_path, "ab")
-    runs = [TinyRun(seed=seed) for seed in range(20)]
-    for run in runs:
+    twenty = [TinyRun(seed=seed) for seed in range(20)]
+    for run in twenty:
         with open_store(tmp_path, run).lock():
             pass
     with pytest.raises(UsageError, match=r"unknown run 'xyz'; there are (\w{16}, ){5}\.\.\."):
         find(tmp_path, "xyz")
     twins = next(
-        [a.key, b.key] for a in runs for b in runs if a.key[0] == b.key[0] and a.key < b.key
+        [a.key, b.key] for a in twenty for b in twenty if a.key[0] == b.key[0] and a.key < b.key
     )
     with pytest.raises(UsageError, match=f"run '{twins[0][0]}' is ambiguous; there are .*"):
         find(tmp_path, twins[0][0])
@@ -595,24 +594,27 @@ def test_killed_again_and_again_the_run_ends_as_if_undisturbed(tmp_path, kind):
 
 def test_a_run_json_written_for_another_number_of_samples_is_found(tmp_path, tiny_plan):
     fill(tmp_path, 3)
-    assert find(tmp_path, TinyRun().key).run == replace(TinyRun(), num_samples=3)
+    assert find(tmp_path, TinyRun().key) == replace(TinyRun(), num_samples=3)
 
 
 def test_find_gives_back_the_run_that_was_planned(tmp_path):
-    run = Run(
-        model="digits",
-        cache="skip-cache(n=2)",
-        sampler="ddim",
-        steps="50",
-        guidance=1.5,
-        seed=3,
-        classes=(7, 1),
-        num_samples=2,
-        batch_size=2,
-    )
+    settings = {"steps": "50", "guidance": 1.5, "seed": 3, "classes": (7, 1), "num_samples": 2}
+    run = runs.make_run("digits-skip", "skip-cache(n=2)", settings)
     with open_store(tmp_path, run).lock():
         pass
-    assert find(tmp_path, run.key[:6]).run == run
+    assert find(tmp_path, run.key[:6]) == run
+
+
+def test_a_run_of_code_that_has_changed_since_is_told(tmp_path, monkeypatch):
+    """The folder keeps the key that it was made under."""
+    monkeypatch.setattr(registry, "source_hash", lambda kind, name: f"{kind} as it was")
+    run = runs.make_run("digits", settings={"num_samples": 2})
+    with open_store(tmp_path, run).lock():
+        pass
+    assert find(tmp_path, run.key).key == run.key
+    monkeypatch.setattr(registry, "source_hash", lambda kind, name: f"{kind} as it is")
+    with pytest.raises(UsageError, match=f"run {run.key} was made by other code than is installed"):
+        find(tmp_path, run.key)
 
 
 def test_torch_and_codecs_are_not_imported_to_look_at_a_store():

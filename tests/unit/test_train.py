@@ -12,7 +12,7 @@ from torch import nn
 
 from skipdit_cli import text, weights
 from skipdit_cli.embedded import captions
-from skipdit_cli.errors import UsageError
+from skipdit_cli.errors import StoreError, UsageError
 from skipdit_cli.train import classifier, data, loop
 from skipdit_cli.train.loop import train
 from skipdit_cli.train.loss import Diffusion, hybrid_loss, velocity_loss
@@ -379,6 +379,31 @@ def test_an_interrupted_training_ends_in_the_same_bits(vanilla, tmp_path, monkey
     assert {value.dtype for value in stored.values()} == {torch.float16}
     for key, value in finished.state_dict().items():
         assert torch.equal(stored[key], value.half())
+
+
+def test_a_disk_that_fills_up_keeps_the_last_checkpoint(vanilla, often, tmp_path):
+    """The operating system itself refuses; what torch makes of that says nothing of the disk."""
+    resource = pytest.importorskip("resource")
+    folder, limits = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fills_up(step, loss):
+        if step == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+
+    try:
+        with pytest.raises(StoreError, match=r"checkpoint\.pt: file too large; free some space"):
+            train(VANILLA, folder, progress=fills_up)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in folder.iterdir()] == ["checkpoint.pt"]
+    (folder / ".checkpoint.pt.12.tmp").touch()  # as a killed one leaves it
+    train(VANILLA, folder)
+    train(VANILLA, tmp_path / "whole")
+    assert (folder / weights.WEIGHTS_FILE).read_bytes() == (
+        tmp_path / "whole" / weights.WEIGHTS_FILE
+    ).read_bytes()
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"config.json", "training.json", weights.WEIGHTS_FILE}
 
 
 def test_no_point_of_the_curve_is_lost_at_a_checkpoint():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from skipdit_cli import prompts, registry, weights
+from skipdit_cli import prompts, registry, shipped, weights
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.weights import CARDS, from_official
 from skipdit_cli.weights.official import read_state
@@ -159,7 +159,7 @@ def test_save_pretrained_and_from_pretrained(name, tmp_path):
 
 def test_an_embedded_model_is_loaded_by_name(image_model, tmp_path, monkeypatch):
     model, _ = image_model
-    monkeypatch.setattr(weights, "_EMBEDDED", tmp_path)
+    monkeypatch.setattr(shipped, "embedded", lambda: tmp_path)
     assert weights.locate(weights.card("digits-skip")) is None
     assert weights.fingerprint(weights.card("digits-skip")) == "absent"
     weights.build(weights.card("digits-skip"), device="cpu").half().save_pretrained(

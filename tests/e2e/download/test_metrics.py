@@ -191,7 +191,7 @@ def test_a_file_that_is_here_is_taken_without_a_network(hub, fetch, failed, tmp_
     failed(fetch("alexnet", "--from", mine), 2, "mine.pt: is not alexnet: it has 594 bytes")
     for several in ("fid", "i3d,alexnet", "psnr,fid"):
         failed(fetch(several, "--from", mine), 2, "--from is for one model, or one file")
-    failed(fetch("i3d", "--dry-run", "--from", mine), 2, "name it alone")
+    failed(fetch("i3d", "--dry-run", "--from", mine), 2, "--dry-run: with --from nothing")
 
 
 def test_names(fetch, skipdit, failed):

@@ -2,12 +2,12 @@
 
 import pytest
 
-from skipdit_cli import published
+from skipdit_cli import published, shipped
 from skipdit_cli.errors import UsageError
 
 
 def test_values_of_one_line():
-    assert published.find("table1", {"method": "Latte"}) == {
+    assert published.numbers("table1", {"method": "Latte"}) == {
         "ucf101_fvd": 155.22,
         "ucf101_fid": 22.97,
         "ffs_fvd": 28.88,
@@ -23,13 +23,13 @@ def test_values_of_one_line():
 
 
 def test_several_keys_and_numbers_as_text():
-    line = published.find("table8", {"cfg": "1.0", "method": "Skip-Cache", "n": "4"})
+    line = published.numbers("table8", {"cfg": "1.0", "method": "Skip-Cache", "n": "4"})
     assert (line["fid"], line["recall_pct"], line["speedup"]) == (11.37, 67.32, 1.92)
     assert not {"cfg", "method", "n"} & set(line)
 
 
 def test_what_the_paper_leaves_out_is_left_out():
-    line = published.find("table3", {"method": "Latte"})
+    line = published.numbers("table3", {"method": "Latte"})
     assert "psnr" not in line
     assert line["vbench"] == 76.14
 
@@ -45,10 +45,10 @@ def test_what_the_paper_leaves_out_is_left_out():
 )
 def test_mistakes(table, keys, message):
     with pytest.raises(UsageError, match=message):
-        published.find(table, keys, place="here")
+        published.numbers(table, keys, place="here")
 
 
 def test_every_published_table_is_there():
-    names = {path.stem for path in published.folder().glob("*.csv")}
+    names = {path.stem for path in shipped.published().glob("*.csv")}
     assert names == {f"table{i}" for i in range(1, 11)}
     assert all(published.lines(name) for name in names)

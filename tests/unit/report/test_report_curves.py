@@ -29,7 +29,7 @@ def recorded(tmp_path):
     for each in runs:
         off = 0 if each.cache == "none" else 5
         latents = np.array([[[10, 0], [10, off]]] * 3, np.float32)
-        trajectory.save(open_store(tmp_path, each), latents, timesteps=[999, 0])
+        trajectory.write_trajectory(open_store(tmp_path, each), latents, timesteps=[999, 0])
     return runs, Behind(tmp_path, runs)
 
 

@@ -13,8 +13,9 @@ from skipdit_cli.report.diff import Change, diff, record, require
 from skipdit_cli.report.publish import records
 from skipdit_cli.report.table import Cell, Heading, Line, Table
 from skipdit_cli.run import Run
+from skipdit_cli.runs import make_run
 
-RUN = Run("digits", "skip-cache(n=2)", "ddim", "50", None, 0, None, 16, 16, weights="f00d")
+RUN = replace(make_run("digits-skip", "skip-cache(n=2)", {"guidance": None}), weights="f00d")
 MADE = {"device": "a CPU", "torch": "2.13.0", "commit": "aaaa"}
 
 
@@ -56,7 +57,7 @@ def made(root: Path, run: Run = RUN, *, score: float | None = None, sampled=MADE
     (folder / "run.json").write_text(json.dumps({"run": run.to_dict(), "provenance": sampled}))
     if score is not None:
         given = {"unit": "dB", "n": 16, "run": run.key, "provenance": MADE} | changes
-        results.save(root, results.Result(metric="psnr", value=score, **given))
+        results.write_result(root, results.Result(metric="psnr", value=score, **given))
 
 
 @pytest.fixture

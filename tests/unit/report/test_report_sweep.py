@@ -9,20 +9,16 @@ from skipdit_cli.report import sweep
 from skipdit_cli.report.table import Cell
 from skipdit_cli.results import Result
 from skipdit_cli.run import Run
+from skipdit_cli.runs import make_run
+from skipdit_cli.spec import parse_cache
 from skipdit_cli.sweep import SweepRow
 
-RUN = Run(
-    model="moving-digits-skip",
-    cache="none",
-    sampler="ddim",
-    steps="50",
-    guidance=2.0,
-    seed=7,
-    classes=None,
-    num_samples=16,
-    batch_size=8,
+CACHED = make_run(
+    "moving-digits-skip",
+    "skip-cache(n=2)",
+    {"guidance": 2.0, "seed": 7, "num_samples": 16, "batch_size": 8},
 )
-CACHED = replace(RUN, cache="skip-cache(n=2,window=900-50,branch=1)")
+RUN = CACHED.reference
 FACTS = {"skipdit": "0.1.0", "device": "a CPU", "time": "t", "command": "skipdit cache-sweep"}
 
 
@@ -173,7 +169,7 @@ def test_full_size_models_are_measured_not_tiny():
 
 
 def test_what_a_dynamic_method_saves_is_not_known_before_it_has_run():
-    run = replace(RUN, cache="first-block(threshold=0.1)")
+    run = replace(RUN, cache=parse_cache("first-block(threshold=0.1)").resolve(RUN.cache.layout))
     unknown = dict.fromkeys(
         ("full_steps", "cached_steps", "macs_paper", "macs_executed", "flops", "ideal_speedup")
     )
@@ -188,7 +184,7 @@ def test_what_a_dynamic_method_saves_is_not_known_before_it_has_run():
 
 
 def test_a_dynamic_method_that_skipped_nothing_is_named():
-    run = replace(RUN, cache="first-block(threshold=0.1)")
+    run = replace(RUN, cache=parse_cache("first-block(threshold=0.1)").resolve(RUN.cache.layout))
     idle = replace(UNCACHED_ROW.plan_row, run=run)
     note = "first-block threshold=0.1 skipped nothing; a higher threshold skips more."
     label = "first-block threshold=0.1"

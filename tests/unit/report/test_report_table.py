@@ -11,6 +11,7 @@ from skipdit_cli.errors import UsageError
 from skipdit_cli.recipe import Column, Recipe, RecipeRow
 from skipdit_cli.report import recipe as recipe_table
 from skipdit_cli.report.table import Cell, Heading, Line, one_protocol, protocols, scaled
+from skipdit_cli.spec import parse_cache
 from skipdit_cli.store import open_store
 
 PROVENANCE = {
@@ -22,12 +23,14 @@ PROVENANCE = {
     "time": "2026-11-21T08:00:00+00:00",
     "command": "skipdit cache-sweep --recipe table1",
 }
-UNCACHED = RecipeRow("u", "Skip-DiT", {"sky": "skytimelapse-skip"}, "none", {"method": "Skip-DiT"})
+UNCACHED = RecipeRow(
+    "u", "Skip-DiT", {"sky": "skytimelapse-skip"}, parse_cache("none"), {"method": "Skip-DiT"}
+)
 CACHED = RecipeRow(
     "c2",
     "Skip-Cache n=2",
     {"sky": "skytimelapse-skip"},
-    "skip-cache(n=2)",
+    parse_cache("skip-cache(n=2)"),
     {"method": "Skip-Cache", "n": "2"},
 )
 FVD = Column("sky_fvd", "FVD", "fvd@digits", "sky", better="lower", tolerance=0.05)
@@ -62,7 +65,7 @@ def recipe(*rows, columns, scale="paper", paper_table="table1", **settings):
 
 def score(root: Path, run: plan.Run, metric: str, value: float | None, **changes):
     result = {"unit": "", "n": 8, "run": run.key, "provenance": PROVENANCE} | changes
-    results.save(root, results.Result(metric=metric, value=value, **result))
+    results.write_result(root, results.Result(metric=metric, value=value, **result))
 
 
 def only(recipe: Recipe, root: Path) -> Cell:
@@ -105,12 +108,12 @@ def test_a_result_without_a_number_says_why(tmp_path):
 def test_a_failure_says_why_until_there_is_a_number(tmp_path):
     mine = recipe(UNCACHED, CACHED, columns=(FVD,))
     run = run_of(mine)
-    failures.save(tmp_path, run.reference.key, "samples", reason="a worker died")
+    failures.write_failure(tmp_path, run.reference.key, "samples", reason="a worker died")
     failed = Cell(paper=51.13, status="failed", note="its uncached reference failed: a worker died")
     assert only(mine, tmp_path) == failed
-    failures.save(tmp_path, run.key, "fvd@digits", reason="values that are not finite")
+    failures.write_failure(tmp_path, run.key, "fvd@digits", reason="values that are not finite")
     assert only(mine, tmp_path).note == "values that are not finite"
-    failures.save(tmp_path, run.key, "samples", reason="out of memory at batch size 2")
+    failures.write_failure(tmp_path, run.key, "samples", reason="out of memory at batch size 2")
     assert only(mine, tmp_path).note == "out of memory at batch size 2"
     score(tmp_path, run, "fvd@digits", 51.0)
     assert only(mine, tmp_path).status == "match"
@@ -118,7 +121,9 @@ def test_a_failure_says_why_until_there_is_a_number(tmp_path):
 
 def test_a_timing_that_failed_leaves_the_scores(tmp_path):
     mine = recipe(CACHED, columns=(FVD, SPEEDUP))
-    failures.save(tmp_path, run_of(mine).key, "timing", reason="out of memory at batch size 2")
+    failures.write_failure(
+        tmp_path, run_of(mine).key, "timing", reason="out of memory at batch size 2"
+    )
     fvd, speedup = recipe_table.build(mine, root=tmp_path).lines[0].cells
     assert (fvd.status, speedup.status) == ("not run", "failed")
     assert speedup == Cell(paper=1.56, status="failed", note="out of memory at batch size 2")
@@ -195,7 +200,7 @@ def test_flops_are_counted_for_the_profiled_batch_and_match(tmp_path, present):
 
 
 def test_what_a_dynamic_method_costs_is_not_run_until_its_first_batch_is_there(tmp_path):
-    row = RecipeRow("d", "First-Block", {"sky": "moving-digits-skip"}, "first-block")
+    row = RecipeRow("d", "First-Block", {"sky": "moving-digits-skip"}, parse_cache("first-block"))
     columns = (Column("m", "MACs", "macs", unit="G"), Column("f", "FLOPs", "flops", unit="G"))
     mine = recipe(row, columns=columns, paper_table=None, steps="4", batch_size=1)
     assert recipe_table.build(mine, root=tmp_path).lines[0].cells == (Cell(status="not run"),) * 2
@@ -244,7 +249,9 @@ def test_a_recipe_of_ones_own_has_no_published_values(tmp_path):
 
 
 def test_an_ambiguous_published_line_is_an_error(tmp_path):
-    row = RecipeRow("c", "Skip-Cache", dict(CACHED.models), "none", {"method": "Skip-Cache"})
+    row = RecipeRow(
+        "c", "Skip-Cache", dict(CACHED.models), parse_cache("none"), {"method": "Skip-Cache"}
+    )
     with pytest.raises(UsageError, match=r"5 lines of table1\.csv have method=Skip-Cache"):
         recipe_table.build(recipe(row, columns=(FVD,)), root=tmp_path)
 
@@ -286,11 +293,15 @@ def test_provenance_says_each_thing_once(tmp_path):
 
 def test_series_tell_methods_and_settings_apart(tmp_path):
     guided = RecipeRow("g", "Skip-Cache n=3, cfg=1", settings={"guidance": None}, planned="later")
-    guided = RecipeRow(**vars(guided) | {"cache": "skip-cache(n=3)"})
-    moved = RecipeRow("m", "Skip-Cache n=2, 800-50", cache="skip-cache(n=2,window=800-50)")
-    plain = RecipeRow("p", "Skip-DiT", cache="none")
-    pab = RecipeRow("b", "PAB235", cache="pab(cross=5)")
-    fora = RecipeRow("f", "FORA, cfg=1", cache="fora(n=2)", settings={"guidance": None})
+    guided = RecipeRow(**vars(guided) | {"cache": parse_cache("skip-cache(n=3)")})
+    moved = RecipeRow(
+        "m", "Skip-Cache n=2, 800-50", cache=parse_cache("skip-cache(n=2,window=800-50)")
+    )
+    plain = RecipeRow("p", "Skip-DiT")
+    pab = RecipeRow("b", "PAB235", cache=parse_cache("pab(cross=5)"))
+    fora = RecipeRow(
+        "f", "FORA, cfg=1", cache=parse_cache("fora(n=2)"), settings={"guidance": None}
+    )
     rows = (guided, moved, plain, pab, fora)
     lines = recipe_table.build(recipe(*rows, columns=(FVD,)), root=tmp_path).lines
     assert [(line.series, line.point) for line in lines] == [

@@ -1,0 +1,80 @@
+"""What the shell offers for an argument: names, listed without importing anything heavy."""
+
+from collections.abc import Iterable
+from glob import escape, glob
+from pathlib import Path
+
+
+def _begin(names: Iterable[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _last(names: Iterable[str], incomplete: str) -> list[str]:
+    """Names for the last part of a list that is separated by commas."""
+    done, comma, part = incomplete.rpartition(",")
+    return [f"{done}{comma}{name}" for name in _begin(names, part)]
+
+
+def models(incomplete: str) -> list[str]:
+    """The models."""
+    from skipdit_cli import weights
+
+    return _begin(weights.CARDS, incomplete)
+
+
+def caches(incomplete: str) -> list[str]:
+    """The caching methods."""
+    from skipdit_cli import registry
+
+    return _begin(registry.names("caches"), incomplete)
+
+
+def methods(incomplete: str) -> list[str]:
+    """Caching methods, separated by commas."""
+    from skipdit_cli import registry
+
+    return _last(registry.names("caches"), incomplete)
+
+
+def metrics(incomplete: str) -> list[str]:
+    """Metrics, separated by commas."""
+    from skipdit_cli import registry
+
+    return _last(registry.names("metrics"), incomplete)
+
+
+def samplers(incomplete: str) -> list[str]:
+    """The samplers."""
+    from skipdit_cli import registry
+
+    return _begin(registry.names("samplers"), incomplete)
+
+
+def recipes(incomplete: str) -> list[str]:
+    """The recipes, and YAML files that begin so."""
+    from skipdit_cli import recipe
+
+    files = (path for path in glob(f"{escape(incomplete)}*") if path.endswith((".yaml", ".yml")))
+    return [*_begin(recipe.names(), incomplete), *sorted(files)]
+
+
+def targets(incomplete: str) -> list[str]:
+    """The recipes, and the keys of runs in the usual results folder."""
+    runs = sorted(path.parent.name for path in Path("results/samples").glob("*/run.json"))
+    return [*recipes(incomplete), *_begin(runs, incomplete)]
+
+
+def downloads(incomplete: str) -> list[str]:
+    """The models that can be fetched, COCO's captions, and the recipes."""
+    from skipdit_cli import recipe, weights
+    from skipdit_cli.weights.inventory import COCO
+
+    cards = [card.name for card in weights.CARDS.values() if not card.embedded]
+    return _begin([*cards, COCO, *recipe.names()], incomplete)
+
+
+def kinds(incomplete: str) -> list[str]:
+    """What `skipdit ls` lists."""
+    from skipdit_cli.cli.ls import KINDS
+
+    return _begin(KINDS, incomplete)

@@ -1,0 +1,122 @@
+"""Counts: what is known of a checkpoint's network without its weights, and kept on disk.
+
+Counting needs the network on the meta device: seconds, most of them for importing torch and
+diffusers. What comes of it depends on nothing but the source of the networks and of the counting,
+on the card and on the versions of torch and diffusers. It is kept under a key of all these,
+
+    $SKIPDIT_HOME/counts/KEY.json     {"sha256": of the content, "content": ...}
+
+so that `plan` and `report` import neither a second time. What cannot be read, or is not what was
+written, is counted again.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from skipdit_cli import registry, weights
+from skipdit_cli._disk import write_whole
+from skipdit_cli.card import Card
+from skipdit_cli.errors import StoreError
+from skipdit_cli.profiling.cost import Cost, Costs
+from skipdit_cli.sites import Layout, Site
+
+VERSION = 1  # of the content
+_PACKAGE = Path(__file__).parents[1]
+_SOURCES = ("models/*.py", "profiling/*.py", "sites.py")
+
+
+@cache
+def layout(card: Card) -> Layout:
+    """What a cache may know of the network of a checkpoint."""
+    found = _kept(card, "layout", lambda: asdict(weights.meta(card).layout()))
+    pairs = tuple((to, origin) for to, origin in found["skips"])
+    return Layout(found["family"], found["layers"], tuple(found["kinds"]), pairs)
+
+
+@cache
+def places(card: Card) -> int:
+    """How many places the latents of one sample have: frames x height x width."""
+
+    def count() -> int:
+        network = weights.meta(card)
+        latents = network.inputs(1, device="meta")["hidden_states"]
+        return latents.numel() // latents.shape[network.CHANNEL_DIM]
+
+    return _kept(card, "places", count)
+
+
+@cache
+def costs(card: Card, text_tokens: int | None = None) -> Costs:
+    """What one call of a checkpoint's network costs for one sample, without guidance.
+
+    Args:
+        text_tokens: of a prompt; by default as many as the network's inputs for counting have.
+    """
+
+    def count() -> dict[str, Any]:
+        from skipdit_cli.profiling.macs import site_costs
+
+        network = weights.meta(card)
+        inputs = network.inputs(1, device="meta")
+        if text_tokens:
+            inputs["encoder_hidden_states"] = inputs["encoder_hidden_states"][:, :text_tokens]
+        official = registry.load("models", card.family).official_calls(network)
+        return _to_json(site_costs(network, inputs, official=official))
+
+    return _from_json(_kept(card, f"costs {text_tokens or ''}", count))
+
+
+def _kept(card: Card, what: str, count: Callable[[], Any]) -> Any:
+    """What is on disk, or what `count` gives, which is then kept if the disk takes it."""
+    path = weights.home() / "counts" / f"{_key(card, what)}.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(path.read_bytes())
+        if _digest(kept["content"]) == kept["sha256"]:
+            return kept["content"]
+    content = count()
+    kept = {"sha256": _digest(content), "content": content}
+    with suppress(StoreError):
+        write_whole(path, json.dumps(kept).encode())
+    return content
+
+
+def _key(card: Card, what: str) -> str:
+    network = [card.family, card.variant, sorted(card.arguments.items()), card.skip]
+    foreign = registry.source_hash("models", card.family)  # of another distribution
+    text = json.dumps([VERSION, what, network, foreign, _code()], default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def _code() -> list[str]:
+    """What says which code counts: the sources, and the versions of the packages they stand on."""
+    files = sorted(path for pattern in _SOURCES for path in _PACKAGE.glob(pattern))
+    sources = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    return [sources, metadata.version("torch"), metadata.version("diffusers")]
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _to_json(found: Costs) -> dict[str, Any]:
+    return {
+        "total": list(asdict(found.total).values()),
+        "sites": [[*site, *asdict(cost).values()] for site, cost in found.sites.items()],
+        "inside": [[*site, *outer] for site, outer in found.inside.items()],
+    }
+
+
+def _from_json(content: dict[str, Any]) -> Costs:
+    return Costs(
+        total=Cost(*content["total"]),
+        sites={Site(kind, layer): Cost(*numbers) for kind, layer, *numbers in content["sites"]},
+        inside={Site(*each[:2]): Site(*each[2:]) for each in content["inside"]},
+    )

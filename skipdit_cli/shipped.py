@@ -1,0 +1,29 @@
+"""Data that ship with the package: where they are in a checkout, and in an installed wheel.
+
+A wheel has copies of the checkout's `recipes` and `results/published` inside the package
+(pyproject.toml, force-include); the small trained models lie there in both.
+"""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+
+def recipes() -> Path:
+    """The folder of recipes; `data` in it has the lists of prompts."""
+    return _folder("recipes_data", checkout="recipes")
+
+
+def published() -> Path:
+    """The folder of the paper's own numbers, a CSV file per table."""
+    return _folder("published_data", checkout="results/published")
+
+
+def embedded() -> Path:
+    """The folder of the small trained models, with their text encoders and calibrations."""
+    return PACKAGE / "embedded"
+
+
+def _folder(inside: str, *, checkout: str) -> Path:
+    copied = PACKAGE / inside
+    return copied if copied.is_dir() else PACKAGE.parent / checkout
