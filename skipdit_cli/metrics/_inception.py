@@ -14,6 +14,7 @@ Source: guided-diffusion evaluations/evaluator.py for the choice, torch-fidelity
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ def network(weights: Path, *, device: str) -> nn.Module:
 
 def _load_all(assets: Mapping[str, Path], device: str) -> Extract:
     """Images uint8 [H,W,3] -> pool [N,2048], spatial [N,2023], logits [N,1008]."""
-    inception = network(assets["inception"], device=device)
+    inception: Any = network(assets["inception"], device=device)
     seen: list[Tensor] = []
     inception.Mixed_6d.branch1x1.register_forward_hook(lambda *call: seen.append(call[2]))
 
@@ -67,7 +68,7 @@ def _load_all(assets: Mapping[str, Path], device: str) -> Extract:
 
 def _load_frames(assets: Mapping[str, Path], device: str) -> Extract:
     """Clips uint8 [T,H,W,3] -> pool [N,T,2048]."""
-    inception = network(assets["inception"], device=device)
+    inception: Any = network(assets["inception"], device=device)
 
     def extract(clips: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         frames = [frame for clip in clips for frame in clip]
@@ -79,7 +80,7 @@ def _load_frames(assets: Mapping[str, Path], device: str) -> Extract:
 
 def _load_resized(assets: Mapping[str, Path], device: str) -> Extract:
     """Images uint8 [H,W,3] of any size -> pool [N,2048] of their middle square at 256x256."""
-    inception = network(assets["inception"], device=device)
+    inception: Any = network(assets["inception"], device=device)
 
     def extract(images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         squares = [square(image, SIDE) for image in images]

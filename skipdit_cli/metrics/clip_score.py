@@ -33,7 +33,7 @@ ASSETS = ("clip",)
 class _Clip(nn.Module):
     """CLIP with the features as tensors, which torchmetrics expects and transformers 5 wraps."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model, self.config = model, model.config
 
@@ -51,7 +51,7 @@ def _tensor(features: Any) -> Tensor:
 class Network(NamedTuple):
     """What scores: CLIP, and what prepares images and prompts for it."""
 
-    model: _Clip
+    model: nn.Module
     images: Any
     tokenizer: Any
     device: str
@@ -95,7 +95,7 @@ def score(sample: np.ndarray, meta: Mapping, network: Network) -> float:
     if "prompt" not in meta or sample.ndim != 3:
         raise UsageError(f"{NAME} needs an image and its prompt", fix="score a text-to-image model")
     image = torch.from_numpy(sample).permute(2, 0, 1).to(network.device)  # [3,H,W]
-    models = partial(_models, network)
+    models: Any = partial(_models, network)
     with torch.inference_mode():
         return max(float(clip_score(image, meta["prompt"], models)), 0.0)
 

@@ -10,6 +10,7 @@ Source: VideoSys eval/pab/common_metrics, with the package `lpips`, which has th
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ FRAMES_AT_ONCE = 16
 def load(assets: Mapping[str, Path], device: str) -> nn.Module:
     """The network, with torchvision's AlexNet under the package's linear layers."""
     state = _networks.read(assets["alexnet"])
-    network = build()
+    network: Any = build()
     trunk = {
         name: state[f"features.{name.partition('.')[2]}"] for name in network.net.state_dict()
     }  # "slice2.3.weight" is AlexNet's "features.3.weight"

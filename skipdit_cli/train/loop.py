@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,9 @@ from skipdit_cli.train.loss import Diffusion, hybrid_loss, velocity_loss
 from skipdit_cli.train.settings import Settings
 from skipdit_cli.weights import Card, build, card, load
 
+if TYPE_CHECKING:
+    from skipdit_cli.models import Network
+
 CURVE_EVERY = 100  # steps behind one point of the loss curve
 Condition = Callable[[Tensor, Tensor], dict[str, Tensor]]
 CHECKPOINT_EVERY = 2 * CURVE_EVERY  # a multiple: what is not yet a point is not kept
@@ -39,7 +42,7 @@ def train(
     device: str = "cpu",
     command: str = "",
     progress: Callable[[int, float], None] | None = None,
-) -> nn.Module:
+) -> "Network":
     """Train and write `config.json`, fp16 weights and `training.json` into a folder.
 
     Args:
@@ -141,7 +144,7 @@ def _conditions(chosen: Card, device: torch.device) -> Condition:
 
 
 def _loss(
-    model: nn.Module, settings: Settings, step: int, diffusion: Diffusion, condition: Condition
+    model: "Network", settings: Settings, step: int, diffusion: Diffusion, condition: Condition
 ) -> Tensor:
     """The loss on the batch of a step, which depends on seed and step alone."""
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
