@@ -10,8 +10,8 @@ VBENCH_VENV := .vbench-env
 VBENCH_PYTHON ?= $(shell for name in python3.11 python3.10; do \
 	$$name -c 'import venv' 2>/dev/null && echo $$name && break; done)
 
-.PHONY: help setup demo test test-slow test-vbench vbench-env check bench methods tables paper-flops \
-	train clean
+.PHONY: help setup demo test test-slow test-vbench vbench-env check docs bench methods tables \
+	paper-flops train clean
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -20,7 +20,7 @@ setup: $(VENV)/.done  ## install into .venv, with the locked versions
 
 $(VENV)/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	touch $@
 
 demo: setup  ## generate, score and time Skip-Cache n = 2..6 against the uncached model
@@ -52,6 +52,9 @@ check: setup  ## formatting, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: setup  ## the documentation, into site/; open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: setup  ## measured against ideal speedup; on an idle machine
 	$(SKIPDIT) profile --model moving-digits-skip --n 2..6 --batch-size 32 --repeats 7
 
@@ -68,7 +71,7 @@ paper-flops: setup  ## what every table costs at paper scale, counted, into resu
 	printf '%s\n' $(TABLES) | xargs -P 2 -I TABLE \
 		$(SKIPDIT) plan TABLE --scale paper --out results/paper-flops
 
-tables: $(TABLES) demo methods paper-flops  ## all of them, demo and methods, into results/tiny and README.md
+tables: $(TABLES) demo methods paper-flops  ## all of them, demo and methods, into results/tiny and the pages
 	for part in .md .csv -samples.png -psnr-speedup.png; do \
 		cp results/sweeps/moving-digits-skip/sweep$$part results/tiny/demo$$part; \
 		cp results/sweeps/captioned-digits-skip/sweep$$part results/tiny/methods$$part; \
@@ -76,7 +79,7 @@ tables: $(TABLES) demo methods paper-flops  ## all of them, demo and methods, in
 	for name in demo table3; do \
 		grep '^|' results/tiny/$$name.md > results/$$name.part; \
 		sed -i -e "/<!-- $$name: begin -->/,/<!-- $$name: end -->/{//!d}" \
-			-e "/<!-- $$name: begin -->/r results/$$name.part" README.md; \
+			-e "/<!-- $$name: begin -->/r results/$$name.part" README.md docs/tables.md; \
 		rm results/$$name.part; \
 	done
 
@@ -108,4 +111,4 @@ train: setup  ## the embedded models again: two and a half hours on two cores
 			--out $(EMBEDDED)/$$model || exit 1; done; done
 
 clean:  ## everything that can be made again
-	rm -rf $(VENV) $(VBENCH_VENV) results/samples results/embeddings results/scores results/failures results/sweeps results/train
+	rm -rf $(VENV) $(VBENCH_VENV) site results/samples results/embeddings results/scores results/failures results/sweeps results/train

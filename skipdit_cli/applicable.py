@@ -1,15 +1,18 @@
 """Which metrics can score the samples of a model, or the images of an npz."""
 
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 from skipdit_cli import reference, registry, weights
 from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.metrics import Metric
+
+if TYPE_CHECKING:
+    from skipdit_cli.scoring import Samples
 
 
 def check(metric: str, model: str, *, place: str = "") -> None:
     """Raise a UsageError unless a metric is known and can score the samples of a model."""
-    card, module = weights.card(model), registry.load("metrics", metric, place=place)
-    if not _fits(module, card):
+    if not _fits(registry.load("metrics", metric, place=place), weights.card(model)):
         raise UsageError(
             f"{metric} cannot score samples of {model}",
             place=place,
@@ -34,9 +37,9 @@ def to_model(model: str, *, variants: bool = False) -> list[str]:
     card = weights.card(model)
     found: list[str] = []
     for name in registry.names("metrics"):
-        module = registry.load("metrics", name)
-        if _fits(module, card) and (variants or not _variant(name, found)):
-            found += [name, *(f"{name}.{part}" for part in getattr(module, "ANY_PROMPT", ()))]
+        metric = registry.load("metrics", name)
+        if _fits(metric, card) and (variants or not _variant(name, found)):
+            found += [name, *(f"{name}.{part}" for part in metric.ANY_PROMPT)]
     return found
 
 
@@ -45,11 +48,11 @@ def to_model_now(model: str) -> list[str]:
     dataset = weights.card(model).dataset
     found = []
     for name in to_model(model):
-        module = registry.load("metrics", name)
-        if module.NEEDS == "prompted":
+        metric = registry.load("metrics", name)
+        if metric.NEEDS == "prompted":
             continue  # takes hours
         try:
-            reference.identities(module, dataset, given=None)
+            reference.identities(metric, dataset, given=None)
         except MissingAssetError:
             continue
         found.append(name)
@@ -58,12 +61,27 @@ def to_model_now(model: str) -> list[str]:
 
 def to_npz() -> list[str]:
     """The metrics that can score the images of an npz: those of the ADM evaluator."""
-    modules = {name: registry.load("metrics", name) for name in registry.names("metrics")}
-    return [
-        name
-        for name, module in modules.items()
-        if hasattr(module, "EXTRACTOR") and "c2i" in module.TASKS
-    ]
+    found = []
+    for name in registry.names("metrics"):
+        metric = registry.load("metrics", name)
+        if metric.EXTRACTOR and "c2i" in metric.TASKS:
+            found.append(name)
+    return found
+
+
+def check_size(metric: Metric, samples: "Samples") -> None:
+    """Raise a UsageError where a metric has a least size that the samples have not."""
+    if (metric.SMALLEST, metric.FRAMES) == (1, 1):
+        return
+    shape = samples.read(0).shape
+    place, fix = str(samples.path), "score a model of larger samples"
+    if min(shape[-3:-1]) < metric.SMALLEST:
+        size = f"{shape[-3]}x{shape[-2]}, only {metric.SMALLEST} px and more"
+        raise UsageError(f"{metric.NAME} cannot score {size}", place=place, fix=fix)
+    frames = shape[0] if len(shape) == 4 else 1
+    if frames < metric.FRAMES:
+        problem = f"{metric.NAME} cannot score {frames} frames, only {metric.FRAMES} and more"
+        raise UsageError(problem, place=place, fix=fix)
 
 
 def _variant(name: str, found: list[str]) -> bool:
@@ -72,5 +90,5 @@ def _variant(name: str, found: list[str]) -> bool:
     return protocol not in ("", "digits") and plain in found
 
 
-def _fits(module: ModuleType, card: weights.Card) -> bool:
-    return card.task in module.TASKS and (card.embedded or not module.NAME.endswith("@digits"))
+def _fits(metric: Metric, card: weights.Card) -> bool:
+    return card.task in metric.TASKS and (card.embedded or not metric.NAME.endswith("@digits"))

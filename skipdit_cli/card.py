@@ -51,13 +51,15 @@ class Card:
     Attributes:
         family: the model file. task: "c2i", "c2v", "t2v" or "t2i". variant: a key of VARIANTS.
         arguments: constructor arguments beyond the variant's.
-        tiny: name of the embedded model that stands for it at the tiny scale.
+        tiny: name of the embedded model that stands for it at the tiny scale, if any.
         source: hub repository or address. files: accepted file names, best first.
         size: bytes of the download.
         components: what stands beside the denoiser: `vae` (without it the model works on pixels),
             `tokenizer` and `text_encoder`, `tokenizer_2` and `text_encoder_2`.
         dtypes: of the denoiser, the usual one first; in others it is known to fail.
         prompts: name of the prompt list that is used unless told otherwise.
+        folder: where its weights are, of a checkpoint that comes with its family's package: a file
+            diffusion_pytorch_model.safetensors.
     """
 
     name: str
@@ -66,7 +68,7 @@ class Card:
     variant: str
     skip: bool
     sampling: Sampling
-    tiny: str
+    tiny: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     files: tuple[str, ...] = ()
@@ -75,6 +77,7 @@ class Card:
     components: Mapping[str, Component] = field(default_factory=dict)
     dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
     prompts: str = ""
+    folder: str = ""
 
     def __hash__(self) -> int:
         return hash(self.name)

@@ -149,9 +149,9 @@ def metrics() -> list[Check]:
     from skipdit_cli.weights import assets
 
     rows = []
-    for name, asset in assets.ASSETS.items():
-        state, damage = assets.state(name)
-        detail = f"{asset.what}, for {', '.join(asset.used_by)}"
+    for name, asset in assets.declared().items():
+        state, damage = assets.state(asset)
+        detail = f"{asset.what}, for {', '.join(assets.users(asset))}"
         if state != "here":
             detail += f"; damaged ({damage})" if damage else ""
             command = _command(f"--metrics {name}", [asset.licence])
@@ -201,21 +201,21 @@ def _state(states: Container[str]) -> str:
 
 def recipes() -> list[Check]:
     """What each recipe lacks at paper scale, and the one command that fetches it."""
-    from skipdit_cli import recipe, weights
+    from skipdit_cli import needs, recipe, weights
     from skipdit_cli.weights import assets, coco
-    from skipdit_cli.weights.inventory import COCO, DENOISER, coco_list, lacking, recipe_needs
+    from skipdit_cli.weights.inventory import COCO, DENOISER, coco_list, lacking
 
     rows = []
     for name in recipe.names():
         try:
-            loaded = recipe.load(name, scale="paper")
+            loaded = recipe.load(name, scale=recipe.scales(name)[-1])
         except SkipditError as error:
             rows.append((f"recipe {name}", "broken", str(error)))
             continue
         short: dict[str, list[str]] = {}  # what is lacking, and of a model which parts
         sizes = {}  # by folder: models share components
         licences = []
-        for need in recipe_needs(loaded):
+        for need in needs.checkpoints(loaded):
             if need == COCO:
                 if not coco_list().is_file():
                     short[COCO], sizes[coco_list()] = [], coco.SIZE
@@ -225,10 +225,10 @@ def recipes() -> list[Check]:
                 sizes |= {part.folder: part.size for part in parts}
                 licences.append(weights.card(need).licence)
         state = "tiny only" if short else "incomplete"  # without metrics it can still generate
-        for asset in assets.for_recipe(loaded):
+        for asset in needs.assets(loaded):
             if assets.state(asset)[0] != "here":
-                short[asset], sizes[assets.folder(asset)] = [], assets.ASSETS[asset].size
-                licences.append(assets.ASSETS[asset].licence)
+                short[asset.name], sizes[assets.folder(asset)] = [], asset.size
+                licences.append(asset.licence)
         if short:
             what = ", ".join(
                 f"{need} ({', '.join(parts)})" if parts else need for need, parts in short.items()

@@ -9,61 +9,31 @@ is a protocol, and FVD depends on it:
     latte      Latte's own evaluation: 16 frames, every third (of Taichi every sixth), from anywhere
 
 FVD sees a clip of each of 2,048 videos; FID over frames sees what `released` takes, of all videos.
-Either way frames are cut to their middle square, brought to 256x256 by Lanczos and coded as JPEG of
-quality 75 (the tools ask for 95 by a name that Pillow ignores). Where the tools draw anew at each
-call, the draw here depends on SEED and the video's name.
+How frames are read and brought to one size is in `real_videos.py`.
 
 Source: Skip-DiT class-to-video/tools; Latte tools; StyleGAN-V for both.
 """
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from skipdit_cli import features, provenance, weights
 from skipdit_cli._disk import write_whole
 from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.metrics import Asset, Extract, _frechet, _i3d, _inception
+from skipdit_cli.real_videos import Preparation, chosen, clip, find, first_frames
 from skipdit_cli.weights import assets
 
-if TYPE_CHECKING:
-    from skipdit_cli.metrics._extractor import Extract
-
-VIDEOS = (".mp4", ".avi", ".mkv", ".webm", ".mov")
-IMAGES = (".jpg", ".jpeg", ".png")
-LENGTH = 16  # frames of a clip
-CLIPS = 2048  # of FVD, one of each video; fewer where there are fewer videos
-SIDE = 256  # pixels
-JPEG_QUALITY = 75
-SEED = 0
 CHUNK = 8  # videos
 DDOF = 0  # of the covariances, as in StyleGAN-V
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """Which frames of a video count.
-
-    Attributes:
-        interval: from one frame of a clip to the next, in frames.
-        first: how many frames, from the start of the video; None for all.
-    """
-
-    interval: int
-    first: int | None = None
-
-    @property
-    def span(self) -> int:
-        """Frames that a video must have."""
-        return (LENGTH - 1) * self.interval + 1
 
 
 @dataclass(frozen=True)
@@ -159,9 +129,8 @@ def prepare(
         UsageError: there are no videos, or none of the protocols has enough.
         MissingAssetError: a network is not here.
     """
-    from skipdit_cli.metrics import _frechet, _i3d, _inception
-
-    networks = {name: assets.require(name) for name in ("i3d", "inception")}
+    needed = (*_i3d.EXTRACTOR.assets, *_inception.FRAMES.assets)
+    networks = {asset.name: assets.require(asset) for asset in needed}
     logits, pool = _i3d.EXTRACTOR.load(networks, device), _inception.FRAMES.load(networks, device)
     videos = find(folder)
     made: dict[str, Path | UsageError] = {}
@@ -189,7 +158,7 @@ def prepare(
         for chunk in chain.from_iterable(parts):
             for name, rows in chunk.items():
                 statistics.setdefault(name, _frechet.Statistics(rows.shape[1])).update(rows)
-        _write(target, statistics, how, videos=len(clips), networks=tuple(networks))
+        _write(target, statistics, how, videos=len(clips), networks=needed)
         made[protocol] = target
     if not any(isinstance(each, Path) for each in made.values()):
         raise next(each for each in made.values() if isinstance(each, UsageError))
@@ -202,8 +171,8 @@ def _features(
     *,
     kept: Path,
     folder: Path,
-    logits: "Extract | None",
-    pool: "Extract | None",
+    logits: Extract | None,
+    pool: Extract | None,
     workers: int,
     progress: Callable[[int, int], None],
 ) -> Iterator[features.Arrays]:
@@ -215,7 +184,7 @@ def _features(
             return (seen := first_frames(video, how.first)), seen
         return clip(video, how, name=str(video.relative_to(folder)))
 
-    def compute(part: range, items: list) -> features.Arrays:
+    def compute(part: range, items: list[tuple[np.ndarray, np.ndarray]]) -> features.Arrays:
         found: features.Arrays = {} if logits is None else logits([one for one, _ in items])
         if pool is not None:
             found["pool"] = np.concatenate([pool([seen])["pool"][0] for _, seen in items])
@@ -233,119 +202,19 @@ def _features(
     )
 
 
-def find(folder: Path) -> list[Path]:
-    """The videos under a folder, by name: files, and folders that hold frames.
-
-    Raises:
-        UsageError: there is no such folder, or nothing in it.
-    """
-    if not folder.is_dir():
-        raise UsageError("no such folder", place=str(folder), fix="give the folder of the videos")
-    files = [each for each in folder.rglob("*") if each.suffix.lower() in (*VIDEOS, *IMAGES)]
-    videos = {each if each.suffix.lower() in VIDEOS else each.parent for each in files}
-    if not videos:
-        raise UsageError(
-            "holds no videos", place=str(folder), fix=f"files {', '.join(VIDEOS)}, or frames"
-        )
-    return sorted(videos)
-
-
-def chosen(videos: list[Path], how: Preparation, *, place: str) -> list[Path]:
-    """Those videos, at most CLIPS, whose clips count: long enough, drawn by their names.
-
-    Raises:
-        UsageError: fewer than two are long enough.
-    """
-    drawn = sorted(videos, key=lambda video: _draw(video.name))
-    found = list(islice((video for video in drawn if length(video) >= how.span), CLIPS))
-    if len(found) < 2:
-        raise UsageError(
-            f"fewer than two videos have {how.span} frames", place=place, fix="give whole videos"
-        )
-    return sorted(found)
-
-
-def clip(video: Path, how: Preparation, *, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """A clip of a video uint8 [16,256,256,3], and all frames that were looked at [T,256,256,3]."""
-    last = min(length(video), how.first or 10**9) - how.span
-    start = int(_draw(name), 16) % (last + 1)
-    wanted = range(start, start + how.span, how.interval)
-    if how.first is not None:
-        seen = first_frames(video, how.first)
-        return seen[wanted.start : wanted.stop : wanted.step], seen
-    taken = islice(frames(video), wanted.start, wanted.stop, wanted.step)
-    one = np.stack([_prepared(frame) for frame in taken])
-    return one, one
-
-
-def first_frames(video: Path, count: int | None) -> np.ndarray:
-    """The first frames of a video, or all of them, as they count: uint8 [T,256,256,3].
-
-    Raises:
-        UsageError: it has none, or cannot be read.
-    """
-    found = [_prepared(frame) for frame in islice(frames(video), count)]
-    if not found:
-        raise UsageError("has no frames", place=str(video), fix="give whole videos")
-    return np.stack(found)
-
-
-def frames(video: Path) -> Iterator[np.ndarray]:
-    """The frames of a video, uint8 [H,W,3]."""
-    if video.is_dir():
-        from PIL import Image
-
-        for file in _images(video):
-            yield np.asarray(Image.open(file).convert("RGB"))
-        return
-    import av
-
-    try:
-        with av.open(str(video)) as container:
-            for frame in container.decode(video=0):
-                yield frame.to_ndarray(format="rgb24")
-    except (av.error.FFmpegError, IndexError) as error:
-        raise UsageError(f"is no sound video ({error})", place=str(video)) from None
-
-
-def length(video: Path) -> int:
-    """How many frames a video has."""
-    if video.is_dir():
-        return len(_images(video))
-    import av
-
-    try:
-        with av.open(str(video)) as container:
-            stream = container.streams.video[0]
-            return stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
-    except (av.error.FFmpegError, IndexError) as error:
-        raise UsageError(f"is no sound video ({error})", place=str(video)) from None
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.iterdir() if each.suffix.lower() in IMAGES)
-
-
-def _prepared(frame: np.ndarray) -> np.ndarray:
-    from PIL import Image
-
-    from skipdit_cli.metrics._inception import square
-
-    coded = io.BytesIO()
-    Image.fromarray(square(frame, SIDE)).save(coded, format="JPEG", quality=JPEG_QUALITY)
-    return np.asarray(Image.open(coded))
-
-
-def _draw(name: str) -> str:
-    return hashlib.sha256(f"{SEED}/{name}".encode()).hexdigest()
-
-
 def _identity(video: Path, folder: Path) -> str:
     stat = video.stat()
     return f"{video.relative_to(folder)}/{stat.st_size}/{stat.st_mtime_ns}"
 
 
-def _write(target: Path, statistics: dict, how: Preparation, *, videos: int, networks) -> None:
+def _write(
+    target: Path,
+    statistics: Mapping[str, _frechet.Statistics],
+    how: Preparation,
+    *,
+    videos: int,
+    networks: Sequence[Asset],
+) -> None:
     arrays: dict[str, np.ndarray] = {}
     counts = {}
     for name, seen in statistics.items():
@@ -359,7 +228,7 @@ def _write(target: Path, statistics: dict, how: Preparation, *, videos: int, net
         "preparation": asdict(how),
         "clips": videos,
         "counts": counts,
-        "networks": {name: assets.fingerprint(name) for name in networks},
+        "networks": {asset.name: assets.fingerprint(asset) for asset in networks},
         "provenance": provenance.collect(import_torch=True),
     }
     write_whole(target.with_suffix(".json"), json.dumps(record, indent=1).encode())

@@ -3,11 +3,11 @@
     title, table            what it is; the table of results/published that it is put beside
     paper                   what the published numbers took (command, headline, hardware, hours)
     notes                   sentences that belong under the table
-    scales.tiny / .paper    groups (data set -> base model), settings, columns
+    scales.tiny / .paper    groups (data set -> base model), settings, columns; one of them will do
     rows                    id, label, published (key columns of the CSV line), model ("{model}" is
                             the base model of the group), cache, settings, planned
 
-`cache` and `settings` of a row may be written once or per scale. Loading checks both scales and
+`cache` and `settings` of a row may be written once or per scale. Loading checks all its scales and
 reports every mistake of the file at once; it needs no model and no torch.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 from skipdit_cli import published, registry, shipped, yaml_file
 from skipdit_cli.errors import UsageError, unknown
 from skipdit_cli.settings import SETTINGS, setting
-from skipdit_cli.spec import NONE, CacheSpec, parse_cache
+from skipdit_cli.spec import CacheSpec, no_cache, parse_cache
 from skipdit_cli.yaml_file import Mistakes
 
 SCALES = ("tiny", "paper")
@@ -85,7 +85,7 @@ class RecipeRow:
     id: str
     label: str
     models: dict[str, str] = field(default_factory=dict)
-    cache: CacheSpec = field(default_factory=lambda: parse_cache(NONE))
+    cache: CacheSpec = field(default_factory=no_cache)
     published: dict[str, str] = field(default_factory=dict)
     planned: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
@@ -123,8 +123,14 @@ class Recipe:
 
 
 def names() -> list[str]:
-    """The recipes there are."""
-    return sorted(path.stem for path in shipped.recipes().glob("*.yaml"))
+    """The recipes there are, those of other distributions included."""
+    return sorted(_files())
+
+
+def _files() -> dict[str, Path]:
+    """The file of every recipe; a name of this package stays this package's."""
+    folders = [*registry.folders("skipdit.recipes").values(), shipped.recipes()]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
 
 def is_name(text: str) -> bool:
@@ -134,7 +140,7 @@ def is_name(text: str) -> bool:
 
 def summary(name: str) -> str:
     """The title of a recipe."""
-    with (shipped.recipes() / f"{name}.yaml").open(encoding="utf-8") as file:
+    with _files()[name].open(encoding="utf-8") as file:
         title = next((line for line in file if line.startswith("title:")), "title:")
     return title.removeprefix("title:").strip().strip("\"'")
 
@@ -156,7 +162,8 @@ def load(name_or_path: str, *, scale: str = "tiny", overrides: Iterable[str] = (
     if not isinstance(content, dict):
         raise RecipeError(f"{shown}: not a recipe; it starts with title: ...")
     check = _Check(shown)
-    found = {each: check.recipe(content, path.stem, each) for each in SCALES}
+    check.scales = _scales(content)
+    found = {each: check.recipe(content, path.stem, each) for each in check.scales}
     forced: dict[str, Any] = {}
     for text in overrides:
         try:
@@ -165,6 +172,10 @@ def load(name_or_path: str, *, scale: str = "tiny", overrides: Iterable[str] = (
             check.errors.append(str(error))
     if check.errors:
         raise RecipeError("\n".join(dict.fromkeys(check.errors)))
+    if scale not in found:
+        raise UsageError(
+            f"{shown} has no {scale} scale", place=f"--scale {scale}", fix="leave it out"
+        )
     recipe = found[scale]
     if scale == "tiny" and recipe.table:  # keeps the paper's layout; its other columns come first
         others = set(published.lines(recipe.table)[0]) - {column.key for column in recipe.columns}
@@ -190,8 +201,8 @@ def _override(text: str) -> tuple[str, Any]:
 
 def _find(name_or_path: str) -> tuple[Path, str]:
     """The file, and how errors call it."""
-    if name_or_path in names():
-        return shipped.recipes() / f"{name_or_path}.yaml", f"recipes/{name_or_path}.yaml"
+    if name_or_path in (known := _files()):
+        return known[name_or_path], f"recipes/{name_or_path}.yaml"
     path = Path(name_or_path)
     if path.is_file():
         return path, name_or_path
@@ -200,8 +211,29 @@ def _find(name_or_path: str) -> tuple[Path, str]:
     raise unknown("recipe", name_or_path, names())
 
 
+def scales(name_or_path: str) -> tuple[str, ...]:
+    """The scales that a recipe has: tiny, paper or both.
+
+    Raises:
+        UsageError: no such recipe, or not a YAML file.
+    """
+    return _scales(yaml_file.read(*_find(name_or_path)))
+
+
+def _scales(content: Any) -> tuple[str, ...]:
+    """Those of the content of a recipe; both where it says nothing that makes sense."""
+    part = content.get("scales") if isinstance(content, dict) else None
+    return tuple(each for each in SCALES if isinstance(part, dict) and each in part) or SCALES
+
+
 class _Check(Mistakes):
-    """Turns YAML content into Recipes and keeps every mistake on the way."""
+    """Turns YAML content into Recipes and keeps every mistake on the way.
+
+    Attributes:
+        scales: those that the recipe has.
+    """
+
+    scales: tuple[str, ...] = SCALES
 
     def scaled(self, value: Any, place: str, scale: str, required: Iterable[str] = ()) -> Any:
         """What a row says for a scale: under `tiny` and `paper`, or once for both.
@@ -223,7 +255,7 @@ class _Check(Mistakes):
             lines = published.lines(texts["table"]) if "table" in texts else ()
         table = texts["table"] if lines else None
         scales = self.mapping(
-            content.get("scales", {}), "scales", SCALES, SCALES if "scales" in content else ()
+            content.get("scales", {}), "scales", SCALES, self.scales if "scales" in content else ()
         )
         place, keys = f"scales.{scale}", ("groups", "settings", "columns")
         part = self.mapping(scales.get(scale, {}), place, keys, keys if scale in scales else ())
@@ -333,8 +365,8 @@ class _Check(Mistakes):
         for group, base in groups.items() if template else ():
             with self.at(f"{place}.model"):
                 models[group] = catalog.card(template.replace("{model}", base)).name
-        written = self.scaled(content.get("cache", NONE), f"{place}.cache", scale, SCALES)
-        cache = parse_cache(NONE)
+        written = self.scaled(content.get("cache", "none"), f"{place}.cache", scale, self.scales)
+        cache = no_cache()
         with self.at(f"{place}.cache"):
             if written != {}:  # else the scale is missing, which is told already
                 cache = parse_cache(str(written), place=f"{self.shown} {place}.cache")

@@ -14,117 +14,119 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from skipdit_cli import features, npz, real_clips, weights
 from skipdit_cli._disk import read_json
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
-from skipdit_cli.metrics import _frechet
+from skipdit_cli.metrics import Asset, Extract, Metric, Moments, Reference, _frechet
 from skipdit_cli.weights import assets
-
-if TYPE_CHECKING:
-    from skipdit_cli.metrics._extractor import Extract, Reference
 
 ADM = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}  # feature -> arrays of the npz
 COCO = "coco-val2014"
 CHUNK = 64  # images
 
 
-def networks(module: ModuleType) -> tuple[str, ...]:
-    """The assets that a metric looks through."""
-    if hasattr(module, "EXTRACTOR"):
-        return module.EXTRACTOR.assets
-    return getattr(module, "ASSETS", ())
-
-
-def network(module: ModuleType, device: str) -> Any:
-    """What a metric looks through, on a device.
+def network(metric: Metric, device: str) -> Any:
+    """What a metric looks through, on a device; None if it looks through nothing.
 
     Raises:
         MissingAssetError: it is not here.
     """
-    load = module.EXTRACTOR.load if hasattr(module, "EXTRACTOR") else module.load
-    return load({name: assets.require(name) for name in networks(module)}, device)
+    load = metric.EXTRACTOR.load if metric.EXTRACTOR else metric.load
+    if load is None:
+        return None
+    return load({each.name: assets.require(each) for each in assets.networks(metric)}, device)
 
 
-def kept_as(module: ModuleType) -> str:
+def kept_as(metric: Metric) -> str:
     """The folder of a metric's features or scores: another one whenever they would differ."""
-    names = networks(module)
-    seen = hashlib.sha256(":".join(map(assets.fingerprint, names)).encode()).hexdigest()[:8]
-    if hasattr(module, "EXTRACTOR"):
-        return f"{module.EXTRACTOR.name}-{module.EXTRACTOR.version}-{seen}"
-    return f"{module.NAME}-{module.VERSION}" + (f"-{seen}" if names else "")
+    needed = assets.networks(metric)
+    seen = hashlib.sha256(":".join(map(assets.fingerprint, needed)).encode()).hexdigest()[:8]
+    if metric.EXTRACTOR:
+        return f"{metric.EXTRACTOR.name}-{metric.EXTRACTOR.version}-{seen}"
+    return f"{metric.NAME}-{metric.VERSION}" + (f"-{seen}" if needed else "")
 
 
-def identities(module: ModuleType, dataset: str, *, given: Path | None) -> dict[str, str]:
+def identities(metric: Metric, dataset: str, *, given: Path | None) -> dict[str, str]:
     """What a metric depends on besides the samples: a hash of each, by name.
 
     Args:
-        dataset: what the samples are compared with. given: an npz instead of the metric's own.
+        dataset: what the samples are compared with.
+        given: an npz instead of the metric's own reference.
+
     Raises:
         MissingAssetError: something is not here.
     """
     found = {}
-    for name in networks(module):
-        assets.require(name)
-        found[name] = assets.fingerprint(name)
-    if place := _file(module, dataset, given=given):
+    for asset in assets.networks(metric):
+        assets.require(asset)
+        found[asset.name] = assets.fingerprint(asset)
+    if place := _file(metric, dataset, given=given):
         name, path = place
-        own = given is None and name in assets.ASSETS
-        found[name] = assets.fingerprint(name) if own else weights.sha256(path)[:16]
+        own = None if given else _own(metric, name)
+        found[name] = assets.fingerprint(own) if own else weights.sha256(path)[:16]
     return found
 
 
 def of(
-    module: ModuleType,
+    metric: Metric,
     dataset: str,
     *,
     given: Path | None,
-    extract: "Extract",
+    extract: Extract,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
-) -> "Reference | None":
+) -> Reference | None:
     """The reference of a metric, seen through its extractor; None for a metric without.
 
     Args:
-        dataset: what the samples are compared with. given: an npz instead of the metric's own.
+        dataset: what the samples are compared with.
+        given: an npz instead of the metric's own reference.
         extract: from images to their features, by the metric's extractor.
         workers: threads that read images.
         progress: called with images done and images in all.
+
     Raises:
         MissingAssetError: it is not here.
     """
-    place = _file(module, dataset, given=given)
+    place = _file(metric, dataset, given=given)
     if place is None:
         return None
     name, path = place
     if given is None and name.partition("/")[0] in real_clips.DATASETS:
         return Clips(path)
-    kind = Coco if given is None and name == COCO else Batch
-    folder = weights.home() / "metrics" / "features" / path.stem / kept_as(module)
+    folder = weights.home() / "metrics" / "features" / path.stem / kept_as(metric)
+    kind: Callable[..., Images] = Batch
+    if given is None and name == COCO:
+        kind = partial(Coco, archive=identities(metric, dataset, given=None)[name])
     return kind(path=path, extract=extract, folder=folder, workers=workers, progress=progress)
 
 
-def _file(module: ModuleType, dataset: str, *, given: Path | None) -> tuple[str, Path] | None:
+def _own(metric: Metric, name: str) -> Asset | None:
+    """The reference of a name among those that a metric declares."""
+    return next((each for each in metric.REFERENCES if each.name == name), None)
+
+
+def _file(metric: Metric, dataset: str, *, given: Path | None) -> tuple[str, Path] | None:
     """What a metric's reference is called, and where it is."""
-    if not hasattr(module, "REFERENCE"):
+    if not metric.REFERENCE:
         return None
     if given is not None:
         if not given.is_file():
             raise UsageError("no such file", place=f"--reference {given}", fix="give an npz")
         return given.name, given
-    name = module.REFERENCE.format(dataset=dataset)
+    name = metric.REFERENCE.format(dataset=dataset)
     if name.partition("/")[0] in real_clips.DATASETS:
         return name, real_clips.path(name)
-    if name in assets.ASSETS:
-        return name, assets.require(name)
+    if own := _own(metric, name):
+        return name, assets.require(own)
     raise MissingAssetError(
-        f"there is no reference of {name.partition('/')[0]} for {module.NAME}",
+        f"there is no reference of {name.partition('/')[0]} for {metric.NAME}",
         fix="give one with --reference FILE.npz",
     )
 
@@ -135,12 +137,14 @@ class Images(ABC):
 
     Attributes:
         path: the file that they are in.
-        extract: from images to their features. folder: where these are kept.
-        workers: threads that read images. progress: called with images done and images in all.
+        extract: from images to their features.
+        folder: where these are kept.
+        workers: threads that read images.
+        progress: called with images done and images in all.
     """
 
     path: Path
-    extract: "Extract"
+    extract: Extract
     folder: Path
     workers: int = 1
     progress: Callable[[int, int], None] | None = None
@@ -153,7 +157,7 @@ class Images(ABC):
     def read(self, index: int) -> np.ndarray:
         """An image, uint8 [H,W,3]."""
 
-    def moments(self, feature: str, *, ddof: int) -> "_frechet.Moments":
+    def moments(self, feature: str, *, ddof: int) -> Moments:
         """Mean [d] and covariance [d,d] of a feature."""
         return _frechet.moments_of(self.features(), feature, ddof=ddof)
 
@@ -196,7 +200,7 @@ class Batch(Images):
     def read(self, index: int) -> np.ndarray:
         return self.samples.read(index)
 
-    def moments(self, feature: str, *, ddof: int) -> "_frechet.Moments":
+    def moments(self, feature: str, *, ddof: int) -> Moments:
         """The statistics in the file as they are, or else those of its images."""
         known = npz.statistics(self.path, *ADM[feature]) if feature in ADM else None
         return super().moments(feature, ddof=ddof) if known is None else known
@@ -210,9 +214,14 @@ def _image_ids(origin: dict[str, Any]) -> list[int]:
 class Coco(Images):
     """The images of val2014 whose captions the list `coco` has, out of COCO's own archive.
 
+    Attributes:
+        archive: what tells this archive from others.
+
     Raises:
         MissingAssetError: the list is not here.
     """
+
+    archive: str
 
     def __post_init__(self) -> None:
         from skipdit_cli.weights.inventory import coco_list
@@ -227,8 +236,7 @@ class Coco(Images):
         self.ids = ids
 
     def hashes(self) -> list[str]:
-        archive = assets.fingerprint(self.path.parent.name)
-        return [f"{archive}/{identity}" for identity in self.ids]
+        return [f"{self.archive}/{identity}" for identity in self.ids]
 
     def read(self, index: int) -> np.ndarray:
         from PIL import Image
@@ -248,7 +256,7 @@ class Clips:
 
     path: Path
 
-    def moments(self, feature: str, *, ddof: int) -> "_frechet.Moments":
+    def moments(self, feature: str, *, ddof: int) -> Moments:
         """Mean [d] and covariance [d,d] of a feature.
 
         Raises:

@@ -29,6 +29,8 @@ from skipdit_cli.errors import SkipditError, UsageError, unknown
 
 if TYPE_CHECKING:
     from skipdit_cli.caches import Method
+    from skipdit_cli.metrics import Metric
+    from skipdit_cli.models import Family
     from skipdit_cli.samplers import Sampler
 
 CONTRACTS = {"caches": "Method", "models": "Family", "samplers": "Sampler", "metrics": "Metric"}
@@ -61,11 +63,11 @@ def summary(kind: str, name: str) -> str:
 @overload
 def load(kind: Literal["caches"], name: str, *, place: str = "") -> "Method": ...
 @overload
-def load(kind: Literal["models"], name: str, *, place: str = "") -> Any: ...
+def load(kind: Literal["models"], name: str, *, place: str = "") -> "Family": ...
 @overload
 def load(kind: Literal["samplers"], name: str, *, place: str = "") -> "Sampler": ...
 @overload
-def load(kind: Literal["metrics"], name: str, *, place: str = "") -> Any: ...
+def load(kind: Literal["metrics"], name: str, *, place: str = "") -> "Metric": ...
 def load(kind: str, name: str, *, place: str = "") -> Any:
     """Import the file behind a name; `vbench.scene` is a part of `vbench`, and in its file.
 
@@ -93,6 +95,11 @@ def known(kind: Literal["caches", "models", "samplers", "metrics"], name: str) -
     except UsageError:
         return False
     return True
+
+
+def foreign(kind: str) -> list[str]:
+    """The names of one kind that other distributions add."""
+    return sorted(_foreign(kind))
 
 
 def source_hash(kind: str, name: str) -> str:
@@ -181,8 +188,9 @@ def _load(kind: str, name: str) -> Plugin:
     place = f"{kind}/{path.name}" if name in _own(kind) else str(path)
     try:
         module = import_module(_module_name(kind, name))
-    except SkipditError:
-        raise
+    except SkipditError as error:
+        where, fix = error.place or place, error.fix
+        raise SkipditError(error.problem, place=where, fix=fix) from None
     except Exception as error:
         where = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         raise SkipditError(

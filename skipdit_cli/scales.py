@@ -39,7 +39,7 @@ def model_at(name: str | None, scale: str) -> tuple[str, str]:
     card = weights.card(name, place="--model")
     if scale == "paper" and card.embedded:
         raise UsageError(f"{name} is an embedded model", place="--scale paper", fix="leave it out")
-    return card.tiny if scale == "tiny" else name, ""
+    return (card.tiny or name) if scale == "tiny" else name, ""
 
 
 def recipe_at(name: str, scale: str, *, overrides: Iterable[str] = ()) -> "tuple[Recipe, str]":
@@ -52,6 +52,9 @@ def recipe_at(name: str, scale: str, *, overrides: Iterable[str] = ()) -> "tuple
     """
     check(scale)
     overrides = tuple(overrides)
+    known = recipe.scales(name)
+    if scale == "auto" and len(known) == 1:
+        (scale,) = known
     if scale != "auto":
         return recipe.load(name, scale=scale, overrides=overrides), ""
     paper = recipe.load(name, scale="paper", overrides=overrides)

@@ -92,7 +92,7 @@ class Cache:
     @property
     def uncached(self) -> "Cache":
         """No cache, on the same model."""
-        return parse_cache(NONE).resolve(self.layout)
+        return no_cache().resolve(self.layout)
 
     def reused(self, timesteps: Sequence[int], *, guided: bool) -> list[frozenset[Site]]:
         """Which sites are reused, not computed, at every step of a list of timesteps.
@@ -166,6 +166,12 @@ def _written(name: str, settings: Any, *, without: Sequence[str] = ()) -> str:
         if value is not None and key not in without
     ]
     return f"{name}({','.join(parts)})" if parts else name
+
+
+def no_cache() -> CacheSpec:
+    """The spec of an uncached run."""
+    method = registry.load("caches", NONE)
+    return CacheSpec(method, method.Config())
 
 
 def parse_cache(text: str, *, place: str = "") -> CacheSpec:

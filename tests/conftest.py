@@ -20,3 +20,17 @@ def _own_home(tmp_path_factory):
         for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "HF_HOME"):
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture
+def put_asset(monkeypatch):
+    """put_asset(name, size=, digest=, ...) replaces fields of what a metric's file declares."""
+    from skipdit_cli.weights import assets
+
+    def put(name, **fields):
+        asset = assets.declared()[name]
+        for field, value in fields.items():
+            monkeypatch.setitem(vars(asset), field, value)  # it is frozen
+        return asset
+
+    return put

@@ -19,7 +19,7 @@ def models(incomplete: str) -> list[str]:
     """The models."""
     from skipdit_cli import weights
 
-    return _begin(weights.CARDS, incomplete)
+    return _begin(weights.cards(), incomplete)
 
 
 def caches(incomplete: str) -> list[str]:
@@ -69,7 +69,7 @@ def downloads(incomplete: str) -> list[str]:
     from skipdit_cli import recipe, weights
     from skipdit_cli.weights.inventory import COCO
 
-    cards = [card.name for card in weights.CARDS.values() if not card.embedded]
+    cards = [card.name for card in weights.cards().values() if not card.embedded]
     return _begin([*cards, COCO, *recipe.names()], incomplete)
 
 

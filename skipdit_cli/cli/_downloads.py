@@ -40,16 +40,15 @@ def _assets() -> list[tuple[str, ...]]:
     from skipdit_cli.weights import assets
 
     rows: list[tuple[str, ...]] = []
-    for name, asset in assets.ASSETS.items():
-        size, users = weights.size_text(asset.size), ", ".join(asset.used_by)
-        rows.append((name, assets.state(name)[0], size, users, asset.licence, asset.source))
+    for name, asset in assets.declared().items():
+        size, users = weights.size_text(asset.size), ", ".join(assets.users(asset))
+        rows.append((name, assets.state(asset)[0], size, users, asset.licence, asset.source))
     return rows
 
 
 def say_sources(what: "Wanted") -> None:
     """Where everything is from, how large it is, and its licence."""
     from skipdit_cli.weights import coco, size_text
-    from skipdit_cli.weights.assets import ASSETS
     from skipdit_cli.weights.inventory import COCO
     from skipdit_cli.weights.wanted import whole_size
 
@@ -59,7 +58,7 @@ def say_sources(what: "Wanted") -> None:
             say(f"{card.name}: {card.source}, {size}, licence {card.licence}")
     if what.captions:
         say(f"{COCO}: {coco.ADDRESS}, licence {coco.LICENCE}")
-    for asset in (ASSETS[name] for name in what.assets):
+    for asset in what.assets:
         say(f"{asset.name}: {asset.source}, {size_text(asset.size)}, licence {asset.licence}")
 
 

@@ -59,10 +59,10 @@ def download(
     hash are checked. Loading a checkpoint runs no code from it, and every key must belong to the
     model.
     """
-    from skipdit_cli import real_clips
+    from skipdit_cli import needs, real_clips
     from skipdit_cli import recipe as recipes
     from skipdit_cli.errors import UsageError
-    from skipdit_cli.weights import assets, inventory, wanted
+    from skipdit_cli.weights import assets, wanted
     from skipdit_cli.weights.inventory import lacking
 
     if not names and metrics is None and recipe is None:
@@ -82,9 +82,9 @@ def download(
         return
     files = assets.resolve(needed, place="--metrics")
     for table in filter(None, tables):
-        loaded = recipes.load(table, scale="paper")
-        models += inventory.recipe_needs(loaded)
-        files += assets.for_recipe(loaded)
+        loaded = recipes.load(table, scale=recipes.scales(table)[-1])
+        models += needs.checkpoints(loaded)
+        files += needs.assets(loaded)
     what = wanted.wanted(models, files)
     if not what.count:
         say("nothing from outside is needed")

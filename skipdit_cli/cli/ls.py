@@ -78,7 +78,7 @@ def _rows(kind: str) -> list[tuple[str, str]]:
     if kind == "recipes":
         return [(name, recipe.summary(name)) for name in recipe.names()]
     if kind == "models":
-        return [(card.name, _describe(card)) for card in weights.CARDS.values()]
+        return [(card.name, _describe(card)) for card in weights.cards().values()]
     return [(name, registry.summary(kind, name)) for name in registry.names(kind)]
 
 

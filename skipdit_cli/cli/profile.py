@@ -59,7 +59,7 @@ def profile(
     )
     rows = compare(runs, how, random_weights=random)
     title = f"{chosen}: batch {runs[0].batch_size}, {runs[0].dtype}, {how.device}"
-    table = build(rows, title=title, scored=False)
+    table = build(rows, title=title)
     if json:
         show_json(records(table))
     else:

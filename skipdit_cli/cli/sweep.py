@@ -121,7 +121,8 @@ def cache_sweep(
             both = [*(run.reference for run in runs), *runs]
             say_removed(again.samples(both, root=results, weights_path=weights))
         rows = sweep([(run, scored) for run in runs], how)
-        table, name, folder = model_table.build(rows), "sweep", results / "sweeps" / chosen
+        table, name = model_table.build(rows, metrics=scored), "sweep"
+        folder = results / "sweeps" / chosen
     _publish(table, folder, name=name, rows=rows, root=results, json=json)
 
 

@@ -7,17 +7,12 @@ eigenvalues of C1^(1/2) C2 C1^(1/2). That matrix is symmetric, so this holds wit
 features too, where `sqrtm` of the product has gone wrong (scipy issue 19415).
 """
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import numpy as np
 
 from skipdit_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from skipdit_cli.metrics._extractor import Reference
-
-Moments = tuple[np.ndarray, np.ndarray]  # mean [d], covariance [d,d]
+from skipdit_cli.metrics import Features, Moments, Reference
 
 
 class Statistics:
@@ -74,7 +69,7 @@ def distance(a: Moments, b: Moments) -> float:
 
 
 def from_features(
-    features: Iterable[Mapping[str, np.ndarray]], reference: "Reference", name: str, *, ddof: int
+    features: Iterable[Features], reference: Reference, name: str, *, ddof: int
 ) -> float:
     """Distance between samples, by the chunks of one of their features, and real ones.
 
@@ -86,7 +81,7 @@ def from_features(
     return distance(moments_of(features, name, ddof=ddof), reference.moments(name, ddof=ddof))
 
 
-def moments_of(features: Iterable[Mapping[str, np.ndarray]], name: str, *, ddof: int) -> Moments:
+def moments_of(features: Iterable[Features], name: str, *, ddof: int) -> Moments:
     """Mean [d] and covariance [d,d] of a feature that arrives in chunks, [N,d] or [N,T,d].
 
     Raises:

@@ -14,14 +14,14 @@ Source: guided-diffusion evaluations/evaluator.py for the choice, torch-fidelity
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from skipdit_cli.metrics import _networks
-from skipdit_cli.metrics._extractor import Extract, Extractor
+from skipdit_cli.metrics import Asset, Extract, Extractor, _networks
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 POOL, SPATIAL, LOGITS = 2048, 17 * 17 * 7, 1008
 CHANNELS = 7  # of the spatial features
@@ -29,12 +29,13 @@ BATCH = 64  # images in the network at once
 SIDE = 256  # pixels, where images are brought to one size first
 
 
-def network(weights: Path, *, device: str) -> nn.Module:
+def network(weights: Path, *, device: str) -> "nn.Module":
     """torch-fidelity's extractor of pool features and logits.
 
     Raises:
         UsageError: the file is damaged or holds other weights.
     """
+    import torch
     from torch_fidelity import FeatureExtractorInceptionV3
 
     whole = io.BytesIO()  # read safely; torch-fidelity would run code from the file itself
@@ -49,7 +50,9 @@ def network(weights: Path, *, device: str) -> nn.Module:
 
 def _load_all(assets: Mapping[str, Path], device: str) -> Extract:
     """Images uint8 [H,W,3] -> pool [N,2048], spatial [N,2023], logits [N,1008]."""
-    inception: Any = network(assets["inception"], device=device)
+    import torch
+
+    inception = network(assets["inception"], device=device)
     seen: list[Tensor] = []
     inception.Mixed_6d.branch1x1.register_forward_hook(lambda *call: seen.append(call[2]))
 
@@ -68,7 +71,9 @@ def _load_all(assets: Mapping[str, Path], device: str) -> Extract:
 
 def _load_frames(assets: Mapping[str, Path], device: str) -> Extract:
     """Clips uint8 [T,H,W,3] -> pool [N,T,2048]."""
-    inception: Any = network(assets["inception"], device=device)
+    import torch
+
+    inception = network(assets["inception"], device=device)
 
     def extract(clips: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         frames = [frame for clip in clips for frame in clip]
@@ -80,7 +85,9 @@ def _load_frames(assets: Mapping[str, Path], device: str) -> Extract:
 
 def _load_resized(assets: Mapping[str, Path], device: str) -> Extract:
     """Images uint8 [H,W,3] of any size -> pool [N,2048] of their middle square at 256x256."""
-    inception: Any = network(assets["inception"], device=device)
+    import torch
+
+    inception = network(assets["inception"], device=device)
 
     def extract(images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         squares = [square(image, SIDE) for image in images]
@@ -101,12 +108,25 @@ def square(image: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(cut.resize((side, side), Image.Resampling.LANCZOS))
 
 
-def _batches(images: Sequence[np.ndarray]) -> Iterator[Tensor]:
+def _batches(images: Sequence[np.ndarray]) -> "Iterator[Tensor]":
     """Images uint8 [H,W,3], all of one size -> uint8 [n,3,H,W]."""
+    import torch
+
     for start in range(0, len(images), BATCH):
         yield torch.from_numpy(np.stack(images[start : start + BATCH])).permute(0, 3, 1, 2)
 
 
-IMAGES = Extractor("inception", 1, ("inception",), _load_all)
-FRAMES = Extractor("inception-frames", 1, ("inception",), _load_frames)
-RESIZED = Extractor("inception-256", 1, ("inception",), _load_resized)
+FILE = Asset(
+    name="inception",
+    what="Inception of 2015 as torch-fidelity converted it",
+    source="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+    "weights-inception-2015-12-05-6726825d.pth",
+    file="weights-inception-2015-12-05-6726825d.pth",
+    size=95_628_359,
+    # The name has the first 8 digits; all of them are in many public checks of this file.
+    digest="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    licence="Apache-2.0",
+)
+IMAGES = Extractor("inception", 1, (FILE,), _load_all)
+FRAMES = Extractor("inception-frames", 1, (FILE,), _load_frames)
+RESIZED = Extractor("inception-256", 1, (FILE,), _load_resized)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from skipdit_cli.errors import UsageError
-from skipdit_cli.metrics._extractor import Features, Reference
+from skipdit_cli.metrics import Features, Reference
 
 NEIGHBOURS = 3
 ROWS = 2500  # of a matrix of distances, at once

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from skipdit_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +15,8 @@ def read(path: Path) -> "dict[str, Tensor]":
     Raises:
         UsageError: the file is damaged, or holds something else.
     """
+    import torch
+
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and torch each have their own

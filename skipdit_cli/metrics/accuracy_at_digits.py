@@ -3,13 +3,13 @@
 A clip counts as the class that is likeliest by the mean of its frames' logits.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from skipdit_cli.embedded import captions
 from skipdit_cli.errors import UsageError
-from skipdit_cli.metrics import _digits
+from skipdit_cli.metrics import Meta, _digits
 
 NAME = "accuracy@digits"
 LABEL = "Accuracy@digits"
@@ -21,7 +21,7 @@ VERSION = 1
 PROTOCOL = "embedded digit classifier"
 
 
-def score_set(samples: Iterable[np.ndarray], metas: Iterable[Mapping]) -> float:
+def score_set(samples: Iterable[np.ndarray], metas: Iterable[Meta]) -> float:
     """The share, 0 to 1, of images uint8 [16,16,3] or clips [T,16,16,3] with the right digit.
 
     Args:
@@ -44,9 +44,7 @@ def score_set(samples: Iterable[np.ndarray], metas: Iterable[Mapping]) -> float:
     return float(np.mean(np.equal(asked, predicted)))
 
 
-def _remember(
-    pairs: Iterable[tuple[np.ndarray, Mapping]], asked: list[int]
-) -> Iterator[np.ndarray]:
+def _remember(pairs: Iterable[tuple[np.ndarray, Meta]], asked: list[int]) -> Iterator[np.ndarray]:
     for sample, meta in pairs:
         digit = captions.digit(meta["prompt"]) if "prompt" in meta else meta.get("class")
         if digit is None:

@@ -10,14 +10,17 @@ Source: Hessel et al. 2021 without its factor 2.5; torchmetrics has the formula.
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from skipdit_cli.errors import UsageError
-from skipdit_cli.metrics import _networks
+from skipdit_cli.metrics import Asset, Meta, _networks
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from skipdit_cli.metrics._clip import Network
 
 NAME = "clip-score"
 LABEL = "CLIP score"
@@ -27,49 +30,27 @@ NEEDS = "each"
 TASKS = ("t2i",)
 VERSION = 1
 PROTOCOL = "100 cos, CLIP ViT-B/32"
-ASSETS = ("clip",)
+ASSETS = (
+    Asset(
+        name="clip",
+        what="CLIP ViT-B/32",
+        source="openai/clip-vit-base-patch32",
+        size=609_400_000,
+        licence="MIT",
+        holds=("preprocessor_config.json", "tokenizer"),
+    ),
+)
 
 
-class _Clip(nn.Module):
-    """CLIP with the features as tensors, which torchmetrics expects and transformers 5 wraps."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model, self.config = model, model.config
-
-    def get_image_features(self, pixel_values: Tensor) -> Tensor:
-        return _tensor(self.model.get_image_features(pixel_values))
-
-    def get_text_features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return _tensor(self.model.get_text_features(input_ids, attention_mask=attention_mask))
-
-
-def _tensor(features: Any) -> Tensor:
-    return features if isinstance(features, Tensor) else features.pooler_output
-
-
-class Network(NamedTuple):
-    """What scores: CLIP, and what prepares images and prompts for it."""
-
-    model: nn.Module
-    images: Any
-    tokenizer: Any
-    device: str
-
-    def process(self, *, return_tensors: str, padding: bool, text=None, images=None) -> Any:
-        """As a CLIPProcessor, but a long prompt is cut where its end token stays."""
-        if images is not None:
-            return self.images(images=images, return_tensors=return_tensors)
-        return self.tokenizer(text, return_tensors=return_tensors, padding=padding, truncation=True)
-
-
-def load(assets: Mapping[str, Path], device: str) -> Network:
+def load(assets: Mapping[str, Path], device: str) -> "Network":
     """The network from a folder in the layout of transformers.
 
     Raises:
         UsageError: a file in it is damaged.
     """
     from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+    from skipdit_cli.metrics import _clip
 
     folder = assets["clip"]
     try:
@@ -81,24 +62,25 @@ def load(assets: Mapping[str, Path], device: str) -> Network:
         raise UsageError(
             problem, place=str(folder), fix="delete it and download it again"
         ) from None
-    return Network(_networks.ready(_Clip(model), device), images, tokenizer, device)
+    return _clip.Network(_networks.ready(_clip.Clip(model), device), images, tokenizer, device)
 
 
-def score(sample: np.ndarray, meta: Mapping, network: Network) -> float:
+def score(sample: np.ndarray, meta: Meta, network: "Network") -> float:
     """The score, 0 to 100, of an image uint8 [H,W,3] whose meta has a prompt.
 
     Raises:
         UsageError: there is no prompt, or the sample is a clip.
     """
+    import torch
     from torchmetrics.functional.multimodal import clip_score
 
     if "prompt" not in meta or sample.ndim != 3:
         raise UsageError(f"{NAME} needs an image and its prompt", fix="score a text-to-image model")
     image = torch.from_numpy(sample).permute(2, 0, 1).to(network.device)  # [3,H,W]
-    models: Any = partial(_models, network)
+    models = partial(_models, network)
     with torch.inference_mode():
         return max(float(clip_score(image, meta["prompt"], models)), 0.0)
 
 
-def _models(network: Network) -> tuple[nn.Module, Any]:
+def _models(network: "Network") -> "tuple[nn.Module, Any]":
     return network.model, network.process

@@ -5,11 +5,11 @@ It is FID with another, small network, and comparable with nothing but itself: n
 nor with a run that has another number of samples.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
-from skipdit_cli.metrics import _digits, _frechet
+from skipdit_cli.metrics import Meta, _digits, _frechet
 
 NAME = "fid@digits"
 LABEL = "FID@digits"
@@ -21,7 +21,7 @@ VERSION = 1
 PROTOCOL = "embedded digit classifier"
 
 
-def score_set(samples: Iterable[np.ndarray], metas: Iterable[Mapping]) -> float:
+def score_set(samples: Iterable[np.ndarray], metas: Iterable[Meta]) -> float:
     """The distance of images, uint8 [16,16,3], from the real digits, whatever was asked for.
 
     Raises:

@@ -11,8 +11,7 @@ Source: Skip-DiT class-to-video/tools (fid50k_full), after StyleGAN-V; as shippe
 
 from collections.abc import Iterable
 
-from skipdit_cli.metrics import _frechet, _inception
-from skipdit_cli.metrics._extractor import Features, Reference
+from skipdit_cli.metrics import Features, Reference, _frechet, _inception
 
 NAME = "fid@frames"
 LABEL = "FID@frames"

@@ -10,8 +10,7 @@ Source: Skip-DiT class-to-video/tools (fvd2048_16f), after StyleGAN-V.
 
 from collections.abc import Iterable
 
-from skipdit_cli.metrics import _frechet, _i3d
-from skipdit_cli.metrics._extractor import Features, Reference
+from skipdit_cli.metrics import Features, Reference, _frechet, _i3d
 
 NAME = "fvd"
 LABEL = "FVD"

@@ -5,11 +5,11 @@ moving digits, covariance with ddof 0 as in the FVD of StyleGAN-V. Comparable wi
 itself at the same number of samples.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
-from skipdit_cli.metrics import _digits, _frechet
+from skipdit_cli.metrics import Meta, _digits, _frechet
 
 NAME = "fvd@digits"
 LABEL = "FVD@digits"
@@ -21,7 +21,7 @@ VERSION = 1
 PROTOCOL = "embedded digit classifier"
 
 
-def score_set(samples: Iterable[np.ndarray], metas: Iterable[Mapping]) -> float:
+def score_set(samples: Iterable[np.ndarray], metas: Iterable[Meta]) -> float:
     """The distance of clips, uint8 [T,16,16,3], from the real ones, whatever was asked for.
 
     Raises:

@@ -7,8 +7,7 @@ Source: Latte tools, compute_fvd with realdata_subsample_factor, after StyleGAN-
 
 from collections.abc import Iterable
 
-from skipdit_cli.metrics import _frechet, _i3d
-from skipdit_cli.metrics._extractor import Features, Reference
+from skipdit_cli.metrics import Features, Reference, _frechet, _i3d
 
 NAME = "fvd@latte"
 LABEL = "FVD@Latte"

@@ -14,8 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from skipdit_cli.errors import UsageError
-from skipdit_cli.metrics import _inception
-from skipdit_cli.metrics._extractor import Features, Reference
+from skipdit_cli.metrics import Features, Reference, _inception
 
 NAME = "inception-score"
 LABEL = "IS"

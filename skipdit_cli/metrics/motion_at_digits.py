@@ -4,12 +4,13 @@ The centre of the first and of the last frame is the mean place of its pixels, w
 brightness; a clip moves the way (right, left, down, up) that the way between them is nearest to.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
 from skipdit_cli.embedded import captions
 from skipdit_cli.errors import UsageError
+from skipdit_cli.metrics import Meta
 
 NAME = "motion@digits"
 LABEL = "Motion@digits"
@@ -21,7 +22,7 @@ VERSION = 1
 PROTOCOL = "centre of mass"
 
 
-def score_set(samples: Iterable[np.ndarray], metas: Iterable[Mapping]) -> float:
+def score_set(samples: Iterable[np.ndarray], metas: Iterable[Meta]) -> float:
     """The share, 0 to 1, of clips uint8 [T,H,W,3], T at least 2, that move the right way.
 
     Args:

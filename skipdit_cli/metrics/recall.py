@@ -5,8 +5,7 @@ On Inception features, beside the 10,000 images of the reference batch; see `_ma
 
 from collections.abc import Iterable
 
-from skipdit_cli.metrics import _inception, _manifold
-from skipdit_cli.metrics._extractor import Features, Reference
+from skipdit_cli.metrics import Features, Reference, _imagenet, _inception, _manifold
 
 NAME = "recall"
 LABEL = "Recall"
@@ -18,7 +17,8 @@ VERSION = 1
 PROTOCOL = "ADM evaluator, exact distances"
 
 EXTRACTOR = _inception.IMAGES
-REFERENCE = "{dataset}"
+REFERENCE = _imagenet.REFERENCE
+REFERENCES = (_imagenet.BATCH,)
 
 
 def score_set(features: Iterable[Features], reference: Reference) -> float:

@@ -8,8 +8,7 @@ evaluator's float32 mean is 1e-8 off).
 
 from collections.abc import Iterable
 
-from skipdit_cli.metrics import _frechet, _inception
-from skipdit_cli.metrics._extractor import Features, Reference
+from skipdit_cli.metrics import Features, Reference, _frechet, _imagenet, _inception
 
 NAME = "sfid"
 LABEL = "sFID"
@@ -21,7 +20,8 @@ VERSION = 1
 PROTOCOL = "ADM evaluator"
 
 EXTRACTOR = _inception.IMAGES
-REFERENCE = "{dataset}"
+REFERENCE = _imagenet.REFERENCE
+REFERENCES = (_imagenet.BATCH,)
 
 
 def score_set(features: Iterable[Features], reference: Reference) -> float:

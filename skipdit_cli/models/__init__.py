@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from skipdit_cli.card import Card
 from skipdit_cli.contract import Registered
 from skipdit_cli.sites import Layout, Sited, Sites
 
@@ -31,10 +32,13 @@ class Family(Registered, Protocol):
             `skip: bool` it is built with and without long skip branches, whose parameters have
             ".skip." in their names; without it the skips, if any, are native.
         VARIANTS: name -> constructor arguments: the published size, the embedded one.
+        CHECKPOINTS: of a family of another distribution: its checkpoints; those of the families
+            here are in a catalogue.
     """
 
     MODEL: "Callable[..., Network]"
     VARIANTS: Mapping[str, Mapping[str, Any]]
+    CHECKPOINTS: tuple[Card, ...] = ()
 
     @staticmethod
     def rules(module: ModuleType) -> str:

@@ -185,8 +185,8 @@ def _lacking(run: "Run", metric: str) -> str:
     try:
         if run.weights == "absent":
             weights.require(run.card)
-        for name in assets.for_metric(metric):
-            assets.require(name)
+        for asset in assets.for_metric(metric):
+            assets.require(asset)
     except MissingAssetError as error:
         return str(error)
     return ""

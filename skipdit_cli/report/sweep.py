@@ -24,17 +24,18 @@ if TYPE_CHECKING:
     from skipdit_cli.sweep import SweepRow
 
 UNITS = (("T", 1e12), ("G", 1e9), ("M", 0))  # of counts, by the largest in the column
-PAIRS = ("psnr", "ssim")
+PAIRS = ("psnr", "ssim")  # their columns come first
 EMBEDDED = "Embedded model: compare the lines with one another, not with the paper."
 
 
-def build(rows: "Sequence[SweepRow]", *, title: str = "", scored: bool = True) -> Table:
+def build(rows: "Sequence[SweepRow]", *, title: str = "", metrics: Sequence[str] = ()) -> Table:
     """The table of a sweep; the uncached reference is one of its rows.
 
     Args:
-        scored: whether the runs were to be scored; a profile has no columns of quality.
+        title: instead of what all runs share.
+        metrics: what the runs were to be scored by; each has a column, even if all runs failed.
     """
-    headings = _headings(rows, scored=scored)
+    headings = _headings(rows, metrics)
     several = len({row.run.model for row in rows}) > 1
     embedded = any(row.run.card.embedded for row in rows)
     idle = [
@@ -69,12 +70,13 @@ def _title(rows: "Sequence[SweepRow]") -> str:
     return f"{models}: {how}"
 
 
-def _headings(rows: "Sequence[SweepRow]", *, scored: bool) -> tuple[Heading, ...]:
+def _headings(rows: "Sequence[SweepRow]", metrics: Sequence[str]) -> tuple[Heading, ...]:
     planned = [row.plan_row for row in rows]
     macs = _unit([row.macs_paper for row in planned if row.macs_paper is not None])
     flops = _unit([row.flops for row in planned if row.flops is not None])
     measured = {metric for row in rows for metric in row.results}
-    others = sorted({m for m in measured if registry.known("metrics", m)} - set(PAIRS))
+    scored = {*metrics, *(metric for metric in measured if registry.known("metrics", metric))}
+    ordered = sorted(scored, key=lambda metric: (metric not in PAIRS, metric))
     return (
         Heading(f"macs_{macs.lower()}", "macs", "MACs", macs),
         Heading(f"flops_{flops.lower()}", "flops", "FLOPs", flops),
@@ -82,7 +84,7 @@ def _headings(rows: "Sequence[SweepRow]", *, scored: bool) -> tuple[Heading, ...
         Heading("speedup", "speedup", "speedup", better="higher"),
         Heading("latency_s", "latency", "latency", "s", "lower", decimals("latency")),
         Heading("memory_mib", "memory", "memory", "MiB", "", decimals("memory")),
-        *(_metric_heading(metric) for metric in (*(PAIRS if scored else ()), *others)),
+        *(_metric_heading(metric) for metric in ordered),
     )
 
 

@@ -29,7 +29,7 @@ def _load() -> tuple[Tensor, Tensor]:
         from sklearn.datasets import load_digits
     except ImportError:
         raise MissingAssetError(
-            "training needs scikit-learn's digits", fix="pip install 'skipdit[train]'"
+            "training needs scikit-learn's digits", fix="run `pip install scikit-learn`"
         ) from None
     data = load_digits()
     images = torch.from_numpy(data.images).float()[:, None] / 16

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from skipdit_cli import registry, shipped
 from skipdit_cli.card import Card, Component
 from skipdit_cli.errors import MissingAssetError, UsageError
-from skipdit_cli.weights.catalog import CARDS, card
+from skipdit_cli.weights.catalog import CARDS, card, cards
 from skipdit_cli.weights.official import check_keys, from_official
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ __all__ = [
     "absent_components",
     "build",
     "card",
+    "cards",
     "component",
     "component_fingerprint",
     "component_folder",
@@ -63,6 +64,8 @@ def home() -> Path:
 
 def weights_file(chosen: Card) -> Path:
     """Where the converted weights of a checkpoint are, or will be."""
+    if chosen.folder:
+        return Path(chosen.folder) / WEIGHTS_FILE
     root = shipped.embedded() if chosen.embedded else home() / "weights"
     return root / chosen.name / WEIGHTS_FILE
 
@@ -88,9 +91,10 @@ def require(chosen: Card, *, path: Path | None = None) -> Path:
             are named.
     """
     file, name = path or locate(chosen), chosen.name
-    if file is None and chosen.embedded:
+    if file is None and (chosen.embedded or chosen.folder):
+        source = "skipdit" if chosen.embedded else "its family's package"
         raise MissingAssetError(
-            f"the weights of {name} are not here, though they come with skipdit",
+            f"the weights of {name} are not here, though they come with {source}",
             fix="install it again",
         )
     if file is None:

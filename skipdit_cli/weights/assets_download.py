@@ -3,10 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from skipdit_cli import weights
 from skipdit_cli._disk import on_disk, replacing
 from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.metrics import Asset
 from skipdit_cli.weights import assets
 from skipdit_cli.weights._fetch import (
     Progress,
@@ -22,7 +25,6 @@ from skipdit_cli.weights._sources import (
     component_files,
     list_repository,
 )
-from skipdit_cli.weights.assets import Asset
 from skipdit_cli.weights.catalog import Component
 from skipdit_cli.weights.download import Item, alone, fetch_component
 
@@ -36,7 +38,7 @@ class AssetPlan:
     notes: tuple[str, ...] = ()
 
 
-def plan(name: str, listings: dict[str, Listing]) -> AssetPlan:
+def plan(asset: Asset, listings: dict[str, Listing]) -> AssetPlan:
     """What has to be fetched for an asset; nothing is asked if it is here and sound.
 
     Args:
@@ -44,20 +46,24 @@ def plan(name: str, listings: dict[str, Listing]) -> AssetPlan:
     Raises:
         MissingAssetError: the source cannot be reached, or does not have it.
     """
-    chosen = assets.asset(name)
-    if not assets.lacking(name):
-        return AssetPlan(chosen, ())
-    if chosen.file:
-        item = Item("file", _published(chosen), assets.target(name), chosen.licence)
-        return AssetPlan(chosen, (item,))
-    if chosen.source not in listings:
-        listings[chosen.source] = list_repository(chosen.source)
-    listing = listings[chosen.source]
+    if not assets.lacking(asset):
+        return AssetPlan(asset, ())
+    if asset.file:
+        if (local := _local(asset)) and not local.is_file():
+            raise MissingAssetError(
+                f"cannot fetch {asset.name} from {asset.source}: there is no such file",
+                fix="put it there, or give the file itself with --from FILE",
+            )
+        item = Item("file", _published(asset), assets.target(asset), asset.licence)
+        return AssetPlan(asset, (item,))
+    if asset.source not in listings:
+        listings[asset.source] = list_repository(asset.source)
+    listing = listings[asset.source]
     items = tuple(
-        Item("network", file, assets.folder(name) / file.name, listing.licence or chosen.licence)
-        for file in component_files(Component(chosen.source), listing)
+        Item("network", file, assets.folder(asset) / file.name, listing.licence or asset.licence)
+        for file in component_files(Component(asset.source), listing)
     )
-    return AssetPlan(chosen, items, (listing.note,) if listing.note else ())
+    return AssetPlan(asset, items, (listing.note,) if listing.note else ())
 
 
 def space_needed(plans: Sequence[AssetPlan]) -> int:
@@ -74,31 +80,39 @@ def execute(plan: AssetPlan, *, progress: Progress = silent) -> Path:
         MissingAssetError: the network or the source failed, or what came is not what was expected.
         StoreError: the disk cannot be written, or another process is downloading.
     """
-    name, target = plan.asset.name, assets.target(plan.asset.name)
+    asset, target = plan.asset, assets.target(plan.asset)
     if plan.items:
         with alone():
-            if assets.lacking(name):
+            if assets.lacking(asset):
                 _fetch(plan, target, progress=progress)
-    if not (assets.unchanged(name) if plan.asset.file else assets.record(name)):
-        _write_down(name)  # it came by hand, or its time was lost on the way
+    if not (assets.unchanged(asset) if asset.file else assets.record(asset)):
+        _write_down(asset)  # it came by hand, or its time was lost on the way
     return target
 
 
 def _fetch(plan: AssetPlan, target: Path, *, progress: Progress) -> None:
-    name = plan.asset.name
-    if plan.asset.file:
+    asset = plan.asset
+    if local := _local(asset):
+        if wrong := mismatch(_published(asset), local, progress=progress):
+            raise MissingAssetError(
+                f"{asset.source} is not {asset.name}: {wrong}",
+                fix="the metric's file and that file have to agree in size and sha256",
+            )
+        with on_disk(target):
+            _bring(local, target)
+    elif asset.file:
         fetch(plan.items[0].file, target, progress=progress)
     else:
         fetch_component(target, plan.items, progress=progress)
-        if wrong := assets.damage(name, target):
+        if wrong := assets.damage(asset, target):
             raise MissingAssetError(
-                f"what came of {plan.asset.source} is not {name}: {wrong}",
+                f"what came of {asset.source} is not {asset.name}: {wrong}",
                 fix="look at the source, or give the folder itself with --from FOLDER",
             )
-    _write_down(name)
+    _write_down(asset)
 
 
-def take(name: str, source: Path) -> Path:
+def take(asset: Asset, source: Path) -> Path:
     """Bring in an asset that is here already, as a second name of the file or else as a copy.
 
     Args:
@@ -109,17 +123,17 @@ def take(name: str, source: Path) -> Path:
         UsageError: it is another file, or not whole.
         StoreError: the disk is full or cannot be written.
     """
-    chosen, target = assets.asset(name), assets.target(name)
-    there: Callable[[], bool] = source.is_file if chosen.file else source.is_dir
+    target = assets.target(asset)
+    there: Callable[[], bool] = source.is_file if asset.file else source.is_dir
     if not there():
-        raise UsageError(f"no such {'file' if chosen.file else 'folder'}", place=str(source))
-    wrong = mismatch(_published(chosen), source) if chosen.file else assets.damage(name, source)
+        raise UsageError(f"no such {'file' if asset.file else 'folder'}", place=str(source))
+    wrong = mismatch(_published(asset), source) if asset.file else assets.damage(asset, source)
     if wrong:
         raise UsageError(
-            f"is not {name}: {wrong}", place=str(source), fix=f"see {_page(chosen.source)}"
+            f"is not {asset.name}: {wrong}", place=str(source), fix=f"see {_page(asset.source)}"
         )
     with alone(), on_disk(target):
-        if chosen.file:
+        if asset.file:
             _bring(source, target)
         else:
             target.mkdir(parents=True, exist_ok=True)
@@ -127,10 +141,10 @@ def take(name: str, source: Path) -> Path:
             there_is = {
                 each.name: RemoteFile(each.name, "") for each in source.iterdir() if each.is_file()
             }
-            for file in component_files(Component(name), Listing(name, there_is)):
+            for file in component_files(Component(asset.name), Listing(asset.name, there_is)):
                 _bring(source / file.name, target / file.name)
             (target / weights.INCOMPLETE).unlink()
-        _write_down(name)
+        _write_down(asset)
     return target
 
 
@@ -140,15 +154,21 @@ def _bring(source: Path, target: Path) -> None:
         link_or_copy(source, temporary)
 
 
-def _published(chosen: Asset) -> RemoteFile:
+def _published(asset: Asset) -> RemoteFile:
     """The file at an asset's address; its hash is known, so nothing is asked beforehand."""
-    digest = chosen.digest
-    return RemoteFile(chosen.file, chosen.source, chosen.size, digest, version=digest)
+    digest = asset.digest
+    return RemoteFile(asset.file, asset.source, asset.size, digest, version=digest)
 
 
-def _write_down(name: str) -> None:
-    with on_disk(assets.record_path(name)):
-        assets.write_record(name)
+def _local(asset: Asset) -> Path | None:
+    """The file that a file: address names."""
+    address = urlsplit(asset.source)
+    return Path(url2pathname(address.path)) if address.scheme == "file" else None
+
+
+def _write_down(asset: Asset) -> None:
+    with on_disk(assets.record_path(asset)):
+        assets.write_record(asset)
 
 
 def _page(source: str) -> str:

@@ -7,6 +7,7 @@ embedded models ship with the package; `skipdit train` made them.
 from collections.abc import Mapping
 from dataclasses import replace
 
+from skipdit_cli import registry
 from skipdit_cli.card import Card, Component, Sampling
 from skipdit_cli.errors import unknown
 
@@ -205,12 +206,25 @@ _ALL = (
 CARDS: Mapping[str, Card] = {card.name: card for card in _ALL}
 
 
+def cards() -> dict[str, Card]:
+    """All checkpoints by name: those above, then those of families of other distributions.
+
+    Raises:
+        SkipditError: the file of such a family is broken.
+    """
+    families = [registry.load("models", name) for name in registry.foreign("models")]
+    added = {card.name: card for family in families for card in family.CHECKPOINTS}
+    return {**added, **CARDS}
+
+
 def card(name: str, *, place: str = "") -> Card:
     """The card of a checkpoint.
 
     Raises:
         UsageError: no such checkpoint; the nearest name is named.
     """
-    if name not in CARDS:
-        raise unknown("model", name, CARDS, place=place)
-    return CARDS[name]
+    if name in CARDS:
+        return CARDS[name]
+    if name not in (known := cards()):
+        raise unknown("model", name, known, place=place)
+    return known[name]

@@ -5,13 +5,9 @@ import pickle
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from skipdit_cli import weights
-from skipdit_cli.weights.catalog import Card
-
-if TYPE_CHECKING:
-    from skipdit_cli.recipe import Recipe
+from skipdit_cli.card import Card
 
 DENOISER = "denoiser"
 COCO = "coco"  # the prompt list that is fetched rather than shipped
@@ -59,19 +55,6 @@ def lacking(card: Card) -> list[Part]:
 def coco_list() -> Path:
     """Where the prompt list of COCO captions is, or will be."""
     return weights.home() / "prompts" / f"{COCO}.txt"
-
-
-def recipe_needs(recipe: "Recipe") -> tuple[str, ...]:
-    """What `skipdit download` has to be asked for so that a recipe can run: models, "coco"."""
-    needs = {}
-    for row in recipe.rows:
-        for model in row.models.values():
-            card = weights.card(model)
-            given = {**recipe.settings, **row.settings}
-            needs[model] = True
-            if card.text and given.get("prompts", card.prompts) == COCO:
-                needs[COCO] = True
-    return tuple(needs)
 
 
 def _part(name: str, folder: Path, size: int, *, present: bool) -> Part:

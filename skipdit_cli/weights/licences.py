@@ -9,11 +9,10 @@ from types import MappingProxyType
 
 from skipdit_cli.errors import UsageError
 
-IMAGENET = "ImageNet terms of access"
 RESTRICTED: Mapping[str, str] = MappingProxyType(  # and what they restrict
     {
         "CC-BY-NC-4.0": "for non-commercial use",
-        IMAGENET: "for non-commercial research and education",
+        "ImageNet terms of access": "for non-commercial research and education",
         "Tencent-Hunyuan-Community": (
             "not for the European Union, the United Kingdom and South Korea"
         ),

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skipdit_cli import weights
+from skipdit_cli.card import Card
 from skipdit_cli.errors import UsageError, unknown
+from skipdit_cli.metrics import Asset
 from skipdit_cli.weights import assets, assets_download, coco, inventory, licences
 from skipdit_cli.weights import download as downloads
 from skipdit_cli.weights._fetch import Progress
 from skipdit_cli.weights._sources import Listing
 from skipdit_cli.weights.assets_download import AssetPlan
-from skipdit_cli.weights.catalog import Card
 from skipdit_cli.weights.inventory import COCO
 
 Bars = Callable[[], AbstractContextManager[Progress]]
@@ -29,12 +30,12 @@ class Wanted:
     Attributes:
         cards: of the models.
         captions: whether COCO's captions are.
-        assets: names of what metrics need.
+        assets: of what metrics need.
     """
 
     cards: tuple[Card, ...]
     captions: bool
-    assets: tuple[str, ...]
+    assets: tuple[Asset, ...]
 
     @property
     def count(self) -> int:
@@ -42,21 +43,21 @@ class Wanted:
         return len(self.cards) + self.captions + len(self.assets)
 
 
-def wanted(names: Iterable[str], asset_names: Iterable[str] = ()) -> Wanted:
+def wanted(names: Iterable[str], needed: Iterable[Asset] = ()) -> Wanted:
     """What names stand for, each once.
 
     Args:
         names: of models, or `coco`.
-        asset_names: of what metrics need.
+        needed: what metrics need.
     Raises:
         UsageError: a name is not known, or is one of what metrics need.
     """
     models = dict.fromkeys(names)
     for name in models:
-        if name != COCO and name not in weights.CARDS:
+        if name != COCO and name not in weights.cards():
             raise _unknown(name)
     cards = tuple(weights.card(name) for name in models if name != COCO)
-    return Wanted(cards, COCO in models, tuple(dict.fromkeys(asset_names)))
+    return Wanted(cards, COCO in models, tuple(dict.fromkeys(needed)))
 
 
 def _unknown(name: str) -> UsageError:
@@ -65,7 +66,7 @@ def _unknown(name: str) -> UsageError:
         return UsageError(
             f"'{name}' is no model", place="skipdit download", fix=f"write --metrics {name}"
         )
-    return unknown("model", name, (*weights.CARDS, COCO), place="skipdit download")
+    return unknown("model", name, (*weights.cards(), COCO), place="skipdit download")
 
 
 def require_one(what: Wanted) -> None:
@@ -81,9 +82,9 @@ def check_licences(what: Wanted, *, accepted: bool) -> None:
     for card in what.cards:
         if inventory.lacking(card):
             licences.check(card.name, card.licence, accepted=accepted)
-    for name in what.assets:
-        if assets.lacking(name):
-            licences.check(name, assets.asset(name).licence, accepted=accepted)
+    for asset in what.assets:
+        if assets.lacking(asset):
+            licences.check(asset.name, asset.licence, accepted=accepted)
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def plan(what: Wanted) -> Plans:
     """
     listings: dict[str, Listing] = {}
     models = tuple(downloads.plan(card, listings) for card in what.cards)
-    needed = tuple(assets_download.plan(name, listings) for name in what.assets)
+    needed = tuple(assets_download.plan(asset, listings) for asset in what.assets)
     return Plans(models, what.captions, needed)
 
 
@@ -178,8 +179,8 @@ def take(what: Wanted, source: Path) -> Fetched:
         return Fetched(card.name, downloads.convert(card, source))
     if what.captions:
         return Fetched(COCO, coco.download(archive=source))
-    (name,) = what.assets
-    return Fetched(name, assets_download.take(name, source))
+    (asset,) = what.assets
+    return Fetched(asset.name, assets_download.take(asset, source))
 
 
 @dataclass(frozen=True)
@@ -222,8 +223,8 @@ def lines(plans: Plans) -> list[Line]:
         name = planned.asset.name
         jobs += [(name, item.part, item.file, item.licence, item.target) for item in planned.items]
         if not planned.items:
-            found.append(_here(name, "", assets.target(name)))
-    anew = {assets.target(each.asset.name) for each in plans.assets if each.asset.file}
+            found.append(_here(name, "", assets.target(planned.asset)))
+    anew = {assets.target(each.asset) for each in plans.assets if each.asset.file}
     for name, part, file, licence, target in jobs:
         changed = target in anew and target.is_file()  # of the right size, but not of its hash
         todo = file.size or 0 if changed else downloads.left(file, target)

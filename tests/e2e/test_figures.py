@@ -1,4 +1,4 @@
-"""The figures of REPRODUCING.md and README.md are those of the recipes and the catalogue."""
+"""The figures of docs/tables.md are those of the recipes and the catalogue."""
 
 import csv
 import re
@@ -11,16 +11,15 @@ from skipdit_cli.weights import assets
 from skipdit_cli.weights.licences import RESTRICTED
 
 ROOT = Path(__file__).parents[2]
-TEXT, README = (
-    (ROOT / name).read_text(encoding="utf-8") for name in ("REPRODUCING.md", "README.md")
-)
+TEXT = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
 TABLES = [f"table{i}" for i in range(1, 9)]
 
 
 @pytest.fixture
 def lines(table):
     """The table of what each takes, by recipe; "as Table 1" is what is written there."""
-    found = {f"table{line['table']}": line for line in table(TEXT)}
+    takes = TEXT.partition("## What it takes")[2]
+    found = {f"table{line['table']}": line for line in table(takes)}
     for line in found.values():
         for key, cell in line.items():
             if match := re.fullmatch(r"as Table (\d)", cell):
@@ -100,19 +99,7 @@ def test_downloads_are_those_of_the_catalogue(lines, lacks):
 def test_licences_are_those_of_the_catalogue(lines, lacks):
     for name in TABLES:
         needs = re.match(r"lacks (.*?): ", lacks[name])[1].split(", ")
-        known = {**weights.CARDS, **assets.ASSETS}
+        known = {**weights.CARDS, **assets.declared()}
         licences = {known[need].licence for need in needs if need in known}
         told = lines[name]["licences to accept"].split(", ")
         assert {each.partition(" (")[0] for each in told} == licences & set(RESTRICTED), name
-
-
-def test_the_readme_has_the_same_size_and_hours_of_table3(lines):
-    download, sweep = (
-        re.search(rf"^skipdit {line} +# (.*)$", README, re.MULTILINE)[1]
-        for line in (
-            "download --recipe table3 --accept-license",
-            "cache-sweep --recipe table3 --scale paper",
-        )
-    )
-    assert lines["table3"]["downloads"].split(",")[0] in download
-    assert f"{recipe.load('table3').paper['hours']} hours on an A100" in sweep

@@ -1,5 +1,5 @@
-"""What the README says is true: its targets, links and tables are there, its cache is a cache once
-it is a file, and its script samples. Its commands are run by test_documented.py."""
+"""What the README and docs/ say is true: targets, links and tables are there, the cache is a cache
+once it is a file, and the script samples. Commands are run by test_documented.py."""
 
 import inspect
 import json
@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ("README.md", "REPRODUCING.md", "CONTRIBUTING.md")
+PAGES = (
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+    *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))),
+)
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in PAGES}
 
 
-TARGETS = {target for text in TEXTS.values() for target in re.findall(r"\bmake ([a-z0-9-]+)", text)}
+COMMAND = re.compile(r"(?:^|`)make ([a-z0-9-]+)", re.MULTILINE)
+TARGETS = {target for text in TEXTS.values() for target in COMMAND.findall(text)}
 
 
 @pytest.mark.parametrize("target", sorted(TARGETS))
@@ -29,22 +32,35 @@ def test_every_make_target_exists(target):
 @pytest.mark.parametrize("page", PAGES)
 def test_links_to_files_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)", TEXTS[page]):
-        assert target.startswith("http") or (ROOT / target).exists(), target
+        assert target.startswith("http") or (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_the_readme_is_short():
+    assert len(TEXTS["README.md"].encode()) <= 8192
+
+
+def test_the_locked_versions_of_vbench_are_those_of_its_environment():
+    pins = set(re.findall(r"(?:\\n)?([a-z]+==[\d.]+)", TEXTS["docs/metrics.md"]))
+    locked = (ROOT / "constraints-vbench.txt").read_text(encoding="utf-8").splitlines()
+    assert pins & set(locked) == pins
+    assert {pin.partition("=")[0] for pin in pins} == {
+        *("pip", "setuptools", "torch", "torchvision", "vbench")
+    }
 
 
 def test_every_table_is_reproduced():
     for number in range(1, 9):
         for verb in ("download --recipe", "cache-sweep --recipe", "report"):
-            assert f"skipdit {verb} table{number}" in TEXTS["REPRODUCING.md"]
+            assert f"skipdit {verb} table{number}" in TEXTS["docs/tables.md"]
 
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory):
-    """A copy of the package with the README's cache in it."""
+    """A copy of the package with the documented cache in it."""
     folder = tmp_path_factory.mktemp("extended")
     shutil.copytree(ROOT / "skipdit_cli", folder / "skipdit_cli")
     shutil.copytree(ROOT / "recipes", folder / "recipes")
-    (source,) = re.findall(r'```python\n("""Every-other.*?)```', README, re.DOTALL)
+    (source,) = re.findall(r'```python\n("""Every-other.*?)```', TEXTS["docs/caches.md"], re.DOTALL)
     (folder / "skipdit_cli" / "caches" / "every_other.py").write_text(source, encoding="utf-8")
     return folder
 
@@ -88,17 +104,9 @@ def test_a_cache_is_one_file(extended):
     assert 0 < float(cells[cells.index("every-other") + 1 :][10 - 1].split()[0]) < 100  # PSNR
 
 
-def test_the_printed_table_is_the_committed_one():
-    printed = README.partition("<!-- demo: begin -->\n")[2].partition("<!-- demo: end -->")[0]
-    committed = (ROOT / "results" / "tiny" / "demo.md").read_text(encoding="utf-8")
-    assert printed.strip()
-    assert printed.strip() in committed
-    assert (ROOT / "results" / "tiny" / "demo-samples.png").is_file()
-
-
 @pytest.fixture
 def converted(tmp_path, monkeypatch):
-    """A home with a small official checkpoint converted under the name of the README, and a
+    """A home with a small official checkpoint converted under its documented name, and a
     pipeline of diffusers with small components beside it."""
     from diffusers import AutoencoderKL, DDIMScheduler, LattePipeline
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -137,8 +145,9 @@ def converted(tmp_path, monkeypatch):
 
 
 def test_a_converted_checkpoint_samples_in_a_plain_diffusers_script(converted):
-    """The script of the README, on a CPU, with a small pipeline in place of the published one."""
-    script = re.search(r"<!-- diffusers: begin -->\n```python\n(.*?)```", README, re.DOTALL)[1]
+    """The documented script, on a CPU, with a small pipeline in place of the published one."""
+    marked = r"<!-- diffusers: begin -->\n```python\n(.*?)```"
+    script = re.search(marked, TEXTS["docs/models.md"], re.DOTALL)[1]
     for old, new in {
         '"maxin-cn/Latte-1"': f"{str(converted / 'pipeline')!r}",
         '.to("cuda")': "",
@@ -157,10 +166,10 @@ def test_a_converted_checkpoint_samples_in_a_plain_diffusers_script(converted):
     assert clip.std() > 0
 
 
-@pytest.mark.parametrize("name", ["demo", "table3"])
-def test_tables_are_those_of_the_committed_results(name):
+@pytest.mark.parametrize(("name", "page"), [("demo", "README.md"), ("table3", "docs/tables.md")])
+def test_tables_are_those_of_the_committed_results(name, page):
     """`make tables` writes them between the markers."""
     markers = rf"<!-- {name}: begin -->\n(.*?)<!-- {name}: end -->"
-    shown = re.search(markers, README, re.DOTALL)[1].splitlines()
+    shown = re.search(markers, TEXTS[page], re.DOTALL)[1].splitlines()
     written = (ROOT / "results" / "tiny" / f"{name}.md").read_text(encoding="utf-8").splitlines()
     assert shown == [line for line in written if line.startswith("|")]

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from skipdit_cli.decode import to_uint8
 from skipdit_cli.metrics import (
     _averages,
+    _clip,
     _frechet,
     _i3d,
     _manifold,
@@ -217,7 +218,7 @@ def test_clip_score_counts_a_negative_cosine_as_zero_sample_by_sample():
         ids = torch.tensor([int(each) for each in text])
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
-    network = clip_score.Network(Clip(), images, tokenizer, "cpu")
+    network = _clip.Network(Clip(), images, tokenizer, "cpu")
     scores = [
         clip_score.score(np.full((8, 8, 3), i, np.uint8), {"prompt": str(i)}, network)
         for i in range(len(stored["image"]))

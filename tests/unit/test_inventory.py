@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from skipdit_cli import recipe, weights
-from skipdit_cli.weights.inventory import lacking, parts, recipe_needs
+from skipdit_cli import needs, recipe, weights
+from skipdit_cli.weights.inventory import lacking, parts
 
 CARD = weights.card("hunyuan-dit")
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
@@ -117,7 +117,10 @@ def test_a_component_that_was_fetched_in_part_is_absent(complete):
 
 
 def test_what_a_recipe_needs():
-    needs = recipe_needs(recipe.load("table4", scale="paper"))
-    assert set(needs) == {"hunyuan-dit", "coco"}
-    assert "coco" not in recipe_needs(recipe.load("table3", scale="paper"))
-    assert set(recipe_needs(recipe.load("table8", scale="paper"))) == {"dit-xl-2", "dit-xl-2-skip"}
+    found = needs.checkpoints(recipe.load("table4", scale="paper"))
+    assert set(found) == {"hunyuan-dit", "coco"}
+    assert "coco" not in needs.checkpoints(recipe.load("table3", scale="paper"))
+    assert set(needs.checkpoints(recipe.load("table8", scale="paper"))) == {
+        "dit-xl-2",
+        "dit-xl-2-skip",
+    }

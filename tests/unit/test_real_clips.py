@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skipdit_cli import _clips, real_clips
+from skipdit_cli import _clips, real_clips, real_videos
 from skipdit_cli.errors import MissingAssetError, UsageError
-from skipdit_cli.metrics import _i3d, _inception
-from skipdit_cli.metrics._extractor import Extractor
+from skipdit_cli.metrics import Extractor, _i3d, _inception
 
 RELEASED, LATTE = (real_clips.DATASETS["ffs"].preparations[name] for name in ("released", "latte"))
 
@@ -39,14 +38,14 @@ def test_the_protocols_are_those_of_the_tools():
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(real_clips, "SIDE", 16)
+    monkeypatch.setattr(real_videos, "SIDE", 16)
 
 
 def test_released_takes_sixteen_of_the_first_seventeen_frames(tmp_path, small):
     path = video(tmp_path / "a.mkv", 40)
     starts = set()
     for name in "abcdefgh":
-        clip, seen = real_clips.clip(path, RELEASED, name=name)
+        clip, seen = real_videos.clip(path, RELEASED, name=name)
         first = levels(clip)[0]
         assert levels(clip) == list(range(first, first + 16))
         assert levels(seen) == list(range(17))
@@ -58,7 +57,7 @@ def test_latte_takes_every_third_frame_from_anywhere(tmp_path, small):
     path = video(tmp_path / "a.mkv", 50)
     starts = set()
     for name in "abcdefghijkl":
-        clip, _ = real_clips.clip(path, LATTE, name=name)
+        clip, _ = real_videos.clip(path, LATTE, name=name)
         first = levels(clip)[0]
         assert levels(clip) == list(range(first, first + 46, 3))
         starts.add(first)
@@ -68,13 +67,13 @@ def test_latte_takes_every_third_frame_from_anywhere(tmp_path, small):
 
 def test_the_draw_depends_on_the_name_alone(tmp_path, small):
     path = video(tmp_path / "a.mkv", 50)
-    one, two = (real_clips.clip(path, LATTE, name="x")[0] for _ in range(2))
+    one, two = (real_videos.clip(path, LATTE, name="x")[0] for _ in range(2))
     np.testing.assert_array_equal(one, two)
 
 
 def test_frames_are_cut_to_the_middle_resized_and_coded_as_jpeg(tmp_path):
     frame = np.random.default_rng(0).integers(0, 256, (20, 40, 3), dtype=np.uint8)
-    ours = real_clips._prepared(frame)
+    ours = real_videos._prepared(frame)
     resized = Image.fromarray(frame[:, 10:30]).resize((256, 256), Image.Resampling.LANCZOS)
     coded = io.BytesIO()
     resized.save(coded, format="JPEG")  # Pillow's default quality is 75
@@ -88,30 +87,30 @@ def test_folders_of_frames_are_videos_too(tmp_path, small):
     for i in range(17):
         Image.fromarray(np.full((8, 8, 3), 5 * i, np.uint8)).save(folder / f"{i:04d}.png")
     film = video(tmp_path / "sky" / "film.mkv", 20)
-    assert real_clips.find(tmp_path / "sky") == [film, folder]
-    assert levels(real_clips.clip(folder, RELEASED, name="c")[1]) == list(range(17))
+    assert real_videos.find(tmp_path / "sky") == [film, folder]
+    assert levels(real_videos.clip(folder, RELEASED, name="c")[1]) == list(range(17))
 
 
 def test_short_videos_do_not_count_and_the_number_is_limited(tmp_path, monkeypatch):
     videos = [video(tmp_path / f"{i}.mkv", 15 if i == 2 else 16) for i in range(6)]
-    found = real_clips.chosen(videos, RELEASED, place="here")
+    found = real_videos.chosen(videos, RELEASED, place="here")
     assert found == [each for i, each in enumerate(videos) if i != 2]
-    monkeypatch.setattr(real_clips, "CLIPS", 3)
-    some = real_clips.chosen(videos, RELEASED, place="here")
+    monkeypatch.setattr(real_videos, "CLIPS", 3)
+    some = real_videos.chosen(videos, RELEASED, place="here")
     assert len(some) == 3
     assert set(some) < set(found)
     with pytest.raises(UsageError, match="here: fewer than two videos have 46 frames"):
-        real_clips.chosen(videos, LATTE, place="here")
+        real_videos.chosen(videos, LATTE, place="here")
 
 
 def test_errors_name_the_folder(tmp_path):
     with pytest.raises(UsageError, match="absent: no such folder"):
-        real_clips.find(tmp_path / "absent")
+        real_videos.find(tmp_path / "absent")
     with pytest.raises(UsageError, match="holds no videos"):
-        real_clips.find(tmp_path)
+        real_videos.find(tmp_path)
     (tmp_path / "a.mp4").write_bytes(b"no video")
     with pytest.raises(UsageError, match=r"a\.mp4: is no sound video"):
-        real_clips.length(tmp_path / "a.mp4")
+        real_videos.length(tmp_path / "a.mp4")
 
 
 def test_what_is_not_prepared_names_the_command(tmp_path, monkeypatch):
@@ -127,7 +126,7 @@ def test_fid_sees_frames_of_all_videos_and_fvd_a_clip_of_some(tmp_path, monkeypa
     for name, length in lengths.items():
         video(tmp_path / "videos" / f"{name}.mkv", length)
     monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
-    monkeypatch.setattr(real_clips, "CLIPS", 2)
+    monkeypatch.setattr(real_videos, "CLIPS", 2)
     monkeypatch.setattr(real_clips.assets, "require", lambda name: tmp_path)
     told = []
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 
 from skipdit_cli import text, weights
 from skipdit_cli.embedded import captions
-from skipdit_cli.errors import StoreError, UsageError
+from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
 from skipdit_cli.train import classifier, data, loop
 from skipdit_cli.train.loop import train
 from skipdit_cli.train.loss import Diffusion, hybrid_loss, velocity_loss
@@ -704,3 +705,14 @@ def test_the_classifier_s_files(tmp_path, monkeypatch):
     assert accuracy == float((model(images).argmax(1) == labels).float().mean())
     moving = load_file(tmp_path / "reference_moving-digits.safetensors")
     assert (int(moving["n"]), moving["mean"].shape, moving["cov"].shape) == (12, (128,), (128, 128))
+
+
+def test_without_scikit_learn_the_error_names_what_installs_it(monkeypatch):
+    """Whoever has the wheel alone can do it as well."""
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    data._load.cache_clear()
+    with pytest.raises(MissingAssetError) as caught:
+        data._load()
+    assert str(caught.value) == (
+        "training needs scikit-learn's digits; run `pip install scikit-learn`"
+    )

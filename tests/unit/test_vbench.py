@@ -18,7 +18,8 @@ from skipdit_cli.errors import (
     StoreError,
     UsageError,
 )
-from skipdit_cli.metrics import _vbench_run, _vbench_table, _vbench_worker, vbench
+from skipdit_cli.metrics import vbench
+from skipdit_cli.metrics.vbench import run, table, worker
 
 GOLDEN = Path(__file__).parents[1] / "parity" / "golden" / "metrics" / "vbench"
 SCORES = json.loads((GOLDEN / "scores.json").read_text())
@@ -96,13 +97,13 @@ def test_a_score_that_is_none_is_refused():
 def test_the_table():
     assert SCORES["dimension_order"] == DIMENSIONS
     assert [name for name in DIMENSIONS if vbench.DIMENSIONS[name].detector] == DETECTOR
-    assert {name: len(_vbench_table.members(name)) for name in vbench.GROUPS} == {
+    assert {name: len(table.members(name)) for name in vbench.GROUPS} == {
         "quality": 7,
         "semantic": 9,
     }
     assert len(vbench.PARTS) == len(set(vbench.PARTS)) == 18
-    assert sum(map(len, _vbench_table.prompts().values())) * 5 == 6810
-    assert len(_vbench_table.all_prompts()) == 944
+    assert sum(map(len, table.prompts().values())) * 5 == 6810
+    assert len(table.all_prompts()) == 944
 
 
 # What vbench wrote
@@ -112,12 +113,12 @@ def test_the_table():
 def test_results_are_read_by_file_name(name, folder):
     text = (GOLDEN / "results" / f"{name}_eval_results.json").read_text()
     files = {path.name for path in (GOLDEN / f"{folder}_videos").iterdir()}
-    ours = _vbench_worker.read(text, FLICKER, files)
+    ours = worker.read(text, FLICKER, files)
     assert set(ours["videos"]) == files
     assert ours["score"] == pytest.approx(sum(ours["videos"].values()) / len(files), abs=1e-12)
     shuffled = json.loads(text)
     shuffled[FLICKER][1].reverse()
-    assert _vbench_worker.read(json.dumps(shuffled), FLICKER, files) == ours
+    assert worker.read(json.dumps(shuffled), FLICKER, files) == ours
 
 
 def written(score, **videos):
@@ -128,11 +129,11 @@ def written(score, **videos):
 def test_a_clip_that_vbench_skipped_is_an_error():
     text = written(0.5, a=0.5)
     with pytest.raises(RuntimeError, match=r"1 clips have no score, the first is b\.mp4"):
-        _vbench_worker.read(text, FLICKER, ["a.mp4", "b.mp4"])
-    read = _vbench_worker.read(text, "color", ["a.mp4", "b.mp4"])  # the object was not found in b
+        worker.read(text, FLICKER, ["a.mp4", "b.mp4"])
+    read = worker.read(text, "color", ["a.mp4", "b.mp4"])  # the object was not found in b
     assert read == {"score": 0.5, "videos": {"a.mp4": 0.5}}
     with pytest.raises(RuntimeError, match="the score is nan"):
-        _vbench_worker.read(written(math.nan), FLICKER, [])
+        worker.read(written(math.nan), FLICKER, [])
 
 
 def test_what_is_missing_and_what_failed():
@@ -145,11 +146,11 @@ def test_what_is_missing_and_what_failed():
             raise NotImplementedError(f"UnImplemented dimension! {error}")  # noqa: B904
     except NotImplementedError as error:
         wrapped = error
-    assert _vbench_worker.is_missing(wrapped)
-    assert _vbench_worker.say(wrapped) == "ModuleNotFoundError: No module named 'detectron2'"
-    assert _vbench_worker.is_missing(FileNotFoundError(2, "No such file"))
-    assert not _vbench_worker.is_missing(OSError(28, "No space left on device"))
-    assert not _vbench_worker.is_missing(ValueError("x"))
+    assert worker.is_missing(wrapped)
+    assert worker.say(wrapped) == "ModuleNotFoundError: No module named 'detectron2'"
+    assert worker.is_missing(FileNotFoundError(2, "No such file"))
+    assert not worker.is_missing(OSError(28, "No space left on device"))
+    assert not worker.is_missing(ValueError("x"))
 
 
 # Scoring
@@ -230,7 +231,7 @@ def kept(tmp_path):
 
 
 def prompts_of(*dimensions):
-    return list(dict.fromkeys(p for name in dimensions for p in _vbench_table.prompts()[name]))
+    return list(dict.fromkeys(p for name in dimensions for p in table.prompts()[name]))
 
 
 def test_the_folder_of_a_dimension(make, fake, kept):
@@ -298,7 +299,7 @@ def test_all_parts_of_a_whole_run(make, fake, kept):
 @pytest.mark.parametrize("bar", ["30/375", "6/75"], ids=["over clips", "over prompts"])
 def test_how_far_a_dimension_is(make, fake, kept, tmp_path, monkeypatch, bar):
     """From the bar in its log, among those of downloads and of other loops; vbench waits for it."""
-    monkeypatch.setattr(_vbench_run, "POLL", 0.02)
+    monkeypatch.setattr(run, "POLL", 0.02)
     told, gate = [], tmp_path / "told"
 
     def progress(done, total):
@@ -315,14 +316,14 @@ def test_how_far_a_dimension_is(make, fake, kept, tmp_path, monkeypatch, bar):
 
 
 def test_a_stopped_run_goes_on_with_the_next_dimension(make, fake, kept):
-    samples = make(prompts_of(*_vbench_table.members("quality")))
+    samples = make(prompts_of(*table.members("quality")))
     vbench.score_prompts(samples, part="dynamic_degree", folder=kept)
     fake.answer({"error": "RuntimeError: no memory", "missing": False})
     with pytest.raises(SkipditError, match="no memory"):
         vbench.score_prompts(samples, part="quality", folder=kept)
     fake.answer({"score": 0.75})
     vbench.score_prompts(samples, part="quality", folder=kept)
-    names = list(_vbench_table.members("quality"))
+    names = list(table.members("quality"))
     assert fake.asked == ["dynamic_degree", names[0], *(n for n in names if n != "dynamic_degree")]
 
 
@@ -342,7 +343,7 @@ def test_a_result_counts_as_long_as_its_clips_are_the_same(make, fake, kept, mon
     (kept / f"{FLICKER}.json").write_text('{"score": 1')
     score()
     assert len(fake.calls) == 4
-    monkeypatch.setattr(_vbench_run, "VBENCH", "0.1.6")
+    monkeypatch.setattr(run, "VBENCH", "0.1.6")
     score()
     assert len(fake.calls) == 5
 
@@ -404,14 +405,14 @@ def test_no_environment(make, kept, monkeypatch, tmp_path):
         "run `make vbench-env`, or name its Python in SKIPDIT_VBENCH_PYTHON"
     )
     monkeypatch.delenv("SKIPDIT_VBENCH_PYTHON")
-    monkeypatch.setattr(_vbench_run, "__file__", str(tmp_path / "a" / "b" / "c.py"))
+    monkeypatch.setattr(run, "__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MissingAssetError, match="VBench's environment is not here; run `make vb"):
         vbench.score_prompts(samples, part=FLICKER, folder=kept)
     python = tmp_path / ".vbench-env" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.symlink_to(sys.executable)
-    assert _vbench_run.interpreter() == python  # the link, not what it points to
+    assert run.interpreter() == python  # the link, not what it points to
 
 
 # Prompts that are not VBench's

@@ -13,7 +13,8 @@ import pytest
 
 from skipdit_cli._clips import write_clip
 from skipdit_cli.errors import IncompleteError, MissingAssetError, SkipditError
-from skipdit_cli.metrics import _vbench_run, _vbench_table, vbench
+from skipdit_cli.metrics import vbench
+from skipdit_cli.metrics.vbench import run, table
 
 pytestmark = pytest.mark.vbench
 
@@ -48,7 +49,7 @@ def write(folder, clips):
 
 def in_environment(code, *arguments):
     """What code prints, as JSON, when it runs where vbench is."""
-    command = [str(_vbench_run.interpreter()), "-I", "-X", "utf8", "-c", code, *map(str, arguments)]
+    command = [str(run.interpreter()), "-I", "-X", "utf8", "-c", code, *map(str, arguments)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.strip().split("\n")[-1])
 
@@ -63,7 +64,7 @@ def test_the_prompt_list_is_the_packages():
     for entry in in_environment(code):
         for name in entry["dimension"]:
             theirs[name].append(entry["prompt_en"])
-    assert {name: list(listed) for name, listed in _vbench_table.prompts().items()} == theirs
+    assert {name: list(listed) for name, listed in table.prompts().items()} == theirs
 
 
 def test_golden_clips_in_custom_input(tmp_path):
@@ -83,12 +84,12 @@ def test_golden_clips_under_vbench_names(tmp_path):
     """In standard mode, by the worker alone: `score_prompts` refuses four clips of 375."""
     mean, entries = golden("std_tf")
     clips = [
-        _vbench_run.Clip(path.name, path.stem[:-2], path, _vbench_run.sha256(path))
+        run.Clip(path.name, path.stem[:-2], path, run.sha256(path))
         for path in (GOLDEN / "standard_videos").iterdir()
     ]
-    python = _vbench_run.interpreter()
-    options = {"mode": _vbench_run.STANDARD, "folder": tmp_path, "device": "cpu", "python": python}
-    assert _vbench_run.score(FLICKER, clips, **options) == pytest.approx(mean, abs=1e-9)
+    python = run.interpreter()
+    options = {"mode": run.STANDARD, "folder": tmp_path, "device": "cpu", "python": python}
+    assert run.score(FLICKER, clips, **options) == pytest.approx(mean, abs=1e-9)
     record = json.loads((tmp_path / f"{FLICKER}.json").read_text())
     expected = {Path(each["video_path"]).name: each["video_results"] for each in entries}
     assert record["videos"] == pytest.approx(expected, abs=1e-9)
@@ -107,7 +108,7 @@ def test_lossless_clips_follow_the_formula(tmp_path):
 @pytest.fixture(scope="module")
 def standard(tmp_path_factory):
     """Five clips of each of the 75 prompts, in the order of a run: sample i has prompt i mod 75."""
-    prompts = _vbench_table.prompts()[FLICKER]
+    prompts = table.prompts()[FLICKER]
     clips = [random_clip(seed) for seed in range(5 * len(prompts))]
     files = write(tmp_path_factory.mktemp("samples"), clips)
     return [(prompts[i % len(prompts)], file) for i, file in enumerate(files)], clips
@@ -157,7 +158,7 @@ def test_a_total_without_the_detector(tmp_path):
     if in_environment("from importlib import util; print(int(bool(util.find_spec('detectron2'))))"):
         pytest.skip("detectron2 is here")
     (file,) = write(tmp_path, [random_clip(0)])
-    samples = [(prompt, file) for prompt in sorted(_vbench_table.all_prompts()) * 5]
+    samples = [(prompt, file) for prompt in sorted(table.all_prompts()) * 5]
     with pytest.raises(MissingAssetError, match=r"object_class: .*; install detectron2 from its"):
         vbench.score_prompts(samples, folder=tmp_path / "kept")
     assert not list((tmp_path / "kept").glob("*.json"))

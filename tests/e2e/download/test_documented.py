@@ -17,11 +17,12 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from skipdit_cli import _clips, real_clips, weights
-from skipdit_cli.metrics import _i3d, _inception
-from skipdit_cli.metrics._extractor import Extractor
+from skipdit_cli import _clips, real_videos, weights
+from skipdit_cli.metrics import Extractor, _i3d, _inception
 from skipdit_cli.weights import assets, catalog, coco
 
+ROOT = Path(__file__).parents[3]
+PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md")))
 VIDEO_SETS = ("ffs", "skytimelapse", "taichi", "ucf101")
 VIDEO_MODELS = tuple(f"{name}{skip}" for name in VIDEO_SETS for skip in ("", "-skip"))
 IMAGES = ("dit-xl-2", "dit-xl-2-skip", "inception", "imagenet256")
@@ -41,16 +42,19 @@ def clips(name: str) -> Then:
 
 
 LINES = {
-    "README.md": {
-        "skipdit download --recipe table3 --accept-license": Then(
-            ("latte", "latte-skip", "alexnet")
-        ),
+    "README.md": {"skipdit download": Then((), fetches=False)},  # a list
+    "docs/checkpoints.md": {
+        "skipdit download": Then((), fetches=False),
+        "skipdit download latte-skip --dry-run": Then((), fetches=False),
+        "skipdit download latte-skip --accept-license": Then(("latte-skip",)),
+    },
+    "docs/metrics.md": {
         "skipdit download --metrics fid,lpips,fvd --accept-license": Then(
             ("inception", "imagenet256", "alexnet", "i3d")
         ),
         "skipdit download --metrics ffs --from FOLDER": clips("ffs"),
     },
-    "REPRODUCING.md": {
+    "docs/tables.md": {
         "skipdit download": Then((), fetches=False),  # a list
         "skipdit download --recipe table3 --dry-run": Then((), fetches=False),
         "skipdit download --recipe table1 --accept-license": Then(
@@ -79,18 +83,17 @@ LINES = {
         "skipdit download --recipe table8 --accept-license": Then(IMAGES),
         "skipdit download --recipe table7 --accept-license": Then(IMAGES, fetches=False),
     },
-    "CONTRIBUTING.md": {},
 }
 
 
-@pytest.mark.parametrize("page", LINES)
+@pytest.mark.parametrize("page", PAGES)
 def test_every_line_has_an_expectation(documented, page):
     lines = [line for line in documented(page) if line.startswith("skipdit download")]
-    assert set(lines) == set(LINES[page])
+    assert set(lines) == set(LINES.get(page, {}))
 
 
 @pytest.fixture
-def everything(hub, home, trained, put_card, monkeypatch):
+def everything(hub, home, trained, put_card, put_asset, monkeypatch):
     """All that can be downloaded, on the server."""
     tensors = save({"weight": torch.ones(100)})
     small = weights.card("digits-skip")
@@ -114,7 +117,8 @@ def everything(hub, home, trained, put_card, monkeypatch):
             hub.repositories.setdefault(part.repository, {}).update(listed)
         source = f"{hub.url}/models/" if "://" in card.source else card.source
         put_card(replace(card, **known, skip=True, source=source))
-    monkeypatch.setattr(assets, "ASSETS", {each.name: put(hub, each) for each in assets._ALL})
+    for name, asset in assets.declared().items():
+        put_asset(name, **stand_in(hub, asset))
     captions = [{"id": i, "image_id": i, "caption": f"caption {i}"} for i in range(5)]
     archive = zipped(coco.MEMBER, json.dumps({"annotations": captions}))
     hub.addresses["/annotations.zip"] = archive
@@ -124,8 +128,8 @@ def everything(hub, home, trained, put_card, monkeypatch):
     return hub
 
 
-def put(hub, asset):
-    """A small stand-in for an asset on the server, and what the catalogue knows of it."""
+def stand_in(hub, asset):
+    """Put something small on the server for an asset; returns what is then known of it."""
     if not asset.file:
         files = dict.fromkeys(
             ("config.json", "preprocessor_config.json", "vocab.json", "tokenizer_config.json"),
@@ -133,7 +137,7 @@ def put(hub, asset):
         )
         weight = save({"weight": torch.ones(9)})
         hub.repositories[asset.source] = files | {"model.safetensors": weight}
-        return asset
+        return {}
     content = asset.name.encode() * 20
     if asset.file.endswith(".npz"):
         npz = io.BytesIO()
@@ -143,7 +147,7 @@ def put(hub, asset):
         content = zipped("val2014/a.jpg", "an image")
     hub.addresses[f"/{asset.file}"] = content
     digest = hashlib.sha256(content).hexdigest()
-    return replace(asset, source=f"{hub.url}/{asset.file}", size=len(content), digest=digest)
+    return {"source": f"{hub.url}/{asset.file}", "size": len(content), "digest": digest}
 
 
 def zipped(name, text):
@@ -166,15 +170,15 @@ def videos(tmp_path, monkeypatch):
     def grey(clips):
         return np.stack([clip.mean(axis=(1, 2)) for clip in clips])
 
-    def stand_in(name, see):
+    def sees(name, see):
         return Extractor(name, 1, (), lambda networks, device: lambda clips: {name: see(clips)})
 
-    monkeypatch.setattr(_i3d, "EXTRACTOR", stand_in("logits", lambda c: grey(c).mean(axis=1)))
-    monkeypatch.setattr(_inception, "FRAMES", stand_in("pool", grey))
-    monkeypatch.setattr(real_clips, "SIDE", 8)
+    monkeypatch.setattr(_i3d, "EXTRACTOR", sees("logits", lambda c: grey(c).mean(axis=1)))
+    monkeypatch.setattr(_inception, "FRAMES", sees("pool", grey))
+    monkeypatch.setattr(real_videos, "SIDE", 8)
 
 
-@pytest.mark.parametrize("page", ["README.md", "REPRODUCING.md"])
+@pytest.mark.parametrize("page", LINES)
 def test_every_line_does_what_the_page_says(
     skipdit, documented, everything, videos, home, table, page
 ):
@@ -185,7 +189,7 @@ def test_every_line_does_what_the_page_says(
             except AssertionError as error:
                 error.add_note(f"{page}: {line}")
                 raise
-    if page == "REPRODUCING.md":  # `skipdit doctor` says what a machine lacks for each table
+    if page == "docs/tables.md":  # `skipdit doctor` says what a machine lacks for each table
         checks = {each["check"]: each for each in json.loads(skipdit("doctor --json").ok().out)}
         assert {checks[f"recipe table{i}"]["detail"] for i in range(1, 9)} == {
             "both scales can run"
@@ -200,8 +204,9 @@ def follow(skipdit, hub, line, then):
     assert set(printed) == set(then.names)
     assert [path for path in printed.values() if not Path(path).exists()] == []
     assert bool(hub.sent) == then.fetches, hub.sent
-    for name in printed.keys() & assets.ASSETS.keys():  # "each with its hash"
-        assert len(assets.record(name)["sha256"]) == 64
+    known = assets.declared()
+    for name in printed.keys() & known.keys():  # "each with its hash"
+        assert len(assets.record(known[name])["sha256"]) == 64
     if line == "skipdit download":
         assert "| hunyuan-dit " in done.out
         assert "Tencent-Hunyuan-Community" in done.out

@@ -2,30 +2,33 @@
 
 import hashlib
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from huggingface_hub import constants
 from safetensors.numpy import save
 
+from skipdit_cli import registry
 from skipdit_cli.errors import MissingAssetError
 from skipdit_cli.weights import assets
 
 FILES = {"alexnet": bytes(range(250)) * 200, "i3d": b"script" * 99, "imagenet256": b"batch" * 9}
 
 
+def of(name):
+    return assets.declared()[name]
+
+
 @pytest.fixture
-def sources(hub, monkeypatch):
+def sources(hub, put_asset):
     """The assets, at addresses of the server."""
     hub.addresses |= {f"/{name}.bin": content for name, content in FILES.items()}
-    put = dict(assets.ASSETS)
-    for name, content in FILES.items():
+    for name, content in {**FILES, "inception": FILES["alexnet"]}.items():
         digest = hashlib.sha256(content).hexdigest()
-        source = f"{hub.url}/{name}.bin?dl=1"
-        put[name] = replace(put[name], source=source, size=len(content), digest=digest)
-    put["inception"] = replace(put["alexnet"], name="inception", used_by=("fid", "precision"))
-    put["clip"] = replace(put["clip"], source="someone/clip")
+        at = "alexnet" if name == "inception" else name
+        source = f"{hub.url}/{at}.bin?dl=1"
+        put_asset(name, source=source, size=len(content), digest=digest)
+    put_asset("clip", source="someone/clip")
     hub.repositories["someone/clip"] = {
         "README.md": b"x",
         **dict.fromkeys(("config.json", "preprocessor_config.json", "vocab.json"), b"{}"),
@@ -35,8 +38,6 @@ def sources(hub, monkeypatch):
         "pytorch_model.bin": b"z" * 50,
         "tf_model.h5": b"z" * 50,
     }
-    monkeypatch.setattr(assets, "ASSETS", put)
-    return put
 
 
 @pytest.fixture
@@ -47,14 +48,14 @@ def fetch(sources, skipdit):
 
 def test_a_metric_brings_its_assets_and_a_second_time_nothing_is_asked(hub, fetch, home):
     done = fetch("lpips,fvd")
-    paths = {name: assets.target(name) for name in ("alexnet", "i3d")}
+    paths = {name: assets.target(of(name)) for name in ("alexnet", "i3d")}
     assert (done.code, done.out) == (0, "".join(f"{n} {p}\n" for n, p in paths.items())), done
     assert "licence BSD-3-Clause" in done.err
     for name, path in paths.items():
-        assert path == home / "metrics" / name / assets.ASSETS[name].file
+        assert path == home / "metrics" / name / of(name).file
         assert path.read_bytes() == FILES[name]
-        assert assets.require(name) == path
-        assert assets.verified(name)
+        assert assets.require(of(name)) == path
+        assert assets.verified(of(name))
     told = json.loads((home / "metrics" / "i3d.json").read_text())
     assert told["sha256"] == hashlib.sha256(FILES["i3d"]).hexdigest()
     assert told["source"] == f"{hub.url}/i3d.bin?dl=1"
@@ -65,20 +66,20 @@ def test_a_metric_brings_its_assets_and_a_second_time_nothing_is_asked(hub, fetc
 
 def test_of_a_repository_only_what_is_needed_is_fetched(hub, fetch, home):
     assert fetch("clip-score").code == 0
-    folder = assets.require("clip")
+    folder = assets.require(of("clip"))
     assert folder == home / "metrics" / "clip"
     taken = sorted(path.name for path in folder.iterdir())
     left = {"README.md", "pytorch_model.bin", "tf_model.h5"}
     assert taken == sorted(hub.repositories["someone/clip"].keys() - left)
-    assert assets.verified("clip")
-    before = assets.fingerprint("clip")
+    assert assets.verified(of("clip"))
+    before = assets.fingerprint(of("clip"))
     (folder / "model.safetensors").write_bytes(b"?")
     with pytest.raises(MissingAssetError, match=r"damaged \(model.safetensors is cut off"):
-        assets.require("clip")
+        assets.require(of("clip"))
     hub.forget()
     assert fetch("clip").code == 0
     assert [path.split("/")[-1] for path in hub.sent] == ["model.safetensors"]
-    assert assets.fingerprint("clip") == before
+    assert assets.fingerprint(of("clip")) == before
 
 
 def test_images_of_imagenet_need_their_terms_accepted(hub, fetch, failed):
@@ -101,14 +102,14 @@ def test_an_interrupted_transfer_goes_on_where_it_stopped(hub, fetch, failed, ta
     hub.cut = 20_500
     size = len(FILES["alexnet"])
     failed(fetch("alexnet"), 4, f"broke off after 20000 of {size} bytes", "goes on from there")
-    assert assets.state("alexnet") == ("absent", "")
+    assert assets.state(of("alexnet")) == ("absent", "")
     hub.cut = None
     hub.forget()
     assert [row["state"] for row in table(fetch("alexnet", "--dry-run").out)] == ["resume"]
     assert hub.requests == []
     assert fetch("alexnet").code == 0
     assert [wanted for _, _, wanted, _ in hub.requests] == ["bytes=20000-"]
-    assert assets.target("alexnet").read_bytes() == FILES["alexnet"]
+    assert assets.target(of("alexnet")).read_bytes() == FILES["alexnet"]
 
 
 @pytest.mark.parametrize(
@@ -131,18 +132,18 @@ def test_what_is_not_as_it_should_be_is_deleted(hub, fetch, failed, home, damage
 
 def test_a_damaged_file_is_fetched_again(hub, fetch, table):
     fetch("i3d,alexnet")
-    assets.target("i3d").write_bytes(b"?" + FILES["i3d"][1:])  # of the same size
-    assets.target("alexnet").write_bytes(b"?")
+    assets.target(of("i3d")).write_bytes(b"?" + FILES["i3d"][1:])  # of the same size
+    assets.target(of("alexnet")).write_bytes(b"?")
     with pytest.raises(MissingAssetError, match="--metrics i3d"):
-        assets.require("i3d")
+        assets.require(of("i3d"))
     hub.forget()
     rows = table(fetch("i3d,alexnet", "--dry-run").out)
     assert [row["state"] for row in rows] == ["fetch", "fetch"]
     done = fetch("i3d,alexnet")
     assert done.code == 0
-    assert f"deleting {assets.target('i3d')}: its sha256 is " in done.err
+    assert f"deleting {assets.target(of('i3d'))}: its sha256 is " in done.err
     assert hub.sent == {f"/{name}.bin": len(FILES[name]) for name in ("i3d", "alexnet")}
-    assert assets.require("i3d").read_bytes() == FILES["i3d"]
+    assert assets.require(of("i3d")).read_bytes() == FILES["i3d"]
 
 
 def test_a_dry_run_fetches_nothing(hub, fetch, table, home):
@@ -187,7 +188,7 @@ def test_a_file_that_is_here_is_taken_without_a_network(hub, fetch, failed, tmp_
     mine = tmp_path / "mine.pt"
     mine.write_bytes(FILES["i3d"])
     done = fetch("fvd", "--from", mine)
-    assert (done.code, done.out, hub.requests) == (0, f"i3d {assets.require('i3d')}\n", [])
+    assert (done.code, done.out, hub.requests) == (0, f"i3d {assets.require(of('i3d'))}\n", [])
     failed(fetch("alexnet", "--from", mine), 2, "mine.pt: is not alexnet: it has 594 bytes")
     for several in ("fid", "i3d,alexnet", "psnr,fid"):
         failed(fetch(several, "--from", mine), 2, "--from is for one model, or one file")
@@ -206,9 +207,10 @@ def test_names(fetch, skipdit, failed):
 
 def test_a_recipe_brings_what_its_metrics_need(sources, skipdit, monkeypatch):
     """In the order of the table's columns, psnr here being one that needs something."""
-    used = {"alexnet": ("psnr",), "i3d": ("vbench",)}
-    changed = {name: replace(each, used_by=used.get(name, ())) for name, each in sources.items()}
-    monkeypatch.setattr(assets, "ASSETS", changed)
-    monkeypatch.setattr("skipdit_cli.weights.inventory.recipe_needs", lambda recipe: ())
+    for name, needs in {"psnr": "alexnet", "vbench": "i3d", "lpips": ""}.items():
+        metric = registry.load("metrics", name)
+        monkeypatch.setattr(metric, "ASSETS", ())
+        monkeypatch.setattr(metric, "REFERENCES", (of(needs),) if needs else ())
+    monkeypatch.setattr("skipdit_cli.needs.checkpoints", lambda recipe: ())
     done = skipdit("download --recipe table3")
     assert [line.split()[0] for line in done.out.splitlines()] == ["i3d", "alexnet"], done

@@ -2,7 +2,6 @@
 
 import io
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -119,18 +118,22 @@ def clip(folder: Path) -> None:
 def install(monkeypatch, home: Path, *names: str) -> None:
     """Put stand-ins under a home, and have the catalogue take them for what it knows."""
     monkeypatch.setenv("SKIPDIT_HOME", str(home))
-    known = dict(assets.ASSETS)
     make = {"alexnet": alexnet, "inception": inception, "i3d": i3d, "clip": clip}
     for name in names:
-        target = assets.target(name)
+        asset = assets.declared()[name]
+        target = assets.target(asset)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            if known[name].file:
+            if asset.file:
                 make[name](target)
             else:
                 target.mkdir(exist_ok=True)
                 make[name](target)
-        if known[name].file:
-            digest = assets.weights.sha256(target)
-            known[name] = replace(known[name], size=target.stat().st_size, digest=digest)
-    monkeypatch.setattr(assets, "ASSETS", known)
+        if asset.file:
+            monkeypatch.setitem(vars(asset), "size", target.stat().st_size)
+            monkeypatch.setitem(vars(asset), "digest", assets.weights.sha256(target))
+
+
+def require(name: str) -> Path:
+    """The file or folder of an asset."""
+    return assets.require(assets.declared()[name])

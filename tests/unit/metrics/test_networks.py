@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from skipdit_cli import registry, weights
+from skipdit_cli import registry, scoring, weights
 from skipdit_cli.errors import UsageError
 from skipdit_cli.measure import How, measure, measure_npz
 from skipdit_cli.metrics import _inception, clip_score, lpips
@@ -104,7 +104,7 @@ def test_adm_metrics_of_an_npz(monkeypatch, home, tmp_path):
 
 def test_scoring_resumes_and_a_changed_sample_alone_is_seen_again(monkeypatch, home, tmp_path):
     networks.install(monkeypatch, home, "inception")
-    monkeypatch.setitem(sys.modules["skipdit_cli.measure"].CHUNK, 3, 2)
+    monkeypatch.setitem(scoring.CHUNK, 3, 2)
     seen = []
 
     def load(assets, device):
@@ -173,7 +173,7 @@ def test_frechet_statistics_keep_no_samples(monkeypatch, tmp_path):
 
 def test_inception_takes_seven_channels_of_the_right_layer(monkeypatch, home):
     networks.install(monkeypatch, home, "inception")
-    path = networks.assets.require("inception")
+    path = networks.require("inception")
     extract = _inception.IMAGES.load({"inception": path}, "cpu")
     images = [noise(40, 24), noise(40, 24)]
     found = extract(images)
@@ -200,7 +200,7 @@ def test_lpips_has_the_downloaded_trunk(monkeypatch, home, tmp_path):
     fill(tmp_path, run, [b for _, b in pairs])
     result = measure(run, "lpips", root=tmp_path)
 
-    state = torch.load(networks.assets.require("alexnet"), weights_only=True)
+    state = torch.load(networks.require("alexnet"), weights_only=True)
     network = lpips.build()
     linear = [getattr(network, f"lin{i}").model[-1].weight for i in range(5)]
     shift = torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1)
@@ -237,7 +237,7 @@ def test_lpips_has_the_downloaded_trunk(monkeypatch, home, tmp_path):
 
 def test_lpips_needs_31_pixels(monkeypatch, home, tmp_path):
     networks.install(monkeypatch, home, "alexnet")
-    network = lpips.load({"alexnet": networks.assets.require("alexnet")}, "cpu")
+    network = lpips.load({"alexnet": networks.require("alexnet")}, "cpu")
     assert lpips.score(noise(31, 31), noise(31, 31), network) > 0
     with pytest.raises(UsageError, match="is too small"):
         lpips.score(noise(30, 31), noise(30, 31), network)
@@ -253,7 +253,7 @@ def test_clip_score_by_hand(monkeypatch, home, tmp_path):
     networks.install(monkeypatch, home, "clip")
     from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-    folder = networks.assets.require("clip")
+    folder = networks.require("clip")
     model = CLIPModel.from_pretrained(folder).eval()
     images = CLIPImageProcessorPil.from_pretrained(folder)
     tokenizer = CLIPTokenizer.from_pretrained(folder)
@@ -278,20 +278,20 @@ def test_clip_in_the_format_of_a_torch_before_1_6(monkeypatch, tmp_path):
     from safetensors.torch import load_file
 
     networks.install(monkeypatch, tmp_path, "clip")
-    folder, image = networks.assets.require("clip"), noise(64, 64)
+    folder, image = networks.require("clip"), noise(64, 64)
     prompt = {"prompt": "a red dog"}
     expected = clip_score.score(image, prompt, clip_score.load({"clip": folder}, "cpu"))
     state = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     torch.save(state, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
-    network = clip_score.load({"clip": networks.assets.require("clip")}, "cpu")
+    network = clip_score.load({"clip": networks.require("clip")}, "cpu")
     assert clip_score.score(image, prompt, network) == expected
 
 
 def test_the_end_of_a_long_prompt_is_kept(monkeypatch, home):
     """Cut behind the tokenizer, the end token goes, and with it what the prompt says."""
     networks.install(monkeypatch, home, "clip")
-    network = clip_score.load({"clip": networks.assets.require("clip")}, "cpu")
+    network = clip_score.load({"clip": networks.require("clip")}, "cpu")
     image = noise(32, 32)
     long = [" ".join([word] * 100) for word in ("dog", "cat")]
     scores = [
@@ -311,10 +311,10 @@ def test_the_end_of_a_long_prompt_is_kept(monkeypatch, home):
 
 def test_fvd_and_fid_of_frames_against_real_clips(monkeypatch, home, tmp_path):
     """From a folder of videos to the numbers; a run of the real clips themselves is at 0."""
-    from skipdit_cli import _clips, real_clips
+    from skipdit_cli import _clips, real_clips, real_videos
 
     networks.install(monkeypatch, tmp_path / "home", "i3d", "inception")
-    monkeypatch.setattr(real_clips, "SIDE", 32)
+    monkeypatch.setattr(real_videos, "SIDE", 32)
 
     def pooled(weights, *, device):  # in place of Inception, which takes a second for a frame
         return lambda frames: (F.adaptive_avg_pool2d(frames.float(), 4).flatten(1),)
@@ -329,7 +329,7 @@ def test_fvd_and_fid_of_frames_against_real_clips(monkeypatch, home, tmp_path):
     assert made["released"].name == "released.npz"
     assert "fewer than two videos have 46 frames" in str(made["latte"])
     how = real_clips.DATASETS["ffs"].preparations["released"]
-    clips = [real_clips.clip(folder / f"{i}.mkv", how, name=f"{i}.mkv")[0] for i in range(3)]
+    clips = [real_videos.clip(folder / f"{i}.mkv", how, name=f"{i}.mkv")[0] for i in range(3)]
     run = run_of("ffs", 3)
     fill(tmp_path, run, clips)
     fvd = measure(run, "fvd", root=tmp_path)

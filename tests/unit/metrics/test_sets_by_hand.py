@@ -71,7 +71,7 @@ def test_inception_score_is_the_number_of_classes_told_apart():
 def test_inception_score_sees_the_order(monkeypatch):
     """Samples sorted by class have parts of one class each: the score is wrong, and stays so."""
     module = registry.load("metrics", "inception-score")
-    monkeypatch.setattr(module, "SPLIT", 4)
+    monkeypatch.setattr(module.module, "SPLIT", 4)
     certain = 1000 * np.eye(4)
     mixed = np.concatenate([certain] * 4)
     assert module.score_set([{"logits": mixed}]) == pytest.approx(4)
@@ -114,7 +114,8 @@ def test_the_images_of_coco_are_those_of_the_prompts(tmp_path, monkeypatch):
     def extract(images):
         return {"pool": np.array([[image.mean(), image.shape[2]] for image in images])}
 
-    real = Coco(path=archive, extract=extract, folder=tmp_path / "kept")
+    found = {"path": archive, "archive": "00", "extract": extract}
+    real = Coco(**found, folder=tmp_path / "kept")
     (chunk,) = real.features()
     np.testing.assert_allclose(chunk["pool"], [[200, 3], [70, 3]], atol=1)
     mean, covariance = real.moments("pool", ddof=1)
@@ -122,7 +123,7 @@ def test_the_images_of_coco_are_those_of_the_prompts(tmp_path, monkeypatch):
     assert covariance[0, 0] == pytest.approx(130**2 / 2, rel=0.02)
     coco_list().with_suffix(".json").write_text(json.dumps({"image_ids": [8]}))
     with pytest.raises(UsageError, match=r"val2014\.zip: has no sound .*000000000008"):
-        list(Coco(path=archive, extract=extract, folder=tmp_path / "other").features())
+        list(Coco(**found, folder=tmp_path / "other").features())
 
 
 def test_real_clips_are_statistics_with_the_ddof_of_fvd(tmp_path):

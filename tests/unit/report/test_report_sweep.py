@@ -131,7 +131,8 @@ def test_counts_are_in_the_unit_of_the_largest(macs, unit, shown):
 
 def test_a_failed_run_keeps_its_line_and_says_why():
     failed = replace(CACHED_ROW, results={}, failure="a worker process died")
-    (line,) = sweep.build([failed]).lines
+    (line,) = (table := sweep.build([failed], metrics=["lpips"])).lines
+    assert [heading.key for heading in table.headings[6:]] == ["lpips"]
     assert line.names == ("moving-digits-skip", "skip-cache n=2", "900-50", "28", "22")
     assert line.cells[0].ours == pytest.approx(8.2)
     assert {(c.ours, c.status, c.note) for c in line.cells[3:]} == {
@@ -144,10 +145,22 @@ def test_a_metric_without_its_network():
         metric="ssim", value=None, unit="", n=16, run="r", status="needs weights", note="fetch it"
     )
     row = replace(CACHED_ROW, results={"ssim": lacking})
-    table = sweep.build([row])
+    table = sweep.build([row], metrics=["psnr"])
     assert table.cell(table.lines[0], "ssim") == Cell(status="needs weights", note="fetch it")
     assert table.cell(table.lines[0], "psnr") == Cell(status="not run")
     assert table.cell(table.lines[0], "lpips") is None
+
+
+def test_only_what_was_asked_for_has_a_column():
+    """PSNR and SSIM, where they are among it, come first."""
+    row = replace(CACHED_ROW, results={"psnr": CACHED_ROW.results["psnr"]})
+
+    def columns(**asked):
+        return [heading.key for heading in sweep.build([row], **asked).headings[6:]]
+
+    assert columns() == ["psnr"]
+    assert columns(metrics=["lpips", "psnr"]) == ["psnr", "lpips"]
+    assert columns(metrics=["fvd@digits", "ssim"]) == ["psnr", "ssim", "fvd@digits"]
 
 
 def test_title_notes_and_provenance():

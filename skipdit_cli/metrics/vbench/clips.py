@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skipdit_cli.errors import IncompleteError, UsageError
-from skipdit_cli.metrics._vbench_run import Clip, sha256
-from skipdit_cli.metrics._vbench_table import CLIPS, DIMENSIONS, all_prompts, prompts
+from skipdit_cli.metrics.vbench.run import Clip, sha256
+from skipdit_cli.metrics.vbench.table import CLIPS, DIMENSIONS, all_prompts, prompts
 
 Samples = Sequence[tuple[str, Path]]  # prompt and file, in the order of the samples
 

@@ -1,13 +1,12 @@
 """Runs in VBench's own environment: one dimension of one folder of clips, JSON file to JSON file.
 
-    python -I _vbench_worker.py REQUEST RESPONSE
+    python -I worker.py REQUEST RESPONSE
 
 A request is {"dimension": "scene", "folder": "...", "mode": "vbench_standard" or "custom_input",
 "device": "cpu", "version": "0.1.5", "prompts": {file name: prompt}}, with an absolute path. A
 response is {"score": 0.4272, "videos": {file name: score}, "versions": {...}} or {"error": "...",
 "missing": whether something has to be installed or downloaded first}. Whatever vbench prints goes
-where the caller sends it; its exit code says nothing. `-I` keeps this folder, whose vbench.py is
-another one, off the path.
+where the caller sends it; its exit code says nothing. `-I` keeps this folder off the path.
 """
 
 import errno
@@ -21,6 +20,7 @@ from collections.abc import Iterable
 from importlib import metadata, util
 from pathlib import Path
 from subprocess import CalledProcessError
+from typing import Any
 
 DETECTOR = ("object_class", "multiple_objects", "color", "spatial_relationship")
 LEAVES_OUT = ("color",)  # has no score for a clip in which the object was not found
@@ -39,7 +39,7 @@ def main(request_file: str, response_file: str) -> None:
     os.replace(partial, response_file)
 
 
-def score(request: dict) -> dict:
+def score(request: dict[str, Any]) -> dict[str, Any]:
     """The response to a request; whatever vbench raises goes through."""
     dimension, folder, device = request["dimension"], Path(request["folder"]), request["device"]
     versions = installed(request["version"])
@@ -65,7 +65,7 @@ def score(request: dict) -> dict:
     return {**read(text, dimension, request["prompts"]), "versions": versions}
 
 
-def read(text: str, dimension: str, names: Iterable[str]) -> dict:
+def read(text: str, dimension: str, names: Iterable[str]) -> dict[str, Any]:
     """{"score": ..., "videos": {file name: score}}, from what vbench wrote about named clips.
 
     Raises:

@@ -28,7 +28,7 @@ STANDARD, CUSTOM = "vbench_standard", "custom_input"  # vbench's modes
 POLL = 1.0  # seconds between two looks at how far vbench is
 _BAR = re.compile(rb"(\d+)/(\d+) \[")  # of tqdm; those of downloads count in units: 3M/5M [
 _TAIL = 1 << 18  # bytes of the log that are looked at; vbench prints whole lists between two bars
-_WORKER = Path(__file__).with_name("_vbench_worker.py")
+_WORKER = Path(__file__).with_name("worker.py")
 _ENVIRONMENT = Path(".vbench-env", "bin", "python")
 
 
@@ -48,7 +48,7 @@ def interpreter() -> Path:
         MissingAssetError: there is none.
     """
     named = os.environ.get(INTERPRETER, "")
-    roots = (Path(__file__).parents[2], Path.cwd())
+    roots = (Path(__file__).parents[3], Path.cwd())
     places = [named] if named else [str(root / _ENVIRONMENT) for root in roots]
     for place in places:
         if found := shutil.which(place):

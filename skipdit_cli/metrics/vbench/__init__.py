@@ -23,9 +23,10 @@ from functools import partial
 from pathlib import Path
 
 from skipdit_cli.errors import IncompleteError, UsageError, unknown
-from skipdit_cli.metrics import _vbench_clips, _vbench_run, _vbench_table
-from skipdit_cli.metrics._vbench_run import CUSTOM, STANDARD
-from skipdit_cli.metrics._vbench_table import DIMENSIONS, GROUPS
+from skipdit_cli.metrics.vbench import run, table
+from skipdit_cli.metrics.vbench.clips import custom, standard
+from skipdit_cli.metrics.vbench.run import CUSTOM, STANDARD
+from skipdit_cli.metrics.vbench.table import DIMENSIONS, GROUPS
 
 NAME = "vbench"
 LABEL = "VBench"
@@ -34,7 +35,7 @@ BETTER = "higher"
 NEEDS = "prompted"
 TASKS = ("t2v",)
 VERSION = 1
-PROTOCOL = f"VBench {_vbench_run.VBENCH}"
+PROTOCOL = f"VBench {run.VBENCH}"
 PARTS = (*DIMENSIONS, *GROUPS)  # what `vbench.PART` can be; `vbench` alone is the total
 ANY_PROMPT = ("temporal_flickering",)  # what clips of any size and prompt have, with no weights
 
@@ -45,7 +46,7 @@ def environment() -> Path:
     Raises:
         MissingAssetError: there is none.
     """
-    return _vbench_run.interpreter()
+    return run.interpreter()
 
 
 def total(raw: Mapping[str, float], *, round_raw: bool = False) -> dict[str, float]:
@@ -65,14 +66,14 @@ def total(raw: Mapping[str, float], *, round_raw: bool = False) -> dict[str, flo
             f"{', '.join(missing)}",
             fix="score all of them first",
         )
-    groups = {name: _vbench_table.group_score(raw, name, round_raw=round_raw) for name in GROUPS}
+    groups = {name: table.group_score(raw, name, round_raw=round_raw) for name in GROUPS}
     weighted = sum(weight * groups[name] for name, weight in GROUPS.items())
     return {**groups, "total": weighted / sum(GROUPS.values())}
 
 
 def protocol(prompts: Iterable[str]) -> str:
     """What scores of these prompts may be compared with: VBench's, or those of a custom input."""
-    own = _vbench_table.all_prompts().issuperset(prompts)
+    own = table.all_prompts().issuperset(prompts)
     return PROTOCOL if own else f"{PROTOCOL}, custom input"
 
 
@@ -110,11 +111,11 @@ def score_prompts(
     if not samples:
         raise UsageError(f"{NAME} has no samples to score", fix="generate at least one")
     if protocol(prompt for prompt, _ in samples) == PROTOCOL:
-        mode, clips = STANDARD, _vbench_clips.standard(samples, names, hashes=hashes)
+        mode, clips = STANDARD, standard(samples, names, hashes=hashes)
     else:
-        mode, clips = CUSTOM, _vbench_clips.custom(samples, part, hashes=hashes)
+        mode, clips = CUSTOM, custom(samples, part, hashes=hashes)
 
-    done = {name: _vbench_run.known(name, clips[name], mode=mode, folder=folder) for name in names}
+    done = {name: run.known(name, clips[name], mode=mode, folder=folder) for name in names}
     raw = {name: value for name, value in done.items() if value is not None}
     left = sorted(set(names) - set(raw), key=_order)
     python = environment() if left else Path()
@@ -127,7 +128,7 @@ def score_prompts(
     for name in left:
         before = sum(len(clips[each]) for each in raw)
         tell(before)
-        raw[name] = _vbench_run.score(
+        raw[name] = run.score(
             name,
             clips[name],
             mode=mode,
@@ -139,13 +140,13 @@ def score_prompts(
     tell(total_clips)
     if part in DIMENSIONS:
         return 100 * raw[part]
-    return 100 * (_vbench_table.group_score(raw, part) if part else total(raw)["total"])
+    return 100 * (table.group_score(raw, part) if part else total(raw)["total"])
 
 
 def _dimensions(part: str) -> tuple[str, ...]:
     if part not in ("", *PARTS):
         raise unknown("part of vbench", part, PARTS)
-    return (part,) if part in DIMENSIONS else _vbench_table.members(part)
+    return (part,) if part in DIMENSIONS else table.members(part)
 
 
 def _order(dimension: str) -> tuple[bool, int]:

@@ -1,0 +1,40 @@
+"""CLIP as torchmetrics expects it: its features, and what prepares images and prompts for it."""
+
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+
+class Clip(nn.Module):
+    """CLIP with the features as tensors, which torchmetrics expects and transformers 5 wraps."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.config = model, model.config
+
+    def get_image_features(self, pixel_values: Tensor) -> Tensor:
+        return _tensor(self.model.get_image_features(pixel_values))
+
+    def get_text_features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return _tensor(self.model.get_text_features(input_ids, attention_mask=attention_mask))
+
+
+def _tensor(features: Any) -> Tensor:
+    return features if isinstance(features, Tensor) else features.pooler_output
+
+
+class Network(NamedTuple):
+    """What scores: CLIP, and what prepares images and prompts for it."""
+
+    model: Clip
+    images: Any
+    tokenizer: Any
+    device: str
+
+    def process(
+        self, *, return_tensors: str, padding: bool, text: Any = None, images: Any = None
+    ) -> Any:
+        """As a CLIPProcessor, but a long prompt is cut where its end token stays."""
+        if images is not None:
+            return self.images(images=images, return_tensors=return_tensors)
+        return self.tokenizer(text, return_tensors=return_tensors, padding=padding, truncation=True)
