@@ -3,7 +3,7 @@
 import json
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import weights
 from skipdit_cli.errors import MissingAssetError
@@ -72,7 +72,7 @@ def to_uint8(images: "Tensor", *, task: str = "c2i") -> "Tensor":
     return pixels.to(torch.uint8).expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
 
 
-def _decode(decoder: "nn.Module", clip: "Tensor") -> "Tensor":
+def _decode(decoder: Any, clip: "Tensor") -> "Tensor":
     """Latents of one clip [F, C, H, W] -> images [F, 3, 8H, 8W]."""
     import torch
 

@@ -8,9 +8,10 @@ was interrupted.
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skipdit_cli import conditions, decode, rng, trajectory, weights
 from skipdit_cli._disk import check_writable
@@ -23,6 +24,9 @@ from skipdit_cli.loop import denoise
 from skipdit_cli.options import Stage, silent
 from skipdit_cli.run import Run
 from skipdit_cli.store import Store, open_store
+
+if TYPE_CHECKING:
+    from skipdit_cli.models import Network
 
 
 def generate(
@@ -89,7 +93,7 @@ def latents_of(
     run: Run,
     indices: Sequence[int],
     *,
-    model: nn.Module,
+    model: "Network",
     root: Path,
     on_step: Callable[[Session, Tensor], None] | None = None,
 ) -> Tensor:
@@ -177,7 +181,7 @@ def _kept(x: Tensor) -> Tensor:
     return flat[:, torch.from_numpy(trajectory.places(flat.shape[1])).to(x.device)]
 
 
-def network(run: Run, *, device: str = "cpu", weights_path: Path | None = None) -> nn.Module:
+def network(run: Run, *, device: str = "cpu", weights_path: Path | None = None) -> "Network":
     """The denoiser of a run; a process loads each once."""
     return _model(run.card, weights_path, _device(device), run.dtype)
 
@@ -192,5 +196,5 @@ def _device(name: str) -> str:
 
 
 @cache
-def _model(card: Card, path: Path | None, device: str, dtype: str) -> nn.Module:
+def _model(card: Card, path: Path | None, device: str, dtype: str) -> "Network":
     return weights.load(card, path=path, device=device, dtype=dtype)

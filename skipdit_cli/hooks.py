@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffusers.hooks import HookRegistry, ModelHook
 from diffusers.hooks.hooks import CacheContext, HookFunctionReference, StateManager
@@ -32,7 +32,11 @@ from skipdit_cli.sites import (
 )
 from skipdit_cli.spec import Cache
 
+if TYPE_CHECKING:
+    from skipdit_cli.models import Network
+
 _NAME = "skipdit"
+_REGISTRY = "_diffusers_hook"  # the attribute of a module where diffusers keeps its hooks
 
 
 class Session:
@@ -204,7 +208,7 @@ class SiteHook(ModelHook):
 
 @contextmanager
 def attached(
-    model: nn.Module, cache: Cache, timesteps: Sequence[int], *, guided: bool = False
+    model: "Network", cache: Cache, timesteps: Sequence[int], *, guided: bool = False
 ) -> Iterator[Session]:
     """A session with the cache's hooks on the model; they and all state are gone afterwards.
 
@@ -242,13 +246,15 @@ def attached(
 
 
 def _is_hooked(module: nn.Module) -> bool:
-    return hasattr(module, "_diffusers_hook") and _NAME in module._diffusers_hook.hooks
+    registry = vars(module).get(_REGISTRY)
+    return registry is not None and _NAME in registry.hooks
 
 
 def _detach(module: nn.Module, *, own_forward: bool) -> None:
     """Remove the hook, and what it would leave behind on a module that had nothing of the kind."""
-    module._diffusers_hook.remove_hook(_NAME, recurse=False)
-    if not module._diffusers_hook.hooks:
-        del module._diffusers_hook
+    registry = vars(module)[_REGISTRY]
+    registry.remove_hook(_NAME, recurse=False)
+    if not registry.hooks:
+        delattr(module, _REGISTRY)
         if not own_forward:
             del module.forward

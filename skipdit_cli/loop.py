@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skipdit_cli.card import Sampling
 from skipdit_cli.errors import SkipditError, UsageError
@@ -17,13 +17,14 @@ from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST
 from skipdit_cli.spec import Cache
 
 if TYPE_CHECKING:
+    from skipdit_cli.models import Network
     from skipdit_cli.samplers import Sampler
 
 Conditions = Mapping[str, Tensor]
 
 
 def replay(
-    model: nn.Module,
+    model: "Network",
     cache: Cache,
     timesteps: Sequence[int] | Tensor,
     inputs: Sequence[Tensor] | Tensor,
@@ -59,7 +60,7 @@ def replay(
 
 
 def guided(
-    model: nn.Module,
+    model: "Network",
     x: Tensor,
     timestep: Tensor,
     session: Session,
@@ -106,7 +107,7 @@ def swapped(x: Tensor) -> Tensor:
 
 
 def denoise(
-    model: nn.Module,
+    model: "Network",
     x: Tensor,
     *,
     cache: Cache,

@@ -24,6 +24,7 @@ from skipdit_cli.sites import Seen, Site, place_of, site_modules
 
 if TYPE_CHECKING:
     from skipdit_cli.caches import Method
+    from skipdit_cli.models import Network
 
 
 def calibrate(
@@ -86,7 +87,7 @@ def calibrate(
 
 @contextmanager
 def watched(
-    model: nn.Module, method: "Method", *, samples: int, guided: bool
+    model: "Network", method: "Method", *, samples: int, guided: bool
 ) -> Iterator[list[Tensor]]:
     """A list that gets what a method observes at every call of the model but the first.
 

@@ -9,6 +9,7 @@ import typer
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import show, stage
+from skipdit_cli.train.settings import Settings
 
 PARTS = {"classifier": "the classifier", "text": "the text encoders"}
 
@@ -27,15 +28,21 @@ def train(
     ] = None,
     skip_steps: Annotated[
         int, typer.Option(min=0, help="Steps of the first stage: the skip branches alone.")
-    ] = 0,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of training everything.")] = 2000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    ] = Settings.skip_steps,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Steps of training everything.")
+    ] = Settings.steps,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = Settings.batch_size,
+    learning_rate: Annotated[
+        float, typer.Option(help="Peak learning rate.")
+    ] = Settings.learning_rate,
     noisy_weight: Annotated[
         float,
         typer.Option(min=1, help="The most that an error counts where there is little signal."),
-    ] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed of data, noise and initial weights.")] = 0,
+    ] = Settings.noisy_weight,
+    seed: Annotated[
+        int, typer.Option(help="Seed of data, noise and initial weights.")
+    ] = Settings.seed,
     device: options.Device = "auto",
 ) -> None:
     """Train an embedded model on digits that scikit-learn ships; a killed run continues.
@@ -74,7 +81,6 @@ def train(
     if model not in CARDS:
         known = [*PARTS, *(card.name for card in CARDS.values() if card.embedded)]
         raise unknown("model", model, known, place="--model")
-    from skipdit_cli.train.loop import Settings
     from skipdit_cli.train.loop import train as run
 
     settings = Settings(

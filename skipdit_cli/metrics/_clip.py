@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class Clip(nn.Module):
     """CLIP with the features as tensors, which torchmetrics expects and transformers 5 wraps."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model, self.config = model, model.config
 
@@ -26,7 +26,7 @@ def _tensor(features: Any) -> Tensor:
 class Network(NamedTuple):
     """What scores: CLIP, and what prepares images and prompts for it."""
 
-    model: Clip
+    model: nn.Module  # a Clip
     images: Any
     tokenizer: Any
     device: str

@@ -14,7 +14,7 @@ Source: guided-diffusion evaluations/evaluator.py for the choice, torch-fidelity
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def _load_all(assets: Mapping[str, Path], device: str) -> Extract:
     """Images uint8 [H,W,3] -> pool [N,2048], spatial [N,2023], logits [N,1008]."""
     import torch
 
-    inception = network(assets["inception"], device=device)
+    inception: Any = network(assets["inception"], device=device)
     seen: list[Tensor] = []
     inception.Mixed_6d.branch1x1.register_forward_hook(lambda *call: seen.append(call[2]))
 

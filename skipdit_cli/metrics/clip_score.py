@@ -77,7 +77,7 @@ def score(sample: np.ndarray, meta: Meta, network: "Network") -> float:
     if "prompt" not in meta or sample.ndim != 3:
         raise UsageError(f"{NAME} needs an image and its prompt", fix="score a text-to-image model")
     image = torch.from_numpy(sample).permute(2, 0, 1).to(network.device)  # [3,H,W]
-    models = partial(_models, network)
+    models: Any = partial(_models, network)
     with torch.inference_mode():
         return max(float(clip_score(image, meta["prompt"], models)), 0.0)
 

@@ -10,7 +10,7 @@ Source: VideoSys eval/pab/common_metrics, with the package `lpips`, which has th
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,7 +47,7 @@ FRAMES_AT_ONCE = 16
 def load(assets: Mapping[str, Path], device: str) -> "nn.Module":
     """The network, with torchvision's AlexNet under the package's linear layers."""
     state = _networks.read(assets["alexnet"])
-    network = build()
+    network: Any = build()
     trunk = {
         name: state[f"features.{name.partition('.')[2]}"] for name in network.net.state_dict()
     }  # "slice2.3.weight" is AlexNet's "features.3.weight"

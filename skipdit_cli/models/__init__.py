@@ -14,6 +14,8 @@ from skipdit_cli.contract import Registered
 from skipdit_cli.sites import Layout, Sited, Sites
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
 Encoded = Mapping[str, "Tensor"]  # what the text encoders give for one prompt, see `condition`
@@ -151,4 +153,7 @@ class Denoiser(Sited, Protocol):
 if TYPE_CHECKING:
 
     class Network(nn.Module, Denoiser):
-        """A Denoiser as what it is besides, for annotations."""
+        """A Denoiser as what it is besides, a module and a model of diffusers, for annotations."""
+
+        def save_config(self, save_directory: Path) -> None: ...
+        def save_pretrained(self, save_directory: Path) -> None: ...

@@ -2,8 +2,8 @@
 
 Their parameters and what they compute are those of diffusers' `Attention` and `FeedForward`. What
 is multiplied by a gate gets the gate as a keyword, so that a cache may keep it before or after its
-gate. The keys and values of the caption, the same for every frame, are computed once per clip; the
-official code repeats the caption for each of them.
+gate: `forward` takes other arguments than diffusers' own. The keys and values of the caption, the
+same for every frame, are computed once per clip; the official code repeats the caption for each.
 """
 
 import torch.nn.functional as F
@@ -18,7 +18,9 @@ class SelfAttention(Attention):
     def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__(hidden_size, heads=num_heads, dim_head=hidden_size // num_heads, bias=True)
 
-    def forward(self, hidden_states: Tensor, *, gate: Tensor) -> Tensor:
+    def forward(  # type: ignore[override]
+        self, hidden_states: Tensor, *, gate: Tensor
+    ) -> Tensor:
         return gate * super().forward(hidden_states)
 
 
@@ -34,7 +36,7 @@ class CrossAttention(Attention):
             bias=True,
         )
 
-    def forward(
+    def forward(  # type: ignore[override]
         self, hidden_states: Tensor, caption: Tensor, caption_bias: Tensor | None = None
     ) -> Tensor:
         """[B * F, T, D], caption [B, L, C], caption_bias [B, 1, L] -> like the first"""

@@ -32,7 +32,7 @@ class TimestepEmbedder(nn.Module):
         frequencies = (-math.log(10000) * index / half).double().exp().float()
         angles = timestep[:, None].float() * frequencies
         sinusoid = torch.cat([angles.cos(), angles.sin()], dim=-1)
-        return self.mlp(sinusoid.to(self.mlp[0].weight.dtype))
+        return self.mlp(sinusoid.to(next(self.mlp.parameters()).dtype))
 
 
 class LabelEmbedder(nn.Module):
@@ -176,11 +176,10 @@ def initialize(model: nn.Module) -> None:
             nn.init.zeros_(module.bias)
         elif isinstance(module, PatchEmbed):
             nn.init.xavier_uniform_(module.proj.weight.view(len(module.proj.weight), -1))
-            nn.init.zeros_(module.proj.bias)
         elif isinstance(module, LabelEmbedder):  # DiT's 0.02 hides the class for many steps
             nn.init.normal_(module.embedding_table.weight)
     for name, parameter in model.named_parameters():
-        if name.endswith("adaLN_modulation.1.weight"):
+        if name.endswith(("adaLN_modulation.1.weight", "x_embedder.proj.bias")):
             nn.init.zeros_(parameter)
     for module in model.modules():
         if isinstance(module, FinalLayer):

@@ -140,18 +140,18 @@ class HunyuanDiT(HunyuanDiT2DModel):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        patches = self.pos_embed.proj
-        nn.init.xavier_uniform_(patches.weight.view(len(patches.weight), -1))
-        nn.init.zeros_(patches.bias)
+        patches = self.pos_embed.proj.weight
+        nn.init.xavier_uniform_(patches.view(len(patches), -1))
         nn.init.normal_(self.text_embedding_padding, std=0.02)
         nn.init.zeros_(self.norm_out.linear.weight)
         nn.init.zeros_(self.proj_out.weight)
-        for block in self.blocks:
-            nn.init.zeros_(block.norm1.linear.weight)
-            if block.skip_linear is not None:
-                nn.init.eye_(block.skip_linear.weight)
+        for name, parameter in self.named_parameters():
+            if name.endswith("norm1.linear.weight") or name == "pos_embed.proj.bias":
+                nn.init.zeros_(parameter)
+            elif name.endswith("skip_linear.weight"):
+                nn.init.eye_(parameter)
 
-    def forward(
+    def forward(  # type: ignore[override]  # diffusers' has ControlNet's samples as well
         self,
         hidden_states: Tensor,
         timestep: Tensor,

@@ -211,9 +211,10 @@ def official_calls(model: Latte) -> dict[nn.Module, int]:
     """Modules that the official code runs more often than this one does, and how often."""
     frames, places = model.config.num_frames, model.pos_embed.shape[1]
     found = {model.final_layer.adaLN_modulation[-1]: frames}
-    for pair in model.layers:
-        found[pair.spatial.adaLN_modulation[-1]] = frames
-        found[pair.temporal.adaLN_modulation[-1]] = places
+    for pair in model.modules():
+        if isinstance(pair, Pair):
+            found[pair.spatial.adaLN_modulation[-1]] = frames
+            found[pair.temporal.adaLN_modulation[-1]] = places
     return found
 
 

@@ -197,10 +197,11 @@ class LatteT2V(ModelMixin, ConfigMixin):
                 nn.init.zeros_(module.bias)
         nn.init.normal_(self.adaln_single.linear.weight, std=0.02)
         nn.init.zeros_(self.proj_out.weight)
-        for layer in self.layers:
-            nn.init.zeros_(layer.spatial.attn2.to_out[0].weight)
-            if layer.skip is not None:
-                nn.init.eye_(layer.skip.linear.weight)
+        for name, parameter in self.named_parameters():
+            if name.endswith("attn2.to_out.0.weight"):
+                nn.init.zeros_(parameter)
+            elif name.endswith("skip.linear.weight"):
+                nn.init.eye_(parameter)
 
     def forward(
         self,
@@ -293,11 +294,10 @@ MODEL = LatteT2V
 
 def official_calls(model: LatteT2V) -> dict[nn.Module, int]:
     """Modules that the official code runs more often than this one does, and how often."""
-    frames = model.config.video_length
     caption = [
-        m for layer in model.layers for m in (layer.spatial.attn2.to_k, layer.spatial.attn2.to_v)
+        m for name, m in model.named_modules() if name.endswith(("attn2.to_k", "attn2.to_v"))
     ]
-    return dict.fromkeys(caption, frames)
+    return dict.fromkeys(caption, model.config.video_length)
 
 
 @cache

@@ -37,7 +37,7 @@ def loop_of(
     """
     if random_weights:
         model = weights.build(run.card, device=device)
-        model = nn.Module.to(model, getattr(torch, run.dtype)).requires_grad_(False).eval()
+        nn.Module.to(model, getattr(torch, run.dtype)).requires_grad_(False).eval()
     else:
         model = network(run, device=device, weights_path=weights_path)
     given = model.inputs(run.batch_size, device=device)  # texts and classes cost what any do

@@ -7,10 +7,14 @@ diffusers `DDPMScheduler` for the scaled-linear schedule and the velocity of Hun
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from skipdit_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TRAINING_STEPS = 1000
 Betas = tuple[str, float, float]  # "linear" or "scaled_linear", first value, last value
@@ -114,7 +118,9 @@ def _walk(text: str, schedule: Betas) -> tuple[Step, ...]:
     return tuple(ascending[::-1])
 
 
-def predicted_x0(x, out, step: Step, *, clip: bool, prediction: str = "epsilon"):
+def predicted_x0(
+    x: "Tensor", out: "Tensor", step: Step, *, clip: bool, prediction: str = "epsilon"
+) -> "Tensor":
     """The clean sample that a network's prediction implies. Same shape as x.
 
     Args:
@@ -128,6 +134,9 @@ def predicted_x0(x, out, step: Step, *, clip: bool, prediction: str = "epsilon")
     return x0.clamp(-1, 1) if clip else x0
 
 
-def split(out, *, learn_sigma: bool, channel_dim: int):
+def split(out: "Tensor", *, learn_sigma: bool, channel_dim: int) -> "tuple[Tensor, Tensor | None]":
     """Model output -> (prediction, variance interpolation or None)."""
-    return out.chunk(2, dim=channel_dim) if learn_sigma else (out, None)
+    if not learn_sigma:
+        return out, None
+    prediction, variance = out.chunk(2, dim=channel_dim)
+    return prediction, variance

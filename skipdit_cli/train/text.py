@@ -139,7 +139,7 @@ def _fit(
     for step in range(steps):
         states = model(**_inputs(tokens))[0][kept]  # [tokens, WIDTH]
         guesses = digits(states), motions(states)
-        loss = sum(F.cross_entropy(guess, target[:, i]) for i, guess in enumerate(guesses))
+        loss = F.cross_entropy(guesses[0], target[:, 0]) + F.cross_entropy(guesses[1], target[:, 1])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -27,7 +27,8 @@ IMAGES = ("digits-skip", "skip-cache(n=2)", {"batch_size": 4})
 CLIPS = ("moving-digits-skip", "skip-cache(n=2)", {"batch_size": 2})
 CAPTIONED = ("captioned-digits-skip", "skip-cache(n=2,window=999-0)", {"batch_size": 2})
 PAINTED = ("painted-digits", "skip-cache(n=2,window=999-0)", {"batch_size": 4})
-FAMILIES = ("dit", "latte", "latte_t2v", "hunyuan_dit")
+EMBEDDED = [card for card in weights.CARDS.values() if card.embedded]
+FAMILIES = sorted({card.family for card in EMBEDDED})
 PRELOAD = [f"skipdit_cli.{name}" for name in ("run", "_clips", *(f"models.{f}" for f in FAMILIES))]
 STEPS = "3,1"  # timesteps 500, 499, 250, 0; from higher up a random network saturates every pixel
 KINDS = pytest.mark.parametrize(
@@ -129,15 +130,16 @@ def wait_for(condition, *, seconds=180.0):
         time.sleep(0.002)
 
 
-@KINDS
-def test_a_run_end_to_end(planned, tmp_path, kind):
-    wanted, path = planned(kind, 6)
+@pytest.mark.parametrize("card", EMBEDDED, ids=lambda card: card.name)
+def test_a_run_end_to_end(planned, tmp_path, card):
+    cache = "skip-cache(n=2,window=999-0)" if card.skip else "fora(n=2)"
+    wanted, path = planned((card.name, cache, {"batch_size": 4}), 6)
     seen = []
     store = generate(wanted, tmp_path, weights_path=path, stage=told(seen))
     assert store.missing(range(6)) == store.corrupt == []
     batch = wanted.batch_size
     assert seen == [(n, 6) for n in (*range(0, 6, batch), 6)]
-    shape = (16, 16, 3) if kind in (IMAGES, PAINTED) else (8, 16, 16, 3)
+    shape = (16, 16, 3) if card.task in ("c2i", "t2i") else (8, 16, 16, 3)
     samples = [store.read(i) for i in range(6)]
     assert all(sample.shape == shape and sample.dtype == np.uint8 for sample in samples)
     assert len({sample.tobytes() for sample in samples}) == 6

@@ -15,8 +15,9 @@ from skipdit_cli import text, weights
 from skipdit_cli.embedded import captions
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
 from skipdit_cli.train import classifier, data, loop
-from skipdit_cli.train.loop import Settings, train
+from skipdit_cli.train.loop import train
 from skipdit_cli.train.loss import Diffusion, hybrid_loss, velocity_loss
+from skipdit_cli.train.settings import Settings
 
 BETAS = np.linspace(1e-4, 0.02, 1000)
 POWER = np.cumprod(1 - BETAS)
