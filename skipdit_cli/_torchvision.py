@@ -7,7 +7,9 @@ passed over. Where torchvision is sound, its module runs as it is.
 """
 
 import sys
-from importlib.machinery import PathFinder
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import Any
 
 MODULE = "torchvision._meta_registrations"
@@ -16,13 +18,13 @@ MODULE = "torchvision._meta_registrations"
 class _Tolerant:
     """A loader, of which that error is no error."""
 
-    def __init__(self, loader) -> None:
+    def __init__(self, loader: Loader) -> None:
         self.loader = loader
 
-    def create_module(self, spec):
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
 
-    def exec_module(self, module) -> None:
+    def exec_module(self, module: ModuleType) -> None:
         try:
             self.loader.exec_module(module)
         except RuntimeError as error:
@@ -33,7 +35,7 @@ class _Tolerant:
 class _Finder:
     """Finds that module as usual, and has it loaded so."""
 
-    def find_spec(self, name: str, path=None, target=None) -> Any:
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         spec: Any = PathFinder.find_spec(name, path) if name == MODULE else None
         if spec is not None and spec.loader is not None:
             spec.loader = _Tolerant(spec.loader)

@@ -12,6 +12,7 @@ The number is the exit code. The command line prints `str(error)` and nothing el
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class SkipditError(Exception):
@@ -34,7 +35,9 @@ class SkipditError(Exception):
         tail = f"; {self.fix}" if self.fix else ""
         return f"{head}{self.problem}{tail}".replace("\n", " ")
 
-    def __reduce__(self):  # keyword arguments survive the trip back from a worker process
+    def __reduce__(
+        self,
+    ) -> tuple[Any, ...]:  # keyword arguments survive the trip back from a worker process
         return _rebuild, (type(self), self.problem, self.place, self.fix)
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
-from skipdit_cli.card import Card
+from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.spec import NONE, Cache
 
 if TYPE_CHECKING:

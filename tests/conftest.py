@@ -25,7 +25,7 @@ def _own_home(tmp_path_factory):
 @pytest.fixture
 def put_asset(monkeypatch):
     """put_asset(name, size=, digest=, ...) replaces fields of what a metric's file declares."""
-    from skipdit_cli.weights import assets
+    from skipdit_cli.assets import assets
 
     def put(name, **fields):
         asset = assets.declared()[name]

@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from skipdit_cli import calibration, conditions, provenance, registry, weights
-from skipdit_cli.calibration import Calibration
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import local, networks
 from skipdit_cli.errors import UsageError, unknown
-from skipdit_cli.generate import latents_of
-from skipdit_cli.hooks import Session
-from skipdit_cli.options import Progress
+from skipdit_cli.generate import conditioning
+from skipdit_cli.generate.hooks import Session
+from skipdit_cli.generate.options import Progress
+from skipdit_cli.generate.samples import latents_of
+from skipdit_cli.recipe import calibration
+from skipdit_cli.recipe.calibration import Calibration
 from skipdit_cli.run import Run
 from skipdit_cli.sites import Seen, Site, place_of, site_modules
+from skipdit_cli.storage import provenance
 
 if TYPE_CHECKING:
     from skipdit_cli.caches import Method
@@ -52,9 +56,9 @@ def calibrate(
     chosen = registry.load("caches", method)
     if len(run.timesteps) < 2:
         raise UsageError("a single step has no change", place="--steps", fix="take more steps")
-    weights.require(run.card, path=weights_path)
-    conditions.prepare(run, root, device=device)
-    model = weights.load(run.card, path=weights_path, device=device, dtype=run.dtype)
+    local.require(run.card, path=weights_path)
+    conditioning.prepare(run, root, device=device)
+    model = networks.load(run.card, path=weights_path, device=device, dtype=run.dtype)
     batches = range(0, run.num_samples, run.batch_size)
     observed, calls = [], 0
     for first in batches:
@@ -73,7 +77,7 @@ def calibrate(
     return Calibration(
         model=run.model,
         method=method,
-        weights=weights.fingerprint(run.card, path=weights_path),
+        weights=local.fingerprint(run.card, path=weights_path),
         sampler=run.sampler.name,
         steps=run.steps,
         guidance=run.guidance,

@@ -17,9 +17,9 @@ def _last(names: Iterable[str], incomplete: str) -> list[str]:
 
 def models(incomplete: str) -> list[str]:
     """The models."""
-    from skipdit_cli import weights
+    from skipdit_cli.checkpoints import catalog
 
-    return _begin(weights.cards(), incomplete)
+    return _begin(catalog.cards(), incomplete)
 
 
 def caches(incomplete: str) -> list[str]:
@@ -52,7 +52,7 @@ def samplers(incomplete: str) -> list[str]:
 
 def recipes(incomplete: str) -> list[str]:
     """The recipes, and YAML files that begin so."""
-    from skipdit_cli import recipe
+    from skipdit_cli.recipe import recipe
 
     files = (path for path in glob(f"{escape(incomplete)}*") if path.endswith((".yaml", ".yml")))
     return [*_begin(recipe.names(), incomplete), *sorted(files)]
@@ -66,10 +66,11 @@ def targets(incomplete: str) -> list[str]:
 
 def downloads(incomplete: str) -> list[str]:
     """The models that can be fetched, COCO's captions, and the recipes."""
-    from skipdit_cli import recipe, weights
-    from skipdit_cli.weights.inventory import COCO
+    from skipdit_cli.checkpoints import catalog
+    from skipdit_cli.checkpoints.inventory import COCO
+    from skipdit_cli.recipe import recipe
 
-    cards = [card.name for card in weights.cards().values() if not card.embedded]
+    cards = [card.name for card in catalog.cards().values() if not card.embedded]
     return _begin([*cards, COCO, *recipe.names()], incomplete)
 
 

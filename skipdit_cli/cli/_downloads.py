@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from skipdit_cli.cli._output import say, show, table
 
 if TYPE_CHECKING:
-    from skipdit_cli.weights._fetch import Progress
-    from skipdit_cli.weights.wanted import Plans, Wanted
+    from skipdit_cli.assets.wanted import Plans, Wanted
+    from skipdit_cli.checkpoints._fetch import Progress
 
 
 def show_list() -> None:
@@ -21,36 +21,37 @@ def show_list() -> None:
 
 
 def _models() -> list[tuple[str, ...]]:
-    from skipdit_cli import weights
-    from skipdit_cli.weights import coco, wanted
-    from skipdit_cli.weights.inventory import COCO, coco_list
+    from skipdit_cli.assets import coco, wanted
+    from skipdit_cli.checkpoints import catalog, local
+    from skipdit_cli.checkpoints.inventory import COCO, coco_list
 
     rows = []
-    for card in weights.CARDS.values():
+    for card in catalog.CARDS.values():
         if not card.embedded:
-            sizes = weights.size_text(card.size), weights.size_text(wanted.whole_size(card))
+            sizes = local.size_text(card.size), local.size_text(wanted.whole_size(card))
             rows.append((card.name, wanted.state(card), *sizes, card.licence, card.source))
     state = "here" if coco_list().is_file() else "absent"
-    size = weights.size_text(coco.SIZE)
+    size = local.size_text(coco.SIZE)
     return [*rows, (COCO, state, "", size, coco.LICENCE, coco.ADDRESS)]
 
 
 def _assets() -> list[tuple[str, ...]]:
-    from skipdit_cli import weights
-    from skipdit_cli.weights import assets
+    from skipdit_cli.assets import assets
+    from skipdit_cli.checkpoints import local
 
     rows: list[tuple[str, ...]] = []
     for name, asset in assets.declared().items():
-        size, users = weights.size_text(asset.size), ", ".join(assets.users(asset))
+        size, users = local.size_text(asset.size), ", ".join(assets.users(asset))
         rows.append((name, assets.state(asset)[0], size, users, asset.licence, asset.source))
     return rows
 
 
 def say_sources(what: "Wanted") -> None:
     """Where everything is from, how large it is, and its licence."""
-    from skipdit_cli.weights import coco, size_text
-    from skipdit_cli.weights.inventory import COCO
-    from skipdit_cli.weights.wanted import whole_size
+    from skipdit_cli.assets import coco
+    from skipdit_cli.assets.wanted import whole_size
+    from skipdit_cli.checkpoints.inventory import COCO
+    from skipdit_cli.checkpoints.local import size_text
 
     for card in what.cards:
         if not card.embedded:
@@ -64,13 +65,13 @@ def say_sources(what: "Wanted") -> None:
 
 def show_plans(plans: "Plans", *, delete_originals: bool) -> None:
     """What would be fetched, and how much room that takes."""
-    from skipdit_cli import weights
-    from skipdit_cli.weights import wanted
+    from skipdit_cli.assets import wanted
+    from skipdit_cli.checkpoints import local
 
     lines = wanted.lines(plans)
     rows = []
     for line in lines:
-        size = "" if line.size is None else weights.size_text(line.size)
+        size = "" if line.size is None else local.size_text(line.size)
         if line.label and line.size is None:
             size = "?"
         place = (line.licence, _short(line.target), line.state)
@@ -78,17 +79,15 @@ def show_plans(plans: "Plans", *, delete_originals: bool) -> None:
     show(table(("model", "part", "file", "size", "sha256", "licence", "target", "state"), rows))
     needed = wanted.space_needed(plans, delete_originals=delete_originals)
     show(
-        f"to fetch: {weights.size_text(sum(line.left for line in lines))}; room needed with the "
-        f"converted copies: {weights.size_text(needed)}; all under {weights.home()}"
+        f"to fetch: {local.size_text(sum(line.left for line in lines))}; room needed with the "
+        f"converted copies: {local.size_text(needed)}; all under {local.home()}"
     )
 
 
 def _short(path: Path) -> str:
-    from skipdit_cli import weights
+    from skipdit_cli.checkpoints import local
 
-    return (
-        str(path.relative_to(weights.home())) if path.is_relative_to(weights.home()) else "package"
-    )
+    return str(path.relative_to(local.home())) if path.is_relative_to(local.home()) else "package"
 
 
 @contextmanager

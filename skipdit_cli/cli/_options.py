@@ -10,7 +10,7 @@ from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli._output import say
 
 if TYPE_CHECKING:
-    from skipdit_cli.recipe import Recipe as LoadedRecipe
+    from skipdit_cli.recipe.recipe import Recipe as LoadedRecipe
     from skipdit_cli.run import Run
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -170,7 +170,7 @@ def runs(
     Raises:
         UsageError: a setting or a cache does not fit; its option is named.
     """
-    from skipdit_cli.runs import make_run
+    from skipdit_cli.recipe.runs import make_run
     from skipdit_cli.spec import parse_cache
 
     caches = list(caches)
@@ -229,7 +229,7 @@ def recipe_named(argument: str | None, option: str | None) -> str | None:
 
 def model_at(name: str | None, scale: str) -> str:
     """`scales.model_at`, which tells what was chosen."""
-    from skipdit_cli import scales
+    from skipdit_cli.recipe import scales
 
     model, remark = scales.model_at(name, scale)
     if remark:
@@ -239,7 +239,7 @@ def model_at(name: str | None, scale: str) -> str:
 
 def recipe_at(name: str, scale: str, overrides: list[str] | None) -> "LoadedRecipe":
     """`scales.recipe_at`, which tells why it is at this scale."""
-    from skipdit_cli import scales
+    from skipdit_cli.recipe import scales
 
     found, remark = scales.recipe_at(name, scale, overrides=overrides or ())
     if remark:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from skipdit_cli.redo import Removed
     from skipdit_cli.run import Run
+    from skipdit_cli.score.redo import Removed
 
 Update = Callable[[int, int], None]  # (done, total)
 
@@ -23,7 +23,7 @@ def say(text: str) -> None:
 
 def say_black(run: "Run", root: Path) -> None:
     """Name the samples of a run that are black all over, if any are; nothing if there is no run."""
-    from skipdit_cli.store import open_store
+    from skipdit_cli.storage.store import open_store
 
     if black := open_store(root, run).black(run.num_samples):
         say(

@@ -47,10 +47,10 @@ def calibrate(
     """
     from dataclasses import asdict
 
-    from skipdit_cli import calibration
-    from skipdit_cli._disk import check_writable
-    from skipdit_cli._memory import memory_checked
     from skipdit_cli.errors import unknown
+    from skipdit_cli.generate.memory import memory_checked
+    from skipdit_cli.recipe import calibration
+    from skipdit_cli.storage.disk import check_writable
 
     if method not in calibration.methods():
         raise unknown("method", method, calibration.methods(), place="--method")

@@ -11,7 +11,7 @@ def doctor(
     json: options.Json = False,
 ) -> None:
     """Check the installation: versions, devices, embedded models, weights, what recipes lack."""
-    from skipdit_cli import doctor as doctors
+    from skipdit_cli.report import doctor as doctors
 
     found = list(doctors.checks(results))
     if json:

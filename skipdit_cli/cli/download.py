@@ -59,11 +59,12 @@ def download(
     hash are checked. Loading a checkpoint runs no code from it, and every key must belong to the
     model.
     """
-    from skipdit_cli import needs, real_clips
-    from skipdit_cli import recipe as recipes
+    from skipdit_cli.assets import assets, wanted
+    from skipdit_cli.checkpoints.inventory import lacking
     from skipdit_cli.errors import UsageError
-    from skipdit_cli.weights import assets, wanted
-    from skipdit_cli.weights.inventory import lacking
+    from skipdit_cli.recipe import needs
+    from skipdit_cli.recipe import recipe as recipes
+    from skipdit_cli.score import real_clips
 
     if not names and metrics is None and recipe is None:
         if source is not None:
@@ -119,7 +120,7 @@ def download(
 
 def _prepare(dataset: str, source: Path) -> None:
     """Make the reference of a dataset's real clips of a user's own copy."""
-    from skipdit_cli import real_clips
+    from skipdit_cli.score import real_clips
 
     device = options.device_name("auto")
     with _downloads.bars() as progress:

@@ -11,7 +11,7 @@ from skipdit_cli.cli import app
 from skipdit_cli.cli._output import say, say_black, say_removed, show, show_json, stage, table
 
 if TYPE_CHECKING:
-    from skipdit_cli.results import Result
+    from skipdit_cli.storage.results import Result
 
 ALL = "all"
 
@@ -60,8 +60,10 @@ def evaluate(
 
     An npz is one of ADM's evaluator: images in arr_0, uint8 [N,H,W,3].
     """
-    from skipdit_cli import jobs, registry, runs
+    from skipdit_cli import registry
     from skipdit_cli.errors import UsageError
+    from skipdit_cli.recipe import runs
+    from skipdit_cli.score import jobs
     from skipdit_cli.score.evaluate import How, evaluate_npz, write_npz
     from skipdit_cli.score.evaluate import evaluate as score
 
@@ -92,7 +94,7 @@ def evaluate(
         if metrics is None:
             return
     if redo:
-        from skipdit_cli import redo as again
+        from skipdit_cli.score import redo as again
 
         say_removed(again.scores([(run, asked or own) for run, own in meant], root=results))
     strict = metrics != ALL

@@ -1,6 +1,6 @@
 """skipdit ls"""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,6 +8,9 @@ from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import show, show_json, table
+
+if TYPE_CHECKING:
+    from skipdit_cli.checkpoints.card import Card
 
 TASKS = {
     "c2i": "class-to-image",
@@ -58,7 +61,7 @@ def _settings(name: str, *, json: bool) -> None:
     from dataclasses import asdict
 
     from skipdit_cli import registry
-    from skipdit_cli.cache_settings import settings
+    from skipdit_cli.recipe.cache_settings import settings
 
     found = settings(name, place="skipdit ls caches")
     summary = registry.summary("caches", name)
@@ -73,25 +76,27 @@ def _settings(name: str, *, json: bool) -> None:
 
 
 def _rows(kind: str) -> list[tuple[str, str]]:
-    from skipdit_cli import recipe, registry, weights
+    from skipdit_cli import registry
+    from skipdit_cli.checkpoints import catalog
+    from skipdit_cli.recipe import recipe
 
     if kind == "recipes":
         return [(name, recipe.summary(name)) for name in recipe.names()]
     if kind == "models":
-        return [(card.name, _describe(card)) for card in weights.cards().values()]
+        return [(card.name, _describe(card)) for card in catalog.cards().values()]
     return [(name, registry.summary(kind, name)) for name in registry.names(kind)]
 
 
-def _describe(card) -> str:
-    from skipdit_cli import weights
+def _describe(card: "Card") -> str:
+    from skipdit_cli.checkpoints import local
 
     task = TASKS[card.task]
     labels = "" if card.num_classes or card.text else ", unconditional"
     skip = " with skip branches" if card.skip and not card.native_skip else ""
     if card.embedded:
         where = "embedded"
-    elif weights.locate(card):
+    elif local.locate(card):
         where = "here"
     else:
-        where = f"download {weights.size_text(card.size)}"
+        where = f"download {local.size_text(card.size)}"
     return f"{task}{labels}: {card.variant}{skip} ({where})"

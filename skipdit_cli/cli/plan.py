@@ -10,8 +10,8 @@ from skipdit_cli.cli import app
 from skipdit_cli.cli._output import say, show, show_json, table
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Row
-    from skipdit_cli.recipe import Recipe
+    from skipdit_cli.plan.plan import Row
+    from skipdit_cli.recipe.recipe import Recipe
 
 HEADINGS = (
     "run",
@@ -55,9 +55,9 @@ def plan(
     once. FLOPs are two per multiply-accumulate, attention included. What a dynamic method saves
     ("at run") is known once its first batch is there.
     """
-    from skipdit_cli import plan as planning
     from skipdit_cli.errors import UsageError
-    from skipdit_cli.specs import specs
+    from skipdit_cli.plan import plan as planning
+    from skipdit_cli.recipe.specs import specs
 
     recipe = options.recipe_named(target, recipe)
     given = options.settings(
@@ -90,7 +90,7 @@ def plan(
 
 def _show_recipe(chosen: "Recipe", *, json: bool, out: Path | None = None) -> None:
     """What every row of a recipe costs, the published FLOPs beside ours; also as files in `out`."""
-    from skipdit_cli import costs
+    from skipdit_cli.plan import costs
 
     content, shown = [], []
     counted = costs.lines(chosen)
@@ -116,8 +116,8 @@ def _show_recipe(chosen: "Recipe", *, json: bool, out: Path | None = None) -> No
 
 
 def _cells(row: "Row") -> tuple[str, ...]:
-    from skipdit_cli.costs import AT_RUN
-    from skipdit_cli.weights import size_text
+    from skipdit_cli.checkpoints.local import size_text
+    from skipdit_cli.plan.costs import AT_RUN
 
     return (
         AT_RUN if row.full_steps is None else str(row.full_steps),
@@ -133,7 +133,7 @@ def _cells(row: "Row") -> tuple[str, ...]:
 
 def _count(value: float | None) -> str:
     if value is None:
-        from skipdit_cli.costs import AT_RUN
+        from skipdit_cli.plan.costs import AT_RUN
 
         return AT_RUN
     units = (("T", 1e12), ("G", 1e9), ("M", 1e6))

@@ -33,12 +33,12 @@ def profile(
     json: options.Json = False,
 ) -> None:
     """Time the denoiser alone under each cache, interleaved with the uncached reference."""
-    from skipdit_cli.options import Options
-    from skipdit_cli.profiling.compare import compare, require
+    from skipdit_cli.generate.options import Options
+    from skipdit_cli.recipe.specs import specs
     from skipdit_cli.report.markdown import to_markdown
     from skipdit_cli.report.publish import records
     from skipdit_cli.report.sweep import build
-    from skipdit_cli.specs import specs
+    from skipdit_cli.score.compare import compare, require
 
     options.at_least(1, repeats, place="--repeats")
     chosen = options.model_at(model, scale)

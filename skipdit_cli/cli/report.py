@@ -54,7 +54,7 @@ def report(
         fix = "name one (skipdit ls recipes), or give --diff; see skipdit report --help"
         raise UsageError("no recipe", place="skipdit report", fix=fix)
     from skipdit_cli import report as reports
-    from skipdit_cli import runs
+    from skipdit_cli.recipe import runs
     from skipdit_cli.report.check import check as compare
     from skipdit_cli.report.check import require
     from skipdit_cli.report.gallery import Behind

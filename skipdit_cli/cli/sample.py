@@ -37,8 +37,8 @@ def sample(
     json: options.Json = False,
 ) -> None:
     """Generate samples; a killed run continues where it stopped."""
-    from skipdit_cli.options import Options
-    from skipdit_cli.sweep import generate
+    from skipdit_cli.generate.options import Options
+    from skipdit_cli.score.sweep import generate
 
     given = options.settings(
         classes=classes,
@@ -63,7 +63,7 @@ def sample(
         offload=offload,
     )
     if redo:
-        from skipdit_cli import redo as again
+        from skipdit_cli.score import redo as again
 
         say_removed(again.samples([run], root=results, weights_path=weights))
     store = generate(run, how)

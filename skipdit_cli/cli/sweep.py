@@ -12,7 +12,7 @@ from skipdit_cli.cli._output import say, say_black, say_removed, show, show_json
 
 if TYPE_CHECKING:
     from skipdit_cli.report.table import Table
-    from skipdit_cli.sweep import SweepRow
+    from skipdit_cli.score.sweep import SweepRow
 
 
 SWEPT = "2..6"  # the intervals where nothing says what to run
@@ -59,13 +59,13 @@ def cache_sweep(
     With no model named it runs an embedded one: offline, on a CPU, in about two minutes. Where
     neither --n, --window nor --cache says what to run, it is --n 2..6 of methods with an interval.
     """
-    from skipdit_cli import jobs
-    from skipdit_cli import redo as again
-    from skipdit_cli.options import Options
+    from skipdit_cli.generate.options import Options
+    from skipdit_cli.recipe.specs import specs
     from skipdit_cli.report import recipe as recipe_table
     from skipdit_cli.report import sweep as model_table
-    from skipdit_cli.specs import specs
-    from skipdit_cli.sweep import runs_of, sweep, sweep_recipe
+    from skipdit_cli.score import jobs
+    from skipdit_cli.score import redo as again
+    from skipdit_cli.score.sweep import runs_of, sweep, sweep_recipe
 
     options.at_least(0, repeats, place="--repeats", zero="0 times nothing")
     recipe = options.recipe_named(target, recipe)

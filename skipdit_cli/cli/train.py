@@ -49,10 +49,10 @@ def train(
 
     A skip model is trained in two stages, as in the paper: its skip branches, then everything.
     """
-    from skipdit_cli._disk import check_writable
+    from skipdit_cli.checkpoints.catalog import CARDS
     from skipdit_cli.errors import UsageError, unknown
-    from skipdit_cli.provenance import collect
-    from skipdit_cli.weights import CARDS
+    from skipdit_cli.storage.disk import check_writable
+    from skipdit_cli.storage.provenance import collect
 
     if not 0 < learning_rate < math.inf:
         raise UsageError(

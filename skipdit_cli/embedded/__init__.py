@@ -3,9 +3,9 @@
 from functools import cache
 from typing import TYPE_CHECKING
 
-from skipdit_cli import shipped
-from skipdit_cli._disk import read_arrays
+from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError
+from skipdit_cli.storage.disk import read_arrays
 
 if TYPE_CHECKING:
     import numpy as np

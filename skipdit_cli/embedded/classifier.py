@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from skipdit_cli import shipped
+from skipdit_cli.embedded import shipped
 
 WEIGHTS = shipped.embedded() / "classifier" / "model.safetensors"
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from skipdit_cli.card import Card
+from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.contract import Registered
 from skipdit_cli.sites import Layout, Sited, Sites
 

@@ -20,12 +20,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from skipdit_cli import registry, weights
-from skipdit_cli._disk import write_whole
-from skipdit_cli.card import Card
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import local, networks
+from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import StoreError
 from skipdit_cli.profiling.cost import Cost, Costs
 from skipdit_cli.sites import Layout, Site
+from skipdit_cli.storage.disk import write_whole
 
 VERSION = 1  # of the content
 _PACKAGE = Path(__file__).parents[1]
@@ -35,7 +36,7 @@ _SOURCES = ("models/*.py", "profiling/*.py", "sites.py")
 @cache
 def layout(card: Card) -> Layout:
     """What a cache may know of the network of a checkpoint."""
-    found = _kept(card, "layout", lambda: asdict(weights.meta(card).layout()))
+    found = _kept(card, "layout", lambda: asdict(networks.meta(card).layout()))
     pairs = tuple((to, origin) for to, origin in found["skips"])
     return Layout(found["family"], found["layers"], tuple(found["kinds"]), pairs)
 
@@ -45,7 +46,7 @@ def places(card: Card) -> int:
     """How many places the latents of one sample have: frames x height x width."""
 
     def count() -> int:
-        network = weights.meta(card)
+        network = networks.meta(card)
         latents = network.inputs(1, device="meta")["hidden_states"]
         return latents.numel() // latents.shape[network.CHANNEL_DIM]
 
@@ -63,7 +64,7 @@ def costs(card: Card, text_tokens: int | None = None) -> Costs:
     def count() -> dict[str, Any]:
         from skipdit_cli.profiling.macs import site_costs
 
-        network = weights.meta(card)
+        network = networks.meta(card)
         inputs = network.inputs(1, device="meta")
         if text_tokens:
             inputs["encoder_hidden_states"] = inputs["encoder_hidden_states"][:, :text_tokens]
@@ -75,7 +76,7 @@ def costs(card: Card, text_tokens: int | None = None) -> Costs:
 
 def _kept(card: Card, what: str, count: Callable[[], Any]) -> Any:
     """What is on disk, or what `count` gives, which is then kept if the disk takes it."""
-    path = weights.home() / "counts" / f"{_key(card, what)}.json"
+    path = local.home() / "counts" / f"{_key(card, what)}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         kept = json.loads(path.read_bytes())
         if _digest(kept["content"]) == kept["sha256"]:

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from skipdit_cli._disk import write_whole
 from skipdit_cli.errors import unknown
 from skipdit_cli.report import delimited, latex, markdown, page
 from skipdit_cli.report.gallery import Behind
 from skipdit_cli.report.table import Table
+from skipdit_cli.storage.disk import write_whole
 
 FORMATS: dict[str, Callable[[Table], str]] = {
     "md": markdown.to_markdown,

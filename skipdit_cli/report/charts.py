@@ -6,7 +6,7 @@ same without colour.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
 from skipdit_cli.report.plots import COLOURS, SPEEDUPS, Point, points
@@ -26,6 +26,8 @@ SHAPES = (  # one per marker of the plots, in a box from -6 to 6
     "M0 -3l3 -3l3 3l-3 3l3 3l-3 3l-3 -3l-3 3l-3 -3l3 -3l-3 -3l3 -3z",
     "M0 -7l2 5h5l-4 3l2 5l-5 -3l-5 3l2 -5l-4 -3h5z",
 )
+Extent = tuple[float, float]  # lowest and highest value of an axis
+Place = Callable[[float, float], tuple[float, float]]  # values -> pixels
 STRIP, BAR = 600, 24  # pixels: width of a strip, height of a step that is computed in full
 KINDS = {
     "full": "computed in full",
@@ -105,7 +107,7 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _axes(across, up, place, title: str) -> list[str]:
+def _axes(across: Extent, up: Extent, place: Place, title: str) -> list[str]:
     floor, left = HEIGHT - BOTTOM, LEFT
     parts = []
     for x in ticks(*across):
@@ -126,7 +128,7 @@ def _axes(across, up, place, title: str) -> list[str]:
 
 
 def _markers(
-    series: dict[str, list[Point]], place, best: set[tuple[float, float]], said: tuple
+    series: dict[str, list[Point]], place: Place, best: set[tuple[float, float]], said: tuple
 ) -> list[str]:
     """Markers with their label: shown where it has room, else when pointed at or in focus.
 

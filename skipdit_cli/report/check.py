@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.errors import IncompleteError, ToleranceError, UsageError
-from skipdit_cli.recipe import TIMINGS
+from skipdit_cli.recipe.recipe import TIMINGS
 from skipdit_cli.report.table import COUNTS, Cell, Heading, Line, Table
 
 if TYPE_CHECKING:
-    from skipdit_cli.recipe import Column, Recipe
+    from skipdit_cli.recipe.recipe import Column, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

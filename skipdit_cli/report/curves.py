@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from skipdit_cli import trajectory
-from skipdit_cli.report.charts import ticks
+from skipdit_cli.report.charts import Place, ticks
 from skipdit_cli.report.gallery import Behind, title, together
 from skipdit_cli.report.plots import COLOURS
 from skipdit_cli.report.table import Table
+from skipdit_cli.storage import trajectory
 
 WIDTH, HEIGHT = 920, 380
 LEFT, RIGHT, TOP, BOTTOM = 64, 250, 16, 48
@@ -87,7 +87,7 @@ def chart(group: Sequence[Curve]) -> str:
     )
 
 
-def _axes(place, first: int, last: int, decades: range) -> list[str]:
+def _axes(place: Place, first: int, last: int, decades: range) -> list[str]:
     floor, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = []
     for timestep in ticks(last, first):
@@ -107,7 +107,7 @@ def _axes(place, first: int, last: int, decades: range) -> list[str]:
     return parts
 
 
-def _line(index: int, curve: Curve, place, *, end: tuple[float, float], label: float) -> str:
+def _line(index: int, curve: Curve, place: Place, *, end: tuple[float, float], label: float) -> str:
     """A curve, its label and what leads from one to the other; a gap where there is no error."""
     path, pen = "", "M"
     for timestep, error in curve.points:

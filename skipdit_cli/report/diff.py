@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_cli.errors import ToleranceError, UsageError
-from skipdit_cli.recipe import TIMINGS
+from skipdit_cli.recipe.recipe import TIMINGS
 from skipdit_cli.report import written
 from skipdit_cli.report.cause import Side, cause, made_alike
 from skipdit_cli.report.written import PAPER, Number, Written

@@ -8,18 +8,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skipdit_cli import recipe as recipes
 from skipdit_cli import registry
-from skipdit_cli import results as scores
 from skipdit_cli.errors import UsageError
+from skipdit_cli.recipe import recipe as recipes
 from skipdit_cli.report.recipe import Entry, entries
 from skipdit_cli.report.table import scaled
 from skipdit_cli.report.written import content
+from skipdit_cli.storage import results as scores
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from skipdit_cli.results import Result
+    from skipdit_cli.storage.results import Result
 
 MADE = (
     *("model", "cache", "sampler", "steps", "guidance", "seed"),
@@ -47,7 +47,7 @@ def frame(
 
         row, group            of the recipe: its label, its data set
         metric, label, unit   "psnr", "PSNR", "dB"
-        value, n, spread      as `skipdit_cli.results.Result` defines them
+        value, n, spread      as `skipdit_cli.storage.results.Result` defines them
         interval_low, _high   95 % interval of the mean over samples
         paper                 the published value; at the tiny scale only where the two compare
         status, note          why there is no value, or how it compares with the paper's

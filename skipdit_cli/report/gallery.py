@@ -12,14 +12,14 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from skipdit_cli import results
 from skipdit_cli.report.table import Table
+from skipdit_cli.storage import results
 
 if TYPE_CHECKING:
     import numpy as np
 
     from skipdit_cli.run import Run
-    from skipdit_cli.store import Store
+    from skipdit_cli.storage.store import Store
 
 SAMPLES = 4  # of every run, at most
 BUDGET = 4_000_000  # characters of all samples together; fewer samples are shown where it is less
@@ -128,7 +128,7 @@ def groups(table: Table, behind: Behind) -> list[Group]:
 
 def _group(runs: "Sequence[tuple[str, Run]]", root: Path) -> Group | None:
     """The samples of runs, the reference first; None where nothing is on disk."""
-    from skipdit_cli.store import open_store
+    from skipdit_cli.storage.store import open_store
 
     indices = range(min(SAMPLES, *(run.num_samples for _, run in runs)))
     stores = [open_store(root, run) for _, run in runs]
@@ -214,7 +214,7 @@ def _clip(store: "Store", index: int) -> bytes:
             stream = container.streams.video[0]
             if min(stream.width, stream.height) <= SIDE:
                 return path.read_bytes()
-    from skipdit_cli._clips import write_preview
+    from skipdit_cli.storage.codec import write_preview
 
     file = io.BytesIO()
     write_preview(file, _resized(store.read(index)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skipdit_cli._disk import write_whole
+from skipdit_cli.storage.disk import write_whole
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -202,7 +202,7 @@ def _plot(table: Table) -> str:
 
 def _schedules(table: Table, behind: Behind | None) -> str:
     """A strip for every line, in one list for each sequence of timesteps."""
-    from skipdit_cli import plan
+    from skipdit_cli.plan import plan
 
     runs = {run.key: run for run in behind.runs} if behind else {}
     lists: dict[str, list[tuple[str, list[tuple[int, float]] | None]]] = {}

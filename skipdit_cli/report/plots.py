@@ -3,9 +3,9 @@
 import io
 from pathlib import Path
 
-from skipdit_cli._disk import write_whole
 from skipdit_cli.errors import IncompleteError
 from skipdit_cli.report.table import Line, Table
+from skipdit_cli.storage.disk import write_whole
 
 # Okabe and Ito's colours, told apart with every common colour vision. There is one marker more than
 # there are colours, so that colour and marker together tell 56 series apart.

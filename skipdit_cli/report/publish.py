@@ -15,7 +15,7 @@ from skipdit_cli.report.plots import plot
 from skipdit_cli.report.table import Table
 
 if TYPE_CHECKING:
-    from skipdit_cli.sweep import SweepRow
+    from skipdit_cli.score.sweep import SweepRow
 
 GRID_ROWS = 8
 
@@ -51,7 +51,7 @@ def publish(
 
 
 def _grid(group: "Sequence[SweepRow]", path: Path, *, root: Path) -> Path:
-    from skipdit_cli.store import open_store
+    from skipdit_cli.storage.store import open_store
 
     ordered = sorted(group, key=lambda row: not row.run.is_reference)
     count = min(GRID_ROWS, ordered[0].run.num_samples)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skipdit_cli import failures, provenance, published, results
 from skipdit_cli.errors import MissingAssetError
-from skipdit_cli.recipe import COSTS, TIMINGS
+from skipdit_cli.recipe import published
+from skipdit_cli.recipe.recipe import COSTS, TIMINGS
 from skipdit_cli.report.table import (
     COUNTS,
     Cell,
@@ -30,12 +30,13 @@ from skipdit_cli.report.table import (
     summary,
 )
 from skipdit_cli.spec import NONE
+from skipdit_cli.storage import failures, provenance, results
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan import Row
-    from skipdit_cli.recipe import Column, Recipe, RecipeRow
-    from skipdit_cli.results import Result
+    from skipdit_cli.plan.plan import Row
+    from skipdit_cli.recipe.recipe import Column, Recipe, RecipeRow
     from skipdit_cli.run import Run
+    from skipdit_cli.storage.results import Result
 
 RELATIVE = ("macs_share", "speedup")  # what a small model and a large one can be compared by
 TINY = (
@@ -105,7 +106,7 @@ def entries(recipe: "Recipe", *, root: Path) -> list[list[Entry]]:
         StoreError: a result on disk cannot be read.
         UsageError: the recipe names what is not known.
     """
-    from skipdit_cli import runs as known
+    from skipdit_cli.recipe import runs as known
 
     runs: dict[str, dict[str, Run]] = {row.id: {} for row in recipe.rows}
     for row, group, run in known.of_recipe(recipe):
@@ -166,7 +167,7 @@ def _row(recipe: "Recipe", row: "RecipeRow", runs: dict[str, "Run"], *, root: Pa
     Args:
         runs: its runs by group; none where it is planned.
     """
-    from skipdit_cli import plan
+    from skipdit_cli.plan import plan
 
     paper = _published(recipe, row)
     counted = plan.profile(recipe, row, root=root) if runs else None
@@ -239,7 +240,7 @@ def _series(row: "RecipeRow") -> tuple[str, str]:
 
 def _counted(column: "Column", row: "RecipeRow", counted: "Row", paper: float | None) -> Cell:
     """A cell of what `plan` counts; what a dynamic method saves is known once it has run."""
-    from skipdit_cli import plan
+    from skipdit_cli.plan import plan
 
     if column.metric == "macs_share":
         whole = plan.plan(
@@ -282,12 +283,12 @@ def _measured(
 
 def _lacking(run: "Run", metric: str) -> str:
     """Which checkpoint or network has to be fetched before there can be a number, or ""."""
-    from skipdit_cli import weights
-    from skipdit_cli.weights import assets
+    from skipdit_cli.assets import assets
+    from skipdit_cli.checkpoints import local
 
     try:
         if run.weights == "absent":
-            weights.require(run.card)
+            local.require(run.card)
         for asset in assets.for_metric(metric):
             assets.require(asset)
     except MissingAssetError as error:

@@ -22,7 +22,7 @@ from skipdit_cli.report.table import (
 )
 
 if TYPE_CHECKING:
-    from skipdit_cli.sweep import SweepRow
+    from skipdit_cli.score.sweep import SweepRow
 
 PAIRS = ("psnr", "ssim")  # their columns come first
 EMBEDDED = "Embedded model: compare the lines with one another, not with the paper."

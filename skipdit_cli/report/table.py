@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from skipdit_cli import registry
 
 if TYPE_CHECKING:
-    from skipdit_cli.results import Result
     from skipdit_cli.run import Run
+    from skipdit_cli.storage.results import Result
 
 STATUSES = {
     "match": "the difference is within the tolerance of the column",

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skipdit_cli import applicable, failures, npz
-from skipdit_cli._memory import memory_checked
 from skipdit_cli.errors import IncompleteError, SkipditError, StoreError, UsageError
-from skipdit_cli.measure import How, measure, measure_npz, unscored
-from skipdit_cli.options import Stage
-from skipdit_cli.store import open_store
+from skipdit_cli.generate.memory import memory_checked
+from skipdit_cli.generate.options import Stage
+from skipdit_cli.score import applicable
+from skipdit_cli.score.measure import How, measure, measure_npz, unscored
+from skipdit_cli.storage import failures, npz
+from skipdit_cli.storage.store import open_store
 
 if TYPE_CHECKING:
-    from skipdit_cli.results import Result
     from skipdit_cli.run import Run
+    from skipdit_cli.storage.results import Result
 
 
 @dataclass(frozen=True)

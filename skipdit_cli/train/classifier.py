@@ -12,10 +12,10 @@ from safetensors.numpy import save as arrays_to_bytes
 from safetensors.torch import save as to_bytes
 from torch import Generator
 
-from skipdit_cli._disk import write_whole
-from skipdit_cli.decode import to_uint8
 from skipdit_cli.embedded.classifier import Classifier
+from skipdit_cli.generate.decode import to_uint8
 from skipdit_cli.metrics._digits import clip_features, image_features
+from skipdit_cli.storage.disk import write_whole
 from skipdit_cli.train.data import digits, moving_digits
 
 REFERENCE_IMAGES, REFERENCE_CLIPS = 20_000, 4_096

@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from skipdit_cli import text
-from skipdit_cli._disk import on_disk, read_json, remove_leftovers, replacing, write_whole
+from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.checkpoints.catalog import card
+from skipdit_cli.checkpoints.networks import build, load
 from skipdit_cli.embedded.captions import LISTS
 from skipdit_cli.errors import UsageError
+from skipdit_cli.generate import text
+from skipdit_cli.storage.disk import on_disk, read_json, remove_leftovers, replacing, write_whole
 from skipdit_cli.train.data import DATA
 from skipdit_cli.train.loss import Diffusion, hybrid_loss, velocity_loss
 from skipdit_cli.train.settings import Settings
-from skipdit_cli.weights import Card, build, card, load
 
 if TYPE_CHECKING:
     from skipdit_cli.models import Network

@@ -38,7 +38,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        from skipdit_cli.weights import card
+        from skipdit_cli.checkpoints.catalog import card
 
         chosen = card(self.model, place="--model")
         if not chosen.embedded:

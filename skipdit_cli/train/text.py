@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from skipdit_cli._disk import write_whole
 from skipdit_cli.embedded import captions
-from skipdit_cli.text import quiet
+from skipdit_cli.generate.text import quiet
+from skipdit_cli.storage.disk import write_whole
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerFast

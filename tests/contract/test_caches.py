@@ -14,17 +14,21 @@ from itertools import islice
 import pytest
 import torch
 
-from skipdit_cli import plan, registry, rng, runs, weights
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import catalog, networks
 from skipdit_cli.errors import UsageError
-from skipdit_cli.hooks import attached
-from skipdit_cli.loop import denoise
+from skipdit_cli.generate import rng
+from skipdit_cli.generate.hooks import attached
+from skipdit_cli.generate.loop import denoise
+from skipdit_cli.plan import plan
+from skipdit_cli.recipe import runs
 from skipdit_cli.samplers._schedule import timesteps
 from skipdit_cli.sites import BOTH, KINDS, site_modules
 from skipdit_cli.spec import parse_cache
 
 STEPS = "6"
-TINY = [name for name, card in weights.CARDS.items() if card.embedded]
-TRAINED = {weights.CARDS[name].family: weights.CARDS[name].sampling for name in TINY}
+TINY = [name for name, card in catalog.CARDS.items() if card.embedded]
+TRAINED = {catalog.CARDS[name].family: catalog.CARDS[name].sampling for name in TINY}
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def test_every_cache_is_covered():
 @cache
 def network(name):
     """The embedded architecture; linears keep the size of what they are given."""
-    model = weights.build(weights.card(name), device="cpu").requires_grad_(False).eval()
+    model = networks.build(catalog.card(name), device="cpu").requires_grad_(False).eval()
     generator = torch.Generator().manual_seed(7)
     for key, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)

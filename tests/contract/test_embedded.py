@@ -7,22 +7,25 @@ import numpy as np
 import pytest
 import torch
 
-from skipdit_cli import decode, prompts, registry, rng, shipped, text, weights
-from skipdit_cli.embedded import reference_statistics
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import catalog, networks
+from skipdit_cli.embedded import reference_statistics, shipped
 from skipdit_cli.embedded.classifier import load_classifier
-from skipdit_cli.loop import denoise
+from skipdit_cli.generate import decode, rng, text
+from skipdit_cli.generate.loop import denoise
 from skipdit_cli.metrics import accuracy_at_digits, motion_at_digits
 from skipdit_cli.metrics._digits import predicted_classes
+from skipdit_cli.recipe import prompts
 from skipdit_cli.spec import parse_cache
 
 FOLDER = shipped.embedded()
 ROOT, OUT = Path(__file__).parents[2], "skipdit_cli/embedded"
-EMBEDDED = [card for card in weights.CARDS.values() if card.embedded]
+EMBEDDED = [card for card in catalog.CARDS.values() if card.embedded]
 
 
 def draw(name: str, count: int, **settings) -> tuple[np.ndarray, np.ndarray]:
     """uint8 samples [N, T, 16, 16, 3] of classes 0, 1, ... 9, 0, ... and the classes."""
-    card, model = weights.card(name), weights.load(weights.card(name))
+    card, model = catalog.card(name), networks.load(catalog.card(name))
     shape = model.inputs(1)["hidden_states"].shape[1:]
     labels = torch.arange(count) % 10
     sampling = {"sampler": "ddim", "steps": "20", "guidance": card.sampling.guidance, **settings}
@@ -42,7 +45,7 @@ def draw(name: str, count: int, **settings) -> tuple[np.ndarray, np.ndarray]:
 
 def draw_text(name: str, count: int, root, **settings) -> tuple[np.ndarray, list[dict]]:
     """uint8 samples of the model's own prompts, as many of each digit and direction, and metas."""
-    card, model = weights.card(name), weights.load(weights.card(name))
+    card, model = catalog.card(name), networks.load(catalog.card(name))
     shape = model.inputs(1)["hidden_states"].shape[1:]
     captions = prompts.read_prompts(card.prompts)
     asked = [captions[i % len(captions)] for i in range(count)]
@@ -119,7 +122,7 @@ def test_how_the_text_encoders_were_made_is_recorded():
 @pytest.mark.parametrize("card", EMBEDDED, ids=lambda card: card.name)
 def test_diffusers_loads_it(card):
     model = registry.load("models", card.family).MODEL.from_pretrained(FOLDER / card.name)
-    ours = weights.load(card)
+    ours = networks.load(card)
     assert all(
         torch.equal(model.state_dict()[key].float(), value)
         for key, value in ours.state_dict().items()

@@ -8,10 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from skipdit_cli import registry, weights
-from skipdit_cli.card import Card, Sampling
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import networks, official
+from skipdit_cli.checkpoints.card import Card, Sampling
 from skipdit_cli.errors import SkipditError
-from skipdit_cli.hooks import attached
+from skipdit_cli.generate.hooks import attached
 from skipdit_cli.profiling.macs import site_costs
 from skipdit_cli.sites import Site
 from skipdit_cli.spec import parse_cache
@@ -55,7 +56,7 @@ def trained(tmp_path):
 
     def make(family):
         torch.manual_seed(0)
-        model = family.MODEL(**weights.arguments(PIXART)).requires_grad_(False).eval()
+        model = family.MODEL(**networks.arguments(PIXART)).requires_grad_(False).eval()
         torch.nn.init.normal_(model.proj_out.weight)
         path = tmp_path / "pixart.safetensors"
         save_file(model.state_dict(), path)
@@ -79,14 +80,14 @@ def test_buffers_that_no_file_holds_are_computed_again(family, trained):
     """The table of positions of diffusers' PatchEmbed is in no state dict."""
     model, path = trained(family())
     assert "pos_embed.pos_embed" not in model.state_dict()
-    loaded = weights.load(PIXART, path=path)
+    loaded = networks.load(PIXART, path=path)
     assert torch.equal(loaded.pos_embed.pos_embed, model.pos_embed.pos_embed)
     expected = model(**given(model), return_dict=False)[0]
     assert torch.equal(loaded(**given(model), return_dict=False)[0], expected)
     assert loaded.state_dict().keys() == model.state_dict().keys()
-    half = weights.load(PIXART, path=path, dtype="bfloat16")
+    half = networks.load(PIXART, path=path, dtype="bfloat16")
     assert half.pos_embed.pos_embed.dtype == torch.bfloat16
-    again = weights.from_official("pixart", weights.arguments(PIXART), model.state_dict())
+    again = official.from_official("pixart", networks.arguments(PIXART), model.state_dict())
     assert torch.equal(again(**given(model), return_dict=False)[0], expected)
 
 
@@ -100,7 +101,7 @@ def test_a_tensor_that_is_no_buffer(family, trained):
         )
     )
     with pytest.raises(SkipditError) as caught:
-        weights.load(PIXART, path=path)
+        networks.load(PIXART, path=path)
     assert str(caught.value) == (
         "family pixart: scale has no values once the weights are loaded; compute it in the "
         "constructor as a buffer (register_buffer)"
@@ -111,7 +112,7 @@ def test_it_is_counted_and_cached(family, trained):
     """At the second step the attention of the first one is added, to another input."""
     pixart = family()
     _, path = trained(pixart)
-    model = weights.load(PIXART, path=path)
+    model = networks.load(PIXART, path=path)
     costs = site_costs(model, model.inputs(1), official=pixart.official_calls(model))
     tokens, text, width, layers = 64, 120, 16, 3
     attention = tokens * width * 4 * width

@@ -6,10 +6,11 @@ from types import ModuleType
 
 import pytest
 
-from skipdit_cli import applicable, real_clips, registry
+from skipdit_cli import registry
+from skipdit_cli.checkpoints.catalog import CARDS
 from skipdit_cli.errors import SkipditError
 from skipdit_cli.metrics import FUNCTIONS, Asset, Extractor
-from skipdit_cli.weights import CARDS
+from skipdit_cli.score import applicable, real_clips
 
 NAMES = registry.names("metrics")
 

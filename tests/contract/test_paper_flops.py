@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from skipdit_cli import costs, published, recipe
+from skipdit_cli.plan import costs
+from skipdit_cli.recipe import published, recipe
 
 FOLDER = Path(__file__).parents[2] / "results" / "paper-flops"
 TABLES = [name for name in recipe.names() if name.startswith("table")]

@@ -19,14 +19,17 @@ from diffusers.schedulers import scheduling_ddpm
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from skipdit_cli import conditions, decode, plan, registry, rng, runs, text, weights
-from skipdit_cli import generate as generating
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import catalog, local, networks
 from skipdit_cli.errors import MissingAssetError, SkipditError, UsageError
-from skipdit_cli.generate import generate
-from skipdit_cli.hooks import attached
+from skipdit_cli.generate import conditioning, decode, rng, text
+from skipdit_cli.generate import samples as generating
+from skipdit_cli.generate.hooks import attached
+from skipdit_cli.generate.samples import generate
 from skipdit_cli.models import hunyuan_dit, latte_t2v
+from skipdit_cli.plan import plan
+from skipdit_cli.recipe import runs
 from skipdit_cli.samplers._schedule import timesteps
-from skipdit_cli.weights import catalog
 
 CORPUS = """a three moving to the left; a horse runs over a green field; an old man reads a book by
 the sea; the quick brown fox jumps over the lazy dog; two cats sit on a red sofa"""
@@ -60,7 +63,7 @@ def home(tmp_path_factory):
     """A home with everything that `skipdit download` would fetch for the three checkpoints."""
     folder = tmp_path_factory.mktemp("home")
     cards = {
-        name: replace(weights.card(real), name=name, variant="tiny", size=1_000_000)
+        name: replace(catalog.card(real), name=name, variant="tiny", size=1_000_000)
         for name, real in NAMES.items()
     }
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
@@ -87,7 +90,7 @@ def home(tmp_path_factory):
         save(mt5, hunyuan / "text_encoder_2")
         save(autoencoder(), hunyuan / "vae")
         for card in cards.values():
-            save(redrawn(weights.build(card, device="cpu")), folder / "weights" / card.name)
+            save(redrawn(networks.build(card, device="cpu")), folder / "weights" / card.name)
         yield folder
 
 
@@ -194,7 +197,7 @@ def part(home):
     """part(name, key, cls): a component of a checkpoint as diffusers or transformers loads it."""
 
     def load(name, key, kind):
-        return kind.from_pretrained(weights.component(weights.card(name), key))
+        return kind.from_pretrained(local.component(catalog.card(name), key))
 
     return load
 
@@ -270,7 +273,7 @@ def latte_of_diffusers(home):
         norm_elementwise_affine=False,
         norm_eps=1e-6,
     )
-    ours = load_file(weights.locate(weights.card("tiny-latte")))
+    ours = load_file(local.locate(catalog.card("tiny-latte")))
     names = {key: key for key in model.state_dict()}
     back = latte_t2v.convert(names, {"num_layers": 4})  # our key -> theirs
     model.load_state_dict({back[key]: value for key, value in ours.items()}, strict=False)
@@ -285,7 +288,7 @@ def test_text_to_video_is_the_pipeline_of_diffusers(
     wanted = planned("tiny-latte")
     store = generate(wanted, tmp_path)
     transformer = (
-        latte_of_diffusers if whose == "diffusers" else weights.load(weights.card("tiny-latte"))
+        latte_of_diffusers if whose == "diffusers" else networks.load(catalog.card("tiny-latte"))
     )
     pipeline = latte_pipeline(transformer)
     [latents] = denoised
@@ -305,7 +308,7 @@ def test_a_skip_model_and_its_cache_in_the_pipeline_of_diffusers(
 ):
     wanted = planned("tiny-latte-skip", cache)
     generate(wanted, tmp_path)
-    model = weights.load(weights.card("tiny-latte-skip"))
+    model = networks.load(catalog.card("tiny-latte-skip"))
     pipeline = latte_pipeline(model)
     visited = timesteps("ddim10")
     for i, prompt in enumerate(PROMPTS):
@@ -390,7 +393,7 @@ def test_text_to_image_is_the_pipeline_of_diffusers(
     if whose == "diffusers":
         transformer = diffusers.HunyuanDiT2DModel.from_pretrained(home / "weights" / "tiny-hunyuan")
     else:
-        transformer = weights.load(weights.card("tiny-hunyuan"))
+        transformer = networks.load(catalog.card("tiny-hunyuan"))
     pipeline = hunyuan_pipeline(transformer)
     [latents] = denoised
     for i, prompt in enumerate(PROMPTS):
@@ -405,7 +408,7 @@ def test_text_to_image_is_the_pipeline_of_diffusers(
 
 def test_tokenizers_as_released_read_as_their_libraries_do(home):
     """SentencePiece itself is the judge of T5; a tokenizer of transformers' own kind loads too."""
-    folder = weights.component(weights.card("tiny-latte"), "tokenizer")
+    folder = local.component(catalog.card("tiny-latte"), "tokenizer")
     assert sorted(path.name for path in folder.iterdir()) == [
         "special_tokens_map.json",
         "spiece.model",
@@ -413,12 +416,12 @@ def test_tokenizers_as_released_read_as_their_libraries_do(home):
     ]
     judge = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spiece.model"))
     for name, key in (("tiny-latte", "tokenizer"), ("tiny-hunyuan", "tokenizer_2")):
-        tokenizer = text._load_tokenizer(weights.component(weights.card(name), key))
+        tokenizer = text._load_tokenizer(local.component(catalog.card(name), key))
         for prompt in ("", "two cats", "a  Horse, unheard-of", "the sea " * 20):
             expected = [*judge.encode(prompt), judge.eos_id()]
             assert tokenizer(prompt)["input_ids"] == expected
 
-    bert = text._load_tokenizer(weights.component(weights.card("tiny-hunyuan"), "tokenizer"))
+    bert = text._load_tokenizer(local.component(catalog.card("tiny-hunyuan"), "tokenizer"))
     ids = bert("Two cats, unheard")["input_ids"]
     assert bert.convert_ids_to_tokens(ids) == ["[CLS]", "two", "cats", "[UNK]", "[UNK]", "[SEP]"]
 
@@ -460,11 +463,11 @@ def test_the_encoders_run_once_for_a_whole_sweep_and_never_while_denoising(
 def test_a_part_that_is_not_here_is_told_before_anything_is_computed(
     planned, home, monkeypatch, tmp_path, key
 ):
-    folder = weights.component(weights.card("tiny-hunyuan"), key)
+    folder = local.component(catalog.card("tiny-hunyuan"), key)
     before = planned("tiny-hunyuan")
     monkeypatch.setattr(text, "_load_model", lambda *_: pytest.fail("loaded an encoder"))
     monkeypatch.setattr(generating, "_model", lambda *_: pytest.fail("loaded the denoiser"))
-    (folder / weights.INCOMPLETE).touch()
+    (folder / local.INCOMPLETE).touch()
     try:
         for wanted in (before, planned("tiny-hunyuan")):  # planned with and without the part
             with pytest.raises(MissingAssetError) as caught:
@@ -475,7 +478,7 @@ def test_a_part_that_is_not_here_is_told_before_anything_is_computed(
         [line] = plan.plan(wanted).missing
         assert line.startswith(f"{key}: skipdit download tiny-hunyuan (")
     finally:
-        (folder / weights.INCOMPLETE).unlink()
+        (folder / local.INCOMPLETE).unlink()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -484,8 +487,8 @@ def test_a_damaged_autoencoder_is_told_in_one_line(
     home, monkeypatch, tmp_path, capfd, planned, damage
 ):
     """diffusers would draw what is missing at random and go on."""
-    folder = shutil.copytree(weights.component(weights.card("tiny-hunyuan"), "vae"), tmp_path / "v")
-    path = folder / weights.WEIGHTS_FILE
+    folder = shutil.copytree(local.component(catalog.card("tiny-hunyuan"), "vae"), tmp_path / "v")
+    path = folder / local.WEIGHTS_FILE
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:9000])
     elif damage == "a key less":
@@ -494,9 +497,9 @@ def test_a_damaged_autoencoder_is_told_in_one_line(
         save_file(state, path, metadata={"format": "pt"})
     else:
         (folder / "config.json").write_text("[]")
-    monkeypatch.setattr(weights, "component", lambda card, key: folder)
+    monkeypatch.setattr(local, "component", lambda card, key: folder)
     with pytest.raises(MissingAssetError) as caught:
-        decode.to_pixels(torch.zeros(1, 4, 8, 8), weights.card("tiny-hunyuan"))
+        decode.to_pixels(torch.zeros(1, 4, 8, 8), catalog.card("tiny-hunyuan"))
     assert str(caught.value).startswith(f"{folder}: the autoencoder cannot be loaded (")
     assert len(str(caught.value).splitlines()) == 1
     assert capfd.readouterr() == ("", "")
@@ -528,7 +531,7 @@ def test_half_precision_gives_nearly_the_same_samples(planned, tmp_path, name):
 
 def changed(home, name, tmp_path, change):
     """A file of a checkpoint's weights with one thing changed."""
-    state = load_file(home / "weights" / name / weights.WEIGHTS_FILE)
+    state = load_file(home / "weights" / name / local.WEIGHTS_FILE)
     change(state)
     path = tmp_path / "changed.safetensors"
     save_file(state, path)
@@ -576,7 +579,7 @@ def test_black_samples_are_marked_and_kept(planned, monkeypatch, tmp_path):
 def test_offload_keeps_the_autoencoder_off_the_device(planned, monkeypatch, tmp_path, offload):
     wanted = planned("tiny-latte", num_samples=2, batch_size=1, steps="ddim2")
     expected = generate(wanted, tmp_path / "expected")
-    vae = decode._autoencoder(weights.component(weights.card("tiny-latte"), "vae"))
+    vae = decode._autoencoder(local.component(catalog.card("tiny-latte"), "vae"))
     events, denoise, decoded = [], generating.denoise, vae.decode
 
     def to(device):
@@ -602,14 +605,14 @@ def test_offload_keeps_the_autoencoder_off_the_device(planned, monkeypatch, tmp_
 
 def test_of_batch_is_on_the_device_it_was_asked_for(planned, tmp_path):
     wanted = planned("tiny-hunyuan")
-    conditions.prepare(wanted, tmp_path)
-    for half in conditions.of_batch(wanted, range(2), root=tmp_path, device="meta"):
+    conditioning.prepare(wanted, tmp_path)
+    for half in conditioning.of_batch(wanted, range(2), root=tmp_path, device="meta"):
         assert {value.device.type for value in half.values()} == {"meta"}
         assert {len(value) for value in half.values()} == {2}
 
 
 def test_the_checkpoints_keep_the_sampling_and_components_of_the_released_ones():
     for name, real in NAMES.items():
-        card, released = weights.card(name), weights.card(real)
+        card, released = catalog.card(name), catalog.card(real)
         assert (card.sampling, card.components) == (released.sampling, released.components)
         assert registry.load("models", card.family).VARIANTS["tiny"] in (LATTE, HUNYUAN)

@@ -7,8 +7,11 @@ from collections import Counter
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from skipdit_cli import plan, prompts, published, recipe, registry, runs, shipped
-from skipdit_cli.weights import catalog
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import catalog
+from skipdit_cli.embedded import shipped
+from skipdit_cli.plan import plan
+from skipdit_cli.recipe import prompts, published, recipe, runs
 
 NAMES = recipe.names()
 BOTH = [(name, scale) for name in NAMES for scale in recipe.SCALES]

@@ -17,17 +17,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from skipdit_cli import conditions, decode, rng, runs, text, trajectory, weights
-from skipdit_cli import generate as generating
+from skipdit_cli.checkpoints import catalog, networks
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
-from skipdit_cli.generate import generate
-from skipdit_cli.store import open_store
+from skipdit_cli.generate import conditioning, decode, rng, text
+from skipdit_cli.generate import samples as generating
+from skipdit_cli.generate.samples import generate
+from skipdit_cli.recipe import runs
+from skipdit_cli.storage import trajectory
+from skipdit_cli.storage.store import open_store
 
 IMAGES = ("digits-skip", "skip-cache(n=2)", {"batch_size": 4})
 CLIPS = ("moving-digits-skip", "skip-cache(n=2)", {"batch_size": 2})
 CAPTIONED = ("captioned-digits-skip", "skip-cache(n=2,window=999-0)", {"batch_size": 2})
 PAINTED = ("painted-digits", "skip-cache(n=2,window=999-0)", {"batch_size": 4})
-EMBEDDED = [card for card in weights.CARDS.values() if card.embedded]
+EMBEDDED = [card for card in catalog.CARDS.values() if card.embedded]
 FAMILIES = sorted({card.family for card in EMBEDDED})
 PRELOAD = [f"skipdit_cli.{name}" for name in ("run", "_clips", *(f"models.{f}" for f in FAMILIES))]
 STEPS = "3,1"  # timesteps 500, 499, 250, 0; from higher up a random network saturates every pixel
@@ -55,7 +58,7 @@ def checkpoint(tmp_path_factory):
 
     def make(name):
         if name not in made:
-            model = weights.build(weights.card(name), device="cpu").requires_grad_(False)
+            model = networks.build(catalog.card(name), device="cpu").requires_grad_(False)
             generator = torch.Generator().manual_seed(5)
             for parameter in model.parameters():
                 noise = torch.randn(parameter.shape, generator=generator)
@@ -145,7 +148,7 @@ def test_a_run_end_to_end(planned, tmp_path, card):
     assert len({sample.tobytes() for sample in samples}) == 6
     assert all(len(np.unique(sample)) > 20 for sample in samples)  # a picture, not a plane
     metas = [store.meta(i) for i in range(6)]
-    assert metas == [conditions.meta(wanted, i) for i in range(6)]
+    assert metas == [conditioning.meta(wanted, i) for i in range(6)]
     assert {key for meta in metas for key in meta} == {"prompt" if wanted.prompts else "class"}
     assert len({str(meta) for meta in metas}) > 1
 
@@ -159,7 +162,7 @@ def test_what_the_samples_hold(planned, checkpoint, tmp_path):
     wanted, path = planned(IMAGES, 4, classes=(3, 1), guidance=2.0, seed=11)
     store = generate(wanted, tmp_path, weights_path=path)
     assert [store.meta(i)["class"] for i in range(4)] == [3, 1, 3, 1]
-    model = weights.load(weights.card("digits-skip"), path=path)
+    model = networks.load(catalog.card("digits-skip"), path=path)
 
     def noise(step):
         return rng.batch_normal((1, 16, 16), seed=11, indices=range(4), step=step)
@@ -175,7 +178,7 @@ def test_what_the_samples_hold(planned, checkpoint, tmp_path):
         null={"class_labels": torch.full((4,), 10)},
         guidance=2.0,
     )
-    pixels = decode.to_pixels(latents, weights.card("digits-skip"))
+    pixels = decode.to_pixels(latents, catalog.card("digits-skip"))
     assert all(np.array_equal(store.read(i), pixels[i]) for i in range(4))
 
 
@@ -185,7 +188,7 @@ def test_what_the_samples_of_prompts_hold(planned, tmp_path):
         CAPTIONED, 2, prompts=("a one moving up", "a nine moving down"), guidance=3.0, seed=11
     )
     store = generate(wanted, tmp_path, weights_path=path)
-    card, model = weights.card(wanted.model), weights.load(weights.card(wanted.model), path=path)
+    card, model = catalog.card(wanted.model), networks.load(catalog.card(wanted.model), path=path)
     asked = [store.meta(i)["prompt"] for i in range(2)]
     assert asked == ["a one moving up", "a nine moving down"]
     text.encode(card, asked, root=tmp_path / "other")
@@ -366,7 +369,7 @@ def test_one_missing_sample_is_computed_in_the_batch_it_belongs_to(planned, tmp_
         for seen, step in ((x, -1), (noise, 2)):
             expected = rng.batch_normal((1, 16, 16), seed=0, indices=indices, step=step)
             assert torch.equal(seen, expected)
-        assert labels == [conditions.meta(wanted, index)["class"] for index in indices]
+        assert labels == [conditioning.meta(wanted, index)["class"] for index in indices]
 
 
 def test_more_samples_keep_those_that_are_there(planned, tmp_path):

@@ -5,12 +5,12 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from skipdit_cli import trajectory
-from skipdit_cli.generate import generate
-from skipdit_cli.runs import make_run
+from skipdit_cli.generate.samples import generate
+from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.samplers._schedule import timesteps
-from skipdit_cli.store import open_store
-from skipdit_cli.trajectory import compare
+from skipdit_cli.storage import trajectory
+from skipdit_cli.storage.store import open_store
+from skipdit_cli.storage.trajectory import compare
 
 WINDOW = (700, 50)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from skipdit_cli import weights
+from skipdit_cli.checkpoints import catalog, local
 
 RECIPE = """
 title: "Mine"
@@ -308,7 +308,7 @@ def test_a_mistake_is_told_before_a_download_is_asked_for(skipdit):
 @pytest.fixture
 def checkpoint():
     """Sound weights of digits-skip, as this version reads them."""
-    return load_file(weights.require(weights.card("digits-skip")))
+    return load_file(local.require(catalog.card("digits-skip")))
 
 
 def _truncated(path, state):
@@ -322,7 +322,7 @@ def _truncated_zip(path, state):
 
 
 def _other_model(path, state):
-    save_file(load_file(weights.require(weights.card("moving-digits"))), path)
+    save_file(load_file(local.require(catalog.card("moving-digits"))), path)
 
 
 def _one_key_less(path, state):

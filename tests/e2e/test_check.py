@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from skipdit_cli import published, shipped
+from skipdit_cli.embedded import shipped
+from skipdit_cli.recipe import published
 
 
 def test_the_flops_of_table3_match_without_weights(skipdit):

@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from skipdit_cli import decode, shipped, weights
-from skipdit_cli import generate as generating
+from skipdit_cli.checkpoints import local
+from skipdit_cli.embedded import shipped
+from skipdit_cli.generate import decode
+from skipdit_cli.generate import samples as generating
 from skipdit_cli.train import loop
 
 FEW = "--num-samples 2 --batch-size 2 --steps 3"
@@ -298,7 +300,7 @@ def test_a_lack_of_memory_while_timing_keeps_the_scores(skipdit, monkeypatch, ta
     def lack(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("skipdit_cli.profiling.body.loop_of", lack)
+    monkeypatch.setattr("skipdit_cli.score.body.loop_of", lack)
     how = f"cache-sweep --recipe smoke --scale tiny --repeats 1 {FEW}"
     done = skipdit(how).failed(3, "cells failed, first Skip-DiT, Latency (out of memory")
     lines = table(done.out)
@@ -451,9 +453,9 @@ def test_doctor(skipdit, table):
 
 def test_doctor_finds_what_is_broken(skipdit, tmp_path, monkeypatch):
     embedded = shutil.copytree(shipped.embedded(), tmp_path / "embedded")
-    path = embedded / "digits" / weights.WEIGHTS_FILE
+    path = embedded / "digits" / local.WEIGHTS_FILE
     path.write_bytes(path.read_bytes()[:1000])
-    (embedded / "digits-skip" / weights.WEIGHTS_FILE).unlink()
+    (embedded / "digits-skip" / local.WEIGHTS_FILE).unlink()
     monkeypatch.setattr(shipped, "embedded", lambda: embedded)
     (tmp_path / "file").write_text("")
     done = skipdit("doctor --json --results file")
@@ -482,11 +484,11 @@ def test_train(skipdit, tmp_path, short, samples):
     assert record["command"] == f"skipdit {TRAIN} vanilla"
     assert [step for step, _ in record["loss_curve"]] == [2, 4, 6]
     files = {path.name for path in (tmp_path / "vanilla").iterdir()}
-    assert files == {"config.json", "training.json", weights.WEIGHTS_FILE}
-    state = load_file(tmp_path / "vanilla" / weights.WEIGHTS_FILE)
+    assert files == {"config.json", "training.json", local.WEIGHTS_FILE}
+    state = load_file(tmp_path / "vanilla" / local.WEIGHTS_FILE)
     assert {value.dtype for value in state.values()} == {torch.float16}
     # what was trained can be sampled from
-    path = tmp_path / "vanilla" / weights.WEIGHTS_FILE
+    path = tmp_path / "vanilla" / local.WEIGHTS_FILE
     skipdit(f"sample --model digits {FEW} --weights", path).ok()
     assert len(samples(tmp_path / "results")) == 2
 
@@ -539,7 +541,7 @@ def test_a_killed_training_continues(skipdit, tmp_path, short, wait_for):
     assert done in (2, 4)
     skipdit(f"{TRAIN} killed").ok()
     assert not checkpoint.exists()
-    one, other = (load_file(tmp_path / name / weights.WEIGHTS_FILE) for name in ("whole", "killed"))
+    one, other = (load_file(tmp_path / name / local.WEIGHTS_FILE) for name in ("whole", "killed"))
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 

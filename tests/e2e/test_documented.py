@@ -19,8 +19,10 @@ import numpy as np
 import pytest
 import typer
 
-from skipdit_cli import published, recipe, registry, weights
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import catalog, local
 from skipdit_cli.cli import app
+from skipdit_cli.recipe import published, recipe
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
@@ -120,7 +122,7 @@ def an_npz() -> None:
 
 
 def own_weights() -> None:
-    shutil.copy(weights.weights_file(weights.card("digits-skip")), "mine.safetensors")
+    shutil.copy(local.weights_file(catalog.card("digits-skip")), "mine.safetensors")
 
 
 LS = Then(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skipdit_cli import failures
+from skipdit_cli.storage import failures
 
 RUN = "sample --model {} --steps 2 --num-samples 2 --batch-size 2"
 

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from skipdit_cli import doctor, real_clips, recipe, weights
-from skipdit_cli.weights import assets
-from skipdit_cli.weights.licences import RESTRICTED
+from skipdit_cli.assets import assets
+from skipdit_cli.checkpoints import catalog
+from skipdit_cli.checkpoints.licences import RESTRICTED
+from skipdit_cli.recipe import recipe
+from skipdit_cli.report import doctor
+from skipdit_cli.score import real_clips
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
@@ -89,7 +92,7 @@ def test_downloads_are_those_of_the_catalogue(lines, lacks):
         metrics = {column.metric for column in loaded.columns}
         size = float(re.search(r"\(([\d.]+) GB\)$", lacks[name])[1])
         datasets = {
-            weights.card(model).dataset for row in loaded.rows for model in row.models.values()
+            catalog.card(model).dataset for row in loaded.rows for model in row.models.values()
         }
         beside = [", real clips"] * bool(datasets & set(real_clips.DATASETS))
         beside += [", VBench"] * ("vbench" in metrics)
@@ -99,7 +102,7 @@ def test_downloads_are_those_of_the_catalogue(lines, lacks):
 def test_licences_are_those_of_the_catalogue(lines, lacks):
     for name in TABLES:
         needs = re.match(r"lacks (.*?): ", lacks[name])[1].split(", ")
-        known = {**weights.CARDS, **assets.declared()}
+        known = {**catalog.CARDS, **assets.declared()}
         licences = {known[need].licence for need in needs if need in known}
         told = lines[name]["licences to accept"].split(", ")
         assert {each.partition(" (")[0] for each in told} == licences & set(RESTRICTED), name

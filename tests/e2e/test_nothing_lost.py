@@ -140,7 +140,7 @@ def test_a_results_folder_that_may_not_be_written(skipdit, monkeypatch, number):
     def forbidden(**_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("skipdit_cli._disk.tempfile.TemporaryFile", forbidden)
+    monkeypatch.setattr("skipdit_cli.storage.disk.tempfile.TemporaryFile", forbidden)
     skipdit(SAMPLE).failed(1, f"results: {os.strerror(number).lower()}", "take another one")
 
 
@@ -232,7 +232,7 @@ def test_a_lock_that_a_killed_process_left_is_none(skipdit, tmp_path):
 
 def test_a_run_that_fails_keeps_its_row(skipdit, tmp_path, table, monkeypatch):
     """The others are generated, scored and shown; the same command tries the failed one again."""
-    from skipdit_cli import generate as generating
+    from skipdit_cli.generate import samples as generating
 
     real = generating.generate
 
@@ -266,7 +266,7 @@ def test_out_of_memory(skipdit, monkeypatch):
     def lack(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    monkeypatch.setattr("skipdit_cli.generate.run_batches", lack)
+    monkeypatch.setattr("skipdit_cli.generate.samples.run_batches", lack)
     skipdit("sample --model digits --batch-size 64").failed(
         1, "out of memory at batch size 64", "take a smaller --batch-size"
     )

@@ -35,9 +35,10 @@ print(json.dumps(done))
 WEIGHTS = """
 import sys, torch
 from safetensors.torch import save_file
-from skipdit_cli import weights
+from skipdit_cli.checkpoints import catalog
+from skipdit_cli.checkpoints import networks
 torch.manual_seed(0)
-save_file(weights.build(weights.card("mixer"), device="cpu").state_dict(), sys.argv[1])
+save_file(networks.build(catalog.card("mixer"), device="cpu").state_dict(), sys.argv[1])
 """
 
 

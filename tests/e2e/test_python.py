@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import skipdit_cli
-from skipdit_cli import published
+from skipdit_cli.recipe import published
 
 PAGE = (Path(__file__).parents[2] / "docs" / "python.md").read_text(encoding="utf-8")
 SHORT = "--num-samples 3 --batch-size 3 --steps 10 --repeats 1"

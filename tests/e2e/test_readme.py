@@ -112,17 +112,17 @@ def converted(tmp_path, monkeypatch):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-    from skipdit_cli import weights
+    from skipdit_cli.checkpoints import catalog, networks
+    from skipdit_cli.checkpoints.download import convert
     from skipdit_cli.models.latte_t2v import LatteT2V
-    from skipdit_cli.weights.download import convert
 
     golden = ROOT / "tests" / "parity" / "golden" / "t2v"
     case = json.loads((golden / "case.json").read_text(encoding="utf-8"))["ctor"]
     known = inspect.signature(LatteT2V.__init__).parameters
     small = {key: value for key, value in case.items() if key in known}
     monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
-    monkeypatch.setattr(weights, "arguments", lambda card: {**small, "skip": True})
-    convert(weights.card("latte-skip"), golden / "weights.safetensors")
+    monkeypatch.setattr(networks, "arguments", lambda card: {**small, "skip": True})
+    convert(catalog.card("latte-skip"), golden / "weights.safetensors")
 
     words = {word: i for i, word in enumerate(("<pad>", "</s>", "a", "dog"))}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="</s>"))

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from skipdit_cli import weights
-from skipdit_cli.runs import find
-from skipdit_cli.store import open_store
+from skipdit_cli.checkpoints import catalog, local
+from skipdit_cli.recipe.runs import find
+from skipdit_cli.storage.store import open_store
 
 PROMPT = "a three moving to the left"
 LIST = "# comments and blank lines do not count\n\na three\n  a handwritten seven  \n\na two\n"
@@ -177,7 +177,7 @@ def changed(tmp_path):
     """changed(value): painted-digits, only that its velocity is that value everywhere."""
 
     def make(value):
-        state = load_file(weights.locate(weights.card("painted-digits")))
+        state = load_file(local.locate(catalog.card("painted-digits")))
         state["proj_out.weight"] = torch.zeros_like(state["proj_out.weight"])
         state["proj_out.bias"] = torch.full(state["proj_out.bias"].shape, value)
         path = tmp_path / "changed.safetensors"

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from skipdit_cli import registry, weights
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import catalog, networks
+from skipdit_cli.checkpoints.official import from_official
 from skipdit_cli.errors import UsageError
-from skipdit_cli.weights import from_official
 
 GOLDEN = Path(__file__).parent / "golden" / "manifests"
 # name -> tensors and their elements, as counted on the official classes
@@ -38,7 +39,7 @@ def manifest(name):
 @pytest.mark.parametrize("name", SIZES)
 def test_converted_keys_and_shapes_are_those_of_our_model(name):
     """On the meta device, so that a tensor that is cut in parts costs nothing."""
-    official, model = manifest(name), weights.build(weights.card(name), device="meta")
+    official, model = manifest(name), networks.build(catalog.card(name), device="meta")
     state = {key: torch.empty(shape, device="meta") for key, shape in official.items()}
     converted = registry.load("models", model.layout().family).convert(state, model.config)
     ours = {key: value.shape for key, value in model.state_dict().items()}

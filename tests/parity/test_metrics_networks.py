@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from skipdit_cli.decode import to_uint8
+from skipdit_cli.generate.decode import to_uint8
 from skipdit_cli.metrics import (
     _averages,
     _clip,

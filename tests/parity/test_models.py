@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import load_file
 
 from skipdit_cli import registry
-from skipdit_cli.hooks import Session
-from skipdit_cli.loop import replay
+from skipdit_cli.checkpoints.official import from_official
+from skipdit_cli.generate.hooks import Session
+from skipdit_cli.generate.loop import replay
 from skipdit_cli.sites import Site, site_modules
 from skipdit_cli.spec import parse_cache
-from skipdit_cli.weights import from_official
 
 GOLDEN = Path(__file__).parent / "golden"
 FAMILY = {"c2i": "dit", "c2v": "latte"}

@@ -15,15 +15,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from skipdit_cli import weights
+from skipdit_cli.checkpoints import catalog, networks
+from skipdit_cli.checkpoints.download import convert
+from skipdit_cli.checkpoints.official import from_official
 from skipdit_cli.errors import UsageError
-from skipdit_cli.hooks import Session
-from skipdit_cli.loop import replay
+from skipdit_cli.generate.hooks import Session
+from skipdit_cli.generate.loop import replay
 from skipdit_cli.models.hunyuan_dit import HunyuanDiT, rope
 from skipdit_cli.sites import Site, site_modules
 from skipdit_cli.spec import parse_cache
-from skipdit_cli.weights import from_official
-from skipdit_cli.weights.download import convert
 
 GOLDEN = Path(__file__).parent / "golden" / "t2i"
 CASE = json.loads((GOLDEN / "case.json").read_text())
@@ -181,7 +181,7 @@ def test_a_wrong_schedule_would_be_noticed(name, wrong):
 
 def test_the_layers_that_are_joined_are_the_official_ones():
     """The middle layers 19 and 20 of the published model neither give nor take."""
-    layout = weights.build(weights.card("hunyuan-dit")).layout()
+    layout = networks.build(catalog.card("hunyuan-dit")).layout()
     assert layout.skips == tuple(zip(range(21, 40), range(18, -1, -1), strict=True))
     assert model().layout().skips == ((5, 2), (6, 1), (7, 0))
 
@@ -196,8 +196,8 @@ def test_diffusers_loads_what_is_downloaded_and_computes_the_same(keys, tmp_path
     state = official if keys == "official" else model().state_dict()
     torch.save(state, tmp_path / "model.pt")
     monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
-    monkeypatch.setattr(weights, "build", lambda *_, **__: HunyuanDiT(**model().config))
-    folder = convert(weights.card("hunyuan-dit"), tmp_path / "model.pt").parent
+    monkeypatch.setattr(networks, "build", lambda *_, **__: HunyuanDiT(**model().config))
+    folder = convert(catalog.card("hunyuan-dit"), tmp_path / "model.pt").parent
     theirs = diffusers.HunyuanDiT2DModel.from_pretrained(folder)
     x, t = tensors()["seq.x"][0], tensors()["seq.t"][:1].expand(2)
     with torch.no_grad():
@@ -251,7 +251,7 @@ def test_a_file_of_version_1_1_is_refused_with_the_keys_that_differ():
 
 def test_a_new_model_predicts_zero_and_learns():
     torch.manual_seed(0)
-    fresh = weights.build(weights.card("painted-digits"), device="cpu")
+    fresh = networks.build(catalog.card("painted-digits"), device="cpu")
     inputs = fresh.inputs(16)
     for key, value in inputs.items():
         if value.is_floating_point():

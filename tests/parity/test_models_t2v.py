@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from skipdit_cli.hooks import Session
-from skipdit_cli.loop import replay
+from skipdit_cli.checkpoints.official import from_official
+from skipdit_cli.generate.hooks import Session
+from skipdit_cli.generate.loop import replay
 from skipdit_cli.models.latte_t2v import LatteT2V
 from skipdit_cli.spec import parse_cache
-from skipdit_cli.weights import from_official
 
 GOLDEN = Path(__file__).parent / "golden" / "t2v"
 CASE = json.loads((GOLDEN / "case.json").read_text())

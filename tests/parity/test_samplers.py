@@ -14,10 +14,10 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from safetensors.torch import load_file
 
 from skipdit_cli import registry
-from skipdit_cli.loop import denoise
+from skipdit_cli.checkpoints.official import from_official
+from skipdit_cli.generate.loop import denoise
 from skipdit_cli.samplers import _schedule, ddim, ddpm
 from skipdit_cli.spec import parse_cache
-from skipdit_cli.weights import from_official
 
 GOLDEN = Path(__file__).parent / "golden"
 FOLDERS = ("toy_4d", "toy_5d", "c2i")

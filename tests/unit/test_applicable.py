@@ -3,8 +3,8 @@
 import pytest
 
 from skipdit_cli import registry
-from skipdit_cli.applicable import check, check_npz, to_model, to_npz
 from skipdit_cli.errors import UsageError
+from skipdit_cli.score.applicable import check, check_npz, to_model, to_npz
 
 
 @pytest.mark.parametrize(

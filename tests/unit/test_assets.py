@@ -11,11 +11,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from skipdit_cli import doctor, needs, registry, weights
+from skipdit_cli import registry
+from skipdit_cli.assets import assets
+from skipdit_cli.assets import download as assets_download
+from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.metrics import Asset
-from skipdit_cli.recipe import Column
-from skipdit_cli.weights import assets, assets_download
+from skipdit_cli.recipe import needs
+from skipdit_cli.recipe.recipe import Column
+from skipdit_cli.report import doctor
 
 CONTENT = b"content" * 9
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -194,7 +198,7 @@ def test_of_a_repository_every_file_counts():
     (folder / "config.json").write_text('{"a": 1}')
     assert not assets.verified(of("clip"))
     assert assets.fingerprint(of("clip")) != before
-    (folder / weights.INCOMPLETE).touch()
+    (folder / local.INCOMPLETE).touch()
     assert assets.state(of("clip")) == ("absent", "")
 
 
@@ -294,7 +298,7 @@ SMALL = {
 
 
 @pytest.fixture
-def local(tmp_path):
+def local_file(tmp_path):
     """A small file on this machine, as an asset names it."""
     path = tmp_path / "with space" / "edges.npz"
     path.parent.mkdir()
@@ -302,7 +306,7 @@ def local(tmp_path):
     return path, Asset(**SMALL | {"source": path.as_uri()})
 
 
-def test_a_small_file_of_this_machine_is_an_asset(local):
+def test_a_small_file_of_this_machine_is_an_asset(local_file):
     path, asset = local
     plan = assets_download.plan(asset, {})
     assert [item.file.size for item in plan.items] == [63]
@@ -315,7 +319,7 @@ def test_a_small_file_of_this_machine_is_an_asset(local):
     assert assets.require(asset) == target
 
 
-def test_a_file_of_this_machine_is_compared_with_its_hash(local):
+def test_a_file_of_this_machine_is_compared_with_its_hash(local_file):
     path, asset = local
     path.write_bytes(b"?" + CONTENT[1:])
     with pytest.raises(

@@ -8,17 +8,19 @@ import pytest
 import torch
 from torch import nn
 
-from skipdit_cli import calibration, registry, runs, weights
+from skipdit_cli import registry
 from skipdit_cli.analyze import calibrate as analysis
-from skipdit_cli.calibration import Calibration
+from skipdit_cli.checkpoints import catalog, local
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
+from skipdit_cli.recipe import calibration, runs
+from skipdit_cli.recipe.calibration import Calibration
 from skipdit_cli.samplers._schedule import timesteps
 from skipdit_cli.sites import Layout, Seen, Site
 
 FOUND = Calibration(
     model="digits",
     method="teacache",
-    weights=weights.fingerprint(weights.card("digits")),
+    weights=local.fingerprint(catalog.card("digits")),
     sampler="ddim",
     steps="50",
     guidance=2.0,
@@ -237,17 +239,17 @@ def test_without_a_calibration_the_command_is_named(home, method):
     )
 
 
-EMBEDDED = [name for name, card in weights.CARDS.items() if card.embedded]
+EMBEDDED = [name for name, card in catalog.CARDS.items() if card.embedded]
 
 
 @pytest.mark.parametrize("method", ["teacache", "mag-cache"])
 @pytest.mark.parametrize("model", EMBEDDED)
 def test_the_embedded_models_come_calibrated(home, model, method):
-    card = weights.CARDS[model]
+    card = catalog.CARDS[model]
     [path] = calibration.files(card, f"{method}-*.json")
     found, sampling = calibration.load(path), card.sampling
     assert (found.model, found.method) == (model, method)
-    assert found.weights == weights.fingerprint(weights.card(model))
+    assert found.weights == local.fingerprint(catalog.card(model))
     assert (found.steps, found.sampler) == (sampling.steps, sampling.sampler)
     [values] = found.settings.values()
     assert len(values) == (5 if method == "teacache" else len(timesteps(sampling.steps)))

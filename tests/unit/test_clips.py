@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from skipdit_cli import _clips
+from skipdit_cli.storage import codec
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -15,8 +15,8 @@ def noise(*shape: int) -> np.ndarray:
 
 def through_memory(frames: np.ndarray) -> np.ndarray:
     file = io.BytesIO()
-    _clips.write_clip(file, frames)
-    return _clips.read_clip(io.BytesIO(file.getvalue()))
+    codec.write_clip(file, frames)
+    return codec.read_clip(io.BytesIO(file.getvalue()))
 
 
 @pytest.mark.parametrize(
@@ -56,20 +56,20 @@ def test_frames_need_not_be_contiguous():
 
 def test_a_path_works_like_a_file_and_bytes_are_reproducible(tmp_path):
     frames, memory = noise(4, 20, 20, 3), io.BytesIO()
-    _clips.write_clip(memory, frames)
-    _clips.write_clip(tmp_path / "a.mkv", frames)
-    _clips.write_clip(tmp_path / "b.mkv", frames)
+    codec.write_clip(memory, frames)
+    codec.write_clip(tmp_path / "a.mkv", frames)
+    codec.write_clip(tmp_path / "b.mkv", frames)
     assert (tmp_path / "a.mkv").read_bytes() == (tmp_path / "b.mkv").read_bytes()
     assert (tmp_path / "a.mkv").read_bytes() == memory.getvalue()
-    np.testing.assert_array_equal(_clips.read_clip(tmp_path / "a.mkv"), frames)
+    np.testing.assert_array_equal(codec.read_clip(tmp_path / "a.mkv"), frames)
 
 
 def test_a_truncated_clip_loses_frames_in_silence():
     """Why the store checks sha256 before it decodes."""
     file = io.BytesIO()
-    _clips.write_clip(file, noise(8, 32, 32, 3))
+    codec.write_clip(file, noise(8, 32, 32, 3))
     half = file.getvalue()[: len(file.getvalue()) // 2]
-    assert 0 < len(_clips.read_clip(io.BytesIO(half))) < 8
+    assert 0 < len(codec.read_clip(io.BytesIO(half))) < 8
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_a_truncated_clip_loses_frames_in_silence():
 def test_preview_is_enlarged_by_a_whole_factor(tmp_path, side, shown):
     frames = np.zeros((5, *side, 3), np.uint8)
     frames[:, : side[0] // 2] = 255
-    _clips.write_preview(tmp_path / "p.mp4", frames)
-    preview = _clips.read_clip(tmp_path / "p.mp4")
+    codec.write_preview(tmp_path / "p.mp4", frames)
+    preview = codec.read_clip(tmp_path / "p.mp4")
     assert preview.shape == (5, *shown, 3)
     factor = shown[0] // side[0]
     expected = frames.repeat(factor, axis=1).repeat(factor, axis=2)
@@ -89,11 +89,11 @@ def test_preview_is_enlarged_by_a_whole_factor(tmp_path, side, shown):
 @pytest.mark.parametrize("codec", ["h264", "mpeg4"])
 def test_preview_codec_and_frame_rate(tmp_path, monkeypatch, codec):
     if codec == "mpeg4":
-        monkeypatch.setattr(_clips, "_can_write", lambda name: False)
-    elif not _clips._can_write("libx264"):
+        monkeypatch.setattr(codec, "_can_write", lambda name: False)
+    elif not codec._can_write("libx264"):
         pytest.skip("this FFmpeg has no libx264")
     frames = np.full((6, 129, 131, 3), 90, np.uint8)  # large enough, but odd: padded to even
-    _clips.write_preview(tmp_path / "p.mp4", frames, fps=12)
+    codec.write_preview(tmp_path / "p.mp4", frames, fps=12)
     with av.open(str(tmp_path / "p.mp4")) as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.average_rate, stream.frames) == (codec, 12, 6)
@@ -102,5 +102,5 @@ def test_preview_codec_and_frame_rate(tmp_path, monkeypatch, codec):
 
 
 def test_an_unknown_encoder_is_noticed():
-    assert _clips._can_write("ffv1")
-    assert not _clips._can_write("no-such-codec")
+    assert codec._can_write("ffv1")
+    assert not codec._can_write("no-such-codec")

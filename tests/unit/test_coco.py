@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
+from skipdit_cli.assets import coco
 from skipdit_cli.errors import MissingAssetError, UsageError
-from skipdit_cli.weights import coco
 
 
 def entry(identity, image, caption):

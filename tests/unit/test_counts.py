@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from skipdit_cli import registry, weights
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import catalog, networks
 from skipdit_cli.profiling import counts
 from skipdit_cli.profiling.macs import site_costs
 from skipdit_cli.sites import Layout
@@ -21,7 +22,7 @@ def home(tmp_path, monkeypatch):
 
 def forget():
     """As in another process."""
-    for function in (counts.layout, counts.places, counts.costs, weights.meta, counts._code):
+    for function in (counts.layout, counts.places, counts.costs, networks.meta, counts._code):
         function.cache_clear()
 
 
@@ -29,13 +30,13 @@ def forget():
 def built(monkeypatch):
     """The names of the models that were built."""
     names = []
-    build = weights.build
+    build = networks.build
 
     def note(card, **given):
         names.append(card.name)
         return build(card, **given)
 
-    monkeypatch.setattr(weights, "build", note)
+    monkeypatch.setattr(networks, "build", note)
     return names
 
 
@@ -44,21 +45,21 @@ def files(home):
 
 
 def all_of(model):
-    card = weights.card(model)
+    card = catalog.card(model)
     return counts.layout(card), counts.places(card), counts.costs(card)
 
 
 def test_layout_and_places_of_a_small_model():
     kinds = ("attn.spatial", "mlp.spatial")
     skips = ((3, 2), (4, 1), (5, 0))  # layer to of 6 is joined with layer 5 - to
-    assert counts.layout(weights.card("digits-skip")) == Layout("dit", 6, kinds, skips)
-    assert counts.places(weights.card("digits")) == 16 * 16
-    assert counts.places(weights.card("moving-digits")) == 8 * 16 * 16  # frames x height x width
+    assert counts.layout(catalog.card("digits-skip")) == Layout("dit", 6, kinds, skips)
+    assert counts.places(catalog.card("digits")) == 16 * 16
+    assert counts.places(catalog.card("moving-digits")) == 8 * 16 * 16  # frames x height x width
 
 
 @pytest.mark.parametrize("model", ["moving-digits-skip", "captioned-digits", "painted-digits"])
 def test_what_is_kept_is_what_is_counted(home, built, model):
-    network = weights.build(weights.card(model))
+    network = networks.build(catalog.card(model))
     anew = site_costs(network, network.inputs(1, device="meta"))
     first = all_of(model)
     assert first[0] == network.layout()
@@ -71,40 +72,40 @@ def test_what_is_kept_is_what_is_counted(home, built, model):
 
 
 def test_text_tokens_are_another_count():
-    short, usual = (counts.costs(weights.card("captioned-digits"), tokens) for tokens in (2, None))
+    short, usual = (counts.costs(catalog.card("captioned-digits"), tokens) for tokens in (2, None))
     assert short.total.flops < usual.total.flops
-    assert counts.costs(weights.card("captioned-digits"), 2) == short
+    assert counts.costs(catalog.card("captioned-digits"), 2) == short
 
 
 def test_what_is_damaged_is_counted_again(home, built):
-    first = counts.costs(weights.card("digits"))
+    first = counts.costs(catalog.card("digits"))
     (file,) = files(home)
     kept = json.loads(file.read_text())
     kept["content"]["total"][0] += 1
     for damaged in (json.dumps(kept), "{", "[]", ""):
         file.write_text(damaged)
         forget()
-        assert counts.costs(weights.card("digits")) == first
+        assert counts.costs(catalog.card("digits")) == first
     assert built == ["digits"] * 5
     forget()
-    assert counts.costs(weights.card("digits")) == first
+    assert counts.costs(catalog.card("digits")) == first
     assert built == ["digits"] * 5  # the last one was kept
 
 
 @pytest.mark.parametrize("change", ["source", "torch", "card"])
 def test_what_it_depends_on_makes_it_another_count(home, built, monkeypatch, change):
-    counts.layout(weights.card("digits"))
+    counts.layout(catalog.card("digits"))
     forget()
     if change == "source":
         monkeypatch.setattr(counts, "_SOURCES", ("models/dit.py",))
     elif change == "torch":
         monkeypatch.setattr(counts.metadata, "version", lambda name: "99")
     else:
-        assert counts._key(weights.card("digits"), "layout") != counts._key(
-            weights.card("digits-skip"), "layout"
+        assert counts._key(catalog.card("digits"), "layout") != counts._key(
+            catalog.card("digits-skip"), "layout"
         )
         return
-    counts.layout(weights.card("digits"))
+    counts.layout(catalog.card("digits"))
     assert built == ["digits", "digits"]
     assert len(files(home)) == 2
 
@@ -112,7 +113,7 @@ def test_what_it_depends_on_makes_it_another_count(home, built, monkeypatch, cha
 def test_a_home_that_cannot_be_written_is_no_obstacle(home, monkeypatch):
     (home / "file").write_text("")
     monkeypatch.setenv("SKIPDIT_HOME", str(home / "file"))
-    assert counts.layout(weights.card("digits")).layers == 6
+    assert counts.layout(catalog.card("digits")).layers == 6
 
 
 def test_every_family_is_counted_by_sources_that_the_key_covers():

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from skipdit_cli import decode, weights
-from skipdit_cli.decode import to_pixels, to_uint8
+from skipdit_cli.checkpoints import catalog, local
+from skipdit_cli.checkpoints.card import Component
 from skipdit_cli.errors import MissingAssetError
+from skipdit_cli.generate import decode
+from skipdit_cli.generate.decode import to_pixels, to_uint8
 
 PIXELS = SimpleNamespace(task="c2v", components={})  # a model that works on pixels
 
@@ -77,9 +79,9 @@ def test_latents_are_unscaled_and_decoded_a_few_frames_at_a_time(
     monkeypatch, tmp_path, task, kind, scale
 ):
     parts = []
-    monkeypatch.setattr(weights, "component_path", lambda part: tmp_path)
+    monkeypatch.setattr(local, "component_path", lambda part: tmp_path)
     monkeypatch.setattr(decode, "_autoencoder", lambda folder: stand_in(parts, kind, scale))
-    card = SimpleNamespace(name="one", task=task, components={"vae": weights.Component("some/vae")})
+    card = SimpleNamespace(name="one", task=task, components={"vae": Component("some/vae")})
     frames = (20,) if task != "t2i" else ()
     latents = scale * torch.rand(2, *frames, 4, 2, 2, generator=torch.Generator().manual_seed(0))
     laid = latents.transpose(1, 2) if task == "t2v" else latents
@@ -105,7 +107,7 @@ def test_text_to_video_is_cut_off_without_rounding():
 def test_an_autoencoder_that_is_not_there(monkeypatch, tmp_path):
     monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
     with pytest.raises(MissingAssetError) as caught:
-        to_pixels(torch.zeros(1, 4, 2, 2), weights.card("dit-xl-2"))
+        to_pixels(torch.zeros(1, 4, 2, 2), catalog.card("dit-xl-2"))
     assert str(caught.value) == (
         "the vae of dit-xl-2 is not here; run `skipdit download dit-xl-2` (335.0 MB for this part)"
     )

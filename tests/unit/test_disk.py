@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.numpy import save
 
-from skipdit_cli._disk import (
+from skipdit_cli.errors import StoreError
+from skipdit_cli.storage.disk import (
     append,
     check_writable,
     on_disk,
@@ -20,7 +21,6 @@ from skipdit_cli._disk import (
     replacing,
     write_whole,
 )
-from skipdit_cli.errors import StoreError
 
 FULL = "free some space and run the same command again: it continues"
 UNUSABLE = "make the folder usable and run the same command again, or take another one"

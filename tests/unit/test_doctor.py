@@ -7,9 +7,10 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save_file
 
-from skipdit_cli import doctor, weights
-from skipdit_cli.weights import assets
-from skipdit_cli.weights.inventory import coco_list, parts
+from skipdit_cli.assets import assets
+from skipdit_cli.checkpoints import catalog, local
+from skipdit_cli.checkpoints.inventory import coco_list, parts
+from skipdit_cli.report import doctor
 
 
 @pytest.fixture(autouse=True)
@@ -21,14 +22,14 @@ def home(tmp_path, monkeypatch):
 def place(*names, only=()):
     """Put something sound where the parts of checkpoints belong."""
     for name in names:
-        for part in parts(weights.card(name)):
+        for part in parts(catalog.card(name)):
             if only and part.name not in only:
                 continue
             part.folder.mkdir(parents=True, exist_ok=True)
             (part.folder / "config.json").write_text("{}")
             (part.folder / "tokenizer_config.json").write_text("{}")
             (part.folder / "vocab.txt").write_text("a\n")
-            save_file({"a": torch.ones(9)}, part.folder / weights.WEIGHTS_FILE)
+            save_file({"a": torch.ones(9)}, part.folder / local.WEIGHTS_FILE)
 
 
 def told(checks, name):
@@ -61,7 +62,7 @@ def test_of_an_incomplete_model_only_the_rest_is_counted():
 
 def test_a_damaged_part_is_told_with_what_is_wrong():
     place("ucf101")
-    (part, _) = parts(weights.card("ucf101"))
+    (part, _) = parts(catalog.card("ucf101"))
     (part.folder / "config.json").write_text("{")
     state, detail = told(doctor.checkpoints(), "ucf101")
     assert state == "broken"
@@ -79,7 +80,7 @@ def test_the_command_accepts_the_licence_where_that_is_asked_for():
 
 
 def test_every_released_model_has_a_line():
-    released = [card.name for card in weights.CARDS.values() if not card.embedded]
+    released = [card.name for card in catalog.CARDS.values() if not card.embedded]
     assert [check for check, _, _ in doctor.checkpoints()] == released
 
 

@@ -13,20 +13,22 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from skipdit_cli import registry, weights
+from skipdit_cli import registry
+from skipdit_cli.assets import assets
+from skipdit_cli.checkpoints import catalog, licences, local, networks
+from skipdit_cli.checkpoints import download as downloads
+from skipdit_cli.checkpoints._fetch import fetch, left, mismatch
+from skipdit_cli.checkpoints._sources import Listing, RemoteFile, component_files, denoiser_file
+from skipdit_cli.checkpoints.catalog import Component
+from skipdit_cli.checkpoints.download import Item, Plan, convert, space_needed
+from skipdit_cli.checkpoints.official import from_official
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
-from skipdit_cli.weights import assets, from_official, licences
-from skipdit_cli.weights import download as downloads
-from skipdit_cli.weights._fetch import fetch, left, mismatch
-from skipdit_cli.weights._sources import Listing, RemoteFile, component_files, denoiser_file
-from skipdit_cli.weights.catalog import Component
-from skipdit_cli.weights.download import Item, Plan, convert, space_needed
 
 GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
 FAMILIES = {"c2i": "dit", "c2v": "latte", "t2v": "latte_t2v", "t2i": "hunyuan_dit"}
 # the real card's name and file names, on a network small enough for a test
 CARD = replace(
-    weights.card("digits-skip"),
+    catalog.card("digits-skip"),
     name="skytimelapse-skip",
     source="someone/somewhere",
     files=("skytimelapse-skip.pt", "skylapse-skip.pt"),
@@ -46,7 +48,7 @@ def official(tmp_path):
     torch.manual_seed(0)
     half = registry.load("models", "dit").VARIANTS[CARD.variant]["depth"] // 2
     state = {}
-    for key, value in weights.build(CARD).state_dict().items():
+    for key, value in networks.build(CARD).state_dict().items():
         if ".skip." in key:
             _, layer, _, part, name = key.split(".")
             index, middle = int(layer) - half, "linear." if part == "linear" else ""
@@ -79,7 +81,7 @@ def test_a_training_file_of_every_family_becomes_a_model_of_diffusers(
     monkeypatch.setitem(family.VARIANTS, "golden", ours)
     card = replace(CARD, family=FAMILIES[task], variant="golden", arguments={})
     target = convert(card, write(tmp_path / "official.pt", state))
-    assert target == home / "weights" / "skytimelapse-skip" / weights.WEIGHTS_FILE
+    assert target == home / "weights" / "skytimelapse-skip" / local.WEIGHTS_FILE
     assert sorted(p.name for p in target.parent.iterdir()) == ["config.json", target.name]
     loaded = family.MODEL.from_pretrained(target.parent).state_dict()
     wanted = expected.state_dict()
@@ -136,7 +138,7 @@ def test_every_licence_is_one_that_is_known():
     """A new one is either put under the rule, or known to need no acceptance."""
     free = {"Apache-2.0", "BSD-3-Clause", "MIT", "terms of use of Flickr"}
     free.add("not stated (I3D itself: Apache-2.0)")
-    released = {card.licence for card in weights.CARDS.values() if not card.embedded}
+    released = {card.licence for card in catalog.CARDS.values() if not card.embedded}
     assert released | {each.licence for each in assets.declared().values()} == {
         *free,
         *licences.RESTRICTED,
@@ -242,7 +244,7 @@ def test_a_cached_file_gets_a_second_name(tmp_path):
 
 def test_room_is_needed_for_originals_and_converted_copies(home):
     """Two models of 2.56 MB converted; they share a component of 100 bytes."""
-    converted = 4 * sum(value.numel() for value in weights.build(CARD).state_dict().values())
+    converted = 4 * sum(value.numel() for value in networks.build(CARD).state_dict().values())
     shared = Item("vae", RemoteFile("v", "", 100), home / "components" / "v", "")
     plans = []
     for name, size in (("a", 5_000_000), ("b", 1000)):

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from skipdit_cli.engine import run_batches
 from skipdit_cli.errors import SkipditError, StoreError, UsageError
+from skipdit_cli.generate.engine import run_batches
 
 # What the workers run; a module of its own, because a spawned process has to import it.
 WORK = '''
@@ -201,7 +201,7 @@ def test_the_workers_end_with_their_parent(work, tmp_path, how):
     script = tmp_path / "script.py"
     script.write_text(
         "import functools, engine_work\n"
-        "from skipdit_cli.engine import run_batches\n"
+        "from skipdit_cli.generate.engine import run_batches\n"
         "if __name__ == '__main__':\n"
         f"    work = functools.partial(engine_work.hang, {str(tmp_path)!r})\n"
         "    run_batches(work, [[0], [1], [2]], workers=2)\n"

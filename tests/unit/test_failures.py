@@ -1,6 +1,6 @@
 """Why something failed is on disk until it has not; sweeps and reports test what they keep."""
 
-from skipdit_cli import failures
+from skipdit_cli.storage import failures
 
 
 def test_a_damaged_record_is_none(tmp_path):

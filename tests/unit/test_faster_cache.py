@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from skipdit_cli import plan, runs
 from skipdit_cli.caches.faster_cache import Config, hooked, resolve, reused
 from skipdit_cli.errors import UsageError
-from skipdit_cli.hooks import attached
-from skipdit_cli.loop import replay
+from skipdit_cli.generate.hooks import attached
+from skipdit_cli.generate.loop import replay
+from skipdit_cli.plan import plan
+from skipdit_cli.recipe import runs
 from skipdit_cli.sites import BOTH, CONDITIONAL, Layout, Site
 from skipdit_cli.spec import parse_cache
 

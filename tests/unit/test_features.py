@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from skipdit_cli.features import ahead, chunks
+from skipdit_cli.score.features import ahead, chunks
 
 
 def scored(folder, inputs, *, size=2, **more):

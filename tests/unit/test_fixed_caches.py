@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from skipdit_cli.errors import UsageError
-from skipdit_cli.hooks import attached
-from skipdit_cli.loop import replay
+from skipdit_cli.generate.hooks import attached
+from skipdit_cli.generate.loop import replay
 from skipdit_cli.sites import BOTH, CONDITIONAL, NULL, Layout, Site
 from skipdit_cli.spec import parse_cache
 

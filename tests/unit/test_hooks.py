@@ -5,9 +5,9 @@ import torch
 from diffusers.hooks import HookRegistry, ModelHook
 from torch import nn
 
-from skipdit_cli import weights
+from skipdit_cli.checkpoints import catalog, networks
 from skipdit_cli.errors import SkipditError, UsageError
-from skipdit_cli.hooks import attached
+from skipdit_cli.generate.hooks import attached
 from skipdit_cli.sites import Layout, Place, Site
 from skipdit_cli.spec import parse_cache
 
@@ -150,7 +150,7 @@ def test_hooks_of_others_survive():
 
 
 def test_a_wrapper_that_was_there_before_stays():
-    model = weights.build(weights.card("digits-skip"), device="cpu")
+    model = networks.build(catalog.card("digits-skip"), device="cpu")
     block = model.blocks[2]
     plain, calls = block.forward, []
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from skipdit_cli import needs, recipe, weights
-from skipdit_cli.weights.inventory import lacking, parts
+from skipdit_cli.checkpoints import catalog, local
+from skipdit_cli.checkpoints.inventory import lacking, parts
+from skipdit_cli.recipe import needs, recipe
 
-CARD = weights.card("hunyuan-dit")
+CARD = catalog.card("hunyuan-dit")
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 
 
@@ -38,7 +39,7 @@ def complete(home):
         elif name == "text_encoder":
             torch.save({"a": torch.ones(9)}, folder / "pytorch_model.bin")
         else:
-            save_file({"a": torch.ones(9)}, folder / weights.WEIGHTS_FILE)
+            save_file({"a": torch.ones(9)}, folder / local.WEIGHTS_FILE)
     return folders
 
 
@@ -50,7 +51,7 @@ def test_all_parts_are_absent_at_first_and_here_at_last(home, complete):
     assert set(states().values()) == {"here"}
     assert list(states()) == ["denoiser", *CARD.components]
     assert lacking(CARD) == []
-    card = weights.card("latte-skip")
+    card = catalog.card("latte-skip")
     assert {part.state for part in parts(card)} == {"absent"}
     assert [part.size for part in parts(card)] == [
         card.size,
@@ -59,20 +60,20 @@ def test_all_parts_are_absent_at_first_and_here_at_last(home, complete):
 
 
 def test_places(home):
-    encoder = weights.card("latte").components["text_encoder"]
+    encoder = catalog.card("latte").components["text_encoder"]
     assert (
-        weights.component_folder(encoder)
+        local.component_folder(encoder)
         == home / "components" / "maxin-cn--Latte-1" / "text_encoder"
     )
-    vae = weights.card("ucf101").components["vae"]
-    assert weights.component_folder(vae) == home / "components" / "stabilityai--sd-vae-ft-ema"
+    vae = catalog.card("ucf101").components["vae"]
+    assert local.component_folder(vae) == home / "components" / "stabilityai--sd-vae-ft-ema"
 
 
 @pytest.mark.parametrize(
     ("part", "file", "told"),
     [
         ("denoiser", "config.json", "config.json is missing"),
-        ("vae", weights.WEIGHTS_FILE, "there are no weights"),
+        ("vae", local.WEIGHTS_FILE, "there are no weights"),
         ("text_encoder_2", SHARDS[1], f"{SHARDS[1]} is missing"),
         ("tokenizer", "vocab.txt", "there is no vocabulary"),
         ("tokenizer_2", "tokenizer_config.json", "tokenizer_config.json is missing"),
@@ -87,7 +88,7 @@ def test_a_missing_file_is_named(complete, part, file, told):
 @pytest.mark.parametrize(
     ("part", "file"),
     [
-        ("denoiser", weights.WEIGHTS_FILE),
+        ("denoiser", local.WEIGHTS_FILE),
         ("text_encoder", "pytorch_model.bin"),
         ("text_encoder_2", SHARDS[0]),
         ("text_encoder_2", "model.safetensors.index.json"),
@@ -112,7 +113,7 @@ def test_a_file_of_a_torch_before_1_6_is_no_damage(complete):
 
 
 def test_a_component_that_was_fetched_in_part_is_absent(complete):
-    (complete["vae"] / weights.INCOMPLETE).touch()
+    (complete["vae"] / local.INCOMPLETE).touch()
     assert states()["vae"] == "absent"
 
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from skipdit_cli import plan, published, runs
+from skipdit_cli.plan import plan
 from skipdit_cli.profiling.cost import Cost, Costs
 from skipdit_cli.profiling.macs import site_costs
+from skipdit_cli.recipe import published, runs
 from skipdit_cli.sites import Layout, Site
 
 B, S, T, D, H = 2, 3, 5, 8, 2  # batch, sequences, tokens, width, heads

@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from skipdit_cli import _clips, registry, results, weights
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import catalog
 from skipdit_cli.errors import IncompleteError, MissingAssetError, StoreError, UsageError
-from skipdit_cli.measure import How, measure
-from skipdit_cli.runs import make_run
-from skipdit_cli.store import open_store
+from skipdit_cli.recipe.runs import make_run
+from skipdit_cli.score.measure import How, measure
+from skipdit_cli.storage import codec, results
+from skipdit_cli.storage.store import open_store
 
 RUN = replace(
     make_run(
@@ -359,7 +361,7 @@ def vbench(monkeypatch):
 
 
 def test_prompted_clips_are_scored_with_prompts_files_and_hashes(tmp_path, vbench):
-    run = replace(RUN, card=weights.card("captioned-digits"), num_samples=2)
+    run = replace(RUN, card=catalog.card("captioned-digits"), num_samples=2)
     store = open_store(tmp_path, run)
     for i, word in enumerate(["one", "two"]):
         store.write(i, grey(0, 8, 16, 16), meta={"prompt": word})
@@ -380,7 +382,7 @@ def test_prompted_clips_are_scored_with_prompts_files_and_hashes(tmp_path, vbenc
 def test_an_mp4_would_have_moved_the_score_and_the_store_does_not(tmp_path):
     """What the store gives back scores as what was written; its preview, by decibels otherwise."""
     random = np.random.default_rng(0)
-    run = replace(RUN, card=weights.card("moving-digits"), num_samples=1)
+    run = replace(RUN, card=catalog.card("moving-digits"), num_samples=1)
     reference = random.integers(0, 256, (8, 128, 128, 3), dtype=np.uint8)
     noise = random.integers(-12, 13, reference.shape)
     sample = (reference.astype(int) + noise).clip(0, 255).astype(np.uint8)
@@ -390,7 +392,7 @@ def test_an_mp4_would_have_moved_the_score_and_the_store_does_not(tmp_path):
     result = measure(run, "psnr", root=tmp_path)
     assert result.value == pytest.approx(psnr.score(reference, sample), abs=1e-12)
     previews = [
-        _clips.read_clip(open_store(tmp_path, one).path / "previews" / "000000.mp4")
+        codec.read_clip(open_store(tmp_path, one).path / "previews" / "000000.mp4")
         for one in (run.reference, run)
     ]
     assert previews[0].shape == reference.shape

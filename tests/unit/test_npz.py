@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from skipdit_cli.errors import IncompleteError, StoreError, UsageError
-from skipdit_cli.npz import NpzSamples, statistics, write_npz
-from skipdit_cli.runs import make_run
-from skipdit_cli.store import open_store
+from skipdit_cli.recipe.runs import make_run
+from skipdit_cli.storage.npz import NpzSamples, statistics, write_npz
+from skipdit_cli.storage.store import open_store
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 6, 4, 3), dtype=np.uint8)
 

@@ -6,11 +6,15 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from skipdit_cli import plan, prompts, recipe, registry, runs, shipped, weights
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import catalog, local
+from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import UsageError
+from skipdit_cli.plan import plan
+from skipdit_cli.recipe import prompts, recipe, runs
+from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.run import Run
-from skipdit_cli.runs import make_run
-from skipdit_cli.store import open_store
+from skipdit_cli.storage.store import open_store
 
 RUN = replace(
     make_run(
@@ -21,7 +25,7 @@ RUN = replace(
     weights="0123456789abcdef",
 )
 OTHERWISE = {
-    "card": weights.card("moving-digits"),
+    "card": catalog.card("moving-digits"),
     "cache": RUN.cache.uncached,
     "sampler": registry.load("samplers", "ddpm"),
     "steps": "ddim50",
@@ -129,14 +133,14 @@ def test_the_canonical_cache_gives_the_same_run():
 def test_the_fingerprint_of_the_weights_is_part_of_the_run(monkeypatch, tmp_path):
     monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
     assert make_run("taichi").weights == "absent"
-    file = tmp_path / "weights" / "taichi" / weights.WEIGHTS_FILE
+    file = tmp_path / "weights" / "taichi" / local.WEIGHTS_FILE
     file.parent.mkdir(parents=True)
     file.write_bytes(b"something")
-    assert make_run("taichi").weights == weights.fingerprint(weights.card("taichi")) != "absent"
+    assert make_run("taichi").weights == local.fingerprint(catalog.card("taichi")) != "absent"
     other = tmp_path / "other.safetensors"
     other.write_bytes(b"something else")
-    assert make_run("taichi", weights_path=other).weights == weights.fingerprint(
-        weights.card("taichi"), path=other
+    assert make_run("taichi", weights_path=other).weights == local.fingerprint(
+        catalog.card("taichi"), path=other
     )
 
 
@@ -271,9 +275,9 @@ def test_what_is_missing(monkeypatch, tmp_path):
     line = "vae: skipdit download taichi-skip (335.0 MB)"
     assert plan.plan(run).missing == [line]
     vae = component(home, "stabilityai--sd-vae-ft-ema", "")
-    (vae / weights.INCOMPLETE).write_text("")
+    (vae / local.INCOMPLETE).write_text("")
     assert plan.plan(run).missing == [line]
-    (vae / weights.INCOMPLETE).unlink()
+    (vae / local.INCOMPLETE).unlink()
     assert plan.plan(run).missing == []
     store = open_store(tmp_path, run)
     for index in (0, 2):

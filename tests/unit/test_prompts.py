@@ -10,9 +10,10 @@ from collections import Counter
 
 import pytest
 
-from skipdit_cli import prompts, shipped, weights
-from skipdit_cli.embedded import captions
+from skipdit_cli.checkpoints import local
+from skipdit_cli.embedded import captions, shipped
 from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.recipe import prompts
 
 VBENCH = {
     "subject_consistency": 72,
@@ -182,7 +183,7 @@ def test_coco_has_to_be_downloaded(tmp_path, monkeypatch):
         "recipe table4: the COCO captions are not here; "
         "run `skipdit download coco`, or give a file of prompts"
     )
-    path = weights.home() / "prompts" / "coco.txt"
+    path = local.home() / "prompts" / "coco.txt"
     path.parent.mkdir()
     path.write_text("A cat on a mat.\nA dog.\nA cat on a mat.\n")  # one line per image
     assert prompts.read_prompts("coco") == ("A cat on a mat.", "A dog.", "A cat on a mat.")

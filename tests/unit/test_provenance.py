@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import skipdit_cli
-from skipdit_cli import provenance
+from skipdit_cli.storage import provenance
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +137,7 @@ def test_a_package_that_is_not_installed(monkeypatch):
 def test_torch_is_asked_only_if_imported_or_wanted():
     code = """if True:
         import json, sys
-        from skipdit_cli import provenance
+        from skipdit_cli.storage import provenance
         plain = provenance.collect()
         early = "torch" in sys.modules
         asked = provenance.collect(import_torch=True)

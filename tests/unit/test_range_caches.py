@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from skipdit_cli.errors import UsageError
-from skipdit_cli.hooks import attached
+from skipdit_cli.generate.hooks import attached
 from skipdit_cli.sites import Layout
 from skipdit_cli.spec import parse_cache
 

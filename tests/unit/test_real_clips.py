@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skipdit_cli import _clips, real_clips, real_videos
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.metrics import Extractor, _i3d, _inception
+from skipdit_cli.score import real_clips, real_videos
+from skipdit_cli.storage import codec
 
 RELEASED, LATTE = (real_clips.DATASETS["ffs"].preparations[name] for name in ("released", "latte"))
 
@@ -18,7 +19,7 @@ def video(path, length, side=(8, 8)):
     """Frame i of the video is grey of level 5 i."""
     frames = np.stack([np.full((*side, 3), 5 * i, np.uint8) for i in range(length)])
     path.parent.mkdir(parents=True, exist_ok=True)
-    _clips.write_clip(path, frames)
+    codec.write_clip(path, frames)
     return path
 
 

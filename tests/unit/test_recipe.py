@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from skipdit_cli import recipe, shipped
+from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import UsageError
+from skipdit_cli.recipe import recipe
 
 GOOD = """\
 title: A table

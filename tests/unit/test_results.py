@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from skipdit_cli import results
 from skipdit_cli.errors import SkipditError, StoreError
-from skipdit_cli.results import Result
+from skipdit_cli.storage import results
+from skipdit_cli.storage.results import Result
 
 PSNR = Result(
     metric="psnr",

@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from skipdit_cli import rng
 from skipdit_cli.errors import UsageError
+from skipdit_cli.generate import rng
 
 # The first four numbers of some streams, from numpy 2.4. A numpy that draws other numbers would
 # silently change every sample, so it has to fail here.

@@ -7,13 +7,15 @@ import torch
 from diffusers.configuration_utils import FrozenDict
 from torch import nn
 
-from skipdit_cli import generate, registry, weights
-from skipdit_cli.card import Sampling
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import networks
+from skipdit_cli.checkpoints.card import Sampling
 from skipdit_cli.errors import SkipditError, UsageError
-from skipdit_cli.hooks import attached
-from skipdit_cli.loop import denoise, guided, replay
-from skipdit_cli.profiling.body import loop_of
-from skipdit_cli.runs import make_run
+from skipdit_cli.generate import samples as generate
+from skipdit_cli.generate.hooks import attached
+from skipdit_cli.generate.loop import denoise, guided, replay
+from skipdit_cli.recipe.runs import make_run
+from skipdit_cli.score.body import loop_of
 from skipdit_cli.sites import Layout
 from skipdit_cli.spec import parse_cache
 
@@ -270,8 +272,10 @@ def test_workers_take_the_gpus_in_turn(monkeypatch):
 def test_the_loop_that_is_timed(monkeypatch, model, shape, cache, brief, calls):
     """Three samples, guided, so the network sees six; the window leaves no step out."""
     cache = cache.replace(")", ",window=1000-0)")
-    built, seen, build = [], [], weights.build
-    monkeypatch.setattr(weights, "build", lambda *a, **k: built.append(build(*a, **k)) or built[-1])
+    built, seen, build = [], [], networks.build
+    monkeypatch.setattr(
+        networks, "build", lambda *a, **k: built.append(build(*a, **k)) or built[-1]
+    )
     settings = {"steps": "8", "batch_size": 3, "guidance": 2.0}
     wanted = make_run(model, settings=settings)
     body = loop_of(wanted, random_weights=True)

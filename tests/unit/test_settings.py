@@ -3,7 +3,7 @@
 import pytest
 
 from skipdit_cli.errors import UsageError
-from skipdit_cli.settings import setting
+from skipdit_cli.recipe.settings import setting
 
 
 @pytest.mark.parametrize(

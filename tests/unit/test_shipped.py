@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from skipdit_cli import shipped
+from skipdit_cli.embedded import shipped
 
 CHECKOUT = shipped.PACKAGE.parent
 
@@ -34,15 +34,21 @@ def wheel(tmp_path_factory):
 
 def test_a_wheel(wheel):
     code = """
-from skipdit_cli import calibration, prompts, published, recipe, shipped, weights
+from skipdit_cli.recipe import calibration
+from skipdit_cli.recipe import prompts
+from skipdit_cli.recipe import published
+from skipdit_cli.recipe import recipe
+from skipdit_cli.embedded import shipped
+from skipdit_cli.checkpoints import catalog
+from skipdit_cli.checkpoints import local
 from skipdit_cli.metrics import _vbench_table
 print(*(path().relative_to(shipped.PACKAGE.parent)
         for path in (shipped.recipes, shipped.published, shipped.embedded)), sep="\\n")
 print(recipe.load("table1").title)
 print(len(prompts.read_prompts("vbench")), len(_vbench_table.all_prompts()))
 print(published.numbers("table1", {"method": "Latte"})["flops_t"])
-card = weights.card("digits")
-for path in (weights.locate(card), *calibration.files(card, "teacache*")):
+card = catalog.card("digits")
+for path in (local.locate(card), *calibration.files(card, "teacache*")):
     print(path.relative_to(shipped.PACKAGE))
 """
     command = [sys.executable, "-c", code]

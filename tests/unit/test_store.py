@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skipdit_cli import registry, runs
-from skipdit_cli import store as store_module
+from skipdit_cli import registry
 from skipdit_cli.errors import IncompleteError, StoreError, UsageError
-from skipdit_cli.runs import find
-from skipdit_cli.store import Store, open_store
+from skipdit_cli.recipe import runs
+from skipdit_cli.recipe.runs import find
+from skipdit_cli.storage import store as store_module
+from skipdit_cli.storage.store import Store, open_store
 
 
 @dataclass(frozen=True)

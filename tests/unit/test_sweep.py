@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from skipdit_cli import failures, results, runs, shipped, sweep, timing, weights
+from skipdit_cli.checkpoints import local
+from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
-from skipdit_cli.options import Options
-from skipdit_cli.specs import specs
-from skipdit_cli.store import open_store
+from skipdit_cli.generate.options import Options
+from skipdit_cli.recipe import runs
+from skipdit_cli.recipe.specs import specs
+from skipdit_cli.score import sweep, timing
+from skipdit_cli.storage import failures, results
+from skipdit_cli.storage.store import open_store
 
 SETTINGS = {"num_samples": 2, "batch_size": 2, "steps": 4}
 
@@ -68,7 +72,7 @@ def generated(monkeypatch):
             update(run.num_samples, run.num_samples)
         return store
 
-    monkeypatch.setattr("skipdit_cli.generate.generate", generate)
+    monkeypatch.setattr("skipdit_cli.generate.samples.generate", generate)
     return calls
 
 
@@ -213,7 +217,7 @@ def test_without_its_encoders_a_text_model_is_not_sampled(
 ):
     cached = run("skip-cache(n=2)", model="painted-digits")
     (tmp_path / "painted-digits").mkdir()
-    (tmp_path / "painted-digits" / weights.WEIGHTS_FILE).touch()
+    (tmp_path / "painted-digits" / local.WEIGHTS_FILE).touch()
     monkeypatch.setattr(shipped, "embedded", lambda: tmp_path)
     with pytest.raises(MissingAssetError, match="the tokenizer of painted-digits is not here"):
         swept([cached], options, metrics=["psnr"])
@@ -315,7 +319,7 @@ def loops(monkeypatch):
 
     loops = Loops()
     called = loops
-    monkeypatch.setattr("skipdit_cli.profiling.body.loop_of", loop_of)
+    monkeypatch.setattr("skipdit_cli.score.body.loop_of", loop_of)
     clock = type("Clock", (), {"perf_counter": staticmethod(lambda: now[0])})
     monkeypatch.setattr("skipdit_cli.profiling.latency.time", clock)
     monkeypatch.setattr(

@@ -6,7 +6,7 @@ from torch import nn
 
 from skipdit_cli.caches.taylorseer import Config, hooked, resolve, reused
 from skipdit_cli.errors import UsageError
-from skipdit_cli.hooks import attached
+from skipdit_cli.generate.hooks import attached
 from skipdit_cli.sites import Layout, Site
 from skipdit_cli.spec import parse_cache
 

@@ -12,15 +12,17 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from skipdit_cli import conditions, text, weights
+from skipdit_cli.checkpoints import catalog, local, networks
+from skipdit_cli.checkpoints.card import Component
+from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, UsageError
-from skipdit_cli.runs import make_run
-from skipdit_cli.weights import Component
+from skipdit_cli.generate import conditioning, text
+from skipdit_cli.recipe.runs import make_run
 
-VIDEO = weights.card("captioned-digits")  # T5, cut to the tokens of each prompt
-IMAGE = weights.card("painted-digits")  # BERT and T5, all tokens and a mask
+VIDEO = catalog.card("captioned-digits")  # T5, cut to the tokens of each prompt
+IMAGE = catalog.card("painted-digits")  # BERT and T5, all tokens and a mask
 SHORT, LONG = "a three", "a three moving to the left"
-EMBEDDED = Path(weights.__file__).parents[1] / "embedded" / "text"
+EMBEDDED = shipped.embedded() / "text"
 
 
 @pytest.fixture
@@ -69,14 +71,14 @@ def test_a_prompt_is_encoded_once_for_all_rows_of_a_sweep(tmp_path, seen):
     ]
     assert len({row.key for row in rows}) == 3
     for row in rows:
-        conditions.prepare(row, tmp_path)
+        conditioning.prepare(row, tmp_path)
     assert len(seen) == len({str(ids) for _, ids in seen}) == 4
     assert len(files(tmp_path)) == 4
 
     more = replace(rows[0], prompts=(*rows[0].prompts, "a one"), num_samples=5)
-    conditions.prepare(more, tmp_path)
+    conditioning.prepare(more, tmp_path)
     assert len(seen) == 5  # the new one alone
-    conditions.prepare(replace(more, prompts=("a two", *more.prompts), num_samples=1), tmp_path)
+    conditioning.prepare(replace(more, prompts=("a two", *more.prompts), num_samples=1), tmp_path)
     assert len(seen) == 6  # and of a list only what the samples need
 
 
@@ -168,7 +170,7 @@ def test_text_to_video_cuts_both_halves_to_the_tokens_of_the_prompt(tmp_path):
 @pytest.mark.parametrize("card", [VIDEO, IMAGE], ids=["video", "image"])
 def test_a_padded_batch_gives_what_its_prompts_give_alone(tmp_path, card):
     generator = torch.Generator().manual_seed(3)
-    model = weights.build(card, device="cpu").requires_grad_(False).eval()
+    model = networks.build(card, device="cpu").requires_grad_(False).eval()
     for parameter in model.parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         parameter.copy_(noise / max(parameter[0].numel(), 25) ** 0.5)
@@ -233,7 +235,7 @@ def test_the_encoders_are_gone_when_all_is_encoded(tmp_path, monkeypatch):
         return model
 
     monkeypatch.setattr(text, "_load_model", record)
-    conditions.prepare(make_run("painted-digits", settings={"prompts": (SHORT,)}), tmp_path)
+    conditioning.prepare(make_run("painted-digits", settings={"prompts": (SHORT,)}), tmp_path)
     assert [model() for model in loaded] == [None, None]
 
 
@@ -263,7 +265,7 @@ def test_a_damaged_embedding_is_told_in_one_line(tmp_path, damage):
 def test_a_part_that_is_not_here_names_the_download(fetched, tmp_path, name, partly):
     card, folder = fetched
     if partly:
-        (folder / name / weights.INCOMPLETE).touch()
+        (folder / name / local.INCOMPLETE).touch()
     else:
         shutil.rmtree(folder / name)
     with pytest.raises(MissingAssetError) as caught:

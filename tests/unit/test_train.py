@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from skipdit_cli import text, weights
+from skipdit_cli.checkpoints import catalog, local, networks
 from skipdit_cli.embedded import captions
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
+from skipdit_cli.generate import text
 from skipdit_cli.train import classifier, data, loop
 from skipdit_cli.train.loop import train
 from skipdit_cli.train.loss import Diffusion, hybrid_loss, velocity_loss
@@ -248,7 +249,7 @@ def vanilla(monkeypatch):
     """Vanilla models of random weights in place of the embedded ones."""
     models = {}
     for name in ("digits", "captioned-digits"):
-        models[name] = weights.build(weights.card(name), device="cpu")
+        models[name] = networks.build(catalog.card(name), device="cpu")
         generator = torch.Generator().manual_seed(0)
         for parameter in models[name].parameters():
             nn.init.normal_(parameter, std=0.1, generator=generator)
@@ -297,7 +298,7 @@ def test_stage_one_trains_the_skip_branches_alone(vanilla, often, tmp_path, sett
     checkpoints = train_and_watch(settings, tmp_path)
     start = vanilla[settings.start].state_dict()
     parameters = {name for name, _ in vanilla[settings.start].named_parameters()}
-    fresh = weights.build(weights.card(settings.model), device="cpu").state_dict()
+    fresh = networks.build(catalog.card(settings.model), device="cpu").state_dict()
     skip = [name for name in fresh if ".skip." in name]
     assert len(skip) == len(fresh) - len(start) > 0
     for content in checkpoints[: settings.skip_steps]:
@@ -324,7 +325,7 @@ def test_the_moving_average(vanilla, often, tmp_path, ema):
     settings = Settings("digits", steps=5, batch_size=2, ema=ema)
     checkpoints = train_and_watch(settings, tmp_path)
     torch.manual_seed(settings.seed)
-    start = weights.build(weights.card("digits"), device="cpu").state_dict()
+    start = networks.build(catalog.card("digits"), device="cpu").state_dict()
     for name in ("blocks.0.attn.qkv.weight", "x_embedder.proj.bias", "final_layer.linear.weight"):
         average = start[name].double()
         for step, content in enumerate(checkpoints):
@@ -366,7 +367,7 @@ def test_an_interrupted_training_ends_in_the_same_bits(vanilla, tmp_path, monkey
             train(settings, tmp_path / "killed", progress=killed_at(moment))
         torch.manual_seed(moment)  # whatever state the next process is in
     finished = train(settings, tmp_path / "killed")
-    name = weights.WEIGHTS_FILE
+    name = local.WEIGHTS_FILE
     assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
     whole, killed = (
         json.loads((tmp_path / folder / "training.json").read_text())
@@ -400,11 +401,11 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint(vanilla, often, tmp_path
     (folder / ".checkpoint.pt.12.tmp").touch()  # as a killed one leaves it
     train(VANILLA, folder)
     train(VANILLA, tmp_path / "whole")
-    assert (folder / weights.WEIGHTS_FILE).read_bytes() == (
-        tmp_path / "whole" / weights.WEIGHTS_FILE
+    assert (folder / local.WEIGHTS_FILE).read_bytes() == (
+        tmp_path / "whole" / local.WEIGHTS_FILE
     ).read_bytes()
     left = {path.name for path in folder.iterdir()}
-    assert left == {"config.json", "training.json", weights.WEIGHTS_FILE}
+    assert left == {"config.json", "training.json", local.WEIGHTS_FILE}
 
 
 def test_no_point_of_the_curve_is_lost_at_a_checkpoint():
@@ -458,7 +459,7 @@ def test_batches_depend_on_seed_and_step_alone():
             return (torch.cat([x, x], dim=1),)
 
     diffusion = Diffusion(torch.device("cpu"))
-    condition = loop._conditions(weights.card("digits"), torch.device("cpu"))
+    condition = loop._conditions(catalog.card("digits"), torch.device("cpu"))
 
     def batch(seed, step):
         settings = Settings("digits", batch_size=300, seed=seed)
@@ -478,7 +479,7 @@ def test_batches_depend_on_seed_and_step_alone():
 @pytest.mark.parametrize("name", ["captioned-digits", "painted-digits"])
 def test_captions_become_texts_and_dropped_ones_the_empty_text(name, tmp_path):
     """Row by row what sampling gives the network: of the caption, or of the null half."""
-    card, asked = weights.card(name), captions.LISTS[weights.card(name).task]
+    card, asked = catalog.card(name), captions.LISTS[catalog.card(name).task]
     condition = loop._conditions(card, torch.device("cpu"))
     labels, dropped = torch.tensor([5, 0, 29, 5]), torch.tensor([False, False, True, True])
     found = condition(labels, dropped)
@@ -500,8 +501,8 @@ def test_captions_become_texts_and_dropped_ones_the_empty_text(name, tmp_path):
 )
 def test_each_model_is_trained_on_what_it_is_to_predict(monkeypatch, name, predicts):
     """Black is x0 = 0 here, so x = s noise and both answers can be read off x."""
-    card = weights.card(name)
-    shape = weights.build(card).inputs(3)["hidden_states"].shape
+    card = catalog.card(name)
+    shape = networks.build(card).inputs(3)["hidden_states"].shape
     zero = {card.task: lambda count, _: (torch.zeros(shape), torch.zeros(count).long())}
     monkeypatch.setattr(loop, "DATA", zero)
     diffusion = Diffusion(torch.device("cpu"), card.sampling.betas)

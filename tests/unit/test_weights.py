@@ -9,17 +9,20 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from skipdit_cli import prompts, registry, shipped, weights
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import catalog, local, networks
+from skipdit_cli.checkpoints.catalog import CARDS
+from skipdit_cli.checkpoints.official import from_official, read_state
+from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, UsageError
-from skipdit_cli.weights import CARDS, from_official
-from skipdit_cli.weights.official import read_state
+from skipdit_cli.recipe import prompts
 
 TINY = [name for name, card in CARDS.items() if card.embedded]
 
 
 def drawn(name, seed=0):
     """An embedded model with every weight drawn, and inputs for it."""
-    model = weights.build(weights.card(name), device="cpu").requires_grad_(False).eval()
+    model = networks.build(catalog.card(name), device="cpu").requires_grad_(False).eval()
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
         parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
@@ -67,7 +70,7 @@ def test_a_checkpoint_file_becomes_the_model(image_model, tmp_path, suffix, offi
         assert any(key.startswith("skip_norms.") for key in state)
     path = tmp_path / f"file.{suffix}"
     (save_file if suffix == "safetensors" else torch.save)(state, path)
-    loaded = weights.load(weights.card("digits-skip"), path=path)
+    loaded = networks.load(catalog.card("digits-skip"), path=path)
     assert same(model, loaded)
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
@@ -85,10 +88,10 @@ def test_the_moving_average_of_a_training_file_is_taken(image_model, tmp_path):
         "args": argparse.Namespace(model="DiT-skip", results_dir="/somewhere", epochs=1400),
     }
     torch.save(content, path)
-    assert same(model, weights.load(weights.card("digits-skip"), path=path))
+    assert same(model, networks.load(catalog.card("digits-skip"), path=path))
     del content["ema"]
     torch.save(content, path)
-    assert same(other, weights.load(weights.card("digits-skip"), path=path))
+    assert same(other, networks.load(catalog.card("digits-skip"), path=path))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -96,12 +99,12 @@ def test_a_half_precision_file_becomes_float32(image_model, tmp_path, dtype):
     model, _ = image_model
     path = tmp_path / "half.safetensors"
     save_file({key: value.to(dtype) for key, value in model.state_dict().items()}, path)
-    loaded = weights.load(weights.card("digits-skip"), path=path)
+    loaded = networks.load(catalog.card("digits-skip"), path=path)
     expected = {key: value.to(dtype).float() for key, value in model.state_dict().items()}
     assert all(torch.equal(value, expected[key]) for key, value in loaded.state_dict().items())
     assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32}
     assert next(
-        weights.load(weights.card("digits-skip"), path=path, dtype="bfloat16").parameters()
+        networks.load(catalog.card("digits-skip"), path=path, dtype="bfloat16").parameters()
     ).dtype == (torch.bfloat16)
 
 
@@ -122,7 +125,7 @@ def test_a_file_of_an_old_torch_is_read(image_model, tmp_path):
     model, _ = image_model
     path = tmp_path / "old.pt"
     torch.save(model.state_dict(), path, _use_new_zipfile_serialization=False)
-    assert same(model, weights.load(weights.card("digits-skip"), path=path))
+    assert same(model, networks.load(catalog.card("digits-skip"), path=path))
 
 
 def test_skip_keys_are_dropped_for_a_vanilla_model_only(image_model, tmp_path):
@@ -131,14 +134,14 @@ def test_skip_keys_are_dropped_for_a_vanilla_model_only(image_model, tmp_path):
     state = official_keys(model.state_dict(), half=half)
     path = tmp_path / "skip.safetensors"
     save_file(state, path)
-    vanilla = weights.load(weights.card("digits"), path=path)
+    vanilla = networks.load(catalog.card("digits"), path=path)
     assert vanilla.layout().skips == ()
     assert {key for key in state if not key.startswith("skip_")} == set(vanilla.state_dict())
     kept = {key: value for key, value in state.items() if not key.startswith("skip_")}
     save_file(kept, path)
     text = rf"{4 * half} keys missing \(blocks\.{half}\.skip\.norm\.weight, "
     with pytest.raises(UsageError, match=text):
-        weights.load(weights.card("digits-skip"), path=path)
+        networks.load(catalog.card("digits-skip"), path=path)
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -154,20 +157,20 @@ def test_save_pretrained_and_from_pretrained(name, tmp_path):
     assert {k: v for k, v in again.config.items() if not k.startswith("_")} == {
         k: v for k, v in model.config.items() if not k.startswith("_")
     }
-    assert (tmp_path / weights.WEIGHTS_FILE).is_file()
+    assert (tmp_path / local.WEIGHTS_FILE).is_file()
 
 
 def test_an_embedded_model_is_loaded_by_name(image_model, tmp_path, monkeypatch):
     model, _ = image_model
     monkeypatch.setattr(shipped, "embedded", lambda: tmp_path)
-    assert weights.locate(weights.card("digits-skip")) is None
-    assert weights.fingerprint(weights.card("digits-skip")) == "absent"
-    weights.build(weights.card("digits-skip"), device="cpu").half().save_pretrained(
+    assert local.locate(catalog.card("digits-skip")) is None
+    assert local.fingerprint(catalog.card("digits-skip")) == "absent"
+    networks.build(catalog.card("digits-skip"), device="cpu").half().save_pretrained(
         tmp_path / "digits-skip"
     )
-    path = tmp_path / "digits-skip" / weights.WEIGHTS_FILE
-    assert weights.locate(weights.card("digits-skip")) == path
-    loaded = weights.load(weights.card("digits-skip")).state_dict()
+    path = tmp_path / "digits-skip" / local.WEIGHTS_FILE
+    assert local.locate(catalog.card("digits-skip")) == path
+    loaded = networks.load(catalog.card("digits-skip")).state_dict()
     stored = load_file(path)
     assert all(torch.equal(loaded[key], value.float()) for key, value in stored.items())
     assert loaded.keys() == stored.keys() == model.state_dict().keys()
@@ -184,7 +187,7 @@ def write(path, *, content=b""):
 def refusal(path, name="digits-skip"):
     """The one line that says why a file is not read."""
     with pytest.raises(UsageError) as caught:
-        weights.load(weights.card(name), path=path)
+        networks.load(catalog.card(name), path=path)
     said = str(caught.value)
     assert said.startswith(f"{path}: ")
     assert "\n" not in said
@@ -263,7 +266,7 @@ def test_a_file_that_would_run_code_does_not(image_model, tmp_path, save, inside
 def test_no_file(tmp_path):
     assert refusal(tmp_path / "no.pt") == "no such file"
     with pytest.raises(UsageError, match=f"^--weights: no file {tmp_path / 'no.pt'}"):
-        weights.fingerprint(weights.card("digits"), path=tmp_path / "no.pt")
+        local.fingerprint(catalog.card("digits"), path=tmp_path / "no.pt")
 
 
 @pytest.mark.parametrize(
@@ -326,12 +329,12 @@ def test_read_state_gives_the_official_keys(image_model, tmp_path):
 def test_home(monkeypatch, tmp_path):
     monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path / "own"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert weights.home() == tmp_path / "own"
+    assert local.home() == tmp_path / "own"
     monkeypatch.delenv("SKIPDIT_HOME")
-    assert weights.home() == tmp_path / "cache" / "skipdit"
+    assert local.home() == tmp_path / "cache" / "skipdit"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert weights.home() == tmp_path / ".cache" / "skipdit"
+    assert local.home() == tmp_path / ".cache" / "skipdit"
 
 
 @pytest.fixture
@@ -346,40 +349,40 @@ def put(path, *, content=b"x"):
 
 
 def test_a_downloaded_model_is_found_under_home_and_so_is_its_autoencoder(home):
-    assert weights.locate(weights.card("taichi-skip")) is None
-    path = put(home / "weights" / "taichi-skip" / weights.WEIGHTS_FILE)
-    assert weights.locate(weights.card("taichi-skip")) == path
+    assert local.locate(catalog.card("taichi-skip")) is None
+    path = put(home / "weights" / "taichi-skip" / local.WEIGHTS_FILE)
+    assert local.locate(catalog.card("taichi-skip")) == path
     card = CARDS["taichi-skip"]
     with pytest.raises(MissingAssetError) as caught:
-        weights.require(weights.card("taichi-skip"))
+        local.require(catalog.card("taichi-skip"))
     assert caught.value.exit_code == 4
     assert str(caught.value) == (
         "the vae of taichi-skip is not here; run `skipdit download taichi-skip` "
         "(335.0 MB for this part)"
     )
-    assert weights.absent_components(card) == ["vae"]
+    assert local.absent_components(card) == ["vae"]
     vae = home / "components" / "stabilityai--sd-vae-ft-ema"
     put(vae / "config.json")
-    assert weights.require(weights.card("taichi-skip")) == path
-    assert weights.component(card, "vae") == vae
-    assert weights.absent_components(card) == []
+    assert local.require(catalog.card("taichi-skip")) == path
+    assert local.component(card, "vae") == vae
+    assert local.absent_components(card) == []
 
 
 def test_a_component_lies_in_the_folder_it_has_on_the_hub(home):
     part = CARDS["latte-skip"].components["text_encoder"]
     folder = home / "components" / "maxin-cn--Latte-1" / "text_encoder"
-    assert weights.component_path(part) is None
+    assert local.component_path(part) is None
     put(folder / "config.json")
-    assert weights.component_path(part) == folder
-    put(folder / weights.INCOMPLETE)  # a transfer broke off
-    assert weights.component_path(part) is None
+    assert local.component_path(part) == folder
+    put(folder / local.INCOMPLETE)  # a transfer broke off
+    assert local.component_path(part) is None
 
 
 @pytest.mark.parametrize("name", [name for name in TINY if CARDS[name].text])
 def test_the_parts_of_an_embedded_text_model_ship_with_it(name):
-    assert weights.absent_components(CARDS[name]) == []
+    assert local.absent_components(CARDS[name]) == []
     for key in CARDS[name].components:
-        folder = weights.component(CARDS[name], key)
+        folder = local.component(CARDS[name], key)
         file = "tokenizer.json" if key.startswith("tokenizer") else "model.safetensors"
         assert (folder / file).is_file()
 
@@ -387,34 +390,32 @@ def test_the_parts_of_an_embedded_text_model_ship_with_it(name):
 def test_a_component_or_its_change_is_part_of_the_fingerprint(home, tmp_path):
     path = write(tmp_path / "a.pt", content=b"abc")
     vae = home / "components" / "stabilityai--sd-vae-ft-ema"
-    seen = [weights.fingerprint(weights.card("taichi"), path=path)]  # without it
+    seen = [local.fingerprint(catalog.card("taichi"), path=path)]  # without it
     put(vae / "config.json", content=b"one")
-    seen.append(weights.fingerprint(weights.card("taichi"), path=path))
-    assert weights.fingerprint(weights.card("taichi"), path=path) == seen[-1]
-    assert (
-        weights.fingerprint(weights.card("ffs"), path=path) == seen[-1]
-    )  # has the same autoencoder
+    seen.append(local.fingerprint(catalog.card("taichi"), path=path))
+    assert local.fingerprint(catalog.card("taichi"), path=path) == seen[-1]
+    assert local.fingerprint(catalog.card("ffs"), path=path) == seen[-1]  # has the same autoencoder
     put(vae / "config.json", content=b"two")
-    seen.append(weights.fingerprint(weights.card("taichi"), path=path))
-    put(vae / "model.safetensors", content=bytes(weights.SMALL))
-    seen.append(weights.fingerprint(weights.card("taichi"), path=path))
-    put(vae / "model.safetensors", content=bytes(weights.SMALL + 1))
-    seen.append(weights.fingerprint(weights.card("taichi"), path=path))
+    seen.append(local.fingerprint(catalog.card("taichi"), path=path))
+    put(vae / "model.safetensors", content=bytes(local.SMALL))
+    seen.append(local.fingerprint(catalog.card("taichi"), path=path))
+    put(vae / "model.safetensors", content=bytes(local.SMALL + 1))
+    seen.append(local.fingerprint(catalog.card("taichi"), path=path))
     assert len(set(seen)) == 5
     assert all(len(digits) == 16 and int(digits, 16) for digits in seen)
     put(home / "components" / "stabilityai--sd-vae-ft-mse" / "config.json", content=b"one")
     assert (
-        weights.fingerprint(weights.card("dit-xl-2"), path=path) not in seen
+        local.fingerprint(catalog.card("dit-xl-2"), path=path) not in seen
     )  # another, if of the same content
 
 
 def test_the_fingerprint_is_that_of_the_content(tmp_path):
     path = write(tmp_path / "a.pt", content=b"abc")
     sha256 = "ba7816bf8f01cfea"  # of "abc", FIPS 180-2
-    assert weights.fingerprint(weights.card("digits"), path=path) == sha256
+    assert local.fingerprint(catalog.card("digits"), path=path) == sha256
     write(path, content=b"abd")
     os.utime(path, ns=(1, 1))
-    assert weights.fingerprint(weights.card("digits"), path=path) != sha256
+    assert local.fingerprint(catalog.card("digits"), path=path) != sha256
 
 
 @pytest.mark.parametrize(
@@ -432,7 +433,7 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path):
 )
 def test_missing_weights_name_command_and_size(home, name, size):
     with pytest.raises(MissingAssetError) as caught:
-        weights.load(weights.card(name))
+        networks.load(catalog.card(name))
     assert caught.value.exit_code == 4
     assert str(caught.value).startswith(
         f"the weights of {name} are not here; run `skipdit download {name}` ({size})"
@@ -442,15 +443,15 @@ def test_missing_weights_name_command_and_size(home, name, size):
 def test_components_that_are_here_already_are_not_counted(home):
     put(home / "components" / "maxin-cn--Latte-1" / "text_encoder" / "config.json")
     with pytest.raises(MissingAssetError, match=r"\(4\.23 GB, and 391\.8 MB of vae, tokenizer\)"):
-        weights.require(weights.card("latte"))
+        local.require(catalog.card("latte"))
     put(home / "components" / "stabilityai--sd-vae-ft-ema" / "config.json")
     with pytest.raises(MissingAssetError, match=r"download taichi` \(2\.70 GB\), or give a file"):
-        weights.require(weights.card("taichi"))
+        local.require(catalog.card("taichi"))
 
 
 def test_unknown_checkpoints_name_the_nearest():
     with pytest.raises(UsageError) as caught:
-        weights.card("ucf-101-skip", place="--model")
+        catalog.card("ucf-101-skip", place="--model")
     assert str(caught.value) == (
         "--model: unknown model 'ucf-101-skip'; did you mean 'ucf101-skip'?"
     )
@@ -458,14 +459,14 @@ def test_unknown_checkpoints_name_the_nearest():
 
 @pytest.mark.parametrize(("size", "text"), [(2_770_000_000, "2.77 GB"), (999_000, "1.0 MB")])
 def test_sizes(size, text):
-    assert weights.size_text(size) == text
+    assert local.size_text(size) == text
 
 
 @pytest.mark.parametrize("name", CARDS)
 def test_a_card_describes_a_model_that_can_be_built(name):
     card = CARDS[name]
     assert card.name == name
-    model = weights.build(card)
+    model = networks.build(card)
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
     assert bool(model.layout().skips) is card.skip is (name.endswith("-skip") or card.native_skip)
     assert model.layout().family == card.family
@@ -491,7 +492,7 @@ def test_a_card_describes_a_model_that_can_be_built(name):
 @pytest.mark.parametrize("name", CARDS)
 def test_a_model_takes_the_inputs_it_names_and_leaves_the_rest_of_its_channels(name):
     """On the meta device: shapes alone. The sample's channels come first, then the variance."""
-    model = weights.build(CARDS[name])
+    model = networks.build(CARDS[name])
     inputs = model.inputs(2, device="meta")
     out = model(**inputs).sample
     dim, given = model.CHANNEL_DIM, inputs["hidden_states"]
@@ -505,6 +506,6 @@ def test_a_converted_file_is_read_like_an_official_one(name, tmp_path):
     """`--weights` may be either: what has our keys already stays as it is."""
     model, inputs = drawn(name)
     save_file(model.state_dict(), tmp_path / "file.safetensors")
-    loaded = weights.load(weights.card(name), path=tmp_path / "file.safetensors")
+    loaded = networks.load(catalog.card(name), path=tmp_path / "file.safetensors")
     assert same(model, loaded)
     assert torch.equal(loaded(**inputs).sample, model(**inputs).sample)

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skipdit_cli._clips import write_clip
 from skipdit_cli.errors import IncompleteError, MissingAssetError, SkipditError
 from skipdit_cli.metrics import vbench
 from skipdit_cli.metrics.vbench import run, table
+from skipdit_cli.storage.codec import write_clip
 
 pytestmark = pytest.mark.vbench
 

@@ -19,8 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from skipdit_cli._disk import on_disk, put
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError
+from skipdit_cli.storage.disk import on_disk, put
 
 VBENCH = "0.1.5"
 INTERPRETER = "SKIPDIT_VBENCH_PYTHON"  # the environment variable that names it

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 
-from skipdit_cli import shipped
+from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import IncompleteError, SkipditError
 
 

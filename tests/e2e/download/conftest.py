@@ -20,9 +20,9 @@ import torch
 from huggingface_hub import close_session, constants
 from safetensors.torch import save
 
-from skipdit_cli import registry, weights
-from skipdit_cli.weights import catalog
-from skipdit_cli.weights.catalog import Component
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import catalog, networks
+from skipdit_cli.checkpoints.catalog import Component
 
 NAME = "skytimelapse-skip"
 COMMIT = "c0ffee" + "0" * 34
@@ -162,7 +162,7 @@ def trained():
     torch.manual_seed(0)
     half = registry.load("models", "dit").VARIANTS["DiT-digits/4"]["depth"] // 2
     ema = {}
-    for key, value in weights.build(weights.card("digits-skip")).state_dict().items():
+    for key, value in networks.build(catalog.card("digits-skip")).state_dict().items():
         if ".skip." in key:
             _, layer, _, part, name = key.split(".")
             middle = "linear." if part == "linear" else ""
@@ -209,10 +209,10 @@ def hub(home, trained, put_card, monkeypatch, tmp_path):
         },
     }
     card = replace(
-        weights.card("digits-skip"),
+        catalog.card("digits-skip"),
         name=NAME,
         source="someone/skip",
-        files=weights.card(NAME).files,
+        files=catalog.card(NAME).files,
         licence="CC-BY-NC-4.0",
         components={
             "vae": Component("someone/vae"),
@@ -239,9 +239,8 @@ def put_card(monkeypatch):
     """put_card(card) replaces the released card of that name."""
 
     def put(card):
-        cards = MappingProxyType({**weights.CARDS, card.name: card})
-        for module in (weights, catalog):
-            monkeypatch.setattr(module, "CARDS", cards)
+        cards = MappingProxyType({**catalog.CARDS, card.name: card})
+        monkeypatch.setattr(catalog, "CARDS", cards)
 
     return put
 

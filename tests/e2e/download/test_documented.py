@@ -17,9 +17,11 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from skipdit_cli import _clips, real_videos, weights
+from skipdit_cli.assets import assets, coco
+from skipdit_cli.checkpoints import catalog
 from skipdit_cli.metrics import Extractor, _i3d, _inception
-from skipdit_cli.weights import assets, catalog, coco
+from skipdit_cli.score import real_videos
+from skipdit_cli.storage import codec
 
 ROOT = Path(__file__).parents[3]
 PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md")))
@@ -96,7 +98,7 @@ def test_every_line_has_an_expectation(documented, page):
 def everything(hub, home, trained, put_card, put_asset, monkeypatch):
     """All that can be downloaded, on the server."""
     tensors = save({"weight": torch.ones(100)})
-    small = weights.card("digits-skip")
+    small = catalog.card("digits-skip")
     known = {"family": small.family, "variant": small.variant, "arguments": small.arguments}
     hub.repositories.clear()
     for card in catalog._ALL:
@@ -165,7 +167,7 @@ def videos(tmp_path, monkeypatch):
         (tmp_path / folder).mkdir(parents=True)
         for i in range(2):
             frames = np.broadcast_to(levels + 50 * i, (92, 8, 8, 3))
-            _clips.write_clip(tmp_path / folder / f"{i}.mkv", np.ascontiguousarray(frames))
+            codec.write_clip(tmp_path / folder / f"{i}.mkv", np.ascontiguousarray(frames))
 
     def grey(clips):
         return np.stack([clip.mean(axis=(1, 2)) for clip in clips])

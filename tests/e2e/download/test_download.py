@@ -14,8 +14,9 @@ import torch
 from huggingface_hub import constants, hf_hub_download
 from safetensors.torch import load_file, save_file
 
-from skipdit_cli import registry, weights
-from skipdit_cli.weights import _fetch, assets, coco
+from skipdit_cli import registry
+from skipdit_cli.assets import assets, coco
+from skipdit_cli.checkpoints import _fetch, catalog, local
 
 NAME = "skytimelapse-skip"
 
@@ -25,7 +26,7 @@ def names(folder):
 
 
 def converted(home):
-    return home / "weights" / NAME / weights.WEIGHTS_FILE
+    return home / "weights" / NAME / local.WEIGHTS_FILE
 
 
 def test_everything_is_fetched_and_converted_and_a_second_time_nothing_is_asked(
@@ -48,8 +49,8 @@ def test_everything_is_fetched_and_converted_and_a_second_time_nothing_is_asked(
     encoder = [path.split("/")[1] for path in hub.SHARDS]
     whole = ["config.json", *encoder, "model.safetensors.index.json"]
     assert names(parts / "someone--text" / "text_encoder") == whole
-    card = weights.card(NAME)
-    assert all(weights.component_path(part) for part in card.components.values())
+    card = catalog.card(NAME)
+    assert all(local.component_path(part) for part in card.components.values())
     hub.forget()
     again = get()
     assert (again.code, again.out, hub.requests) == (0, done.out, [])
@@ -87,7 +88,7 @@ def test_a_dry_run_fetches_nothing(hub, skipdit, home, table, trained):
     rows = {row["file"]: row for row in table(done.out)}
     official = rows["someone/skip/skylapse-skip.pt"]
     assert official["sha256"] == hashlib.sha256(trained[0]).hexdigest()[:12]
-    assert official["size"] == weights.size_text(len(trained[0]))
+    assert official["size"] == local.size_text(len(trained[0]))
     assert official["licence"] == "CC-BY-NC-4.0"
     assert (official["target"], official["state"]) == (
         f"downloads/{NAME}/skylapse-skip.pt",
@@ -157,7 +158,7 @@ def test_what_is_not_as_listed_is_deleted(hub, get, home, path, damage, told, fa
     failed(get(), 4, f"{repository}/{path} is damaged", told, "it was deleted")
     left = [*names(home / "downloads"), *names(home / "components")]
     assert not [name for name in left if path in name]
-    assert weights.component_path(weights.card(NAME).components["vae"]) is None
+    assert local.component_path(catalog.card(NAME).components["vae"]) is None
     hub.lies.clear()
     assert get().code == 0
 
@@ -222,7 +223,7 @@ def test_a_missing_shard_is_known_before_anything_is_fetched(hub, get, home, fai
 
 def test_too_little_space_is_known_before_anything_is_fetched(hub, get, home, monkeypatch, failed):
     usage = type("Usage", (), {"free": 3_000_000})
-    monkeypatch.setattr("skipdit_cli.weights.download.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("skipdit_cli.checkpoints.download.shutil.disk_usage", lambda path: usage)
     done = get()
     failed(done, 1, "needs ", "3.0 MB (3000000 bytes) are free", "SKIPDIT_HOME")
     needed = int(re.search(r"needs .*? \((\d+) bytes\)", done.err)[1])
@@ -319,7 +320,7 @@ def address(hub, put_card, trained):
     """The card's file at a plain address instead of in a repository."""
     hub.addresses["/models/DiT.pt"] = trained[0]
     source = f"{hub.url}/models/"
-    card = replace(weights.card(NAME), source=source, files=("DiT.pt",), components={})
+    card = replace(catalog.card(NAME), source=source, files=("DiT.pt",), components={})
     put_card(card)
     return "/models/DiT.pt"
 
@@ -399,7 +400,7 @@ def test_the_captions(hub, skipdit, home, monkeypatch, failed):
 
 def test_without_names_there_is_a_list(hub, get, skipdit, table):
     rows = {row["name"]: row for row in table(skipdit("download").ok().out)}
-    released = {card.name for card in weights.CARDS.values() if not card.embedded}
+    released = {card.name for card in catalog.CARDS.values() if not card.embedded}
     assert set(rows) == released | {"coco"}
     assert rows["hunyuan-dit"]["licence"] == "Tencent-Hunyuan-Community"
     assert (rows[NAME]["state"], rows["latte-skip"]["denoiser"]) == ("absent", "8.76 GB")
@@ -424,14 +425,14 @@ def test_hf_endpoint_is_honoured_by_a_process_of_its_own(
     """Of the real card, the VAE; the denoiser is here already."""
     real = home / "weights" / "ucf101"
     real.mkdir(parents=True)
-    save_file({"a": torch.zeros(1)}, real / weights.WEIGHTS_FILE)
+    save_file({"a": torch.zeros(1)}, real / local.WEIGHTS_FILE)
     (real / "config.json").write_text("{}")
     hub.repositories["stabilityai/sd-vae-ft-ema"] = hub.repositories["someone/vae"]
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.delenv("HF_HUB_OFFLINE")
     done = skipdit.wait(skipdit.start("download ucf101"))
-    assert (done.code, done.out) == (0, f"ucf101 {real / weights.WEIGHTS_FILE}\n"), done
+    assert (done.code, done.out) == (0, f"ucf101 {real / local.WEIGHTS_FILE}\n"), done
     assert names(home / "components" / "stabilityai--sd-vae-ft-ema") == [
         "config.json",
         "diffusion_pytorch_model.safetensors",

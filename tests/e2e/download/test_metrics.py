@@ -9,8 +9,8 @@ from huggingface_hub import constants
 from safetensors.numpy import save
 
 from skipdit_cli import registry
+from skipdit_cli.assets import assets
 from skipdit_cli.errors import MissingAssetError
-from skipdit_cli.weights import assets
 
 FILES = {"alexnet": bytes(range(250)) * 200, "i3d": b"script" * 99, "imagenet256": b"batch" * 9}
 
@@ -179,7 +179,7 @@ def test_no_token_is_sent_to_an_address(hub, fetch, monkeypatch):
 
 def test_too_little_space_is_known_before_anything_is_fetched(hub, fetch, failed, monkeypatch):
     usage = type("Usage", (), {"free": 30_000})
-    monkeypatch.setattr("skipdit_cli.weights.download.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("skipdit_cli.checkpoints.download.shutil.disk_usage", lambda path: usage)
     failed(fetch("lpips"), 1, "(50000 bytes)", "(30000 bytes) are free", "SKIPDIT_HOME")
     assert hub.requests == []
 
@@ -211,6 +211,6 @@ def test_a_recipe_brings_what_its_metrics_need(sources, skipdit, monkeypatch):
         metric = registry.load("metrics", name)
         monkeypatch.setattr(metric, "ASSETS", ())
         monkeypatch.setattr(metric, "REFERENCES", (of(needs),) if needs else ())
-    monkeypatch.setattr("skipdit_cli.needs.checkpoints", lambda recipe: ())
+    monkeypatch.setattr("skipdit_cli.recipe.needs.checkpoints", lambda recipe: ())
     done = skipdit("download --recipe table3")
     assert [line.split()[0] for line in done.out.splitlines()] == ["i3d", "alexnet"], done

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from skipdit_cli.weights import assets
+from skipdit_cli.assets import assets
 
 WORDS = ("a", "dog", "cat", "on", "red", "blue", "sofa")
 

@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from skipdit_cli import registry, scoring, weights
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import UsageError
-from skipdit_cli.measure import How, measure, measure_npz
 from skipdit_cli.metrics import _inception, clip_score, lpips
-from skipdit_cli.runs import make_run
-from skipdit_cli.store import open_store
+from skipdit_cli.recipe.runs import make_run
+from skipdit_cli.score import scoring
+from skipdit_cli.score.measure import How, measure, measure_npz
+from skipdit_cli.storage.store import open_store
 
 _spec = spec_from_file_location("networks", Path(__file__).with_name("networks.py"))
 networks = module_from_spec(_spec)
@@ -311,7 +313,8 @@ def test_the_end_of_a_long_prompt_is_kept(monkeypatch, home):
 
 def test_fvd_and_fid_of_frames_against_real_clips(monkeypatch, home, tmp_path):
     """From a folder of videos to the numbers; a run of the real clips themselves is at 0."""
-    from skipdit_cli import _clips, real_clips, real_videos
+    from skipdit_cli.score import real_clips, real_videos
+    from skipdit_cli.storage import codec
 
     networks.install(monkeypatch, tmp_path / "home", "i3d", "inception")
     monkeypatch.setattr(real_videos, "SIDE", 32)
@@ -324,7 +327,7 @@ def test_fvd_and_fid_of_frames_against_real_clips(monkeypatch, home, tmp_path):
     folder.mkdir()
     still = [np.repeat(noise(4, 4), 8, axis=0).repeat(8, axis=1) for _ in range(3)]
     for i, frame in enumerate(still):
-        _clips.write_clip(folder / f"{i}.mkv", np.stack([frame] * 16))
+        codec.write_clip(folder / f"{i}.mkv", np.stack([frame] * 16))
     made = real_clips.prepare("ffs", folder)
     assert made["released"].name == "released.npz"
     assert "fewer than two videos have 46 frames" in str(made["latte"])
@@ -352,4 +355,4 @@ def test_without_its_network_a_metric_says_what_to_do(monkeypatch, tmp_path):
         result = measure(run, metric, root=tmp_path)
         assert (result.value, result.status) == (None, "needs weights")
         assert "run `skipdit download --metrics inception` (95.6 MB)" in result.note
-    assert weights.home() == tmp_path / "empty"
+    assert local.home() == tmp_path / "empty"

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from skipdit_cli import registry
+from skipdit_cli.checkpoints.inventory import coco_list
 from skipdit_cli.errors import MissingAssetError, UsageError
-from skipdit_cli.reference import Clips, Coco
-from skipdit_cli.weights.inventory import coco_list
+from skipdit_cli.score.reference import Clips, Coco
 
 FRECHET = {
     "fid": ("pool", 1),

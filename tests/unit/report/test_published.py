@@ -2,8 +2,9 @@
 
 import pytest
 
-from skipdit_cli import published, shipped
+from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import UsageError
+from skipdit_cli.recipe import published
 
 
 def test_values_of_one_line():

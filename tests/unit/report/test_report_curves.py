@@ -3,15 +3,17 @@
 import numpy as np
 import pytest
 
-from skipdit_cli import plan, runs, trajectory
+from skipdit_cli.plan import plan
+from skipdit_cli.recipe import runs
 from skipdit_cli.report import curves
 from skipdit_cli.report.curves import LINE, Curve, chart
 from skipdit_cli.report.gallery import Behind
 from skipdit_cli.report.page import to_html
 from skipdit_cli.report.publish import records
 from skipdit_cli.report.sweep import build
-from skipdit_cli.store import open_store
-from skipdit_cli.sweep import SweepRow
+from skipdit_cli.score.sweep import SweepRow
+from skipdit_cli.storage import trajectory
+from skipdit_cli.storage.store import open_store
 
 
 def run(cache="none", **settings):

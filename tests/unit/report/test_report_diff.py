@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from skipdit_cli import report, results
+from skipdit_cli import report
 from skipdit_cli.errors import ToleranceError, UsageError
+from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.report import written
 from skipdit_cli.report.diff import Change, diff, record, require
 from skipdit_cli.report.publish import records
 from skipdit_cli.report.table import Cell, Heading, Line, Table
 from skipdit_cli.run import Run
-from skipdit_cli.runs import make_run
+from skipdit_cli.storage import results
 
 RUN = replace(make_run("digits-skip", "skip-cache(n=2)", {"guidance": None}), weights="f00d")
 MADE = {"device": "a CPU", "torch": "2.13.0", "commit": "aaaa"}

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 
 import skipdit_cli
-from skipdit_cli import recipe as recipes
-from skipdit_cli import results, runs
 from skipdit_cli.errors import UsageError
-from skipdit_cli.store import open_store
+from skipdit_cli.recipe import recipe as recipes
+from skipdit_cli.recipe import runs
+from skipdit_cli.storage import results
+from skipdit_cli.storage.store import open_store
 
 
 def put(root: Path, run: str, metric: str, value: float | None, **changes) -> None:

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skipdit_cli import plan, runs
+from skipdit_cli.plan import plan
+from skipdit_cli.recipe import runs
 from skipdit_cli.report import charts, gallery, ranks
 from skipdit_cli.report.gallery import Behind
 from skipdit_cli.report.markdown import number
 from skipdit_cli.report.page import to_html
 from skipdit_cli.report.sweep import build
 from skipdit_cli.report.table import Cell, Heading, Line, Table
-from skipdit_cli.store import open_store
-from skipdit_cli.sweep import SweepRow
+from skipdit_cli.score.sweep import SweepRow
+from skipdit_cli.storage.store import open_store
 
 VOID = {"meta", "img", "input", "br"}
 

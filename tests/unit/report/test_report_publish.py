@@ -6,14 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from skipdit_cli import plan, runs
 from skipdit_cli.errors import IncompleteError, StoreError
+from skipdit_cli.plan import plan
+from skipdit_cli.recipe import runs
 from skipdit_cli.report import publish as publishing
 from skipdit_cli.report.publish import publish, records
 from skipdit_cli.report.sweep import build
-from skipdit_cli.results import Result
-from skipdit_cli.store import open_store
-from skipdit_cli.sweep import SweepRow
+from skipdit_cli.score.sweep import SweepRow
+from skipdit_cli.storage.results import Result
+from skipdit_cli.storage.store import open_store
 
 TABLES = ("mine.md", "mine.csv", "mine.tex", "mine.html")
 

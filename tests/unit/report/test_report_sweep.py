@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from skipdit_cli.plan import Row
+from skipdit_cli.plan.plan import Row
+from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.report import sweep
 from skipdit_cli.report.table import Cell
-from skipdit_cli.results import Result
 from skipdit_cli.run import Run
-from skipdit_cli.runs import make_run
+from skipdit_cli.score.sweep import SweepRow
 from skipdit_cli.spec import parse_cache
-from skipdit_cli.sweep import SweepRow
+from skipdit_cli.storage.results import Result
 
 CACHED = make_run(
     "moving-digits-skip",

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skipdit_cli import failures, plan, results, runs, weights
-from skipdit_cli import recipe as recipes
+from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import UsageError
-from skipdit_cli.recipe import Column, Recipe, RecipeRow
+from skipdit_cli.plan import plan
+from skipdit_cli.recipe import recipe as recipes
+from skipdit_cli.recipe import runs
+from skipdit_cli.recipe.recipe import Column, Recipe, RecipeRow
 from skipdit_cli.report import markdown
 from skipdit_cli.report import recipe as recipe_table
 from skipdit_cli.report.table import (
@@ -24,7 +26,8 @@ from skipdit_cli.report.table import (
     sizes,
 )
 from skipdit_cli.spec import parse_cache
-from skipdit_cli.store import open_store
+from skipdit_cli.storage import failures, results
+from skipdit_cli.storage.store import open_store
 
 PROVENANCE = {
     "skipdit": "0.1.0",
@@ -57,9 +60,9 @@ def present(monkeypatch):
     """Which weights are there; none are looked for on the disk."""
     names = {"skytimelapse-skip", "moving-digits-skip"}
     monkeypatch.setattr(
-        weights, "fingerprint", lambda card, path=None: "f00d" if card.name in names else "absent"
+        local, "fingerprint", lambda card, path=None: "f00d" if card.name in names else "absent"
     )
-    monkeypatch.setattr(weights, "locate", lambda card: None)
+    monkeypatch.setattr(local, "locate", lambda card: None)
     return names
 
 

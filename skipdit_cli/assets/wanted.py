@@ -1,0 +1,258 @@
+"""What a user wants fetched: models, COCO's captions and what metrics need, in one go.
+
+`Wanted` is what was named, `Plans` is what of that has to be fetched; both are made before anything
+is.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from skipdit_cli.assets import assets, coco
+from skipdit_cli.assets import download as assets_download
+from skipdit_cli.assets.download import AssetPlan
+from skipdit_cli.checkpoints import catalog, inventory, licences
+from skipdit_cli.checkpoints import download as downloads
+from skipdit_cli.checkpoints._fetch import Progress
+from skipdit_cli.checkpoints._sources import Listing
+from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.checkpoints.inventory import COCO
+from skipdit_cli.errors import UsageError, unknown
+from skipdit_cli.metrics import Asset
+
+Bars = Callable[[], AbstractContextManager[Progress]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be fetched.
+
+    Attributes:
+        cards: of the models.
+        captions: whether COCO's captions are.
+        assets: of what metrics need.
+    """
+
+    cards: tuple[Card, ...]
+    captions: bool
+    assets: tuple[Asset, ...]
+
+    @property
+    def count(self) -> int:
+        """How many things these are."""
+        return len(self.cards) + self.captions + len(self.assets)
+
+
+def wanted(names: Iterable[str], needed: Iterable[Asset] = ()) -> Wanted:
+    """What names stand for, each once.
+
+    Args:
+        names: of models, or `coco`.
+        needed: what metrics need.
+    Raises:
+        UsageError: a name is not known, or is one of what metrics need.
+    """
+    models = dict.fromkeys(names)
+    for name in models:
+        if name != COCO and name not in catalog.cards():
+            raise _unknown(name)
+    cards = tuple(catalog.card(name) for name in models if name != COCO)
+    return Wanted(cards, COCO in models, tuple(dict.fromkeys(needed)))
+
+
+def _unknown(name: str) -> UsageError:
+    """The error for a name that is no model's."""
+    if name in assets.known():
+        return UsageError(
+            f"'{name}' is no model", place="skipdit download", fix=f"write --metrics {name}"
+        )
+    return unknown("model", name, (*catalog.cards(), COCO), place="skipdit download")
+
+
+def require_one(what: Wanted) -> None:
+    """Raise a UsageError unless one thing is wanted, which `take` can bring in."""
+    if what.count != 1:
+        raise UsageError(
+            "--from is for one model, or one file of metrics", place="--from", fix="name it alone"
+        )
+
+
+def check_licences(what: Wanted, *, accepted: bool) -> None:
+    """Raise a UsageError if something is to be fetched whose licence has to be accepted first."""
+    for card in what.cards:
+        if inventory.lacking(card):
+            licences.check(card.name, card.licence, accepted=accepted)
+    for asset in what.assets:
+        if assets.lacking(asset):
+            licences.check(asset.name, asset.licence, accepted=accepted)
+
+
+@dataclass(frozen=True)
+class Plans:
+    """What has to be fetched.
+
+    Attributes:
+        models: one plan per model.
+        captions: whether COCO's captions are wanted.
+        assets: one plan for each of what metrics need.
+    """
+
+    models: tuple[downloads.Plan, ...]
+    captions: bool
+    assets: tuple[AssetPlan, ...]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the sources did not give, each once."""
+        notes = [each.notes for each in self.models] + [each.notes for each in self.assets]
+        return list(dict.fromkeys(note for several in notes for note in several))
+
+    @property
+    def items(self) -> list[downloads.Item]:
+        """All files that have to be fetched, but for COCO's captions."""
+        items = [each.items for each in self.models] + [each.items for each in self.assets]
+        return [item for several in items for item in several]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """One thing that is here now.
+
+    Attributes:
+        path: its file or folder.
+        kept: official files that were left beside it after their conversion.
+    """
+
+    name: str
+    path: Path
+    kept: tuple[Path, ...] = ()
+
+
+def plan(what: Wanted) -> Plans:
+    """What has to be fetched; the sources are asked, each once, and nothing is fetched.
+
+    Raises:
+        MissingAssetError: a source cannot be reached, or does not have a file.
+    """
+    listings: dict[str, Listing] = {}
+    models = tuple(downloads.plan(card, listings) for card in what.cards)
+    needed = tuple(assets_download.plan(asset, listings) for asset in what.assets)
+    return Plans(models, what.captions, needed)
+
+
+def fetch(plans: Plans, *, delete_originals: bool, bars: Bars) -> Iterator[Fetched]:
+    """Fetch and convert, one thing after the other; each is yielded as soon as it is here.
+
+    Args:
+        delete_originals: delete official files after their conversion, also those kept earlier.
+        bars: opens the display of progress.
+    Raises:
+        UsageError: what came is not the model's checkpoint.
+        MissingAssetError: the network or a source did not give a file.
+        StoreError: there is no room for all of it, or the disk cannot be written.
+    """
+    if plans.items:
+        beside = assets_download.space_needed(plans.assets)
+        downloads.require_space(plans.models, delete_originals=delete_originals, beside=beside)
+    with bars() as progress:
+        for each in plans.models:
+            path = downloads.execute(each, delete_original=delete_originals, progress=progress)
+            kept = tuple(downloads.kept_originals(each.card)) if each.items else ()
+            yield Fetched(each.card.name, path, kept)
+        if plans.captions:
+            path = coco.download(delete_original=delete_originals, progress=progress)
+            yield Fetched(COCO, path)
+        for planned in plans.assets:
+            yield Fetched(planned.asset.name, assets_download.execute(planned, progress=progress))
+
+
+def take(what: Wanted, source: Path) -> Fetched:
+    """Convert or bring in the one thing that is wanted and is here already.
+
+    Raises:
+        UsageError: several things are wanted, or the file is another one.
+        StoreError: the disk cannot be written.
+    """
+    require_one(what)
+    if what.cards:
+        (card,) = what.cards
+        return Fetched(card.name, downloads.convert(card, source))
+    if what.captions:
+        return Fetched(COCO, coco.download(archive=source))
+    (asset,) = what.assets
+    return Fetched(asset.name, assets_download.take(asset, source))
+
+
+@dataclass(frozen=True)
+class Line:
+    """One file of what would be fetched, or a part that is here.
+
+    Attributes:
+        name: of the model or of what metrics need.
+        size, left: bytes of the file, and of what of it is still to be fetched; None where the
+            source does not say.
+        state: "fetch", "resume" or "here".
+    """
+
+    name: str
+    part: str
+    label: str
+    size: int | None
+    digest: str
+    licence: str
+    target: Path
+    left: int
+    state: str
+
+
+def lines(plans: Plans) -> list[Line]:
+    """Every file that would be fetched, and every part that is here."""
+    jobs = []  # (name, part, file, licence, target)
+    found: list[Line] = []
+    for each in plans.models:
+        name = each.card.name
+        jobs += [(name, item.part, item.file, item.licence, item.target) for item in each.items]
+        parts = [part for part in inventory.parts(each.card) if part.state == "here"]
+        found += [_here(name, part.name, part.folder) for part in parts]
+    captions = inventory.coco_list()
+    if plans.captions and captions.is_file():
+        found.append(_here(COCO, "captions", captions))
+    elif plans.captions:
+        jobs.append((COCO, "captions", coco.source(), coco.LICENCE, coco.target()))
+    for planned in plans.assets:
+        name = planned.asset.name
+        jobs += [(name, item.part, item.file, item.licence, item.target) for item in planned.items]
+        if not planned.items:
+            found.append(_here(name, "", assets.target(planned.asset)))
+    anew = {assets.target(each.asset) for each in plans.assets if each.asset.file}
+    for name, part, file, licence, target in jobs:
+        changed = target in anew and target.is_file()  # of the right size, but not of its hash
+        todo = file.size or 0 if changed else downloads.left(file, target)
+        state = "fetch" if todo == file.size else "resume" if todo else "here"
+        digest = file.digest if len(file.digest) == 64 else ""
+        found.append(Line(name, part, file.label, file.size, digest, licence, target, todo, state))
+    return found
+
+
+def _here(name: str, part: str, path: Path) -> Line:
+    return Line(name, part, "", None, "", "", path, 0, "here")
+
+
+def space_needed(plans: Plans, *, delete_originals: bool) -> int:
+    """Bytes by which the disk will be fuller at the worst moment."""
+    needed = downloads.space_needed(plans.models, delete_originals=delete_originals)
+    return needed + assets_download.space_needed(plans.assets)
+
+
+def whole_size(card: Card) -> int:
+    """Bytes of a checkpoint with its components, as they are known beforehand."""
+    return card.size + sum(part.size for part in card.components.values())
+
+
+def state(card: Card) -> str:
+    """Of a checkpoint as a whole: "here", "absent", "partly" or "damaged"."""
+    states = {part.state for part in inventory.parts(card)}
+    if len(states) == 1:
+        return states.pop()
+    return "damaged" if "damaged" in states else "partly"

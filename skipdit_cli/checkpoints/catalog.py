@@ -1,0 +1,230 @@
+"""Known checkpoints: what they are, where they come from, how the paper samples from them.
+
+Sources and sizes: the official repository OpenSparseLLMs/Skip-DiT (72609de) and the model hubs. The
+embedded models ship with the package; `skipdit train` made them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from skipdit_cli import registry
+from skipdit_cli.checkpoints.card import Card, Component, Sampling
+from skipdit_cli.errors import unknown
+
+_SKIP_HUB = "GuanjieChen/Skip-DiT"
+_LATTE_HUB = "maxin-cn/Latte"
+_LATTE_TEXT = "maxin-cn/Latte-1"  # Latte-0, the paper's base, has no tokenizer files
+_HUNYUAN = "Tencent-Hunyuan/HunyuanDiT-v1.2"
+_IMAGE = Sampling("ddpm", "250", 1.5)
+_VIDEO = Sampling("ddpm", "250")
+_TEXT_VIDEO = Sampling("ddim", "ddim50", 7.5, learned_variance=False)
+_TEXT_IMAGE = Sampling(
+    "ddpm",
+    "ddim50+1",
+    6.0,
+    betas=("scaled_linear", 0.00085, 0.02),
+    prediction="v_prediction",
+    learned_variance=False,
+)
+
+
+def _vae(repository: str, folder: str = "") -> Mapping[str, Component]:
+    return {"vae": Component(repository, folder, size=335_000_000)}
+
+
+def _video(dataset: str, files: tuple[str, ...], *, skip: bool) -> Card:
+    """A class-to-video checkpoint of one dataset; only UCF101 has classes."""
+    labelled = dataset == "ucf101"
+    return Card(
+        name=dataset + ("-skip" if skip else ""),
+        family="latte",
+        task="c2v",
+        variant="Latte-XL/2",
+        skip=skip,
+        sampling=Sampling("ddim", "50", 7.0) if labelled else _VIDEO,
+        tiny="moving-digits" + ("-skip" if skip else ""),
+        arguments={"num_classes": 101} if labelled else {},
+        source=_SKIP_HUB if skip else _LATTE_HUB,
+        files=files,
+        size=2_770_000_000 if skip else 2_700_000_000,
+        licence="CC-BY-NC-4.0" if skip else "Apache-2.0",
+        components=_vae("stabilityai/sd-vae-ft-ema"),
+    )
+
+
+def _latte(*, skip: bool) -> Card:
+    """Latte, text-to-video. The paper started its skip model from Latte-0."""
+    parts = {
+        "vae": Component(_LATTE_TEXT, "vae_temporal_decoder", size=391_000_000),
+        "tokenizer": Component(_LATTE_TEXT, "tokenizer", size=800_000),
+        "text_encoder": Component(_LATTE_TEXT, "text_encoder", size=19_050_000_000),
+    }
+    return Card(
+        name="latte-skip" if skip else "latte",
+        family="latte_t2v",
+        task="t2v",
+        variant="LatteT2V-XL/2",
+        skip=skip,
+        sampling=_TEXT_VIDEO,
+        tiny="captioned-digits-skip" if skip else "captioned-digits",
+        source=_SKIP_HUB if skip else "maxin-cn/Latte-0",
+        files=("Latte-skip.pt",)
+        if skip
+        else tuple(
+            f"transformer/diffusion_pytorch_model.{kind}" for kind in ("safetensors", "bin")
+        ),
+        size=8_760_000_000 if skip else 4_230_000_000,
+        licence="CC-BY-NC-4.0" if skip else "Apache-2.0",
+        components=parts,
+        dtypes=("float16", "float32", "bfloat16"),
+        prompts="vbench",
+    )
+
+
+def _hunyuan() -> Card:
+    """HunyuanDiT v1.2, whose skip branches are native."""
+    hub = f"{_HUNYUAN}-Diffusers"
+    parts = {
+        "vae": Component(hub, "vae", size=335_000_000),
+        "tokenizer": Component(hub, "tokenizer", size=500_000),
+        "text_encoder": Component(hub, "text_encoder", size=1_400_000_000),
+        "tokenizer_2": Component(hub, "tokenizer_2", size=4_300_000),
+        "text_encoder_2": Component(hub, "text_encoder_2", size=6_680_000_000),
+    }
+    return Card(
+        name="hunyuan-dit",
+        family="hunyuan_dit",
+        task="t2i",
+        variant="HunyuanDiT-g/2",
+        skip=True,
+        sampling=_TEXT_IMAGE,
+        tiny="painted-digits",
+        source=_HUNYUAN,
+        files=("t2i/model/pytorch_model_ema.pt",),
+        size=3_000_000_000,
+        licence="Tencent-Hunyuan-Community",
+        components=parts,
+        dtypes=("float16", "float32"),
+        prompts="coco",
+    )
+
+
+def _embedded_text(task: str, *, skip: bool) -> Card:
+    parts = {
+        "tokenizer": Component("embedded", "text/tokenizer"),
+        "text_encoder": Component("embedded", "text/text_encoder"),
+    }
+    if task == "t2v":
+        name, family, sampling = "captioned-digits", "latte_t2v", _TEXT_VIDEO
+        name += "-skip" if skip else ""
+    else:
+        name, family, sampling = "painted-digits", "hunyuan_dit", _TEXT_IMAGE
+        parts = {
+            "tokenizer": Component("embedded", "text/tokenizer_bert"),
+            "text_encoder": Component("embedded", "text/text_encoder_bert"),
+            "tokenizer_2": parts["tokenizer"],
+            "text_encoder_2": parts["text_encoder"],
+        }
+    return Card(
+        name=name,
+        family=family,
+        task=task,
+        variant="LatteT2V-digits/4" if task == "t2v" else "HunyuanDiT-digits/4",
+        skip=skip,
+        sampling=replace(sampling, guidance=4.0),
+        tiny=name,
+        source="embedded",
+        components=parts,
+        prompts="digits-video" if task == "t2v" else "digits-image",
+    )
+
+
+def _embedded(task: str, *, skip: bool) -> Card:
+    family, name = ("dit", "digits") if task == "c2i" else ("latte", "moving-digits")
+    name += "-skip" if skip else ""
+    return Card(
+        name=name,
+        family=family,
+        task=task,
+        variant="DiT-digits/4" if task == "c2i" else "Latte-digits/4",
+        skip=skip,
+        sampling=Sampling("ddim", "50", 2.0 if task == "c2i" else 4.0),
+        tiny=name,
+        arguments={"num_classes": 10},
+        source="embedded",
+    )
+
+
+_ALL = (
+    _embedded("c2i", skip=False),
+    _embedded("c2i", skip=True),
+    _embedded("c2v", skip=False),
+    _embedded("c2v", skip=True),
+    _embedded_text("t2v", skip=False),
+    _embedded_text("t2v", skip=True),
+    _embedded_text("t2i", skip=True),
+    Card(
+        name="dit-xl-2",
+        family="dit",
+        task="c2i",
+        variant="DiT-XL/2",
+        skip=False,
+        sampling=_IMAGE,
+        tiny="digits",
+        source="https://dl.fbaipublicfiles.com/DiT/models/",
+        files=("DiT-XL-2-256x256.pt",),
+        size=2_700_000_000,
+        licence="CC-BY-NC-4.0",
+        components=_vae("stabilityai/sd-vae-ft-mse"),
+    ),
+    Card(
+        name="dit-xl-2-skip",
+        family="dit",
+        task="c2i",
+        variant="DiT-XL/2",
+        skip=True,
+        sampling=_IMAGE,
+        tiny="digits-skip",
+        source=_SKIP_HUB,
+        files=("DiT-XL-2-skip.pt",),
+        size=11_400_000_000,
+        licence="CC-BY-NC-4.0",
+        components=_vae("stabilityai/sd-vae-ft-mse"),
+    ),
+    _video("ucf101", ("ucf101.pt",), skip=False),
+    _video("ucf101", ("ucf101-skip.pt",), skip=True),
+    _video("taichi", ("taichi-hd.pt",), skip=False),
+    _video("taichi", ("taichi-skip.pt",), skip=True),
+    _video("ffs", ("ffs.pt",), skip=False),
+    _video("ffs", ("ffs-skip.pt",), skip=True),
+    _video("skytimelapse", ("skytimelapse.pt",), skip=False),
+    _video("skytimelapse", ("skytimelapse-skip.pt", "skylapse-skip.pt"), skip=True),
+    _latte(skip=False),
+    _latte(skip=True),
+    _hunyuan(),
+)
+CARDS: Mapping[str, Card] = {card.name: card for card in _ALL}
+
+
+def cards() -> dict[str, Card]:
+    """All checkpoints by name: those above, then those of families of other distributions.
+
+    Raises:
+        SkipditError: the file of such a family is broken.
+    """
+    families = [registry.load("models", name) for name in registry.foreign("models")]
+    added = {card.name: card for family in families for card in family.CHECKPOINTS}
+    return {**added, **CARDS}
+
+
+def card(name: str, *, place: str = "") -> Card:
+    """The card of a checkpoint.
+
+    Raises:
+        UsageError: no such checkpoint; the nearest name is named.
+    """
+    if name in CARDS:
+        return CARDS[name]
+    if name not in (known := cards()):
+        raise unknown("model", name, known, place=place)
+    return known[name]

@@ -1,0 +1,155 @@
+"""What of a checkpoint is on this machine: where its files are, and what tells them apart."""
+
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+
+from skipdit_cli.checkpoints.card import Card, Component
+from skipdit_cli.embedded import shipped
+from skipdit_cli.errors import MissingAssetError, UsageError
+
+WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"  # the name diffusers looks for
+INCOMPLETE = ".incomplete"  # in the folder of a component while it is being fetched
+SMALL = 1_000_000  # bytes of a file that a fingerprint reads
+
+
+def home() -> Path:
+    """Where downloaded and converted files live: $SKIPDIT_HOME, or the user's cache folder."""
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return Path(os.environ.get("SKIPDIT_HOME", cache_home / "skipdit"))
+
+
+def weights_file(chosen: Card) -> Path:
+    """Where the converted weights of a checkpoint are, or will be."""
+    if chosen.folder:
+        return Path(chosen.folder) / WEIGHTS_FILE
+    root = shipped.embedded() if chosen.embedded else home() / "weights"
+    return root / chosen.name / WEIGHTS_FILE
+
+
+def component_folder(part: Component) -> Path:
+    """Where a component is, or will be."""
+    if part.repository == "embedded":
+        return shipped.embedded() / part.folder
+    return home() / "components" / part.repository.replace("/", "--") / part.folder
+
+
+def locate(chosen: Card) -> Path | None:
+    """The converted weights file of a checkpoint, or None if it is not here."""
+    path = weights_file(chosen)
+    return path if path.is_file() else None
+
+
+def require(chosen: Card, *, path: Path | None = None) -> Path:
+    """The converted weights file, or `path` in its place; all components are here as well.
+
+    Raises:
+        MissingAssetError: something is not here; the command that fetches it and how much that is
+            are named.
+    """
+    file, name = path or locate(chosen), chosen.name
+    if file is None and (chosen.embedded or chosen.folder):
+        source = "skipdit" if chosen.embedded else "its family's package"
+        raise MissingAssetError(
+            f"the weights of {name} are not here, though they come with {source}",
+            fix="install it again",
+        )
+    if file is None:
+        size = size_text(chosen.size)
+        if lacking := absent_components(chosen):
+            parts = sum(chosen.components[key].size for key in lacking)
+            size += f", and {size_text(parts)} of {', '.join(lacking)}"
+        raise MissingAssetError(
+            f"the weights of {name} are not here",
+            fix=f"run `skipdit download {name}` ({size}), or give a file with --weights",
+        )
+    for key in absent_components(chosen):
+        component(chosen, key)
+    return file
+
+
+def absent_components(chosen: Card) -> list[str]:
+    """Those of a checkpoint's components that are not here."""
+    return [key for key, part in chosen.components.items() if component_path(part) is None]
+
+
+def component_path(part: Component) -> Path | None:
+    """The folder of a component, or None if it is not here or was fetched in part."""
+    folder = component_folder(part)
+    return folder if folder.is_dir() and not (folder / INCOMPLETE).exists() else None
+
+
+def component(chosen: Card, key: str) -> Path:
+    """The folder of one of a checkpoint's components.
+
+    Raises:
+        MissingAssetError: it is not here; the command that fetches it and its size are named.
+    """
+    part = chosen.components[key]
+    path = component_path(part)
+    if path is None:
+        raise MissingAssetError(
+            f"the {key} of {chosen.name} is not here",
+            fix=f"run `skipdit download {chosen.name}` ({size_text(part.size)} for this part)",
+        )
+    return path
+
+
+def component_fingerprint(part: Component) -> str:
+    """What tells one component from another: names and sizes of its files, and its small ones."""
+    folder = component_path(part)
+    if folder is None:
+        return "absent"
+    return folder_fingerprint(folder, name=f"{part.repository}/{part.folder}")
+
+
+def folder_fingerprint(folder: Path, *, name: str) -> str:
+    """16 hex digits of a name, the names and sizes of a folder's files, and its small ones."""
+    seen = hashlib.sha256(name.encode())
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        size = file.stat().st_size
+        seen.update(f"{file.relative_to(folder)} {size}\n".encode())
+        if size < SMALL:
+            seen.update(file.read_bytes())
+    return seen.hexdigest()[:16]
+
+
+def size_text(size: int) -> str:
+    """Bytes as people say them: '2.77 GB'."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def fingerprint(chosen: Card, *, path: Path | None = None) -> str:
+    """16 hex digits that change with the weights file or a component; "absent" if it is not here.
+
+    Without components they are the first digits of the file's sha256.
+    """
+    source = path or locate(chosen)
+    if source is None:
+        return "absent"
+    if not source.is_file():
+        raise UsageError(
+            f"no file {source}", place="--weights", fix="give a file, .pt or .safetensors"
+        )
+    digest = sha256(source)
+    if parts := chosen.components:
+        prints = [digest, *(component_fingerprint(part) for part in parts.values())]
+        digest = hashlib.sha256(":".join(prints).encode()).hexdigest()
+    return digest[:16]
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, read once in a process unless its size or time changes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _sha256(path: Path, size: int, mtime: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

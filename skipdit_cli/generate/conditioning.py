@@ -1,0 +1,92 @@
+"""What every sample of a run is conditioned on: a class, a prompt, or nothing."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skipdit_cli.errors import MissingAssetError
+from skipdit_cli.generate import text
+
+if TYPE_CHECKING:
+    from skipdit_cli.run import Run
+
+
+def meta(run: "Run", index: int) -> dict[str, Any]:
+    """What a sample shows: {"prompt": ...}, {"class": ...} or {}.
+
+    Prompts and classes are taken in turn; without classes, one is drawn from seed and index.
+    """
+    if run.prompts:
+        return {"prompt": run.prompts[index % len(run.prompts)]}
+    if run.classes:
+        return {"class": run.classes[index % len(run.classes)]}
+    if not (known := run.card.num_classes):
+        return {}
+    from skipdit_cli.generate import rng
+
+    return {"class": rng.choice(known, seed=run.seed, index=index)}
+
+
+def pending(run: "Run", root: Path) -> int:
+    """How many encodings of a prompt are not on disk yet; 0 without prompts.
+
+    Raises:
+        MissingAssetError: the model wants prompts and there are none.
+    """
+    card = run.card
+    if not card.text:
+        return 0
+    absent = text.absent(card, _computed(run), root=root, dtype=run.dtype)
+    return sum(map(len, absent.values()))
+
+
+def prepare(
+    run: "Run",
+    root: Path,
+    *,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Encode the prompts of a run that are not encoded yet; nothing to do without prompts.
+
+    Args:
+        progress: called with (done, total).
+    Raises:
+        MissingAssetError: the prompts or an encoder are not here.
+    """
+    card = run.card
+    if card.text:
+        prompts = _computed(run)
+        text.encode(card, prompts, root=root, device=device, dtype=run.dtype, progress=progress)
+
+
+def _computed(run: "Run") -> Sequence[str]:
+    """The prompts of a run's whole batches."""
+    if not run.prompts:
+        raise MissingAssetError(
+            f"{run.model} has no prompts",
+            fix=f"run `skipdit download {run.card.prompts}`, or give --prompt",
+        )
+    return run.prompts[: -(-run.num_samples // run.batch_size) * run.batch_size]
+
+
+def of_batch(
+    run: "Run", indices: Sequence[int], *, root: Path, device: str = "cpu"
+) -> tuple[text.Conditions, text.Conditions]:
+    """Conditions of samples by diffusers' names, and those of the null half of guidance.
+
+    Returns:
+        Two dictionaries of [len(indices), ...] on the device; empty for an unconditional model.
+    """
+    import torch
+
+    card = run.card
+    metas = [meta(run, index) for index in indices]
+    if card.text:
+        prompts = [content["prompt"] for content in metas]
+        return text.conditions(card, prompts, root=root, device=device, dtype=run.dtype)
+    if card.num_classes is None:
+        return {}, {}
+    labels = torch.tensor([content["class"] for content in metas], device=device)
+    null = torch.full_like(labels, card.num_classes)
+    return {"class_labels": labels}, {"class_labels": null}

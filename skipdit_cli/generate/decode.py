@@ -1,0 +1,110 @@
+"""Latents -> pixels: once, in float32, by one rule for every sample of a comparison."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skipdit_cli.checkpoints import local
+from skipdit_cli.errors import MissingAssetError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from skipdit_cli.checkpoints.card import Card
+
+FRAMES = 14  # decoded at a time: what the temporal decoder of Latte sees at once (official code)
+
+
+def to_pixels(
+    latents: "Tensor", card: "Card", *, channel_dim: int = 1, offload: bool = False
+) -> "np.ndarray":
+    """Decode a batch.
+
+    Args:
+        latents: [B, C, H, W], [B, F, C, H, W] or [B, C, F, H, W], as `channel_dim` tells; without
+            an autoencoder they are pixels in [-1, 1].
+        card: the checkpoint that they come from.
+        offload: take the autoencoder off the device afterwards.
+    Returns:
+        uint8 RGB [B, H, W, 3] or [B, F, H, W, 3].
+    Raises:
+        MissingAssetError: the autoencoder is not here.
+    """
+    import torch
+
+    latents = latents.float()
+    if latents.dim() == 5 and channel_dim == 1:
+        latents = latents.transpose(1, 2)
+    clips = latents if latents.dim() == 5 else latents[:, None]  # [B, F, C, H, W]
+    if "vae" in card.components:
+        decoder = _autoencoder(local.component(card, "vae")).to(latents.device)
+        with torch.no_grad():
+            images = torch.stack([_decode(decoder, clip) for clip in clips])
+        if offload:
+            decoder.to("cpu")
+    else:
+        images = clips
+    pixels = to_uint8(images.flatten(0, 1), task=card.task)
+    pixels = pixels.reshape(*latents.shape[:-3], *pixels.shape[1:])
+    return pixels.cpu().numpy()
+
+
+def to_uint8(images: "Tensor", *, task: str = "c2i") -> "Tensor":
+    """[N, 1 or 3, H, W] in [-1, 1] -> uint8 RGB [N, H, W, 3], in the official code's own order.
+
+    c2i and c2v round, and differ from one another at ties alone; t2v cuts off, so that half of its
+    values are one lower; t2i rounds half to even.
+
+    Source: DiT `sample_ddp.py`; Latte `sample.py` and `pipeline_latte.py`; diffusers
+    `VaeImageProcessor`.
+    """
+    import torch
+
+    if task == "c2i":
+        pixels = (127.5 * images + 128.0).clamp(0, 255)
+    elif task == "c2v":
+        pixels = ((images * 0.5 + 0.5) * 255 + 0.5).clamp(0, 255)
+    else:
+        pixels = (images / 2 + 0.5).clamp(0, 1) * 255
+        pixels = pixels.round() if task == "t2i" else pixels
+    return pixels.to(torch.uint8).expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
+
+
+def _decode(decoder: Any, clip: "Tensor") -> "Tensor":
+    """Latents of one clip [F, C, H, W] -> images [F, 3, 8H, 8W]."""
+    import torch
+
+    parts = (clip / decoder.config.scaling_factor).split(FRAMES)
+    if type(decoder).__name__ == "AutoencoderKLTemporalDecoder":
+        return torch.cat([decoder.decode(part, num_frames=len(part)).sample for part in parts])
+    return torch.cat([decoder.decode(part).sample for part in parts])
+
+
+@cache
+def _autoencoder(folder: Path) -> "nn.Module":
+    """The autoencoder in a folder, in float32 on the CPU; its config names which of two it is."""
+    import diffusers
+
+    logging = diffusers.utils.logging
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)  # what it says on the way is said below
+    try:
+        name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
+        temporal = name == "AutoencoderKLTemporalDecoder"
+        kind = diffusers.AutoencoderKLTemporalDecoder if temporal else diffusers.AutoencoderKL
+        decoder, found = kind.from_pretrained(
+            folder, low_cpu_mem_usage=False, local_files_only=True, output_loading_info=True
+        )
+        if absent := found["missing_keys"]:  # diffusers draws them at random
+            raise ValueError(f"no weights of {', '.join(sorted(absent))}")
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise MissingAssetError(
+            f"the autoencoder cannot be loaded ({str(error).splitlines()[0][:120]})",
+            place=str(folder),
+            fix="delete the folder and fetch it again with skipdit download",
+        ) from None
+    finally:
+        logging.set_verbosity(level)
+    return decoder.requires_grad_(False).eval()

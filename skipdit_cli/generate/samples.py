@@ -1,0 +1,202 @@
+"""Generate: the samples of a Run, computed and stored.
+
+A Run is computed in batches of consecutive indices, always whole ones: a sample then depends on its
+seed, its index and the batch size alone, whichever process computes it and however often the run
+was interrupted.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from skipdit_cli.checkpoints import local, networks
+from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.generate import conditioning, decode, rng
+from skipdit_cli.generate.engine import run_batches
+from skipdit_cli.generate.hooks import Session
+from skipdit_cli.generate.loop import denoise
+from skipdit_cli.generate.memory import memory_checked
+from skipdit_cli.generate.options import Stage, silent
+from skipdit_cli.run import Run
+from skipdit_cli.storage import trajectory
+from skipdit_cli.storage.disk import check_writable
+from skipdit_cli.storage.store import Store, open_store
+
+if TYPE_CHECKING:
+    from skipdit_cli.models import Network
+
+
+def generate(
+    run: Run,
+    root: Path,
+    *,
+    device: str = "cpu",
+    workers: int = 1,
+    weights_path: Path | None = None,
+    offload: bool = False,
+    stage: Stage = silent,
+) -> Store:
+    """Encode the prompts of a Run, if it has any, and compute the samples that it still lacks.
+
+    Args:
+        root: results folder.
+        offload: keep the autoencoder off the GPU while samples are denoised.
+        weights_path: a checkpoint file instead of the known place.
+        stage: opens a progress display: of prompts that are encoded, of samples that are finished.
+    Returns:
+        The complete store. Damaged samples that were redone are in its `corrupt`.
+    Raises:
+        MissingAssetError: the weights are not here.
+        StoreError: the disk, or another process on the same run.
+    """
+    local.require(run.card, path=weights_path)
+    if run.weights not in ("", here := local.fingerprint(run.card, path=weights_path)):
+        raise UsageError(
+            f"run {run.key} is of the weights {run.weights} and these are {here}",
+            place=str(weights_path or run.model),
+            fix="plan the run again with this file",
+        )
+    check_writable(root)
+    store = open_store(root, run)
+    with store.lock():
+        missing = store.missing(range(run.num_samples))
+        corrupt = list(store.corrupt)
+        batches: dict[int, list[int]] = {}
+        if trajectory.read_trajectory(store) is None:
+            batches[0] = []  # computed again, though none of its samples may be missing
+        for index in missing:
+            batches.setdefault(index // run.batch_size, []).append(index)
+        done = run.num_samples - len(missing)
+        if batches and conditioning.pending(run, root):
+            with stage(f"encoding the prompts of {run.model}") as update:
+                conditioning.prepare(run, root, device=device, progress=update)
+        work = partial(_compute, run, root, device, weights_path, offload)
+        showing = stage(f"sampling {run.model}, {run.cache.short}")
+        with showing as update, memory_checked(run.batch_size):
+            update(done, run.num_samples)
+
+            def finished(batch: list[int]) -> None:
+                nonlocal done
+                done += len(batch)
+                update(done, run.num_samples)
+
+            run_batches(work, list(batches.values()), workers=workers, on_done=finished)
+        store.require(run.num_samples)
+        store.corrupt = corrupt
+    return store
+
+
+def latents_of(
+    run: Run,
+    indices: Sequence[int],
+    *,
+    model: "Network",
+    root: Path,
+    on_step: Callable[[Session, Tensor], None] | None = None,
+) -> Tensor:
+    """Samples of a run before they are decoded, computed together.
+
+    Args:
+        model: the network of the run, on any device.
+        root: the results folder, for the embeddings of prompts.
+        on_step: as in `denoise`.
+    Returns:
+        float32 [B, ...] in the model's layout.
+    """
+    shape = model.inputs(1)["hidden_states"].shape[1:]
+    where = next(model.parameters()).device
+    given, null = conditioning.of_batch(run, indices, root=root, device=str(where))
+
+    def noise(step: int) -> Tensor:
+        return rng.batch_normal(shape, seed=run.seed, indices=indices, step=step).to(where)
+
+    return denoise(
+        model,
+        noise(rng.INITIAL),
+        cache=run.cache,
+        sampler=run.sampler,
+        steps=run.steps,
+        step_noise=noise,
+        conditions=given,
+        null=null,
+        guidance=run.guidance,
+        trained=run.card.sampling,
+        on_step=on_step,
+    )
+
+
+def _compute(
+    run: Run,
+    root: Path,
+    device: str,
+    weights_path: Path | None,
+    offload: bool,
+    wanted: list[int],
+) -> None:
+    """Compute the whole batch that the wanted samples belong to, and store the wanted ones.
+
+    With none wanted it is the first batch, whose trajectory is kept in any case.
+    """
+    dynamic = run.cache.method.DYNAMIC
+    model = network(run, device=device, weights_path=weights_path)
+    first = wanted[0] // run.batch_size * run.batch_size if wanted else 0
+    reused: list[int] = []  # by a dynamic method, which only a run can tell
+    path: list[Tensor] = []  # of the first samples, from the noise to the last step
+
+    def note(session: Session, x: Tensor) -> None:
+        if first == 0:
+            path.append(_kept(x))
+        if dynamic and session.step == len(session.timesteps) - 1:
+            reused.extend(step for step, sites in enumerate(session.reused) if sites)
+
+    indices = range(first, first + run.batch_size)
+    latents = latents_of(run, indices, model=model, root=root, on_step=note)
+    if not torch.isfinite(latents).all():
+        raise SkipditError(
+            f"{run.model} gave values that are not finite in {run.dtype} with {run.cache}",
+            fix="take float32, or a milder cache",
+        )
+    store = open_store(root, run)
+    if wanted:
+        # the whole batch is decoded, whatever is wanted of it: the same bits again
+        pixels = decode.to_pixels(latents, run.card, channel_dim=model.CHANNEL_DIM, offload=offload)
+    for index in wanted:
+        sample, content = pixels[index - first], conditioning.meta(run, index)
+        if not sample.any():
+            content["black"] = True
+        if dynamic:
+            content["reused_steps"] = reused
+        store.write(index, sample, meta=content, device=latents.device.type)
+    if path:
+        states = torch.stack([*path[1:], _kept(latents)], dim=1)
+        trajectory.write_trajectory(store, states.cpu().numpy(), timesteps=run.timesteps)
+
+
+def _kept(x: Tensor) -> Tensor:
+    """What a trajectory keeps of a batch of latents: [S, values]."""
+    flat = x[: trajectory.SAMPLES].flatten(1)
+    return flat[:, torch.from_numpy(trajectory.places(flat.shape[1])).to(x.device)]
+
+
+def network(run: Run, *, device: str = "cpu", weights_path: Path | None = None) -> "Network":
+    """The denoiser of a run; a process loads each once."""
+    return _model(run.card, weights_path, _device(device), run.dtype)
+
+
+def _device(name: str) -> str:
+    """`cuda` in a worker process is one GPU of several, in turn."""
+    from multiprocessing import current_process
+
+    if name == "cuda" and (identity := current_process()._identity):
+        return f"cuda:{(identity[-1] - 1) % torch.cuda.device_count()}"
+    return name
+
+
+@cache
+def _model(card: Card, path: Path | None, device: str, dtype: str) -> "Network":
+    return networks.load(card, path=path, device=device, dtype=dtype)

@@ -1,0 +1,242 @@
+"""Prompts -> what a text denoiser is conditioned on.
+
+Every prompt is encoded once, by itself, and kept on disk under the results folder, where all rows
+of a sweep and all worker processes find it. The text encoders are in memory only meanwhile, never
+while a sample is denoised.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import local, networks
+from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
+from skipdit_cli.storage.disk import read_tensors, write_whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from skipdit_cli.checkpoints.card import Card
+
+Conditions = dict[str, "Tensor"]
+NULL = ""  # the prompt of the unconditional half of guidance
+
+
+def absent(
+    card: "Card", prompts: Sequence[str], *, root: Path, dtype: str = "float32"
+) -> dict[str, list[str]]:
+    """Which of the prompts, and the null prompt, are not on disk, by the encoder's suffix."""
+    folder, wanted = _folder(root, card, dtype), dict.fromkeys([NULL, *prompts])
+    return {
+        suffix: [prompt for prompt in wanted if not _path(folder, prompt, suffix).is_file()]
+        for suffix in _suffixes(card)
+    }
+
+
+def encode(
+    card: "Card",
+    prompts: Sequence[str],
+    *,
+    root: Path,
+    device: str = "cpu",
+    dtype: str = "float32",
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Encode those of the prompts, and the null prompt, that are not on disk yet.
+
+    Each is written as soon as an encoder has read it, so that an interrupted call goes on there.
+
+    Args:
+        root: the results folder.
+        dtype: of the encoders and of what they give.
+        progress: called with (done, total) after each prompt of each encoder.
+    Raises:
+        MissingAssetError: a text encoder or tokenizer is not here.
+    """
+    folder, clean = _folder(root, card, dtype), registry.load("models", card.family).clean
+    left = absent(card, prompts, root=root, dtype=dtype)
+    done, total = 0, sum(map(len, left.values()))
+    for length, (suffix, some) in zip(_tokens(card), left.items(), strict=True):
+        if not some:
+            continue
+        run = _encoder(card, suffix, length=length, device=device, dtype=dtype)
+        for prompt in some:
+            states, mask = run(clean(prompt))
+            content = {f"states{suffix}": states, f"mask{suffix}": mask}
+            _save(_path(folder, prompt, suffix), content)
+            done += 1
+            if progress:
+                progress(done, total)
+        del run  # before the next encoder comes
+
+
+def conditions(
+    card: "Card", prompts: Sequence[str], *, root: Path, device: str = "cpu", dtype: str = "float32"
+) -> tuple[Conditions, Conditions]:
+    """Conditions of a batch by diffusers' names, and those of its null half; `encode` comes first.
+
+    Args:
+        dtype: as in `encode`.
+    Returns:
+        Two dictionaries of [B, ...], padded with zeros (and masks of 0) to the longest prompt.
+    """
+    folder = _folder(root, card, dtype)
+    family = registry.load("models", card.family)
+    suffixes = _suffixes(card)
+    null = _read(folder, NULL, suffixes)
+    pairs = [family.condition(_read(folder, prompt, suffixes), null) for prompt in prompts]
+    conditional, unconditional = (_collate([pair[i] for pair in pairs], device) for i in (0, 1))
+    return conditional, unconditional
+
+
+def _suffixes(card: "Card") -> list[str]:
+    """Which encoders a model has: "" and perhaps "_2"."""
+    return [
+        key.removeprefix("text_encoder") for key in card.components if key.startswith("text_enc")
+    ]
+
+
+def _tokens(card: "Card") -> tuple[int, ...]:
+    """How many tokens each encoder gives."""
+    tokens = registry.load("models", card.family).tokens(networks.arguments(card))
+    if len(tokens) != len(_suffixes(card)):
+        raise SkipditError(
+            f"{len(tokens)} lengths for the {len(_suffixes(card))} text encoders of {card.name}",
+            place=f"models {card.family}: tokens",
+            fix="give one number for each",
+        )
+    return tokens
+
+
+def _encoder(
+    card: "Card", suffix: str, *, length: int, device: str, dtype: str
+) -> "Callable[[str], tuple[Tensor, Tensor]]":
+    """prompt -> (states [L, C] in dtype, mask [L] int64), both on the CPU."""
+    import torch
+
+    tokenizer = _load_tokenizer(local.component(card, f"tokenizer{suffix}"))
+    model = _load_model(local.component(card, f"text_encoder{suffix}"), getattr(torch, dtype))
+    model = model.to(device)
+
+    def run(prompt: str) -> "tuple[Tensor, Tensor]":
+        tokens = tokenizer(
+            [prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        )
+        ids, mask = tokens["input_ids"].to(device), tokens["attention_mask"].to(device)
+        with torch.no_grad():
+            states = model(input_ids=ids, attention_mask=mask)[0]
+        return states[0].cpu(), mask[0].cpu()
+
+    return run
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    def load() -> Any:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if not any((folder / name).is_file() for name in tokenizer.vocab_files_names.values()):
+            raise ValueError("no vocabulary")  # transformers makes one up, where all is unknown
+        return tokenizer
+
+    return _quietly(load, folder)
+
+
+def _load_model(folder: Path, dtype: Any) -> Any:
+    import transformers
+
+    def load() -> Any:
+        kind = transformers.AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+        known: dict[str, tuple[Any, dict[str, Any]]] = {
+            "t5": (transformers.T5EncoderModel, {}),
+            "mt5": (transformers.MT5EncoderModel, {}),
+            "bert": (transformers.BertModel, {"add_pooling_layer": False}),
+        }
+        if kind not in known:
+            raise UsageError(f"text encoder of type '{kind}'", place=str(folder), fix="T5 or BERT")
+        chosen, options = known[kind]
+        model, found = chosen.from_pretrained(
+            folder, dtype=dtype, local_files_only=True, output_loading_info=True, **options
+        )
+        if absent := found["missing_keys"]:  # transformers draws them at random
+            raise ValueError(f"no weights of {', '.join(sorted(absent))}")
+        return model.eval()
+
+    return _quietly(load, folder)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the progress bars and reports of transformers."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        logging.enable_progress_bar()
+
+
+def _quietly(load: Callable[[], Any], folder: Path) -> Any:
+    """Load from a folder; damage is a MissingAssetError."""
+    from safetensors import SafetensorError
+
+    try:
+        with quiet():
+            return load()
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:160]
+        raise MissingAssetError(
+            f"cannot be loaded ({reason})", place=str(folder), fix="fetch it again"
+        ) from None
+
+
+def _folder(root: Path, card: "Card", dtype: str) -> Path:
+    """Where embeddings are: they depend on encoders, number of tokens and dtype alone."""
+    parts = [
+        local.component_fingerprint(card.components[key]) for key in card.components if key != "vae"
+    ]
+    text = ":".join([card.family, dtype, *map(str, _tokens(card)), *parts])
+    return root / "embeddings" / hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _path(folder: Path, prompt: str, suffix: str) -> Path:
+    return folder / f"{hashlib.sha256(prompt.encode()).hexdigest()[:32]}{suffix}.safetensors"
+
+
+def _save(path: Path, content: Conditions) -> None:
+    from safetensors.torch import save
+
+    write_whole(path, save({key: value.contiguous() for key, value in content.items()}))
+
+
+def _read(folder: Path, prompt: str, suffixes: Sequence[str]) -> Conditions:
+    content: Conditions = {}
+    fix = "delete it and run the same command again"
+    for suffix in suffixes:
+        path = _path(folder, prompt, suffix)
+        found = None
+        with suppress(StoreError):
+            found = read_tensors(path, what="embedding", fix=fix)
+        if found is None:
+            raise MissingAssetError(
+                "the embedding of a prompt is gone or damaged", place=str(path), fix=fix
+            )
+        content |= found
+    return content
+
+
+def _collate(items: Sequence[Conditions], device: str) -> Conditions:
+    """Stack tensors [L, ...] into [B, longest L, ...], with zeros where one is shorter."""
+    from torch.nn.utils.rnn import pad_sequence
+
+    return {
+        key: pad_sequence([item[key] for item in items], batch_first=True).to(device)
+        for key in items[0]
+    }

@@ -1,0 +1,157 @@
+"""Costs: what every row of a recipe computes, beside the FLOPs that the paper printed.
+
+All of it is counted by `plan`: no weights, no GPU, seconds for a table. The files depend on the
+recipe and on the models' structure alone, so that the same version writes the same bytes anywhere.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from skipdit_cli.plan import plan
+from skipdit_cli.recipe import published, runs
+from skipdit_cli.recipe.recipe import Recipe, RecipeRow
+from skipdit_cli.storage.disk import write_whole
+
+TERA = 1e12
+AT_RUN = "at run"  # of a dynamic method, which decides while it runs
+LEGEND = (
+    "MACs: multiply-accumulates of one batch over the whole trajectory, as the paper counts them "
+    "on the official implementation (its column is called FLOPs).",
+    "MACs executed: the same rules on this implementation, which computes the modulation of a "
+    "clip, and the keys and values of its caption, once instead of once per frame.",
+    "FLOPs: two per multiply-accumulate, with attention's matrix products, as executed. The ideal "
+    "speedup is their ratio to the same model without cache.",
+    "Samples: size of all samples of the row, of all data sets, before lossless compression.",
+)
+HEADINGS = (
+    *("row", "model", "cache", "one batch", "full", "cached", "MACs (T)", "published (T)"),
+    *("difference (%)", "MACs executed (T)", "FLOPs (T)", "ideal speedup", "samples (GB)"),
+)
+COLUMNS = (
+    *("row", "label", "model", "cache", "sampler", "steps", "guidance", "batch_size"),
+    *("text_tokens", "full_steps", "cached_steps", "macs", "published_t", "difference_percent"),
+    *("macs_executed", "flops", "ideal_speedup", "samples_bytes"),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a recipe.
+
+    Attributes:
+        counted: of the run that the cost columns are about; disk_bytes and missing are those of
+            the row's runs on all data sets together. None where the row cannot be run yet.
+        published: the paper's FLOPs, in T, or None.
+        difference: of our MACs from these, in percent; None at the tiny scale.
+    """
+
+    row: RecipeRow
+    counted: plan.Row | None = None
+    published: float | None = None
+    difference: float | None = None
+
+
+def lines(recipe: Recipe) -> list[Line]:
+    """What every row costs, in the order of the table."""
+    groups: dict[str, list[plan.Row]] = {row.id: [] for row in recipe.rows}
+    for row, _, run in runs.of_recipe(recipe):
+        groups[row.id].append(plan.plan(run))
+    return [_line(recipe, row, groups[row.id]) for row in recipe.rows]
+
+
+def _line(recipe: Recipe, row: RecipeRow, counts: Sequence[plan.Row]) -> Line:
+    if row.planned is not None:
+        return Line(row)
+    counted = replace(
+        plan.profile(recipe, row),
+        disk_bytes=sum(found.disk_bytes for found in counts),
+        missing=list(dict.fromkeys(lack for found in counts for lack in found.missing)),
+    )
+    known = recipe.table if row.published else None
+    paper = published.numbers(known, row.published).get("flops_t") if known else None
+    difference = None
+    if paper is not None and counted.macs_paper is not None and recipe.scale != "tiny":
+        difference = (counted.macs_paper / TERA / paper - 1) * 100
+    return Line(row, counted, paper, difference)
+
+
+def write(recipe: Recipe, counted: Sequence[Line], folder: Path) -> list[Path]:
+    """Write FOLDER/NAME.md and FOLDER/NAME.csv; each is the old file or the new one, never half.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    written = []
+    for ending, text in (("md", to_markdown(recipe, counted)), ("csv", to_csv(counted))):
+        path = folder / f"{recipe.name}.{ending}"
+        write_whole(path, text.encode())
+        written.append(path)
+    return written
+
+
+def to_markdown(recipe: Recipe, counted: Sequence[Line]) -> str:
+    """The table for people, with what its columns mean."""
+    from tabulate import tabulate
+
+    table = tabulate(
+        [_texts(line) for line in counted],
+        HEADINGS,
+        tablefmt="pipe",
+        disable_numparse=True,
+        colalign=("left",) * 4 + ("right",) * (len(HEADINGS) - 4),
+    )
+    title = f"# {recipe.title}: what it costs ({recipe.scale} scale)"
+    command = f"Counted, not measured: `skipdit plan {recipe.name} --scale {recipe.scale}`."
+    return "\n\n".join((title, table, "\n".join(f"- {text}" for text in LEGEND), command)) + "\n"
+
+
+def to_csv(counted: Sequence[Line]) -> str:
+    """The table for programs: counts in full, \\n line ends; what is not known is empty."""
+    text = io.StringIO()
+    write_row = csv.writer(text, lineterminator="\n").writerow
+    write_row(COLUMNS)
+    for line in counted:
+        write_row(["" if value is None else value for value in _values(line)])
+    return text.getvalue()
+
+
+def _values(line: Line) -> tuple[object, ...]:
+    row, found = line.row, line.counted
+    if found is None:
+        return (row.id, row.label, *[None] * (len(COLUMNS) - 2))
+    run = found.run
+    return (
+        *(row.id, row.label, run.model, run.cache, run.sampler.name, run.steps, run.guidance),
+        *(found.batch, row.text_tokens, found.full_steps, found.cached_steps, found.macs_paper),
+        *(line.published, None if line.difference is None else f"{line.difference:.4f}"),
+        *(found.macs_executed, found.flops),
+        None if found.ideal_speedup is None else f"{found.ideal_speedup:.4f}",
+        found.disk_bytes,
+    )
+
+
+def _texts(line: Line) -> tuple[str, ...]:
+    found = line.counted
+    if found is None:
+        return (line.row.label, *[""] * (len(HEADINGS) - 2), line.row.planned or "")
+    run, tokens = found.run, line.row.text_tokens
+    batch = f"{found.batch}, {run.sampler.name} {run.steps}, "
+    batch += "unguided" if run.guidance is None else f"guidance {run.guidance:g}"
+    batch += f", {tokens} text tokens" if tokens else ""
+    return (
+        *(line.row.label, run.model, str(run.cache), batch),
+        *(AT_RUN if n is None else str(n) for n in (found.full_steps, found.cached_steps)),
+        _tera(found.macs_paper),
+        "" if line.published is None else f"{line.published:.2f}",
+        "" if line.difference is None else f"{line.difference:+.3f}",
+        *(_tera(found.macs_executed), _tera(found.flops)),
+        AT_RUN if found.ideal_speedup is None else f"{found.ideal_speedup:.3f}",
+        f"{found.disk_bytes / 1e9:.2f}",
+    )
+
+
+def _tera(count: int | None) -> str:
+    return AT_RUN if count is None else f"{count / TERA:.3f}"

@@ -1,0 +1,164 @@
+"""Calibrations: numbers that a caching method needs and that are measured on the model.
+
+One JSON file for a model, a method, a sampler and its number of steps. Those of the embedded models
+ship with the package; others live in $SKIPDIT_HOME/calibration, beside the weights they belong to.
+A run's cache spec holds the numbers themselves, so its key changes with them.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import local
+from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.embedded import shipped
+from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
+from skipdit_cli.spec import CacheSpec
+from skipdit_cli.storage.disk import read_json, write_whole
+
+if TYPE_CHECKING:
+    from skipdit_cli.samplers import Sampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What was measured, and on what.
+
+    Attributes:
+        model: name of the model.
+        method: the caching method the values are for.
+        weights: fingerprint of the model's weights.
+        steps, sampler, guidance, num_samples, seed: of the uncached samples.
+        pairs: how many observations the values were fitted on.
+        settings: of the method, by name: the coefficients of teacache, the ratios of mag-cache.
+        provenance: what `provenance.collect` says.
+    """
+
+    model: str
+    method: str
+    weights: str
+    sampler: str
+    steps: str
+    guidance: float | None
+    num_samples: int
+    seed: int
+    pairs: int
+    settings: dict[str, Any]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def methods() -> list[str]:
+    """The caching methods that have to be calibrated."""
+    names = registry.names("caches")
+    return [name for name in names if registry.load("caches", name).CALIBRATED]
+
+
+def command(model: str, method: str, *, sampler: str = "", steps: str = "") -> str:
+    """What makes a calibration; of the model's own sampler and steps where none are named."""
+    how = f" --sampler {sampler} --steps {steps}" if sampler else ""
+    return f"skipdit analyze calibrate --model {model} --method {method}{how}"
+
+
+def folder(model: str) -> Path:
+    """Where the calibrations of a model are written."""
+    return local.home() / "calibration" / model
+
+
+def file_name(method: str, *, sampler: str, steps: int | str) -> str:
+    """Of a calibration: `teacache-ddim-50.json`.
+
+    Args:
+        steps: how many; "*" in a pattern.
+    """
+    return f"{method}-{sampler}-{steps}.json"
+
+
+def files(card: Card, pattern: str) -> list[Path]:
+    """The calibrations of a model whose names fit: the user's own before those that ship."""
+    places = [folder(card.name)]
+    if card.embedded:
+        places.append(shipped.embedded() / card.name)
+    return [path for place in places for path in sorted(place.glob(pattern)) if path.is_file()]
+
+
+def save(calibration: Calibration, where: Path) -> Path:
+    """Write a calibration into a folder; returns the file."""
+    steps = len(registry.load("samplers", calibration.sampler).timesteps(calibration.steps))
+    path = where / file_name(calibration.method, sampler=calibration.sampler, steps=steps)
+    content = json.dumps(asdict(calibration), indent=1, allow_nan=False) + "\n"
+    write_whole(path, content.encode())
+    return path
+
+
+def load(path: Path) -> Calibration:
+    """Read what `save` wrote.
+
+    Raises:
+        StoreError: the file cannot be read, or is none.
+    """
+    calibration = read_json(path, _parse, what="calibration", fix="calibrate again")
+    if calibration is None:
+        raise StoreError("there is no such file", place=str(path), fix="calibrate again")
+    return calibration
+
+
+def _parse(content: dict[str, Any]) -> Calibration:
+    if set(content) != {each.name for each in fields(Calibration)}:
+        raise ValueError("its keys are not those of a calibration")
+    if not isinstance(content["settings"], dict):
+        raise ValueError("its settings are no mapping")
+    settings = {
+        name: tuple(map(float, value)) if isinstance(value, list) else value
+        for name, value in content["settings"].items()
+    }
+    return Calibration(**content | {"settings": settings})
+
+
+def complete(
+    spec: CacheSpec,
+    card: Card,
+    *,
+    fingerprint: str,
+    sampler: "Sampler",
+    steps: str,
+    place: str = "",
+) -> CacheSpec:
+    """The spec with the calibrated settings filled in, if it has any and they were left out.
+
+    Args:
+        fingerprint: of the weights that will run; "absent" if they are not here.
+        sampler, steps: of the run.
+    Raises:
+        MissingAssetError: the model was not calibrated for this sampler and number of steps; the
+            command is named.
+        UsageError: it was, with other weights.
+    """
+    left_out = [name for name in spec.method.CALIBRATED if vars(spec.config)[name] is None]
+    if not left_out:
+        return spec
+    count = len(sampler.timesteps(steps))
+    own = (sampler.name, steps) == (card.sampling.sampler, card.sampling.steps)
+    how = {} if own else {"sampler": sampler.name, "steps": steps}
+    fix = f"run `{command(card.name, spec.name, **how)}`"
+    fitting = files(card, file_name(spec.name, sampler=sampler.name, steps=count))
+    if not fitting:
+        others = files(card, file_name(spec.name, sampler="*", steps="*"))
+        known = ", ".join(path.stem.removeprefix(f"{spec.name}-") for path in others)
+        raise MissingAssetError(
+            f"{spec.name} has not been calibrated on {card.name}"
+            + (f" for {sampler.name}-{count}, only for {known}" if known else ""),
+            place=place,
+            fix=fix,
+        )
+    calibration = load(fitting[0])
+    if fingerprint not in ("absent", calibration.weights):
+        raise UsageError(
+            f"{spec.name} was calibrated on the weights {calibration.weights} of {card.name} and "
+            f"these are {fingerprint}",
+            place=place,
+            fix=f"{fix} again, with the same --weights if any",
+        )
+    settings = {name: calibration.settings[name] for name in left_out}
+    return CacheSpec(spec.method, replace(spec.config, **settings))

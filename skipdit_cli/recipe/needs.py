@@ -1,0 +1,26 @@
+"""What has to be downloaded before a recipe can run."""
+
+from skipdit_cli.assets.assets import for_metric
+from skipdit_cli.checkpoints import catalog
+from skipdit_cli.checkpoints.inventory import COCO
+from skipdit_cli.metrics import Asset
+from skipdit_cli.recipe.recipe import Recipe
+
+
+def checkpoints(recipe: Recipe) -> tuple[str, ...]:
+    """The names that `skipdit download` takes: models, "coco"."""
+    needs = {}
+    for row in recipe.rows:
+        for model in row.models.values():
+            card = catalog.card(model)
+            given = {**recipe.settings, **row.settings}
+            needs[model] = True
+            if card.text and given.get("prompts", card.prompts) == COCO:
+                needs[COCO] = True
+    return tuple(needs)
+
+
+def assets(recipe: Recipe) -> tuple[Asset, ...]:
+    """What the metrics of its columns need, but for those that cannot be measured yet."""
+    metrics = [column.metric for column in recipe.columns if column.planned is None]
+    return tuple(dict.fromkeys(asset for metric in metrics for asset in for_metric(metric)))

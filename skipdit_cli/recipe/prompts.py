@@ -1,0 +1,75 @@
+"""Prompt lists: those that ship in recipes/data, the COCO captions once they are here, any file."""
+
+import json
+import os
+from pathlib import Path
+
+from skipdit_cli.embedded import shipped
+from skipdit_cli.errors import MissingAssetError, UsageError, unknown
+
+DOWNLOADED = "coco"
+_SUFFIXES = (".jsonl", ".txt")
+
+
+def names() -> list[str]:
+    """The lists known by name, whether or not they are here."""
+    return sorted([DOWNLOADED, *(path.stem for path in _shipped())])
+
+
+def read_prompts(name_or_path: str, *, place: str = "") -> tuple[str, ...]:
+    """The prompts of a list, in the order of the file.
+
+    Args:
+        name_or_path: one of `names()`, or a file in UTF-8: text with one prompt per line, where
+            blank lines and lines that start with # are not prompts, or .jsonl as vbench.jsonl is,
+            where a prompt may have several entries and counts once.
+        place: what errors name.
+    Raises:
+        UsageError: no such list, or a file that cannot be read or holds no prompt.
+        MissingAssetError: the list must be downloaded first.
+    """
+    path = _find(name_or_path, place=place)
+    shown, fix = f"prompt file {path}", f"give a text file, or one of {', '.join(names())}"
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
+    except OSError as error:
+        problem = f"{shown} cannot be read ({error.strerror})"
+        raise UsageError(problem, place=place, fix=fix) from None
+    except ValueError:
+        raise UsageError(f"{shown} is not text in UTF-8", place=place, fix=fix) from None
+    try:
+        if path.suffix == ".jsonl":
+            entries = [json.loads(line)["prompt_en"].strip() for line in lines if line]
+            lines = list(dict.fromkeys(entries))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        problem = f'{shown} has a line that is not {{"prompt_en": "...", ...}}'
+        raise UsageError(problem, place=place, fix="as in recipes/data/vbench.jsonl") from None
+    found = tuple(line for line in lines if line and not line.startswith("#"))
+    if not found:
+        raise UsageError(f"{shown} has no prompt", place=place, fix="write one prompt per line")
+    return found
+
+
+def _find(name_or_path: str, *, place: str) -> Path:
+    from skipdit_cli.checkpoints import local
+
+    if name_or_path == DOWNLOADED:
+        path = local.home() / "prompts" / f"{DOWNLOADED}.txt"
+        if not path.is_file():
+            raise MissingAssetError(
+                "the COCO captions are not here",
+                place=place,
+                fix=f"run `skipdit download {DOWNLOADED}`, or give a file of prompts",
+            )
+        return path
+    for path in _shipped():
+        if path.stem == name_or_path:
+            return path
+    path = Path(name_or_path)
+    if path.suffix or len(path.parts) > 1 or os.path.exists(name_or_path):
+        return path
+    raise unknown("prompt list", name_or_path, names(), place=place)
+
+
+def _shipped() -> list[Path]:
+    return [path for path in (shipped.recipes() / "data").iterdir() if path.suffix in _SUFFIXES]

@@ -1,0 +1,210 @@
+"""Runs: what a recipe, a command or a file on disk asks for, read into Run objects.
+
+Text ends here: models, caches, samplers and prompt lists are looked up once, and everything left
+out is filled in.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import catalog, local
+from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.errors import MissingAssetError, StoreError, UsageError, unknown
+from skipdit_cli.profiling import counts
+from skipdit_cli.recipe import calibration
+from skipdit_cli.recipe.recipe import Recipe, RecipeRow
+from skipdit_cli.recipe.settings import SETTINGS, setting
+from skipdit_cli.run import Run
+from skipdit_cli.spec import NONE, CacheSpec, parse_cache
+from skipdit_cli.storage.store import keys, read_run
+
+DEFAULTS: dict[str, Any] = {
+    "num_samples": 16,
+    "batch_size": None,
+    "seed": 0,
+    "classes": None,
+}
+BATCH = 16  # samples computed together, or as many as are wanted where that is less
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def make_run(
+    model: str,
+    cache: str | CacheSpec = NONE,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    weights_path: Path | None = None,
+    place: str = "",
+) -> Run:
+    """A Run with everything resolved.
+
+    Args:
+        model: name of a checkpoint.
+        cache: a spec, as text or parsed; the defaults of the model's family, and its calibration,
+            are filled in.
+        settings: any of SETTINGS, `classes` (integers) and `dtype`; what is left out is the
+            checkpoint's own default. `prompts` may also be the prompts themselves, as a tuple.
+        weights_path: a checkpoint file instead of the known place.
+        place: what errors name.
+    Raises:
+        UsageError: unknown name, a cache without meaning on this model, a class out of range,
+            guidance of an unconditional model, or prompts of one that takes no text.
+        MissingAssetError: the cache has to be calibrated on this model first.
+    """
+    card = catalog.card(model, place=place)
+    fingerprint = local.fingerprint(card, path=weights_path)
+    sampling = {
+        "sampler": card.sampling.sampler,
+        "steps": card.sampling.steps,
+        "guidance": card.sampling.guidance,
+        "dtype": card.dtypes[0],
+        "prompts": card.prompts or None,
+    }
+    chosen: dict[str, Any] = {**DEFAULTS, **sampling}
+    for key, value in (settings or {}).items():
+        if key not in chosen:
+            raise unknown("setting", key, chosen, place=place)
+        known = key in SETTINGS and not isinstance(value, tuple)
+        chosen[key] = setting(key, value, place=place) if known else value
+    try:
+        sampler = registry.load("samplers", chosen.pop("sampler"))
+        spec = calibration.complete(
+            parse_cache(cache, place=place) if isinstance(cache, str) else cache,
+            card,
+            fingerprint=fingerprint,
+            sampler=sampler,
+            steps=chosen["steps"],
+            place=place,
+        )
+        resolved = spec.resolve(counts.layout(card))
+        _check(card, chosen)
+    except UsageError as error:
+        raise UsageError(error.problem, place=error.place or place, fix=error.fix) from None
+    chosen["batch_size"] = chosen["batch_size"] or min(BATCH, chosen["num_samples"])
+    chosen["classes"] = tuple(chosen["classes"] or ()) or None
+    if isinstance(chosen["prompts"], str):
+        from skipdit_cli.recipe import prompts
+
+        try:
+            chosen["prompts"] = prompts.read_prompts(chosen["prompts"], place=place)
+        except MissingAssetError:  # what it costs can be told without
+            chosen["prompts"] = None
+    return Run(card=card, cache=resolved, sampler=sampler, weights=fingerprint, **chosen)
+
+
+def from_dict(content: Mapping[str, Any]) -> Run:
+    """The inverse of `Run.to_dict`.
+
+    Raises:
+        ValueError: the keys are not those of a run.
+        UsageError: a model, cache or sampler that is not known here.
+    """
+    content = {"prompts": None, **content}
+    content.pop("code", None)  # of other distributions: what is installed now is what counts
+    names = {"model", *(field.name for field in fields(Run))} - {"card"}
+    if differ := sorted(names.symmetric_difference(content)):
+        raise ValueError(f"unknown or missing: {', '.join(differ)}")
+    card = catalog.card(content.pop("model"))
+    objects = {
+        "cache": parse_cache(content["cache"]).resolve(counts.layout(card)),
+        "sampler": registry.load("samplers", content["sampler"]),
+        "classes": tuple(content["classes"] or ()) or None,
+        "prompts": tuple(content["prompts"] or ()) or None,
+    }
+    return Run(card=card, **{**content, **objects})
+
+
+def find(root: Path, key: str) -> Run:
+    """The run under a results folder whose key starts with `key`.
+
+    Raises:
+        UsageError: there is none, or more than one, or code that it was made with has changed.
+        StoreError: what is on disk does not describe a run.
+    """
+    known = keys(root)
+    matching = [each for each in known if each.startswith(key)]
+    if len(matching) != 1:
+        listed = matching or known
+        names = ", ".join(listed[:5]) + (", ..." if len(listed) > 5 else "")
+        raise UsageError(
+            f"run '{key}' is ambiguous" if matching else f"unknown run '{key}'",
+            place=str(root),
+            fix=f"there are {names}" if names else "there are no runs here yet",
+        )
+    place = str(root / "samples" / matching[0] / "run.json")
+    try:
+        run = from_dict(read_run(root, matching[0])["run"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"does not describe a run ({error!r})", place=place) from None
+    if run.key != matching[0]:
+        raise UsageError(
+            f"run {matching[0]} was made by other code than is installed now",
+            place=place,
+            fix="generate its samples again",
+        )
+    return run
+
+
+def of_recipe(recipe: Recipe) -> list[tuple[RecipeRow, str, Run]]:
+    """(row, group, run) of every row that is not planned, in the order of the table."""
+    found = []
+    for row in recipe.rows:
+        for group, model in row.models.items() if row.planned is None else ():
+            settings, place = _settings(recipe, row), f"{recipe.name} row {row.id}"
+            found.append((row, group, make_run(model, row.cache, settings, place=place)))
+    return found
+
+
+def scored(recipe: Recipe) -> list[tuple[Run, list[str]]]:
+    """The runs of a recipe, each with the metrics that the columns of its group name."""
+    return [
+        (run, [column.metric for column in recipe.scored if column.group in ("", group)])
+        for _, group, run in of_recipe(recipe)
+    ]
+
+
+def profile_run(recipe: Recipe, row: RecipeRow) -> Run:
+    """The run that the cost columns (MACs, latency, speedup) of a row are about: one batch.
+
+    Args:
+        row: one that is not planned.
+    """
+    settings = _settings(recipe, row) | recipe.settings.get("profile", {})
+    group = settings.pop("group", None) or next(iter(row.models))
+    settings["num_samples"] = settings.setdefault("batch_size", BATCH)
+    return make_run(row.models[group], row.cache, settings, place=f"{recipe.name} row {row.id}")
+
+
+def _settings(recipe: Recipe, row: RecipeRow) -> dict[str, Any]:
+    """What the row's samples are made with, its own settings before the recipe's."""
+    return {k: v for k, v in {**recipe.settings, **row.settings}.items() if k != "profile"}
+
+
+def _check(card: Card, chosen: Mapping[str, Any]) -> None:
+    """Raise a UsageError where a setting has no meaning on a model."""
+    if chosen["dtype"] not in DTYPES:
+        raise unknown("dtype", str(chosen["dtype"]), DTYPES)
+    if chosen["dtype"] not in card.dtypes:
+        raise UsageError(
+            f"{card.name} gives black images in {chosen['dtype']}",
+            fix=f"take {' or '.join(card.dtypes)}",
+        )
+    takes = {"classes": card.num_classes is not None, "prompts": card.text}
+    takes["guidance"] = any(takes.values())
+    for key, meaning in takes.items():
+        if chosen[key] is not None and not meaning:
+            kind = "takes text" if card.text else "takes no text" if key == "prompts" else ""
+            raise UsageError(
+                f"{key} {chosen[key]} needs {'text' if key == 'prompts' else 'classes'} and "
+                f"{card.name} {kind or 'is unconditional'}",
+                fix=f"leave {key} out",
+            )
+    for label in chosen["classes"] or ():
+        if not 0 <= label < (card.num_classes or 0):
+            raise UsageError(
+                f"class {label} is out of range of {card.name}",
+                fix=f"its classes are 0 to {(card.num_classes or 0) - 1}",
+            )

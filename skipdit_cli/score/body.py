@@ -1,0 +1,77 @@
+"""The denoising loop of a run's first batch, as something to time.
+
+Nothing is decoded or written, and the noise of the steps is drawn beforehand. Classes and texts are
+zeros: a dynamic method, which looks at features, may reuse more or less than in a run.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from skipdit_cli.checkpoints import networks
+from skipdit_cli.generate import rng
+from skipdit_cli.generate.hooks import Session
+from skipdit_cli.generate.loop import denoise
+from skipdit_cli.generate.samples import network
+from skipdit_cli.run import Run
+from skipdit_cli.spec import NONE, Cache
+
+
+def loop_of(
+    run: Run,
+    *,
+    device: str = "cpu",
+    weights_path: Path | None = None,
+    random_weights: bool = False,
+) -> Callable[..., None]:
+    """The loop as a function of the cache.
+
+    With `brief=True` it ends at the first full step that follows another kind of step: long enough
+    to hold everything in memory that a whole loop does.
+
+    Args:
+        weights_path: a checkpoint file instead of the known place.
+        random_weights: build the network without its weights.
+    """
+    if random_weights:
+        model = networks.build(run.card, device=device)
+        nn.Module.to(model, getattr(torch, run.dtype)).requires_grad_(False).eval()
+    else:
+        model = network(run, device=device, weights_path=weights_path)
+    given = model.inputs(run.batch_size, device=device)  # texts and classes cost what any do
+    shape = given.pop("hidden_states").shape[1:]
+    del given["timestep"]
+    x, noise = (
+        rng.batch_normal(shape, seed=run.seed, indices=range(run.batch_size), step=step).to(device)
+        for step in (rng.INITIAL, 0)
+    )
+
+    def stop(session: Session, x: Tensor) -> None:
+        here, before = session.reused[session.step], session.reused[session.step - 1]
+        if session.step and not here and (before or session.cache.name == NONE):
+            raise _Enough
+
+    def body(cache: Cache, *, brief: bool = False) -> None:
+        with suppress(_Enough):
+            denoise(
+                model,
+                x,
+                cache=cache,
+                sampler=run.sampler,
+                steps=run.steps,
+                step_noise=lambda step: noise,
+                conditions=given,
+                null=given,
+                guidance=run.guidance,
+                trained=run.card.sampling,
+                on_step=stop if brief else None,
+            )
+
+    return body
+
+
+class _Enough(Exception):
+    """Ends a loop early."""

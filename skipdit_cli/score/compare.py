@@ -1,0 +1,61 @@
+"""Time a model's caches side by side, interleaved with the uncached reference."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skipdit_cli.checkpoints import local
+from skipdit_cli.errors import UsageError
+from skipdit_cli.generate.options import Options
+from skipdit_cli.plan import plan
+from skipdit_cli.score.sweep import SweepRow, label
+from skipdit_cli.score.timing import time_together
+from skipdit_cli.storage.disk import check_writable
+
+if TYPE_CHECKING:
+    from skipdit_cli.run import Run
+
+
+def require(
+    runs: Sequence["Run"], *, weights_path: Path | None = None, random_weights: bool = False
+) -> None:
+    """Raise an error unless runs of one model can be timed.
+
+    Raises:
+        MissingAssetError: the weights are not here.
+        UsageError: the weights are random, and what a method reuses depends on them.
+    """
+    if weights_path is None and not random_weights:
+        local.require(runs[0].card)
+    for run in runs if random_weights else ():
+        if run.cache.method.DYNAMIC:
+            raise UsageError(
+                f"what {run.cache.name} reuses depends on the weights",
+                place="--weights random",
+                fix="leave it out, or give a file",
+            )
+
+
+def compare(
+    runs: Sequence["Run"], options: Options, *, random_weights: bool = False
+) -> list[SweepRow]:
+    """The timings of runs that share an uncached reference, each run once, in their order.
+
+    Args:
+        random_weights: time the network without its weights; nothing is kept then.
+    Raises:
+        SkipditError: out of memory.
+        StoreError: the results folder cannot be written.
+    """
+    if not random_weights:
+        check_writable(options.root)
+    timings = time_together(runs, options, random_weights=random_weights)
+    return [
+        SweepRow(
+            label(run.cache),
+            run,
+            plan.plan(run, seen=plan.observed(run, options.root)),
+            timings[run.key],
+        )
+        for run in dict.fromkeys(runs)
+    ]

@@ -1,0 +1,161 @@
+"""Scores: one metric of one run's samples, kept on disk until either of them changes."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skipdit_cli import registry
+from skipdit_cli.errors import IncompleteError, MissingAssetError, SkipditError
+from skipdit_cli.metrics import Metric
+from skipdit_cli.score import applicable, reference
+from skipdit_cli.score.scoring import ON_CPU, How, Job, Progress, Samples, score
+from skipdit_cli.storage import npz, provenance, results
+from skipdit_cli.storage.results import Result
+from skipdit_cli.storage.store import Store, open_store
+
+if TYPE_CHECKING:
+    from skipdit_cli.run import Run
+
+__all__ = ["How", "measure", "measure_npz", "unscored"]
+
+
+def measure(
+    run: "Run", metric: str, *, root: Path, how: How = ON_CPU, progress: Progress | None = None
+) -> Result:
+    """Score the first `run.num_samples` samples of a run, or find that this was done already.
+
+    A result on disk counts if metric version, number of samples, the samples themselves and what
+    they are seen through and compared with are the same. Without the networks and references that
+    a metric needs, the result has no value and is not kept.
+
+    Args:
+        run: the run; a metric of pairs compares it with `run.reference`.
+        metric: name of a metric.
+        root: the results folder.
+        how: device, threads, and what it is compared with if not the metric's own reference.
+        progress: called with samples done and samples in all.
+
+    Raises:
+        UsageError: the metric is unknown, or cannot score samples of this kind.
+        IncompleteError: samples of the run or its reference are missing; they are named.
+        StoreError: the disk, or a result file on it that is none.
+    """
+    chosen = registry.load("metrics", metric)
+    n = run.num_samples
+    result = _blank(chosen, metric, run.key, n)
+    original = run.reference if chosen.NEEDS == "pairs" else None
+    if original and original.key == run.key:
+        note = "what the other runs are compared with"
+        return replace(result, reference=run.key, status="reference", note=note)
+    samples = open_store(root, run)
+    samples.require(n)
+    job = Job(
+        metric=chosen,
+        part=metric.partition(".")[2],
+        samples=samples,
+        n=n,
+        folder=samples.path / "features",
+        dataset=run.card.dataset,
+        originals=_originals(root, original, n=n) if original else None,
+        files=tuple(samples.file(i) for i in range(n)) if chosen.NEEDS == "prompted" else (),
+        how=how,
+        progress=progress or (lambda done, total: None),
+    )
+    return _scored(job, replace(result, reference=original.key if original else None), root)
+
+
+def measure_npz(
+    path: Path, metric: str, *, root: Path, how: How = ON_CPU, progress: Progress | None = None
+) -> Result:
+    """Score the images of an npz, from whatever tool, as `measure` scores those of a run.
+
+    Raises:
+        UsageError: the file holds no images, or the metric needs more than images of ImageNet.
+    """
+    applicable.check_npz(metric, place="--metrics")
+    chosen = registry.load("metrics", metric)
+    samples = npz.NpzSamples(path)
+    key = f"npz-{samples.sha256[:12]}"
+    job = Job(
+        metric=chosen,
+        part=metric.partition(".")[2],
+        samples=samples,
+        n=len(samples),
+        folder=root / "npz" / key,
+        dataset="imagenet256",
+        how=how,
+        progress=progress or (lambda done, total: None),
+    )
+    return _scored(job, _blank(chosen, metric, key, len(samples)), root)
+
+
+def unscored(run: "Run", metric: str, error: SkipditError) -> Result:
+    """What stands for a result where samples cannot be scored."""
+    blank = _blank(registry.load("metrics", metric), metric, run.key, run.num_samples)
+    said = SkipditError(error.problem, fix=error.fix)  # without the place, which the row tells
+    return replace(blank, status="failed", note=str(said))
+
+
+def _blank(chosen: Metric, metric: str, key: str, n: int) -> Result:
+    return Result(
+        metric=metric,
+        value=None,
+        unit=chosen.UNIT,
+        n=n,
+        run=key,
+        version=chosen.VERSION,
+        protocol=chosen.PROTOCOL,
+    )
+
+
+def _scored(job: Job, blank: Result, root: Path) -> Result:
+    """The result on disk if it is still that of these samples, or a new one."""
+    applicable.check_size(job.metric, job.samples)
+    result = replace(
+        blank,
+        inputs=_digest(job.samples, job.originals, n=job.n),
+        protocol=job.metric.protocol(job.prompts),
+    )
+    known = results.read_result(root, blank.run, blank.metric)
+    if known and any(
+        getattr(known, key) != getattr(result, key)
+        for key in ("version", "n", "inputs", "protocol")
+    ):
+        known = None
+    try:
+        seen_through = reference.identities(job.metric, job.dataset, given=job.how.reference)
+        if known and known.assets == seen_through:
+            return known
+        result = replace(result, assets=seen_through)
+        found = score(job)
+    except MissingAssetError as error:
+        return known or replace(result, status="needs weights", note=str(error))
+    result = replace(
+        result,
+        value=found.value,
+        spread=found.spread,
+        interval=found.interval,
+        provenance=provenance.collect(import_torch=True),
+    )
+    results.write_result(root, result)
+    return result
+
+
+def _originals(root: Path, run: "Run", *, n: int) -> Store:
+    store = open_store(root, run)
+    try:
+        store.require(n)
+    except IncompleteError as error:
+        raise IncompleteError(
+            f"the uncached reference is not complete: {error.problem}",
+            place=error.place,
+            fix="make the same samples with --cache none first",
+        ) from None
+    return store
+
+
+def _digest(*stores: Samples | None, n: int) -> str:
+    hashes = [store.hashes(n) for store in stores if store]
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()

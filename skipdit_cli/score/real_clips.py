@@ -1,0 +1,236 @@
+"""Real clips for FVD and FID over frames: how a dataset's videos become the reference.
+
+The datasets may not be passed on, so everyone prepares an own copy: `skipdit download --metrics ffs
+--from FOLDER`. FOLDER holds videos, or folders of frames, at any depth. Which frames of them count
+is a protocol, and FVD depends on it:
+
+    released   the tools that came with the models: the first 17 frames of each video, so that a
+               clip of 16 begins with the first or the second
+    latte      Latte's own evaluation: 16 frames, every third (of Taichi every sixth), from anywhere
+
+FVD sees a clip of each of 2,048 videos; FID over frames sees what `released` takes, of all videos.
+How frames are read and brought to one size is in `real_videos.py`.
+
+Source: Skip-DiT class-to-video/tools; Latte tools; StyleGAN-V for both.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from skipdit_cli.assets import assets
+from skipdit_cli.checkpoints import local
+from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.metrics import Asset, Extract, _frechet, _i3d, _inception
+from skipdit_cli.score import features
+from skipdit_cli.score.real_videos import Preparation, chosen, clip, find, first_frames
+from skipdit_cli.storage import provenance
+from skipdit_cli.storage.disk import write_whole
+
+CHUNK = 8  # videos
+DDOF = 0  # of the covariances, as in StyleGAN-V
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset of real videos.
+
+    Attributes:
+        what: its name and where it is to be had.
+        preparations: by protocol.
+    """
+
+    what: str
+    preparations: Mapping[str, Preparation]
+
+
+def _dataset(what: str, *, latte: int = 3) -> Dataset:
+    released = Preparation(interval=1, first=17)
+    return Dataset(
+        what, MappingProxyType({"released": released, "latte": Preparation(interval=latte)})
+    )
+
+
+DATASETS: Mapping[str, Dataset] = MappingProxyType(
+    {
+        "ffs": _dataset("FaceForensics, training split; from its authors, on request"),
+        "skytimelapse": _dataset(
+            "SkyTimelapse, training split; https://github.com/weixiong-ur/mdgan"
+        ),
+        "taichi": _dataset("Taichi-HD, training split; by its authors' loader", latte=6),
+        "ucf101": _dataset("UCF101, training split; https://www.crcv.ucf.edu/data/UCF101.php"),
+    }
+)
+
+
+def asked_for(names: Sequence[str], folder: Path | None, *, alone: bool) -> str | None:
+    """The dataset among what metrics need, which is made of a user's own copy; None without one.
+
+    Args:
+        names: of what metrics need.
+        folder: the user's copy, or None.
+        alone: whether nothing else is asked for.
+    Raises:
+        UsageError: there is no folder, or something else is asked for as well.
+    """
+    datasets = [name for name in names if name in DATASETS]
+    if others := [name for name in names if name not in DATASETS] if datasets else []:
+        raise UsageError(
+            f"{','.join(datasets)} is made, {','.join(others)} is fetched",
+            place="--metrics",
+            fix="ask for them apart",
+        )
+    if datasets and (folder is None or len(datasets) != 1 or not alone):
+        what = "; ".join(f"{name}: {DATASETS[name].what}" for name in datasets)
+        raise UsageError(
+            f"real clips are made of your own copy of the data ({what})",
+            place="--metrics",
+            fix=f"run `skipdit download --metrics {datasets[0]} --from FOLDER`",
+        )
+    return datasets[0] if datasets else None
+
+
+def path(name: str) -> Path:
+    """Where the statistics of "ffs/released" are, or will be.
+
+    Raises:
+        MissingAssetError: they are not here.
+    """
+    dataset, _, protocol = name.partition("/")
+    found = local.home() / "metrics" / dataset / f"{protocol}.npz"
+    if not found.is_file():
+        raise MissingAssetError(
+            f"the real clips of {dataset} are not prepared ({DATASETS[dataset].what})",
+            fix=f"run `skipdit download --metrics {dataset} --from FOLDER` with your copy of them",
+        )
+    return found
+
+
+def prepare(
+    dataset: str,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    workers: int = 1,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Path | UsageError]:
+    """Statistics of I3D logits and Inception features of a dataset, one file per protocol.
+
+    What was computed before is kept, so that it resumes.
+
+    Returns:
+        By protocol, the file, or why there is none: too few videos are long enough.
+    Raises:
+        UsageError: there are no videos, or none of the protocols has enough.
+        MissingAssetError: a network is not here.
+    """
+    needed = (*_i3d.EXTRACTOR.assets, *_inception.FRAMES.assets)
+    networks = {asset.name: assets.require(asset) for asset in needed}
+    logits, pool = _i3d.EXTRACTOR.load(networks, device), _inception.FRAMES.load(networks, device)
+    videos = find(folder)
+    made: dict[str, Path | UsageError] = {}
+    for protocol, how in DATASETS[dataset].preparations.items():
+        try:
+            clips = chosen(videos, how, place=str(folder))
+        except UsageError as error:
+            made[protocol] = error
+            continue
+        target = local.home() / "metrics" / dataset / f"{protocol}.npz"
+        label = f"real clips of {dataset}, {protocol}"
+        see = partial(
+            _features,
+            how,
+            folder=folder,
+            pool=pool if how.first is not None else None,
+            workers=workers,
+            progress=partial(progress or (lambda what, done, total: None), label),
+        )
+        parts = [see(clips, kept=target.with_suffix(""), logits=logits)]
+        if how.first is not None:  # of the others the frames alone count, for FID over frames
+            others = sorted(set(videos) - set(clips))
+            parts.append(see(others, kept=target.with_name(f"{protocol}-others"), logits=None))
+        statistics: dict[str, _frechet.Statistics] = {}
+        for chunk in chain.from_iterable(parts):
+            for name, rows in chunk.items():
+                statistics.setdefault(name, _frechet.Statistics(rows.shape[1])).update(rows)
+        _write(target, statistics, how, videos=len(clips), networks=needed)
+        made[protocol] = target
+    if not any(isinstance(each, Path) for each in made.values()):
+        raise next(each for each in made.values() if isinstance(each, UsageError))
+    return made
+
+
+def _features(
+    how: Preparation,
+    videos: list[Path],
+    *,
+    kept: Path,
+    folder: Path,
+    logits: Extract | None,
+    pool: Extract | None,
+    workers: int,
+    progress: Callable[[int, int], None],
+) -> Iterator[features.Arrays]:
+    """Logits of a clip of each video and pool features of its frames, or one of the two."""
+
+    def read(index: int) -> tuple[np.ndarray, np.ndarray]:
+        video = videos[index]
+        if logits is None:
+            return (seen := first_frames(video, how.first)), seen
+        return clip(video, how, name=str(video.relative_to(folder)))
+
+    def compute(part: range, items: list[tuple[np.ndarray, np.ndarray]]) -> features.Arrays:
+        found: features.Arrays = {} if logits is None else logits([one for one, _ in items])
+        if pool is not None:
+            found["pool"] = np.concatenate([pool([seen])["pool"][0] for _, seen in items])
+        progress(part.stop, len(videos))
+        return found
+
+    return features.chunks(
+        kept,
+        inputs=[_identity(video, folder) for video in videos],
+        size=CHUNK,
+        read=read,
+        compute=compute,
+        workers=workers,
+        progress=progress,
+    )
+
+
+def _identity(video: Path, folder: Path) -> str:
+    stat = video.stat()
+    return f"{video.relative_to(folder)}/{stat.st_size}/{stat.st_mtime_ns}"
+
+
+def _write(
+    target: Path,
+    statistics: Mapping[str, _frechet.Statistics],
+    how: Preparation,
+    *,
+    videos: int,
+    networks: Sequence[Asset],
+) -> None:
+    arrays: dict[str, np.ndarray] = {}
+    counts = {}
+    for name, seen in statistics.items():
+        mean, covariance = seen.moments(ddof=DDOF)
+        arrays |= {f"{name}_mean": mean, f"{name}_covariance": covariance}
+        counts[name] = seen.count
+    whole = io.BytesIO()
+    np.savez(whole, **arrays)  # type: ignore[arg-type]
+    write_whole(target, whole.getvalue())
+    record = {
+        "preparation": asdict(how),
+        "clips": videos,
+        "counts": counts,
+        "networks": {asset.name: assets.fingerprint(asset) for asset in networks},
+        "provenance": provenance.collect(import_torch=True),
+    }
+    write_whole(target.with_suffix(".json"), json.dumps(record, indent=1).encode())

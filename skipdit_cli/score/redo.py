@@ -1,0 +1,107 @@
+"""Redo: remove what was made of runs, so that the command that follows makes it again.
+
+That is for code or data that changed without a change of the run's key. Nothing of another run is
+touched, and nothing that runs share, such as the embeddings of prompts and statistics of real data.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import local
+from skipdit_cli.score import reference
+from skipdit_cli.storage.disk import on_disk
+from skipdit_cli.storage.store import open_store
+
+if TYPE_CHECKING:
+    from skipdit_cli.run import Run
+
+LOCK = ("run.lock", "run.pid")  # of the run's folder, while it is emptied
+
+
+@dataclass(frozen=True)
+class Removed:
+    """How much was removed of a run: samples, and scores and timings."""
+
+    run: "Run"
+    samples: int
+    scores: int
+
+
+def samples(
+    runs: Iterable["Run"], *, root: Path, weights_path: Path | None = None
+) -> Iterator[Removed]:
+    """Remove the samples of runs with all that was made of them: features, scores, timings.
+
+    Args:
+        root: the results folder.
+        weights_path: a checkpoint file instead of the known place.
+    Yields:
+        What was removed of every run of which something was there.
+    Raises:
+        MissingAssetError: weights to make them again are not here; nothing is removed then.
+        StoreError: another process is working on a run, or the disk refuses.
+    """
+    runs = list({run.key: run for run in runs}.values())
+    for card in dict.fromkeys(run.card for run in runs):
+        local.require(card, path=weights_path)
+    for run in runs:
+        store, count = open_store(root, run), 0
+        if store.path.is_dir():
+            with store.lock():
+                count = store.count()
+                _empty(store.path)
+        scores = _remove(_files(root / "scores" / run.key))
+        _remove(_files(root / "failures" / run.key))
+        if count or scores:
+            yield Removed(run, count, scores)
+
+
+def scores(jobs: Iterable[tuple["Run", Sequence[str]]], *, root: Path) -> Iterator[Removed]:
+    """Remove the scores of runs by some metrics, and the features behind these.
+
+    Args:
+        jobs: runs, each with metrics. root: the results folder.
+    Yields:
+        What was removed of every run of which something was there.
+    Raises:
+        StoreError: the disk refuses.
+    """
+    for run, metrics in jobs:
+        for metric in metrics:
+            module = registry.load("metrics", metric)
+            features = open_store(root, run).path / "features" / reference.kept_as(module)
+            with on_disk(features):
+                if features.is_dir():
+                    shutil.rmtree(features)
+        count = _remove(root / "scores" / run.key / f"{metric}.json" for metric in metrics)
+        _remove(root / "failures" / run.key / f"{metric}.json" for metric in metrics)
+        if count:
+            yield Removed(run, 0, count)
+
+
+def _empty(folder: Path) -> None:
+    with on_disk(folder):
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in LOCK:
+                path.unlink()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.json"))
+
+
+def _remove(paths: Iterable[Path]) -> int:
+    """How many of the files were there; none is any more."""
+    count = 0
+    for path in paths:
+        with on_disk(path):
+            if path.is_file():
+                path.unlink()
+                count += 1
+    return count

@@ -1,0 +1,281 @@
+"""What metrics see samples through, and the real samples that they compare them with.
+
+imagenet256      ADM's reference batch: statistics of all training images, and 10,000 images
+coco-val2014     the images that the prompt list `coco` describes
+ffs/released     statistics of real clips, which `skipdit download --metrics ffs --from FOLDER`
+                 makes of a user's own copy of the data (`real_clips.py`)
+FILE.npz         statistics, images or both, named as in ADM's reference batches
+"""
+
+import hashlib
+import io
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skipdit_cli.assets import assets
+from skipdit_cli.checkpoints import local
+from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
+from skipdit_cli.metrics import Asset, Extract, Metric, Moments, Reference, _frechet
+from skipdit_cli.score import features, real_clips
+from skipdit_cli.storage import npz
+from skipdit_cli.storage.disk import read_json
+
+ADM = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}  # feature -> arrays of the npz
+COCO = "coco-val2014"
+CHUNK = 64  # images
+
+
+def network(metric: Metric, device: str) -> Any:
+    """What a metric looks through, on a device; None if it looks through nothing.
+
+    Raises:
+        MissingAssetError: it is not here.
+    """
+    load = metric.EXTRACTOR.load if metric.EXTRACTOR else metric.load
+    if load is None:
+        return None
+    return load({each.name: assets.require(each) for each in assets.networks(metric)}, device)
+
+
+def kept_as(metric: Metric) -> str:
+    """The folder of a metric's features or scores: another one whenever they would differ."""
+    needed = assets.networks(metric)
+    seen = hashlib.sha256(":".join(map(assets.fingerprint, needed)).encode()).hexdigest()[:8]
+    if metric.EXTRACTOR:
+        return f"{metric.EXTRACTOR.name}-{metric.EXTRACTOR.version}-{seen}"
+    return f"{metric.NAME}-{metric.VERSION}" + (f"-{seen}" if needed else "")
+
+
+def identities(metric: Metric, dataset: str, *, given: Path | None) -> dict[str, str]:
+    """What a metric depends on besides the samples: a hash of each, by name.
+
+    Args:
+        dataset: what the samples are compared with.
+        given: an npz instead of the metric's own reference.
+
+    Raises:
+        MissingAssetError: something is not here.
+    """
+    found = {}
+    for asset in assets.networks(metric):
+        assets.require(asset)
+        found[asset.name] = assets.fingerprint(asset)
+    if place := _file(metric, dataset, given=given):
+        name, path = place
+        own = None if given else _own(metric, name)
+        found[name] = assets.fingerprint(own) if own else local.sha256(path)[:16]
+    return found
+
+
+def of(
+    metric: Metric,
+    dataset: str,
+    *,
+    given: Path | None,
+    extract: Extract,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Reference | None:
+    """The reference of a metric, seen through its extractor; None for a metric without.
+
+    Args:
+        dataset: what the samples are compared with.
+        given: an npz instead of the metric's own reference.
+        extract: from images to their features, by the metric's extractor.
+        workers: threads that read images.
+        progress: called with images done and images in all.
+
+    Raises:
+        MissingAssetError: it is not here.
+    """
+    place = _file(metric, dataset, given=given)
+    if place is None:
+        return None
+    name, path = place
+    if given is None and name.partition("/")[0] in real_clips.DATASETS:
+        return Clips(path)
+    folder = local.home() / "metrics" / "features" / path.stem / kept_as(metric)
+    kind: Callable[..., Images] = Batch
+    if given is None and name == COCO:
+        kind = partial(Coco, archive=identities(metric, dataset, given=None)[name])
+    return kind(path=path, extract=extract, folder=folder, workers=workers, progress=progress)
+
+
+def _own(metric: Metric, name: str) -> Asset | None:
+    """The reference of a name among those that a metric declares."""
+    return next((each for each in metric.REFERENCES if each.name == name), None)
+
+
+def _file(metric: Metric, dataset: str, *, given: Path | None) -> tuple[str, Path] | None:
+    """What a metric's reference is called, and where it is."""
+    if not metric.REFERENCE:
+        return None
+    if given is not None:
+        if not given.is_file():
+            raise UsageError("no such file", place=f"--reference {given}", fix="give an npz")
+        return given.name, given
+    name = metric.REFERENCE.format(dataset=dataset)
+    if name.partition("/")[0] in real_clips.DATASETS:
+        return name, real_clips.path(name)
+    if own := _own(metric, name):
+        return name, assets.require(own)
+    raise MissingAssetError(
+        f"there is no reference of {name.partition('/')[0]} for {metric.NAME}",
+        fix="give one with --reference FILE.npz",
+    )
+
+
+@dataclass(kw_only=True)
+class Images(ABC):
+    """Real images, seen through one extractor; what it finds in them is kept.
+
+    Attributes:
+        path: the file that they are in.
+        extract: from images to their features.
+        folder: where these are kept.
+        workers: threads that read images.
+        progress: called with images done and images in all.
+    """
+
+    path: Path
+    extract: Extract
+    folder: Path
+    workers: int = 1
+    progress: Callable[[int, int], None] | None = None
+
+    @abstractmethod
+    def hashes(self) -> list[str]:
+        """What tells every image from others."""
+
+    @abstractmethod
+    def read(self, index: int) -> np.ndarray:
+        """An image, uint8 [H,W,3]."""
+
+    def moments(self, feature: str, *, ddof: int) -> Moments:
+        """Mean [d] and covariance [d,d] of a feature."""
+        return _frechet.moments_of(self.features(), feature, ddof=ddof)
+
+    def features(self) -> Iterator[dict[str, np.ndarray]]:
+        """The features of all images, in chunks that are kept."""
+        hashes = self.hashes()
+
+        def compute(part: range, images: list[np.ndarray]) -> dict[str, np.ndarray]:
+            found = self.extract(images)
+            if self.progress:
+                self.progress(part.stop, len(hashes))
+            return found
+
+        return features.chunks(
+            self.folder,
+            inputs=hashes,
+            size=CHUNK,
+            read=self.read,
+            compute=compute,
+            workers=self.workers,
+            progress=self.progress,
+        )
+
+
+class Batch(Images):
+    """An npz as the ADM evaluator takes it: images, statistics of them or of others, or both."""
+
+    @cached_property
+    def samples(self) -> npz.NpzSamples:
+        """The images, hashed and opened when they are asked for.
+
+        Raises:
+            UsageError: there are none in the file.
+        """
+        return npz.NpzSamples(self.path)
+
+    def hashes(self) -> list[str]:
+        return self.samples.hashes(len(self.samples))
+
+    def read(self, index: int) -> np.ndarray:
+        return self.samples.read(index)
+
+    def moments(self, feature: str, *, ddof: int) -> Moments:
+        """The statistics in the file as they are, or else those of its images."""
+        known = npz.statistics(self.path, *ADM[feature]) if feature in ADM else None
+        return super().moments(feature, ddof=ddof) if known is None else known
+
+
+def _image_ids(origin: dict[str, Any]) -> list[int]:
+    return [int(identity) for identity in origin["image_ids"]]
+
+
+@dataclass(kw_only=True)  # for `__post_init__`
+class Coco(Images):
+    """The images of val2014 whose captions the list `coco` has, out of COCO's own archive.
+
+    Attributes:
+        archive: what tells this archive from others.
+
+    Raises:
+        MissingAssetError: the list is not here.
+    """
+
+    archive: str
+
+    def __post_init__(self) -> None:
+        from skipdit_cli.checkpoints.inventory import coco_list
+
+        path, ids, fix = coco_list().with_suffix(".json"), None, "run `skipdit download coco`"
+        with suppress(StoreError):
+            ids = read_json(path, _image_ids, what="list of COCO's images", fix=fix)
+        if ids is None:
+            raise MissingAssetError(
+                "which of COCO's images the prompts describe is not known here", fix=fix
+            )
+        self.ids = ids
+
+    def hashes(self) -> list[str]:
+        return [f"{self.archive}/{identity}" for identity in self.ids]
+
+    def read(self, index: int) -> np.ndarray:
+        from PIL import Image
+
+        name = f"val2014/COCO_val2014_{self.ids[index]:012d}.jpg"
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                data = archive.read(name)
+        except (KeyError, zipfile.BadZipFile) as error:
+            raise UsageError(f"has no sound {name} ({error})", place=str(self.path)) from None
+        return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Statistics of real clips, as `real_clips.prepare` leaves them; the clips are not kept."""
+
+    path: Path
+
+    def moments(self, feature: str, *, ddof: int) -> Moments:
+        """Mean [d] and covariance [d,d] of a feature.
+
+        Raises:
+            UsageError: they are asked for with another ddof than the file's, which is 0.
+            MissingAssetError: the file has none of this feature.
+        """
+        if ddof != real_clips.DDOF:
+            raise UsageError(
+                f"has covariances with ddof {real_clips.DDOF}, not {ddof}", place=str(self.path)
+            )
+        names = (f"{feature}_mean", f"{feature}_covariance")
+        found = npz.statistics(self.path, *names)
+        if found is None:
+            raise MissingAssetError(
+                f"has no {names[0]}", place=str(self.path), fix="delete it and make it again"
+            )
+        return found
+
+    def features(self) -> Iterator[dict[str, np.ndarray]]:
+        raise UsageError("has statistics of real clips, not their features", place=str(self.path))

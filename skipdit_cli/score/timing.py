@@ -1,0 +1,133 @@
+"""Timings: latency, speedup and peak memory of runs, kept on disk as results.
+
+`profiling.latency` holds the clock; here is to which runs, and whether that was done before.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+from skipdit_cli.generate.memory import memory_checked
+from skipdit_cli.generate.options import Options
+from skipdit_cli.run import Run
+from skipdit_cli.storage import failures, results
+from skipdit_cli.storage.results import Result
+
+VERSION = 1
+TIMED = {"latency": "s", "speedup": "x", "memory": "B"}  # what is timed, and its unit
+
+
+def time_together(
+    runs: Sequence[Run], options: Options, *, random_weights: bool = False
+) -> dict[str, dict[str, Result]]:
+    """Time runs that share an uncached reference, interleaved with it.
+
+    Where all of them were timed before, on this device and as often, that is what is returned;
+    else all are timed again, for a speedup holds within one series of repetitions alone.
+
+    Args:
+        runs: of one reference, which may be among them.
+        random_weights: time the network without its weights, on which latency does not depend;
+            nothing is kept then.
+    Returns:
+        By run key: `latency` (seconds of one batch), `speedup` (of the reference over it) and
+        `memory` (bytes), medians and half the interquartile range; of new ones the reference's too.
+    Raises:
+        SkipditError: out of memory.
+        StoreError: the disk is full or cannot be written.
+    """
+    known = {} if random_weights else {run.key: _known(run, options) for run in runs}
+    kept = {key: timings for key, timings in known.items() if timings}
+    if len(kept) == len({run.key for run in runs}):
+        return kept
+    with memory_checked(runs[0].batch_size):
+        return _timed(runs, options, random_weights=random_weights)
+
+
+def _known(run: Run, options: Options) -> dict[str, Result] | None:
+    """The timings on disk; None unless they are of this device and as many repetitions."""
+    timings = {}
+    for metric in TIMED:
+        result = results.read_result(options.root, run.key, metric)
+        same = result and (result.version, result.n) == (VERSION, options.repeats)
+        if not result or not same or result.inputs != _hardware(options.device):
+            return None
+        timings[metric] = result
+    return timings
+
+
+def _hardware(device: str) -> str:
+    """What timings are only comparable on: the device and the number of threads."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name()
+    from skipdit_cli.storage.provenance import collect
+
+    return f"{collect()['device']}, {torch.get_num_threads()} threads"
+
+
+def _timed(
+    group: Sequence[Run], options: Options, *, random_weights: bool
+) -> dict[str, dict[str, Result]]:
+    """New timings of a group, its reference among them; kept unless the weights are random."""
+    from skipdit_cli.profiling.latency import measure, peak_bytes, spread
+    from skipdit_cli.score.body import loop_of
+    from skipdit_cli.storage import provenance
+
+    reference = group[0].reference
+    body = loop_of(
+        reference,
+        device=options.device,
+        weights_path=options.weights_path,
+        random_weights=random_weights,
+    )
+    loops = {str(run.cache): partial(body, run.cache) for run in (reference, *group)}
+    total = (options.repeats + 1) * len(loops)
+    done = 0
+    with options.stage(f"timing {reference.model}, {len(loops)} caches") as update:
+
+        def finished() -> None:
+            nonlocal done
+            done += 1
+            update(done, total)
+
+        timed = measure(
+            loops,
+            reference=str(reference.cache),
+            repeats=options.repeats,
+            device=options.device,
+            on_loop=finished,
+        )
+    memory = {
+        spec: peak_bytes(partial(loop, brief=True), device=options.device)
+        for spec, loop in loops.items()
+    }
+    made = provenance.collect(import_torch=True)
+    found: dict[str, dict[str, Result]] = {}
+    for run in {run.key: run for run in [reference, *group]}.values():
+        latency = timed[str(run.cache)]
+        values = {
+            "latency": (latency.median, spread(latency.seconds)),
+            "speedup": (latency.median_speedup, spread(latency.speedup)),
+            "memory": (memory[str(run.cache)], None),
+        }
+        found[run.key] = {
+            metric: results.Result(
+                metric=metric,
+                value=value,
+                unit=TIMED[metric],
+                n=options.repeats,
+                run=run.key,
+                reference=reference.key,
+                spread=half,
+                version=VERSION,
+                inputs=_hardware(options.device),
+                provenance=made,
+            )
+            for metric, (value, half) in values.items()
+        }
+        if not random_weights:
+            for result in found[run.key].values():
+                results.write_result(options.root, result)
+            failures.clear_failure(options.root, run.key, failures.TIMING)
+    return found

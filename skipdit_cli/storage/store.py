@@ -1,0 +1,370 @@
+"""Samples of a run on disk: lossless, verified, and never half-written.
+
+    <root>/samples/<run key>/
+        run.json             the run, and what made its first sample (provenance)
+        samples.jsonl        the journal: one line per finished sample; later lines win
+        000000.png           an image, or 000000.mkv, a lossless clip
+        previews/000000.mp4  a clip to look at; never scored
+        trajectory.safetensors    latents of the first samples after every step (trajectory.py)
+
+A sample is written beside its place, flushed, moved into place and only then entered in the
+journal, by one append. A process killed at any moment therefore leaves samples that are finished
+and entered, or are made again; a torn journal line is ignored.
+"""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skipdit_cli.errors import IncompleteError, StoreError
+from skipdit_cli.storage.disk import append, on_disk, put, read_json, remove_leftovers
+
+if TYPE_CHECKING:
+    from skipdit_cli.run import Run
+
+Entry = dict[str, Any]  # a line of the journal: index, file, sha256, meta, device
+
+
+def open_store(root: Path, run: "Run") -> "Store":
+    """The store of a run under a results folder; nothing is written yet.
+
+    Raises:
+        StoreError: the folder is there and holds the samples of another run.
+    """
+    store = Store(root / "samples" / run.key, run)
+    store._known()
+    return store
+
+
+def keys(root: Path) -> list[str]:
+    """The keys of all runs that have a folder under a results folder."""
+    with on_disk(root):
+        return sorted(path.parent.name for path in (root / "samples").glob("*/run.json"))
+
+
+def read_run(root: Path, key: str) -> dict[str, Any]:
+    """What run.json of a run holds: "run", its content, and "provenance"; {} if it is not there.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    return _read_run(root / "samples" / key)
+
+
+@dataclass
+class Store:
+    """The samples of one run; `open_store` makes it.
+
+    Attributes:
+        path: its folder, which appears with the first `lock` or `write`.
+        run: what the samples are samples of.
+        corrupt: the indices that the last call of `missing` found damaged.
+    """
+
+    path: Path
+    run: "Run"
+    corrupt: list[int] = field(default_factory=list)
+    _journal: dict[int, Entry] = field(default_factory=dict, repr=False)
+    _journal_stat: tuple[int, ...] | None = field(default=None, repr=False)
+
+    def write(self, index: int, array: np.ndarray, *, meta: dict, device: str = "") -> None:
+        """Put one sample in place and enter it in the journal.
+
+        Args:
+            index: of the sample, from 0.
+            array: uint8 RGB, an image [H, W, 3] or a clip [T, H, W, 3].
+            meta: what else is known of the sample, as JSON can hold it ({"class": 3}).
+            device: what computed it.
+
+        Raises:
+            StoreError: the disk is full or the folder cannot be written; what was finished before
+                is kept.
+        """
+        if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[-1] != 3:
+            raise ValueError(f"not uint8 RGB: {array.dtype} {array.shape}")
+        clip = array.ndim == 4
+        path = self.path / f"{index:06d}.{'mkv' if clip else 'png'}"
+        data = _encode(array)
+        entry = {
+            "index": index,
+            "file": path.name,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "meta": meta,
+            "device": device,
+        }
+        line = json.dumps(entry).encode() + b"\n"
+        with self._on_disk(path):
+            if not (self.path / "run.json").exists():
+                self._create()
+            if clip:
+                (self.path / "previews").mkdir(exist_ok=True)
+                put(self.path / "previews" / f"{index:06d}.mp4", _encode_preview(array))
+            put(path, data)
+            append(self.path / "samples.jsonl", line)
+
+    def put(self, name: str, data: bytes) -> None:
+        """Put another file beside the samples, whole or not at all.
+
+        Raises:
+            StoreError: as `write`.
+        """
+        with self._on_disk(self.path / name):
+            self.path.mkdir(parents=True, exist_ok=True)
+            put(self.path / name, data)
+
+    def read(self, index: int) -> np.ndarray:
+        """A sample as it was written: uint8 RGB [H, W, 3] or [T, H, W, 3].
+
+        Raises:
+            IncompleteError: it was never finished, or its file is gone.
+            StoreError: its file is not what was written.
+        """
+        entry = self._entry(index)
+        path = self.path / entry["file"]
+        with on_disk(path):
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:
+                raise self._incomplete([index]) from None
+        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            raise StoreError(
+                "the file is damaged (its sha256 is not the one in samples.jsonl)",
+                place=str(path),
+                fix="run the same command again to redo it",
+            )
+        return _decode(data, clip=path.suffix == ".mkv")
+
+    def file(self, index: int) -> Path:
+        """Where a sample is; IncompleteError if it was never finished."""
+        return self.path / self._entry(index)["file"]
+
+    def meta(self, index: int) -> dict:
+        """What `write` was told about a sample; IncompleteError if it was never finished."""
+        return self._entry(index)["meta"]
+
+    def black(self, n: int) -> list[int]:
+        """Those of samples 0 to n-1 that were black all over when they were written."""
+        return [i for i, entry in self._entries().items() if i < n and entry["meta"].get("black")]
+
+    def count(self) -> int:
+        """How many samples are in the journal, whether their files are sound or not."""
+        return len(self._entries())
+
+    def missing(self, indices: Iterable[int]) -> list[int]:
+        """Those of the indices whose sample is absent or damaged; every file is checked.
+
+        The damaged ones are in `corrupt` as well.
+        """
+        entries, gone, corrupt = self._entries(), [], []
+        for index in indices:
+            entry = entries.get(index)
+            sha256 = _sha256(self.path / entry["file"]) if entry else None
+            if not entry or sha256 != entry["sha256"]:
+                gone.append(index)
+            if entry and sha256 not in (None, entry["sha256"]):
+                corrupt.append(index)
+        self.corrupt = corrupt
+        return gone
+
+    def require(self, n: int) -> None:
+        """Raise IncompleteError, naming what is missing, unless samples 0 to n-1 are all sound."""
+        if gone := self.missing(range(n)):
+            raise self._incomplete(gone, n=n)
+
+    def hashes(self, n: int) -> list[str]:
+        """The sha256 of the files of samples 0 to n-1, as the journal has them.
+
+        Raises:
+            IncompleteError: some were never finished.
+        """
+        entries = self._entries()
+        if gone := [index for index in range(n) if index not in entries]:
+            raise self._incomplete(gone, n=n)
+        return [entries[index]["sha256"] for index in range(n)]
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process, and remove what a killed one left half-written.
+
+        The operating system frees the lock of a process that ends, however it ends. Processes that
+        write on behalf of the holder need no lock of their own.
+
+        Raises:
+            StoreError: another process holds it, or the folder cannot be written.
+        """
+        from filelock import FileLock, Timeout
+
+        lock, holder = FileLock(self.path / "run.lock"), self.path / "run.pid"
+        with self._on_disk(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise self._locked(holder) from None
+        try:
+            with self._on_disk(self.path):
+                remove_leftovers(self.path)
+                put(holder, str(os.getpid()).encode())
+                self._create()
+            yield
+        finally:
+            with suppress(OSError):
+                holder.unlink(missing_ok=True)
+            lock.release()
+
+    def _create(self) -> None:
+        """Write run.json, unless it is there and counts as many samples."""
+        known = self._known()
+        if known and known["run"]["num_samples"] >= self.run.num_samples:
+            return
+        if known:
+            provenance = known["provenance"]
+        else:
+            from skipdit_cli.storage.provenance import collect
+
+            provenance = collect()
+        self.path.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"run": self.run.to_dict(), "provenance": provenance}, indent=1)
+        put(self.path / "run.json", text.encode())
+
+    def _known(self) -> dict[str, dict]:
+        """What run.json says, {} if it is not there; StoreError if it is about another run."""
+        known = _read_run(self.path)
+        if known:
+            ours = json.loads(json.dumps(self.run.to_dict())) | {"num_samples": None}
+            theirs = known["run"] | {"num_samples": None}
+            keys = sorted(ours.keys() | theirs.keys())
+            if differ := [key for key in keys if ours.get(key) != theirs.get(key)]:
+                raise StoreError(
+                    f"belongs to another run than {self.run.key} ({', '.join(differ)} differ)",
+                    place=str(self.path / "run.json"),
+                    fix="move the folder away, or take another results folder",
+                )
+        return known
+
+    def _entries(self) -> dict[int, Entry]:
+        """The journal by index, parsed again only when the file has changed."""
+        path = self.path / "samples.jsonl"
+        with on_disk(path):
+            try:
+                stat = path.stat()
+            except FileNotFoundError:
+                return {}
+            changed = stat.st_ino, stat.st_size, stat.st_mtime_ns
+            if changed != self._journal_stat:
+                self._journal, self._journal_stat = _read_journal(path), changed
+        return self._journal
+
+    def _entry(self, index: int) -> Entry:
+        entry = self._entries().get(index)
+        if entry is None:
+            raise self._incomplete([index])
+        return entry
+
+    def _on_disk(self, place: Path) -> AbstractContextManager[None]:
+        """`on_disk`, which also tells how much is finished and kept."""
+        return on_disk(place, kept=self._kept)
+
+    def _kept(self) -> str:
+        with suppress(OSError):
+            count = len(_read_journal(self.path / "samples.jsonl"))
+            return f" (finished samples are kept: {count})"
+        return ""
+
+    def _incomplete(self, gone: Sequence[int], *, n: int | None = None) -> IncompleteError:
+        names = ", ".join(map(str, gone[:5])) + (", ..." if len(gone) > 5 else "")
+        damaged = len(set(gone) & set(self.corrupt))
+        count = f" ({len(gone)} of {n}{f', {damaged} damaged' if damaged else ''})" if n else ""
+        return IncompleteError(
+            f"missing {'sample' if len(gone) == 1 else 'samples'} {names}{count}",
+            place=str(self.path),
+            fix="run the command that makes them again: it makes only these",
+        )
+
+    def _locked(self, holder: Path) -> StoreError:
+        try:
+            who = f"process {int(holder.read_text())}"
+        except (OSError, ValueError):
+            who = "another process"
+        return StoreError(
+            f"{who} is working on run {self.run.key}",
+            place=str(self.path),
+            fix="wait for it to end, or stop it: what it has finished is kept",
+        )
+
+
+def _encode(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    if array.ndim == 4:
+        from skipdit_cli.storage.codec import write_clip
+
+        write_clip(file, array)
+    else:
+        from PIL import Image
+
+        Image.fromarray(array).save(file, format="PNG")
+    return file.getvalue()
+
+
+def _decode(data: bytes, *, clip: bool) -> np.ndarray:
+    if clip:
+        from skipdit_cli.storage.codec import read_clip
+
+        return read_clip(io.BytesIO(data))
+    from PIL import Image
+
+    return np.array(Image.open(io.BytesIO(data)))
+
+
+def _encode_preview(frames: np.ndarray) -> bytes:
+    from skipdit_cli.storage.codec import write_preview
+
+    file = io.BytesIO()
+    write_preview(file, frames)
+    return file.getvalue()
+
+
+def _read_journal(path: Path) -> dict[int, Entry]:
+    with open(path, "rb") as file:
+        return dict(filter(None, map(_parse, file)))
+
+
+def _parse(line: bytes) -> tuple[int, Entry] | None:
+    """(index, entry) of a journal line, or None if it is torn or no such line."""
+    try:
+        entry = json.loads(line)
+        index, name = entry["index"], entry["file"]
+        known = name in (f"{index:06d}.png", f"{index:06d}.mkv")
+        sound = known and isinstance(entry["meta"], dict) and isinstance(entry["sha256"], str)
+    except (ValueError, TypeError, KeyError):
+        return None
+    return (index, entry) if sound else None
+
+
+def _sha256(path: Path) -> str | None:
+    with on_disk(path):
+        try:
+            with open(path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError:
+            return None
+
+
+def _read_run(path: Path) -> dict[str, dict]:
+    """What run.json holds, {} if it is not there; StoreError if it cannot be understood."""
+    fix = "remove it and run the same command again: the samples are kept"
+    return read_json(path / "run.json", _described, what="description of a run", fix=fix) or {}
+
+
+def _described(content: dict[str, Any]) -> dict[str, dict]:
+    if not isinstance(content["run"]["num_samples"], int):
+        raise ValueError("its number of samples is none")
+    return {key: content[key] for key in ("run", "provenance")}

@@ -1,0 +1,99 @@
+"""Trajectories: the latents of a run's first samples after every step, and how far a cache is off.
+
+    <samples of the run>/trajectory.safetensors
+        "timesteps" int64 [steps]
+        "latents" float32 [S, steps, values]
+
+S is SAMPLES, or the batch size if that is less. Of latents with more than VALUES values, the same
+VALUES of them, drawn at random, are kept in every run: an error over these estimates that over all
+of them, and a run of clips keeps megabytes in place of gigabytes.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from skipdit_cli.errors import StoreError
+from skipdit_cli.storage.disk import read_arrays
+from skipdit_cli.storage.store import Store, open_store
+
+if TYPE_CHECKING:
+    from skipdit_cli.run import Run
+
+SAMPLES = 4
+VALUES = 16_384
+FILE = "trajectory.safetensors"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How far the latents of a run are from those of its uncached reference.
+
+    Attributes:
+        timesteps: of the steps, in their order.
+        errors: ||x - x_ref|| / ||x_ref|| of every sample after every step, float64 [S, steps].
+    """
+
+    timesteps: tuple[int, ...]
+    errors: np.ndarray
+
+
+@cache
+def places(size: int) -> np.ndarray:
+    """Which of a sample's values are kept, of so many; int64, ascending.
+
+    >>> len(places(100)), len(places(10**6))
+    (100, 16384)
+    """
+    # RandomState's stream is frozen: another numpy draws the same places
+    return np.sort(np.random.RandomState(0).permutation(size)[:VALUES])
+
+
+def write_trajectory(store: Store, latents: np.ndarray, *, timesteps: Sequence[int]) -> None:
+    """Put a trajectory beside the samples of a run.
+
+    Args:
+        latents: float32 [S, steps, values], after each step, at `places`.
+        timesteps: of the steps.
+
+    Raises:
+        StoreError: the disk is full or the folder cannot be written.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    arrays = {"latents": np.ascontiguousarray(latents), "timesteps": np.array(timesteps, np.int64)}
+    store.put(FILE, to_bytes(arrays))
+
+
+def read_trajectory(store: Store) -> tuple[np.ndarray, list[int]] | None:
+    """(latents, timesteps) as they were saved; None where the file is absent or cut off."""
+    path, fix = store.path / FILE, "delete it and sample again"
+    with suppress(StoreError):
+        return read_arrays(path, _parse, what="trajectory", fix=fix)
+    return None
+
+
+def _parse(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, list[int]]:
+    latents, timesteps = arrays["latents"], arrays["timesteps"]
+    if latents.ndim != 3 or timesteps.shape != latents.shape[1:2]:
+        raise ValueError(f"{timesteps.shape} timesteps and {latents.shape} latents do not fit")
+    return latents, timesteps.tolist()
+
+
+def compare(run: "Run", *, root: Path) -> Curve | None:
+    """A run beside its uncached reference; None where either was not generated yet.
+
+    Raises:
+        StoreError: what is on disk belongs to another run.
+    """
+    ours, theirs = (read_trajectory(open_store(root, each)) for each in (run, run.reference))
+    if ours is None or theirs is None or ours[1] != theirs[1]:
+        return None
+    (latents, timesteps), (reference, _) = ours, theirs
+    away = np.linalg.norm(latents.astype(np.float64) - reference, axis=2)
+    return Curve(tuple(timesteps), away / np.linalg.norm(reference.astype(np.float64), axis=2))
