@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from glob import escape, glob
 from pathlib import Path
 
+KINDS = ("models", "caches", "samplers", "metrics", "recipes")
+
 
 def _begin(names: Iterable[str], incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
@@ -76,6 +78,4 @@ def downloads(incomplete: str) -> list[str]:
 
 def kinds(incomplete: str) -> list[str]:
     """What `skipdit ls` lists."""
-    from skipdit_cli.cli.ls import KINDS
-
     return _begin(KINDS, incomplete)

@@ -18,7 +18,6 @@ TASKS = {
     "t2v": "text-to-video",
     "t2i": "text-to-image",
 }
-KINDS = ("models", "caches", "samplers", "metrics", "recipes")
 
 
 @app.command()
@@ -38,8 +37,8 @@ def ls(
     """List models, caches, samplers, metrics and recipes, one line each; or a cache's settings."""
     from skipdit_cli.errors import UsageError, unknown
 
-    if kind is not None and kind not in KINDS:
-        raise unknown("list", kind, KINDS)
+    if kind is not None and kind not in complete.KINDS:
+        raise unknown("list", kind, complete.KINDS)
     if name is not None:
         if kind != "caches":
             raise UsageError(
@@ -49,7 +48,7 @@ def ls(
             )
         _settings(name, json=json)
         return
-    lists = {each: _rows(each) for each in ([kind] if kind else KINDS)}
+    lists = {each: _rows(each) for each in ([kind] if kind else complete.KINDS)}
     if json:
         show_json({k: [{"name": n, "summary": s} for n, s in rows] for k, rows in lists.items()})
         return

@@ -11,7 +11,7 @@ from skipdit_cli.cli._output import say, show, show_json, table
 
 if TYPE_CHECKING:
     from skipdit_cli.plan.plan import Row
-    from skipdit_cli.recipe.recipe import Recipe
+    from skipdit_cli.recipe.shape import Recipe
 
 HEADINGS = (
     "run",

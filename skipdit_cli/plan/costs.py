@@ -12,7 +12,7 @@ from pathlib import Path
 
 from skipdit_cli.plan import plan
 from skipdit_cli.recipe import published, runs
-from skipdit_cli.recipe.recipe import Recipe, RecipeRow
+from skipdit_cli.recipe.shape import Recipe, RecipeRow
 from skipdit_cli.storage.disk import write_whole
 
 TERA = 1e12

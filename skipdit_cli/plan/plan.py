@@ -12,8 +12,8 @@ from skipdit_cli.checkpoints import local
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import IncompleteError
 from skipdit_cli.profiling import counts
-from skipdit_cli.recipe.recipe import Recipe, RecipeRow
 from skipdit_cli.recipe.runs import profile_run
+from skipdit_cli.recipe.shape import Recipe, RecipeRow
 from skipdit_cli.run import Run
 from skipdit_cli.sites import BOTH, Site
 from skipdit_cli.storage.store import open_store

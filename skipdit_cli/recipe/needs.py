@@ -4,7 +4,7 @@ from skipdit_cli.assets.assets import for_metric
 from skipdit_cli.checkpoints import catalog
 from skipdit_cli.checkpoints.inventory import COCO
 from skipdit_cli.metrics import Asset
-from skipdit_cli.recipe.recipe import Recipe
+from skipdit_cli.recipe.shape import Recipe
 
 
 def checkpoints(recipe: Recipe) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ reports every mistake of the file at once; it needs no model and no torch.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import UsageError, unknown
 from skipdit_cli.recipe import published, yaml_file
 from skipdit_cli.recipe.settings import SETTINGS, setting
+from skipdit_cli.recipe.shape import Column, Recipe, RecipeRow
 from skipdit_cli.recipe.yaml_file import Mistakes
-from skipdit_cli.spec import CacheSpec, no_cache, parse_cache
+from skipdit_cli.spec import no_cache, parse_cache
 
 SCALES = ("tiny", "paper")
 TIMINGS = ("latency", "speedup", "memory")
@@ -41,89 +42,6 @@ class RecipeError(UsageError):
 
     def __str__(self) -> str:
         return self.problem
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of the table.
-
-    Attributes:
-        key: the CSV column of the paper's value; any other name where the paper has none.
-        label: heading.
-        metric: a name in metrics/ or one of COSTS; `macs_share` is MACs over those of the same run
-            without cache.
-        group: the data set; "" for what does not depend on one.
-        unit: of the values ("dB", "T", "s").
-        better: "higher", "lower" or "".
-        tolerance: largest relative difference from the paper that counts as a match.
-        planned: why it cannot be measured yet, or None.
-    """
-
-    key: str
-    label: str
-    metric: str
-    group: str = ""
-    unit: str = ""
-    better: str = ""
-    tolerance: float = 0.05
-    planned: str | None = None
-
-
-@dataclass(frozen=True)
-class RecipeRow:
-    """One row: one model and cache per group.
-
-    Attributes:
-        id: unique in the recipe.
-        label: what the table prints.
-        models: group -> model name.
-        cache: as written, the method `none` for the uncached model.
-        published: key columns that find the row's line in the CSV; empty where there is none.
-        planned: why it cannot be run yet, or None.
-        settings: what differs from the recipe's settings.
-        text_tokens: of a prompt, as the published FLOPs count them; None is the model's own number.
-    """
-
-    id: str
-    label: str
-    models: dict[str, str] = field(default_factory=dict)
-    cache: CacheSpec = field(default_factory=no_cache)
-    published: dict[str, str] = field(default_factory=dict)
-    planned: str | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
-    text_tokens: int | None = None
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A table at one scale.
-
-    Attributes:
-        name: of the file, without ending.
-        table: the published table it reproduces ("table1") or None.
-        paper: `command`, `headline` number, `hardware` and `hours` of the published run.
-        settings: any of SETTINGS, and `profile`: what the cost columns are about where that differs
-            (any of PROFILE). A setting left out is the model's own default; guidance None is no
-            guidance.
-        paper_only: labels of the published columns that this scale does not measure.
-    """
-
-    name: str
-    table: str | None
-    title: str
-    scale: str
-    rows: tuple[RecipeRow, ...]
-    columns: tuple[Column, ...]
-    settings: dict[str, Any]
-    paper: dict[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    paper_only: tuple[str, ...] = ()
-
-    @property
-    def scored(self) -> list[Column]:
-        """The columns that a metric scores now, without costs and what is planned."""
-        known = [each for each in self.columns if registry.known("metrics", each.metric)]
-        return [each for each in known if each.planned is None]
 
 
 def names() -> list[str]:

@@ -15,8 +15,8 @@ from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError, unknown
 from skipdit_cli.profiling import counts
 from skipdit_cli.recipe import calibration
-from skipdit_cli.recipe.recipe import Recipe, RecipeRow
 from skipdit_cli.recipe.settings import SETTINGS, setting
+from skipdit_cli.recipe.shape import Recipe, RecipeRow
 from skipdit_cli.run import Run
 from skipdit_cli.spec import NONE, CacheSpec, parse_cache
 from skipdit_cli.storage.store import keys, read_run

@@ -12,7 +12,7 @@ from skipdit_cli.errors import UsageError, unknown
 from skipdit_cli.recipe import recipe
 
 if TYPE_CHECKING:
-    from skipdit_cli.recipe.recipe import Recipe
+    from skipdit_cli.recipe.shape import Recipe
 
 SCALES = ("auto", "tiny", "paper")
 MODEL = "moving-digits-skip"  # what runs when nothing is asked for: embedded, offline, on a CPU

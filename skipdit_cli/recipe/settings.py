@@ -42,7 +42,7 @@ def _sampler(value: Any) -> str:
 
 
 def _steps(value: Any) -> str:
-    from skipdit_cli.samplers._schedule import timesteps
+    from skipdit_cli.samplers import timesteps
 
     timesteps(str(value))
     return str(value).strip()

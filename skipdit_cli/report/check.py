@@ -14,7 +14,7 @@ from skipdit_cli.recipe.recipe import TIMINGS
 from skipdit_cli.report.table import COUNTS, Cell, Heading, Line, Table
 
 if TYPE_CHECKING:
-    from skipdit_cli.recipe.recipe import Column, Recipe
+    from skipdit_cli.recipe.shape import Column, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

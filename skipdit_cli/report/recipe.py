@@ -34,7 +34,7 @@ from skipdit_cli.storage import failures, provenance, results
 
 if TYPE_CHECKING:
     from skipdit_cli.plan.plan import Row
-    from skipdit_cli.recipe.recipe import Column, Recipe, RecipeRow
+    from skipdit_cli.recipe.shape import Column, Recipe, RecipeRow
     from skipdit_cli.run import Run
     from skipdit_cli.storage.results import Result
 

@@ -1,13 +1,20 @@
-"""One file per sampler; what several share is in `_schedule.py`. `Sampler` is what a file holds."""
+"""One file per sampler; what several share is in `_schedule.py`. `Sampler` is what a file holds.
+
+Source of the respacing of timesteps: openai/guided-diffusion `respace.py`, as DiT and Latte use it.
+"""
 
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from skipdit_cli.contract import Registered
+from skipdit_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+TRAINING_STEPS = 1000
 
 
 class Sampler(Registered, Protocol):
@@ -54,6 +61,53 @@ class Sampler(Registered, Protocol):
         Raises:
             UsageError: the string cannot be read, or asks for more steps than there are.
         """
-        from skipdit_cli.samplers._schedule import timesteps
-
         return timesteps(steps)
+
+
+def timesteps(steps: int | str) -> list[int]:
+    """The original timesteps (0..999) that a sampler visits, highest first.
+
+    Args:
+        steps: an int or an official respacing string: "250" (evenly spaced, 999 and 0 included),
+            "ddim50" (multiples of 1000/50), "ddim50+1" (the same, each one higher: diffusers'
+            "leading" with steps_offset 1), "10,15,20" (counts per equal section), "" (all).
+    Raises:
+        UsageError: the string cannot be read, or asks for more steps than there are.
+    """
+    return list(_timesteps(str(steps).strip()))
+
+
+@cache
+def _timesteps(text: str) -> tuple[int, ...]:
+    wrong = UsageError(
+        f"cannot take steps '{text}' of {TRAINING_STEPS} training steps",
+        fix='write a count such as 250, "ddim50", or counts per section such as "10,15,20"',
+    )
+    if text.startswith("ddim"):
+        count, offset = (int(part) if part.isdigit() else -1 for part in _parts(text[4:]))
+        for every in range(1, TRAINING_STEPS):
+            chosen = [t + offset for t in range(0, TRAINING_STEPS, every)]
+            if len(chosen) == count and offset >= 0 and chosen[-1] < TRAINING_STEPS:
+                return tuple(chosen[::-1])
+        raise wrong
+    parts = text.split(",") if text else [str(TRAINING_STEPS)]
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise wrong
+    chosen = []
+    least, extra = divmod(TRAINING_STEPS, len(parts))
+    for i, part in enumerate(parts):
+        start, size, count = i * least + min(i, extra), least + (i < extra), int(part)
+        if count > size:
+            raise wrong
+        stride = (size - 1) / (count - 1) if count > 1 else 1.0
+        position = 0.0
+        for _ in range(count):  # added up, not multiplied: the official rounding
+            chosen.append(start + round(position))
+            position += stride
+    return tuple(sorted(set(chosen), reverse=True))
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """ "50+1" -> ("50", "1"), "50" -> ("50", "0")."""
+    number, plus, offset = text.partition("+")
+    return number, offset if plus else "0"

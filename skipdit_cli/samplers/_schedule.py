@@ -11,63 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skipdit_cli.errors import UsageError
+from skipdit_cli.samplers import TRAINING_STEPS, timesteps
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-TRAINING_STEPS = 1000
 Betas = tuple[str, float, float]  # "linear" or "scaled_linear", first value, last value
 LINEAR: Betas = ("linear", 1e-4, 0.02)  # of ADM, DiT and Latte
-
-
-def timesteps(steps: int | str) -> list[int]:
-    """The original timesteps (0..999) that a sampler visits, highest first.
-
-    Args:
-        steps: an int or an official respacing string: "250" (evenly spaced, 999 and 0 included),
-            "ddim50" (multiples of 1000/50), "ddim50+1" (the same, each one higher: diffusers'
-            "leading" with steps_offset 1), "10,15,20" (counts per equal section), "" (all).
-    Raises:
-        UsageError: the string cannot be read, or asks for more steps than there are.
-    """
-    return list(_timesteps(str(steps).strip()))
-
-
-@cache
-def _timesteps(text: str) -> tuple[int, ...]:
-    wrong = UsageError(
-        f"cannot take steps '{text}' of {TRAINING_STEPS} training steps",
-        fix='write a count such as 250, "ddim50", or counts per section such as "10,15,20"',
-    )
-    if text.startswith("ddim"):
-        count, offset = (int(part) if part.isdigit() else -1 for part in _parts(text[4:]))
-        for every in range(1, TRAINING_STEPS):
-            chosen = [t + offset for t in range(0, TRAINING_STEPS, every)]
-            if len(chosen) == count and offset >= 0 and chosen[-1] < TRAINING_STEPS:
-                return tuple(chosen[::-1])
-        raise wrong
-    parts = text.split(",") if text else [str(TRAINING_STEPS)]
-    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
-        raise wrong
-    chosen = []
-    least, extra = divmod(TRAINING_STEPS, len(parts))
-    for i, part in enumerate(parts):
-        start, size, count = i * least + min(i, extra), least + (i < extra), int(part)
-        if count > size:
-            raise wrong
-        stride = (size - 1) / (count - 1) if count > 1 else 1.0
-        position = 0.0
-        for _ in range(count):  # added up, not multiplied: the official rounding
-            chosen.append(start + round(position))
-            position += stride
-    return tuple(sorted(set(chosen), reverse=True))
-
-
-def _parts(text: str) -> tuple[str, str]:
-    """ "50+1" -> ("50", "1"), "50" -> ("50", "0")."""
-    number, plus, offset = text.partition("+")
-    return number, offset if plus else "0"
 
 
 @dataclass(frozen=True)
@@ -101,7 +51,7 @@ def walk(steps: int | str, betas: Betas = LINEAR) -> Iterator[tuple[int, Step]]:
 
 @cache
 def _walk(text: str, schedule: Betas) -> tuple[Step, ...]:
-    kept = np.array(_timesteps(text)[::-1])  # ascending
+    kept = np.array(timesteps(text)[::-1])  # ascending
     shape, first, last = schedule
     power = {"linear": 1, "scaled_linear": 2}[shape]
     training = np.linspace(first ** (1 / power), last ** (1 / power), TRAINING_STEPS) ** power

@@ -1,1 +1,17 @@
-"""Samples and a metric -> a result: scoring what is there, without generating anything."""
+"""Samples and metrics -> results.
+
+sweep        generate, score and time caches against the uncached model: the main job
+evaluate     score what is there, without generating anything
+measure      one metric of one run, kept until either changes
+scoring      what a score is computed of
+reference    the real samples that metrics compare with
+features     what networks see in samples, kept on disk
+real_clips   references made of a user's own videos
+real_videos  videos and folders of frames, read as a network sees them
+applicable   which metrics can score what
+jobs         the runs that a command means, each with its metrics
+timing       latency, speedup and memory, kept as results
+body         the denoising loop as something to time
+compare      a model's caches timed side by side
+redo         remove what is there of some runs, to make it again
+"""

@@ -15,7 +15,8 @@ from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
 from skipdit_cli.plan import plan
 from skipdit_cli.recipe import runs
-from skipdit_cli.recipe.recipe import TIMINGS, Recipe
+from skipdit_cli.recipe.recipe import TIMINGS
+from skipdit_cli.recipe.shape import Recipe
 from skipdit_cli.run import Run
 from skipdit_cli.score.evaluate import not_scored
 from skipdit_cli.score.timing import TIMED, time_together

@@ -22,7 +22,7 @@ from skipdit_cli.generate.hooks import attached
 from skipdit_cli.generate.loop import denoise
 from skipdit_cli.plan import plan
 from skipdit_cli.recipe import runs
-from skipdit_cli.samplers._schedule import timesteps
+from skipdit_cli.samplers import timesteps
 from skipdit_cli.sites import BOTH, KINDS, site_modules
 from skipdit_cli.spec import parse_cache
 

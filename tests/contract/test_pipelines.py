@@ -29,7 +29,7 @@ from skipdit_cli.generate.samples import generate
 from skipdit_cli.models import hunyuan_dit, latte_t2v
 from skipdit_cli.plan import plan
 from skipdit_cli.recipe import runs
-from skipdit_cli.samplers._schedule import timesteps
+from skipdit_cli.samplers import timesteps
 
 CORPUS = """a three moving to the left; a horse runs over a green field; an old man reads a book by
 the sea; the quick brown fox jumps over the lazy dog; two cats sit on a red sofa"""

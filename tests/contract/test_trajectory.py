@@ -7,7 +7,7 @@ import pytest
 
 from skipdit_cli.generate.samples import generate
 from skipdit_cli.recipe.runs import make_run
-from skipdit_cli.samplers._schedule import timesteps
+from skipdit_cli.samplers import timesteps
 from skipdit_cli.storage import trajectory
 from skipdit_cli.storage.store import open_store
 from skipdit_cli.storage.trajectory import compare

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from skipdit_cli import registry
 from skipdit_cli.checkpoints.official import from_official
 from skipdit_cli.generate.loop import denoise
-from skipdit_cli.samplers import _schedule, ddim, ddpm
+from skipdit_cli.samplers import ddim, ddpm, timesteps
 from skipdit_cli.spec import parse_cache
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -38,7 +38,7 @@ def toy(x, t, *, channel_dim=1):
 
 @pytest.mark.parametrize("steps", TIMESTEPS)
 def test_timesteps(steps):
-    assert _schedule.timesteps(steps) == TIMESTEPS[steps]
+    assert timesteps(steps) == TIMESTEPS[steps]
 
 
 @pytest.mark.parametrize(("case", "name"), TOYS)
@@ -161,7 +161,7 @@ def test_ddpm_is_diffusers_ddpm(steps, learn_sigma, clip):
         clip=clip,
         learn_sigma=learn_sigma,
     )
-    assert _schedule.timesteps(steps) == scheduler.timesteps.tolist()
+    assert timesteps(steps) == scheduler.timesteps.tolist()
     torch.testing.assert_close(ours, theirs, atol=3e-5, rtol=0)
 
 
@@ -296,7 +296,7 @@ def test_ddim_of_a_velocity_is_diffusers_ddim(count, eta):
         eta=eta,
         **HUNYUAN_TRAINED,
     )
-    assert _schedule.timesteps(steps) == scheduler.timesteps.tolist()
+    assert timesteps(steps) == scheduler.timesteps.tolist()
     torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=1e-10)
 
 
@@ -351,7 +351,7 @@ def our_ddim(z, *, steps, eta):
 def test_ddim_is_diffusers_ddim_on_its_own_timesteps(eta):
     z = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(3))
     visited, theirs = diffusers_ddim(z, steps=50, spacing="leading", eta=eta)
-    assert visited == _schedule.timesteps("ddim50")
+    assert visited == timesteps("ddim50")
     torch.testing.assert_close(our_ddim(z, steps="ddim50", eta=eta), theirs, atol=3e-5, rtol=0)
 
 
@@ -359,5 +359,5 @@ def test_ddim_is_not_diffusers_ddim_on_evenly_spaced_timesteps():
     """Why the sampler is our own: theirs visits the same timesteps but aims at others."""
     z = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(3))
     visited, theirs = diffusers_ddim(z, steps=10, spacing="linspace", eta=0.0)
-    assert visited == _schedule.timesteps("10")
+    assert visited == timesteps("10")
     assert (our_ddim(z, steps="10", eta=0.0) - theirs).abs().max() > 0.02

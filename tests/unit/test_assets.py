@@ -18,7 +18,7 @@ from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.metrics import Asset
 from skipdit_cli.recipe import needs
-from skipdit_cli.recipe.recipe import Column
+from skipdit_cli.recipe.shape import Column
 from skipdit_cli.report import doctor
 
 CONTENT = b"content" * 9

@@ -14,7 +14,7 @@ from skipdit_cli.checkpoints import catalog, local
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
 from skipdit_cli.recipe import calibration, runs
 from skipdit_cli.recipe.calibration import Calibration
-from skipdit_cli.samplers._schedule import timesteps
+from skipdit_cli.samplers import timesteps
 from skipdit_cli.sites import Layout, Seen, Site
 
 FOUND = Calibration(

@@ -47,7 +47,6 @@ KNOWN_USERS = {
     "models": {},
     "caches": {},
     "samplers": {
-        "recipe.settings": "whether a respacing string can be read",
         "train.loss": "the noise schedule that a model is trained on",
     },
     "metrics": {
@@ -227,10 +226,8 @@ def test_nothing_imports_the_command_line(module):
 
 
 def may_be_heavy(module):
-    return (
-        module.partition(".")[0] in HEAVY_ALLOWED
-        and module not in GROUND
-        or (module in HEAVY_ALLOWED_FILES)
+    return (module.partition(".")[0] in HEAVY_ALLOWED and module not in GROUND) or (
+        module in HEAVY_ALLOWED_FILES
     )
 
 

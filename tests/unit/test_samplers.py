@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from skipdit_cli.errors import UsageError
-from skipdit_cli.samplers import _schedule, ddim, ddpm
-from skipdit_cli.samplers._schedule import timesteps
+from skipdit_cli.samplers import _schedule, ddim, ddpm, timesteps
 
 BETAS = np.linspace(1e-4, 0.02, 1000)
 POWER = np.cumprod(1 - BETAS)  # signal power left at each timestep

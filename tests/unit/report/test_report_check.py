@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from skipdit_cli.errors import IncompleteError, ToleranceError, UsageError
-from skipdit_cli.recipe.recipe import Column, Recipe
+from skipdit_cli.recipe.shape import Column, Recipe
 from skipdit_cli.report.check import check, require
 from skipdit_cli.report.table import Cell
 

@@ -12,7 +12,7 @@ from skipdit_cli.errors import UsageError
 from skipdit_cli.plan import plan
 from skipdit_cli.recipe import recipe as recipes
 from skipdit_cli.recipe import runs
-from skipdit_cli.recipe.recipe import Column, Recipe, RecipeRow
+from skipdit_cli.recipe.shape import Column, Recipe, RecipeRow
 from skipdit_cli.report import markdown
 from skipdit_cli.report import recipe as recipe_table
 from skipdit_cli.report.table import (
