@@ -6,7 +6,7 @@ A wheel has copies of the checkout's `recipes` and `results/published` inside th
 
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 
 
 def recipes() -> Path:

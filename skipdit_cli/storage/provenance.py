@@ -20,7 +20,7 @@ from typing import Any
 from skipdit_cli import __version__
 
 PACKAGES = ("torch", "diffusers", "numpy", "scikit-image")
-_FOLDER = Path(__file__).parent
+_FOLDER = Path(__file__).parents[1]
 
 
 def collect(*, import_torch: bool = False) -> dict[str, Any]:
