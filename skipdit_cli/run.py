@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
+from skipdit_cli.cache import NONE, Cache
 from skipdit_cli.checkpoints.card import Card
-from skipdit_cli.spec import NONE, Cache
 
 if TYPE_CHECKING:
     from skipdit_cli.samplers import Sampler

@@ -18,6 +18,7 @@ from diffusers.hooks import HookRegistry, ModelHook
 from diffusers.hooks.hooks import CacheContext, HookFunctionReference, StateManager
 from torch import Tensor, nn
 
+from skipdit_cli.cache import Cache
 from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.sites import (
     BOTH,
@@ -30,7 +31,6 @@ from skipdit_cli.sites import (
     site_modules,
     where,
 )
-from skipdit_cli.spec import Cache
 
 if TYPE_CHECKING:
     from skipdit_cli.models import Network

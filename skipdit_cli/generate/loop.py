@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from skipdit_cli.cache import Cache
 from skipdit_cli.checkpoints.card import Sampling
 from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.generate.hooks import Session, attached
 from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST
-from skipdit_cli.spec import Cache
 
 if TYPE_CHECKING:
     from skipdit_cli.models import Network

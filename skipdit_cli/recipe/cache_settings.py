@@ -5,7 +5,7 @@ import re
 from dataclasses import MISSING, dataclass, fields
 
 from skipdit_cli import registry
-from skipdit_cli.spec import value_text
+from skipdit_cli.cache import value_text
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
+from skipdit_cli.cache import CacheSpec
 from skipdit_cli.checkpoints import local
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
-from skipdit_cli.spec import CacheSpec
 from skipdit_cli.storage.disk import read_json, write_whole
 
 if TYPE_CHECKING:

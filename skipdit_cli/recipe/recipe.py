@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_cli import registry
+from skipdit_cli.cache import no_cache
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import UsageError, unknown
 from skipdit_cli.recipe import published, yaml_file
 from skipdit_cli.recipe.settings import SETTINGS, setting
 from skipdit_cli.recipe.shape import Column, Recipe, RecipeRow
 from skipdit_cli.recipe.yaml_file import Mistakes
-from skipdit_cli.spec import no_cache, parse_cache
+from skipdit_cli.spec import parse_cache
 
 SCALES = ("tiny", "paper")
 TIMINGS = ("latency", "speedup", "memory")

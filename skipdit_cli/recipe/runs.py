@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_cli import registry
+from skipdit_cli.cache import NONE, CacheSpec
 from skipdit_cli.checkpoints import catalog, local
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError, unknown
@@ -18,7 +19,7 @@ from skipdit_cli.recipe import calibration
 from skipdit_cli.recipe.settings import SETTINGS, setting
 from skipdit_cli.recipe.shape import Recipe, RecipeRow
 from skipdit_cli.run import Run
-from skipdit_cli.spec import NONE, CacheSpec, parse_cache
+from skipdit_cli.spec import parse_cache
 from skipdit_cli.storage.store import keys, read_run
 
 DEFAULTS: dict[str, Any] = {

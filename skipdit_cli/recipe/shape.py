@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skipdit_cli import registry
-from skipdit_cli.spec import CacheSpec, no_cache
+from skipdit_cli.cache import CacheSpec, no_cache
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from skipdit_cli.cache import NONE
 from skipdit_cli.errors import MissingAssetError
 from skipdit_cli.recipe import published
 from skipdit_cli.recipe.recipe import COSTS, TIMINGS
@@ -29,7 +30,6 @@ from skipdit_cli.report.table import (
     sizes,
     summary,
 )
-from skipdit_cli.spec import NONE
 from skipdit_cli.storage import failures, provenance, results
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from skipdit_cli.cache import NONE, Cache
 from skipdit_cli.checkpoints import networks
 from skipdit_cli.generate import rng
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.loop import denoise
 from skipdit_cli.generate.samples import network
 from skipdit_cli.run import Run
-from skipdit_cli.spec import NONE, Cache
 
 
 def loop_of(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from skipdit_cli.cache import NONE, Cache
 from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import SkipditError, StoreError
 from skipdit_cli.generate.memory import memory_checked
@@ -20,7 +21,6 @@ from skipdit_cli.recipe.shape import Recipe
 from skipdit_cli.run import Run
 from skipdit_cli.score.evaluate import not_scored
 from skipdit_cli.score.timing import TIMED, time_together
-from skipdit_cli.spec import NONE, Cache
 from skipdit_cli.storage import failures as failed
 from skipdit_cli.storage import results
 from skipdit_cli.storage.results import Result

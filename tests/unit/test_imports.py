@@ -19,7 +19,7 @@ FILES = {
 PLUGINS = ("models", "caches", "samplers", "metrics")
 # The ground: words that every room uses. The contracts lie in the folders that keep them.
 GROUND = {
-    *("errors", "contract", "registry", "sites", "spec", "run", "_torchvision"),
+    *("errors", "contract", "registry", "sites", "cache", "spec", "run", "_torchvision"),
     *PLUGINS,
     "checkpoints.card",  # what a Run holds of a checkpoint
     "embedded.shipped",  # where the data lies that ships with the package
@@ -154,7 +154,7 @@ def test_the_reader_sees_what_there_is():
     assert set(imports(source, types=True)) == early | {"pandas", "skipdit_cli.plan"}
     assert {"errors", "run", "models.dit", "models._layers", "cli", "plan.plan"} <= set(FILES)
     assert ours("models.dit") == {"models._layers", "sites"}
-    assert {"generate.hooks", "spec", "samplers"} <= ours("generate.loop")
+    assert {"generate.hooks", "cache", "samplers"} <= ours("generate.loop")
     assert "samplers" not in ours("generate.loop", types=False)
 
 

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from skipdit_cli import registry
+from skipdit_cli.cache import CacheSpec
 from skipdit_cli.caches import skip_cache
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import Layout, Site, whole_layers
-from skipdit_cli.spec import CacheSpec, parse_cache, parse_range, parse_window
+from skipdit_cli.spec import parse_cache, parse_range, parse_window
 
 LAYOUT = Layout("latte", 8, ("attn.spatial",), tuple((p, 7 - p) for p in range(4, 8)))
 

@@ -21,7 +21,7 @@ from skipdit_cli.errors import (
 from skipdit_cli.metrics import vbench
 from skipdit_cli.metrics.vbench import run, table, worker
 
-GOLDEN = Path(__file__).parents[1] / "parity" / "golden" / "metrics" / "vbench"
+GOLDEN = Path(__file__).parents[2] / "parity" / "golden" / "metrics" / "vbench"
 SCORES = json.loads((GOLDEN / "scores.json").read_text())
 DIMENSIONS = list(vbench.DIMENSIONS)
 DETECTOR = ["object_class", "multiple_objects", "color", "spatial_relationship"]

@@ -24,7 +24,7 @@ from skipdit_cli.checkpoints.download import Item, Plan, convert, space_needed
 from skipdit_cli.checkpoints.official import from_official
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
 
-GOLDEN = Path(__file__).parents[1] / "parity" / "golden"
+GOLDEN = Path(__file__).parents[2] / "parity" / "golden"
 FAMILIES = {"c2i": "dit", "c2v": "latte", "t2v": "latte_t2v", "t2i": "hunyuan_dit"}
 # the real card's name and file names, on a network small enough for a test
 CARD = replace(
