@@ -518,7 +518,7 @@ def test_train_the_text_encoders(skipdit, tmp_path):
     assert names == {path.name for path in (shipped.embedded() / "text").iterdir()}
 
 
-@pytest.mark.slow  # the same in one process: tests/unit/test_train.py
+@pytest.mark.slow  # the same in one process: tests/unit/train/test_train.py
 def test_a_killed_training_continues(skipdit, tmp_path, short, wait_for):
     """Killed for real after its first checkpoint, it ends with the weights of one undisturbed."""
     skipdit(f"{TRAIN} whole").ok()

@@ -41,11 +41,11 @@ from skipdit_cli.recipe import recipe
 from skipdit_cli.embedded import shipped
 from skipdit_cli.checkpoints import catalog
 from skipdit_cli.checkpoints import local
-from skipdit_cli.metrics import _vbench_table
+from skipdit_cli.metrics.vbench import table
 print(*(path().relative_to(shipped.PACKAGE.parent)
         for path in (shipped.recipes, shipped.published, shipped.embedded)), sep="\\n")
 print(recipe.load("table1").title)
-print(len(prompts.read_prompts("vbench")), len(_vbench_table.all_prompts()))
+print(len(prompts.read_prompts("vbench")), len(table.all_prompts()))
 print(published.numbers("table1", {"method": "Latte"})["flops_t"])
 card = catalog.card("digits")
 for path in (local.locate(card), *calibration.files(card, "teacache*")):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from skipdit_cli.assets import assets
+from skipdit_cli.checkpoints import local
 
 WORDS = ("a", "dog", "cat", "on", "red", "blue", "sofa")
 
@@ -131,7 +132,7 @@ def install(monkeypatch, home: Path, *names: str) -> None:
                 make[name](target)
         if asset.file:
             monkeypatch.setitem(vars(asset), "size", target.stat().st_size)
-            monkeypatch.setitem(vars(asset), "digest", assets.weights.sha256(target))
+            monkeypatch.setitem(vars(asset), "digest", local.sha256(target))
 
 
 def require(name: str) -> Path:

@@ -21,7 +21,7 @@ def run(cache="none", **settings):
 
 
 def table(runs):
-    return build([SweepRow(r.cache.partition(",")[0], r, plan.plan(r), {}, "") for r in runs])
+    return build([SweepRow(str(r.cache).partition(",")[0], r, plan.plan(r), {}, "") for r in runs])
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def page(tmp_path):
         failures = failures or {}
         rows = [
             SweepRow(
-                "no cache" if r.cache == "none" else r.cache.partition(",")[0],
+                "no cache" if r.is_reference else str(r.cache).partition(",")[0],
                 r,
                 plan.plan(r),
                 {},
@@ -99,7 +99,7 @@ def stored(tmp_path):
     def store(run, count=None, frames=0):
         into = open_store(tmp_path, run)
         for i in range(run.num_samples if count is None else count):
-            into.write(i, picture(20 * i + len(run.cache), frames), meta={"class": i})
+            into.write(i, picture(20 * i + len(str(run.cache)), frames), meta={"class": i})
         return run
 
     return store
@@ -206,7 +206,7 @@ def test_images_stand_in_the_page_as_they_are_on_disk(page, stored):
     )
     for element, own in ((reference, runs[0]), (cached, runs[1])):
         shades = [np.asarray(Image.open(io.BytesIO(data)))[0, 0, 0] for data in sources(element)]
-        assert shades == [20 * i + len(own.cache) for i in range(gallery.SAMPLES)]
+        assert shades == [20 * i + len(str(own.cache)) for i in range(gallery.SAMPLES)]
     (group,) = found.all("div", **{"class": "group small"})
     assert group["data-samples"].split("\n") == ["class 0", "class 1", "class 2", "class 3"]
     assert group["data-frames"] == "1"

@@ -28,7 +28,7 @@ def row(run, *, psnr=None, failure="", label=None):
     found = {}
     if psnr is not None:
         found["psnr"] = Result(metric="psnr", value=psnr, unit="dB", n=run.num_samples, run=run.key)
-    label = label or run.cache.partition(",")[0]
+    label = label or str(run.cache).partition(",")[0]
     return SweepRow(label, run, plan.plan(run), found, failure)
 
 
@@ -39,7 +39,7 @@ def stored(tmp_path):
     def store(run, count=None):
         into = open_store(tmp_path / "results", run)
         for i in range(run.num_samples if count is None else count):
-            shade = 10 * i + len(run.cache)
+            shade = 10 * i + len(str(run.cache))
             into.write(i, np.full((16, 16, 3), shade, np.uint8), meta={"class": i + 3})
         return run
 
@@ -98,7 +98,7 @@ def test_the_grid(tmp_path, stored, drawn):
     assert grid["rows"] == ["class 3", "class 4"]
     assert grid["title"] == "digits-skip, ddim 4, seed 0"
     shades = [[int(sample[0, 0, 0]) for sample in column.samples] for column in grid["columns"]]
-    length = len(cached.run.cache)
+    length = len(str(cached.run.cache))
     assert shades == [[4, 14], [length, 10 + length]]
 
 
