@@ -10,7 +10,7 @@ from skipdit_cli.cli import app
 from skipdit_cli.cli._output import say, show, show_json, table
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan.plan import Row
+    from skipdit_cli.plan.plan import RunPlan
     from skipdit_cli.recipe.shape import Recipe
 
 HEADINGS = (
@@ -115,7 +115,7 @@ def _show_recipe(chosen: "Recipe", *, json: bool, out: Path | None = None) -> No
     show(table(headings, shown))
 
 
-def _cells(row: "Row") -> tuple[str, ...]:
+def _cells(row: "RunPlan") -> tuple[str, ...]:
     from skipdit_cli.checkpoints.local import size_text
     from skipdit_cli.plan.costs import AT_RUN
 
@@ -141,5 +141,5 @@ def _count(value: float | None) -> str:
     return f"{value / size:.3f} {unit}"
 
 
-def _content(row: "Row") -> dict:
+def _content(row: "RunPlan") -> dict:
     return {**vars(row), "run": row.run.to_dict(), "key": row.run.key}

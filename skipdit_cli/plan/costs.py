@@ -38,7 +38,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Line:
+class CostLine:
     """One row of a recipe.
 
     Attributes:
@@ -49,22 +49,22 @@ class Line:
     """
 
     row: RecipeRow
-    counted: plan.Row | None = None
+    counted: plan.RunPlan | None = None
     published: float | None = None
     difference: float | None = None
 
 
-def lines(recipe: Recipe) -> list[Line]:
+def lines(recipe: Recipe) -> list[CostLine]:
     """What every row costs, in the order of the table."""
-    groups: dict[str, list[plan.Row]] = {row.id: [] for row in recipe.rows}
+    groups: dict[str, list[plan.RunPlan]] = {row.id: [] for row in recipe.rows}
     for row, _, run in runs.of_recipe(recipe):
         groups[row.id].append(plan.plan(run))
     return [_line(recipe, row, groups[row.id]) for row in recipe.rows]
 
 
-def _line(recipe: Recipe, row: RecipeRow, counts: Sequence[plan.Row]) -> Line:
+def _line(recipe: Recipe, row: RecipeRow, counts: Sequence[plan.RunPlan]) -> CostLine:
     if row.planned is not None:
-        return Line(row)
+        return CostLine(row)
     counted = replace(
         plan.profile(recipe, row),
         disk_bytes=sum(found.disk_bytes for found in counts),
@@ -75,10 +75,10 @@ def _line(recipe: Recipe, row: RecipeRow, counts: Sequence[plan.Row]) -> Line:
     difference = None
     if paper is not None and counted.macs_paper is not None and recipe.scale != "tiny":
         difference = (counted.macs_paper / TERA / paper - 1) * 100
-    return Line(row, counted, paper, difference)
+    return CostLine(row, counted, paper, difference)
 
 
-def write(recipe: Recipe, counted: Sequence[Line], folder: Path) -> list[Path]:
+def write(recipe: Recipe, counted: Sequence[CostLine], folder: Path) -> list[Path]:
     """Write FOLDER/NAME.md and FOLDER/NAME.csv; each is the old file or the new one, never half.
 
     Raises:
@@ -92,7 +92,7 @@ def write(recipe: Recipe, counted: Sequence[Line], folder: Path) -> list[Path]:
     return written
 
 
-def to_markdown(recipe: Recipe, counted: Sequence[Line]) -> str:
+def to_markdown(recipe: Recipe, counted: Sequence[CostLine]) -> str:
     """The table for people, with what its columns mean."""
     from tabulate import tabulate
 
@@ -108,7 +108,7 @@ def to_markdown(recipe: Recipe, counted: Sequence[Line]) -> str:
     return "\n\n".join((title, table, "\n".join(f"- {text}" for text in LEGEND), command)) + "\n"
 
 
-def to_csv(counted: Sequence[Line]) -> str:
+def to_csv(counted: Sequence[CostLine]) -> str:
     """The table for programs: counts in full, \\n line ends; what is not known is empty."""
     text = io.StringIO()
     write_row = csv.writer(text, lineterminator="\n").writerow
@@ -118,7 +118,7 @@ def to_csv(counted: Sequence[Line]) -> str:
     return text.getvalue()
 
 
-def _values(line: Line) -> tuple[object, ...]:
+def _values(line: CostLine) -> tuple[object, ...]:
     row, found = line.row, line.counted
     if found is None:
         return (row.id, row.label, *[None] * (len(COLUMNS) - 2))
@@ -133,7 +133,7 @@ def _values(line: Line) -> tuple[object, ...]:
     )
 
 
-def _texts(line: Line) -> tuple[str, ...]:
+def _texts(line: CostLine) -> tuple[str, ...]:
     found = line.counted
     if found is None:
         return (line.row.label, *[""] * (len(HEADINGS) - 2), line.row.planned or "")

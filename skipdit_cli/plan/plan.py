@@ -22,7 +22,7 @@ VAE_SCALE = 8  # pixels per latent, along each side
 
 
 @dataclass(frozen=True)
-class Row:
+class RunPlan:
     """What a Run will do. What a dynamic method saves is None until it has run.
 
     Attributes:
@@ -49,7 +49,7 @@ class Row:
     missing: list[str]
 
 
-def profile(recipe: Recipe, row: RecipeRow, *, root: Path | None = None) -> "Row":
+def profile(recipe: Recipe, row: RecipeRow, *, root: Path | None = None) -> "RunPlan":
     """What the cost columns of a row count; the row is not planned."""
     run = profile_run(recipe, row)
     seen = observed(run, root) if root else None
@@ -63,7 +63,7 @@ def plan(
     root: Path | None = None,
     text_tokens: int | None = None,
     seen: Sequence[frozenset[Site]] | None = None,
-) -> Row:
+) -> RunPlan:
     """Count what a run does and find what it lacks.
 
     Args:
@@ -72,7 +72,7 @@ def plan(
         text_tokens: of a prompt; by default as many as the model's inputs for counting have.
         seen: what a dynamic method did reuse, per step (see `observed`).
     """
-    row = Row(
+    row = RunPlan(
         run=run,
         steps=len(run.timesteps),
         full_steps=None,

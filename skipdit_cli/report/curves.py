@@ -24,7 +24,7 @@ MOST_DECADES = 6
 
 
 @dataclass(frozen=True)
-class Curve:
+class RunCurve:
     """One run beside its reference.
 
     Attributes:
@@ -40,7 +40,7 @@ class Curve:
     samples: int
 
 
-def curves(table: Table, behind: Behind) -> list[tuple[str, list[Curve]]]:
+def curves(table: Table, behind: Behind) -> list[tuple[str, list[RunCurve]]]:
     """(what the reference is, its runs) of every reference with trajectories on disk.
 
     Raises:
@@ -52,13 +52,13 @@ def curves(table: Table, behind: Behind) -> list[tuple[str, list[Curve]]]:
         for label, run in others:
             if each := trajectory.compare(run, root=behind.root):
                 points = tuple(zip(each.timesteps, each.errors.mean(axis=0).tolist(), strict=True))
-                group.append(Curve(label, run.key, points, len(each.errors)))
+                group.append(RunCurve(label, run.key, points, len(each.errors)))
         if group:
             found.append((title(reference), group))
     return found
 
 
-def chart(group: Sequence[Curve]) -> str:
+def chart(group: Sequence[RunCurve]) -> str:
     """The curves of one reference as inline SVG, each labelled at its right end."""
     values = [error for curve in group for _, error in curve.points if error > LEAST]
     if not values:
@@ -107,7 +107,9 @@ def _axes(place: Place, first: int, last: int, decades: range) -> list[str]:
     return parts
 
 
-def _line(index: int, curve: Curve, place: Place, *, end: tuple[float, float], label: float) -> str:
+def _line(
+    index: int, curve: RunCurve, place: Place, *, end: tuple[float, float], label: float
+) -> str:
     """A curve, its label and what leads from one to the other; a gap where there is no error."""
     path, pen = "", "M"
     for timestep, error in curve.points:
@@ -127,10 +129,10 @@ def _line(index: int, curve: Curve, place: Place, *, end: tuple[float, float], l
     )
 
 
-def summary(curve: Curve) -> str:
+def summary(curve: RunCurve) -> str:
     """A curve in words.
 
-    >>> summary(Curve("n=2", "", ((900, 0.0), (500, 0.0), (100, 0.02), (0, 0.05)), 4))
+    >>> summary(RunCurve("n=2", "", ((900, 0.0), (500, 0.0), (100, 0.02), (0, 0.05)), 4))
     'n=2: none down to timestep 500, then at most 0.05; 0.05 after the last step, mean of 4 samples'
     """
     errors = [error for _, error in curve.points]

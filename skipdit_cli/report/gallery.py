@@ -41,7 +41,7 @@ class Behind:
 
 
 @dataclass(frozen=True)
-class Column:
+class GalleryColumn:
     """The samples of one run.
 
     Attributes:
@@ -65,7 +65,7 @@ class Group:
 
     title: str
     samples: tuple[str, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[GalleryColumn, ...]
     side: int
     frames: int = 1
     rate: float = 0
@@ -141,7 +141,7 @@ def _group(runs: "Sequence[tuple[str, Run]]", root: Path) -> Group | None:
     if shape is None:
         return None
     columns = tuple(
-        Column(
+        GalleryColumn(
             label=label,
             note="reference" if run.is_reference else _psnr(run, root),
             sources=tuple(_source(store, i) if i in found else "" for i in indices),

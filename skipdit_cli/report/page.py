@@ -11,7 +11,7 @@ from importlib.resources import files
 
 from skipdit_cli.errors import IncompleteError
 from skipdit_cli.report import charts, ranks
-from skipdit_cli.report.curves import Curve, chart, curves
+from skipdit_cli.report.curves import RunCurve, chart, curves
 from skipdit_cli.report.gallery import PIXELATED, Behind, Group, groups, labels
 from skipdit_cli.report.markdown import (
     ARROWS,
@@ -246,7 +246,7 @@ def _strips(found: list[tuple[str, list[tuple[int, float]] | None]]) -> str:
     )
 
 
-def _errors(found: list[tuple[str, list[Curve]]]) -> str:
+def _errors(found: list[tuple[str, list[RunCurve]]]) -> str:
     """A chart for every reference; only the first few are open."""
     if not found:
         return "<p>No run here was made with a cache and without, so there is no error to show.</p>"

@@ -33,7 +33,7 @@ from skipdit_cli.spec import NONE
 from skipdit_cli.storage import failures, provenance, results
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan.plan import Row
+    from skipdit_cli.plan.plan import RunPlan
     from skipdit_cli.recipe.shape import Column, Recipe, RecipeRow
     from skipdit_cli.run import Run
     from skipdit_cli.storage.results import Result
@@ -238,7 +238,7 @@ def _series(row: "RecipeRow") -> tuple[str, str]:
     return ", ".join([cache.name, *within]), f"n={n}"
 
 
-def _counted(column: "Column", row: "RecipeRow", counted: "Row", paper: float | None) -> Cell:
+def _counted(column: "Column", row: "RecipeRow", counted: "RunPlan", paper: float | None) -> Cell:
     """A cell of what `plan` counts; what a dynamic method saves is known once it has run."""
     from skipdit_cli.plan import plan
 

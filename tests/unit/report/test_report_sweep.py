@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from skipdit_cli.plan.plan import Row
+from skipdit_cli.plan.plan import RunPlan
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.report import sweep
 from skipdit_cli.report.table import Cell
@@ -22,8 +22,8 @@ RUN = CACHED.reference
 FACTS = {"skipdit": "0.1.0", "device": "a CPU", "time": "t", "command": "skipdit cache-sweep"}
 
 
-def planned(run: Run, *, cached_steps: int, macs: int, flops: int, ideal: float) -> Row:
-    return Row(
+def planned(run: Run, *, cached_steps: int, macs: int, flops: int, ideal: float) -> RunPlan:
+    return RunPlan(
         run=run,
         steps=50,
         full_steps=50 - cached_steps,
