@@ -93,8 +93,8 @@ def _show_recipe(chosen: "Recipe", *, json: bool, out: Path | None = None) -> No
     from skipdit_cli.plan import costs
 
     content, shown = [], []
-    counted = costs.lines(chosen)
-    for path in costs.write(chosen, counted, out) if out else ():
+    counted = costs.cost_lines(chosen)
+    for path in costs.write_costs(chosen, counted, out) if out else ():
         say(f"wrote {path}")
     for line in counted:
         if line.counted is None:

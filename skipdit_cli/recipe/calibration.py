@@ -83,7 +83,7 @@ def files(card: Card, pattern: str) -> list[Path]:
     return [path for place in places for path in sorted(place.glob(pattern)) if path.is_file()]
 
 
-def save(calibration: Calibration, where: Path) -> Path:
+def write_calibration(calibration: Calibration, where: Path) -> Path:
     """Write a calibration into a folder; returns the file."""
     steps = len(registry.load("samplers", calibration.sampler).timesteps(calibration.steps))
     path = where / file_name(calibration.method, sampler=calibration.sampler, steps=steps)
@@ -92,8 +92,8 @@ def save(calibration: Calibration, where: Path) -> Path:
     return path
 
 
-def load(path: Path) -> Calibration:
-    """Read what `save` wrote.
+def read_calibration(path: Path) -> Calibration:
+    """Read what `write_calibration` wrote.
 
     Raises:
         StoreError: the file cannot be read, or is none.
@@ -152,7 +152,7 @@ def complete(
             place=place,
             fix=fix,
         )
-    calibration = load(fitting[0])
+    calibration = read_calibration(fitting[0])
     if fingerprint not in ("absent", calibration.weights):
         raise UsageError(
             f"{spec.name} was calibrated on the weights {calibration.weights} of {card.name} and "

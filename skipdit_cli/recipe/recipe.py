@@ -67,7 +67,7 @@ def summary(name: str) -> str:
     return title.removeprefix("title:").strip().strip("\"'")
 
 
-def load(name_or_path: str, *, scale: str = "tiny", overrides: Iterable[str] = ()) -> Recipe:
+def load_recipe(name_or_path: str, *, scale: str = "tiny", overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe at one scale.
 
     Args:
@@ -80,12 +80,12 @@ def load(name_or_path: str, *, scale: str = "tiny", overrides: Iterable[str] = (
     if scale not in SCALES:
         raise unknown("scale", scale, SCALES)
     path, shown = _find(name_or_path)
-    content = yaml_file.read(path, shown)
+    content = yaml_file.read_yaml(path, shown)
     if not isinstance(content, dict):
         raise RecipeError(f"{shown}: not a recipe; it starts with title: ...")
     check = _Check(shown)
     check.scales = _scales(content)
-    found = {each: check.recipe(content, path.stem, each) for each in check.scales}
+    by_scale = {each: check.recipe(content, path.stem, each) for each in check.scales}
     forced: dict[str, Any] = {}
     for text in overrides:
         try:
@@ -94,14 +94,14 @@ def load(name_or_path: str, *, scale: str = "tiny", overrides: Iterable[str] = (
             check.errors.append(str(error))
     if check.errors:
         raise RecipeError("\n".join(dict.fromkeys(check.errors)))
-    if scale not in found:
+    if scale not in by_scale:
         raise UsageError(
             f"{shown} has no {scale} scale", place=f"--scale {scale}", fix="leave it out"
         )
-    recipe = found[scale]
+    recipe = by_scale[scale]
     if scale == "tiny" and recipe.table:
         others = set(published.lines(recipe.table)[0]) - {column.key for column in recipe.columns}
-        only = (column.label for column in found["paper"].columns if column.key in others)
+        only = (column.label for column in by_scale["paper"].columns if column.key in others)
         recipe = replace(recipe, paper_only=tuple(only))
     rows = (
         replace(row, settings={k: v for k, v in row.settings.items() if k not in forced})
@@ -135,7 +135,7 @@ def scales(name_or_path: str) -> tuple[str, ...]:
     Raises:
         UsageError: no such recipe, or not a YAML file.
     """
-    return _scales(yaml_file.read(*_find(name_or_path)))
+    return _scales(yaml_file.read_yaml(*_find(name_or_path)))
 
 
 def _scales(content: Any) -> tuple[str, ...]:
@@ -206,11 +206,11 @@ class _Check(Mistakes):
         """Data set -> base model; those whose model is not known are left out."""
         from skipdit_cli.checkpoints import catalog
 
-        found = {}
+        models = {}
         for group, model in self.mapping(value, place).items():
             with self.at(f"{place}.{group}"):
-                found[group] = catalog.card(str(model)).name
-        return found
+                models[group] = catalog.card(str(model)).name
+        return models
 
     def settings(
         self, value: Any, place: str, groups: dict[str, str], known: tuple[str, ...] = SETTINGS
@@ -221,17 +221,17 @@ class _Check(Mistakes):
             groups: those that a profile may be about.
             known: the keys that there may be.
         """
-        found: dict[str, Any] = {}
+        typed: dict[str, Any] = {}
         for key, content in self.mapping(value, place, known).items():
             here = f"{place}.{key}"
             with self.at(here):
                 if key == "profile":
-                    found[key] = self.settings(content, here, groups, PROFILE)
+                    typed[key] = self.settings(content, here, groups, PROFILE)
                 elif key == "group":
-                    found[key] = _known_group(str(content), groups)
+                    typed[key] = _known_group(str(content), groups)
                 elif key in known:
-                    found[key] = setting(key, content)
-        return found
+                    typed[key] = setting(key, content)
+        return typed
 
     def column(self, value: Any, place: str, table: str | None, groups: dict[str, str]) -> Column:
         """One column; its key is one of the published table's, or made of group and metric."""

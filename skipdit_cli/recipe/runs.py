@@ -117,7 +117,7 @@ def from_dict(content: Mapping[str, Any]) -> Run:
     return Run(card=card, **{**content, **objects})
 
 
-def find(root: Path, key: str) -> Run:
+def find_run(root: Path, key: str) -> Run:
     """The run under a results folder whose key starts with `key`.
 
     Raises:
@@ -150,12 +150,12 @@ def find(root: Path, key: str) -> Run:
 
 def of_recipe(recipe: Recipe) -> list[tuple[RecipeRow, str, Run]]:
     """(row, group, run) of every row that is not planned, in the order of the table."""
-    found = []
+    triples = []
     for row in recipe.rows:
         for group, model in row.models.items() if row.planned is None else ():
             settings, place = _settings(recipe, row), f"{recipe.name} row {row.id}"
-            found.append((row, group, make_run(model, row.cache, settings, place=place)))
-    return found
+            triples.append((row, group, make_run(model, row.cache, settings, place=place)))
+    return triples
 
 
 def scored(recipe: Recipe) -> list[tuple[Run, list[str]]]:

@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped]
 from skipdit_cli.errors import UsageError, unknown
 
 
-def read(path: Path, shown: str) -> Any:
+def read_yaml(path: Path, shown: str) -> Any:
     """What a YAML file holds.
 
     Args:
@@ -37,7 +37,7 @@ class Mistakes:
 
     Attributes:
         shown: how they call the file.
-        errors: what was found so far.
+        errors: the mistakes so far.
     """
 
     def __init__(self, shown: str) -> None:
@@ -87,15 +87,15 @@ class Mistakes:
 
     def texts(self, content: dict, place: str, keys: Iterable[str]) -> dict[str, str]:
         """Those of the keys that are there; numbers count as text, lists and mappings do not."""
-        found = {}
+        texts = {}
         for key in keys:
             value = content.get(key)
             if isinstance(value, str | int | float):
-                found[key] = str(value)
+                texts[key] = str(value)
             elif value is not None:
                 with self.at(f"{place}.{key}".strip(".")):
                     raise UsageError(f"'{value}' is not text")
-        return found
+        return texts
 
     def unique(self, values: Sequence[str], place: str, what: str) -> None:
         """Keep a mistake for every value that was there before.

@@ -98,7 +98,7 @@ def check(table: Table, recipe: "Recipe") -> Check:
     return Check(compared=compared, outside=tuple(outside), left_out=dict(left_out.most_common()))
 
 
-def require(found: Check, recipe: "Recipe") -> None:
+def require(comparison: Check, recipe: "Recipe") -> None:
     """Raise an error unless cells were compared and all are within their tolerance.
 
     Raises:
@@ -106,19 +106,20 @@ def require(found: Check, recipe: "Recipe") -> None:
         IncompleteError: no cell could be compared.
     """
     place = f"{recipe.name} at {recipe.scale} scale"
-    if found.outside:
-        count, first = len(found.outside), found.outside[0]
+    if comparison.outside:
+        count, first = len(comparison.outside), comparison.outside[0]
         are = "is" if count == 1 else "are"
         raise ToleranceError(
-            f"{count} of {found.compared} compared cells {are} outside tolerance, first {first}",
+            f"{count} of {comparison.compared} compared cells {are} outside tolerance, "
+            f"first {first}",
             place=place,
             fix=first.look,
         )
-    if not found.compared:
+    if not comparison.compared:
         tiny = "take --scale paper, whose FLOPs need no weights"
         more = f"run `skipdit cache-sweep --recipe {recipe.name} --scale paper` first"
         raise IncompleteError(
-            f"no number to compare with the paper ({found})",
+            f"no number to compare with the paper ({comparison})",
             place=place,
             fix=tiny if recipe.scale == "tiny" else more,
         )

@@ -46,7 +46,7 @@ def curves(table: Table, behind: Behind) -> list[tuple[str, list[RunCurve]]]:
     Raises:
         StoreError: what is on disk belongs to another run.
     """
-    found = []
+    groups = []
     for (_, reference), *others in together(table, behind):
         group = []
         for label, run in others:
@@ -54,8 +54,8 @@ def curves(table: Table, behind: Behind) -> list[tuple[str, list[RunCurve]]]:
                 points = tuple(zip(each.timesteps, each.errors.mean(axis=0).tolist(), strict=True))
                 group.append(RunCurve(label, run.key, points, len(each.errors)))
         if group:
-            found.append((title(reference), group))
-    return found
+            groups.append((title(reference), group))
+    return groups
 
 
 def chart(group: Sequence[RunCurve]) -> str:
@@ -148,11 +148,11 @@ def _apart(wanted: Sequence[float], *, low: float, high: float) -> list[float]:
     """Heights near the wanted ones, in their order, LINE or more apart, within the range."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     gap = min(LINE, (high - low) / max(1, len(wanted) - 1))
-    found = dict.fromkeys(order, 0.0)
+    heights = dict.fromkeys(order, 0.0)
     previous = low - gap
     for i in order:
-        found[i] = previous = max(wanted[i], previous + gap)
+        heights[i] = previous = max(wanted[i], previous + gap)
     following = high + gap
     for i in reversed(order):
-        found[i] = following = min(found[i], following - gap)
-    return [round(found[i], 1) for i in range(len(wanted))]
+        heights[i] = following = min(heights[i], following - gap)
+    return [round(heights[i], 1) for i in range(len(wanted))]

@@ -99,13 +99,13 @@ def together(table: Table, behind: Behind) -> "list[list[tuple[str, Run]]]":
         for name, line in zip(labels(table), table.lines, strict=True)
         for key in line.runs
     }
-    found: dict[str, dict[str, tuple[str, Run]]] = {}
+    by_reference: dict[str, dict[str, tuple[str, Run]]] = {}
     for run in behind.runs:
         if run.key in names:
             reference = run.reference
-            group = found.setdefault(reference.key, {reference.key: ("uncached", reference)})
+            group = by_reference.setdefault(reference.key, {reference.key: ("uncached", reference)})
             group[run.key] = names[run.key], run
-    return [list(group.values()) for group in found.values() if len(group) > 1]
+    return [list(group.values()) for group in by_reference.values() if len(group) > 1]
 
 
 def title(reference: "Run") -> str:
@@ -117,8 +117,8 @@ def title(reference: "Run") -> str:
 
 def groups(table: Table, behind: Behind) -> list[Group]:
     """The groups of a table that have samples on disk, in the order of its lines."""
-    found = [_group(runs, behind.root) for runs in together(table, behind)]
-    shown = [group for group in found if group]
+    candidates = [_group(runs, behind.root) for runs in together(table, behind)]
+    shown = [group for group in candidates if group]
     for count in range(SAMPLES, 1, -1):
         fewer = [_first(group, count) for group in shown]
         if sum(map(_size, fewer)) <= BUDGET:
@@ -134,7 +134,7 @@ def _group(runs: "Sequence[tuple[str, Run]]", root: Path) -> Group | None:
     stores = [open_store(root, run) for _, run in runs]
     sound = [set(indices) - set(store.missing(indices)) for store in stores]
     holders = [
-        next((store for store, found in zip(stores, sound, strict=True) if i in found), None)
+        next((store for store, present in zip(stores, sound, strict=True) if i in present), None)
         for i in indices
     ]
     shape = next((_shape(store, i) for i, store in enumerate(holders) if store), None)
@@ -144,9 +144,9 @@ def _group(runs: "Sequence[tuple[str, Run]]", root: Path) -> Group | None:
         GalleryColumn(
             label=label,
             note="reference" if run.is_reference else _psnr(run, root),
-            sources=tuple(_source(store, i) if i in found else "" for i in indices),
+            sources=tuple(_source(store, i) if i in present else "" for i in indices),
         )
-        for (label, run), store, found in zip(runs, stores, sound, strict=True)
+        for (label, run), store, present in zip(runs, stores, sound, strict=True)
     )
     side, frames, rate = shape
     return Group(

@@ -99,11 +99,11 @@ def escape(text: str) -> str:
     ('50 \\% of a\\_b', 'run \\texttt{a -{}-b}')
     """
     parts = re.split(r"`([^`]*)`", text.replace("\n", " "))
-    found = [
+    escaped = [
         rf"\texttt{{{_plain(part).replace('--', '-{}-')}}}" if i % 2 else _plain(part)
         for i, part in enumerate(parts)
     ]
-    return "".join(found)
+    return "".join(escaped)
 
 
 def _plain(text: str) -> str:

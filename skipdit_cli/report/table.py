@@ -166,11 +166,13 @@ def one_protocol(lines: Iterable[Line]) -> tuple[Line, ...]:
 
 def protocols(headings: Sequence[Heading], lines: Sequence[Line]) -> tuple[str, ...]:
     """One note that tells the protocol of every column that has one; none if none has."""
-    found: dict[str, list[str]] = {}
+    labels_by_protocol: dict[str, list[str]] = {}
     for i, heading in enumerate(headings):
         for protocol in _protocols(lines, i):
-            found.setdefault(protocol, []).append(heading.label)
-    said = "; ".join(f"{', '.join(labels)}: {protocol}" for protocol, labels in found.items())
+            labels_by_protocol.setdefault(protocol, []).append(heading.label)
+    said = "; ".join(
+        f"{', '.join(labels)}: {protocol}" for protocol, labels in labels_by_protocol.items()
+    )
     return (f"Protocols: {said}.",) if said else ()
 
 
@@ -231,13 +233,13 @@ def summary(facts: Iterable[dict[str, Any]]) -> dict[str, str]:
         "device": [fact.get("device") for fact in facts],
         "torch": [fact.get("torch") for fact in facts],
     }
-    found = {
+    texts = {
         key: ", ".join(dict.fromkeys(str(value) for value in values if value))
         for key, values in said.items()
     }
     times = sorted({str(fact["time"]) for fact in facts if fact.get("time")})
-    found["time"] = " to ".join(dict.fromkeys([*times[:1], *times[-1:]]))
-    return {key: text for key, text in found.items() if text}
+    texts["time"] = " to ".join(dict.fromkeys([*times[:1], *times[-1:]]))
+    return {key: text for key, text in texts.items() if text}
 
 
 def commands(facts: Iterable[dict[str, Any]]) -> str:

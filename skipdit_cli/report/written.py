@@ -56,15 +56,15 @@ def tables(place: Path, *, name: str = "") -> dict[str, Path]:
     Args:
         name: of a recipe, to find its tables only.
     """
-    found = sorted({path for pattern in FOLDERS for path in place.glob(pattern)})
+    paths = sorted({path for pattern in FOLDERS for path in place.glob(pattern)})
     return {
         path.relative_to(place).with_suffix("").as_posix(): path
-        for path in found
+        for path in paths
         if path.parent.name != "published" and name in ("", path.stem)
     }
 
 
-def read(path: Path) -> Written:
+def read_table(path: Path) -> Written:
     """A table from CSV, or from JSON that `report --json` or `cache-sweep --json` printed.
 
     Raises:
@@ -141,11 +141,11 @@ def _name(parts: Iterable[str]) -> str:
 
 
 def _unique(rows: list[tuple[str, WrittenRow]]) -> dict[str, WrittenRow]:
-    found: dict[str, WrittenRow] = {}
+    by_name: dict[str, WrittenRow] = {}
     for name, row in rows:
-        count = sum(known == name or known.startswith(f"{name} #") for known in found)
-        found[f"{name} #{count + 1}" if count else name] = row
-    return found
+        count = sum(known == name or known.startswith(f"{name} #") for known in by_name)
+        by_name[f"{name} #{count + 1}" if count else name] = row
+    return by_name
 
 
 def _runs(text: str) -> tuple[str, ...]:
@@ -176,7 +176,7 @@ def _made(path: Path) -> dict[str, str]:
 def content(path: Path) -> Mapping[str, Any]:
     """A JSON file's mapping; {} where it is not there or cannot be read."""
     try:
-        found = json.loads(path.read_bytes())
+        parsed = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}

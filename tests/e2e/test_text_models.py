@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from skipdit_cli.checkpoints import catalog, local
-from skipdit_cli.recipe.runs import find
+from skipdit_cli.recipe.runs import find_run
 from skipdit_cli.storage.store import open_store
 
 PROMPT = "a three moving to the left"
@@ -21,7 +21,7 @@ IMAGE = "sample --model painted-digits --steps ddim4+1 --batch-size 1"
 def stored(root="results"):
     """The one run under a results folder."""
     [folder] = (Path(root) / "samples").iterdir()
-    return open_store(Path(root), find(Path(root), folder.name))
+    return open_store(Path(root), find_run(Path(root), folder.name))
 
 
 def embeddings(root="results"):

@@ -10,7 +10,7 @@ from skipdit_cli.report.curves import LINE, RunCurve, chart
 from skipdit_cli.report.gallery import Behind
 from skipdit_cli.report.page import to_html
 from skipdit_cli.report.publish import records
-from skipdit_cli.report.sweep import build
+from skipdit_cli.report.sweep import build_sweep_table
 from skipdit_cli.score.sweep import SweepRow
 from skipdit_cli.storage import trajectory
 from skipdit_cli.storage.store import open_store
@@ -21,7 +21,9 @@ def run(cache="none", **settings):
 
 
 def table(runs):
-    return build([SweepRow(r.cache.partition(",")[0], r, plan.plan(r), {}, "") for r in runs])
+    return build_sweep_table(
+        [SweepRow(r.cache.partition(",")[0], r, plan.plan(r), {}, "") for r in runs]
+    )
 
 
 @pytest.fixture
