@@ -26,7 +26,10 @@ class RunPlan:
     """What a Run will do. What a dynamic method saves is None until it has run.
 
     Attributes:
-        steps, full_steps, cached_steps: calls of the model; cached are those that reuse a site.
+        run: the run that was planned.
+        steps: calls of the model.
+        full_steps: calls that compute everything.
+        cached_steps: calls that reuse a site or a half of guidance.
         batch: number of samples that the three counts below are for, guidance included.
         macs_paper: multiply-accumulates of the whole trajectory in the paper's counting.
         macs_executed: the same rules on what this implementation executes.

@@ -113,12 +113,14 @@ def load_recipe(name_or_path: str, *, scale: str = "tiny", overrides: Iterable[s
 def _override(text: str) -> tuple[str, Any]:
     key, sign, value = (part.strip() for part in text.partition("="))
     if not sign:
-        raise UsageError(f"override '{text}' is not key=value", fix="as in num_samples=16")
+        raise UsageError(
+            f"override '{text}' is not key=value", fix="write one such as num_samples=16"
+        )
     return key, setting(key, value, place=f"override '{text}'")
 
 
 def _find(name_or_path: str) -> tuple[Path, str]:
-    """The file, and how errors call it."""
+    """The file, and what errors call it."""
     if name_or_path in (known := _files()):
         return known[name_or_path], f"recipes/{name_or_path}.yaml"
     path = Path(name_or_path)
@@ -139,7 +141,7 @@ def scales(name_or_path: str) -> tuple[str, ...]:
 
 
 def _scales(content: Any) -> tuple[str, ...]:
-    """Those of the content of a recipe; both where it says nothing that makes sense."""
+    """The scales in the content of a recipe; both where it names none."""
     part = content.get("scales") if isinstance(content, dict) else None
     return tuple(each for each in SCALES if isinstance(part, dict) and each in part) or SCALES
 
@@ -219,7 +221,7 @@ class _Check(Mistakes):
 
         Args:
             groups: those that a profile may be about.
-            known: the keys that there may be.
+            known: the keys that are allowed.
         """
         typed: dict[str, Any] = {}
         for key, content in self.mapping(value, place, known).items():
@@ -251,7 +253,7 @@ class _Check(Mistakes):
                 raise unknown(f"column of {table}.csv", texts["key"], published.lines(table)[0])
         with self.at(f"{place}.better"):
             if texts.get("better", "") not in ("", "higher", "lower"):
-                raise UsageError(f"'{texts['better']}' is not higher or lower")
+                raise UsageError(f"'{texts['better']}' is neither higher nor lower")
         tolerance = Column.tolerance
         with self.at(f"{place}.tolerance"):
             tolerance = _tolerance(content.get("tolerance", tolerance))
@@ -286,7 +288,7 @@ class _Check(Mistakes):
         written = self.scaled(content.get("cache", "none"), f"{place}.cache", scale, self.scales)
         cache = no_cache()
         with self.at(f"{place}.cache"):
-            if written != {}:  # else the scale is missing, which is told already
+            if written != {}:  # else the scale is missing, a mistake that is kept already
                 cache = parse_cache(str(written), place=f"{self.shown} {place}.cache")
         keyed = self.mapping(content.get("published", {}), f"{place}.published")
         line = {key: "" if text is None else str(text) for key, text in keyed.items()}
@@ -297,7 +299,7 @@ class _Check(Mistakes):
         tokens = self.scaled(content.get("text_tokens"), f"{place}.text_tokens", scale) or None
         with self.at(f"{place}.text_tokens"):
             if tokens is not None and (type(tokens) is not int or tokens < 1):
-                raise UsageError(f"'{tokens}' is not a number of tokens")
+                raise UsageError(f"'{tokens}' is not a number of tokens", fix="write 1 or more")
         return RecipeRow(
             id=texts.get("id", place),
             label=texts.get("label", place),
@@ -318,5 +320,5 @@ def _known_group(name: str, groups: dict[str, str]) -> str:
 
 def _tolerance(value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value < math.inf:
-        raise UsageError(f"'{value}' is not a number from 0 up")
+        raise UsageError(f"'{value}' is not a number of 0 or more")
     return float(value)

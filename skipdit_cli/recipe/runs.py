@@ -90,7 +90,7 @@ def make_run(
 
         try:
             chosen["prompts"] = prompts.read_prompts(chosen["prompts"], place=place)
-        except MissingAssetError:  # what it costs can be told without
+        except MissingAssetError:  # costs can be counted without prompts
             chosen["prompts"] = None
     return Run(card=card, cache=resolved, sampler=sampler, weights=fingerprint, **chosen)
 
@@ -121,7 +121,7 @@ def find_run(root: Path, key: str) -> Run:
     """The run under a results folder whose key starts with `key`.
 
     Raises:
-        UsageError: there is none, or more than one, or code that it was made with has changed.
+        UsageError: no run or several runs match, or the code that made the run has changed.
         StoreError: what is on disk does not describe a run.
     """
     known = keys(root)
@@ -141,7 +141,7 @@ def find_run(root: Path, key: str) -> Run:
         raise StoreError(f"does not describe a run ({error!r})", place=place) from None
     if run.key != matching[0]:
         raise UsageError(
-            f"run {matching[0]} was made by other code than is installed now",
+            f"run {matching[0]} was made by code that differs from what is installed now",
             place=place,
             fix="generate its samples again",
         )
@@ -190,7 +190,7 @@ def _check(card: Card, chosen: Mapping[str, Any]) -> None:
     if chosen["dtype"] not in card.dtypes:
         raise UsageError(
             f"{card.name} gives black images in {chosen['dtype']}",
-            fix=f"take {' or '.join(card.dtypes)}",
+            fix=f"use {' or '.join(card.dtypes)}",
         )
     takes = {"classes": card.num_classes is not None, "prompts": card.text}
     takes["guidance"] = any(takes.values())

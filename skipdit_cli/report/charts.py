@@ -133,7 +133,10 @@ def _markers(
     """Markers with their label: shown where it has room, else when pointed at or in focus.
 
     Args:
-        best: the points of the Pareto front. said: the box of a text that is there already.
+        series: the points of every series, by its name.
+        place: values of the axes -> pixels.
+        best: the points of the Pareto front.
+        said: the box of a text that is already drawn.
     """
     spots = [place(x, y) for series_points in series.values() for x, y, *_ in series_points]
     taken = [said, *((x - 7, y - 7, x + 7, y + 7) for x, y in spots)]

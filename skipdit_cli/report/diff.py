@@ -4,7 +4,7 @@ A score moved if the 95 % intervals of its mean, 1.96 spread / sqrt(n), do not o
 the medians with their spreads do not; what has no spread, if it differs by more than a relative
 1e-6. So do the scores of one run on one device and torch: their samples begin with the same noise,
 and how much another draw of samples would move the mean says nothing about them. A timing or a
-memory without spread cannot be judged, which is told.
+memory without spread cannot be judged, and is counted as such.
 """
 
 import math
@@ -72,7 +72,8 @@ def diff(old: Path, new: Path, *, name: str = "") -> Diff:
     """Compare two tables, or the tables of two folders that have the same place in both.
 
     Args:
-        old, new: CSV or JSON files; results folders; or folders of tables.
+        old: a CSV or JSON file, a results folder or a folder of tables.
+        new: the same, to compare with it.
         name: of a recipe, to compare its tables only.
     Raises:
         UsageError: a path is not there or not of this kind, or there is no table in both.

@@ -20,7 +20,7 @@ def checks(results: Path) -> Iterator[Check]:
     """Everything that is checked, in the order in which it is shown.
 
     Args:
-        results: the results folder, of which only is asked whether it can be written.
+        results: the results folder; the check is only whether it can be written.
     """
     yield from environment()
     yield from embedded()
@@ -34,7 +34,7 @@ def checks(results: Path) -> Iterator[Check]:
 
 
 def require(outcomes: Iterable[Check]) -> None:
-    """Raise SkipditError, which names them, if checks found something broken."""
+    """Raise a SkipditError that names every broken check, if there is any."""
     if broken := [check for check, state, _ in outcomes if state == "broken"]:
         raise SkipditError(f"{len(broken)} checks failed: {', '.join(broken)}")
 
@@ -191,7 +191,7 @@ def vbench() -> Check:
 
 
 def _state(states: Container[str]) -> str:
-    """Of several parts: broken if one is damaged, incomplete if one is absent but not all."""
+    """The state of several parts: broken if any is damaged, incomplete if not all are here."""
     if "damaged" in states:
         return "broken"
     if "absent" not in states:

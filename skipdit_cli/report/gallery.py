@@ -45,7 +45,8 @@ class GalleryColumn:
     """The samples of one run.
 
     Attributes:
-        label: its line of the table. note: its PSNR over all samples, or "".
+        label: its line of the table.
+        note: its PSNR over all samples, or "".
         sources: a data: URI per sample, "" where it is not on disk.
     """
 
@@ -59,8 +60,12 @@ class Group:
     """An uncached reference, the first column, and the runs that are compared with it.
 
     Attributes:
-        samples: what each sample was to show. side: pixels of their shorter side.
-        frames, rate: of its clips; 1 and 0 for images.
+        title: which reference it is.
+        samples: what each sample was to show.
+        columns: the runs, the reference first.
+        side: pixels of the samples' shorter side.
+        frames: frames of a clip; 1 for images.
+        rate: frames per second of a clip; 0 for images.
     """
 
     title: str

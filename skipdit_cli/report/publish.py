@@ -26,7 +26,8 @@ def publish(
     """Write a table in every format, its plot, and a grid for each reference with cached runs.
 
     Args:
-        rows: the runs behind the table. root: the results folder that holds their samples.
+        rows: the runs behind the table.
+        root: the results folder that holds their samples.
     Returns:
         The files; a picture for which there is nothing to show is left out, and an earlier one of
         that name is removed.

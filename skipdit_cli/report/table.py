@@ -37,7 +37,8 @@ class Heading:
     Attributes:
         key: its name in CSV ("digits_psnr", "flops_t").
         metric: what is measured ("psnr", "macs").
-        label, unit: its heading ("PSNR", "dB").
+        label: its heading ("PSNR").
+        unit: of its numbers ("dB").
         better: "higher", "lower" or "".
         decimals: of our numbers where people read them; CSV has them in full.
         shown: the unit that people read, where it is another one than `unit`.
@@ -102,7 +103,8 @@ class Line:
         names: one text per entry of Table.names.
         cells: one per heading.
         runs: keys of the runs behind the numbers.
-        series, point: which line of a plot the row belongs to, and what its marker is called.
+        series: which line of a plot the row belongs to.
+        point: what its marker in the plot is called.
         reference: whether this is the uncached run that others are compared with.
     """
 
@@ -143,7 +145,7 @@ class Table:
 
     @property
     def counted(self) -> bool:
-        """Whether cells say how many samples are behind them, for that is not told once for all."""
+        """Whether each cell says how many samples are behind it, rather than one note for all."""
         return self.spreads or len(_sizes(self.lines)) > 1
 
 

@@ -150,7 +150,7 @@ def test_rows_with_other_caches_use_the_same_embeddings(skipdit, samples):
             "sample --model hunyuan-dit --dtype bfloat16 --prompt",
             ["a horse"],
             2,
-            ["--dtype: hunyuan-dit gives black images in bfloat16; take float16 or float32"],
+            ["--dtype: hunyuan-dit gives black images in bfloat16; use float16 or float32"],
         ),
         (
             "sample --model latte-skip --prompt",

@@ -95,7 +95,7 @@ MISTAKES = [
     ),
     (
         ("notes: [one sentence]", "notes: 1"),
-        " notes: '1' is not a list; write one - line per entry",
+        " notes: '1' is not a list; write one line that starts with - per entry",
     ),
     (("{hours: 3}", "{hour: 3}"), " paper: unknown key 'hour'; did you mean 'hours'?"),
     (
@@ -134,17 +134,17 @@ MISTAKES = [
     ),
     (
         ("better: higher", "better: up"),
-        " scales.tiny.columns[0].better: 'up' is not higher or lower",
+        " scales.tiny.columns[0].better: 'up' is neither higher nor lower",
     ),
     (
         ("tolerance: 0.1", "tolerance: small"),
-        " scales.paper.columns[0].tolerance: 'small' is not a number from 0 up",
+        " scales.paper.columns[0].tolerance: 'small' is not a number of 0 or more",
     ),
     (
         ("key: speedup, label: Speedup, metric: speedup", "label: A, metric: psnr, group: digits"),
-        " scales.tiny.columns[1].key: 'digits_psnr' is there twice",
+        " scales.tiny.columns[1].key: 'digits_psnr' occurs twice",
     ),
-    (("id: latte", "id: cached"), " rows[1].id: 'cached' is there twice"),
+    (("id: latte", "id: cached"), " rows[1].id: 'cached' occurs twice"),
     (("id: latte, ", ""), " rows[0]: 'id' is missing"),
     (("label: Latte", "label: [Latte]"), " rows[0].label: '['Latte']' is not text"),
     (
@@ -283,7 +283,7 @@ def test_overrides_win_over_file_and_rows(write):
             "num_sampels=3",
             "override 'num_sampels=3': unknown setting 'num_sampels'; did you mean 'num_samples'?",
         ),
-        ("steps", "override 'steps' is not key=value; as in num_samples=16"),
+        ("steps", "override 'steps' is not key=value; write one such as num_samples=16"),
         (
             "num_samples=many",
             "override 'num_samples=many': num_samples 'many' is not a whole number; "

@@ -614,7 +614,9 @@ def test_a_run_of_code_that_has_changed_since_is_told(tmp_path, monkeypatch):
         pass
     assert find_run(tmp_path, run.key).key == run.key
     monkeypatch.setattr(registry, "source_hash", lambda kind, name: f"{kind} as it is")
-    with pytest.raises(UsageError, match=f"run {run.key} was made by other code than is installed"):
+    with pytest.raises(
+        UsageError, match=f"run {run.key} was made by code that differs from what is installed"
+    ):
         find_run(tmp_path, run.key)
 
 
