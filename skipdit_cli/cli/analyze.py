@@ -73,7 +73,7 @@ def calibrate(
         measured = measure(
             run, method, root=results, device=where, weights_path=weights, progress=update
         )
-    path = calibration.save(measured, folder)
+    path = calibration.write_calibration(measured, folder)
     if json:
         show_json({"file": str(path), **asdict(measured)})
         return

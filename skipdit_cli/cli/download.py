@@ -83,7 +83,7 @@ def download(
         return
     files = assets.resolve(needed, place="--metrics")
     for table in filter(None, tables):
-        loaded = recipes.load(table, scale=recipes.scales(table)[-1])
+        loaded = recipes.load_recipe(table, scale=recipes.scales(table)[-1])
         models += needs.checkpoints(loaded)
         files += needs.assets(loaded)
     what = wanted.wanted(models, files)

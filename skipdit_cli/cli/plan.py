@@ -10,7 +10,7 @@ from skipdit_cli.cli import app
 from skipdit_cli.cli._output import say, show, show_json, table
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan.plan import Row
+    from skipdit_cli.plan.plan import RunPlan
     from skipdit_cli.recipe.shape import Recipe
 
 HEADINGS = (
@@ -93,8 +93,8 @@ def _show_recipe(chosen: "Recipe", *, json: bool, out: Path | None = None) -> No
     from skipdit_cli.plan import costs
 
     content, shown = [], []
-    counted = costs.lines(chosen)
-    for path in costs.write(chosen, counted, out) if out else ():
+    counted = costs.cost_lines(chosen)
+    for path in costs.write_costs(chosen, counted, out) if out else ():
         say(f"wrote {path}")
     for line in counted:
         if line.counted is None:
@@ -115,7 +115,7 @@ def _show_recipe(chosen: "Recipe", *, json: bool, out: Path | None = None) -> No
     show(table(headings, shown))
 
 
-def _cells(row: "Row") -> tuple[str, ...]:
+def _cells(row: "RunPlan") -> tuple[str, ...]:
     from skipdit_cli.checkpoints.local import size_text
     from skipdit_cli.plan.costs import AT_RUN
 
@@ -141,5 +141,5 @@ def _count(value: float | None) -> str:
     return f"{value / size:.3f} {unit}"
 
 
-def _content(row: "Row") -> dict:
+def _content(row: "RunPlan") -> dict:
     return {**vars(row), "run": row.run.to_dict(), "key": row.run.key}

@@ -37,7 +37,7 @@ def profile(
     from skipdit_cli.recipe.specs import specs
     from skipdit_cli.report.markdown import to_markdown
     from skipdit_cli.report.publish import records
-    from skipdit_cli.report.sweep import build
+    from skipdit_cli.report.sweep import build_sweep_table
     from skipdit_cli.score.compare import compare, require
 
     options.at_least(1, repeats, place="--repeats")
@@ -59,7 +59,7 @@ def profile(
     )
     rows = compare(runs, how, random_weights=random)
     title = f"{chosen}: batch {runs[0].batch_size}, {runs[0].dtype}, {how.device}"
-    table = build(rows, title=title)
+    table = build_sweep_table(rows, title=title)
     if json:
         show_json(records(table))
     else:

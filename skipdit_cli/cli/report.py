@@ -60,13 +60,13 @@ def report(
     from skipdit_cli.report.gallery import Behind
     from skipdit_cli.report.markdown import to_markdown
     from skipdit_cli.report.publish import records
-    from skipdit_cli.report.recipe import build
+    from skipdit_cli.report.recipe import build_recipe_table
 
     chosen = options.recipe_at(recipe, scale, override)
-    built = build(chosen, root=results)
+    built = build_recipe_table(chosen, root=results)
     found = compare(built, chosen) if check else None
     behind = Behind(results, [run for _, _, run in runs.of_recipe(chosen)])
-    paths = reports.write(
+    paths = reports.write_table(
         built,
         results / chosen.scale,
         name=chosen.name,

@@ -109,7 +109,7 @@ def cache_sweep(
         if redo:
             say_removed(again.samples(runs_of(asked), root=results))
         rows = sweep_recipe(asked, how)
-        table, name = recipe_table.build(asked, root=results), asked.name
+        table, name = recipe_table.build_recipe_table(asked, root=results), asked.name
         folder = results / asked.scale
     else:
         options.refuse_overrides(override)
@@ -121,7 +121,7 @@ def cache_sweep(
             both = [*(run.reference for run in runs), *runs]
             say_removed(again.samples(both, root=results, weights_path=weights))
         rows = sweep([(run, scored) for run in runs], how)
-        table, name = model_table.build(rows, metrics=scored), "sweep"
+        table, name = model_table.build_sweep_table(rows, metrics=scored), "sweep"
         folder = results / "sweeps" / chosen
     _publish(table, folder, name=name, rows=rows, root=results, json=json)
 

@@ -38,7 +38,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Line:
+class CostLine:
     """One row of a recipe.
 
     Attributes:
@@ -49,36 +49,36 @@ class Line:
     """
 
     row: RecipeRow
-    counted: plan.Row | None = None
+    counted: plan.RunPlan | None = None
     published: float | None = None
     difference: float | None = None
 
 
-def lines(recipe: Recipe) -> list[Line]:
+def cost_lines(recipe: Recipe) -> list[CostLine]:
     """What every row costs, in the order of the table."""
-    groups: dict[str, list[plan.Row]] = {row.id: [] for row in recipe.rows}
+    groups: dict[str, list[plan.RunPlan]] = {row.id: [] for row in recipe.rows}
     for row, _, run in runs.of_recipe(recipe):
         groups[row.id].append(plan.plan(run))
     return [_line(recipe, row, groups[row.id]) for row in recipe.rows]
 
 
-def _line(recipe: Recipe, row: RecipeRow, counts: Sequence[plan.Row]) -> Line:
+def _line(recipe: Recipe, row: RecipeRow, counts: Sequence[plan.RunPlan]) -> CostLine:
     if row.planned is not None:
-        return Line(row)
+        return CostLine(row)
     counted = replace(
         plan.profile(recipe, row),
-        disk_bytes=sum(found.disk_bytes for found in counts),
-        missing=list(dict.fromkeys(lack for found in counts for lack in found.missing)),
+        disk_bytes=sum(each.disk_bytes for each in counts),
+        missing=list(dict.fromkeys(lack for each in counts for lack in each.missing)),
     )
     known = recipe.table if row.published else None
     paper = published.numbers(known, row.published).get("flops_t") if known else None
     difference = None
     if paper is not None and counted.macs_paper is not None and recipe.scale != "tiny":
         difference = (counted.macs_paper / TERA / paper - 1) * 100
-    return Line(row, counted, paper, difference)
+    return CostLine(row, counted, paper, difference)
 
 
-def write(recipe: Recipe, counted: Sequence[Line], folder: Path) -> list[Path]:
+def write_costs(recipe: Recipe, counted: Sequence[CostLine], folder: Path) -> list[Path]:
     """Write FOLDER/NAME.md and FOLDER/NAME.csv; each is the old file or the new one, never half.
 
     Raises:
@@ -92,7 +92,7 @@ def write(recipe: Recipe, counted: Sequence[Line], folder: Path) -> list[Path]:
     return written
 
 
-def to_markdown(recipe: Recipe, counted: Sequence[Line]) -> str:
+def to_markdown(recipe: Recipe, counted: Sequence[CostLine]) -> str:
     """The table for people, with what its columns mean."""
     from tabulate import tabulate
 
@@ -108,7 +108,7 @@ def to_markdown(recipe: Recipe, counted: Sequence[Line]) -> str:
     return "\n\n".join((title, table, "\n".join(f"- {text}" for text in LEGEND), command)) + "\n"
 
 
-def to_csv(counted: Sequence[Line]) -> str:
+def to_csv(counted: Sequence[CostLine]) -> str:
     """The table for programs: counts in full, \\n line ends; what is not known is empty."""
     text = io.StringIO()
     write_row = csv.writer(text, lineterminator="\n").writerow
@@ -118,38 +118,44 @@ def to_csv(counted: Sequence[Line]) -> str:
     return text.getvalue()
 
 
-def _values(line: Line) -> tuple[object, ...]:
-    row, found = line.row, line.counted
-    if found is None:
+def _values(line: CostLine) -> tuple[object, ...]:
+    row, counted = line.row, line.counted
+    if counted is None:
         return (row.id, row.label, *[None] * (len(COLUMNS) - 2))
-    run = found.run
+    run = counted.run
     return (
         *(row.id, row.label, run.model, run.cache, run.sampler.name, run.steps, run.guidance),
-        *(found.batch, row.text_tokens, found.full_steps, found.cached_steps, found.macs_paper),
+        *(
+            counted.batch,
+            row.text_tokens,
+            counted.full_steps,
+            counted.cached_steps,
+            counted.macs_paper,
+        ),
         *(line.published, None if line.difference is None else f"{line.difference:.4f}"),
-        *(found.macs_executed, found.flops),
-        None if found.ideal_speedup is None else f"{found.ideal_speedup:.4f}",
-        found.disk_bytes,
+        *(counted.macs_executed, counted.flops),
+        None if counted.ideal_speedup is None else f"{counted.ideal_speedup:.4f}",
+        counted.disk_bytes,
     )
 
 
-def _texts(line: Line) -> tuple[str, ...]:
-    found = line.counted
-    if found is None:
+def _texts(line: CostLine) -> tuple[str, ...]:
+    counted = line.counted
+    if counted is None:
         return (line.row.label, *[""] * (len(HEADINGS) - 2), line.row.planned or "")
-    run, tokens = found.run, line.row.text_tokens
-    batch = f"{found.batch}, {run.sampler.name} {run.steps}, "
+    run, tokens = counted.run, line.row.text_tokens
+    batch = f"{counted.batch}, {run.sampler.name} {run.steps}, "
     batch += "unguided" if run.guidance is None else f"guidance {run.guidance:g}"
     batch += f", {tokens} text tokens" if tokens else ""
     return (
         *(line.row.label, run.model, str(run.cache), batch),
-        *(AT_RUN if n is None else str(n) for n in (found.full_steps, found.cached_steps)),
-        _tera(found.macs_paper),
+        *(AT_RUN if n is None else str(n) for n in (counted.full_steps, counted.cached_steps)),
+        _tera(counted.macs_paper),
         "" if line.published is None else f"{line.published:.2f}",
         "" if line.difference is None else f"{line.difference:+.3f}",
-        *(_tera(found.macs_executed), _tera(found.flops)),
-        AT_RUN if found.ideal_speedup is None else f"{found.ideal_speedup:.3f}",
-        f"{found.disk_bytes / 1e9:.2f}",
+        *(_tera(counted.macs_executed), _tera(counted.flops)),
+        AT_RUN if counted.ideal_speedup is None else f"{counted.ideal_speedup:.3f}",
+        f"{counted.disk_bytes / 1e9:.2f}",
     )
 
 

@@ -22,11 +22,14 @@ VAE_SCALE = 8  # pixels per latent, along each side
 
 
 @dataclass(frozen=True)
-class Row:
+class RunPlan:
     """What a Run will do. What a dynamic method saves is None until it has run.
 
     Attributes:
-        steps, full_steps, cached_steps: calls of the model; cached are those that reuse a site.
+        run: the run that was planned.
+        steps: calls of the model.
+        full_steps: calls that compute everything.
+        cached_steps: calls that reuse a site or a half of guidance.
         batch: number of samples that the three counts below are for, guidance included.
         macs_paper: multiply-accumulates of the whole trajectory in the paper's counting.
         macs_executed: the same rules on what this implementation executes.
@@ -49,7 +52,7 @@ class Row:
     missing: list[str]
 
 
-def profile(recipe: Recipe, row: RecipeRow, *, root: Path | None = None) -> "Row":
+def profile(recipe: Recipe, row: RecipeRow, *, root: Path | None = None) -> "RunPlan":
     """What the cost columns of a row count; the row is not planned."""
     run = profile_run(recipe, row)
     seen = observed(run, root) if root else None
@@ -63,7 +66,7 @@ def plan(
     root: Path | None = None,
     text_tokens: int | None = None,
     seen: Sequence[frozenset[Site]] | None = None,
-) -> Row:
+) -> RunPlan:
     """Count what a run does and find what it lacks.
 
     Args:
@@ -72,7 +75,7 @@ def plan(
         text_tokens: of a prompt; by default as many as the model's inputs for counting have.
         seen: what a dynamic method did reuse, per step (see `observed`).
     """
-    row = Row(
+    row = RunPlan(
         run=run,
         steps=len(run.timesteps),
         full_steps=None,

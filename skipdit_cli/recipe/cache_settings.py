@@ -30,22 +30,22 @@ def settings(method: str, *, place: str = "") -> list[Setting]:
     """
     config = registry.load("caches", method, place=place).Config
     meanings = _meanings(inspect.getdoc(config) or "")
-    found = []
+    all_settings = []
     for field in fields(config):
         known = field.default is not MISSING and field.default is not None
         default = value_text(field.default, window=field.name == "window") if known else ""
-        found.append(Setting(field.name, default, meanings.get(field.name, "")))
-    return found
+        all_settings.append(Setting(field.name, default, meanings.get(field.name, "")))
+    return all_settings
 
 
 def _meanings(docstring: str) -> dict[str, str]:
     """What the section "Attributes:" says of each: its lines, joined."""
     section = re.search(r"^Attributes:\n((?: .*\n?|\n)*)", docstring, re.MULTILINE)
-    found: dict[str, str] = {}
+    meanings: dict[str, str] = {}
     name = ""
     for line in inspect.cleandoc(section[1]).splitlines() if section else ():
         if match := re.match(r"(\w+): +(.*)", line):
-            name, found[match[1]] = match[1], match[2]
+            name, meanings[match[1]] = match[1], match[2]
         elif name:
-            found[name] += f" {line.strip()}"
-    return {key: text.strip() for key, text in found.items()}
+            meanings[name] += f" {line.strip()}"
+    return {key: text.strip() for key, text in meanings.items()}

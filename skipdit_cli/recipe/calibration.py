@@ -30,7 +30,11 @@ class Calibration:
         model: name of the model.
         method: the caching method the values are for.
         weights: fingerprint of the model's weights.
-        steps, sampler, guidance, num_samples, seed: of the uncached samples.
+        sampler: name of the sampler of the uncached samples.
+        steps: its steps, as a respacing string.
+        guidance: scale of their guidance; None without.
+        num_samples: how many uncached samples there were.
+        seed: their seed.
         pairs: how many observations the values were fitted on.
         settings: of the method, by name: the coefficients of teacache, the ratios of mag-cache.
         provenance: what `provenance.collect` says.
@@ -67,10 +71,12 @@ def folder(model: str) -> Path:
 
 
 def file_name(method: str, *, sampler: str, steps: int | str) -> str:
-    """Of a calibration: `teacache-ddim-50.json`.
+    """The name of a calibration's file: `teacache-ddim-50.json`.
 
     Args:
-        steps: how many; "*" in a pattern.
+        method: name of the caching method.
+        sampler: name of the sampler; "*" in a pattern.
+        steps: number of steps; "*" in a pattern.
     """
     return f"{method}-{sampler}-{steps}.json"
 
@@ -83,7 +89,7 @@ def files(card: Card, pattern: str) -> list[Path]:
     return [path for place in places for path in sorted(place.glob(pattern)) if path.is_file()]
 
 
-def save(calibration: Calibration, where: Path) -> Path:
+def write_calibration(calibration: Calibration, where: Path) -> Path:
     """Write a calibration into a folder; returns the file."""
     steps = len(registry.load("samplers", calibration.sampler).timesteps(calibration.steps))
     path = where / file_name(calibration.method, sampler=calibration.sampler, steps=steps)
@@ -92,11 +98,11 @@ def save(calibration: Calibration, where: Path) -> Path:
     return path
 
 
-def load(path: Path) -> Calibration:
-    """Read what `save` wrote.
+def read_calibration(path: Path) -> Calibration:
+    """Read what `write_calibration` wrote.
 
     Raises:
-        StoreError: the file cannot be read, or is none.
+        StoreError: the file is missing, cannot be read or is not a calibration.
     """
     calibration = read_json(path, _parse, what="calibration", fix="calibrate again")
     if calibration is None:
@@ -108,7 +114,7 @@ def _parse(content: dict[str, Any]) -> Calibration:
     if set(content) != {each.name for each in fields(Calibration)}:
         raise ValueError("its keys are not those of a calibration")
     if not isinstance(content["settings"], dict):
-        raise ValueError("its settings are no mapping")
+        raise ValueError("its settings are not a mapping")
     settings = {
         name: tuple(map(float, value)) if isinstance(value, list) else value
         for name, value in content["settings"].items()
@@ -125,15 +131,16 @@ def complete(
     steps: str,
     place: str = "",
 ) -> CacheSpec:
-    """The spec with the calibrated settings filled in, if it has any and they were left out.
+    """The spec, with the calibrated settings that were left out filled in.
 
     Args:
         fingerprint: of the weights that will run; "absent" if they are not here.
-        sampler, steps: of the run.
+        sampler: the sampler of the run.
+        steps: its steps, as a respacing string.
     Raises:
         MissingAssetError: the model was not calibrated for this sampler and number of steps; the
             command is named.
-        UsageError: it was, with other weights.
+        UsageError: the model was calibrated with other weights.
     """
     left_out = [name for name in spec.method.CALIBRATED if vars(spec.config)[name] is None]
     if not left_out:
@@ -152,7 +159,7 @@ def complete(
             place=place,
             fix=fix,
         )
-    calibration = load(fitting[0])
+    calibration = read_calibration(fitting[0])
     if fingerprint not in ("absent", calibration.weights):
         raise UsageError(
             f"{spec.name} was calibrated on the weights {calibration.weights} of {card.name} and "

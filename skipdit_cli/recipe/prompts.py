@@ -43,11 +43,13 @@ def read_prompts(name_or_path: str, *, place: str = "") -> tuple[str, ...]:
             lines = list(dict.fromkeys(entries))
     except (ValueError, LookupError, TypeError, AttributeError):
         problem = f'{shown} has a line that is not {{"prompt_en": "...", ...}}'
-        raise UsageError(problem, place=place, fix="as in recipes/data/vbench.jsonl") from None
-    found = tuple(line for line in lines if line and not line.startswith("#"))
-    if not found:
+        raise UsageError(
+            problem, place=place, fix="write lines like those of recipes/data/vbench.jsonl"
+        ) from None
+    prompts = tuple(line for line in lines if line and not line.startswith("#"))
+    if not prompts:
         raise UsageError(f"{shown} has no prompt", place=place, fix="write one prompt per line")
-    return found
+    return prompts
 
 
 def _find(name_or_path: str, *, place: str) -> Path:

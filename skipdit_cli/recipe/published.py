@@ -4,13 +4,13 @@ An empty field is a value that the paper does not give.
 """
 
 import csv
-from functools import cache
+import functools
 
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import UsageError, unknown
 
 
-@cache
+@functools.cache
 def lines(table: str) -> tuple[dict[str, str], ...]:
     """The lines of one table ("table1") as they are written: column name to text.
 
@@ -36,17 +36,17 @@ def numbers(table: str, keys: dict[str, str], *, place: str = "") -> dict[str, f
     for key in keys:
         if key not in known[0]:
             raise unknown(f"key column of {table}", key, known[0], place=place)
-    found = [line for line in known if all(line[k] == str(v) for k, v in keys.items())]
-    if len(found) != 1:
+    matching = [line for line in known if all(line[k] == str(v) for k, v in keys.items())]
+    if len(matching) != 1:
         wanted = ", ".join(f"{key}={value}" for key, value in keys.items())
         raise UsageError(
-            f"{len(found)} lines of {table}.csv have {wanted}",
+            f"{len(matching)} lines of {table}.csv have {wanted}",
             place=place,
             fix="name the key columns of exactly one line",
         )
     return {
         column: value
-        for column, text in found[0].items()
+        for column, text in matching[0].items()
         if column not in keys and (value := _number(text)) is not None
     }
 

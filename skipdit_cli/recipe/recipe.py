@@ -68,7 +68,7 @@ def summary(name: str) -> str:
     return title.removeprefix("title:").strip().strip("\"'")
 
 
-def load(name_or_path: str, *, scale: str = "tiny", overrides: Iterable[str] = ()) -> Recipe:
+def load_recipe(name_or_path: str, *, scale: str = "tiny", overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe at one scale.
 
     Args:
@@ -81,12 +81,12 @@ def load(name_or_path: str, *, scale: str = "tiny", overrides: Iterable[str] = (
     if scale not in SCALES:
         raise unknown("scale", scale, SCALES)
     path, shown = _find(name_or_path)
-    content = yaml_file.read(path, shown)
+    content = yaml_file.read_yaml(path, shown)
     if not isinstance(content, dict):
         raise RecipeError(f"{shown}: not a recipe; it starts with title: ...")
     check = _Check(shown)
     check.scales = _scales(content)
-    found = {each: check.recipe(content, path.stem, each) for each in check.scales}
+    by_scale = {each: check.recipe(content, path.stem, each) for each in check.scales}
     forced: dict[str, Any] = {}
     for text in overrides:
         try:
@@ -95,14 +95,14 @@ def load(name_or_path: str, *, scale: str = "tiny", overrides: Iterable[str] = (
             check.errors.append(str(error))
     if check.errors:
         raise RecipeError("\n".join(dict.fromkeys(check.errors)))
-    if scale not in found:
+    if scale not in by_scale:
         raise UsageError(
             f"{shown} has no {scale} scale", place=f"--scale {scale}", fix="leave it out"
         )
-    recipe = found[scale]
+    recipe = by_scale[scale]
     if scale == "tiny" and recipe.table:
         others = set(published.lines(recipe.table)[0]) - {column.key for column in recipe.columns}
-        only = (column.label for column in found["paper"].columns if column.key in others)
+        only = (column.label for column in by_scale["paper"].columns if column.key in others)
         recipe = replace(recipe, paper_only=tuple(only))
     rows = (
         replace(row, settings={k: v for k, v in row.settings.items() if k not in forced})
@@ -114,12 +114,14 @@ def load(name_or_path: str, *, scale: str = "tiny", overrides: Iterable[str] = (
 def _override(text: str) -> tuple[str, Any]:
     key, sign, value = (part.strip() for part in text.partition("="))
     if not sign:
-        raise UsageError(f"override '{text}' is not key=value", fix="as in num_samples=16")
+        raise UsageError(
+            f"override '{text}' is not key=value", fix="write one such as num_samples=16"
+        )
     return key, setting(key, value, place=f"override '{text}'")
 
 
 def _find(name_or_path: str) -> tuple[Path, str]:
-    """The file, and how errors call it."""
+    """The file, and what errors call it."""
     if name_or_path in (known := _files()):
         return known[name_or_path], f"recipes/{name_or_path}.yaml"
     path = Path(name_or_path)
@@ -136,11 +138,11 @@ def scales(name_or_path: str) -> tuple[str, ...]:
     Raises:
         UsageError: no such recipe, or not a YAML file.
     """
-    return _scales(yaml_file.read(*_find(name_or_path)))
+    return _scales(yaml_file.read_yaml(*_find(name_or_path)))
 
 
 def _scales(content: Any) -> tuple[str, ...]:
-    """Those of the content of a recipe; both where it says nothing that makes sense."""
+    """The scales in the content of a recipe; both where it names none."""
     part = content.get("scales") if isinstance(content, dict) else None
     return tuple(each for each in SCALES if isinstance(part, dict) and each in part) or SCALES
 
@@ -207,11 +209,11 @@ class _Check(Mistakes):
         """Data set -> base model; those whose model is not known are left out."""
         from skipdit_cli.checkpoints import catalog
 
-        found = {}
+        models = {}
         for group, model in self.mapping(value, place).items():
             with self.at(f"{place}.{group}"):
-                found[group] = catalog.card(str(model)).name
-        return found
+                models[group] = catalog.card(str(model)).name
+        return models
 
     def settings(
         self, value: Any, place: str, groups: dict[str, str], known: tuple[str, ...] = SETTINGS
@@ -220,19 +222,19 @@ class _Check(Mistakes):
 
         Args:
             groups: those that a profile may be about.
-            known: the keys that there may be.
+            known: the keys that are allowed.
         """
-        found: dict[str, Any] = {}
+        typed: dict[str, Any] = {}
         for key, content in self.mapping(value, place, known).items():
             here = f"{place}.{key}"
             with self.at(here):
                 if key == "profile":
-                    found[key] = self.settings(content, here, groups, PROFILE)
+                    typed[key] = self.settings(content, here, groups, PROFILE)
                 elif key == "group":
-                    found[key] = _known_group(str(content), groups)
+                    typed[key] = _known_group(str(content), groups)
                 elif key in known:
-                    found[key] = setting(key, content)
-        return found
+                    typed[key] = setting(key, content)
+        return typed
 
     def column(self, value: Any, place: str, table: str | None, groups: dict[str, str]) -> Column:
         """One column; its key is one of the published table's, or made of group and metric."""
@@ -252,7 +254,7 @@ class _Check(Mistakes):
                 raise unknown(f"column of {table}.csv", texts["key"], published.lines(table)[0])
         with self.at(f"{place}.better"):
             if texts.get("better", "") not in ("", "higher", "lower"):
-                raise UsageError(f"'{texts['better']}' is not higher or lower")
+                raise UsageError(f"'{texts['better']}' is neither higher nor lower")
         tolerance = Column.tolerance
         with self.at(f"{place}.tolerance"):
             tolerance = _tolerance(content.get("tolerance", tolerance))
@@ -287,7 +289,7 @@ class _Check(Mistakes):
         written = self.scaled(content.get("cache", "none"), f"{place}.cache", scale, self.scales)
         cache = no_cache()
         with self.at(f"{place}.cache"):
-            if written != {}:  # else the scale is missing, which is told already
+            if written != {}:  # else the scale is missing, a mistake that is kept already
                 cache = parse_cache(str(written), place=f"{self.shown} {place}.cache")
         keyed = self.mapping(content.get("published", {}), f"{place}.published")
         line = {key: "" if text is None else str(text) for key, text in keyed.items()}
@@ -298,7 +300,7 @@ class _Check(Mistakes):
         tokens = self.scaled(content.get("text_tokens"), f"{place}.text_tokens", scale) or None
         with self.at(f"{place}.text_tokens"):
             if tokens is not None and (type(tokens) is not int or tokens < 1):
-                raise UsageError(f"'{tokens}' is not a number of tokens")
+                raise UsageError(f"'{tokens}' is not a number of tokens", fix="write 1 or more")
         return RecipeRow(
             id=texts.get("id", place),
             label=texts.get("label", place),
@@ -319,5 +321,5 @@ def _known_group(name: str, groups: dict[str, str]) -> str:
 
 def _tolerance(value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value < math.inf:
-        raise UsageError(f"'{value}' is not a number from 0 up")
+        raise UsageError(f"'{value}' is not a number of 0 or more")
     return float(value)

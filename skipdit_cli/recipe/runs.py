@@ -91,7 +91,7 @@ def make_run(
 
         try:
             chosen["prompts"] = prompts.read_prompts(chosen["prompts"], place=place)
-        except MissingAssetError:  # what it costs can be told without
+        except MissingAssetError:  # costs can be counted without prompts
             chosen["prompts"] = None
     return Run(card=card, cache=resolved, sampler=sampler, weights=fingerprint, **chosen)
 
@@ -118,11 +118,11 @@ def from_dict(content: Mapping[str, Any]) -> Run:
     return Run(card=card, **{**content, **objects})
 
 
-def find(root: Path, key: str) -> Run:
+def find_run(root: Path, key: str) -> Run:
     """The run under a results folder whose key starts with `key`.
 
     Raises:
-        UsageError: there is none, or more than one, or code that it was made with has changed.
+        UsageError: no run or several runs match, or the code that made the run has changed.
         StoreError: what is on disk does not describe a run.
     """
     known = keys(root)
@@ -142,7 +142,7 @@ def find(root: Path, key: str) -> Run:
         raise StoreError(f"does not describe a run ({error!r})", place=place) from None
     if run.key != matching[0]:
         raise UsageError(
-            f"run {matching[0]} was made by other code than is installed now",
+            f"run {matching[0]} was made by code that differs from what is installed now",
             place=place,
             fix="generate its samples again",
         )
@@ -151,12 +151,12 @@ def find(root: Path, key: str) -> Run:
 
 def of_recipe(recipe: Recipe) -> list[tuple[RecipeRow, str, Run]]:
     """(row, group, run) of every row that is not planned, in the order of the table."""
-    found = []
+    triples = []
     for row in recipe.rows:
         for group, model in row.models.items() if row.planned is None else ():
             settings, place = _settings(recipe, row), f"{recipe.name} row {row.id}"
-            found.append((row, group, make_run(model, row.cache, settings, place=place)))
-    return found
+            triples.append((row, group, make_run(model, row.cache, settings, place=place)))
+    return triples
 
 
 def scored(recipe: Recipe) -> list[tuple[Run, list[str]]]:
@@ -191,7 +191,7 @@ def _check(card: Card, chosen: Mapping[str, Any]) -> None:
     if chosen["dtype"] not in card.dtypes:
         raise UsageError(
             f"{card.name} gives black images in {chosen['dtype']}",
-            fix=f"take {' or '.join(card.dtypes)}",
+            fix=f"use {' or '.join(card.dtypes)}",
         )
     takes = {"classes": card.num_classes is not None, "prompts": card.text}
     takes["guidance"] = any(takes.values())

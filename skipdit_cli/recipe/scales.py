@@ -57,15 +57,15 @@ def recipe_at(name: str, scale: str, *, overrides: Iterable[str] = ()) -> "tuple
     if scale == "auto" and len(known) == 1:
         (scale,) = known
     if scale != "auto":
-        return recipe.load(name, scale=scale, overrides=overrides), ""
-    paper = recipe.load(name, scale="paper", overrides=overrides)
+        return recipe.load_recipe(name, scale=scale, overrides=overrides), ""
+    paper = recipe.load_recipe(name, scale="paper", overrides=overrides)
     models = {model for row in paper.rows for model in row.models.values()}
     absent = sorted(model for model in models if local.locate(catalog.card(model)) is None)
     if not absent and _gpu():
         said = "scale paper: weights and a GPU are here; --scale tiny runs the embedded models"
         return paper, said
     why = f"the weights of {', '.join(absent)} are not here" if absent else "there is no GPU"
-    tiny = recipe.load(name, scale="tiny", overrides=overrides)
+    tiny = recipe.load_recipe(name, scale="tiny", overrides=overrides)
     return tiny, f"scale tiny: {why}; --scale paper asks for the published setting"
 
 

@@ -56,7 +56,9 @@ def _guidance(value: Any) -> float | None:
     except ValueError:
         scale = math.nan
     if not 1 <= scale < math.inf:
-        raise UsageError(f"guidance '{value}' is not a scale from 1 up", fix="none is unguided")
+        raise UsageError(
+            f"guidance '{value}' is not a scale of 1 or more", fix="write none for no guidance"
+        )
     return scale if scale > 1 else None  # a scale of 1 is the conditional output alone
 
 

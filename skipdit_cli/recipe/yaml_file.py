@@ -13,11 +13,11 @@ import yaml  # type: ignore[import-untyped]
 from skipdit_cli.errors import UsageError, unknown
 
 
-def read(path: Path, shown: str) -> Any:
+def read_yaml(path: Path, shown: str) -> Any:
     """What a YAML file holds.
 
     Args:
-        shown: how errors call the file.
+        shown: what errors call the file.
     Raises:
         UsageError: it cannot be read or is not valid YAML; the line is named.
     """
@@ -33,11 +33,11 @@ def read(path: Path, shown: str) -> Any:
 
 
 class Mistakes:
-    """All mistakes of one file, one line each, so that they are told at once.
+    """All mistakes of one file, one line each, so that one error can report them together.
 
     Attributes:
-        shown: how they call the file.
-        errors: what was found so far.
+        shown: what the mistakes call the file.
+        errors: the mistakes so far.
     """
 
     def __init__(self, shown: str) -> None:
@@ -60,8 +60,10 @@ class Mistakes:
         """A mapping with its keys as text; {} for anything else, which is a mistake.
 
         Args:
-            known: the keys that there may be; any if none is given.
-            required: the keys that there must be.
+            value: what the file has there.
+            place: where that is in the file.
+            known: the keys that are allowed; any key where this is empty.
+            required: the keys that must be there.
         """
         if not isinstance(value, dict):
             with self.at(place):
@@ -82,28 +84,32 @@ class Mistakes:
         if isinstance(value, list):
             return value
         with self.at(place):
-            raise UsageError(f"'{value}' is not a list", fix="write one - line per entry")
+            raise UsageError(
+                f"'{value}' is not a list", fix="write one line that starts with - per entry"
+            )
         return []
 
     def texts(self, content: dict, place: str, keys: Iterable[str]) -> dict[str, str]:
-        """Those of the keys that are there; numbers count as text, lists and mappings do not."""
-        found = {}
+        """The text of each key that is there; numbers count as text, lists and mappings do not."""
+        texts = {}
         for key in keys:
             value = content.get(key)
             if isinstance(value, str | int | float):
-                found[key] = str(value)
+                texts[key] = str(value)
             elif value is not None:
                 with self.at(f"{place}.{key}".strip(".")):
                     raise UsageError(f"'{value}' is not text")
-        return found
+        return texts
 
     def unique(self, values: Sequence[str], place: str, what: str) -> None:
-        """Keep a mistake for every value that was there before.
+        """Keep a mistake for every value that occurs again.
 
         Args:
-            place: of the list. what: the key in its entries that the values are of.
+            values: one value per entry of the list.
+            place: where the list stands.
+            what: the key of the values in the entries.
         """
         for i, value in enumerate(values):
             if value in values[:i]:
                 with self.at(f"{place}[{i}].{what}"):
-                    raise UsageError(f"'{value}' is there twice")
+                    raise UsageError(f"'{value}' occurs twice")

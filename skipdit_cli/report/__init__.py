@@ -1,11 +1,11 @@
 """Reports: results on disk beside the published values, as tables and pictures.
 
-    recipe.build   a recipe: every cell is paper / ours / difference / n / status
-    sweep.build    the runs of a cache sweep, one line each
-    write          a table as files
-    plots.plot     PSNR against speedup
-    curves.chart   how far each cache is from its uncached reference, step by step
-    grid.grid      the samples of several runs side by side
+    recipe.build_recipe_table   a recipe: every cell is paper / ours / difference / n / status
+    sweep.build_sweep_table     the runs of a cache sweep, one line each
+    write_table                 a table as files
+    plots.plot                  PSNR against speedup
+    curves.chart                how far each cache is from its uncached reference, step by step
+    grid.grid                   the samples of several runs side by side
 
 Nothing here computes a number: what is not on disk or in the plan is reported as missing.
 """
@@ -28,7 +28,7 @@ FORMATS: dict[str, Callable[[Table], str]] = {
 }
 
 
-def write(
+def write_table(
     table: Table,
     folder: Path,
     *,

@@ -115,13 +115,13 @@ def _of_table(column: str, old: Side, new: Side) -> str:
 
 def _score(column: str, side: Side) -> Mapping[str, Any]:
     """The score on disk that is this number, {} where there is none (any more)."""
-    found = []
+    candidates = []
     for key in side.runs if side.root and side.value is not None else ():
         for path in sorted((side.root / "scores" / key).glob("*.json")):  # type: ignore[operator]
             score = content(path)
             if _same(score.get("value"), side.value):
-                found.append((path.stem.partition("@")[0] not in column, score))
-    return min(found, key=lambda pair: pair[0])[1] if found else {}
+                candidates.append((path.stem.partition("@")[0] not in column, score))
+    return min(candidates, key=lambda pair: pair[0])[1] if candidates else {}
 
 
 def _same(value: object, shown: float | None) -> bool:
@@ -143,7 +143,7 @@ def _keys(old: Side, new: Side, scores: Pair) -> tuple[str, str] | None:
 
 def _run(key: str, sides: Iterable[Side]) -> Mapping[str, Any]:
     """What a run was; its key stands for all of it, so any folder that has it will do."""
-    return next((found for side in sides if (found := content(_samples(side, key)))), {})
+    return next((run for side in sides if (run := content(_samples(side, key)))), {})
 
 
 def _samples(side: Side, key: str) -> Path:

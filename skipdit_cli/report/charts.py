@@ -36,14 +36,14 @@ KINDS = {
 }
 
 
-def front(found: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+def front(pairs: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
     """The points that no other beats in both coordinates, from left to right.
 
     >>> front([(1, 9), (2, 8), (1.5, 7), (3, 5), (2, 6)])
     [(1, 9), (2, 8), (3, 5)]
     """
     kept: list[tuple[float, float]] = []
-    for point in sorted(set(found), reverse=True):
+    for point in sorted(set(pairs), reverse=True):
         if not kept or point[1] > kept[-1][1]:
             kept.append(point)
     return kept[::-1]
@@ -70,7 +70,7 @@ def scatter(table: Table) -> str:
         IncompleteError: no line has both numbers.
     """
     key, series = points(table)
-    every = [point for found in series.values() for point in found]
+    every = [point for series_points in series.values() for point in series_points]
     across = _range([1.0, *(x for x, *_ in every)])
     up = _range([y for _, y, *_ in every])
 
@@ -133,13 +133,16 @@ def _markers(
     """Markers with their label: shown where it has room, else when pointed at or in focus.
 
     Args:
-        best: the points of the Pareto front. said: the box of a text that is there already.
+        series: the points of every series, by its name.
+        place: values of the axes -> pixels.
+        best: the points of the Pareto front.
+        said: the box of a text that is already drawn.
     """
-    spots = [place(x, y) for found in series.values() for x, y, *_ in found]
+    spots = [place(x, y) for series_points in series.values() for x, y, *_ in series_points]
     taken = [said, *((x - 7, y - 7, x + 7, y + 7) for x, y in spots)]
     parts = []
-    for i, (name, found) in enumerate(series.items()):
-        for x, y, spread, label in sorted(found, key=lambda point: point[:2]):
+    for i, (name, series_points) in enumerate(series.items()):
+        for x, y, spread, label in sorted(series_points, key=lambda point: point[:2]):
             at = place(x, y)
             dx, dy, anchor, box = _room(at, label, taken)
             if box:

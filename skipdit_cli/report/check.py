@@ -1,8 +1,8 @@
 """A check of a table: whether what was computed agrees with the paper.
 
-Cells are compared that have a published value and a number that could match it. What was not run,
-failed, needs weights or is of tiny scale counts neither as a match nor as a failure; how much of
-that there is, is told.
+Cells that have a published value and a number that could match it are compared. A cell that was not
+run, failed, needs weights or is of tiny scale counts neither as a match nor as a failure; the check
+says how many of these there are.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.errors import IncompleteError, ToleranceError, UsageError
 from skipdit_cli.recipe.recipe import TIMINGS
-from skipdit_cli.report.table import COUNTS, Cell, Heading, Line, Table
+from skipdit_cli.report.table import COUNTS, Cell, Table
 
 if TYPE_CHECKING:
     from skipdit_cli.recipe.shape import Column, Recipe
@@ -75,13 +75,13 @@ def check(table: Table, recipe: "Recipe") -> Check:
     """Compare a recipe's table with the paper.
 
     Raises:
-        UsageError: the recipe is of no table of the paper.
+        UsageError: the recipe does not name a table of the paper.
     """
     if recipe.table is None:
         raise UsageError(
-            f"{recipe.name} is of no table of the paper",
+            f"{recipe.name} does not name a table of the paper",
             place="--check",
-            fix="take a recipe that names one, as table1 does",
+            fix="use a recipe that names one, such as table1",
         )
     compared, outside, left_out = 0, [], Counter[str]()
     for line in table.lines:
@@ -93,12 +93,21 @@ def check(table: Table, recipe: "Recipe") -> Check:
                 continue
             compared += 1
             if cell.status == "off" and cell.ours is not None:
-                look = _look(column, cell, table=table, recipe=recipe)
-                outside.append(_outside(line, heading, cell, column=column, look=look))
+                unit = f" ({heading.unit})" if heading.unit else ""
+                outside.append(
+                    Outside(
+                        row=line.names[0],
+                        column=f"{heading.label}{unit}",
+                        paper=cell.paper,
+                        ours=cell.ours,
+                        tolerance=column.tolerance,
+                        look=_look(column, cell, table=table, recipe=recipe),
+                    )
+                )
     return Check(compared=compared, outside=tuple(outside), left_out=dict(left_out.most_common()))
 
 
-def require(found: Check, recipe: "Recipe") -> None:
+def require(comparison: Check, recipe: "Recipe") -> None:
     """Raise an error unless cells were compared and all are within their tolerance.
 
     Raises:
@@ -106,36 +115,23 @@ def require(found: Check, recipe: "Recipe") -> None:
         IncompleteError: no cell could be compared.
     """
     place = f"{recipe.name} at {recipe.scale} scale"
-    if found.outside:
-        count, first = len(found.outside), found.outside[0]
+    if comparison.outside:
+        count, first = len(comparison.outside), comparison.outside[0]
         are = "is" if count == 1 else "are"
         raise ToleranceError(
-            f"{count} of {found.compared} compared cells {are} outside tolerance, first {first}",
+            f"{count} of {comparison.compared} compared cells {are} outside tolerance, "
+            f"first {first}",
             place=place,
             fix=first.look,
         )
-    if not found.compared:
-        tiny = "take --scale paper, whose FLOPs need no weights"
+    if not comparison.compared:
+        tiny = "use --scale paper, whose FLOPs need no weights"
         more = f"run `skipdit cache-sweep --recipe {recipe.name} --scale paper` first"
         raise IncompleteError(
-            f"no number to compare with the paper ({found})",
+            f"no number to compare with the paper ({comparison})",
             place=place,
             fix=tiny if recipe.scale == "tiny" else more,
         )
-
-
-def _outside(line: Line, heading: Heading, cell: Cell, *, column: "Column", look: str) -> Outside:
-    assert cell.paper is not None
-    assert cell.ours is not None
-    unit = f" ({heading.unit})" if heading.unit else ""
-    return Outside(
-        row=line.names[0],
-        column=f"{heading.label}{unit}",
-        paper=cell.paper,
-        ours=cell.ours,
-        tolerance=column.tolerance,
-        look=look,
-    )
 
 
 def _look(column: "Column", cell: Cell, *, table: Table, recipe: "Recipe") -> str:

@@ -24,7 +24,7 @@ MOST_DECADES = 6
 
 
 @dataclass(frozen=True)
-class Curve:
+class RunCurve:
     """One run beside its reference.
 
     Attributes:
@@ -40,25 +40,25 @@ class Curve:
     samples: int
 
 
-def curves(table: Table, behind: Behind) -> list[tuple[str, list[Curve]]]:
+def curves(table: Table, behind: Behind) -> list[tuple[str, list[RunCurve]]]:
     """(what the reference is, its runs) of every reference with trajectories on disk.
 
     Raises:
         StoreError: what is on disk belongs to another run.
     """
-    found = []
+    groups = []
     for (_, reference), *others in together(table, behind):
         group = []
         for label, run in others:
             if each := trajectory.compare(run, root=behind.root):
                 points = tuple(zip(each.timesteps, each.errors.mean(axis=0).tolist(), strict=True))
-                group.append(Curve(label, run.key, points, len(each.errors)))
+                group.append(RunCurve(label, run.key, points, len(each.errors)))
         if group:
-            found.append((title(reference), group))
-    return found
+            groups.append((title(reference), group))
+    return groups
 
 
-def chart(group: Sequence[Curve]) -> str:
+def chart(group: Sequence[RunCurve]) -> str:
     """The curves of one reference as inline SVG, each labelled at its right end."""
     values = [error for curve in group for _, error in curve.points if error > LEAST]
     if not values:
@@ -107,7 +107,9 @@ def _axes(place: Place, first: int, last: int, decades: range) -> list[str]:
     return parts
 
 
-def _line(index: int, curve: Curve, place: Place, *, end: tuple[float, float], label: float) -> str:
+def _line(
+    index: int, curve: RunCurve, place: Place, *, end: tuple[float, float], label: float
+) -> str:
     """A curve, its label and what leads from one to the other; a gap where there is no error."""
     path, pen = "", "M"
     for timestep, error in curve.points:
@@ -127,10 +129,10 @@ def _line(index: int, curve: Curve, place: Place, *, end: tuple[float, float], l
     )
 
 
-def summary(curve: Curve) -> str:
+def summary(curve: RunCurve) -> str:
     """A curve in words.
 
-    >>> summary(Curve("n=2", "", ((900, 0.0), (500, 0.0), (100, 0.02), (0, 0.05)), 4))
+    >>> summary(RunCurve("n=2", "", ((900, 0.0), (500, 0.0), (100, 0.02), (0, 0.05)), 4))
     'n=2: none down to timestep 500, then at most 0.05; 0.05 after the last step, mean of 4 samples'
     """
     errors = [error for _, error in curve.points]
@@ -146,11 +148,11 @@ def _apart(wanted: Sequence[float], *, low: float, high: float) -> list[float]:
     """Heights near the wanted ones, in their order, LINE or more apart, within the range."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     gap = min(LINE, (high - low) / max(1, len(wanted) - 1))
-    found = dict.fromkeys(order, 0.0)
+    heights = dict.fromkeys(order, 0.0)
     previous = low - gap
     for i in order:
-        found[i] = previous = max(wanted[i], previous + gap)
+        heights[i] = previous = max(wanted[i], previous + gap)
     following = high + gap
     for i in reversed(order):
-        found[i] = following = min(found[i], following - gap)
-    return [round(found[i], 1) for i in range(len(wanted))]
+        heights[i] = following = min(heights[i], following - gap)
+    return [round(heights[i], 1) for i in range(len(wanted))]

@@ -4,7 +4,7 @@ A score moved if the 95 % intervals of its mean, 1.96 spread / sqrt(n), do not o
 the medians with their spreads do not; what has no spread, if it differs by more than a relative
 1e-6. So do the scores of one run on one device and torch: their samples begin with the same noise,
 and how much another draw of samples would move the mean says nothing about them. A timing or a
-memory without spread cannot be judged, which is told.
+memory without spread cannot be judged, and is counted as such.
 """
 
 import math
@@ -72,13 +72,14 @@ def diff(old: Path, new: Path, *, name: str = "") -> Diff:
     """Compare two tables, or the tables of two folders that have the same place in both.
 
     Args:
-        old, new: CSV or JSON files; results folders; or folders of tables.
+        old: a CSV or JSON file, a results folder or a folder of tables.
+        new: the same, to compare with it.
         name: of a recipe, to compare its tables only.
     Raises:
         UsageError: a path is not there or not of this kind, or there is no table in both.
     """
     pairs, changes = _pairs(old, new, name=name)
-    tables = [(table, written.read(a), written.read(b)) for table, a, b in pairs]
+    tables = [(table, written.read_table(a), written.read_table(b)) for table, a, b in pairs]
     numbers = sum(
         number.value is not None and _number(b, row, column).value is not None
         for _, a, b in tables
@@ -91,20 +92,20 @@ def diff(old: Path, new: Path, *, name: str = "") -> Diff:
     return Diff(tables=len(tables), numbers=numbers, changes=tuple(changes))
 
 
-def require(found: Diff) -> None:
+def require(difference: Diff) -> None:
     """Raise ToleranceError if a number moved by more than its uncertainty, or is gone."""
-    if lost := found.of(*LOST):
+    if lost := difference.of(*LOST):
         first = lost[0]
         place = ", ".join(text for text in (first.table, first.row, first.column) if text)
         how = "gone" if first.kind == "gone" else f"{first.old:.7g} -> {first.new:.7g}"
         why = f" ({first.cause})" if first.cause else ""
-        raise ToleranceError(f"{found}; first {place}: {how}{why}", place="--diff")
+        raise ToleranceError(f"{difference}; first {place}: {how}{why}", place="--diff")
 
 
-def record(found: Diff) -> dict[str, Any]:
+def record(difference: Diff) -> dict[str, Any]:
     """Content that JSON can hold."""
-    changes = [vars(change) for change in found.changes]
-    return {"tables": found.tables, "numbers": found.numbers, "changes": changes}
+    changes = [vars(change) for change in difference.changes]
+    return {"tables": difference.tables, "numbers": difference.numbers, "changes": changes}
 
 
 def _pairs(old: Path, new: Path, *, name: str) -> tuple[list[tuple[str, Path, Path]], list[Change]]:

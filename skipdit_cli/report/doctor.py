@@ -20,7 +20,7 @@ def checks(results: Path) -> Iterator[Check]:
     """Everything that is checked, in the order in which it is shown.
 
     Args:
-        results: the results folder, of which only is asked whether it can be written.
+        results: the results folder; the check is only whether it can be written.
     """
     yield from environment()
     yield from embedded()
@@ -33,9 +33,9 @@ def checks(results: Path) -> Iterator[Check]:
     yield from recipes()
 
 
-def require(found: Iterable[Check]) -> None:
-    """Raise SkipditError, which names them, if checks found something broken."""
-    if broken := [check for check, state, _ in found if state == "broken"]:
+def require(outcomes: Iterable[Check]) -> None:
+    """Raise a SkipditError that names every broken check, if there is any."""
+    if broken := [check for check, state, _ in outcomes if state == "broken"]:
         raise SkipditError(f"{len(broken)} checks failed: {', '.join(broken)}")
 
 
@@ -90,7 +90,7 @@ def embedded() -> list[Check]:
     from skipdit_cli.checkpoints import catalog, networks
     from skipdit_cli.checkpoints.inventory import lacking
 
-    found = []
+    rows = []
     for card in catalog.CARDS.values():
         if not card.embedded:
             continue
@@ -103,10 +103,10 @@ def embedded() -> list[Check]:
             detail = f"{size / 1e6:.2f} M parameters"
             if bad := [f"{part.name} {part.state}" for part in lacking(card)]:
                 sound, detail = False, f"{', '.join(bad)}; install the package again"
-            found.append((card.name, "ok" if sound else "broken", detail))
+            rows.append((card.name, "ok" if sound else "broken", detail))
         except Exception as error:
-            found.append((card.name, "broken", str(error)))
-    return found
+            rows.append((card.name, "broken", str(error)))
+    return rows
 
 
 def folder(results: Path) -> Check:
@@ -129,10 +129,10 @@ def checkpoints() -> list[Check]:
     for card in catalog.CARDS.values():
         if card.embedded:
             continue
-        found = parts(card)
-        lacking = [part for part in found if part.state != "here"]
+        card_parts = parts(card)
+        lacking = [part for part in card_parts if part.state != "here"]
         by_state: dict[str, list[str]] = {}
-        for part in found:
+        for part in card_parts:
             told = f"{part.name} ({part.detail})" if part.detail else part.name
             by_state.setdefault(part.state, []).append(told)
         detail = "; ".join(f"{', '.join(names)} {state}" for state, names in by_state.items())
@@ -191,7 +191,7 @@ def vbench() -> Check:
 
 
 def _state(states: Container[str]) -> str:
-    """Of several parts: broken if one is damaged, incomplete if one is absent but not all."""
+    """The state of several parts: broken if any is damaged, incomplete if not all are here."""
     if "damaged" in states:
         return "broken"
     if "absent" not in states:
@@ -209,7 +209,7 @@ def recipes() -> list[Check]:
     rows = []
     for name in recipe.names():
         try:
-            loaded = recipe.load(name, scale=recipe.scales(name)[-1])
+            loaded = recipe.load_recipe(name, scale=recipe.scales(name)[-1])
         except SkipditError as error:
             rows.append((f"recipe {name}", "broken", str(error)))
             continue

@@ -72,9 +72,9 @@ def frame(
             raise UsageError("is a results folder, not a recipe", place=str(what), fix=fix)
         records = _of_folder(Path(what))
     else:
-        chosen = recipes.load(str(what), scale=scale or "tiny", overrides=overrides)
-        found = entries(chosen, root=Path(results or "results"))
-        rows = zip(chosen.rows, found, strict=True)
+        chosen = recipes.load_recipe(str(what), scale=scale or "tiny", overrides=overrides)
+        cells_by_row = entries(chosen, root=Path(results or "results"))
+        rows = zip(chosen.rows, cells_by_row, strict=True)
         records = [_of_entry(row.label, each) for row, cells in rows for each in cells]
     made = pd.DataFrame(records, columns=list(COLUMNS))
     types = dict.fromkeys(NUMBERS, "float64") | dict.fromkeys(COUNTS, "Int64")
@@ -113,8 +113,8 @@ def _of_folder(root: Path) -> list[dict[str, Any]]:
     if not paths:
         fix = "make some with `skipdit cache-sweep`, or name another folder"
         raise UsageError("there are no results here", place=str(root), fix=fix)
-    found = [scores.read_result(root, path.parent.name, path.stem) for path in paths]
-    return [_of_result(root, result) for result in found if result]
+    scored = [scores.read_result(root, path.parent.name, path.stem) for path in paths]
+    return [_of_result(root, result) for result in scored if result]
 
 
 def _of_result(root: Path, result: "Result") -> dict[str, Any]:

@@ -41,11 +41,12 @@ class Behind:
 
 
 @dataclass(frozen=True)
-class Column:
+class GalleryColumn:
     """The samples of one run.
 
     Attributes:
-        label: its line of the table. note: its PSNR over all samples, or "".
+        label: its line of the table.
+        note: its PSNR over all samples, or "".
         sources: a data: URI per sample, "" where it is not on disk.
     """
 
@@ -59,13 +60,17 @@ class Group:
     """An uncached reference, the first column, and the runs that are compared with it.
 
     Attributes:
-        samples: what each sample was to show. side: pixels of their shorter side.
-        frames, rate: of its clips; 1 and 0 for images.
+        title: which reference it is.
+        samples: what each sample was to show.
+        columns: the runs, the reference first.
+        side: pixels of the samples' shorter side.
+        frames: frames of a clip; 1 for images.
+        rate: frames per second of a clip; 0 for images.
     """
 
     title: str
     samples: tuple[str, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[GalleryColumn, ...]
     side: int
     frames: int = 1
     rate: float = 0
@@ -99,13 +104,13 @@ def together(table: Table, behind: Behind) -> "list[list[tuple[str, Run]]]":
         for name, line in zip(labels(table), table.lines, strict=True)
         for key in line.runs
     }
-    found: dict[str, dict[str, tuple[str, Run]]] = {}
+    by_reference: dict[str, dict[str, tuple[str, Run]]] = {}
     for run in behind.runs:
         if run.key in names:
             reference = run.reference
-            group = found.setdefault(reference.key, {reference.key: ("uncached", reference)})
+            group = by_reference.setdefault(reference.key, {reference.key: ("uncached", reference)})
             group[run.key] = names[run.key], run
-    return [list(group.values()) for group in found.values() if len(group) > 1]
+    return [list(group.values()) for group in by_reference.values() if len(group) > 1]
 
 
 def title(reference: "Run") -> str:
@@ -117,8 +122,8 @@ def title(reference: "Run") -> str:
 
 def groups(table: Table, behind: Behind) -> list[Group]:
     """The groups of a table that have samples on disk, in the order of its lines."""
-    found = [_group(runs, behind.root) for runs in together(table, behind)]
-    shown = [group for group in found if group]
+    candidates = [_group(runs, behind.root) for runs in together(table, behind)]
+    shown = [group for group in candidates if group]
     for count in range(SAMPLES, 1, -1):
         fewer = [_first(group, count) for group in shown]
         if sum(map(_size, fewer)) <= BUDGET:
@@ -134,19 +139,19 @@ def _group(runs: "Sequence[tuple[str, Run]]", root: Path) -> Group | None:
     stores = [open_store(root, run) for _, run in runs]
     sound = [set(indices) - set(store.missing(indices)) for store in stores]
     holders = [
-        next((store for store, found in zip(stores, sound, strict=True) if i in found), None)
+        next((store for store, present in zip(stores, sound, strict=True) if i in present), None)
         for i in indices
     ]
     shape = next((_shape(store, i) for i, store in enumerate(holders) if store), None)
     if shape is None:
         return None
     columns = tuple(
-        Column(
+        GalleryColumn(
             label=label,
             note="reference" if run.is_reference else _psnr(run, root),
-            sources=tuple(_source(store, i) if i in found else "" for i in indices),
+            sources=tuple(_source(store, i) if i in present else "" for i in indices),
         )
-        for (label, run), store, found in zip(runs, stores, sound, strict=True)
+        for (label, run), store, present in zip(runs, stores, sound, strict=True)
     )
     side, frames, rate = shape
     return Group(

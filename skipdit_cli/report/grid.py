@@ -30,7 +30,8 @@ class GridColumn:
     """The samples of one run.
 
     Attributes:
-        title, subtitle: two lines above the column, e.g. "skip-cache n=2" and "31.20 dB".
+        title: the first line above the column, e.g. "skip-cache n=2".
+        subtitle: the second one, e.g. "31.20 dB".
         samples: uint8 RGB, images [H, W, 3] or clips [T, H, W, 3], all of one shape.
     """
 

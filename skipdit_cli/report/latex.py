@@ -99,11 +99,11 @@ def escape(text: str) -> str:
     ('50 \\% of a\\_b', 'run \\texttt{a -{}-b}')
     """
     parts = re.split(r"`([^`]*)`", text.replace("\n", " "))
-    found = [
+    escaped = [
         rf"\texttt{{{_plain(part).replace('--', '-{}-')}}}" if i % 2 else _plain(part)
         for i, part in enumerate(parts)
     ]
-    return "".join(found)
+    return "".join(escaped)
 
 
 def _plain(text: str) -> str:
@@ -121,7 +121,7 @@ def _heading(column: Heading) -> str:
 
 
 def _cell(column: Heading, cell: Cell, table: Table, *, bold: str) -> str:
-    """Our number, at paper scale beside the paper's; why, where there is none."""
+    """Our number, at paper scale beside the paper's; the status where there is none."""
     if cell.ours is None and (cell.paper is None or not table.published):
         return rf"\textit{{{escape(cell.status)}}}"
     text = DASH if cell.ours is None else ours(column, cell.ours)

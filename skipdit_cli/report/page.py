@@ -11,7 +11,7 @@ from importlib.resources import files
 
 from skipdit_cli.errors import IncompleteError
 from skipdit_cli.report import charts, ranks
-from skipdit_cli.report.curves import Curve, chart, curves
+from skipdit_cli.report.curves import RunCurve, chart, curves
 from skipdit_cli.report.gallery import PIXELATED, Behind, Group, groups, labels
 from skipdit_cli.report.markdown import (
     ARROWS,
@@ -225,11 +225,11 @@ def _schedules(table: Table, behind: Behind | None) -> str:
     )
 
 
-def _strips(found: list[tuple[str, list[tuple[int, float]] | None]]) -> str:
-    known = next((steps for _, steps in found if steps), [])
+def _strips(schedules: list[tuple[str, list[tuple[int, float]] | None]]) -> str:
+    known = next((steps for _, steps in schedules if steps), [])
     ruler = charts.ruler([timestep for timestep, _ in known]) if known else ""
     rows = []
-    for label, steps in found:
+    for label, steps in schedules:
         shown = charts.strip(steps) if steps else "at run: the method decides while it runs"
         counts = charts.summary(steps).partition(" of ")[0] if steps else "at run"
         rows.append(
@@ -246,17 +246,17 @@ def _strips(found: list[tuple[str, list[tuple[int, float]] | None]]) -> str:
     )
 
 
-def _errors(found: list[tuple[str, list[Curve]]]) -> str:
+def _errors(references: list[tuple[str, list[RunCurve]]]) -> str:
     """A chart for every reference; only the first few are open."""
-    if not found:
+    if not references:
         return "<p>No run here was made with a cache and without, so there is no error to show.</p>"
     blocks = "".join(
         f"<details{' open' if i < OPEN else ''}><summary>{escape(title)}</summary>"
         f'<div class="scroll" tabindex="0" role="region" aria-label="Errors, {escape(title)}">'
         f"{chart(group)}</div></details>"
-        for i, (title, group) in enumerate(found)
+        for i, (title, group) in enumerate(references)
     )
-    samples = max(curve.samples for _, group in found for curve in group)
+    samples = max(curve.samples for _, group in references for curve in group)
     return (
         "<p>How far the latents are from the uncached ones after every step: "
         f"‖x − x<sub>ref</sub>‖ / ‖x<sub>ref</sub>‖, the mean over the first {samples} samples. "
@@ -264,12 +264,12 @@ def _errors(found: list[tuple[str, list[Curve]]]) -> str:
     )
 
 
-def _gallery(found: list[Group]) -> str:
-    if not found:
+def _gallery(shown_groups: list[Group]) -> str:
+    if not shown_groups:
         return "<p>No samples of these runs are on disk, so none are shown.</p>"
-    choices = "".join(f"<option>{escape(group.title)}</option>" for group in found)
-    several = "" if len(found) > 1 else " hidden"
-    blocks = "\n".join(_group(i, group) for i, group in enumerate(found))
+    choices = "".join(f"<option>{escape(group.title)}</option>" for group in shown_groups)
+    several = "" if len(shown_groups) > 1 else " hidden"
+    blocks = "\n".join(_group(i, group) for i, group in enumerate(shown_groups))
     return f"""<noscript><p>The gallery needs JavaScript.</p></noscript>
 <div class="controls">
 <label{several}>Reference <select id="group">{choices}</select></label>

@@ -51,8 +51,8 @@ def plot(table: Table, path: Path) -> Path:
         color="#555555",
         fontsize=11,
     )
-    for i, (label, found) in enumerate(series.items()):
-        x, y, spread, names = zip(*sorted(found, key=lambda point: point[:2]), strict=True)
+    for i, (label, series_points) in enumerate(series.items()):
+        x, y, spread, names = zip(*sorted(series_points, key=lambda point: point[:2]), strict=True)
         colour = COLOURS[i % len(COLOURS)]
         axes.errorbar(
             x,

@@ -26,13 +26,14 @@ def publish(
     """Write a table in every format, its plot, and a grid for each reference with cached runs.
 
     Args:
-        rows: the runs behind the table. root: the results folder that holds their samples.
+        rows: the runs behind the table.
+        root: the results folder that holds their samples.
     Returns:
         The files; a picture for which there is nothing to show is left out, and an earlier one of
         that name is removed.
     """
     behind = Behind(root, [row.run for row in rows])
-    paths = report.write(table, folder, name=name, formats=report.FORMATS, behind=behind)
+    paths = report.write_table(table, folder, name=name, formats=report.FORMATS, behind=behind)
     with suppress(IncompleteError):
         paths.append(plot(table, folder / f"{name}-psnr-speedup.png"))
     groups: dict[str, list[SweepRow]] = {}
@@ -79,7 +80,7 @@ def records(table: Table, behind: Behind | None = None) -> list[dict[str, Any]]:
         behind: with it a line has its "trajectories" as well: for each of its runs the relative
             error of the latents after every step.
     """
-    found = []
+    all_records = []
     drawn = curves(table, behind) if behind else []
     errors = {curve.run: curve.points for _, group in drawn for curve in group}
     for line in table.lines:
@@ -100,8 +101,8 @@ def records(table: Table, behind: Behind | None = None) -> list[dict[str, Any]]:
                 for run in line.runs
                 if run in errors
             ]
-        found.append(record)
-    return found
+        all_records.append(record)
+    return all_records
 
 
 def require(table: Table, rows: "Sequence[SweepRow]") -> None:

@@ -18,7 +18,7 @@ def best(table: Table) -> dict[tuple[int, int], str]:
     Returns:
         By (line, column): "ours" or "paper", the number of the cell that is best.
     """
-    found: dict[tuple[int, int], str] = {}
+    sides: dict[tuple[int, int], str] = {}
     for column, heading in enumerate(table.headings):
         if not heading.better:
             continue
@@ -28,9 +28,9 @@ def best(table: Table) -> dict[tuple[int, int], str]:
             values = {i: value for i, value in printed.items() if value is not None}
             if values:
                 top = (max if heading.better == "higher" else min)(values.values())
-                found |= {(i, column): side for i, value in values.items() if value == top}
+                sides |= {(i, column): side for i, value in values.items() if value == top}
                 break
-    return found
+    return sides
 
 
 def _printed(cell: Cell, heading: Heading, side: str) -> float | None:

@@ -33,7 +33,7 @@ from skipdit_cli.report.table import (
 from skipdit_cli.storage import failures, provenance, results
 
 if TYPE_CHECKING:
-    from skipdit_cli.plan.plan import Row
+    from skipdit_cli.plan.plan import RunPlan
     from skipdit_cli.recipe.shape import Column, Recipe, RecipeRow
     from skipdit_cli.run import Run
     from skipdit_cli.storage.results import Result
@@ -64,7 +64,7 @@ class Entry:
     result: "Result | None" = None
 
 
-def build(recipe: "Recipe", *, root: Path) -> Table:
+def build_recipe_table(recipe: "Recipe", *, root: Path) -> Table:
     """The table of a recipe, from what is on disk under the results folder `root`.
 
     Raises:
@@ -171,31 +171,31 @@ def _row(recipe: "Recipe", row: "RecipeRow", runs: dict[str, "Run"], *, root: Pa
 
     paper = _published(recipe, row)
     counted = plan.profile(recipe, row, root=root) if runs else None
-    found = []
+    row_entries = []
     for column in recipe.columns:
         value, reason = paper.get(column.key), row.planned or column.planned
         if reason is not None or counted is None:
             cell = Cell(paper=value, status="planned", note=reason or "")
-            found.append(Entry(column=column, cell=cell))
+            row_entries.append(Entry(column=column, cell=cell))
             continue
         scored = runs.get(column.group) or next(iter(runs.values()))
         run = counted.run if column.metric in COSTS else scored
         if column.metric in COUNTS or column.metric == "macs_share":
             cell = _counted(column, row, counted, value)
-            found.append(Entry(column=column, cell=cell, run=run))
+            row_entries.append(Entry(column=column, cell=cell, run=run))
             continue
         result = results.read_result(root, run.key, column.metric)
         cell = _measured(column, run, value, result=result, root=root)
-        found.append(Entry(column=column, cell=cell, run=run, result=result))
-    return found
+        row_entries.append(Entry(column=column, cell=cell, run=run, result=result))
+    return row_entries
 
 
-def _line(row: "RecipeRow", found: Sequence[Entry]) -> Line:
+def _line(row: "RecipeRow", row_entries: Sequence[Entry]) -> Line:
     series, point = _series(row)
     return Line(
         names=(row.label,),
-        cells=tuple(each.cell for each in found),
-        runs=tuple(dict.fromkeys(each.run.key for each in found if each.run)),
+        cells=tuple(each.cell for each in row_entries),
+        runs=tuple(dict.fromkeys(each.run.key for each in row_entries if each.run)),
         series=", ".join([series, *map(_said, row.settings.items())]),
         point=point,
         reference=row.cache.name == NONE,
@@ -210,19 +210,19 @@ def _published(recipe: "Recipe", row: "RecipeRow") -> dict[str, float]:
     """
     if not recipe.table or not row.published:
         return {}
-    found = published.numbers(recipe.table, row.published)
+    values = published.numbers(recipe.table, row.published)
     share = next((each for each in recipe.columns if each.metric == "macs_share"), None)
     macs = next((each.key for each in recipe.columns if each.metric == "macs"), "")
-    if share and macs in found:
+    if share and macs in values:
         same = (each for each in recipe.rows if each.models == row.models and each.published)
         uncached = next((each for each in same if each.cache.name == NONE), None)
         whole = published.numbers(recipe.table, uncached.published).get(macs) if uncached else None
         if whole:
-            found[share.key] = round(scaled(found[macs] / whole, share.unit), 9)
+            values[share.key] = round(scaled(values[macs] / whole, share.unit), 9)
     if recipe.scale != "tiny":
-        return found
+        return values
     compared = {each.key for each in recipe.columns if each.metric in RELATIVE}
-    return {key: value for key, value in found.items() if key in compared}
+    return {key: value for key, value in values.items() if key in compared}
 
 
 def _series(row: "RecipeRow") -> tuple[str, str]:
@@ -238,7 +238,7 @@ def _series(row: "RecipeRow") -> tuple[str, str]:
     return ", ".join([cache.name, *within]), f"n={n}"
 
 
-def _counted(column: "Column", row: "RecipeRow", counted: "Row", paper: float | None) -> Cell:
+def _counted(column: "Column", row: "RecipeRow", counted: "RunPlan", paper: float | None) -> Cell:
     """A cell of what `plan` counts; what a dynamic method saves is known once it has run."""
     from skipdit_cli.plan import plan
 

@@ -28,7 +28,9 @@ PAIRS = ("psnr", "ssim")  # their columns come first
 EMBEDDED = "Embedded model: compare the lines with one another, not with the paper."
 
 
-def build(rows: "Sequence[SweepRow]", *, title: str = "", metrics: Sequence[str] = ()) -> Table:
+def build_sweep_table(
+    rows: "Sequence[SweepRow]", *, title: str = "", metrics: Sequence[str] = ()
+) -> Table:
     """The table of a sweep; the uncached reference is one of its rows.
 
     Args:

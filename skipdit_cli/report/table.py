@@ -37,7 +37,8 @@ class Heading:
     Attributes:
         key: its name in CSV ("digits_psnr", "flops_t").
         metric: what is measured ("psnr", "macs").
-        label, unit: its heading ("PSNR", "dB").
+        label: its heading ("PSNR").
+        unit: of its numbers ("dB").
         better: "higher", "lower" or "".
         decimals: of our numbers where people read them; CSV has them in full.
         shown: the unit that people read, where it is another one than `unit`.
@@ -102,7 +103,8 @@ class Line:
         names: one text per entry of Table.names.
         cells: one per heading.
         runs: keys of the runs behind the numbers.
-        series, point: which line of a plot the row belongs to, and what its marker is called.
+        series: which line of a plot the row belongs to.
+        point: what its marker in the plot is called.
         reference: whether this is the uncached run that others are compared with.
     """
 
@@ -143,7 +145,7 @@ class Table:
 
     @property
     def counted(self) -> bool:
-        """Whether cells say how many samples are behind them, for that is not told once for all."""
+        """Whether each cell says how many samples are behind it, rather than one note for all."""
         return self.spreads or len(_sizes(self.lines)) > 1
 
 
@@ -166,11 +168,13 @@ def one_protocol(lines: Iterable[Line]) -> tuple[Line, ...]:
 
 def protocols(headings: Sequence[Heading], lines: Sequence[Line]) -> tuple[str, ...]:
     """One note that tells the protocol of every column that has one; none if none has."""
-    found: dict[str, list[str]] = {}
+    labels_by_protocol: dict[str, list[str]] = {}
     for i, heading in enumerate(headings):
         for protocol in _protocols(lines, i):
-            found.setdefault(protocol, []).append(heading.label)
-    said = "; ".join(f"{', '.join(labels)}: {protocol}" for protocol, labels in found.items())
+            labels_by_protocol.setdefault(protocol, []).append(heading.label)
+    said = "; ".join(
+        f"{', '.join(labels)}: {protocol}" for protocol, labels in labels_by_protocol.items()
+    )
     return (f"Protocols: {said}.",) if said else ()
 
 
@@ -231,13 +235,13 @@ def summary(facts: Iterable[dict[str, Any]]) -> dict[str, str]:
         "device": [fact.get("device") for fact in facts],
         "torch": [fact.get("torch") for fact in facts],
     }
-    found = {
+    texts = {
         key: ", ".join(dict.fromkeys(str(value) for value in values if value))
         for key, values in said.items()
     }
     times = sorted({str(fact["time"]) for fact in facts if fact.get("time")})
-    found["time"] = " to ".join(dict.fromkeys([*times[:1], *times[-1:]]))
-    return {key: text for key, text in found.items() if text}
+    texts["time"] = " to ".join(dict.fromkeys([*times[:1], *times[-1:]]))
+    return {key: text for key, text in texts.items() if text}
 
 
 def commands(facts: Iterable[dict[str, Any]]) -> str:

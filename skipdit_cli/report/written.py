@@ -28,7 +28,7 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Row:
+class WrittenRow:
     """One row: numbers by column, and the keys of the runs behind them."""
 
     numbers: dict[str, Number]
@@ -45,7 +45,7 @@ class Written:
         made: what the Markdown beside it says made the numbers: version, device, torch.
     """
 
-    rows: dict[str, Row]
+    rows: dict[str, WrittenRow]
     root: Path | None = None
     made: dict[str, str] = field(default_factory=dict)
 
@@ -56,15 +56,15 @@ def tables(place: Path, *, name: str = "") -> dict[str, Path]:
     Args:
         name: of a recipe, to find its tables only.
     """
-    found = sorted({path for pattern in FOLDERS for path in place.glob(pattern)})
+    paths = sorted({path for pattern in FOLDERS for path in place.glob(pattern)})
     return {
         path.relative_to(place).with_suffix("").as_posix(): path
-        for path in found
+        for path in paths
         if path.parent.name != "published" and name in ("", path.stem)
     }
 
 
-def read(path: Path) -> Written:
+def read_table(path: Path) -> Written:
     """A table from CSV, or from JSON that `report --json` or `cache-sweep --json` printed.
 
     Raises:
@@ -90,7 +90,7 @@ def read(path: Path) -> Written:
     return Written(rows=rows, root=next(roots, None), made=_made(path.with_suffix(".md")))
 
 
-def _csv(text: str) -> dict[str, Row]:
+def _csv(text: str) -> dict[str, WrittenRow]:
     lines = list(csv.reader(text.splitlines()))
     if not lines or "runs" not in lines[0]:
         raise ValueError("it has no column of runs")
@@ -114,11 +114,13 @@ def _csv(text: str) -> dict[str, Row]:
         }
         numbers |= {key + PAPER: Number(_float(record[f"{key}_paper"])) for key in paper}
         numbers |= {key: Number(_float(record[key])) for key in STEPS if key in record}
-        rows.append((_name(record[name] for name in names), Row(numbers, _runs(record["runs"]))))
+        rows.append(
+            (_name(record[name] for name in names), WrittenRow(numbers, _runs(record["runs"])))
+        )
     return _unique(rows)
 
 
-def _json(text: str) -> dict[str, Row]:
+def _json(text: str) -> dict[str, WrittenRow]:
     rows = []
     for record in json.loads(text)["rows"]:
         cells = {key: cell for key, cell in record.items() if isinstance(cell, dict)}
@@ -130,7 +132,7 @@ def _json(text: str) -> dict[str, Row]:
             numbers |= {key + PAPER: Number(cell["paper"]) for key, cell in cells.items()}
         steps = {key: Number(_float(record[key])) for key in STEPS if key in record}
         names = (v for k, v in record.items() if isinstance(v, str) and k not in STEPS)
-        rows.append((_name(names), Row(numbers | steps, tuple(record["runs"]))))
+        rows.append((_name(names), WrittenRow(numbers | steps, tuple(record["runs"]))))
     return _unique(rows)
 
 
@@ -138,12 +140,12 @@ def _name(parts: Iterable[str]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _unique(rows: list[tuple[str, Row]]) -> dict[str, Row]:
-    found: dict[str, Row] = {}
+def _unique(rows: list[tuple[str, WrittenRow]]) -> dict[str, WrittenRow]:
+    by_name: dict[str, WrittenRow] = {}
     for name, row in rows:
-        count = sum(known == name or known.startswith(f"{name} #") for known in found)
-        found[f"{name} #{count + 1}" if count else name] = row
-    return found
+        count = sum(known == name or known.startswith(f"{name} #") for known in by_name)
+        by_name[f"{name} #{count + 1}" if count else name] = row
+    return by_name
 
 
 def _runs(text: str) -> tuple[str, ...]:
@@ -174,7 +176,7 @@ def _made(path: Path) -> dict[str, str]:
 def content(path: Path) -> Mapping[str, Any]:
     """A JSON file's mapping; {} where it is not there or cannot be read."""
     try:
-        found = json.loads(path.read_bytes())
+        parsed = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}

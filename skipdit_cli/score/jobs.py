@@ -35,7 +35,7 @@ def of_key(key: str, *, root: Path) -> list[Job]:
     Raises:
         UsageError: there is no such run under the results folder, or more than one.
     """
-    run = runs.find(root, key)
+    run = runs.find_run(root, key)
     return [(run, applicable.to_model_now(run.model))]
 
 

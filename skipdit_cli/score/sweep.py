@@ -47,7 +47,7 @@ class SweepRow:
 
     label: str
     run: Run
-    plan_row: plan.Row
+    plan_row: plan.RunPlan
     results: dict[str, Result] = field(default_factory=dict)
     failure: str = ""
 

@@ -31,7 +31,7 @@ FILE = "trajectory.safetensors"
 
 
 @dataclass(frozen=True)
-class Curve:
+class ErrorCurve:
     """How far the latents of a run are from those of its uncached reference.
 
     Attributes:
@@ -85,7 +85,7 @@ def _parse(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, list[int]]:
     return latents, timesteps.tolist()
 
 
-def compare(run: "Run", *, root: Path) -> Curve | None:
+def compare(run: "Run", *, root: Path) -> ErrorCurve | None:
     """A run beside its uncached reference; None where either was not generated yet.
 
     Raises:
@@ -96,4 +96,4 @@ def compare(run: "Run", *, root: Path) -> Curve | None:
         return None
     (latents, timesteps), (reference, _) = ours, theirs
     away = np.linalg.norm(latents.astype(np.float64) - reference, axis=2)
-    return Curve(tuple(timesteps), away / np.linalg.norm(reference.astype(np.float64), axis=2))
+    return ErrorCurve(tuple(timesteps), away / np.linalg.norm(reference.astype(np.float64), axis=2))

@@ -24,8 +24,8 @@ def test_every_table_is_there_and_nothing_else():
 
 @pytest.mark.parametrize("name", TABLES)
 def test_the_committed_files_are_not_stale(name, tmp_path):
-    loaded = recipe.load(name, scale="paper")
-    for path in costs.write(loaded, costs.lines(loaded), tmp_path):
+    loaded = recipe.load_recipe(name, scale="paper")
+    for path in costs.write_costs(loaded, costs.cost_lines(loaded), tmp_path):
         assert path.read_bytes() == (FOLDER / path.name).read_bytes(), "run `make paper-flops`"
 
 
@@ -33,7 +33,7 @@ def test_all_34_published_flops_are_within_0_05_percent():
     checked = 0
     for name in TABLES:
         lines = {line["row"]: line for line in committed(name)}
-        for row in recipe.load(name, scale="paper").rows:
+        for row in recipe.load_recipe(name, scale="paper").rows:
             paper = published.numbers(name, row.published).get("flops_t") if row.published else None
             line = lines[row.id]
             assert line["published_t"] == ("" if paper is None else str(paper))
@@ -60,7 +60,7 @@ def test_what_people_read_is_what_programs_read(name):
 
 
 def test_the_tiny_scale_is_not_compared_with_the_paper():
-    for line in costs.lines(recipe.load("table1")):
+    for line in costs.cost_lines(recipe.load_recipe("table1")):
         assert line.difference is None
         assert line.published is not None or not line.row.published
 
@@ -82,8 +82,8 @@ rows:
   - {id: b, label: later, planned: no such method yet}
 """
     )
-    loaded = recipe.load(str(path))
-    counted = costs.lines(loaded)
+    loaded = recipe.load_recipe(str(path))
+    counted = costs.cost_lines(loaded)
     dynamic, planned = csv.DictReader(costs.to_csv(counted).splitlines())
     assert (dynamic["full_steps"], dynamic["macs"], dynamic["ideal_speedup"]) == ("", "", "")
     assert int(dynamic["samples_bytes"]) > 0

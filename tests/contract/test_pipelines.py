@@ -510,7 +510,7 @@ def test_hunyuan_in_bfloat16_is_refused(planned):
         with pytest.raises(UsageError) as caught:
             planned(name, dtype="bfloat16")
         assert str(caught.value) == (
-            f"{name} gives black images in bfloat16; take float16 or float32"
+            f"{name} gives black images in bfloat16; use float16 or float32"
         )
     assert planned("tiny-latte", dtype="bfloat16").dtype == "bfloat16"
 

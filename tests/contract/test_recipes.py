@@ -35,7 +35,7 @@ def test_the_head_says_what_it_took(name):
     path = shipped.recipes() / f"{name}.yaml"
     text = path.read_text()
     assert text.startswith("# ")
-    loaded = recipe.load(name)
+    loaded = recipe.load_recipe(name)
     if loaded.table:  # one's own recipe says what it wants to
         assert set(loaded.paper) == {"command", "headline", "hardware", "hours"}
         assert loaded.paper["command"] == f"skipdit cache-sweep --recipe {name} --scale paper"
@@ -45,7 +45,7 @@ def test_the_head_says_what_it_took(name):
 
 @pytest.mark.parametrize(("name", "scale"), BOTH)
 def test_every_row_resolves(name, scale):
-    loaded = recipe.load(name, scale=scale)
+    loaded = recipe.load_recipe(name, scale=scale)
     found = runs.of_recipe(loaded)
     expected = [
         (row.id, group) for row in loaded.rows if row.planned is None for group in row.models
@@ -64,15 +64,16 @@ def test_every_row_resolves(name, scale):
 
 @pytest.mark.parametrize(("name", "scale"), BOTH)
 def test_every_cached_row_has_its_reference_in_the_table(name, scale):
-    keys = {run.key for *_, run in runs.of_recipe(recipe.load(name, scale=scale))}
+    keys = {run.key for *_, run in runs.of_recipe(recipe.load_recipe(name, scale=scale))}
     assert all(
-        run.reference.key in keys for *_, run in runs.of_recipe(recipe.load(name, scale=scale))
+        run.reference.key in keys
+        for *_, run in runs.of_recipe(recipe.load_recipe(name, scale=scale))
     )
 
 
 @pytest.mark.parametrize(("name", "scale"), BOTH)
 def test_columns_agree_with_their_metrics(name, scale):
-    for column in recipe.load(name, scale=scale).columns:
+    for column in recipe.load_recipe(name, scale=scale).columns:
         if column.metric in registry.names("metrics"):
             module = registry.load("metrics", column.metric)
             share_in_percent = (column.unit, module.UNIT) == ("%", "")
@@ -85,7 +86,7 @@ def test_columns_agree_with_their_metrics(name, scale):
 
 @pytest.mark.parametrize(("name", "scale"), [case for case in BOTH if case[0] in TABLES])
 def test_a_table_has_the_rows_and_columns_of_the_paper(name, scale):
-    loaded = recipe.load(name, scale=scale)
+    loaded = recipe.load_recipe(name, scale=scale)
     with (shipped.published() / f"{name}.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [row.id for row in loaded.rows if not row.published] == ADDED.get(name, [])
@@ -102,7 +103,7 @@ def test_a_table_has_the_rows_and_columns_of_the_paper(name, scale):
     if scale == "paper":
         assert measured == values
     else:
-        labels = {c.key: c.label for c in recipe.load(name, scale="paper").columns}
+        labels = {c.key: c.label for c in recipe.load_recipe(name, scale="paper").columns}
         assert measured == [key for key in values if key in measured]
         assert loaded.paper_only == tuple(labels[key] for key in values if key not in measured)
 
@@ -116,7 +117,7 @@ def _method(line):
 @pytest.mark.parametrize("name", TABLES)
 def test_the_headline_is_published(name):
     numbers = {field for line in published.lines(name) for field in line.values()}
-    headline = recipe.load(name).paper["headline"]
+    headline = recipe.load_recipe(name).paper["headline"]
     quoted = re.findall(r"\d+\.\d+", headline.replace("cfg 1.5", ""))
     assert quoted
     assert set(quoted) <= numbers
@@ -125,7 +126,7 @@ def test_the_headline_is_published(name):
 @pytest.mark.parametrize(("name", "rows"), [("table1", 11), ("table3", 14), ("table4", 9)])
 def test_the_published_flops_are_counted(name, rows):
     """All 34 cells, within 0.05 %."""
-    loaded = recipe.load(name, scale="paper")
+    loaded = recipe.load_recipe(name, scale="paper")
     column = next(column for column in loaded.columns if column.metric == "macs")
     checked = 0
     for row in loaded.rows:
@@ -141,7 +142,7 @@ def test_the_published_flops_are_counted(name, rows):
 def test_table1_samples_as_the_paper_does():
     found = {
         group: (run.sampler, run.steps, run.guidance, run.num_samples)
-        for row, group, run in runs.of_recipe(recipe.load("table1", scale="paper"))
+        for row, group, run in runs.of_recipe(recipe.load_recipe("table1", scale="paper"))
         if row.id == "skip-cache-n2"
     }
     plain = ("ddpm", "250", None, 2048)
@@ -154,7 +155,7 @@ def test_table1_samples_as_the_paper_does():
 @pytest.mark.parametrize("scale", recipe.SCALES)
 def test_ddim_rows_of_table2_have_the_steps_of_equal_cost(scale, count):
     """The number of steps whose MACs, or FLOPs, are nearest to those of the cached row above."""
-    loaded, above, found = recipe.load("table2", scale=scale), 0, {}
+    loaded, above, found = recipe.load_recipe("table2", scale=scale), 0, {}
     for row in loaded.rows:
         planned = plan.profile(loaded, row)
         if row.id.startswith("skip-cache"):
@@ -185,7 +186,7 @@ def test_the_paper_s_clock_gives_table2_other_steps():
         for model in ("Skip-DiT", "Latte")
     ]
     assert found == [160, 162, 131, 132]
-    assert "160 and 162 steps for n=2, 131 and 132 for n=3" in recipe.load("table2").notes[1]
+    assert "160 and 162 steps for n=2, 131 and 132 for n=3" in recipe.load_recipe("table2").notes[1]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ def test_the_paper_s_clock_gives_table2_other_steps():
     ],
 )
 def test_the_text_tables_sample_as_the_paper_does(name, settings):
-    loaded = recipe.load(name, scale="paper")
+    loaded = recipe.load_recipe(name, scale="paper")
     found = runs.of_recipe(loaded)
     for _, _, run in found:
         card = catalog.card(run.model)
@@ -211,7 +212,10 @@ def test_the_text_tables_sample_as_the_paper_does(name, settings):
 @pytest.mark.parametrize("scale", recipe.SCALES)
 def test_table5_shares_its_runs_with_table3(scale):
     third, fifth = (
-        {str(row.cache): run.key for row, _, run in runs.of_recipe(recipe.load(name, scale=scale))}
+        {
+            str(row.cache): run.key
+            for row, _, run in runs.of_recipe(recipe.load_recipe(name, scale=scale))
+        }
         for name in ("table3", "table5")
     )
     both = {"none", "skip-cache(n=2,window=800-50)", "skip-cache(n=2,window=700-50)"}
@@ -220,7 +224,7 @@ def test_table5_shares_its_runs_with_table3(scale):
 
 
 def test_the_windows_of_table5_cache_as_many_steps_as_its_head_says():
-    loaded = recipe.load("table5", scale="paper")
+    loaded = recipe.load_recipe("table5", scale="paper")
     found = {str(row.cache): plan.plan(run).cached_steps for row, _, run in runs.of_recipe(loaded)}
     assert found == {
         "none": 0,
@@ -242,7 +246,7 @@ def test_the_windows_of_table5_cache_as_many_steps_as_its_head_says():
     ],
 )
 def test_what_the_paper_says_of_its_settings_does_not_give_its_flops(name, row, more):
-    loaded = recipe.load(name, scale="paper")
+    loaded = recipe.load_recipe(name, scale="paper")
     rows = {row.id: row for row in loaded.rows}
     tera = plan.profile(loaded, rows[row]).macs_paper / 1e12
     expected = published.numbers(name, rows[row.rpartition("-")[0]].published)["flops_t"]
@@ -261,7 +265,7 @@ def test_what_the_paper_says_of_its_settings_does_not_give_its_flops(name, row, 
     ],
 )
 def test_the_steps_that_the_paper_s_rows_cache(name, row, steps):
-    loaded = recipe.load(name, scale="paper")
+    loaded = recipe.load_recipe(name, scale="paper")
     (row,) = [candidate for candidate in loaded.rows if candidate.id == row]
     run = runs.profile_run(loaded, row)
     reused = run.cache.reused(run.timesteps, guided=run.guided)
@@ -270,7 +274,7 @@ def test_the_steps_that_the_paper_s_rows_cache(name, row, steps):
 
 @pytest.mark.parametrize("name", ["table3", "table4", "table5", "table6"])
 def test_a_tiny_text_table_asks_for_every_digit_and_direction_as_often(name):
-    loaded = recipe.load(name)
+    loaded = recipe.load_recipe(name)
     captions = prompts.read_prompts(loaded.settings["prompts"])
     count = loaded.settings["num_samples"]
     asked = [captions[i % len(captions)].split() for i in range(count)]
@@ -284,7 +288,7 @@ def test_a_tiny_text_table_asks_for_every_digit_and_direction_as_often(name):
 
 @pytest.mark.parametrize("name", ["table1", "table3", "table4"])
 def test_a_tiny_table_with_published_flops_has_the_share_of_them(name):
-    columns = {column.key: column for column in recipe.load(name).columns}
+    columns = {column.key: column for column in recipe.load_recipe(name).columns}
     assert columns["macs_share"].metric == "macs_share"
     assert list(columns).index("macs_share") == list(columns).index("flops_t") + 1
 
@@ -292,14 +296,14 @@ def test_a_tiny_table_with_published_flops_has_the_share_of_them(name):
 @pytest.mark.parametrize("scale", recipe.SCALES)
 def test_table7_is_the_uncached_rows_of_table8(scale):
     seventh, eighth = (
-        {row.id: run for row, _, run in runs.of_recipe(recipe.load(name, scale=scale))}
+        {row.id: run for row, _, run in runs.of_recipe(recipe.load_recipe(name, scale=scale))}
         for name in ("table7", "table8")
     )
     uncached = {name: run for name, run in eighth.items() if run.cache == "none"}
     assert {name: (run.key, run.num_samples) for name, run in seventh.items()} == {
         name: (run.key, run.num_samples) for name, run in uncached.items()
     }
-    for row in recipe.load("table7", scale=scale).rows:
+    for row in recipe.load_recipe("table7", scale=scale).rows:
         assert f", {row.published['steps']} steps, " in row.label
 
 
@@ -315,17 +319,18 @@ def test_table7_has_in_fractions_what_table8_has_in_percent():
 
 
 def test_table8_blocks():
-    for row, _, run in runs.of_recipe(recipe.load("table8", scale="paper")):
+    for row, _, run in runs.of_recipe(recipe.load_recipe("table8", scale="paper")):
         assert (run.sampler, run.steps, run.num_samples) == ("ddpm", "250", 50_000)
         assert run.guidance == (1.5 if row.published["cfg"] == "1.5" else None)
-        assert runs.profile_run(recipe.load("table8", scale="paper"), row).batch_size == 8
+        assert runs.profile_run(recipe.load_recipe("table8", scale="paper"), row).batch_size == 8
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_tiny_scale_is_small(name):
     """A table has to take two minutes on two cores, where these models do about 40 GFLOP/s."""
     flops = sum(
-        plan.plan(run, batch=run.num_samples).flops for *_, run in runs.of_recipe(recipe.load(name))
+        plan.plan(run, batch=run.num_samples).flops
+        for *_, run in runs.of_recipe(recipe.load_recipe(name))
     )
     assert flops < 5e12
 

@@ -62,7 +62,10 @@ rows:
         ),
         (
             "sample --model digits --guidance 0.5",
-            ["--guidance: guidance '0.5' is not a scale from 1 up", "none is unguided"],
+            [
+                "--guidance: guidance '0.5' is not a scale of 1 or more",
+                "write none for no guidance",
+            ],
         ),
         (
             "sample --model captioned-digits --classes 1",

@@ -62,7 +62,7 @@ def test_a_narrower_tolerance_is_found(skipdit, tmp_path):
 def test_nothing_to_compare_at_tiny_scale(skipdit):
     done = skipdit("report table4 --scale tiny --check")
     done.failed(3, "table4 at tiny scale: no number to compare", "tiny scale", "--scale paper")
-    skipdit("report smoke --scale tiny --check").failed(2, "--check: smoke is of no table")
+    skipdit("report smoke --scale tiny --check").failed(2, "--check: smoke does not name a table")
     assert json.loads(skipdit("report smoke --scale tiny --json").ok().out).keys() == {
         "rows",
         "files",

@@ -90,7 +90,7 @@ def paper_table(name: str) -> Then:
     """Every published number stands in its row and column, and it says what would give ours."""
 
     def check(out: str) -> None:
-        asked, shown = recipe.load(name, scale="paper"), []
+        asked, shown = recipe.load_recipe(name, scale="paper"), []
         for row, told in zip(asked.rows, rows(out), strict=True):
             method, *cells = told.values()
             assert method == row.label

@@ -42,7 +42,7 @@ def test_every_table_has_a_line(lines):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_hours_and_hardware_are_those_of_the_recipe(lines, name):
-    paper, line = recipe.load(name).paper, lines[name]
+    paper, line = recipe.load_recipe(name).paper, lines[name]
     assert f"about {line['GPU hours'].split()[0]}" == paper["hours"]
     assert line["hardware of the paper"] in paper["hardware"]
 
@@ -60,7 +60,7 @@ def test_hours_that_are_left_after_another_table(lines, name, hours, other):
                 ]
                 for line in counted(each)
             },
-            recipe.load(each, scale="paper").settings,
+            recipe.load_recipe(each, scale="paper").settings,
         )
         for each in (name, other)
     )
@@ -88,7 +88,7 @@ def lacks(tmp_path, monkeypatch):
 
 def test_downloads_are_those_of_the_catalogue(lines, lacks):
     for name in TABLES:
-        loaded = recipe.load(name, scale="paper")
+        loaded = recipe.load_recipe(name, scale="paper")
         metrics = {column.metric for column in loaded.columns}
         size = float(re.search(r"\(([\d.]+) GB\)$", lacks[name])[1])
         datasets = {

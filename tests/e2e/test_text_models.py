@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from skipdit_cli.checkpoints import catalog, local
-from skipdit_cli.recipe.runs import find
+from skipdit_cli.recipe.runs import find_run
 from skipdit_cli.storage.store import open_store
 
 PROMPT = "a three moving to the left"
@@ -21,7 +21,7 @@ IMAGE = "sample --model painted-digits --steps ddim4+1 --batch-size 1"
 def stored(root="results"):
     """The one run under a results folder."""
     [folder] = (Path(root) / "samples").iterdir()
-    return open_store(Path(root), find(Path(root), folder.name))
+    return open_store(Path(root), find_run(Path(root), folder.name))
 
 
 def embeddings(root="results"):
@@ -150,7 +150,7 @@ def test_rows_with_other_caches_use_the_same_embeddings(skipdit, samples):
             "sample --model hunyuan-dit --dtype bfloat16 --prompt",
             ["a horse"],
             2,
-            ["--dtype: hunyuan-dit gives black images in bfloat16; take float16 or float32"],
+            ["--dtype: hunyuan-dit gives black images in bfloat16; use float16 or float32"],
         ),
         (
             "sample --model latte-skip --prompt",

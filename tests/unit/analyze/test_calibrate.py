@@ -170,9 +170,9 @@ def test_what_is_observed_by_hand(method, expected):
 
 
 def test_a_file_reads_back(home):
-    path = calibration.save(FOUND, calibration.folder("digits"))
+    path = calibration.write_calibration(FOUND, calibration.folder("digits"))
     assert path == home / "calibration/digits/teacache-ddim-50.json"
-    assert calibration.load(path) == FOUND
+    assert calibration.read_calibration(path) == FOUND
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"model": "digits"}'])
@@ -180,16 +180,16 @@ def test_a_file_that_is_no_calibration(tmp_path, text):
     path = tmp_path / "teacache.json"
     path.write_text(text)
     with pytest.raises(StoreError, match=r"teacache\.json: is not a readable calibration"):
-        calibration.load(path)
+        calibration.read_calibration(path)
 
 
 def test_a_run_holds_the_numbers_and_its_key_changes_with_them(home):
     shipped = runs.make_run("digits", "teacache")
-    calibration.save(FOUND, calibration.folder("digits"))
+    calibration.write_calibration(FOUND, calibration.folder("digits"))
     own = runs.make_run("digits", "teacache")
     assert str(own.cache) == "teacache(threshold=0.1,coefficients=0.5/-1e-05/3.0)"
     assert own.key != shipped.key
-    calibration.save(
+    calibration.write_calibration(
         replace(FOUND, settings={"coefficients": (0.5, -1e-05, 4.0)}), calibration.folder("digits")
     )
     assert runs.make_run("digits", "teacache").key != own.key
@@ -198,7 +198,9 @@ def test_a_run_holds_the_numbers_and_its_key_changes_with_them(home):
 
 
 def test_a_calibration_of_other_weights_is_refused(home):
-    calibration.save(replace(FOUND, weights="0123456789abcdef"), calibration.folder("digits"))
+    calibration.write_calibration(
+        replace(FOUND, weights="0123456789abcdef"), calibration.folder("digits")
+    )
     with pytest.raises(UsageError) as caught:
         runs.make_run("digits", "teacache")
     assert "on the weights 0123456789abcdef of digits and these are" in str(caught.value)
@@ -247,7 +249,7 @@ EMBEDDED = [name for name, card in catalog.CARDS.items() if card.embedded]
 def test_the_embedded_models_come_calibrated(home, model, method):
     card = catalog.CARDS[model]
     [path] = calibration.files(card, f"{method}-*.json")
-    found, sampling = calibration.load(path), card.sampling
+    found, sampling = calibration.read_calibration(path), card.sampling
     assert (found.model, found.method) == (model, method)
     assert found.weights == local.fingerprint(catalog.card(model))
     assert (found.steps, found.sampler) == (sampling.steps, sampling.sampler)

@@ -118,10 +118,10 @@ def test_a_component_that_was_fetched_in_part_is_absent(complete):
 
 
 def test_what_a_recipe_needs():
-    found = needs.checkpoints(recipe.load("table4", scale="paper"))
+    found = needs.checkpoints(recipe.load_recipe("table4", scale="paper"))
     assert set(found) == {"hunyuan-dit", "coco"}
-    assert "coco" not in needs.checkpoints(recipe.load("table3", scale="paper"))
-    assert set(needs.checkpoints(recipe.load("table8", scale="paper"))) == {
+    assert "coco" not in needs.checkpoints(recipe.load_recipe("table3", scale="paper"))
+    assert set(needs.checkpoints(recipe.load_recipe("table8", scale="paper"))) == {
         "dit-xl-2",
         "dit-xl-2-skip",
     }

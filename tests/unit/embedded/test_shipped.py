@@ -44,7 +44,7 @@ from skipdit_cli.checkpoints import local
 from skipdit_cli.metrics.vbench import table
 print(*(path().relative_to(shipped.PACKAGE.parent)
         for path in (shipped.recipes, shipped.published, shipped.embedded)), sep="\\n")
-print(recipe.load("table1").title)
+print(recipe.load_recipe("table1").title)
 print(len(prompts.read_prompts("vbench")), len(table.all_prompts()))
 print(published.numbers("table1", {"method": "Latte"})["flops_t"])
 card = catalog.card("digits")

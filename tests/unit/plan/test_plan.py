@@ -177,7 +177,7 @@ def test_the_fingerprint_of_the_weights_is_part_of_the_run(monkeypatch, tmp_path
         ),
         (
             ("hunyuan-dit", "none", {"dtype": "bfloat16"}),
-            "HERE: hunyuan-dit gives black images in bfloat16; take float16 or float32",
+            "HERE: hunyuan-dit gives black images in bfloat16; use float16 or float32",
         ),
         (
             ("latte", "none", {"classes": [1]}),

@@ -56,7 +56,7 @@ def write(tmp_path):
 
 def test_both_scales(write):
     path = write()
-    tiny, paper = recipe.load(path), recipe.load(path, scale="paper")
+    tiny, paper = recipe.load_recipe(path), recipe.load_recipe(path, scale="paper")
     assert (tiny.name, tiny.table, tiny.title, tiny.scale) == ("own", "table1", "A table", "tiny")
     assert tiny.notes == ("one sentence",)
     assert tiny.paper == {"hours": 3}
@@ -95,7 +95,7 @@ MISTAKES = [
     ),
     (
         ("notes: [one sentence]", "notes: 1"),
-        " notes: '1' is not a list; write one - line per entry",
+        " notes: '1' is not a list; write one line that starts with - per entry",
     ),
     (("{hours: 3}", "{hour: 3}"), " paper: unknown key 'hour'; did you mean 'hours'?"),
     (
@@ -134,17 +134,17 @@ MISTAKES = [
     ),
     (
         ("better: higher", "better: up"),
-        " scales.tiny.columns[0].better: 'up' is not higher or lower",
+        " scales.tiny.columns[0].better: 'up' is neither higher nor lower",
     ),
     (
         ("tolerance: 0.1", "tolerance: small"),
-        " scales.paper.columns[0].tolerance: 'small' is not a number from 0 up",
+        " scales.paper.columns[0].tolerance: 'small' is not a number of 0 or more",
     ),
     (
         ("key: speedup, label: Speedup, metric: speedup", "label: A, metric: psnr, group: digits"),
-        " scales.tiny.columns[1].key: 'digits_psnr' is there twice",
+        " scales.tiny.columns[1].key: 'digits_psnr' occurs twice",
     ),
-    (("id: latte", "id: cached"), " rows[1].id: 'cached' is there twice"),
+    (("id: latte", "id: cached"), " rows[1].id: 'cached' occurs twice"),
     (("id: latte, ", ""), " rows[0]: 'id' is missing"),
     (("label: Latte", "label: [Latte]"), " rows[0].label: '['Latte']' is not text"),
     (
@@ -197,7 +197,7 @@ MISTAKES = [
 def test_a_mistake_is_told_in_one_line(write, change, message):
     path = write(change)
     with pytest.raises(recipe.RecipeError) as caught:
-        recipe.load(path)
+        recipe.load_recipe(path)
     expected = path + (message.lstrip() if message.startswith(" :") else message)
     assert expected in caught.value.errors
     assert len(caught.value.errors) <= 2  # a misspelt key that is needed is unknown and missing
@@ -213,7 +213,7 @@ def test_all_mistakes_are_told_at_once_and_each_once(write):
         ("{sampler: ddpm}", "{sampler: dpm}"),
     )
     with pytest.raises(recipe.RecipeError) as caught:
-        recipe.load(path, overrides=["seed=x"])
+        recipe.load_recipe(path, overrides=["seed=x"])
     places = [error.removeprefix(path).split(":")[0] for error in caught.value.errors]
     assert places == [
         " scales.tiny.settings.steps",
@@ -228,7 +228,7 @@ def test_all_mistakes_are_told_at_once_and_each_once(write):
 def test_a_wrong_shape_does_not_drag_other_mistakes_along(write):
     path = write(("    groups: {digits: moving-digits}", "    groups: [digits]"))
     with pytest.raises(recipe.RecipeError) as caught:
-        recipe.load(path)
+        recipe.load_recipe(path)
     assert caught.value.errors == [
         f"{path} scales.tiny.groups: '['digits']' is not a mapping; write key: value"
     ]
@@ -238,38 +238,38 @@ def test_a_wrong_shape_does_not_drag_other_mistakes_along(write):
 def test_a_file_that_is_no_recipe(write, text):
     path = write(text=text)
     with pytest.raises(UsageError) as caught:
-        recipe.load(path)
+        recipe.load_recipe(path)
     assert str(caught.value) == f"{path}: not a recipe; it starts with title: ..."
 
 
 def test_invalid_yaml_names_its_line(write):
     path = write(("notes: [one sentence]", "notes: [one sentence"))
     with pytest.raises(UsageError) as caught:
-        recipe.load(path)
+        recipe.load_recipe(path)
     assert str(caught.value).startswith(f"{path} line 4: not valid YAML (")
     assert "\n" not in str(caught.value)
 
 
 def test_unknown_names():
     with pytest.raises(UsageError, match=r"^unknown recipe 'tabel1'; did you mean 'table1'[?]$"):
-        recipe.load("tabel1")
+        recipe.load_recipe("tabel1")
     with pytest.raises(UsageError, match=r"^unknown scale 'papr'; did you mean 'paper'[?]$"):
-        recipe.load("table1", scale="papr")
+        recipe.load_recipe("table1", scale="papr")
     with pytest.raises(UsageError, match=r"^mine\.yaml: no such recipe file; see skipdit ls "):
-        recipe.load("mine.yaml")
+        recipe.load_recipe("mine.yaml")
 
 
 def test_errors_of_a_shipped_recipe_name_it_by_its_short_path(monkeypatch, tmp_path):
     (tmp_path / "own.yaml").write_text(GOOD.replace("metric: psnr", "metric: pnsr"))
     monkeypatch.setattr(shipped, "recipes", lambda: tmp_path)
     with pytest.raises(recipe.RecipeError, match=r"^recipes/own\.yaml scales\.tiny\.columns\[0\]"):
-        recipe.load("own")
+        recipe.load_recipe("own")
     assert recipe.names() == ["own"]
     assert recipe.summary("own") == "A table"
 
 
 def test_overrides_win_over_file_and_rows(write):
-    loaded = recipe.load(write(), overrides=["steps=3", "num_samples = 7", "guidance=2"])
+    loaded = recipe.load_recipe(write(), overrides=["steps=3", "num_samples = 7", "guidance=2"])
     assert loaded.settings["steps"] == "3"
     assert loaded.settings["num_samples"] == 7
     assert loaded.settings["guidance"] == 2.0
@@ -283,7 +283,7 @@ def test_overrides_win_over_file_and_rows(write):
             "num_sampels=3",
             "override 'num_sampels=3': unknown setting 'num_sampels'; did you mean 'num_samples'?",
         ),
-        ("steps", "override 'steps' is not key=value; as in num_samples=16"),
+        ("steps", "override 'steps' is not key=value; write one such as num_samples=16"),
         (
             "num_samples=many",
             "override 'num_samples=many': num_samples 'many' is not a whole number; "
@@ -293,7 +293,7 @@ def test_overrides_win_over_file_and_rows(write):
 )
 def test_wrong_overrides(text, message):
     with pytest.raises(recipe.RecipeError) as caught:
-        recipe.load("smoke", overrides=[text])
+        recipe.load_recipe("smoke", overrides=[text])
     assert str(caught.value) == message
 
 
@@ -301,7 +301,7 @@ def test_checking_recipes_and_importing_the_plan_does_not_load_torch():
     code = (
         "import sys, time; started = time.process_time()\n"
         "import skipdit_cli.plan, skipdit_cli.recipe as recipe\n"
-        "for name in recipe.names(): recipe.load(name)\n"
+        "for name in recipe.names(): recipe.load_recipe(name)\n"
         "heavy = {'torch', 'diffusers', 'pandas', 'matplotlib', 'skimage', 'scipy'}\n"
         "print(sorted(heavy & set(sys.modules)), time.process_time() - started)"
     )

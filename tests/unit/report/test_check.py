@@ -110,5 +110,5 @@ def test_nothing_to_compare(compared, recipe, scale, fix):
 
 
 def test_a_recipe_of_no_table(compared, recipe):
-    with pytest.raises(UsageError, match="table0 is of no table of the paper"):
+    with pytest.raises(UsageError, match="table0 does not name a table of the paper"):
         check(compared, replace(recipe, table=None))

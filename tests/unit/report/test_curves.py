@@ -6,11 +6,11 @@ import pytest
 from skipdit_cli.plan import plan
 from skipdit_cli.recipe import runs
 from skipdit_cli.report import curves
-from skipdit_cli.report.curves import LINE, Curve, chart
+from skipdit_cli.report.curves import LINE, RunCurve, chart
 from skipdit_cli.report.gallery import Behind
 from skipdit_cli.report.page import to_html
 from skipdit_cli.report.publish import records
-from skipdit_cli.report.sweep import build
+from skipdit_cli.report.sweep import build_sweep_table
 from skipdit_cli.score.sweep import SweepRow
 from skipdit_cli.storage import trajectory
 from skipdit_cli.storage.store import open_store
@@ -21,7 +21,9 @@ def run(cache="none", **settings):
 
 
 def table(runs):
-    return build([SweepRow(str(r.cache).partition(",")[0], r, plan.plan(r), {}, "") for r in runs])
+    return build_sweep_table(
+        [SweepRow(str(r.cache).partition(",")[0], r, plan.plan(r), {}, "") for r in runs]
+    )
 
 
 @pytest.fixture
@@ -69,8 +71,8 @@ def test_the_page_has_a_chart_for_every_reference(recorded, tmp_path):
 def test_a_chart_by_hand():
     """Two decades over 316 pixels of height, 1000 timesteps over 606 of width; the second curve has
     a gap where it has no error."""
-    one = Curve("one", "", ((1000, 0.001), (500, 0.01), (0, 0.1)), 4)
-    two = Curve("two <&>", "", ((1000, 0.1), (500, 0.0), (0, 0.01)), 4)
+    one = RunCurve("one", "", ((1000, 0.001), (500, 0.01), (0, 0.1)), 4)
+    two = RunCurve("two <&>", "", ((1000, 0.1), (500, 0.0), (0, 0.01)), 4)
     drawn = chart([one, two])
     assert '<path d="M64.0 332.0L367.0 174.0L670.0 16.0" ' in drawn
     assert '<path d="M64.0 16.0M670.0 174.0" ' in drawn
@@ -79,9 +81,9 @@ def test_a_chart_by_hand():
 
 
 def test_curves_without_error():
-    none = Curve("n=1", "", ((1000, 0.0), (0, 0.0)), 4)
+    none = RunCurve("n=1", "", ((1000, 0.0), (0, 0.0)), 4)
     assert "No run here differs from the uncached one" in chart([none])
-    drawn = chart([none, Curve("n=2", "", ((1000, 0.0), (0, 0.1)), 4)])
+    drawn = chart([none, RunCurve("n=2", "", ((1000, 0.0), (0, 0.1)), 4)])
     assert "n=1: none down to timestep 0; 0 after the last step, mean of 4 samples" in drawn
 
 

@@ -47,7 +47,7 @@ def psnr(value=30.0, spread=None, n=16):
 
 def put(root: Path, table: Table, name="mine") -> Path:
     """Write a table where a report does."""
-    report.write(table, root / "tiny", name=name)
+    report.write_table(table, root / "tiny", name=name)
     return root
 
 
@@ -246,7 +246,7 @@ def test_json_and_csv_are_the_same_table(sides, published):
     put(sides[0], each)
     path = sides[0] / "mine.json"
     path.write_text(json.dumps({"rows": records(each), "files": []}))
-    csv = written.read(sides[0] / "tiny/mine.csv")
+    csv = written.read_table(sides[0] / "tiny/mine.csv")
     assert asdict(csv.rows["n=2"])["numbers"]["digits_psnr"] == {
         "value": 30.0,
         "spread": 1.5,
@@ -261,7 +261,7 @@ def test_json_and_csv_of_the_tiny_scale_are_the_same_table(sides, small):
     put(sides[0], small)
     path = sides[0] / "mine.json"
     path.write_text(json.dumps({"rows": records(small), "files": []}))
-    found = written.read(sides[0] / "tiny/mine.csv").rows["Skip-Cache n=2"].numbers
+    found = written.read_table(sides[0] / "tiny/mine.csv").rows["Skip-Cache n=2"].numbers
     assert found["psnr"] == written.Number(30.0, 2.0, 16, "tiny scale")
     assert found["speedup"] == written.Number(1.25, 0.1, None, "tiny scale")
     assert found["speedup, paper"].value == 1.56
@@ -272,7 +272,7 @@ def test_json_and_csv_of_the_tiny_scale_are_the_same_table(sides, small):
 def test_rows_of_one_name_are_told_apart(sides):
     each = table(macs())
     put(sides[0], replace(each, lines=each.lines * 2))
-    assert list(written.read(sides[0] / "tiny/mine.csv").rows) == ["n=2", "n=2 #2"]
+    assert list(written.read_table(sides[0] / "tiny/mine.csv").rows) == ["n=2", "n=2 #2"]
 
 
 def test_the_error_names_the_first(sides):
@@ -304,7 +304,7 @@ def test_what_is_no_table(tmp_path, content, said):
         diff(tmp_path / "a.csv", tmp_path / "a.csv")
     (tmp_path / "a.json").write_text("[]")
     with pytest.raises(UsageError, match="not a table that skipdit wrote"):
-        written.read(tmp_path / "a.json")
+        written.read_table(tmp_path / "a.json")
 
 
 def test_places_that_do_not_fit(sides):

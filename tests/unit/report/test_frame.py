@@ -21,7 +21,7 @@ def put(root: Path, run: str, metric: str, value: float | None, **changes) -> No
 
 
 def test_a_recipe_has_a_row_for_each_of_its_cells(tmp_path):
-    recipe = recipes.load("table1")
+    recipe = recipes.load_recipe("table1")
     row = next(row for row in recipe.rows if row.id == "skip-cache-n2")
     run = next(run for each, _, run in runs.of_recipe(recipe) if each is row)
     put(
@@ -64,7 +64,7 @@ def test_a_recipe_has_a_row_for_each_of_its_cells(tmp_path):
 
 
 def test_values_are_in_the_unit_of_their_column(tmp_path):
-    recipe = recipes.load("table8", scale="paper")
+    recipe = recipes.load_recipe("table8", scale="paper")
     row, _, run = runs.of_recipe(recipe)[0]
     put(tmp_path, run.key, "precision", 0.8, interval=(0.75, 0.85))
     frame = skipdit_cli.frame("table8", results=str(tmp_path), scale="paper")

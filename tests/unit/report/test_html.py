@@ -19,7 +19,7 @@ from skipdit_cli.report import charts, gallery, ranks
 from skipdit_cli.report.gallery import Behind
 from skipdit_cli.report.markdown import number
 from skipdit_cli.report.page import to_html
-from skipdit_cli.report.sweep import build
+from skipdit_cli.report.sweep import build_sweep_table
 from skipdit_cli.report.table import Cell, Heading, Line, Table
 from skipdit_cli.score.sweep import SweepRow
 from skipdit_cli.storage.store import open_store
@@ -86,7 +86,7 @@ def page(tmp_path):
             )
             for r in runs
         ]
-        table = replace(build(rows), **changes)
+        table = replace(build_sweep_table(rows), **changes)
         return Page(to_html(table, Behind(tmp_path, runs)))
 
     return make

@@ -11,7 +11,7 @@ from skipdit_cli.plan import plan
 from skipdit_cli.recipe import runs
 from skipdit_cli.report import publish as publishing
 from skipdit_cli.report.publish import publish, records
-from skipdit_cli.report.sweep import build
+from skipdit_cli.report.sweep import build_sweep_table
 from skipdit_cli.score.sweep import SweepRow
 from skipdit_cli.storage.results import Result
 from skipdit_cli.storage.store import open_store
@@ -63,7 +63,7 @@ def drawn(monkeypatch):
 
 def published(tmp_path, rows):
     root = tmp_path / "results"
-    paths = publish(build(rows), tmp_path / "report", name="mine", rows=rows, root=root)
+    paths = publish(build_sweep_table(rows), tmp_path / "report", name="mine", rows=rows, root=root)
     assert all(path.is_file() for path in paths)
     return [path.name for path in paths]
 
@@ -179,7 +179,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, stored):
 
 def test_records(stored):
     rows = [row(run()), row(run("skip-cache(n=2)"), psnr=30.0, failure="")]
-    table = build(rows)
+    table = build_sweep_table(rows)
     found = records(table)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert [record["model"] for record in found] == ["digits-skip"] * 2
@@ -199,5 +199,5 @@ def test_records(stored):
 
 def test_records_of_a_failed_run(stored):
     rows = [row(run()), replace(row(run("skip-cache(n=2)")), failure="out of memory")]
-    cell = records(build(rows))[1]["psnr"]
+    cell = records(build_sweep_table(rows))[1]["psnr"]
     assert (cell["status"], cell["note"], cell["ours"]) == ("failed", "out of memory", None)

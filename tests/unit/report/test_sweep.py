@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from skipdit_cli.plan.plan import Row
+from skipdit_cli.plan.plan import RunPlan
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.report import sweep
 from skipdit_cli.report.table import Cell
@@ -22,8 +22,8 @@ RUN = CACHED.reference
 FACTS = {"skipdit": "0.1.0", "device": "a CPU", "time": "t", "command": "skipdit cache-sweep"}
 
 
-def planned(run: Run, *, cached_steps: int, macs: int, flops: int, ideal: float) -> Row:
-    return Row(
+def planned(run: Run, *, cached_steps: int, macs: int, flops: int, ideal: float) -> RunPlan:
+    return RunPlan(
         run=run,
         steps=50,
         full_steps=50 - cached_steps,
@@ -66,7 +66,7 @@ CACHED_ROW = SweepRow(
 
 
 def test_every_column():
-    table = sweep.build([UNCACHED_ROW, CACHED_ROW])
+    table = sweep.build_sweep_table([UNCACHED_ROW, CACHED_ROW])
     assert table.names == ("model", "cache", "window", "full", "cached")
     assert [(h.key, h.unit) for h in table.headings] == [
         ("macs_g", "G"),
@@ -103,12 +103,12 @@ def test_every_column():
 
 
 def test_lines_of_a_plot():
-    table = sweep.build([UNCACHED_ROW, CACHED_ROW])
+    table = sweep.build_sweep_table([UNCACHED_ROW, CACHED_ROW])
     assert [line.reference for line in table.lines] == [True, False]
     assert (table.lines[1].series, table.lines[1].point) == ("skip-cache, window 900-50", "n=2")
     assert table.lines[1].runs == (CACHED.key,)
     other = replace(CACHED_ROW, run=replace(CACHED, model="digits-skip"), results={})
-    series = [line.series for line in sweep.build([CACHED_ROW, other]).lines]
+    series = [line.series for line in sweep.build_sweep_table([CACHED_ROW, other]).lines]
     assert series == [
         "moving-digits-skip skip-cache, window 900-50",
         "digits-skip skip-cache, window 900-50",
@@ -124,14 +124,14 @@ def test_counts_are_in_the_unit_of_the_largest(macs, unit, shown):
         SweepRow("a", RUN, planned(RUN, cached_steps=0, macs=macs, flops=10**12, ideal=1)),
         SweepRow("b", RUN, planned(RUN, cached_steps=0, macs=1000, flops=1, ideal=1)),
     ]
-    table = sweep.build(rows)
+    table = sweep.build_sweep_table(rows)
     assert [heading.unit for heading in table.headings[:2]] == [unit, "T"]
     assert table.lines[0].cells[0].ours == pytest.approx(shown)
 
 
 def test_a_failed_run_keeps_its_line_and_says_why():
     failed = replace(CACHED_ROW, results={}, failure="a worker process died")
-    (line,) = (table := sweep.build([failed], metrics=["lpips"])).lines
+    (line,) = (table := sweep.build_sweep_table([failed], metrics=["lpips"])).lines
     assert [heading.key for heading in table.headings[6:]] == ["lpips"]
     assert line.names == ("moving-digits-skip", "skip-cache n=2", "900-50", "28", "22")
     assert line.cells[0].ours == pytest.approx(8.2)
@@ -145,7 +145,7 @@ def test_a_metric_without_its_network():
         metric="ssim", value=None, unit="", n=16, run="r", status="needs weights", note="fetch it"
     )
     row = replace(CACHED_ROW, results={"ssim": lacking})
-    table = sweep.build([row], metrics=["psnr"])
+    table = sweep.build_sweep_table([row], metrics=["psnr"])
     assert table.cell(table.lines[0], "ssim") == Cell(status="needs weights", note="fetch it")
     assert table.cell(table.lines[0], "psnr") == Cell(status="not run")
     assert table.cell(table.lines[0], "lpips") is None
@@ -156,7 +156,7 @@ def test_only_what_was_asked_for_has_a_column():
     row = replace(CACHED_ROW, results={"psnr": CACHED_ROW.results["psnr"]})
 
     def columns(**asked):
-        return [heading.key for heading in sweep.build([row], **asked).headings[6:]]
+        return [heading.key for heading in sweep.build_sweep_table([row], **asked).headings[6:]]
 
     assert columns() == ["psnr"]
     assert columns(metrics=["lpips", "psnr"]) == ["psnr", "lpips"]
@@ -164,7 +164,7 @@ def test_only_what_was_asked_for_has_a_column():
 
 
 def test_title_notes_and_provenance():
-    table = sweep.build([UNCACHED_ROW, CACHED_ROW])
+    table = sweep.build_sweep_table([UNCACHED_ROW, CACHED_ROW])
     assert table.title == "moving-digits-skip: 16 samples, ddim 50, guidance 2, seed 7"
     assert table.notes == (sweep.EMBEDDED,)
     assert table.provenance == {"skipdit": "0.1.0", "device": "a CPU", "time": "t"}
@@ -175,7 +175,7 @@ def test_title_notes_and_provenance():
 def test_full_size_models_are_measured_not_tiny():
     run = replace(RUN, model="taichi-skip", guidance=None)
     row = replace(UNCACHED_ROW, run=run, results={"latency": result("latency", 9.9)})
-    table = sweep.build([row])
+    table = sweep.build_sweep_table([row])
     assert table.cell(table.lines[0], "latency") == Cell(ours=9.9, n=16, status="measured")
     assert table.notes == ()
     assert table.title == "taichi-skip: 16 samples, ddim 50, seed 7"
@@ -187,7 +187,7 @@ def test_what_a_dynamic_method_saves_is_not_known_before_it_has_run():
         ("full_steps", "cached_steps", "macs_paper", "macs_executed", "flops", "ideal_speedup")
     )
     row = SweepRow("first-block threshold=0.1", run, replace(UNCACHED_ROW.plan_row, **unknown))
-    table = sweep.build([UNCACHED_ROW, row])
+    table = sweep.build_sweep_table([UNCACHED_ROW, row])
     uncached, line = table.lines
     assert uncached.names[3:] == ("50", "0")
     assert line.names[3:] == ("", "")
@@ -201,7 +201,7 @@ def test_a_dynamic_method_that_skipped_nothing_is_named():
     idle = replace(UNCACHED_ROW.plan_row, run=run)
     note = "first-block threshold=0.1 skipped nothing; a higher threshold skips more."
     label = "first-block threshold=0.1"
-    assert note in sweep.build([UNCACHED_ROW, SweepRow(label, run, idle)]).notes
+    assert note in sweep.build_sweep_table([UNCACHED_ROW, SweepRow(label, run, idle)]).notes
     busy = replace(idle, full_steps=49, cached_steps=1)
-    assert note not in sweep.build([UNCACHED_ROW, SweepRow(label, run, busy)]).notes
-    assert not [n for n in sweep.build([UNCACHED_ROW]).notes if "skipped nothing" in n]
+    assert note not in sweep.build_sweep_table([UNCACHED_ROW, SweepRow(label, run, busy)]).notes
+    assert not [n for n in sweep.build_sweep_table([UNCACHED_ROW]).notes if "skipped nothing" in n]

@@ -86,7 +86,7 @@ def score(root: Path, run: plan.Run, metric: str, value: float | None, **changes
 
 def only(recipe: Recipe, root: Path) -> Cell:
     """The cell of the last row and the only column."""
-    return recipe_table.build(recipe, root=root).lines[-1].cells[0]
+    return recipe_table.build_recipe_table(recipe, root=root).lines[-1].cells[0]
 
 
 def run_of(recipe: Recipe) -> plan.Run:
@@ -140,7 +140,7 @@ def test_a_timing_that_failed_leaves_the_scores(tmp_path):
     failures.write_failure(
         tmp_path, run_of(mine).key, "timing", reason="out of memory at batch size 2"
     )
-    fvd, speedup = recipe_table.build(mine, root=tmp_path).lines[0].cells
+    fvd, speedup = recipe_table.build_recipe_table(mine, root=tmp_path).lines[0].cells
     assert (fvd.status, speedup.status) == ("not run", "failed")
     assert speedup == Cell(paper=1.56, status="failed", note="out of memory at batch size 2")
 
@@ -165,7 +165,9 @@ def test_planned_row_and_column_keep_the_published_value(tmp_path):
 
 
 def test_a_pair_metric_of_the_uncached_run_is_the_reference(tmp_path):
-    built = recipe_table.build(recipe(UNCACHED, CACHED, columns=(PSNR, FVD)), root=tmp_path)
+    built = recipe_table.build_recipe_table(
+        recipe(UNCACHED, CACHED, columns=(PSNR, FVD)), root=tmp_path
+    )
     statuses = [[cell.status for cell in line.cells] for line in built.lines]
     assert statuses == [["reference", "not run"], ["not run", "not run"]]
     assert [line.reference for line in built.lines] == [True, False]
@@ -192,7 +194,7 @@ def test_embedded_models_are_never_compared(tmp_path):
     )
     mine = recipe(row, columns=(FVD, FLOPS), scale="tiny", steps="10")
     score(tmp_path, run_of(mine), "fvd@digits", 51.13)
-    built = recipe_table.build(mine, root=tmp_path)
+    built = recipe_table.build_recipe_table(mine, root=tmp_path)
     fvd, flops = built.lines[0].cells
     assert fvd == Cell(ours=51.13, n=8, status="tiny scale")
     assert (flops.paper, flops.status, flops.difference) == (None, "tiny scale", None)
@@ -213,7 +215,7 @@ def test_what_a_tiny_model_compares_in_has_the_paper_s_value(tmp_path):
     mine = recipe(*rows, columns=(FLOPS, SHARE, SPEEDUP), scale="tiny", steps="10")
     run = runs.profile_run(mine, rows[1])
     score(tmp_path, run, "speedup", 1.25, spread=0.125)
-    built = recipe_table.build(mine, root=tmp_path)
+    built = recipe_table.build_recipe_table(mine, root=tmp_path)
     assert [heading.paper for heading in built.headings] == [False, True, True]
     uncached, cached, own = ([cell.paper for cell in line.cells] for line in built.lines)
     assert uncached == [None, 100, 1.0]
@@ -233,12 +235,12 @@ def test_what_a_tiny_model_compares_in_has_the_paper_s_value(tmp_path):
 def test_a_share_of_macs_at_paper_scale_is_compared(tmp_path, present):
     present.clear()
     mine = recipe(UNCACHED, CACHED, columns=(FLOPS, SHARE), profile={"batch_size": 3})
-    share = recipe_table.build(mine, root=tmp_path).lines[1].cells[1]
+    share = recipe_table.build_recipe_table(mine, root=tmp_path).lines[1].cells[1]
     assert (share.status, share.difference) == ("match", pytest.approx(0, abs=2e-3))
 
 
 def test_what_only_the_paper_scale_has_is_left_out_and_said_once(tmp_path):
-    built = recipe_table.build(recipes.load("table8"), root=tmp_path)
+    built = recipe_table.build_recipe_table(recipes.load_recipe("table8"), root=tmp_path)
     assert [heading.key for heading in built.headings][-2:] == ["macs", "speedup"]
     assert not {"fid", "sfid", "is"} & {heading.key for heading in built.headings}
     (note,) = [note for note in built.notes if "Left out" in note]
@@ -246,7 +248,9 @@ def test_what_only_the_paper_scale_has_is_left_out_and_said_once(tmp_path):
         "Left out: FID, sFID, IS, Precision, Recall. They are measured at paper scale only: "
         "`skipdit cache-sweep --recipe table8 --scale paper`."
     )
-    paper = recipe_table.build(recipes.load("table5", scale="paper"), root=tmp_path)
+    paper = recipe_table.build_recipe_table(
+        recipes.load_recipe("table5", scale="paper"), root=tmp_path
+    )
     assert not any("Left out" in note for note in paper.notes)
 
 
@@ -273,7 +277,7 @@ def test_the_number_of_samples_and_the_largest_spread_are_told_once():
 def test_flops_are_counted_for_the_profiled_batch_and_match(tmp_path, present):
     present.clear()  # counting needs no weights
     profile = {"batch_size": 3}
-    built = recipe_table.build(
+    built = recipe_table.build_recipe_table(
         recipe(UNCACHED, CACHED, columns=(FLOPS,), profile=profile), root=tmp_path
     )
     (uncached,), (cached,) = (line.cells for line in built.lines)
@@ -290,11 +294,14 @@ def test_what_a_dynamic_method_costs_is_not_run_until_its_first_batch_is_there(t
     row = RecipeRow("d", "First-Block", {"sky": "moving-digits-skip"}, parse_cache("first-block"))
     columns = (Column("m", "MACs", "macs", unit="G"), Column("f", "FLOPs", "flops", unit="G"))
     mine = recipe(row, columns=columns, paper_table=None, steps="4", batch_size=1)
-    assert recipe_table.build(mine, root=tmp_path).lines[0].cells == (Cell(status="not run"),) * 2
+    assert (
+        recipe_table.build_recipe_table(mine, root=tmp_path).lines[0].cells
+        == (Cell(status="not run"),) * 2
+    )
     run = runs.profile_run(mine, row)
     frame = np.zeros((2, 16, 16, 3), np.uint8)
     open_store(tmp_path, run).write(0, frame, meta={"reused_steps": [1, 2]})
-    macs, flops = recipe_table.build(mine, root=tmp_path).lines[0].cells
+    macs, flops = recipe_table.build_recipe_table(mine, root=tmp_path).lines[0].cells
     counted = plan.plan(run, root=tmp_path)
     assert counted.cached_steps == 2
     assert (macs.ours, macs.status) == (pytest.approx(counted.macs_paper / 1e9), "tiny scale")
@@ -323,14 +330,16 @@ def test_each_group_has_its_own_model(tmp_path):
     mine = recipe(row, columns=(FVD, ffs))
     sky_run = runs.of_recipe(mine)[0][2]
     score(tmp_path, sky_run, "fvd@digits", 52.0)
-    sky_cell, ffs_cell = recipe_table.build(mine, root=tmp_path).lines[0].cells
+    sky_cell, ffs_cell = recipe_table.build_recipe_table(mine, root=tmp_path).lines[0].cells
     assert (sky_cell.paper, sky_cell.ours) == (51.13, 52.0)
     assert (ffs_cell.paper, ffs_cell.ours, ffs_cell.status) == (23.55, None, "needs weights")
 
 
 def test_a_recipe_of_ones_own_has_no_published_values(tmp_path):
     row = RecipeRow("c2", "n=2", dict(CACHED.models), CACHED.cache)
-    built = recipe_table.build(recipe(row, columns=(PSNR,), paper_table=None), root=tmp_path)
+    built = recipe_table.build_recipe_table(
+        recipe(row, columns=(PSNR,), paper_table=None), root=tmp_path
+    )
     assert not built.published
     assert built.lines[0].cells[0].paper is None
 
@@ -340,7 +349,7 @@ def test_an_ambiguous_published_line_is_an_error(tmp_path):
         "c", "Skip-Cache", dict(CACHED.models), parse_cache("none"), {"method": "Skip-Cache"}
     )
     with pytest.raises(UsageError, match=r"5 lines of table1\.csv have method=Skip-Cache"):
-        recipe_table.build(recipe(row, columns=(FVD,)), root=tmp_path)
+        recipe_table.build_recipe_table(recipe(row, columns=(FVD,)), root=tmp_path)
 
 
 def test_headings_title_and_notes(tmp_path):
@@ -348,7 +357,7 @@ def test_headings_title_and_notes(tmp_path):
     mine = Recipe(
         **vars(mine) | {"notes": ("One.",), "paper": {"hours": 3, "hardware": "one A100"}}
     )
-    built = recipe_table.build(mine, root=tmp_path)
+    built = recipe_table.build_recipe_table(mine, root=tmp_path)
     assert built.title == "Mine (paper scale)"
     assert built.notes == ("One.", "At paper scale: one A100; 3 hours.")
     assert [(h.label, h.unit, h.better) for h in built.headings] == [
@@ -368,7 +377,7 @@ def test_provenance_says_each_thing_once(tmp_path):
     }
     score(tmp_path, run, "fvd@digits", 51.0)
     score(tmp_path, run, "psnr", 30.0, provenance=later)
-    built = recipe_table.build(mine, root=tmp_path)
+    built = recipe_table.build_recipe_table(mine, root=tmp_path)
     assert built.provenance == {
         "skipdit": "0.1.0 (commit 0123456789), 0.1.0 (commit 0123456789 with changes)",
         "device": "a GPU, a CPU",
@@ -390,7 +399,7 @@ def test_series_tell_methods_and_settings_apart(tmp_path):
         "f", "FORA, cfg=1", cache=parse_cache("fora(n=2)"), settings={"guidance": None}
     )
     rows = (guided, moved, plain, pab, fora)
-    lines = recipe_table.build(recipe(*rows, columns=(FVD,)), root=tmp_path).lines
+    lines = recipe_table.build_recipe_table(recipe(*rows, columns=(FVD,)), root=tmp_path).lines
     assert [(line.series, line.point) for line in lines] == [
         ("skip-cache, guidance none", "n=3"),
         ("skip-cache, window 800-50", "n=2"),

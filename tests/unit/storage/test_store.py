@@ -19,7 +19,7 @@ import pytest
 from skipdit_cli import registry
 from skipdit_cli.errors import IncompleteError, StoreError, UsageError
 from skipdit_cli.recipe import runs
-from skipdit_cli.recipe.runs import find
+from skipdit_cli.recipe.runs import find_run
 from skipdit_cli.storage import store as store_module
 from skipdit_cli.storage.store import Store, open_store
 
@@ -349,23 +349,23 @@ def test_find_by_key_and_prefix(tmp_path, tiny_plan):
         pass
     fill(tmp_path, 1)
     for prefix in (run.key, run.key[:4]):
-        assert find(tmp_path, prefix) == run
+        assert find_run(tmp_path, prefix) == run
 
 
 def test_find_names_what_there_is(tmp_path, tiny_plan):
     with pytest.raises(UsageError, match="unknown run 'ab'; there are no runs here yet"):
-        find(tmp_path, "ab")
+        find_run(tmp_path, "ab")
     twenty = [TinyRun(seed=seed) for seed in range(20)]
     for run in twenty:
         with open_store(tmp_path, run).lock():
             pass
     with pytest.raises(UsageError, match=r"unknown run 'xyz'; there are (\w{16}, ){5}\.\.\."):
-        find(tmp_path, "xyz")
+        find_run(tmp_path, "xyz")
     twins = next(
         [a.key, b.key] for a in twenty for b in twenty if a.key[0] == b.key[0] and a.key < b.key
     )
     with pytest.raises(UsageError, match=f"run '{twins[0][0]}' is ambiguous; there are .*"):
-        find(tmp_path, twins[0][0])
+        find_run(tmp_path, twins[0][0])
 
 
 def test_find_refuses_a_run_that_no_longer_reads(tmp_path, tiny_plan):
@@ -373,7 +373,7 @@ def test_find_refuses_a_run_that_no_longer_reads(tmp_path, tiny_plan):
     known = json.loads(path.read_text())
     path.write_text(json.dumps(known | {"run": known["run"] | {"unheard": 1}}))
     with pytest.raises(StoreError, match=r"run\.json: does not describe a run"):
-        find(tmp_path, TinyRun().key)
+        find_run(tmp_path, TinyRun().key)
 
 
 # --- the disk -------------------------------------------------------------------------------------
@@ -595,7 +595,7 @@ def test_killed_again_and_again_the_run_ends_as_if_undisturbed(tmp_path, kind):
 
 def test_a_run_json_written_for_another_number_of_samples_is_found(tmp_path, tiny_plan):
     fill(tmp_path, 3)
-    assert find(tmp_path, TinyRun().key) == replace(TinyRun(), num_samples=3)
+    assert find_run(tmp_path, TinyRun().key) == replace(TinyRun(), num_samples=3)
 
 
 def test_find_gives_back_the_run_that_was_planned(tmp_path):
@@ -603,7 +603,7 @@ def test_find_gives_back_the_run_that_was_planned(tmp_path):
     run = runs.make_run("digits-skip", "skip-cache(n=2)", settings)
     with open_store(tmp_path, run).lock():
         pass
-    assert find(tmp_path, run.key[:6]) == run
+    assert find_run(tmp_path, run.key[:6]) == run
 
 
 def test_a_run_of_code_that_has_changed_since_is_told(tmp_path, monkeypatch):
@@ -612,10 +612,12 @@ def test_a_run_of_code_that_has_changed_since_is_told(tmp_path, monkeypatch):
     run = runs.make_run("digits", settings={"num_samples": 2})
     with open_store(tmp_path, run).lock():
         pass
-    assert find(tmp_path, run.key).key == run.key
+    assert find_run(tmp_path, run.key).key == run.key
     monkeypatch.setattr(registry, "source_hash", lambda kind, name: f"{kind} as it is")
-    with pytest.raises(UsageError, match=f"run {run.key} was made by other code than is installed"):
-        find(tmp_path, run.key)
+    with pytest.raises(
+        UsageError, match=f"run {run.key} was made by code that differs from what is installed"
+    ):
+        find_run(tmp_path, run.key)
 
 
 def test_torch_and_codecs_are_not_imported_to_look_at_a_store():
