@@ -158,10 +158,10 @@ def _load_model(folder: Path, dtype: Any) -> Any:
         if kind not in known:
             raise UsageError(f"text encoder of type '{kind}'", place=str(folder), fix="T5 or BERT")
         chosen, options = known[kind]
-        model, found = chosen.from_pretrained(
+        model, loading_info = chosen.from_pretrained(
             folder, dtype=dtype, local_files_only=True, output_loading_info=True, **options
         )
-        if absent := found["missing_keys"]:  # transformers draws them at random
+        if absent := loading_info["missing_keys"]:  # transformers draws them at random
             raise ValueError(f"no weights of {', '.join(sorted(absent))}")
         return model.eval()
 
@@ -221,14 +221,14 @@ def _read(folder: Path, prompt: str, suffixes: Sequence[str]) -> Conditions:
     fix = "delete it and run the same command again"
     for suffix in suffixes:
         path = _path(folder, prompt, suffix)
-        found = None
+        embedding = None
         with suppress(StoreError):
-            found = read_tensors(path, what="embedding", fix=fix)
-        if found is None:
+            embedding = read_tensors(path, what="embedding", fix=fix)
+        if embedding is None:
             raise MissingAssetError(
                 "the embedding of a prompt is gone or damaged", place=str(path), fix=fix
             )
-        content |= found
+        content |= embedding
     return content
 
 

@@ -36,9 +36,9 @@ _SOURCES = ("models/*.py", "profiling/*.py", "sites.py")
 @cache
 def layout(card: Card) -> Layout:
     """What a cache may know of the network of a checkpoint."""
-    found = _kept(card, "layout", lambda: asdict(networks.meta(card).layout()))
-    pairs = tuple((to, origin) for to, origin in found["skips"])
-    return Layout(found["family"], found["layers"], tuple(found["kinds"]), pairs)
+    kept = _kept(card, "layout", lambda: asdict(networks.meta(card).layout()))
+    pairs = tuple((to, origin) for to, origin in kept["skips"])
+    return Layout(kept["family"], kept["layers"], tuple(kept["kinds"]), pairs)
 
 
 @cache
@@ -107,11 +107,11 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _to_json(found: Costs) -> dict[str, Any]:
+def _to_json(counted: Costs) -> dict[str, Any]:
     return {
-        "total": list(asdict(found.total).values()),
-        "sites": [[*site, *asdict(cost).values()] for site, cost in found.sites.items()],
-        "inside": [[*site, *outer] for site, outer in found.inside.items()],
+        "total": list(asdict(counted.total).values()),
+        "sites": [[*site, *asdict(cost).values()] for site, cost in counted.sites.items()],
+        "inside": [[*site, *outer] for site, outer in counted.inside.items()],
     }
 
 

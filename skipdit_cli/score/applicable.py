@@ -38,18 +38,18 @@ def to_model(model: str, *, variants: bool = False) -> list[str]:
         variants: other protocols of a metric as well: `psnr@videosys` beside `psnr`.
     """
     card = catalog.card(model)
-    found: list[str] = []
+    fitting: list[str] = []
     for name in registry.names("metrics"):
         metric = registry.load("metrics", name)
-        if _fits(metric, card) and (variants or not _variant(name, found)):
-            found += [name, *(f"{name}.{part}" for part in metric.ANY_PROMPT)]
-    return found
+        if _fits(metric, card) and (variants or not _variant(name, fitting)):
+            fitting += [name, *(f"{name}.{part}" for part in metric.ANY_PROMPT)]
+    return fitting
 
 
 def to_model_now(model: str) -> list[str]:
     """Those of them that need nothing from outside, or all of whose needs are here."""
     dataset = catalog.card(model).dataset
-    found = []
+    ready = []
     for name in to_model(model):
         metric = registry.load("metrics", name)
         if metric.NEEDS == "prompted":
@@ -58,18 +58,18 @@ def to_model_now(model: str) -> list[str]:
             reference.identities(metric, dataset, given=None)
         except MissingAssetError:
             continue
-        found.append(name)
-    return found
+        ready.append(name)
+    return ready
 
 
 def to_npz() -> list[str]:
     """The metrics that can score the images of an npz: those of the ADM evaluator."""
-    found = []
+    fitting = []
     for name in registry.names("metrics"):
         metric = registry.load("metrics", name)
         if metric.EXTRACTOR and "c2i" in metric.TASKS:
-            found.append(name)
-    return found
+            fitting.append(name)
+    return fitting
 
 
 def check_size(metric: Metric, samples: "Samples") -> None:
@@ -87,10 +87,10 @@ def check_size(metric: Metric, samples: "Samples") -> None:
         raise UsageError(problem, place=place, fix=fix)
 
 
-def _variant(name: str, found: list[str]) -> bool:
-    """Whether a metric is another protocol of one that was found."""
+def _variant(name: str, others: list[str]) -> bool:
+    """Whether a metric is another protocol of one of the others."""
     plain, _, protocol = name.partition("@")
-    return protocol not in ("", "digits") and plain in found
+    return protocol not in ("", "digits") and plain in others
 
 
 def _fits(metric: Metric, card: Card) -> bool:

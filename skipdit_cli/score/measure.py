@@ -129,14 +129,14 @@ def _scored(job: Job, blank: Result, root: Path) -> Result:
         if known and known.assets == seen_through:
             return known
         result = replace(result, assets=seen_through)
-        found = score(job)
+        computed = score(job)
     except MissingAssetError as error:
         return known or replace(result, status="needs weights", note=str(error))
     result = replace(
         result,
-        value=found.value,
-        spread=found.spread,
-        interval=found.interval,
+        value=computed.value,
+        spread=computed.spread,
+        interval=computed.interval,
         provenance=provenance.collect(import_torch=True),
     )
     results.write_result(root, result)

@@ -70,12 +70,12 @@ def chosen(videos: list[Path], how: Preparation, *, place: str) -> list[Path]:
         UsageError: fewer than two are long enough.
     """
     drawn = sorted(videos, key=lambda video: _draw(video.name))
-    found = list(islice((video for video in drawn if length(video) >= how.span), CLIPS))
-    if len(found) < 2:
+    long_enough = list(islice((video for video in drawn if length(video) >= how.span), CLIPS))
+    if len(long_enough) < 2:
         raise UsageError(
             f"fewer than two videos have {how.span} frames", place=place, fix="give whole videos"
         )
-    return sorted(found)
+    return sorted(long_enough)
 
 
 def clip(video: Path, how: Preparation, *, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -97,10 +97,10 @@ def first_frames(video: Path, count: int | None) -> np.ndarray:
     Raises:
         UsageError: it has none, or cannot be read.
     """
-    found = [_prepared(frame) for frame in islice(frames(video), count)]
-    if not found:
+    prepared = [_prepared(frame) for frame in islice(frames(video), count)]
+    if not prepared:
         raise UsageError("has no frames", place=str(video), fix="give whole videos")
-    return np.stack(found)
+    return np.stack(prepared)
 
 
 def frames(video: Path) -> Iterator[np.ndarray]:

@@ -64,15 +64,15 @@ def identities(metric: Metric, dataset: str, *, given: Path | None) -> dict[str,
     Raises:
         MissingAssetError: something is not here.
     """
-    found = {}
+    hashes = {}
     for asset in assets.networks(metric):
         assets.require(asset)
-        found[asset.name] = assets.fingerprint(asset)
+        hashes[asset.name] = assets.fingerprint(asset)
     if place := _file(metric, dataset, given=given):
         name, path = place
         own = None if given else _own(metric, name)
-        found[name] = assets.fingerprint(own) if own else local.sha256(path)[:16]
-    return found
+        hashes[name] = assets.fingerprint(own) if own else local.sha256(path)[:16]
+    return hashes
 
 
 def of(
@@ -168,10 +168,10 @@ class Images(ABC):
         hashes = self.hashes()
 
         def compute(part: range, images: list[np.ndarray]) -> dict[str, np.ndarray]:
-            found = self.extract(images)
+            extracted = self.extract(images)
             if self.progress:
                 self.progress(part.stop, len(hashes))
-            return found
+            return extracted
 
         return features.chunks(
             self.folder,
@@ -270,12 +270,12 @@ class Clips:
                 f"has covariances with ddof {real_clips.DDOF}, not {ddof}", place=str(self.path)
             )
         names = (f"{feature}_mean", f"{feature}_covariance")
-        found = npz.statistics(self.path, *names)
-        if found is None:
+        moments = npz.statistics(self.path, *names)
+        if moments is None:
             raise MissingAssetError(
                 f"has no {names[0]}", place=str(self.path), fix="delete it and make it again"
             )
-        return found
+        return moments
 
     def features(self) -> Iterator[dict[str, np.ndarray]]:
         raise UsageError("has statistics of real clips, not their features", place=str(self.path))

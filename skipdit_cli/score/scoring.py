@@ -140,10 +140,10 @@ def _scores(job: Job) -> np.ndarray:
     if originals:
         inputs = ["/".join(both) for both in zip(inputs, originals.hashes(job.n), strict=True)]
     if metric.ASSETS:
-        found = _chunks(job, inputs, read=pair, compute=_each(job, seen))
+        chunks = _chunks(job, inputs, read=pair, compute=_each(job, seen))
     else:
-        found = _chunks(job, inputs, read=plain, compute=_each(job, lambda i, score: score))
-    return np.concatenate([chunk["score"] for chunk in found])
+        chunks = _chunks(job, inputs, read=plain, compute=_each(job, lambda i, score: score))
+    return np.concatenate([chunk["score"] for chunk in chunks])
 
 
 def _each(
@@ -208,9 +208,9 @@ def _through_extractor(job: Job) -> float:
     network, samples = _network(job), job.samples
 
     def compute(part: range, items: list[np.ndarray]) -> features.Arrays:
-        found = network()(items)
+        extracted = network()(items)
         job.progress(part.stop, job.n)
-        return found
+        return extracted
 
     chunks: Iterator[Features] = _chunks(
         job, samples.hashes(job.n), read=samples.read, compute=compute

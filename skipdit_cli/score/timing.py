@@ -103,7 +103,7 @@ def _timed(
         for spec, loop in loops.items()
     }
     made = provenance.collect(import_torch=True)
-    found: dict[str, dict[str, Result]] = {}
+    timings: dict[str, dict[str, Result]] = {}
     for run in {run.key: run for run in [reference, *group]}.values():
         latency = timed[str(run.cache)]
         values = {
@@ -111,7 +111,7 @@ def _timed(
             "speedup": (latency.median_speedup, spread(latency.speedup)),
             "memory": (memory[str(run.cache)], None),
         }
-        found[run.key] = {
+        timings[run.key] = {
             metric: results.Result(
                 metric=metric,
                 value=value,
@@ -127,7 +127,7 @@ def _timed(
             for metric, (value, half) in values.items()
         }
         if not random_weights:
-            for result in found[run.key].values():
+            for result in timings[run.key].values():
                 results.write_result(options.root, result)
             failures.clear_failure(options.root, run.key, failures.TIMING)
-    return found
+    return timings
