@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
-from skipdit_cli.checkpoints import catalog
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.metrics import Metric
@@ -13,13 +12,13 @@ if TYPE_CHECKING:
     from skipdit_cli.score.scoring import Samples
 
 
-def check(metric: str, model: str, *, place: str = "") -> None:
+def check(metric: str, card: Card, *, place: str = "") -> None:
     """Raise a UsageError unless a metric is known and can score the samples of a model."""
-    if not _fits(registry.load("metrics", metric, place=place), catalog.card(model)):
+    if not _fits(registry.load("metrics", metric, place=place), card):
         raise UsageError(
-            f"{metric} cannot score samples of {model}",
+            f"{metric} cannot score samples of {card.name}",
             place=place,
-            fix=f"take one of {', '.join(to_model(model))}",
+            fix=f"take one of {', '.join(to_model(card))}",
         )
 
 
@@ -31,13 +30,13 @@ def check_npz(metric: str, *, place: str = "") -> None:
         raise UsageError(f"{metric} cannot score an npz", place=place, fix=fix)
 
 
-def to_model(model: str, *, variants: bool = False) -> list[str]:
+def to_model(card: Card, *, variants: bool = False) -> list[str]:
     """The metrics that can score the samples of a model.
 
     Args:
+        card: of the checkpoint.
         variants: other protocols of a metric as well: `psnr@videosys` beside `psnr`.
     """
-    card = catalog.card(model)
     fitting: list[str] = []
     for name in registry.names("metrics"):
         metric = registry.load("metrics", name)
@@ -46,16 +45,15 @@ def to_model(model: str, *, variants: bool = False) -> list[str]:
     return fitting
 
 
-def to_model_now(model: str) -> list[str]:
+def to_model_now(card: Card) -> list[str]:
     """Those of them that need nothing from outside, or all of whose needs are here."""
-    dataset = catalog.card(model).dataset
     ready = []
-    for name in to_model(model):
+    for name in to_model(card):
         metric = registry.load("metrics", name)
         if metric.NEEDS == "prompted":
             continue  # takes hours
         try:
-            reference.identities(metric, dataset, given=None)
+            reference.identities(metric, card.dataset, given=None)
         except MissingAssetError:
             continue
         ready.append(name)

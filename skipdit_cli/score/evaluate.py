@@ -56,9 +56,9 @@ def evaluate(
         UsageError: a metric that was asked for cannot score the samples of a model.
         StoreError: the disk.
     """
-    for model in dict.fromkeys(run.model for run, _ in jobs):
+    for card in dict.fromkeys(run.card for run, _ in jobs):
         for name in asked or ():
-            applicable.check(name, model, place="--metrics")
+            applicable.check(name, card, place="--metrics")
     scored: list[tuple[Run, Result]] = []
     later: dict[str, SkipditError] = {}  # errors by what they say: once for all metrics
     for run, own in jobs:
