@@ -1,7 +1,7 @@
 """Latents -> pixels: once, in float32, by one rule for every sample of a comparison."""
 
+import functools
 import json
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,7 @@ def _decode(decoder: Any, clip: "Tensor") -> "Tensor":
     return torch.cat([decoder.decode(part).sample for part in parts])
 
 
-@cache
+@functools.cache
 def _autoencoder(folder: Path) -> "nn.Module":
     """The autoencoder in a folder, in float32 on the CPU; its config names which of two it is."""
     import diffusers

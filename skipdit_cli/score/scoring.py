@@ -4,9 +4,9 @@ Scores of single samples and features of a metric's network are kept in chunks b
 (`features.py`), so that scoring resumes where it stopped.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -181,7 +181,7 @@ def _chunks(
 
 def _network(job: Job) -> Callable[[], Any]:
     """What gives the metric's network, loaded when it is first asked for."""
-    return cache(lambda: reference.network(job.metric, job.how.device))
+    return functools.cache(lambda: reference.network(job.metric, job.how.device))
 
 
 def _set_score(job: Job) -> float:
