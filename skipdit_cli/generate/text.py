@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import local, networks
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
+from skipdit_cli.models import Conditions
 from skipdit_cli.storage.disk import read_tensors, write_whole
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from skipdit_cli.checkpoints.card import Card
 
-Conditions = dict[str, "Tensor"]
 NULL = ""  # the prompt of the unconditional half of guidance
 
 

@@ -103,7 +103,7 @@ def of(
     if given is None and name.partition("/")[0] in real_clips.DATASETS:
         return Clips(path)
     folder = local.home() / "metrics" / "features" / path.stem / kept_as(metric)
-    kind: Callable[..., Images] = Batch
+    kind: Callable[..., Images] = ReferenceBatch
     if given is None and name == COCO:
         kind = partial(Coco, archive=identities(metric, dataset, given=None)[name])
     return kind(path=path, extract=extract, folder=folder, workers=workers, progress=progress)
@@ -184,7 +184,7 @@ class Images(ABC):
         )
 
 
-class Batch(Images):
+class ReferenceBatch(Images):
     """An npz as the ADM evaluator takes it: images, statistics of them or of others, or both."""
 
     @cached_property

@@ -6,7 +6,7 @@ from skipdit_cli.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """What a training run depends on.
 
     Attributes:
