@@ -139,7 +139,9 @@ def _load_tokenizer(folder: Path) -> Any:
     def load() -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         if not any((folder / name).is_file() for name in tokenizer.vocab_files_names.values()):
-            raise ValueError("no vocabulary")  # transformers makes one up, where all is unknown
+            raise ValueError(
+                "it has no vocabulary"
+            )  # transformers makes one up, where all is unknown
         return tokenizer
 
     return _quietly(load, folder)
@@ -156,7 +158,11 @@ def _load_model(folder: Path, dtype: Any) -> Any:
             "bert": (transformers.BertModel, {"add_pooling_layer": False}),
         }
         if kind not in known:
-            raise UsageError(f"text encoder of type '{kind}'", place=str(folder), fix="T5 or BERT")
+            raise UsageError(
+                f"a text encoder of type '{kind}' cannot be used",
+                place=str(folder),
+                fix="take T5 or BERT",
+            )
         chosen, options = known[kind]
         model, loading_info = chosen.from_pretrained(
             folder, dtype=dtype, local_files_only=True, output_loading_info=True, **options

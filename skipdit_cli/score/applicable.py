@@ -46,7 +46,7 @@ def to_model(card: Card, *, variants: bool = False) -> list[str]:
 
 
 def to_model_now(card: Card) -> list[str]:
-    """Those of them that need nothing from outside, or all of whose needs are here."""
+    """The metrics of `to_model` that need nothing from outside, or have all of it here."""
     ready = []
     for name in to_model(card):
         metric = registry.load("metrics", name)
@@ -71,7 +71,7 @@ def to_npz() -> list[str]:
 
 
 def check_size(metric: Metric, samples: "Samples") -> None:
-    """Raise a UsageError where a metric has a least size that the samples have not."""
+    """Raise a UsageError where the samples are smaller or shorter than a metric takes."""
     if (metric.SMALLEST, metric.FRAMES) == (1, 1):
         return
     shape = samples.read(0).shape

@@ -83,9 +83,10 @@ def asked_for(names: Sequence[str], folder: Path | None, *, alone: bool) -> str 
     datasets = [name for name in names if name in DATASETS]
     if others := [name for name in names if name not in DATASETS] if datasets else []:
         raise UsageError(
-            f"{','.join(datasets)} is made, {','.join(others)} is fetched",
+            f"{', '.join(datasets)} is made of your own videos, "
+            f"and {', '.join(others)} is downloaded",
             place="--metrics",
-            fix="ask for them apart",
+            fix="ask for them one at a time",
         )
     if datasets and (folder is None or len(datasets) != 1 or not alone):
         what = "; ".join(f"{name}: {DATASETS[name].what}" for name in datasets)

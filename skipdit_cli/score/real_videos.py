@@ -58,7 +58,9 @@ def find(folder: Path) -> list[Path]:
     videos = {each if each.suffix.lower() in VIDEOS else each.parent for each in files}
     if not videos:
         raise UsageError(
-            "holds no videos", place=str(folder), fix=f"files {', '.join(VIDEOS)}, or frames"
+            "holds no videos",
+            place=str(folder),
+            fix=f"give a folder of {', '.join(VIDEOS)} files, or of folders of frames",
         )
     return sorted(videos)
 
@@ -118,7 +120,7 @@ def frames(video: Path) -> Iterator[np.ndarray]:
             for frame in container.decode(video=0):
                 yield frame.to_ndarray(format="rgb24")
     except (av.error.FFmpegError, IndexError) as error:
-        raise UsageError(f"is no sound video ({error})", place=str(video)) from None
+        raise UsageError(f"cannot be read as a video ({error})", place=str(video)) from None
 
 
 def length(video: Path) -> int:
@@ -132,7 +134,7 @@ def length(video: Path) -> int:
             stream = container.streams.video[0]
             return stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
     except (av.error.FFmpegError, IndexError) as error:
-        raise UsageError(f"is no sound video ({error})", place=str(video)) from None
+        raise UsageError(f"cannot be read as a video ({error})", place=str(video)) from None
 
 
 def _images(folder: Path) -> list[Path]:

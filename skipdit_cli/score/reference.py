@@ -248,7 +248,7 @@ class Coco(Images):
             with zipfile.ZipFile(self.path) as archive:
                 data = archive.read(name)
         except (KeyError, zipfile.BadZipFile) as error:
-            raise UsageError(f"has no sound {name} ({error})", place=str(self.path)) from None
+            raise UsageError(f"has no readable {name} ({error})", place=str(self.path)) from None
         return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
 
 

@@ -1,6 +1,7 @@
 """Timings: latency, speedup and peak memory of runs, kept on disk as results.
 
-`profiling.latency` holds the clock; here is to which runs, and whether that was done before.
+`profiling.latency` holds the clock; here is which runs are timed, and whether
+they were timed before.
 """
 
 from collections.abc import Sequence

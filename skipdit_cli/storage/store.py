@@ -366,5 +366,5 @@ def _read_run(path: Path) -> dict[str, dict]:
 
 def _described(content: dict[str, Any]) -> dict[str, dict]:
     if not isinstance(content["run"]["num_samples"], int):
-        raise ValueError("its number of samples is none")
+        raise ValueError("its number of samples is not a whole number")
     return {key: content[key] for key in ("run", "provenance")}

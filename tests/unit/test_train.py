@@ -582,9 +582,15 @@ def test_the_learning_rate_warms_up_and_falls_in_each_stage():
             {"model": "painted-digits", "noisy_weight": 50.0},
             "--noisy-weight: painted-digits predicts velocity, whose loss weighs noisy samples",
         ),
-        ({"model": "digits", "noisy_weight": 0.5}, "--noisy-weight: 0.5 is below 1"),
-        ({"model": "digits", "steps": 0}, "--steps, --batch-size: steps and batch size are 1"),
-        ({"model": "digits", "batch_size": 0}, "--steps, --batch-size: steps and batch size are 1"),
+        (
+            {"model": "digits", "noisy_weight": 0.5},
+            "--noisy-weight: 0.5 is below 1; take 1 or more",
+        ),
+        ({"model": "digits", "steps": 0}, "--steps, --batch-size: steps and batch size must be 1"),
+        (
+            {"model": "digits", "batch_size": 0},
+            "--steps, --batch-size: steps and batch size must be 1",
+        ),
     ],
 )
 def test_settings_without_meaning(arguments, message):
