@@ -76,7 +76,7 @@ SETTINGS = {
     "teacache": Settings(
         off="teacache(threshold=0,coefficients=1/0)",
         on="teacache(threshold=100,coefficients=1/0)",
-        deciding=("teacache(threshold=0.5,coefficients=1/0)",),
+        deciding=tuple(f"teacache(threshold={x},coefficients=1/0)" for x in (0.3, 0.4, 0.5, 0.8)),
     ),
 }
 SETTINGS |= {
