@@ -55,7 +55,9 @@ def calibrate(
         raise unknown("method", method, calibration.methods(), place="--method")
     chosen = registry.load("caches", method)
     if len(run.timesteps) < 2:
-        raise UsageError("a single step has no change", place="--steps", fix="take more steps")
+        raise UsageError(
+            "a calibration needs two steps or more", place="--steps", fix="take more steps"
+        )
     local.require(run.card, path=weights_path)
     conditioning.prepare(run, root, device=device)
     model = networks.load(run.card, path=weights_path, device=device, dtype=run.dtype)

@@ -59,6 +59,7 @@ def cache_sweep(
     With no model named it runs an embedded one: offline, on a CPU, in about two minutes. Where
     neither --n, --window nor --cache says what to run, it is --n 2..6 of methods with an interval.
     """
+    from skipdit_cli.checkpoints import catalog
     from skipdit_cli.generate.options import Options
     from skipdit_cli.recipe.specs import specs
     from skipdit_cli.report import recipe as recipe_table
@@ -114,7 +115,9 @@ def cache_sweep(
     else:
         options.refuse_overrides(override)
         chosen = options.model_at(model, scale)
-        scored = jobs.metrics_of(chosen, None if metrics is None else metrics.split(","))
+        scored = jobs.metrics_of(
+            catalog.card(chosen), None if metrics is None else metrics.split(",")
+        )
         caches = [*specs(method, n=n, window=window, otherwise=None if cache else SWEPT)]
         runs = options.runs(chosen, [*caches, *(cache or [])], given, weights_path=weights)
         if redo:

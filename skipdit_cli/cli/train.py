@@ -9,7 +9,7 @@ import typer
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import show, stage
-from skipdit_cli.train.settings import Settings
+from skipdit_cli.train.settings import TrainingSettings
 
 PARTS = {"classifier": "the classifier", "text": "the text encoders"}
 
@@ -28,21 +28,23 @@ def train(
     ] = None,
     skip_steps: Annotated[
         int, typer.Option(min=0, help="Steps of the first stage: the skip branches alone.")
-    ] = Settings.skip_steps,
+    ] = TrainingSettings.skip_steps,
     steps: Annotated[
         int, typer.Option(min=1, help="Steps of training everything.")
-    ] = Settings.steps,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples per step.")] = Settings.batch_size,
+    ] = TrainingSettings.steps,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Samples per step.")
+    ] = TrainingSettings.batch_size,
     learning_rate: Annotated[
         float, typer.Option(help="Peak learning rate.")
-    ] = Settings.learning_rate,
+    ] = TrainingSettings.learning_rate,
     noisy_weight: Annotated[
         float,
         typer.Option(min=1, help="The most that an error counts where there is little signal."),
-    ] = Settings.noisy_weight,
+    ] = TrainingSettings.noisy_weight,
     seed: Annotated[
         int, typer.Option(help="Seed of data, noise and initial weights.")
-    ] = Settings.seed,
+    ] = TrainingSettings.seed,
     device: options.Device = "auto",
 ) -> None:
     """Train an embedded model on digits that scikit-learn ships; a killed run continues.
@@ -83,7 +85,7 @@ def train(
         raise unknown("model", model, known, place="--model")
     from skipdit_cli.train.loop import train as run
 
-    settings = Settings(
+    settings = TrainingSettings(
         model=model,
         start=start,
         skip_steps=skip_steps,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.errors import MissingAssetError
 from skipdit_cli.generate import text
+from skipdit_cli.models import Conditions
 
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
@@ -72,7 +73,7 @@ def _computed(run: "Run") -> Sequence[str]:
 
 def of_batch(
     run: "Run", indices: Sequence[int], *, root: Path, device: str = "cpu"
-) -> tuple[text.Conditions, text.Conditions]:
+) -> tuple[Conditions, Conditions]:
     """Conditions of samples by diffusers' names, and those of the null half of guidance.
 
     Returns:

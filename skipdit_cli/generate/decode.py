@@ -1,7 +1,7 @@
 """Latents -> pixels: once, in float32, by one rule for every sample of a comparison."""
 
+import functools
 import json
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,7 @@ def _decode(decoder: Any, clip: "Tensor") -> "Tensor":
     return torch.cat([decoder.decode(part).sample for part in parts])
 
 
-@cache
+@functools.cache
 def _autoencoder(folder: Path) -> "nn.Module":
     """The autoencoder in a folder, in float32 on the CPU; its config names which of two it is."""
     import diffusers
@@ -94,10 +94,10 @@ def _autoencoder(folder: Path) -> "nn.Module":
         name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
         temporal = name == "AutoencoderKLTemporalDecoder"
         kind = diffusers.AutoencoderKLTemporalDecoder if temporal else diffusers.AutoencoderKL
-        decoder, found = kind.from_pretrained(
+        decoder, loading_info = kind.from_pretrained(
             folder, low_cpu_mem_usage=False, local_files_only=True, output_loading_info=True
         )
-        if absent := found["missing_keys"]:  # diffusers draws them at random
+        if absent := loading_info["missing_keys"]:  # diffusers draws them at random
             raise ValueError(f"no weights of {', '.join(sorted(absent))}")
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise MissingAssetError(

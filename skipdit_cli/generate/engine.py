@@ -52,7 +52,7 @@ def run_batches(
     """
     if workers < 1:
         raise UsageError(
-            f"{workers} workers compute nothing", place="workers", fix="take 1 or more"
+            f"the number of workers cannot be {workers}", place="workers", fix="take 1 or more"
         )
     threads = _pin_threads()
     workers = min(workers, len(batches))

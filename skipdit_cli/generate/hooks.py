@@ -230,7 +230,7 @@ def attached(
             fix="let `layout` name the kinds that are there",
         )
     if any(_is_hooked(sites[site]) for site in hooked):
-        raise UsageError(f"the model has a cache on it already; cannot add {cache}")
+        raise UsageError(f"the model already has a cache, so {cache} cannot be put on it")
     own = {site: vars(sites[site]).get("forward") for site in hooked}  # somebody else's wrapper
     try:
         for site in hooked:

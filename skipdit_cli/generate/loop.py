@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from skipdit_cli.models import Network
     from skipdit_cli.samplers import Sampler
 
-Conditions = Mapping[str, Tensor]
-
 
 def replay(
     model: "Network",
@@ -30,7 +28,7 @@ def replay(
     inputs: Sequence[Tensor] | Tensor,
     *,
     guidance: float | None = None,
-    conditions: Conditions | None = None,
+    conditions: Mapping[str, Tensor] | None = None,
 ) -> list[Tensor]:
     """The model over given inputs and timesteps, called as a sampler would call it.
 
@@ -66,7 +64,7 @@ def guided(
     session: Session,
     guidance: float,
     *,
-    conditions: Conditions,
+    conditions: Mapping[str, Tensor],
 ) -> Tensor:
     """Classifier-free guidance in one call of the doubled batch, or as the cache's method has it.
 
@@ -114,8 +112,8 @@ def denoise(
     sampler: "Sampler",
     steps: str,
     step_noise: Callable[[int], Tensor],
-    conditions: Conditions | None = None,
-    null: Conditions | None = None,
+    conditions: Mapping[str, Tensor] | None = None,
+    null: Mapping[str, Tensor] | None = None,
     guidance: float | None = None,
     trained: Sampling | None = None,
     on_step: Callable[[Session, Tensor], None] | None = None,

@@ -5,8 +5,8 @@ seed, its index and the batch size alone, whichever process computes it and howe
 was interrupted.
 """
 
+import functools
 from collections.abc import Callable, Sequence
-from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,7 +75,7 @@ def generate(
         if batches and conditioning.pending(run, root):
             with stage(f"encoding the prompts of {run.model}") as update:
                 conditioning.prepare(run, root, device=device, progress=update)
-        work = partial(_compute, run, root, device, weights_path, offload)
+        work = functools.partial(_compute, run, root, device, weights_path, offload)
         showing = stage(f"sampling {run.model}, {run.cache.short}")
         with showing as update, memory_checked(run.batch_size):
             update(done, run.num_samples)
@@ -197,6 +197,6 @@ def _device(name: str) -> str:
     return name
 
 
-@cache
+@functools.cache
 def _model(card: Card, path: Path | None, device: str, dtype: str) -> "Network":
     return networks.load(card, path=path, device=device, dtype=dtype)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import local, networks
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
+from skipdit_cli.models import Conditions
 from skipdit_cli.storage.disk import read_tensors, write_whole
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from skipdit_cli.checkpoints.card import Card
 
-Conditions = dict[str, "Tensor"]
 NULL = ""  # the prompt of the unconditional half of guidance
 
 
@@ -139,7 +139,9 @@ def _load_tokenizer(folder: Path) -> Any:
     def load() -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         if not any((folder / name).is_file() for name in tokenizer.vocab_files_names.values()):
-            raise ValueError("no vocabulary")  # transformers makes one up, where all is unknown
+            raise ValueError(
+                "it has no vocabulary"
+            )  # transformers makes one up, where all is unknown
         return tokenizer
 
     return _quietly(load, folder)
@@ -156,12 +158,16 @@ def _load_model(folder: Path, dtype: Any) -> Any:
             "bert": (transformers.BertModel, {"add_pooling_layer": False}),
         }
         if kind not in known:
-            raise UsageError(f"text encoder of type '{kind}'", place=str(folder), fix="T5 or BERT")
+            raise UsageError(
+                f"a text encoder of type '{kind}' cannot be used",
+                place=str(folder),
+                fix="take T5 or BERT",
+            )
         chosen, options = known[kind]
-        model, found = chosen.from_pretrained(
+        model, loading_info = chosen.from_pretrained(
             folder, dtype=dtype, local_files_only=True, output_loading_info=True, **options
         )
-        if absent := found["missing_keys"]:  # transformers draws them at random
+        if absent := loading_info["missing_keys"]:  # transformers draws them at random
             raise ValueError(f"no weights of {', '.join(sorted(absent))}")
         return model.eval()
 
@@ -221,14 +227,14 @@ def _read(folder: Path, prompt: str, suffixes: Sequence[str]) -> Conditions:
     fix = "delete it and run the same command again"
     for suffix in suffixes:
         path = _path(folder, prompt, suffix)
-        found = None
+        embedding = None
         with suppress(StoreError):
-            found = read_tensors(path, what="embedding", fix=fix)
-        if found is None:
+            embedding = read_tensors(path, what="embedding", fix=fix)
+        if embedding is None:
             raise MissingAssetError(
                 "the embedding of a prompt is gone or damaged", place=str(path), fix=fix
             )
-        content |= found
+        content |= embedding
     return content
 
 

@@ -10,12 +10,12 @@ so that `plan` and `report` import neither a second time. What cannot be read, o
 written, is counted again.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,15 @@ _PACKAGE = Path(__file__).parents[1]
 _SOURCES = ("models/*.py", "profiling/*.py", "sites.py")
 
 
-@cache
+@functools.cache
 def layout(card: Card) -> Layout:
     """What a cache may know of the network of a checkpoint."""
-    found = _kept(card, "layout", lambda: asdict(networks.meta(card).layout()))
-    pairs = tuple((to, origin) for to, origin in found["skips"])
-    return Layout(found["family"], found["layers"], tuple(found["kinds"]), pairs)
+    kept = _kept(card, "layout", lambda: asdict(networks.meta(card).layout()))
+    pairs = tuple((to, origin) for to, origin in kept["skips"])
+    return Layout(kept["family"], kept["layers"], tuple(kept["kinds"]), pairs)
 
 
-@cache
+@functools.cache
 def places(card: Card) -> int:
     """How many places the latents of one sample have: frames x height x width."""
 
@@ -53,7 +53,7 @@ def places(card: Card) -> int:
     return _kept(card, "places", count)
 
 
-@cache
+@functools.cache
 def costs(card: Card, text_tokens: int | None = None) -> Costs:
     """What one call of a checkpoint's network costs for one sample, without guidance.
 
@@ -95,7 +95,7 @@ def _key(card: Card, what: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@cache
+@functools.cache
 def _code() -> list[str]:
     """What says which code counts: the sources, and the versions of the packages they stand on."""
     files = sorted(path for pattern in _SOURCES for path in _PACKAGE.glob(pattern))
@@ -107,11 +107,11 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _to_json(found: Costs) -> dict[str, Any]:
+def _to_json(counted: Costs) -> dict[str, Any]:
     return {
-        "total": list(asdict(found.total).values()),
-        "sites": [[*site, *asdict(cost).values()] for site, cost in found.sites.items()],
-        "inside": [[*site, *outer] for site, outer in found.inside.items()],
+        "total": list(asdict(counted.total).values()),
+        "sites": [[*site, *asdict(cost).values()] for site, cost in counted.sites.items()],
+        "inside": [[*site, *outer] for site, outer in counted.inside.items()],
     }
 
 

@@ -19,6 +19,7 @@ from skipdit_cli.report.table import (
     Heading,
     Line,
     Table,
+    by_batch,
     commands,
     count_unit,
     decimals,
@@ -90,6 +91,7 @@ def build_recipe_table(recipe: "Recipe", *, root: Path) -> Table:
         notes=(
             *_scale(recipe, headings),
             *recipe.notes,
+            *by_batch(each.run for row in rows for each in row if each.run),
             *_paper(recipe.paper),
             *protocols(headings, lines),
             *sizes(headings, lines),

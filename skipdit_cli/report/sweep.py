@@ -10,6 +10,7 @@ from skipdit_cli.report.table import (
     Heading,
     Line,
     Table,
+    by_batch,
     commands,
     count_unit,
     decimals,
@@ -46,6 +47,7 @@ def build_sweep_table(
     notes = (
         *([EMBEDDED] if embedded else []),
         *(f"{label} skipped nothing; a higher threshold skips more." for label in idle),
+        *by_batch(row.run for row in rows),
     )
     facts = [result.provenance for row in rows for result in row.results.values()]
     lines = one_protocol(_line(row, headings, several=several) for row in rows)

@@ -178,6 +178,16 @@ def protocols(headings: Sequence[Heading], lines: Sequence[Line]) -> tuple[str, 
     return (f"Protocols: {said}.",) if said else ()
 
 
+def by_batch(runs: Iterable["Run"]) -> tuple[str, ...]:
+    """One note that names the methods whose samples depend on their batch; none if none does."""
+    deciding = [run for run in runs if run.cache.method.BY_BATCH and run.batch_size > 1]
+    names = ", ".join(dict.fromkeys(run.cache.name for run in deciding))
+    note = (
+        f"Decided for a whole batch, so that a sample depends on the others of its batch: {names}."
+    )
+    return (note,) if names else ()
+
+
 def sizes(headings: Sequence[Heading], lines: Sequence[Line]) -> tuple[str, ...]:
     """What is the same for many numbers: how many samples they are of, and what they are known to.
 

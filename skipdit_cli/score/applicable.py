@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
-from skipdit_cli.checkpoints import catalog
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.metrics import Metric
@@ -13,13 +12,13 @@ if TYPE_CHECKING:
     from skipdit_cli.score.scoring import Samples
 
 
-def check(metric: str, model: str, *, place: str = "") -> None:
+def check(metric: str, card: Card, *, place: str = "") -> None:
     """Raise a UsageError unless a metric is known and can score the samples of a model."""
-    if not _fits(registry.load("metrics", metric, place=place), catalog.card(model)):
+    if not _fits(registry.load("metrics", metric, place=place), card):
         raise UsageError(
-            f"{metric} cannot score samples of {model}",
+            f"{metric} cannot score samples of {card.name}",
             place=place,
-            fix=f"take one of {', '.join(to_model(model))}",
+            fix=f"take one of {', '.join(to_model(card))}",
         )
 
 
@@ -31,49 +30,48 @@ def check_npz(metric: str, *, place: str = "") -> None:
         raise UsageError(f"{metric} cannot score an npz", place=place, fix=fix)
 
 
-def to_model(model: str, *, variants: bool = False) -> list[str]:
+def to_model(card: Card, *, variants: bool = False) -> list[str]:
     """The metrics that can score the samples of a model.
 
     Args:
+        card: of the checkpoint.
         variants: other protocols of a metric as well: `psnr@videosys` beside `psnr`.
     """
-    card = catalog.card(model)
-    found: list[str] = []
+    fitting: list[str] = []
     for name in registry.names("metrics"):
         metric = registry.load("metrics", name)
-        if _fits(metric, card) and (variants or not _variant(name, found)):
-            found += [name, *(f"{name}.{part}" for part in metric.ANY_PROMPT)]
-    return found
+        if _fits(metric, card) and (variants or not _variant(name, fitting)):
+            fitting += [name, *(f"{name}.{part}" for part in metric.ANY_PROMPT)]
+    return fitting
 
 
-def to_model_now(model: str) -> list[str]:
-    """Those of them that need nothing from outside, or all of whose needs are here."""
-    dataset = catalog.card(model).dataset
-    found = []
-    for name in to_model(model):
+def to_model_now(card: Card) -> list[str]:
+    """The metrics of `to_model` that need nothing from outside, or have all of it here."""
+    ready = []
+    for name in to_model(card):
         metric = registry.load("metrics", name)
         if metric.NEEDS == "prompted":
             continue  # takes hours
         try:
-            reference.identities(metric, dataset, given=None)
+            reference.identities(metric, card.dataset, given=None)
         except MissingAssetError:
             continue
-        found.append(name)
-    return found
+        ready.append(name)
+    return ready
 
 
 def to_npz() -> list[str]:
     """The metrics that can score the images of an npz: those of the ADM evaluator."""
-    found = []
+    fitting = []
     for name in registry.names("metrics"):
         metric = registry.load("metrics", name)
         if metric.EXTRACTOR and "c2i" in metric.TASKS:
-            found.append(name)
-    return found
+            fitting.append(name)
+    return fitting
 
 
 def check_size(metric: Metric, samples: "Samples") -> None:
-    """Raise a UsageError where a metric has a least size that the samples have not."""
+    """Raise a UsageError where the samples are smaller or shorter than a metric takes."""
     if (metric.SMALLEST, metric.FRAMES) == (1, 1):
         return
     shape = samples.read(0).shape
@@ -87,10 +85,10 @@ def check_size(metric: Metric, samples: "Samples") -> None:
         raise UsageError(problem, place=place, fix=fix)
 
 
-def _variant(name: str, found: list[str]) -> bool:
-    """Whether a metric is another protocol of one that was found."""
+def _variant(name: str, others: list[str]) -> bool:
+    """Whether a metric is another protocol of one of the others."""
     plain, _, protocol = name.partition("@")
-    return protocol not in ("", "digits") and plain in found
+    return protocol not in ("", "digits") and plain in others
 
 
 def _fits(metric: Metric, card: Card) -> bool:

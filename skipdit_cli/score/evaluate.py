@@ -56,10 +56,10 @@ def evaluate(
         UsageError: a metric that was asked for cannot score the samples of a model.
         StoreError: the disk.
     """
-    for model in dict.fromkeys(run.model for run, _ in jobs):
+    for card in dict.fromkeys(run.card for run, _ in jobs):
         for name in asked or ():
-            applicable.check(name, model, place="--metrics")
-    found: list[tuple[Run, Result]] = []
+            applicable.check(name, card, place="--metrics")
+    scored: list[tuple[Run, Result]] = []
     later: dict[str, SkipditError] = {}  # errors by what they say: once for all metrics
     for run, own in jobs:
         try:
@@ -87,8 +87,8 @@ def evaluate(
                     later[str(error)] = error
                 elif asked and strict:
                     raise
-            found.append((run, result))
-    return Scores(tuple(found), tuple(later.values()))
+            scored.append((run, result))
+    return Scores(tuple(scored), tuple(later.values()))
 
 
 def evaluate_npz(
@@ -99,11 +99,11 @@ def evaluate_npz(
     Raises:
         UsageError: the file holds no images, or a metric cannot score an npz.
     """
-    found = []
+    scores = []
     for name in asked or applicable.to_npz():
         with stage(f"scoring {name} of {path}") as update, memory_checked(None):
-            found.append(measure_npz(path, name, root=root, how=how, progress=update))
-    return found
+            scores.append(measure_npz(path, name, root=root, how=how, progress=update))
+    return scores
 
 
 def write_npz(path: Path, runs: Sequence["Run"], *, root: Path) -> "Run":

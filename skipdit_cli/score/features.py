@@ -1,4 +1,4 @@
-"""What metrics found in samples, kept in chunks beside them: scoring resumes, and streams.
+"""What metrics see in samples, kept in chunks beside them: scoring resumes, and streams.
 
     <folder>/000000-000064.safetensors    arrays whose first axis runs over samples 0 to 63
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from string import hexdigits
 from typing import TYPE_CHECKING
 
-from skipdit_cli.checkpoints import catalog
 from skipdit_cli.errors import unknown
 from skipdit_cli.recipe import recipe, runs
 from skipdit_cli.score import applicable
 
 if TYPE_CHECKING:
+    from skipdit_cli.checkpoints.card import Card
     from skipdit_cli.run import Run
 
 Job = tuple["Run", list[str]]
@@ -36,28 +36,27 @@ def of_key(key: str, *, root: Path) -> list[Job]:
         UsageError: there is no such run under the results folder, or more than one.
     """
     run = runs.find_run(root, key)
-    return [(run, applicable.to_model_now(run.model))]
+    return [(run, applicable.to_model_now(run.card))]
 
 
 def with_all_metrics(jobs: Sequence[Job]) -> list[Job]:
     """The same runs, each with every metric that fits, whether what it needs is here or not."""
-    return [(run, applicable.to_model(run.model, variants=True)) for run, _ in jobs]
+    return [(run, applicable.to_model(run.card, variants=True)) for run, _ in jobs]
 
 
-def metrics_of(model: str, asked: Sequence[str] | None) -> list[str]:
+def metrics_of(card: "Card", asked: Sequence[str] | None) -> list[str]:
     """The metrics that were asked for, or else the usual ones of a model.
 
     Raises:
         UsageError: a metric cannot score the samples of the model.
     """
-    chosen = [name.strip() for name in asked] if asked is not None else usual_metrics(model)
+    chosen = [name.strip() for name in asked] if asked is not None else usual_metrics(card)
     for name in chosen:
-        applicable.check(name, model, place="--metrics")
+        applicable.check(name, card, place="--metrics")
     return chosen
 
 
-def usual_metrics(model: str) -> list[str]:
+def usual_metrics(card: "Card") -> list[str]:
     """PSNR and SSIM, and of an embedded model whether its samples show what was asked for."""
-    card = catalog.card(model)
     digits = ["accuracy@digits", *(["motion@digits"] if card.task == "t2v" else [])]
     return ["psnr", "ssim", *(digits if card.embedded else [])]

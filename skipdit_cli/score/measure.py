@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
 from skipdit_cli.errors import IncompleteError, MissingAssetError, SkipditError
+from skipdit_cli.generate.options import Progress
 from skipdit_cli.metrics import Metric
 from skipdit_cli.score import applicable, reference
-from skipdit_cli.score.scoring import ON_CPU, How, Job, Progress, Samples, score
+from skipdit_cli.score.scoring import ON_CPU, How, Samples, ScoringJob, score
 from skipdit_cli.storage import npz, provenance, results
 from skipdit_cli.storage.results import Result
 from skipdit_cli.storage.store import Store, open_store
@@ -51,7 +52,7 @@ def measure(
         return replace(result, reference=run.key, status="reference", note=note)
     samples = open_store(root, run)
     samples.require(n)
-    job = Job(
+    job = ScoringJob(
         metric=chosen,
         part=metric.partition(".")[2],
         samples=samples,
@@ -78,7 +79,7 @@ def measure_npz(
     chosen = registry.load("metrics", metric)
     samples = npz.NpzSamples(path)
     key = f"npz-{samples.sha256[:12]}"
-    job = Job(
+    job = ScoringJob(
         metric=chosen,
         part=metric.partition(".")[2],
         samples=samples,
@@ -110,7 +111,7 @@ def _blank(chosen: Metric, metric: str, key: str, n: int) -> Result:
     )
 
 
-def _scored(job: Job, blank: Result, root: Path) -> Result:
+def _scored(job: ScoringJob, blank: Result, root: Path) -> Result:
     """The result on disk if it is still that of these samples, or a new one."""
     applicable.check_size(job.metric, job.samples)
     result = replace(
@@ -129,14 +130,14 @@ def _scored(job: Job, blank: Result, root: Path) -> Result:
         if known and known.assets == seen_through:
             return known
         result = replace(result, assets=seen_through)
-        found = score(job)
+        computed = score(job)
     except MissingAssetError as error:
         return known or replace(result, status="needs weights", note=str(error))
     result = replace(
         result,
-        value=found.value,
-        spread=found.spread,
-        interval=found.interval,
+        value=computed.value,
+        spread=computed.spread,
+        interval=computed.interval,
         provenance=provenance.collect(import_torch=True),
     )
     results.write_result(root, result)

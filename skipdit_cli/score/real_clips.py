@@ -83,9 +83,10 @@ def asked_for(names: Sequence[str], folder: Path | None, *, alone: bool) -> str 
     datasets = [name for name in names if name in DATASETS]
     if others := [name for name in names if name not in DATASETS] if datasets else []:
         raise UsageError(
-            f"{','.join(datasets)} is made, {','.join(others)} is fetched",
+            f"{', '.join(datasets)} is made of your own videos, "
+            f"and {', '.join(others)} is downloaded",
             place="--metrics",
-            fix="ask for them apart",
+            fix="ask for them one at a time",
         )
     if datasets and (folder is None or len(datasets) != 1 or not alone):
         what = "; ".join(f"{name}: {DATASETS[name].what}" for name in datasets)
@@ -104,13 +105,13 @@ def path(name: str) -> Path:
         MissingAssetError: they are not here.
     """
     dataset, _, protocol = name.partition("/")
-    found = local.home() / "metrics" / dataset / f"{protocol}.npz"
-    if not found.is_file():
+    statistics = local.home() / "metrics" / dataset / f"{protocol}.npz"
+    if not statistics.is_file():
         raise MissingAssetError(
             f"the real clips of {dataset} are not prepared ({DATASETS[dataset].what})",
             fix=f"run `skipdit download --metrics {dataset} --from FOLDER` with your copy of them",
         )
-    return found
+    return statistics
 
 
 def prepare(
@@ -187,11 +188,11 @@ def _features(
         return clip(video, how, name=str(video.relative_to(folder)))
 
     def compute(part: range, items: list[tuple[np.ndarray, np.ndarray]]) -> features.Arrays:
-        found: features.Arrays = {} if logits is None else logits([one for one, _ in items])
+        extracted: features.Arrays = {} if logits is None else logits([one for one, _ in items])
         if pool is not None:
-            found["pool"] = np.concatenate([pool([seen])["pool"][0] for _, seen in items])
+            extracted["pool"] = np.concatenate([pool([seen])["pool"][0] for _, seen in items])
         progress(part.stop, len(videos))
-        return found
+        return extracted
 
     return features.chunks(
         kept,

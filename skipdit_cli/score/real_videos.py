@@ -58,7 +58,9 @@ def find(folder: Path) -> list[Path]:
     videos = {each if each.suffix.lower() in VIDEOS else each.parent for each in files}
     if not videos:
         raise UsageError(
-            "holds no videos", place=str(folder), fix=f"files {', '.join(VIDEOS)}, or frames"
+            "holds no videos",
+            place=str(folder),
+            fix=f"give a folder of {', '.join(VIDEOS)} files, or of folders of frames",
         )
     return sorted(videos)
 
@@ -70,12 +72,12 @@ def chosen(videos: list[Path], how: Preparation, *, place: str) -> list[Path]:
         UsageError: fewer than two are long enough.
     """
     drawn = sorted(videos, key=lambda video: _draw(video.name))
-    found = list(islice((video for video in drawn if length(video) >= how.span), CLIPS))
-    if len(found) < 2:
+    long_enough = list(islice((video for video in drawn if length(video) >= how.span), CLIPS))
+    if len(long_enough) < 2:
         raise UsageError(
             f"fewer than two videos have {how.span} frames", place=place, fix="give whole videos"
         )
-    return sorted(found)
+    return sorted(long_enough)
 
 
 def clip(video: Path, how: Preparation, *, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -97,10 +99,10 @@ def first_frames(video: Path, count: int | None) -> np.ndarray:
     Raises:
         UsageError: it has none, or cannot be read.
     """
-    found = [_prepared(frame) for frame in islice(frames(video), count)]
-    if not found:
+    prepared = [_prepared(frame) for frame in islice(frames(video), count)]
+    if not prepared:
         raise UsageError("has no frames", place=str(video), fix="give whole videos")
-    return np.stack(found)
+    return np.stack(prepared)
 
 
 def frames(video: Path) -> Iterator[np.ndarray]:
@@ -118,7 +120,7 @@ def frames(video: Path) -> Iterator[np.ndarray]:
             for frame in container.decode(video=0):
                 yield frame.to_ndarray(format="rgb24")
     except (av.error.FFmpegError, IndexError) as error:
-        raise UsageError(f"is no sound video ({error})", place=str(video)) from None
+        raise UsageError(f"cannot be read as a video ({error})", place=str(video)) from None
 
 
 def length(video: Path) -> int:
@@ -132,7 +134,7 @@ def length(video: Path) -> int:
             stream = container.streams.video[0]
             return stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
     except (av.error.FFmpegError, IndexError) as error:
-        raise UsageError(f"is no sound video ({error})", place=str(video)) from None
+        raise UsageError(f"cannot be read as a video ({error})", place=str(video)) from None
 
 
 def _images(folder: Path) -> list[Path]:

@@ -64,7 +64,8 @@ def scores(jobs: Iterable[tuple["Run", Sequence[str]]], *, root: Path) -> Iterat
     """Remove the scores of runs by some metrics, and the features behind these.
 
     Args:
-        jobs: runs, each with metrics. root: the results folder.
+        jobs: runs, each with metrics.
+        root: the results folder.
     Yields:
         What was removed of every run of which something was there.
     Raises:
@@ -97,7 +98,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _remove(paths: Iterable[Path]) -> int:
-    """How many of the files were there; none is any more."""
+    """Remove files; returns how many of them there were."""
     count = 0
     for path in paths:
         with on_disk(path):

@@ -64,15 +64,15 @@ def identities(metric: Metric, dataset: str, *, given: Path | None) -> dict[str,
     Raises:
         MissingAssetError: something is not here.
     """
-    found = {}
+    hashes = {}
     for asset in assets.networks(metric):
         assets.require(asset)
-        found[asset.name] = assets.fingerprint(asset)
+        hashes[asset.name] = assets.fingerprint(asset)
     if place := _file(metric, dataset, given=given):
         name, path = place
         own = None if given else _own(metric, name)
-        found[name] = assets.fingerprint(own) if own else local.sha256(path)[:16]
-    return found
+        hashes[name] = assets.fingerprint(own) if own else local.sha256(path)[:16]
+    return hashes
 
 
 def of(
@@ -103,7 +103,7 @@ def of(
     if given is None and name.partition("/")[0] in real_clips.DATASETS:
         return Clips(path)
     folder = local.home() / "metrics" / "features" / path.stem / kept_as(metric)
-    kind: Callable[..., Images] = Batch
+    kind: Callable[..., Images] = ReferenceBatch
     if given is None and name == COCO:
         kind = partial(Coco, archive=identities(metric, dataset, given=None)[name])
     return kind(path=path, extract=extract, folder=folder, workers=workers, progress=progress)
@@ -168,10 +168,10 @@ class Images(ABC):
         hashes = self.hashes()
 
         def compute(part: range, images: list[np.ndarray]) -> dict[str, np.ndarray]:
-            found = self.extract(images)
+            extracted = self.extract(images)
             if self.progress:
                 self.progress(part.stop, len(hashes))
-            return found
+            return extracted
 
         return features.chunks(
             self.folder,
@@ -184,7 +184,7 @@ class Images(ABC):
         )
 
 
-class Batch(Images):
+class ReferenceBatch(Images):
     """An npz as the ADM evaluator takes it: images, statistics of them or of others, or both."""
 
     @cached_property
@@ -248,7 +248,7 @@ class Coco(Images):
             with zipfile.ZipFile(self.path) as archive:
                 data = archive.read(name)
         except (KeyError, zipfile.BadZipFile) as error:
-            raise UsageError(f"has no sound {name} ({error})", place=str(self.path)) from None
+            raise UsageError(f"has no readable {name} ({error})", place=str(self.path)) from None
         return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
@@ -270,12 +270,12 @@ class Clips:
                 f"has covariances with ddof {real_clips.DDOF}, not {ddof}", place=str(self.path)
             )
         names = (f"{feature}_mean", f"{feature}_covariance")
-        found = npz.statistics(self.path, *names)
-        if found is None:
+        moments = npz.statistics(self.path, *names)
+        if moments is None:
             raise MissingAssetError(
                 f"has no {names[0]}", place=str(self.path), fix="delete it and make it again"
             )
-        return found
+        return moments
 
     def features(self) -> Iterator[dict[str, np.ndarray]]:
         raise UsageError("has statistics of real clips, not their features", place=str(self.path))

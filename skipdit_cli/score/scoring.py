@@ -4,19 +4,19 @@ Scores of single samples and features of a metric's network are kept in chunks b
 (`features.py`), so that scoring resumes where it stopped.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from skipdit_cli.errors import UsageError
+from skipdit_cli.generate.options import Progress
 from skipdit_cli.metrics import Features, Metric
 from skipdit_cli.score import features, reference
 
-Progress = Callable[[int, int], None]  # samples done, samples in all
 Item = TypeVar("Item")
 
 RESAMPLES = 1000
@@ -53,7 +53,7 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class ScoringJob:
     """Samples and what they are scored by.
 
     Attributes:
@@ -95,7 +95,7 @@ class Score:
     interval: tuple[float, float] | None = None
 
 
-def score(job: Job) -> Score:
+def score(job: ScoringJob) -> Score:
     """Score samples, or go on where that was stopped.
 
     Raises:
@@ -114,7 +114,7 @@ def score(job: Job) -> Score:
     return Score(float(np.mean(scores)), spread, interval)
 
 
-def _scores(job: Job) -> np.ndarray:
+def _scores(job: ScoringJob) -> np.ndarray:
     """One score per sample [n]; where there is no network, by the threads that read as well."""
     metric, samples, originals = job.metric, job.samples, job.originals
     network = _network(job)
@@ -140,14 +140,14 @@ def _scores(job: Job) -> np.ndarray:
     if originals:
         inputs = ["/".join(both) for both in zip(inputs, originals.hashes(job.n), strict=True)]
     if metric.ASSETS:
-        found = _chunks(job, inputs, read=pair, compute=_each(job, seen))
+        chunks = _chunks(job, inputs, read=pair, compute=_each(job, seen))
     else:
-        found = _chunks(job, inputs, read=plain, compute=_each(job, lambda i, score: score))
-    return np.concatenate([chunk["score"] for chunk in found])
+        chunks = _chunks(job, inputs, read=plain, compute=_each(job, lambda i, score: score))
+    return np.concatenate([chunk["score"] for chunk in chunks])
 
 
 def _each(
-    job: Job, score: Callable[[int, Item], float]
+    job: ScoringJob, score: Callable[[int, Item], float]
 ) -> Callable[[range, list[Item]], features.Arrays]:
     """The scores of a chunk, one by one, as progress is told of them."""
 
@@ -162,7 +162,7 @@ def _each(
 
 
 def _chunks(
-    job: Job,
+    job: ScoringJob,
     inputs: Sequence[str],
     *,
     read: Callable[[int], Item],
@@ -179,12 +179,12 @@ def _chunks(
     )
 
 
-def _network(job: Job) -> Callable[[], Any]:
+def _network(job: ScoringJob) -> Callable[[], Any]:
     """What gives the metric's network, loaded when it is first asked for."""
-    return cache(lambda: reference.network(job.metric, job.how.device))
+    return functools.cache(lambda: reference.network(job.metric, job.how.device))
 
 
-def _set_score(job: Job) -> float:
+def _set_score(job: ScoringJob) -> float:
     metric, samples, n = job.metric, job.samples, job.n
     try:
         if metric.EXTRACTOR:
@@ -203,14 +203,14 @@ def _set_score(job: Job) -> float:
         raise UsageError(error.problem, place=place, fix=error.fix) from None
 
 
-def _through_extractor(job: Job) -> float:
+def _through_extractor(job: ScoringJob) -> float:
     """The score of features, beside those of real samples."""
     network, samples = _network(job), job.samples
 
     def compute(part: range, items: list[np.ndarray]) -> features.Arrays:
-        found = network()(items)
+        extracted = network()(items)
         job.progress(part.stop, job.n)
-        return found
+        return extracted
 
     chunks: Iterator[Features] = _chunks(
         job, samples.hashes(job.n), read=samples.read, compute=compute
@@ -226,7 +226,7 @@ def _through_extractor(job: Job) -> float:
     return job.metric.score_set(chunks, real)
 
 
-def _prompted(job: Job) -> float:
+def _prompted(job: ScoringJob) -> float:
     return job.metric.score_prompts(
         list(zip(job.prompts, job.files, strict=True)),
         part=job.part,

@@ -76,7 +76,7 @@ def _labels(runs: Sequence[Run]) -> dict[str, str]:
         seen = methods.setdefault(alike(run), {})
         for key, value in vars(run.cache.settings).items():
             seen.setdefault(key, set()).add(value)
-    found = {}
+    labels = {}
     for run in runs:
         seen = methods[alike(run)]
         differ = [
@@ -84,8 +84,8 @@ def _labels(runs: Sequence[Run]) -> dict[str, str]:
             for key, value in vars(run.cache.settings).items()
             if key not in (*SWEPT, "window") and len(seen[key]) > 1
         ]
-        found[run.key] = " ".join([label(run.cache), *differ])
-    return found
+        labels[run.key] = " ".join([label(run.cache), *differ])
+    return labels
 
 
 def sweep(
@@ -195,7 +195,7 @@ def _score(run: Run, metrics: Sequence[str], options: Options) -> dict[str, Resu
     from skipdit_cli.score.measure import How, measure
 
     how = How(device=options.device, workers=READERS)
-    found = {}
+    scores = {}
     with options.stage(f"scoring {run.model}, {run.cache.short}") as update:
         for metric in metrics:
             try:
@@ -205,8 +205,8 @@ def _score(run: Run, metrics: Sequence[str], options: Options) -> dict[str, Resu
                 raise
             except SkipditError as error:
                 result = not_scored(run, metric, error, root=options.root)
-            found[metric] = result
-    return found
+            scores[metric] = result
+    return scores
 
 
 def _time(runs: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]:
@@ -214,16 +214,16 @@ def _time(runs: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.reference.key, []).append(run)
-    found: dict[str, dict[str, Result]] = {}
+    timings: dict[str, dict[str, Result]] = {}
     for group in groups.values():
         try:
-            found |= time_together(group, options)
+            timings |= time_together(group, options)
         except SkipditError as error:
             if not _of_the_run(error):
                 raise
             for run in group:
                 failed.write_failure(options.root, run.key, failed.TIMING, reason=str(error))
-                found[run.key] = {
+                timings[run.key] = {
                     metric: results.Result(
                         metric=metric,
                         value=None,
@@ -235,4 +235,4 @@ def _time(runs: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]
                     )
                     for metric, unit in TIMED.items()
                 }
-    return found
+    return timings

@@ -1,6 +1,7 @@
 """Timings: latency, speedup and peak memory of runs, kept on disk as results.
 
-`profiling.latency` holds the clock; here is to which runs, and whether that was done before.
+`profiling.latency` holds the clock; here is which runs are timed, and whether
+they were timed before.
 """
 
 from collections.abc import Sequence
@@ -103,7 +104,7 @@ def _timed(
         for spec, loop in loops.items()
     }
     made = provenance.collect(import_torch=True)
-    found: dict[str, dict[str, Result]] = {}
+    timings: dict[str, dict[str, Result]] = {}
     for run in {run.key: run for run in [reference, *group]}.values():
         latency = timed[str(run.cache)]
         values = {
@@ -111,7 +112,7 @@ def _timed(
             "speedup": (latency.median_speedup, spread(latency.speedup)),
             "memory": (memory[str(run.cache)], None),
         }
-        found[run.key] = {
+        timings[run.key] = {
             metric: results.Result(
                 metric=metric,
                 value=value,
@@ -127,7 +128,7 @@ def _timed(
             for metric, (value, half) in values.items()
         }
         if not random_weights:
-            for result in found[run.key].values():
+            for result in timings[run.key].values():
                 results.write_result(options.root, result)
             failures.clear_failure(options.root, run.key, failures.TIMING)
-    return found
+    return timings

@@ -151,7 +151,7 @@ def read_json(path: Path, parse: Callable[[dict[str, Any]], T], *, what: str, fi
     def mapping(data: bytes) -> T:
         content = json.loads(data)
         if not isinstance(content, dict):
-            raise ValueError("it is no mapping")
+            raise ValueError("it is not a mapping")
         return parse(content)
 
     return read_whole(path, mapping, what=what, fix=fix)

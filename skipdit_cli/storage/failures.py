@@ -56,7 +56,7 @@ def why(root: Path, run: "Run", what: str) -> str:
 
 def _reason(record: dict[str, Any]) -> str:
     if not isinstance(record["reason"], str):
-        raise ValueError("its reason is no text")
+        raise ValueError("its reason is not a text")
     return record["reason"]
 
 

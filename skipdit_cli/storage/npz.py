@@ -45,11 +45,13 @@ class NpzSamples:
             ) from None
         except (zipfile.BadZipFile, ValueError, KeyError, EOFError) as error:
             problem = f"is no npz with images in {IMAGES} ({error})"
-            raise UsageError(problem, place=str(path), fix="as numpy.savez writes it") from None
+            raise UsageError(
+                problem, place=str(path), fix="write the file with numpy.savez"
+            ) from None
         shape, dtype = self.images.shape, self.images.dtype
         if dtype != np.uint8 or len(shape) != 4 or shape[-1] != 3:
             raise UsageError(
-                f"{IMAGES} is {dtype} {list(shape)}", place=str(path), fix="uint8 [N,H,W,3] is read"
+                f"{IMAGES} is {dtype} {list(shape)}", place=str(path), fix="give uint8 [N,H,W,3]"
             )
 
     def __len__(self) -> int:
@@ -88,7 +90,7 @@ def statistics(path: Path, mean: str, covariance: str) -> tuple[np.ndarray, np.n
         raise UsageError(f"cannot be read ({error})", place=str(path)) from None
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
         raise UsageError(
-            f"{mean} {list(mu.shape)} and {covariance} {list(sigma.shape)} do not fit",
+            f"{mean} {list(mu.shape)} and {covariance} {list(sigma.shape)} do not fit one another",
             place=str(path),
         )
     return mu, sigma
@@ -161,7 +163,7 @@ def _map(file: IO[bytes]) -> np.ndarray:
         (2, 0): np.lib.format.read_array_header_2_0,
     }
     if version not in read:
-        raise ValueError(f"npy version {version}")
+        raise ValueError(f"its npy version {version} is not known")
     shape, fortran, dtype = read[version](file)
     if dtype.hasobject:
         raise ValueError("it holds objects")

@@ -4,6 +4,7 @@ Nothing here tells who made it or where on their machine: absolute paths in the 
 their last part.
 """
 
+import functools
 import os
 import platform
 import re
@@ -12,7 +13,6 @@ import subprocess
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def command_line(argv: list[str]) -> str:
     return shlex.join(["skipdit", *shortened])
 
 
-@cache
+@functools.cache
 def _checkout() -> dict[str, Any]:
     """Commit of the checkout the package lies in, and whether the package differs from it."""
     if not (_FOLDER.parent / ".git").exists():
@@ -79,7 +79,7 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-@cache
+@functools.cache
 def _versions() -> dict[str, str | None]:
     return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
 
@@ -116,7 +116,7 @@ def _tf32(backend: Any) -> bool | None:
         return None
 
 
-@cache
+@functools.cache
 def _processor() -> str:
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")

@@ -30,7 +30,7 @@ from skipdit_cli.storage.disk import append, on_disk, put, read_json, remove_lef
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
 
-Entry = dict[str, Any]  # a line of the journal: index, file, sha256, meta, device
+JournalEntry = dict[str, Any]  # a line of the journal: index, file, sha256, meta, device
 
 
 def open_store(root: Path, run: "Run") -> "Store":
@@ -72,7 +72,7 @@ class Store:
     path: Path
     run: "Run"
     corrupt: list[int] = field(default_factory=list)
-    _journal: dict[int, Entry] = field(default_factory=dict, repr=False)
+    _journal: dict[int, JournalEntry] = field(default_factory=dict, repr=False)
     _journal_stat: tuple[int, ...] | None = field(default=None, repr=False)
 
     def write(self, index: int, array: np.ndarray, *, meta: dict, device: str = "") -> None:
@@ -250,7 +250,7 @@ class Store:
                 )
         return known
 
-    def _entries(self) -> dict[int, Entry]:
+    def _entries(self) -> dict[int, JournalEntry]:
         """The journal by index, parsed again only when the file has changed."""
         path = self.path / "samples.jsonl"
         with on_disk(path):
@@ -263,7 +263,7 @@ class Store:
                 self._journal, self._journal_stat = _read_journal(path), changed
         return self._journal
 
-    def _entry(self, index: int) -> Entry:
+    def _entry(self, index: int) -> JournalEntry:
         entry = self._entries().get(index)
         if entry is None:
             raise self._incomplete([index])
@@ -332,12 +332,12 @@ def _encode_preview(frames: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _read_journal(path: Path) -> dict[int, Entry]:
+def _read_journal(path: Path) -> dict[int, JournalEntry]:
     with open(path, "rb") as file:
         return dict(filter(None, map(_parse, file)))
 
 
-def _parse(line: bytes) -> tuple[int, Entry] | None:
+def _parse(line: bytes) -> tuple[int, JournalEntry] | None:
     """(index, entry) of a journal line, or None if it is torn or no such line."""
     try:
         entry = json.loads(line)
@@ -366,5 +366,5 @@ def _read_run(path: Path) -> dict[str, dict]:
 
 def _described(content: dict[str, Any]) -> dict[str, dict]:
     if not isinstance(content["run"]["num_samples"], int):
-        raise ValueError("its number of samples is none")
+        raise ValueError("its number of samples is not a whole number")
     return {key: content[key] for key in ("run", "provenance")}

@@ -9,10 +9,10 @@ VALUES of them, drawn at random, are kept in every run: an error over these esti
 of them, and a run of clips keeps megabytes in place of gigabytes.
 """
 
+import functools
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ class ErrorCurve:
     errors: np.ndarray
 
 
-@cache
+@functools.cache
 def places(size: int) -> np.ndarray:
     """Which of a sample's values are kept, of so many; int64, ascending.
 

@@ -4,7 +4,7 @@ Source: UCI "Optical Recognition of Handwritten Digits" test set, 1,797 images o
 `sklearn.datasets.load_digits`. Every draw is slightly rotated, scaled and shifted.
 """
 
-from functools import cache
+import functools
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ NUM_CLASSES = 10
 DIRECTIONS = tuple(captions.DIRECTIONS.values())  # right, left, down, up: (rows, columns)
 
 
-@cache
+@functools.cache
 def _load() -> tuple[Tensor, Tensor]:
     """Images [1797, 1, 8, 8] in [0, 1] and labels [1797]."""
     try:

@@ -27,7 +27,7 @@ from skipdit_cli.generate import text
 from skipdit_cli.storage.disk import on_disk, read_json, remove_leftovers, replacing, write_whole
 from skipdit_cli.train.data import DATA
 from skipdit_cli.train.loss import Diffusion, hybrid_loss, velocity_loss
-from skipdit_cli.train.settings import Settings
+from skipdit_cli.train.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from skipdit_cli.models import Network
@@ -38,7 +38,7 @@ CHECKPOINT_EVERY = 2 * CURVE_EVERY  # a multiple: what is not yet a point is not
 
 
 def train(
-    settings: Settings,
+    settings: TrainingSettings,
     folder: Path,
     *,
     device: str = "cpu",
@@ -146,7 +146,11 @@ def _conditions(chosen: Card, device: torch.device) -> Condition:
 
 
 def _loss(
-    model: "Network", settings: Settings, step: int, diffusion: Diffusion, condition: Condition
+    model: "Network",
+    settings: TrainingSettings,
+    step: int,
+    diffusion: Diffusion,
+    condition: Condition,
 ) -> Tensor:
     """The loss on the batch of a step, which depends on seed and step alone."""
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
@@ -172,7 +176,7 @@ def _loss(
     return hybrid_loss(denoise, x0, t, **how, noisy_weight=settings.noisy_weight).mean()
 
 
-def _schedule(step: int, settings: Settings) -> float:
+def _schedule(step: int, settings: TrainingSettings) -> float:
     """Warm-up over 200 steps, then a cosine to zero; each stage has its own."""
     stage_1 = step < settings.skip_steps
     length = settings.skip_steps if stage_1 else settings.steps
@@ -182,7 +186,7 @@ def _schedule(step: int, settings: Settings) -> float:
 
 def _save(
     path: Path,
-    settings: Settings,
+    settings: TrainingSettings,
     state: dict,
     model: nn.Module,
     average: nn.Module,
@@ -204,7 +208,7 @@ def _save(
 
 def _resume(
     path: Path,
-    settings: Settings,
+    settings: TrainingSettings,
     model: nn.Module,
     average: nn.Module,
     optimizer: torch.optim.Optimizer,

@@ -48,7 +48,11 @@ def hybrid_loss(
 
     Args:
         denoise: (x, t) -> noise and variance interpolation, joined on `channel_dim`.
-        x0: clean samples in [-1, 1], [B, ...]. t: [B] int64 in 0..999. noise: like x0.
+        x0: clean samples in [-1, 1], [B, ...].
+        t: training timesteps, [B] int64 in 0..999.
+        noise: like x0.
+        diffusion: the noise schedule.
+        channel_dim: the dimension of the channels.
         min_snr: cap on the weight of nearly clean samples (gamma of arXiv 2303.09556); small models
             learn shapes sooner with it. None weighs all timesteps alike.
         noisy_weight: cap on the weight 1 + 1/SNR, with which an error of the noise counts as one of

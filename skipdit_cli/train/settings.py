@@ -6,7 +6,7 @@ from skipdit_cli.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """What a training run depends on.
 
     Attributes:
@@ -19,7 +19,8 @@ class Settings:
         learning_rate: peak; warmed up, then cosine to zero.
         ema: decay of the moving average of weights.
         drop_label: share of labels made null.
-        min_snr, noisy_weight: as in `hybrid_loss`; velocity needs no weight for noisy samples.
+        min_snr: as in `hybrid_loss`.
+        noisy_weight: as in `hybrid_loss`; velocity needs no weight for noisy samples.
         seed: of data, noise and initial weights.
     Raises:
         UsageError: the model cannot be trained here, or not so.
@@ -62,7 +63,9 @@ class Settings:
                 fix=fix,
             )
         if self.noisy_weight < 1:
-            raise UsageError(f"{self.noisy_weight:g} is below 1", place="--noisy-weight")
+            raise UsageError(
+                f"{self.noisy_weight:g} is below 1", place="--noisy-weight", fix="take 1 or more"
+            )
         if self.noisy_weight > 1 and chosen.sampling.prediction == "v_prediction":
             raise UsageError(
                 f"{self.model} predicts velocity, whose loss weighs noisy samples already",
@@ -78,4 +81,6 @@ class Settings:
         if self.seed < 0:
             raise UsageError(f"seed {self.seed} is negative", place="--seed", fix="take 0 or more")
         if min(self.steps, self.batch_size) < 1:
-            raise UsageError("steps and batch size are 1 or more", place="--steps, --batch-size")
+            raise UsageError(
+                "steps and batch size must be 1 or more", place="--steps, --batch-size"
+            )

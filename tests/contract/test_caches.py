@@ -39,14 +39,15 @@ class Settings:
         off: a spec that reuses nothing (interval 1, or threshold 0).
         on: a spec that reuses something in STEPS steps; None if the method never does.
         refused: models the method has no meaning on. refusal: what it says about them.
-        by_batch: why a sample depends on the others of its batch; "" if it does not.
+        deciding: of a method that decides while it runs: specs of which at least one, on every
+            model, skips some of the steps after the first, and not all of them.
     """
 
     off: str
     on: str | None
     refused: tuple[str, ...] = ()
     refusal: str = ""
-    by_batch: str = ""
+    deciding: tuple[str, ...] = ()
 
 
 SETTINGS = {
@@ -57,7 +58,7 @@ SETTINGS = {
     "first-block": Settings(
         off="first-block(threshold=0)",
         on="first-block(threshold=10)",
-        by_batch="the change that is compared with the threshold is a mean over the batch",
+        deciding=("first-block(threshold=0.5)", "first-block(threshold=0.8)"),
     ),
     "mag-cache": Settings(
         off="mag-cache(threshold=0,ratios=1/1/1/1/1/1)",
@@ -75,7 +76,7 @@ SETTINGS = {
     "teacache": Settings(
         off="teacache(threshold=0,coefficients=1/0)",
         on="teacache(threshold=100,coefficients=1/0)",
-        by_batch="the change that is compared with the threshold is a mean over the batch",
+        deciding=tuple(f"teacache(threshold={x},coefficients=1/0)" for x in (0.3, 0.4, 0.5, 0.8)),
     ),
 }
 SETTINGS |= {
@@ -97,7 +98,8 @@ PAIRS = [(s, model) for _, s in COVERED for model in TINY if model not in s.refu
 WORKING = [(s.on, model) for s, model in PAIRS if s.on]
 # With its off spec a method is bit-identical to none (tested), so the rest takes the other one.
 ALL_SPECS = [(s.on or s.off, model) for s, model in PAIRS]
-ALONE = [(s.on or s.off, model) for s, model in PAIRS if not s.by_batch]
+ALONE = [(s.on or s.off, model) for s, model in PAIRS if not parse_cache(s.off).method.BY_BATCH]
+DYNAMIC = [(s, model) for s, model in PAIRS if parse_cache(s.off).method.DYNAMIC]
 REFUSED = [(spec, s.refusal, m) for _, s in COVERED for m in s.refused for spec in (s.off, s.on)]
 
 
@@ -349,14 +351,40 @@ def test_what_is_computed_is_what_was_announced(spec, model):
     assert (planned.full_steps, planned.cached_steps) == (sum(full), len(full) - sum(full))
 
 
-@pytest.mark.parametrize(("spec", "model"), ALONE)
-def test_a_sample_does_not_depend_on_its_batch(spec, model):
+def assert_alone_as_in_a_batch(spec, model):
     """The samples of a random network grow, so the bound is relative."""
-    model = network(model)
     together = sample(model, spec, indices=(0, 1, 2, 3))
     alone = sample(model, spec, indices=(2,))[0]
     assert (alone - together[2]).abs().max() <= 1e-4 * together[2].abs().max()
     assert (together[0] - together[2]).abs().max() > 0.1 * together.abs().max()
+
+
+@pytest.mark.parametrize(("spec", "model"), ALONE)
+def test_a_sample_does_not_depend_on_its_batch(spec, model):
+    assert_alone_as_in_a_batch(spec, network(model))
+
+
+def decided(model, spec):
+    """Which steps after the first were skipped as a sample was made."""
+    steps = []
+
+    def on_step(session, x):
+        if session.step == len(session.timesteps) - 1:
+            steps.extend(bool(sites) for sites in session.reused[1:])
+
+    sample(model, spec, on_step=on_step)
+    return steps
+
+
+@pytest.mark.parametrize(("settings", "model"), DYNAMIC)
+def test_a_dynamic_method_decides_both_ways(settings, model):
+    """Some steps are skipped, some are not; a method that says so decides for each sample alone."""
+    specs = settings.deciding
+    both = [spec for spec in specs if len(set(decided(network(model), spec))) == 2]
+    assert both
+    if not parse_cache(settings.off).method.BY_BATCH:
+        for spec in both:
+            assert_alone_as_in_a_batch(spec, network(model))
 
 
 @pytest.mark.parametrize(("spec", "refusal", "model"), REFUSED)

@@ -62,7 +62,7 @@ def test_protocols_tell_metrics_of_one_name_apart():
 
 @pytest.mark.parametrize("model", CARDS)
 def test_every_model_is_scored_by_something_beside_pairs(model):
-    kinds = {registry.load("metrics", name).NEEDS for name in applicable.to_model(model)}
+    kinds = {registry.load("metrics", name).NEEDS for name in applicable.to_model(CARDS[model])}
     assert "pairs" in kinds
     assert kinds > {"pairs"}
 

@@ -198,7 +198,12 @@ def test_a_file_that_is_here_is_taken_without_a_network(hub, fetch, failed, tmp_
 def test_names(fetch, skipdit, failed):
     failed(fetch("fdv"), 2, "--metrics: unknown metric 'fdv'; did you mean 'fvd'?")
     failed(fetch(""), 2, "--metrics: unknown metric ''")
-    failed(fetch("ffs, fid"), 2, "--metrics: ffs is made, fid is fetched; ask for them apart")
+    failed(
+        fetch("ffs, fid"),
+        2,
+        "--metrics: ffs is made of your own videos, and fid is downloaded; "
+        "ask for them one at a time",
+    )
     failed(fetch("ffs,taichi", "--from", "."), 2, "your own copy", "--metrics ffs --from FOLDER")
     failed(skipdit("download i3d"), 2, "'i3d' is no model; write --metrics i3d")
     done = fetch("psnr,ssim")

@@ -102,7 +102,7 @@ def test_no_batches_is_no_work():
 
 @pytest.mark.parametrize("workers", [0, -1])
 def test_fewer_than_one_worker_is_a_usage_error(workers):
-    with pytest.raises(UsageError, match=f"workers: {workers} workers"):
+    with pytest.raises(UsageError, match=f"number of workers cannot be {workers}"):
         run_batches(print, [[0]], workers=workers)
 
 

@@ -103,7 +103,8 @@ def test_a_second_cache_is_refused_and_the_first_one_stays():
         with pytest.raises(UsageError) as caught, attached(model, CACHE, STEPS):
             pass
         assert str(caught.value) == (
-            "the model has a cache on it already; cannot add skip-cache(n=2,window=1000-0,branch=1)"
+            "the model already has a cache, so skip-cache(n=2,window=1000-0,branch=1) "
+            "cannot be put on it"
         )
         session.begin(1)
         assert model(number(7)) == 7  # still cached

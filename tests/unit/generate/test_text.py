@@ -321,7 +321,9 @@ def test_a_tokenizer_that_has_lost_its_vocabulary(tmp_path, monkeypatch):
         folder = tmp_path / kind
         folder.mkdir()
         (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind}))
-        with pytest.raises(MissingAssetError, match=rf"{kind}: cannot be loaded \(no vocabulary\)"):
+        with pytest.raises(
+            MissingAssetError, match=rf"{kind}: cannot be loaded \(it has no vocabulary\)"
+        ):
             text._load_tokenizer(folder)
 
 
@@ -330,6 +332,7 @@ def test_an_encoder_of_another_type(fetched, tmp_path):
     (folder / "text_encoder_2" / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(UsageError) as caught:
         text.encode(card, [SHORT], root=tmp_path)
-    assert (
-        str(caught.value) == f"{folder / 'text_encoder_2'}: text encoder of type 'gpt2'; T5 or BERT"
+    assert str(caught.value) == (
+        f"{folder / 'text_encoder_2'}: a text encoder of type 'gpt2' cannot be used; "
+        "take T5 or BERT"
     )

@@ -122,7 +122,7 @@ def test_the_images_of_coco_are_those_of_the_prompts(tmp_path, monkeypatch):
     assert mean[0] == pytest.approx(135, abs=1)
     assert covariance[0, 0] == pytest.approx(130**2 / 2, rel=0.02)
     coco_list().with_suffix(".json").write_text(json.dumps({"image_ids": [8]}))
-    with pytest.raises(UsageError, match=r"val2014\.zip: has no sound .*000000000008"):
+    with pytest.raises(UsageError, match=r"val2014\.zip: has no readable .*000000000008"):
         list(Coco(**found, folder=tmp_path / "other").features())
 
 

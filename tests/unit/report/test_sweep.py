@@ -205,3 +205,16 @@ def test_a_dynamic_method_that_skipped_nothing_is_named():
     busy = replace(idle, full_steps=49, cached_steps=1)
     assert note not in sweep.build_sweep_table([UNCACHED_ROW, SweepRow(label, run, busy)]).notes
     assert not [n for n in sweep.build_sweep_table([UNCACHED_ROW]).notes if "skipped nothing" in n]
+
+
+def test_a_method_that_decides_by_the_batch_is_named():
+    note = (
+        "Decided for a whole batch, so that a sample depends on the others of its batch: "
+        "first-block."
+    )
+    run = replace(RUN, cache=parse_cache("first-block(threshold=0.1)").resolve(RUN.cache.layout))
+    rows = [SweepRow("f", each, replace(UNCACHED_ROW.plan_row, run=each)) for each in (run, run)]
+    assert sweep.build_sweep_table([UNCACHED_ROW, CACHED_ROW, *rows]).notes.count(note) == 1
+    single = replace(run, batch_size=1)
+    row = SweepRow("f", single, replace(UNCACHED_ROW.plan_row, run=single))
+    assert note not in sweep.build_sweep_table([UNCACHED_ROW, CACHED_ROW, row]).notes

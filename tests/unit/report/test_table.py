@@ -308,6 +308,22 @@ def test_what_a_dynamic_method_costs_is_not_run_until_its_first_batch_is_there(t
     assert flops.ours == pytest.approx(counted.flops / 1e9)
 
 
+@pytest.mark.parametrize(("batch_size", "told"), [(2, True), (1, False)])
+def test_a_method_that_decides_by_the_batch_is_named(tmp_path, batch_size, told):
+    models = {"sky": "moving-digits-skip"}
+    rows = (
+        RecipeRow("d", "First-Block", models, parse_cache("first-block")),
+        RecipeRow("f", "FORA", models, parse_cache("fora(n=2)")),
+    )
+    columns = (Column("p", "PSNR", "psnr", group="sky"),)
+    mine = recipe(*rows, columns=columns, paper_table=None, steps="4", batch_size=batch_size)
+    note = (
+        "Decided for a whole batch, so that a sample depends on the others of its batch: "
+        "first-block."
+    )
+    assert (note in recipe_table.build(mine, root=tmp_path).notes) == told
+
+
 def test_timings_are_those_of_the_profiled_run(tmp_path):
     mine = recipe(CACHED, columns=(SPEEDUP,), profile={"batch_size": 3})
     score(tmp_path, run_of(mine), "speedup", 1.99, n=5)  # of another batch size

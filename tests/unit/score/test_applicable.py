@@ -3,6 +3,7 @@
 import pytest
 
 from skipdit_cli import registry
+from skipdit_cli.checkpoints import catalog
 from skipdit_cli.errors import UsageError
 from skipdit_cli.score.applicable import check, check_npz, to_model, to_npz
 
@@ -21,22 +22,23 @@ from skipdit_cli.score.applicable import check, check_npz, to_model, to_npz
     ],
 )
 def test_the_metrics_that_fit_a_model(model, expected):
-    assert expected <= set(to_model(model))
+    card = catalog.card(model)
+    assert expected <= set(to_model(card))
     digits = {name for name in registry.names("metrics") if name.endswith("@digits")}
-    assert set(to_model(model)) & digits == expected & digits
+    assert set(to_model(card)) & digits == expected & digits
     for metric in digits - expected:
         with pytest.raises(UsageError) as caught:
-            check(metric, model, place="HERE")
+            check(metric, card, place="HERE")
         assert str(caught.value) == (
             f"HERE: {metric} cannot score samples of {model}; "
-            f"take one of {', '.join(to_model(model))}"
+            f"take one of {', '.join(to_model(card))}"
         )
     for metric in expected:
-        check(metric, model)
+        check(metric, card)
 
 
 def test_other_protocols_of_a_metric_are_left_out_unless_asked_for():
-    plain, all_of_them = to_model("ffs"), to_model("ffs", variants=True)
+    plain, all_of_them = to_model(catalog.card("ffs")), to_model(catalog.card("ffs"), variants=True)
     assert set(all_of_them) - set(plain) == {
         *("psnr@videosys", "ssim@videosys", "lpips@videosys"),
         "fvd@latte",

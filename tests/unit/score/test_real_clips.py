@@ -110,7 +110,7 @@ def test_errors_name_the_folder(tmp_path):
     with pytest.raises(UsageError, match="holds no videos"):
         real_videos.find(tmp_path)
     (tmp_path / "a.mp4").write_bytes(b"no video")
-    with pytest.raises(UsageError, match=r"a\.mp4: is no sound video"):
+    with pytest.raises(UsageError, match=r"a\.mp4: cannot be read as a video"):
         real_videos.length(tmp_path / "a.mp4")
 
 

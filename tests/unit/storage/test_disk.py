@@ -106,7 +106,7 @@ def test_what_is_written_is_read_again(tmp_path):
         (b'{"number": 7', "Expecting"),
         (b"", "Expecting value"),
         (b"\xff\xfe\x00", "codec can't decode"),
-        (b"[7]", r"it is no mapping\)"),
+        (b"[7]", r"it is not a mapping\)"),
         (b'{"colour": 7}', r"it has no 'number'\)"),
         (b'{"number": 7.5}', r"it is not whole\)"),
     ],

@@ -18,7 +18,7 @@ from skipdit_cli.generate import text
 from skipdit_cli.train import classifier, data, loop
 from skipdit_cli.train.loop import train
 from skipdit_cli.train.loss import Diffusion, hybrid_loss, velocity_loss
-from skipdit_cli.train.settings import Settings
+from skipdit_cli.train.settings import TrainingSettings
 
 BETAS = np.linspace(1e-4, 0.02, 1000)
 POWER = np.cumprod(1 - BETAS)
@@ -264,13 +264,13 @@ def often(monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 1)
 
 
-SKIP = Settings("digits-skip", start="digits", skip_steps=3, steps=4, batch_size=2)
-VANILLA = Settings("digits", steps=4, batch_size=2)
-CLIPS = Settings("moving-digits", steps=4, batch_size=1)
-CAPTIONED = Settings(
+SKIP = TrainingSettings("digits-skip", start="digits", skip_steps=3, steps=4, batch_size=2)
+VANILLA = TrainingSettings("digits", steps=4, batch_size=2)
+CLIPS = TrainingSettings("moving-digits", steps=4, batch_size=1)
+CAPTIONED = TrainingSettings(
     "captioned-digits-skip", start="captioned-digits", skip_steps=3, steps=4, batch_size=2
 )
-PAINTED = Settings("painted-digits", steps=4, batch_size=2)
+PAINTED = TrainingSettings("painted-digits", steps=4, batch_size=2)
 
 
 class Killed(Exception):
@@ -322,7 +322,7 @@ def test_a_skip_model_starts_from_the_vanilla_weights(vanilla, often, tmp_path, 
 @pytest.mark.parametrize("ema", [0.999, 0.15])
 def test_the_moving_average(vanilla, often, tmp_path, ema):
     """average <- d average + (1 - d) weights with d = min(ema, (1 + step) / (10 + step))."""
-    settings = Settings("digits", steps=5, batch_size=2, ema=ema)
+    settings = TrainingSettings("digits", steps=5, batch_size=2, ema=ema)
     checkpoints = train_and_watch(settings, tmp_path)
     torch.manual_seed(settings.seed)
     start = networks.build(catalog.card("digits"), device="cpu").state_dict()
@@ -417,7 +417,7 @@ def test_the_record_says_how_the_model_was_made(vanilla, tmp_path, monkeypatch):
     train(VANILLA, tmp_path, command="skipdit train --model digits")
     record = json.loads((tmp_path / "training.json").read_text())
     assert record["command"] == "skipdit train --model digits"
-    assert Settings(**record["settings"]) == VANILLA
+    assert TrainingSettings(**record["settings"]) == VANILLA
     assert record["parameters"] == sum(p.numel() for p in vanilla["digits"].parameters())
     assert [step for step, _ in record["loss_curve"]] == [2, 4]
     assert (tmp_path / "config.json").is_file()
@@ -425,7 +425,7 @@ def test_the_record_says_how_the_model_was_made(vanilla, tmp_path, monkeypatch):
 
 def test_a_model_is_trained_further(vanilla, often, tmp_path):
     train(VANILLA, tmp_path, command="the first")
-    further = Settings("digits", start="digits", steps=4, batch_size=2, learning_rate=1e-30)
+    further = TrainingSettings("digits", start="digits", steps=4, batch_size=2, learning_rate=1e-30)
     train(further, tmp_path, command="the second")
     made = json.loads((tmp_path / "training.json").read_text())
     assert (made["before"]["command"], made["command"]) == ("the first", "the second")
@@ -441,7 +441,7 @@ def test_training_learns(monkeypatch, tmp_path):
     monkeypatch.setattr(loop, "DATA", white)
     monkeypatch.setattr(loop, "CURVE_EVERY", 10)
     losses = []
-    settings = Settings("digits", steps=60, batch_size=16, learning_rate=0.01)
+    settings = TrainingSettings("digits", steps=60, batch_size=16, learning_rate=0.01)
     train(settings, tmp_path, progress=lambda _, loss: losses.append(loss))
     assert losses[0] > 0.9
     assert losses[-1] < 0.5 * losses[0]
@@ -462,7 +462,7 @@ def test_batches_depend_on_seed_and_step_alone():
     condition = loop._conditions(catalog.card("digits"), torch.device("cpu"))
 
     def batch(seed, step):
-        settings = Settings("digits", batch_size=300, seed=seed)
+        settings = TrainingSettings("digits", batch_size=300, seed=seed)
         loop._loss(Network(), settings, step, diffusion, condition)
         return seen.pop()
 
@@ -517,14 +517,14 @@ def test_each_model_is_trained_on_what_it_is_to_predict(monkeypatch, name, predi
             return (torch.cat([guess, torch.full_like(x, -1.0)], dim=1),)
 
     condition = loop._conditions(card, torch.device("cpu"))
-    settings = Settings(name, batch_size=3)
+    settings = TrainingSettings(name, batch_size=3)
     assert loop._loss(Network(), settings, 1, diffusion, condition) < 1e-3
     predicts = {"noise": "velocity", "velocity": "noise"}[predicts]
     assert loop._loss(Network(), settings, 1, diffusion, condition) > 1e-2
 
 
 def test_the_learning_rate_warms_up_and_falls_in_each_stage():
-    settings = Settings("digits-skip", start="digits", skip_steps=1000, steps=4000)
+    settings = TrainingSettings("digits-skip", start="digits", skip_steps=1000, steps=4000)
     rate = [loop._schedule(step, settings) for step in range(5000)]
     assert rate[0] == pytest.approx(1 / 200)
     assert rate[199] == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.199)))
@@ -582,14 +582,20 @@ def test_the_learning_rate_warms_up_and_falls_in_each_stage():
             {"model": "painted-digits", "noisy_weight": 50.0},
             "--noisy-weight: painted-digits predicts velocity, whose loss weighs noisy samples",
         ),
-        ({"model": "digits", "noisy_weight": 0.5}, "--noisy-weight: 0.5 is below 1"),
-        ({"model": "digits", "steps": 0}, "--steps, --batch-size: steps and batch size are 1"),
-        ({"model": "digits", "batch_size": 0}, "--steps, --batch-size: steps and batch size are 1"),
+        (
+            {"model": "digits", "noisy_weight": 0.5},
+            "--noisy-weight: 0.5 is below 1; take 1 or more",
+        ),
+        ({"model": "digits", "steps": 0}, "--steps, --batch-size: steps and batch size must be 1"),
+        (
+            {"model": "digits", "batch_size": 0},
+            "--steps, --batch-size: steps and batch size must be 1",
+        ),
     ],
 )
 def test_settings_without_meaning(arguments, message):
     with pytest.raises(UsageError) as caught:
-        Settings(**arguments)
+        TrainingSettings(**arguments)
     assert str(caught.value).startswith(message)
 
 
@@ -601,7 +607,7 @@ def test_a_folder_with_other_settings_is_not_continued(vanilla, often, tmp_path)
     with pytest.raises(Killed):
         train(VANILLA, tmp_path, progress=interrupt)
     before = (tmp_path / "checkpoint.pt").read_bytes()
-    other = Settings("digits", steps=5, batch_size=2)
+    other = TrainingSettings("digits", steps=5, batch_size=2)
     with pytest.raises(UsageError) as caught:
         train(other, tmp_path)
     assert str(caught.value) == (
