@@ -77,7 +77,7 @@ def resolve(config: Config, layout: Layout) -> Settings:
 
 def skips(settings: Settings, steps: int) -> list[bool]:
     """Per step, whether it is skipped: the rule of diffusers' hook, counted beforehand."""
-    found, ratios = [], at_steps(settings, steps)
+    decisions, ratios = [], at_steps(settings, steps)
     retained = int(settings.retention * steps + 0.5)
     product, error, count = 1.0, 0.0, 0
     for step in range(steps):
@@ -88,8 +88,8 @@ def skips(settings: Settings, steps: int) -> list[bool]:
             skip = step > 0 and error <= _threshold(settings) and count <= settings.max_skip
             if not skip:
                 product, error, count = 1.0, 0.0, 0
-        found.append(skip)
-    return found
+        decisions.append(skip)
+    return decisions
 
 
 def at_steps(settings: Settings, steps: int) -> list[float]:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def arguments(chosen: Card) -> dict:
     """The constructor arguments of a checkpoint's model."""
     family = registry.load("models", chosen.family)
-    found = {**family.VARIANTS[chosen.variant], **chosen.arguments}
+    taken = {**family.VARIANTS[chosen.variant], **chosen.arguments}
     if "skip" in inspect.signature(family.MODEL.__init__).parameters:  # else the skips are native
-        found["skip"] = chosen.skip
-    return found
+        taken["skip"] = chosen.skip
+    return taken
 
 
 @cache

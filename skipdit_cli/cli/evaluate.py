@@ -98,26 +98,26 @@ def evaluate(
 
         say_removed(again.scores([(run, asked or own) for run, own in meant], root=results))
     strict = metrics != ALL
-    found = score(meant, root=results, how=how, stage=stage, asked=asked, strict=strict)
-    for run in {run.key: run for run, _ in found.results}.values():
+    scored = score(meant, root=results, how=how, stage=stage, asked=asked, strict=strict)
+    for run in {run.key: run for run, _ in scored.results}.values():
         say_black(run, results)
-    _print([(run.model, str(run.cache), result) for run, result in found.results], json=json)
-    for error in found.errors[:-1]:
+    _print([(run.model, str(run.cache), result) for run, result in scored.results], json=json)
+    for error in scored.errors[:-1]:
         say(f"skipdit: {error}")
-    if found.errors:
-        raise found.errors[-1]
+    if scored.errors:
+        raise scored.errors[-1]
 
 
-def _print(found: "list[tuple[str, str, Result]]", *, json: bool) -> None:
+def _print(results: "list[tuple[str, str, Result]]", *, json: bool) -> None:
     """A line per result; why there is no number stands below, once for all that lack it."""
     if json:
         from dataclasses import asdict
 
-        show_json([asdict(result) for _, _, result in found])
+        show_json([asdict(result) for _, _, result in results])
         return
     notes: dict[str, int] = {}
     rows = []
-    for model, cache, result in found:
+    for model, cache, result in results:
         value = _value(result)
         if result.value is None and result.note and result.status != "reference":
             value += f" [{notes.setdefault(result.note, len(notes) + 1)}]"

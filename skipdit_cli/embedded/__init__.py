@@ -20,10 +20,10 @@ def reference_statistics(name: str) -> "tuple[np.ndarray, np.ndarray, int]":
     """
     path = shipped.embedded() / "classifier" / f"reference_{name}.safetensors"
     fix = "install the package again"
-    found = read_arrays(path, _statistics, what="file of statistics", fix=fix)
-    if found is None:
+    statistics = read_arrays(path, _statistics, what="file of statistics", fix=fix)
+    if statistics is None:
         raise MissingAssetError("statistics that ship are not here", place=str(path), fix=fix)
-    return found
+    return statistics
 
 
 def _statistics(arrays: "dict[str, np.ndarray]") -> "tuple[np.ndarray, np.ndarray, int]":

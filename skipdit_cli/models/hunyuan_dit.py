@@ -275,19 +275,19 @@ def convert(state: Mapping[str, Tensor], config: Mapping) -> dict[str, Tensor]:
     """Official state dict, or one that has diffusers' keys already -> ours."""
     if any(".to_q." in key for key in state):
         return dict(state)
-    found: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     for key, value in state.items():
         for pattern, replacement in _RENAMED:
             key = re.sub(pattern, replacement, key)
         if fused := re.search(r"\.(Wqkv|kv_proj)\.", key):
             parts = ("to_q", "to_k", "to_v") if fused[1] == "Wqkv" else ("to_k", "to_v")
             for part, piece in zip(parts, value.chunk(len(parts)), strict=True):
-                found[key.replace(fused[1], part)] = piece
+                renamed[key.replace(fused[1], part)] = piece
         elif key.startswith("norm_out.linear."):  # (shift, scale) -> (scale, shift)
-            found[key] = torch.cat(value.chunk(2)[::-1])
+            renamed[key] = torch.cat(value.chunk(2)[::-1])
         else:
-            found[key] = value
-    return found
+            renamed[key] = value
+    return renamed
 
 
 _BLOCK = r"^(blocks\.\d+)"

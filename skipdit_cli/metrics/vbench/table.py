@@ -81,13 +81,13 @@ def _weighted(raw: float, dimension: Dimension, *, round_raw: bool) -> float:
 @cache
 def prompts() -> dict[str, tuple[str, ...]]:
     """The prompts of each dimension, in VBench's order, from the list that ships."""
-    found: dict[str, list[str]] = {name: [] for name in DIMENSIONS}
+    by_dimension: dict[str, list[str]] = {name: [] for name in DIMENSIONS}
     file = shipped.recipes() / "data" / "vbench.jsonl"
     lines = file.read_text(encoding="utf-8").split("\n")
     for entry in (json.loads(line) for line in lines if line):
         for name in entry["dimension"]:
-            found[name].append(entry["prompt_en"])
-    return {name: tuple(listed) for name, listed in found.items()}
+            by_dimension[name].append(entry["prompt_en"])
+    return {name: tuple(listed) for name, listed in by_dimension.items()}
 
 
 @cache
