@@ -1,8 +1,8 @@
 """What of a checkpoint is on this machine: where its files are, and what tells them apart."""
 
+import functools
 import hashlib
 import os
-from functools import cache
 from pathlib import Path
 
 from skipdit_cli.checkpoints.card import Card, Component
@@ -149,7 +149,7 @@ def sha256(path: Path) -> str:
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
-@cache
+@functools.cache
 def _sha256(path: Path, size: int, mtime: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
 """Checkpoints become networks: built by their family, with their weights or without."""
 
+import functools
 import inspect
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ def arguments(chosen: Card) -> dict:
     return taken
 
 
-@cache
+@functools.cache
 def meta(chosen: Card) -> "Network":
     """The checkpoint's model on the meta device: structure and shapes, no weights."""
     return build(chosen)

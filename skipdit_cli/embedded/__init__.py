@@ -1,6 +1,6 @@
 """The small trained models that ship with the package: weights, and how each was made."""
 
-from functools import cache
+import functools
 from typing import TYPE_CHECKING
 
 from skipdit_cli.embedded import shipped
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-@cache
+@functools.cache
 def reference_statistics(name: str) -> "tuple[np.ndarray, np.ndarray, int]":
     """Mean [d], covariance [d, d] and count of the classifier's features on real data.
 
