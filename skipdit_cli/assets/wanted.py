@@ -62,10 +62,10 @@ def wanted(names: Iterable[str], needed: Iterable[Asset] = ()) -> Wanted:
 
 
 def _unknown(name: str) -> UsageError:
-    """The error for a name that is no model's."""
+    """The error for a name that no model has."""
     if name in assets.known():
         return UsageError(
-            f"'{name}' is no model", place="skipdit download", fix=f"write --metrics {name}"
+            f"'{name}' is not a model", place="skipdit download", fix=f"write --metrics {name}"
         )
     return unknown("model", name, (*catalog.cards(), COCO), place="skipdit download")
 
@@ -190,8 +190,12 @@ class PlannedFile:
 
     Attributes:
         name: of the model or of what metrics need.
-        size, left: bytes of the file, and of what of it is still to be fetched; None where the
-            source does not say.
+        part: of the model: its denoiser, a text encoder, ...
+        label: the file as its source names it; "" for a part that is here.
+        size: bytes of the file; None where the source does not say.
+        digest: sha256, or "" where the source has none.
+        target: where the file goes, or where the part is.
+        left: bytes that are still to be fetched.
         state: "fetch", "resume" or "here".
     """
 

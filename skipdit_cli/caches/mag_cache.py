@@ -45,11 +45,13 @@ class Config:
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < math.inf:
-            raise UsageError(f"threshold={self.threshold} is no error", fix="it is 0 or more")
+            raise UsageError(
+                f"threshold={self.threshold} is out of range", fix="take a finite number from 0 up"
+            )
         if self.max_skip < 0:
-            raise UsageError(f"max_skip={self.max_skip} is no number of steps", fix="0 or more")
+            raise UsageError(f"max_skip={self.max_skip} is negative", fix="take 0 or more")
         if not 0 <= self.retention <= 1:
-            raise UsageError(f"retention={self.retention} is no part", fix="it is 0 to 1")
+            raise UsageError(f"retention={self.retention} is out of range", fix="take 0 to 1")
         if not all(0 < ratio < math.inf for ratio in self.ratios or (1,)):
             raise UsageError("ratios must be positive", fix="calibrate again")
 

@@ -48,7 +48,7 @@ class Config:
         for field in fields(self):
             value = getattr(self, field.name)
             if type(value) is int and value < 1:
-                raise UsageError(f"{field.name}={value} is not a number", fix="it is 1 or more")
+                raise UsageError(f"{field.name}={value} is too small", fix="take 1 or more")
 
 
 def resolve(config: Config, layout: Layout) -> Config:

@@ -45,9 +45,7 @@ class Config:
         least = {"n": 1, "gate": 1, "warmup": 0, "after": 1}
         for name, value in vars(self).items():
             if name in least and value < least[name]:
-                raise UsageError(
-                    f"{name}={value} is not a number of steps", fix=f"take {least[name]} or more"
-                )
+                raise UsageError(f"{name}={value} is too small", fix=f"take {least[name]} or more")
 
 
 def resolve(config: Config, layout: Layout) -> Config:

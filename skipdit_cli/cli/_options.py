@@ -132,7 +132,7 @@ def settings(**given: Any) -> dict[str, Any]:
     Args:
         given: what the options hold, by setting; None is not given.
     Raises:
-        UsageError: classes that are no range, or --prompt beside --prompts.
+        UsageError: the classes cannot be read as a range, or --prompt and --prompts are both given.
     """
     from skipdit_cli.errors import UsageError
     from skipdit_cli.spec import parse_range

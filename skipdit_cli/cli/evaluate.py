@@ -77,7 +77,9 @@ def evaluate(
     how = How(device=options.device_name(device), workers=workers, reference=reference)
     if target is None:
         if redo:
-            raise UsageError("an npz is no run", place="--redo", fix="leave it out")
+            raise UsageError(
+                "the scores of an npz are not kept", place="--redo", fix="leave it out"
+            )
         assert npz is not None
         scores = evaluate_npz(npz, root=results, how=how, stage=stage, asked=asked)
         _print([("", str(npz), result) for result in scores], json=json)

@@ -54,7 +54,9 @@ def interpreter() -> Path:
         if program := shutil.which(place):
             return Path(program).absolute()  # not resolved: the link makes it that environment's
     raise MissingAssetError(
-        f"{INTERPRETER}={named} is no interpreter" if named else "VBench's environment is not here",
+        f"{INTERPRETER}={named} is not an interpreter"
+        if named
+        else "VBench's environment is not here",
         place="vbench",
         fix=f"run `make vbench-env`, or name its Python in {INTERPRETER}",
     )

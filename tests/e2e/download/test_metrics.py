@@ -200,7 +200,7 @@ def test_names(fetch, skipdit, failed):
     failed(fetch(""), 2, "--metrics: unknown metric ''")
     failed(fetch("ffs, fid"), 2, "--metrics: ffs is made, fid is fetched; ask for them apart")
     failed(fetch("ffs,taichi", "--from", "."), 2, "your own copy", "--metrics ffs --from FOLDER")
-    failed(skipdit("download i3d"), 2, "'i3d' is no model; write --metrics i3d")
+    failed(skipdit("download i3d"), 2, "'i3d' is not a model; write --metrics i3d")
     done = fetch("psnr,ssim")
     assert (done.code, done.out, done.err) == (0, "", "nothing from outside is needed\n")
 
