@@ -67,27 +67,27 @@ def evaluate(
     from skipdit_cli.score.evaluate import How, evaluate_npz, write_npz
     from skipdit_cli.score.evaluate import evaluate as score
 
-    target = options.recipe_named(target, recipe)
-    if target is None and npz is None:
+    named = options.recipe_named(target, recipe)
+    subject = npz if named is None else named
+    if subject is None:
         fix = "name a run or a recipe, or give --npz; see skipdit evaluate --help"
         raise UsageError("no target", place="skipdit evaluate", fix=fix)
     asked = None if metrics in (None, ALL) else [name.strip() for name in metrics.split(",")]
     for name in asked or ():
         registry.load("metrics", name, place="--metrics")
     how = How(device=options.device_name(device), workers=workers, reference=reference)
-    if target is None:
+    if isinstance(subject, Path):
         if redo:
             raise UsageError(
                 "the scores of an npz are not kept", place="--redo", fix="leave it out"
             )
-        assert npz is not None
-        scores = evaluate_npz(npz, root=results, how=how, stage=stage, asked=asked)
-        _print([("", str(npz), result) for result in scores], json=json)
+        scores = evaluate_npz(subject, root=results, how=how, stage=stage, asked=asked)
+        _print([("", str(subject), result) for result in scores], json=json)
         return
-    if recipe is not None or jobs.is_recipe(target):
-        meant = runs.scored(options.recipe_at(target, scale, override))
+    if recipe is not None or jobs.is_recipe(subject):
+        meant = runs.scored(options.recipe_at(subject, scale, override))
     else:
-        meant = jobs.of_key(target, root=results)
+        meant = jobs.of_key(subject, root=results)
     if metrics == ALL:
         meant = jobs.with_all_metrics(meant)
     if npz is not None:
