@@ -8,8 +8,8 @@ A contract is the Protocol in the `__init__.py` of a folder. In it
   not passed then.
 """
 
+import functools
 from collections.abc import Callable
-from functools import cache, partial, wraps
 from inspect import Parameter, signature
 from types import ModuleType
 from typing import Any, Protocol
@@ -54,7 +54,7 @@ class Plugin:
             own = getattr(self.module, part)
             return _given_what_it_takes(own, default) if callable(default) else own
         if hasattr(self._contract, part):
-            return partial(default, self) if callable(default) else default
+            return functools.partial(default, self) if callable(default) else default
         raise AttributeError(f"{self.name} has no {part}")
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
@@ -117,7 +117,7 @@ def _other_arguments(own: Callable, declared: Callable) -> str:
     return f"takes ({takes}) and is called with ({', '.join(called)})"
 
 
-@cache
+@functools.cache
 def _given_what_it_takes(own: Callable, declared: Callable) -> Callable:
     """The function, without the keyword-only arguments of the contract that it leaves out."""
     try:
@@ -134,7 +134,7 @@ def _given_what_it_takes(own: Callable, declared: Callable) -> Callable:
     if not left_out:
         return own
 
-    @wraps(own)
+    @functools.wraps(own)
     def called(*args: Any, **kwargs: Any) -> Any:
         return own(*args, **{key: kwargs[key] for key in kwargs if key not in left_out})
 

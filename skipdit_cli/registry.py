@@ -14,9 +14,9 @@ File names use `_` where names use `-`, and `_at_` where names use `@` (`fid_at_
 """
 
 import ast
+import functools
 import hashlib
 import tokenize
-from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -147,7 +147,7 @@ def _foreign(kind: str) -> dict[str, EntryPoint]:
     return {name: at for name, at in _entry_points(f"skipdit.{kind}").items() if name not in ours}
 
 
-@cache
+@functools.cache
 def _entry_points(group: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=group)}
 
@@ -181,7 +181,7 @@ def _file(kind: str, name: str) -> Path:
     return path if path.is_file() else path.with_suffix("") / "__init__.py"
 
 
-@cache
+@functools.cache
 def _load(kind: str, name: str) -> Plugin:
     contract = getattr(import_module(f"skipdit_cli.{kind}"), CONTRACTS[kind])
     path = _file(kind, name)

@@ -127,7 +127,7 @@ def site_modules(model: Sited) -> "dict[Site, nn.Module]":
     Raises:
         SkipditError: `SITES` names a module that the model does not have, or a kind that is none.
     """
-    layers, found = model.layout().layers, {}
+    layers, modules = model.layout().layers, {}
     for kind in model.SITES:
         if kind not in KINDS:
             raise unknown("kind of site", kind, KINDS, place=where(model))
@@ -141,14 +141,14 @@ def site_modules(model: Sited) -> "dict[Site, nn.Module]":
         for kind in model.SITES:
             path = place_of(model, kind).path.replace("{i}", str(i))
             try:
-                found[Site(kind, i)] = model.get_submodule(path)
+                modules[Site(kind, i)] = model.get_submodule(path)
             except AttributeError:
                 raise SkipditError(
                     f"{kind} names {path}, and the model has no such module",
                     place=where(model),
                     fix="give the dotted path from the model to the module",
                 ) from None
-    return found
+    return modules
 
 
 def whole_layers(layout: Layout, layers: Iterable[int]) -> frozenset[Site]:

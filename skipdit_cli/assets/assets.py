@@ -40,18 +40,18 @@ def declared() -> dict[str, Asset]:
         UsageError: two metrics declare different assets under one name, or the file of one of the
             metrics is wrong.
     """
-    found: dict[str, Asset] = {}
+    by_name: dict[str, Asset] = {}
     first: dict[str, str] = {}
     for name in registry.names("metrics"):
         for asset in of(registry.load("metrics", name)):
-            if found.setdefault(asset.name, asset) != asset:
+            if by_name.setdefault(asset.name, asset) != asset:
                 raise UsageError(
                     f"the asset {asset.name!r} is one thing in {first[asset.name]} and another "
                     f"in {name}",
                     fix="give one of them another name",
                 )
             first.setdefault(asset.name, name)
-    return found
+    return by_name
 
 
 def users(asset: Asset) -> list[str]:
@@ -76,15 +76,15 @@ def resolve(names: Iterable[str], *, place: str = "") -> tuple[Asset, ...]:
     Raises:
         UsageError: a name is neither; the nearest known one is named.
     """
-    found: dict[str, Asset] = {}
+    chosen: dict[str, Asset] = {}
     for name in names:
         if name in registry.names("metrics"):
-            found |= {asset.name: asset for asset in for_metric(name)}
+            chosen |= {asset.name: asset for asset in for_metric(name)}
             continue
         if name not in known():
             raise unknown("metric", name, known(), place=place)
-        found |= declared() if name == "all" else {name: declared()[name]}
-    return tuple(found.values())
+        chosen |= declared() if name == "all" else {name: declared()[name]}
+    return tuple(chosen.values())
 
 
 def folder(asset: Asset) -> Path:
@@ -140,8 +140,8 @@ def damage(asset: Asset, path: Path) -> str:
         for file in asset.holds:
             if file != TOKENIZER and not (path / file).is_file():
                 return f"{file} is missing"
-        found = component_damage("model", path)
-        return found or (component_damage(TOKENIZER, path) if TOKENIZER in asset.holds else "")
+        wrong = component_damage("model", path)
+        return wrong or (component_damage(TOKENIZER, path) if TOKENIZER in asset.holds else "")
     size = path.stat().st_size
     return "" if size == asset.size else f"it has {size} bytes, not {asset.size}"
 

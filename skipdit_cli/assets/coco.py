@@ -32,10 +32,10 @@ def source() -> RemoteFile:
     Raises:
         MissingAssetError: the server cannot be reached or does not have it.
     """
-    found = probe(ADDRESS)
-    if found is None:
+    archive = probe(ADDRESS)
+    if archive is None:
         raise MissingAssetError(f"{ADDRESS} is gone", place="skipdit download coco")
-    return replace(found, digest=SHA256, version=SHA256)
+    return replace(archive, digest=SHA256, version=SHA256)
 
 
 def target() -> Path:

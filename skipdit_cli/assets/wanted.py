@@ -62,10 +62,10 @@ def wanted(names: Iterable[str], needed: Iterable[Asset] = ()) -> Wanted:
 
 
 def _unknown(name: str) -> UsageError:
-    """The error for a name that is no model's."""
+    """The error for a name that no model has."""
     if name in assets.known():
         return UsageError(
-            f"'{name}' is no model", place="skipdit download", fix=f"write --metrics {name}"
+            f"'{name}' is not a model", place="skipdit download", fix=f"write --metrics {name}"
         )
     return unknown("model", name, (*catalog.cards(), COCO), place="skipdit download")
 
@@ -185,13 +185,17 @@ def take(what: Wanted, source: Path) -> Fetched:
 
 
 @dataclass(frozen=True)
-class Line:
+class PlannedFile:
     """One file of what would be fetched, or a part that is here.
 
     Attributes:
         name: of the model or of what metrics need.
-        size, left: bytes of the file, and of what of it is still to be fetched; None where the
-            source does not say.
+        part: of the model: its denoiser, a text encoder, ...
+        label: the file as its source names it; "" for a part that is here.
+        size: bytes of the file; None where the source does not say.
+        digest: sha256, or "" where the source has none.
+        target: where the file goes, or where the part is.
+        left: bytes that are still to be fetched.
         state: "fetch", "resume" or "here".
     """
 
@@ -206,37 +210,39 @@ class Line:
     state: str
 
 
-def lines(plans: Plans) -> list[Line]:
+def planned_files(plans: Plans) -> list[PlannedFile]:
     """Every file that would be fetched, and every part that is here."""
     jobs = []  # (name, part, file, licence, target)
-    found: list[Line] = []
+    files: list[PlannedFile] = []
     for each in plans.models:
         name = each.card.name
         jobs += [(name, item.part, item.file, item.licence, item.target) for item in each.items]
         parts = [part for part in inventory.parts(each.card) if part.state == "here"]
-        found += [_here(name, part.name, part.folder) for part in parts]
+        files += [_here(name, part.name, part.folder) for part in parts]
     captions = inventory.coco_list()
     if plans.captions and captions.is_file():
-        found.append(_here(COCO, "captions", captions))
+        files.append(_here(COCO, "captions", captions))
     elif plans.captions:
         jobs.append((COCO, "captions", coco.source(), coco.LICENCE, coco.target()))
     for planned in plans.assets:
         name = planned.asset.name
         jobs += [(name, item.part, item.file, item.licence, item.target) for item in planned.items]
         if not planned.items:
-            found.append(_here(name, "", assets.target(planned.asset)))
+            files.append(_here(name, "", assets.target(planned.asset)))
     anew = {assets.target(each.asset) for each in plans.assets if each.asset.file}
     for name, part, file, licence, target in jobs:
         changed = target in anew and target.is_file()  # of the right size, but not of its hash
         todo = file.size or 0 if changed else downloads.left(file, target)
         state = "fetch" if todo == file.size else "resume" if todo else "here"
         digest = file.digest if len(file.digest) == 64 else ""
-        found.append(Line(name, part, file.label, file.size, digest, licence, target, todo, state))
-    return found
+        files.append(
+            PlannedFile(name, part, file.label, file.size, digest, licence, target, todo, state)
+        )
+    return files
 
 
-def _here(name: str, part: str, path: Path) -> Line:
-    return Line(name, part, "", None, "", "", path, 0, "here")
+def _here(name: str, part: str, path: Path) -> PlannedFile:
+    return PlannedFile(name, part, "", None, "", "", path, 0, "here")
 
 
 def space_needed(plans: Plans, *, delete_originals: bool) -> int:

@@ -94,15 +94,15 @@ def _ranges(settings: Settings, layout: Layout) -> dict[str, tuple[int, int]]:
 
 
 def reused(settings: Settings, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
-    ranges, found = _ranges(settings, layout), []
+    ranges, per_step = _ranges(settings, layout), []
     for step, (t, inside) in enumerate(
         zip(timesteps, within(timesteps, settings.window), strict=True)
     ):
         staged = "rear" if t > settings.boundary else "front"
         first, last = ranges[staged if settings.part == "staged" else settings.part]
         sites = whole_layers(layout, range(first, last + 1))
-        found.append(sites if inside and step % settings.n else frozenset())
-    return found
+        per_step.append(sites if inside and step % settings.n else frozenset())
+    return per_step
 
 
 def hooked(settings: Settings, layout: Layout) -> list[Site]:

@@ -52,12 +52,14 @@ class Config:
         if self.n < 1:
             raise UsageError(f"n={self.n} is not an interval", fix="n is 1 or more")
         if self.null_every < 1:
-            raise UsageError(f"null_every={self.null_every} is not an interval", fix="1 or more")
+            raise UsageError(
+                f"null_every={self.null_every} is not an interval", fix="take 1 or more"
+            )
         for name, value in vars(self).items():
             if name in ("below", "null_below") and not 0 < value <= 1000:
                 raise UsageError(f"{name}={value} is not a timestep", fix="take 1 to 1000")
             if not math.isfinite(value):
-                raise UsageError(f"{name}={value} is not a number", fix="leave it out")
+                raise UsageError(f"{name}={value} is not finite", fix="take a finite number")
 
 
 def resolve(config: Config, layout: Layout) -> Config:

@@ -39,7 +39,10 @@ class Config:
         if 0 not in self.keys:
             raise UsageError("the first step has to be a key step", fix="begin keys with 0")
         if not all(0 <= key < STEPS for key in self.keys):
-            raise UsageError(f"keys are steps of {STEPS}", fix=f"each is 0 to {STEPS - 1}")
+            strange = next(key for key in self.keys if not 0 <= key < STEPS)
+            raise UsageError(
+                f"keys: step {strange} is out of range", fix=f"take steps 0 to {STEPS - 1}"
+            )
         if self.split is not None and self.split < 1:
             raise UsageError(f"split={self.split} leaves no encoder", fix="split is 1 or more")
 

@@ -35,7 +35,9 @@ class Config:
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < math.inf:
-            raise UsageError(f"threshold={self.threshold} is no change", fix="it is 0 or more")
+            raise UsageError(
+                f"threshold={self.threshold} is out of range", fix="take a finite number from 0 up"
+            )
 
 
 def resolve(config: Config, layout: Layout) -> Config:

@@ -40,11 +40,11 @@ def resolve(config: Config, layout: Layout) -> Config:
 
 def reused(settings: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
     sites, last = frozenset(hooked(settings, layout)), len(timesteps) - 1
-    found = []
+    per_step = []
     for step, inside in enumerate(within(timesteps, settings.window)):
         count = step if settings.window else last - step
-        found.append(sites if step and inside and count % settings.n else frozenset())
-    return found
+        per_step.append(sites if step and inside and count % settings.n else frozenset())
+    return per_step
 
 
 def hooked(settings: Config, layout: Layout) -> list[Site]:

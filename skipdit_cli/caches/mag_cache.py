@@ -45,11 +45,13 @@ class Config:
 
     def __post_init__(self) -> None:
         if not 0 <= self.threshold < math.inf:
-            raise UsageError(f"threshold={self.threshold} is no error", fix="it is 0 or more")
+            raise UsageError(
+                f"threshold={self.threshold} is out of range", fix="take a finite number from 0 up"
+            )
         if self.max_skip < 0:
-            raise UsageError(f"max_skip={self.max_skip} is no number of steps", fix="0 or more")
+            raise UsageError(f"max_skip={self.max_skip} is negative", fix="take 0 or more")
         if not 0 <= self.retention <= 1:
-            raise UsageError(f"retention={self.retention} is no part", fix="it is 0 to 1")
+            raise UsageError(f"retention={self.retention} is out of range", fix="take 0 to 1")
         if not all(0 < ratio < math.inf for ratio in self.ratios or (1,)):
             raise UsageError("ratios must be positive", fix="calibrate again")
 
@@ -77,7 +79,7 @@ def resolve(config: Config, layout: Layout) -> Settings:
 
 def skips(settings: Settings, steps: int) -> list[bool]:
     """Per step, whether it is skipped: the rule of diffusers' hook, counted beforehand."""
-    found, ratios = [], at_steps(settings, steps)
+    decisions, ratios = [], at_steps(settings, steps)
     retained = int(settings.retention * steps + 0.5)
     product, error, count = 1.0, 0.0, 0
     for step in range(steps):
@@ -88,8 +90,8 @@ def skips(settings: Settings, steps: int) -> list[bool]:
             skip = step > 0 and error <= _threshold(settings) and count <= settings.max_skip
             if not skip:
                 product, error, count = 1.0, 0.0, 0
-        found.append(skip)
-    return found
+        decisions.append(skip)
+    return decisions
 
 
 def at_steps(settings: Settings, steps: int) -> list[float]:

@@ -48,25 +48,25 @@ class Config:
         for field in fields(self):
             value = getattr(self, field.name)
             if type(value) is int and value < 1:
-                raise UsageError(f"{field.name}={value} is not a number", fix="it is 1 or more")
+                raise UsageError(f"{field.name}={value} is too small", fix="take 1 or more")
 
 
 def resolve(config: Config, layout: Layout) -> Config:
     n = config.n
     usual = {"spatial": n, "temporal": n + n // 2, "cross": 6 if n == 2 else 2 * n + 1}
-    found = {}
+    intervals = {}
     for kind, interval in usual.items():
         given, there = _intervals(config)[kind], f"attn.{kind}" in layout.kinds
         if given is not None and not there:
             raise UsageError(
                 f"{layout.family} has no {kind} attention", place=f"pab {kind}", fix="leave it out"
             )
-        found[kind] = (given or (1 if n == 1 else interval)) if there else None
+        intervals[kind] = (given or (1 if n == 1 else interval)) if there else None
     return replace(
         config,
-        spatial=found["spatial"],
-        temporal=found["temporal"],
-        cross=found["cross"],
+        spatial=intervals["spatial"],
+        temporal=intervals["temporal"],
+        cross=intervals["cross"],
         mlp=config.mlp and n > 1,
         mlp_layers=min(config.mlp_layers, layout.layers),
     )
@@ -75,7 +75,7 @@ def resolve(config: Config, layout: Layout) -> Config:
 def reused(settings: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
     mlps = _mlps(settings, layout)
     intervals = _intervals(settings)
-    found = []
+    per_step = []
     for step, inside in enumerate(within(timesteps, settings.window)):
         sites = {
             Site(f"attn.{kind}", layer)
@@ -83,10 +83,10 @@ def reused(settings: Config, layout: Layout, timesteps: Sequence[int]) -> list[f
             if inside and (interval := intervals[kind]) and step % interval
             for layer in range(layout.layers)
         }
-        found.append(sites)
+        per_step.append(sites)
     for step in _mlp_reused(settings, timesteps):
-        found[step] |= mlps
-    return [frozenset(sites) for sites in found]
+        per_step[step] |= mlps
+    return [frozenset(sites) for sites in per_step]
 
 
 def _intervals(config: Config) -> dict[str, int | None]:

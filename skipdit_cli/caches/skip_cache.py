@@ -63,7 +63,7 @@ def resolve(config: Config, layout: Layout) -> Settings:
     if not layout.skips:
         raise UsageError(
             f"skip-cache needs skip branches and {layout.family} was built without them",
-            fix="take the model's -skip variant",
+            fix="take a model with skip branches (skipdit ls models)",
         )
     window, branch = OFFICIAL.get(layout.family, OTHERWISE)
     most = (layout.layers - 1) // 2  # what leaves a layer to reuse

@@ -45,9 +45,7 @@ class Config:
         least = {"n": 1, "gate": 1, "warmup": 0, "after": 1}
         for name, value in vars(self).items():
             if name in least and value < least[name]:
-                raise UsageError(
-                    f"{name}={value} is not a number of steps", fix=f"take {least[name]} or more"
-                )
+                raise UsageError(f"{name}={value} is too small", fix=f"take {least[name]} or more")
 
 
 def resolve(config: Config, layout: Layout) -> Config:
@@ -62,17 +60,17 @@ def resolve(config: Config, layout: Layout) -> Config:
 def reused(settings: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
     own = [kind for kind in layout.kinds if kind.startswith("attn") and kind != "attn.cross"]
     planning = _hooked_kinds(settings, layout) if settings.whole else own
-    found = []
+    per_step = []
     for step, inside in enumerate(within(timesteps, settings.window)):
         kinds: list[str] = []
         if inside and step < settings.gate - 1 and step > settings.warmup and step % settings.n:
             kinds = planning
         elif inside and step >= settings.gate:
             kinds = ["attn.cross", *(own if step % settings.after else [])]
-        found.append(
+        per_step.append(
             frozenset(Site(kind, layer) for layer in range(layout.layers) for kind in kinds)
         )
-    return found
+    return per_step
 
 
 def halves(settings: Config, timesteps: Sequence[int]) -> list[str]:

@@ -34,9 +34,9 @@ class Config:
         if self.n < 1:
             raise UsageError(f"n={self.n} is not an interval", fix="n is 1 or more")
         if self.warmup < 1:
-            raise UsageError(f"warmup={self.warmup} has no full step", fix="warmup is 1 or more")
+            raise UsageError(f"warmup={self.warmup} is too small", fix="take 1 or more")
         if self.order < 0:
-            raise UsageError(f"order={self.order} is no derivative", fix="order is 0 or more")
+            raise UsageError(f"order={self.order} is negative", fix="take 0 or more")
 
 
 def resolve(config: Config, layout: Layout) -> Config:

@@ -94,9 +94,9 @@ def mismatch(file: RemoteFile, path: Path, *, progress: Progress = silent) -> st
             sha.update(block)
             done += len(block)
             progress(f"checking {file.label}", done, size)
-    if (found := sha.hexdigest()) == file.digest:
+    if (digest := sha.hexdigest()) == file.digest:
         return ""
-    return f"its {kind} is {found[:12]}…, not {file.digest[:12]}…"
+    return f"its {kind} is {digest[:12]}…, not {file.digest[:12]}…"
 
 
 def existing(path: Path) -> Path:

@@ -126,13 +126,13 @@ def denoiser_file(card: Card, listing: Listing | None = None) -> RemoteFile:
         MissingAssetError: none is there; the most alike names that are there are named.
     """
     if listing is None:
-        found = next((file for name in card.files if (file := probe(card.source + name))), None)
+        first = next((file for name in card.files if (file := probe(card.source + name))), None)
         has: list[str] = []
     else:
-        found = next((listing.files[name] for name in card.files if name in listing.files), None)
+        first = next((listing.files[name] for name in card.files if name in listing.files), None)
         has = _alike(card.files, listing.files)
-    if found:
-        return found
+    if first:
+        return first
     where = _where(listing) if listing else card.source
     raise MissingAssetError(
         f"{where} has no {' or '.join(card.files)}" + (f", but {', '.join(has)}" if has else ""),
@@ -246,15 +246,15 @@ def _cached_files(repository: str) -> list[RemoteFile]:
     if not revisions:
         return []
     newest = max(revisions, key=lambda each: ("main" in each.refs, each.last_modified))
-    found = []
+    files = []
     for file in newest.files:
         path = file.file_path.relative_to(newest.snapshot_path).as_posix()
         name = file.blob_path.name  # the hash, where the cache links to blobs
         digest = name if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name) else ""
         address = hf_hub_url(repository, path, revision=newest.commit_hash)
         size = file.size_on_disk
-        found.append(RemoteFile(path, address, size, digest, digest, repository, file.file_path))
-    return found
+        files.append(RemoteFile(path, address, size, digest, digest, repository, file.file_path))
+    return files
 
 
 def _where(listing: Listing) -> str:

@@ -39,12 +39,12 @@ class Part:
 def parts(card: Card) -> tuple[Part, ...]:
     """Denoiser and components. Only headers are read: a changed byte in a tensor goes unnoticed."""
     file = local.weights_file(card)
-    found = [_part(DENOISER, file.parent, card.size, present=file.is_file())]
+    listed = [_part(DENOISER, file.parent, card.size, present=file.is_file())]
     for key, component in card.components.items():
         present = local.component_path(component) is not None
         folder = local.component_folder(component)
-        found.append(_part(key, folder, component.size, present=present))
-    return tuple(found)
+        listed.append(_part(key, folder, component.size, present=present))
+    return tuple(listed)
 
 
 def lacking(card: Card) -> list[Part]:

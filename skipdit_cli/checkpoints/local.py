@@ -1,8 +1,8 @@
 """What of a checkpoint is on this machine: where its files are, and what tells them apart."""
 
+import functools
 import hashlib
 import os
-from functools import cache
 from pathlib import Path
 
 from skipdit_cli.checkpoints.card import Card, Component
@@ -11,6 +11,7 @@ from skipdit_cli.errors import MissingAssetError, UsageError
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"  # the name diffusers looks for
 INCOMPLETE = ".incomplete"  # in the folder of a component while it is being fetched
+SKIP_STEPS = 150  # of the first stage of training, as the embedded models had them
 SMALL = 1_000_000  # bytes of a file that a fingerprint reads
 
 
@@ -51,9 +52,9 @@ def require(chosen: Card, *, path: Path | None = None) -> Path:
     file, name = path or locate(chosen), chosen.name
     if file is None and (chosen.embedded or chosen.folder):
         source = "skipdit" if chosen.embedded else "its family's package"
+        fix = reinstall(chosen) if chosen.embedded else "install it again"
         raise MissingAssetError(
-            f"the weights of {name} are not here, though they come with {source}",
-            fix="install it again",
+            f"the weights of {name} are not here, though they come with {source}", fix=fix
         )
     if file is None:
         size = size_text(chosen.size)
@@ -67,6 +68,14 @@ def require(chosen: Card, *, path: Path | None = None) -> Path:
     for key in absent_components(chosen):
         component(chosen, key)
     return file
+
+
+def reinstall(chosen: Card) -> str:
+    """What brings the weights of an embedded model back."""
+    command = f"skipdit train --model {chosen.name} --out {weights_file(chosen).parent}"
+    if chosen.skip and not chosen.native_skip:  # `train` asks for these of a model with added skips
+        command += f" --start {chosen.name.removesuffix('-skip')} --skip-steps {SKIP_STEPS}"
+    return f"install it again, or make them with `{command}`"
 
 
 def absent_components(chosen: Card) -> list[str]:
@@ -149,7 +158,7 @@ def sha256(path: Path) -> str:
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
-@cache
+@functools.cache
 def _sha256(path: Path, size: int, mtime: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
 """Checkpoints become networks: built by their family, with their weights or without."""
 
+import functools
 import inspect
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 def arguments(chosen: Card) -> dict:
     """The constructor arguments of a checkpoint's model."""
     family = registry.load("models", chosen.family)
-    found = {**family.VARIANTS[chosen.variant], **chosen.arguments}
+    taken = {**family.VARIANTS[chosen.variant], **chosen.arguments}
     if "skip" in inspect.signature(family.MODEL.__init__).parameters:  # else the skips are native
-        found["skip"] = chosen.skip
-    return found
+        taken["skip"] = chosen.skip
+    return taken
 
 
-@cache
+@functools.cache
 def meta(chosen: Card) -> "Network":
     """The checkpoint's model on the meta device: structure and shapes, no weights."""
     return build(chosen)

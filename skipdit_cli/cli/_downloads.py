@@ -68,18 +68,18 @@ def show_plans(plans: "Plans", *, delete_originals: bool) -> None:
     from skipdit_cli.assets import wanted
     from skipdit_cli.checkpoints import local
 
-    lines = wanted.lines(plans)
+    files = wanted.planned_files(plans)
     rows = []
-    for line in lines:
-        size = "" if line.size is None else local.size_text(line.size)
-        if line.label and line.size is None:
+    for file in files:
+        size = "" if file.size is None else local.size_text(file.size)
+        if file.label and file.size is None:
             size = "?"
-        place = (line.licence, _short(line.target), line.state)
-        rows.append((line.name, line.part, line.label, size, line.digest[:12], *place))
+        place = (file.licence, _short(file.target), file.state)
+        rows.append((file.name, file.part, file.label, size, file.digest[:12], *place))
     show(table(("model", "part", "file", "size", "sha256", "licence", "target", "state"), rows))
     needed = wanted.space_needed(plans, delete_originals=delete_originals)
     show(
-        f"to fetch: {local.size_text(sum(line.left for line in lines))}; room needed with the "
+        f"to fetch: {local.size_text(sum(file.left for file in files))}; room needed with the "
         f"converted copies: {local.size_text(needed)}; all under {local.home()}"
     )
 

@@ -132,19 +132,19 @@ def settings(**given: Any) -> dict[str, Any]:
     Args:
         given: what the options hold, by setting; None is not given.
     Raises:
-        UsageError: classes that are no range, or --prompt beside --prompts.
+        UsageError: the classes cannot be read as a range, or --prompt and --prompts are both given.
     """
     from skipdit_cli.errors import UsageError
     from skipdit_cli.spec import parse_range
 
-    found = {key: value for key, value in given.items() if value is not None}
-    if "classes" in found:
-        found["classes"] = tuple(parse_range(found["classes"], place="--classes"))
-    if prompt := found.pop("prompt", None):
-        if "prompts" in found:
+    chosen = {key: value for key, value in given.items() if value is not None}
+    if "classes" in chosen:
+        chosen["classes"] = tuple(parse_range(chosen["classes"], place="--classes"))
+    if prompt := chosen.pop("prompt", None):
+        if "prompts" in chosen:
             raise UsageError("--prompt and --prompts say the same", fix="give one of them")
-        found["prompts"] = tuple(prompt)
-    return found
+        chosen["prompts"] = tuple(prompt)
+    return chosen
 
 
 def at_least(least: int, given: int, *, place: str, zero: str = "") -> None:
@@ -166,7 +166,7 @@ def runs(
     """The runs of a model under several caches.
 
     Args:
-        given: what `settings` found.
+        given: what `settings` gives.
     Raises:
         UsageError: a setting or a cache does not fit; its option is named.
     """
@@ -241,7 +241,7 @@ def recipe_at(name: str, scale: str, overrides: list[str] | None) -> "LoadedReci
     """`scales.recipe_at`, which tells why it is at this scale."""
     from skipdit_cli.recipe import scales
 
-    found, remark = scales.recipe_at(name, scale, overrides=overrides or ())
+    recipe, remark = scales.recipe_at(name, scale, overrides=overrides or ())
     if remark:
         say(remark)
-    return found
+    return recipe

@@ -32,9 +32,9 @@ def say_black(run: "Run", root: Path) -> None:
         )
 
 
-def say_removed(found: "Iterable[Removed]") -> None:
+def say_removed(removed: "Iterable[Removed]") -> None:
     """Tell what --redo removed, run by run as it is removed."""
-    for each in found:
+    for each in removed:
         samples = f"{each.samples} samples and " if each.samples else ""
         run = each.run
         say(f"removed {samples}{each.scores} scores of {run.model}, {run.cache} ({run.key})")

@@ -13,9 +13,9 @@ def doctor(
     """Check the installation: versions, devices, embedded models, weights, what recipes lack."""
     from skipdit_cli.report import doctor as doctors
 
-    found = list(doctors.checks(results))
+    checks = list(doctors.checks(results))
     if json:
-        show_json([{"check": c, "state": s, "detail": d} for c, s, d in found])
+        show_json([{"check": c, "state": s, "detail": d} for c, s, d in checks])
     else:
-        show(table(("check", "", ""), found))
-    doctors.require(found)
+        show(table(("check", "", ""), checks))
+    doctors.require(checks)

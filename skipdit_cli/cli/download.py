@@ -75,11 +75,9 @@ def download(
     named = [name for name in names or () if name not in models]
     tables = dict.fromkeys(options.recipe_named(name, recipe) for name in [*named, None])
     needed = [] if metrics is None else [name.strip() for name in metrics.split(",")]
-    if dataset := real_clips.asked_for(
-        needed, source, alone=not names and recipe is None and not dry_run
-    ):
-        assert source is not None
-        _prepare(dataset, source)
+    alone = not names and recipe is None and not dry_run
+    if clips := real_clips.asked_for(needed, source, alone=alone):
+        _prepare(*clips)
         return
     files = assets.resolve(needed, place="--metrics")
     for table in filter(None, tables):
@@ -118,12 +116,12 @@ def download(
             say(f"kept {kept}; `skipdit download {done.name} --delete-originals` deletes it")
 
 
-def _prepare(dataset: str, source: Path) -> None:
+def _prepare(dataset: str, folder: Path) -> None:
     """Make the reference of a dataset's real clips of a user's own copy."""
     from skipdit_cli.score import real_clips
 
     device = options.device_name("auto")
     with _downloads.bars() as progress:
-        made = real_clips.prepare(dataset, source, device=device, workers=4, progress=progress)
+        made = real_clips.prepare(dataset, folder, device=device, workers=4, progress=progress)
     for protocol, path in made.items():
         show(f"{dataset}/{protocol} {path}")

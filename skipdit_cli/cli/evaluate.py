@@ -67,25 +67,27 @@ def evaluate(
     from skipdit_cli.score.evaluate import How, evaluate_npz, write_npz
     from skipdit_cli.score.evaluate import evaluate as score
 
-    target = options.recipe_named(target, recipe)
-    if target is None and npz is None:
+    named = options.recipe_named(target, recipe)
+    subject = npz if named is None else named
+    if subject is None:
         fix = "name a run or a recipe, or give --npz; see skipdit evaluate --help"
         raise UsageError("no target", place="skipdit evaluate", fix=fix)
     asked = None if metrics in (None, ALL) else [name.strip() for name in metrics.split(",")]
     for name in asked or ():
         registry.load("metrics", name, place="--metrics")
     how = How(device=options.device_name(device), workers=workers, reference=reference)
-    if target is None:
+    if isinstance(subject, Path):
         if redo:
-            raise UsageError("an npz is no run", place="--redo", fix="leave it out")
-        assert npz is not None
-        scores = evaluate_npz(npz, root=results, how=how, stage=stage, asked=asked)
-        _print([("", str(npz), result) for result in scores], json=json)
+            raise UsageError(
+                "the scores of an npz are not kept", place="--redo", fix="leave it out"
+            )
+        scores = evaluate_npz(subject, root=results, how=how, stage=stage, asked=asked)
+        _print([("", str(subject), result) for result in scores], json=json)
         return
-    if recipe is not None or jobs.is_recipe(target):
-        meant = runs.scored(options.recipe_at(target, scale, override))
+    if recipe is not None or jobs.is_recipe(subject):
+        meant = runs.scored(options.recipe_at(subject, scale, override))
     else:
-        meant = jobs.of_key(target, root=results)
+        meant = jobs.of_key(subject, root=results)
     if metrics == ALL:
         meant = jobs.with_all_metrics(meant)
     if npz is not None:
@@ -98,26 +100,26 @@ def evaluate(
 
         say_removed(again.scores([(run, asked or own) for run, own in meant], root=results))
     strict = metrics != ALL
-    found = score(meant, root=results, how=how, stage=stage, asked=asked, strict=strict)
-    for run in {run.key: run for run, _ in found.results}.values():
+    scored = score(meant, root=results, how=how, stage=stage, asked=asked, strict=strict)
+    for run in {run.key: run for run, _ in scored.results}.values():
         say_black(run, results)
-    _print([(run.model, str(run.cache), result) for run, result in found.results], json=json)
-    for error in found.errors[:-1]:
+    _print([(run.model, str(run.cache), result) for run, result in scored.results], json=json)
+    for error in scored.errors[:-1]:
         say(f"skipdit: {error}")
-    if found.errors:
-        raise found.errors[-1]
+    if scored.errors:
+        raise scored.errors[-1]
 
 
-def _print(found: "list[tuple[str, str, Result]]", *, json: bool) -> None:
+def _print(results: "list[tuple[str, str, Result]]", *, json: bool) -> None:
     """A line per result; why there is no number stands below, once for all that lack it."""
     if json:
         from dataclasses import asdict
 
-        show_json([asdict(result) for _, _, result in found])
+        show_json([asdict(result) for _, _, result in results])
         return
     notes: dict[str, int] = {}
     rows = []
-    for model, cache, result in found:
+    for model, cache, result in results:
         value = _value(result)
         if result.value is None and result.note and result.status != "reference":
             value += f" [{notes.setdefault(result.note, len(notes) + 1)}]"

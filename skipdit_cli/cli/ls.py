@@ -62,15 +62,15 @@ def _settings(name: str, *, json: bool) -> None:
     from skipdit_cli import registry
     from skipdit_cli.recipe.cache_settings import settings
 
-    found = settings(name, place="skipdit ls caches")
+    fields = settings(name, place="skipdit ls caches")
     summary = registry.summary("caches", name)
     if json:
-        content = [asdict(each) for each in found]
+        content = [asdict(each) for each in fields]
         show_json({"name": name, "summary": summary, "settings": content})
         return
     show(summary)
-    if found:
-        rows = [(each.name, each.default, each.meaning) for each in found]
+    if fields:
+        rows = [(each.name, each.default, each.meaning) for each in fields]
         show("\n" + table((name, "default", ""), rows))
 
 

@@ -64,7 +64,7 @@ def report(
 
     chosen = options.recipe_at(recipe, scale, override)
     built = build_recipe_table(chosen, root=results)
-    found = compare(built, chosen) if check else None
+    verdict = compare(built, chosen) if check else None
     behind = Behind(results, [run for _, _, run in runs.of_recipe(chosen)])
     paths = reports.write_table(
         built,
@@ -75,23 +75,23 @@ def report(
     )
     if json:
         content = {"rows": records(built, behind), "files": [str(path) for path in paths]}
-        show_json(content | ({"check": found.record()} if found else {}))
+        show_json(content | ({"check": verdict.record()} if verdict else {}))
     else:
         show(to_markdown(built))
     for path in paths:
         say(f"wrote {path}")
-    if found:
+    if verdict:
         if not json:
-            show(f"{found}.")
-        require(found, chosen)
+            show(f"{verdict}.")
+        require(verdict, chosen)
 
 
 def _diff(old: Path, new: Path, *, recipe: str | None, json: bool) -> None:
     """Print what changed between tables; of what is new, rows and tables only."""
     from skipdit_cli.report.diff import LOST, diff, record, require
 
-    found = diff(old, new, name=Path(recipe).stem if recipe else "")
-    changes = found.of(*LOST, "within", "new")
+    difference = diff(old, new, name=Path(recipe).stem if recipe else "")
+    changes = difference.of(*LOST, "within", "new")
     headings = ("", "table", "row", "column", "old", "new", "first changed")
     rows = [
         (
@@ -102,10 +102,10 @@ def _diff(old: Path, new: Path, *, recipe: str | None, json: bool) -> None:
         if each.kind != "new" or not each.column
     ]
     if json:
-        show_json(record(found))
+        show_json(record(difference))
     else:
-        show(f"{table(headings, rows)}\n\n{found}." if rows else f"{found}.")
-    require(found)
+        show(f"{table(headings, rows)}\n\n{difference}." if rows else f"{difference}.")
+    require(difference)
 
 
 def _short(number: float | None) -> str:

@@ -1,6 +1,6 @@
 """The small trained models that ship with the package: weights, and how each was made."""
 
-from functools import cache
+import functools
 from typing import TYPE_CHECKING
 
 from skipdit_cli.embedded import shipped
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-@cache
+@functools.cache
 def reference_statistics(name: str) -> "tuple[np.ndarray, np.ndarray, int]":
     """Mean [d], covariance [d, d] and count of the classifier's features on real data.
 
@@ -20,10 +20,10 @@ def reference_statistics(name: str) -> "tuple[np.ndarray, np.ndarray, int]":
     """
     path = shipped.embedded() / "classifier" / f"reference_{name}.safetensors"
     fix = "install the package again"
-    found = read_arrays(path, _statistics, what="file of statistics", fix=fix)
-    if found is None:
+    statistics = read_arrays(path, _statistics, what="file of statistics", fix=fix)
+    if statistics is None:
         raise MissingAssetError("statistics that ship are not here", place=str(path), fix=fix)
-    return found
+    return statistics
 
 
 def _statistics(arrays: "dict[str, np.ndarray]") -> "tuple[np.ndarray, np.ndarray, int]":

@@ -1,6 +1,6 @@
 """The embedded digit classifier: the feature network of every `@digits` metric."""
 
-from functools import cache
+import functools
 
 import torch.nn.functional as F
 from safetensors.torch import load_file
@@ -36,7 +36,7 @@ class Classifier(nn.Module):
         return self.output(self.features(images))
 
 
-@cache
+@functools.cache
 def load_classifier() -> Classifier:
     """The trained classifier in float32, in eval mode."""
     model = Classifier()

@@ -30,7 +30,7 @@ def _load(assets: Mapping[str, Path], device: str) -> Extract:
         network = torch.jit.load(assets["i3d"], map_location=device).eval()
     except RuntimeError as error:
         raise UsageError(
-            f"is no TorchScript file ({str(error).splitlines()[0][:80]})",
+            f"is not a TorchScript file ({str(error).splitlines()[0][:80]})",
             place=str(assets["i3d"]),
             fix="delete it and download it again",
         ) from None

@@ -57,14 +57,14 @@ def _load_all(assets: Mapping[str, Path], device: str) -> Extract:
     inception.Mixed_6d.branch1x1.register_forward_hook(lambda *call: seen.append(call[2]))
 
     def extract(images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        found: dict[str, list[Tensor]] = {"pool": [], "spatial": [], "logits": []}
+        features: dict[str, list[Tensor]] = {"pool": [], "spatial": [], "logits": []}
         for batch in _batches(images):
             seen.clear()
             pool, logits = inception(batch.to(device))
-            found["pool"].append(pool.cpu())
-            found["spatial"].append(seen[0][:, :CHANNELS].flatten(1).cpu())
-            found["logits"].append(logits.cpu())
-        return {name: torch.cat(parts).numpy() for name, parts in found.items()}
+            features["pool"].append(pool.cpu())
+            features["spatial"].append(seen[0][:, :CHANNELS].flatten(1).cpu())
+            features["logits"].append(logits.cpu())
+        return {name: torch.cat(parts).numpy() for name, parts in features.items()}
 
     return extract
 

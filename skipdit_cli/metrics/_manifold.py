@@ -44,7 +44,7 @@ def precision_and_recall(samples: np.ndarray, real: np.ndarray) -> tuple[float, 
             f"precision and recall cannot be told from {min(len(samples), len(real))} sample(s)",
             fix=f"take at least {NEIGHBOURS + 1}, and many more for a number that means something",
         )
-    found = prc_features_to_metric(
+    shares = prc_features_to_metric(
         torch.from_numpy(np.asarray(samples, dtype=np.float64)),
         torch.from_numpy(np.asarray(real, dtype=np.float64)),
         prc_neighborhood=NEIGHBOURS,
@@ -53,6 +53,6 @@ def precision_and_recall(samples: np.ndarray, real: np.ndarray) -> tuple[float, 
         verbose=False,
     )
     # shares come back as float32: take the whole numbers behind them
-    precision = round(found["precision"] * len(samples)) / len(samples)
-    recall = round(found["recall"] * len(real)) / len(real)
+    precision = round(shares["precision"] * len(samples)) / len(samples)
+    recall = round(shares["recall"] * len(real)) / len(real)
     return precision, recall

@@ -21,7 +21,7 @@ def read(path: Path) -> "dict[str, Tensor]":
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and torch each have their own
         raise UsageError(
-            f"is no file of weights ({type(error).__name__})",
+            f"is not a file of weights ({type(error).__name__})",
             place=str(path),
             fix="delete it and download it again",
         ) from None

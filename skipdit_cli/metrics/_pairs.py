@@ -13,11 +13,12 @@ def frames(
     """The frames of the two, side by side; an image is one frame.
 
     Args:
-        reference, sample: uint8 [H,W,3] or [T,H,W,3].
+        reference: uint8 [H,W,3] or [T,H,W,3].
+        sample: the same.
         smallest: the least height and width a frame may have.
 
     Raises:
-        UsageError: the two do not correspond, are no images or clips, or are too small.
+        UsageError: the two do not correspond, are not images or clips, or are too small.
     """
     if (reference.shape, reference.dtype) != (sample.shape, sample.dtype):
         raise UsageError(

@@ -58,7 +58,7 @@ def load(assets: Mapping[str, Path], device: str) -> "Network":
         images = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # each part of transformers has its own
-        problem = f"is no CLIP model ({type(error).__name__})"
+        problem = f"is not a CLIP model ({type(error).__name__})"
         raise UsageError(
             problem, place=str(folder), fix="delete it and download it again"
         ) from None

@@ -25,7 +25,7 @@ def score_set(samples: Iterable[np.ndarray], metas: Iterable[Meta]) -> float:
     """The distance of images, uint8 [16,16,3], from the real digits, whatever was asked for.
 
     Raises:
-        UsageError: the samples are no images of this size, or fewer than two.
+        UsageError: the samples are not images of this size, or there are fewer than two.
     """
     from skipdit_cli.embedded import reference_statistics
     from skipdit_cli.embedded.classifier import load_classifier

@@ -81,8 +81,10 @@ class HunyuanDiT(HunyuanDiT2DModel):
     Args:
         sample_size: side of the latent image that `inputs` has; others work as well.
         hidden_size: num_attention_heads * attention_head_dim.
-        cross_attention_dim, text_len: width and tokens of the first (CLIP) text.
-        cross_attention_dim_t5, text_len_t5: of the second (T5); its pooler has 8 heads.
+        cross_attention_dim: width of the first (CLIP) text.
+        text_len: its tokens.
+        cross_attention_dim_t5: width of the second (T5) text; its pooler has 8 heads.
+        text_len_t5: its tokens.
         pooled_projection_dim: width of the pooled second text.
     """
 
@@ -172,8 +174,10 @@ class HunyuanDiT(HunyuanDiT2DModel):
             timestep: [B], of any dtype.
             encoder_hidden_states: [B, text_len, cross_attention_dim].
             text_embedding_mask: [B, text_len], 1 for tokens; padding takes a learned embedding.
-            encoder_hidden_states_t5, text_embedding_mask_t5: the same of the second text.
-            image_meta_size, style: passed by diffusers' pipeline for v1.1; not used here.
+            encoder_hidden_states_t5: [B, text_len_t5, cross_attention_dim_t5], of the second text.
+            text_embedding_mask_t5: [B, text_len_t5], as of the first.
+            image_meta_size: passed by diffusers' pipeline for v1.1; not used here.
+            style: the same.
             image_rotary_emb: (cos, sin), [T, head size] each; None takes the official positions.
         Returns:
             sample [B, 2C, H, W] (velocity, variance), or [B, C, H, W] without learn_sigma.
@@ -249,7 +253,8 @@ def rope(
     start of the region enters the step.
 
     Args:
-        height, width: patches.
+        height: in patches.
+        width: in patches.
         head_size: a multiple of 4; column position in the first half, row position in the second.
     Returns:
         (cos, sin), float32 [height * width, head_size] each. Shared between calls: do not change.
@@ -275,19 +280,19 @@ def convert(state: Mapping[str, Tensor], config: Mapping) -> dict[str, Tensor]:
     """Official state dict, or one that has diffusers' keys already -> ours."""
     if any(".to_q." in key for key in state):
         return dict(state)
-    found: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     for key, value in state.items():
         for pattern, replacement in _RENAMED:
             key = re.sub(pattern, replacement, key)
         if fused := re.search(r"\.(Wqkv|kv_proj)\.", key):
             parts = ("to_q", "to_k", "to_v") if fused[1] == "Wqkv" else ("to_k", "to_v")
             for part, piece in zip(parts, value.chunk(len(parts)), strict=True):
-                found[key.replace(fused[1], part)] = piece
+                renamed[key.replace(fused[1], part)] = piece
         elif key.startswith("norm_out.linear."):  # (shift, scale) -> (scale, shift)
-            found[key] = torch.cat(value.chunk(2)[::-1])
+            renamed[key] = torch.cat(value.chunk(2)[::-1])
         else:
-            found[key] = value
-    return found
+            renamed[key] = value
+    return renamed
 
 
 _BLOCK = r"^(blocks\.\d+)"

@@ -195,13 +195,13 @@ class Latte(ModelMixin, ConfigMixin):
         """Inputs of the right shapes, for counting and timing."""
         side, channels = self.config.input_size, self.config.in_channels
         shape = batch_size, self.config.num_frames, channels, side, side
-        found = {
+        tensors = {
             "hidden_states": torch.zeros(shape, device=device),
             "timestep": torch.zeros(batch_size, dtype=torch.int64, device=device),
         }
         if self.y_embedder is not None:
-            found["class_labels"] = torch.zeros(batch_size, dtype=torch.int64, device=device)
-        return found
+            tensors["class_labels"] = torch.zeros(batch_size, dtype=torch.int64, device=device)
+        return tensors
 
 
 MODEL = Latte
@@ -210,12 +210,12 @@ MODEL = Latte
 def official_calls(model: Latte) -> dict[nn.Module, int]:
     """Modules that the official code runs more often than this one does, and how often."""
     frames, places = model.config.num_frames, model.pos_embed.shape[1]
-    found = {model.final_layer.adaLN_modulation[-1]: frames}
+    calls = {model.final_layer.adaLN_modulation[-1]: frames}
     for pair in model.modules():
         if isinstance(pair, Pair):
-            found[pair.spatial.adaLN_modulation[-1]] = frames
-            found[pair.temporal.adaLN_modulation[-1]] = places
-    return found
+            calls[pair.spatial.adaLN_modulation[-1]] = frames
+            calls[pair.temporal.adaLN_modulation[-1]] = places
+    return calls
 
 
 def convert(state: Mapping[str, Tensor], config: Mapping) -> dict[str, Tensor]:

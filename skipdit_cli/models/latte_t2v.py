@@ -7,9 +7,9 @@ i of the second half receives the output of layer L-1-i, before its spatial bloc
 are in `_attention.py`.
 """
 
+import functools
 import re
 from collections.abc import Mapping
-from functools import cache
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -300,7 +300,7 @@ def official_calls(model: LatteT2V) -> dict[nn.Module, int]:
     return dict.fromkeys(caption, model.config.video_length)
 
 
-@cache
+@functools.cache
 def _spatial_positions(
     hidden_size: int,
     grid: tuple[int, int],
@@ -317,7 +317,7 @@ def _spatial_positions(
     return table.float().to(device, dtype)
 
 
-@cache
+@functools.cache
 def _temporal_positions(
     hidden_size: int, frames: int, device: torch.device, dtype: torch.dtype
 ) -> Tensor:

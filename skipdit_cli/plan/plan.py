@@ -168,7 +168,8 @@ def _missing(run: Run, root: Path | None) -> list[str]:
     if run.weights == "absent":
         lacking, size = ["weights", *lacking], size + card.size
     if lacking and card.embedded:
-        lacks.append(f"{', '.join(lacking)}: they ship with skipdit and are gone; install it again")
+        fix = local.reinstall(card) if lacking == ["weights"] else "install it again"
+        lacks.append(f"{', '.join(lacking)}: they ship with skipdit and are gone; {fix}")
     elif lacking:
         command = f"skipdit download {run.model} ({local.size_text(size)})"
         lacks.append(f"{', '.join(lacking)}: {command}")

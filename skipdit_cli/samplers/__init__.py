@@ -3,9 +3,9 @@
 Source of the respacing of timesteps: openai/guided-diffusion `respace.py`, as DiT and Latte use it.
 """
 
+import functools
 from abc import abstractmethod
 from collections.abc import Callable
-from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from skipdit_cli.contract import Registered
@@ -77,7 +77,7 @@ def timesteps(steps: int | str) -> list[int]:
     return list(_timesteps(str(steps).strip()))
 
 
-@cache
+@functools.cache
 def _timesteps(text: str) -> tuple[int, ...]:
     wrong = UsageError(
         f"cannot take steps '{text}' of {TRAINING_STEPS} training steps",

@@ -4,9 +4,9 @@ Source: openai/guided-diffusion `respace.py` and `gaussian_diffusion.py` as used
 diffusers `DDPMScheduler` for the scaled-linear schedule and the velocity of HunyuanDiT.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,7 +49,7 @@ def walk(steps: int | str, betas: Betas = LINEAR) -> Iterator[tuple[int, Step]]:
     yield from enumerate(_walk(str(steps).strip(), betas))
 
 
-@cache
+@functools.cache
 def _walk(text: str, schedule: Betas) -> tuple[Step, ...]:
     kept = np.array(timesteps(text)[::-1])  # ascending
     shape, first, last = schedule

@@ -70,13 +70,15 @@ DATASETS: Mapping[str, Dataset] = MappingProxyType(
 )
 
 
-def asked_for(names: Sequence[str], folder: Path | None, *, alone: bool) -> str | None:
-    """The dataset among what metrics need, which is made of a user's own copy; None without one.
+def asked_for(names: Sequence[str], folder: Path | None, *, alone: bool) -> tuple[str, Path] | None:
+    """The dataset among what metrics need, and the user's own copy that it is made of.
 
     Args:
         names: of what metrics need.
         folder: the user's copy, or None.
         alone: whether nothing else is asked for.
+    Returns:
+        (dataset, folder), or None if there is none among the names.
     Raises:
         UsageError: there is no folder, or something else is asked for as well.
     """
@@ -88,14 +90,16 @@ def asked_for(names: Sequence[str], folder: Path | None, *, alone: bool) -> str 
             place="--metrics",
             fix="ask for them one at a time",
         )
-    if datasets and (folder is None or len(datasets) != 1 or not alone):
+    if not datasets:
+        return None
+    if folder is None or len(datasets) != 1 or not alone:
         what = "; ".join(f"{name}: {DATASETS[name].what}" for name in datasets)
         raise UsageError(
             f"real clips are made of your own copy of the data ({what})",
             place="--metrics",
             fix=f"run `skipdit download --metrics {datasets[0]} --from FOLDER`",
         )
-    return datasets[0] if datasets else None
+    return datasets[0], folder
 
 
 def path(name: str) -> Path:

@@ -70,7 +70,7 @@ SETTINGS = {
         on="skip-cache(n=3)",
         refused=("digits", "moving-digits", "captioned-digits"),
         refusal="skip-cache needs skip branches and {family} was built without them; "
-        "take the model's -skip variant",
+        "take a model with skip branches (skipdit ls models)",
     ),
     "taylorseer": Settings(off="taylorseer(n=1)", on="taylorseer(n=3,warmup=2)"),
     "teacache": Settings(

@@ -47,7 +47,7 @@ rows:
         ),
         (
             "sample --model digits --cache skip-cache(n=2)",
-            ["skip-cache(n=2) on digits: skip-cache needs skip branches", "-skip variant"],
+            ["skip-cache(n=2) on digits: skip-cache needs skip branches", "skipdit ls models"],
         ),
         ("sample --model digits --classes 10", ["--classes: class 10", "classes are 0 to 9"]),
         ("sample --model digits --classes 7..12", ["--classes: class 10", "classes are 0 to 9"]),
@@ -153,7 +153,7 @@ rows:
         ),
         (
             "cache-sweep --model digits --n 2",
-            ["skip-cache(n=2) on digits: skip-cache needs skip branches", "-skip variant"],
+            ["skip-cache(n=2) on digits: skip-cache needs skip branches", "skipdit ls models"],
         ),
         (
             "cache-sweep --model digits-skip --metrics psnr,sim",
@@ -161,7 +161,7 @@ rows:
         ),
         (
             "cache-sweep --model captioned-digits --n 2",
-            ["skip-cache(n=2) on captioned-digits: skip-cache needs skip", "-skip variant"],
+            ["skip-cache(n=2) on captioned-digits: skip-cache needs skip", "skipdit ls models"],
         ),
         (
             "cache-sweep --model painted-digits --n 2 --metrics psnr,motion@digits",

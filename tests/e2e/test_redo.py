@@ -123,4 +123,4 @@ def test_nothing_is_removed_that_could_not_be_made_again(skipdit, tmp_path, monk
 
 
 def test_an_npz_is_no_run(skipdit):
-    skipdit("evaluate --npz some.npz --redo").failed(2, "--redo: an npz is no run")
+    skipdit("evaluate --npz some.npz --redo").failed(2, "--redo: the scores of an npz are not kept")

@@ -21,15 +21,15 @@ def standard(
     Raises:
         IncompleteError: a prompt has fewer than five; vbench only warns, and averages the rest.
     """
-    found: dict[str, list[int]] = {}
+    by_prompt: dict[str, list[int]] = {}
     for index, (prompt, _) in enumerate(samples):
-        found.setdefault(prompt, []).append(index)
-    _require_all({prompt: len(indices) for prompt, indices in found.items()}, names)
+        by_prompt.setdefault(prompt, []).append(index)
+    _require_all({prompt: len(indices) for prompt, indices in by_prompt.items()}, names)
     clips: dict[str, list[Clip]] = {}
     for prompt in dict.fromkeys(prompt for name in names for prompt in prompts()[name]):
         clips[prompt] = [
             _clip(f"{prompt}-{k}.mp4", samples[index], sha=hashes[index] if hashes else "")
-            for k, index in enumerate(found[prompt][:CLIPS])
+            for k, index in enumerate(by_prompt[prompt][:CLIPS])
         ]
     return {name: [clip for prompt in prompts()[name] for clip in clips[prompt]] for name in names}
 

@@ -51,10 +51,12 @@ def interpreter() -> Path:
     roots = (Path(__file__).parents[3], Path.cwd())
     places = [named] if named else [str(root / _ENVIRONMENT) for root in roots]
     for place in places:
-        if found := shutil.which(place):
-            return Path(found).absolute()  # not resolved: the link makes it that environment's
+        if program := shutil.which(place):
+            return Path(program).absolute()  # not resolved: the link makes it that environment's
     raise MissingAssetError(
-        f"{INTERPRETER}={named} is no interpreter" if named else "VBench's environment is not here",
+        f"{INTERPRETER}={named} is not an interpreter"
+        if named
+        else "VBench's environment is not here",
         place="vbench",
         fix=f"run `make vbench-env`, or name its Python in {INTERPRETER}",
     )

@@ -4,10 +4,10 @@ Source of the constants: VBench scripts/constant.py (Vchitect/VBench 45e79ec), t
 eval/pab/vbench/cal_vbench.py; of the prompts: VBench_full_info.json of vbench 0.1.5.
 """
 
+import functools
 import json
 import math
 from collections.abc import Mapping
-from functools import cache
 from typing import NamedTuple
 
 from skipdit_cli.embedded import shipped
@@ -78,19 +78,19 @@ def _weighted(raw: float, dimension: Dimension, *, round_raw: bool) -> float:
     return dimension.weight * (value - dimension.low) / (dimension.high - dimension.low)
 
 
-@cache
+@functools.cache
 def prompts() -> dict[str, tuple[str, ...]]:
     """The prompts of each dimension, in VBench's order, from the list that ships."""
-    found: dict[str, list[str]] = {name: [] for name in DIMENSIONS}
+    by_dimension: dict[str, list[str]] = {name: [] for name in DIMENSIONS}
     file = shipped.recipes() / "data" / "vbench.jsonl"
     lines = file.read_text(encoding="utf-8").split("\n")
     for entry in (json.loads(line) for line in lines if line):
         for name in entry["dimension"]:
-            found[name].append(entry["prompt_en"])
-    return {name: tuple(listed) for name, listed in found.items()}
+            by_dimension[name].append(entry["prompt_en"])
+    return {name: tuple(listed) for name, listed in by_dimension.items()}
 
 
-@cache
+@functools.cache
 def all_prompts() -> frozenset[str]:
     """Every prompt of VBench, 944 of them."""
     return frozenset().union(*prompts().values())

@@ -85,20 +85,20 @@ def read(text: str, dimension: str, names: Iterable[str]) -> dict[str, Any]:
 def installed(wanted: str) -> dict[str, str]:
     """The versions that make a score; ModuleNotFoundError unless vbench is the wanted one."""
     names = ("vbench", "torch", "torchvision", "transformers", "opencv-python", "decord")
-    found = {name: metadata.version(name) for name in names}
-    if found["vbench"] != wanted:
-        raise ModuleNotFoundError(f"vbench {found['vbench']} is installed, not {wanted}")
-    return found
+    versions = {name: metadata.version(name) for name in names}
+    if versions["vbench"] != wanted:
+        raise ModuleNotFoundError(f"vbench {versions['vbench']} is installed, not {wanted}")
+    return versions
 
 
 def chain(error: BaseException) -> list[BaseException]:
     """An error and those it came from; vbench wraps what an import raises."""
-    found: list[BaseException] = []
+    errors: list[BaseException] = []
     current: BaseException | None = error
-    while current is not None and current not in found:
-        found.append(current)
+    while current is not None and current not in errors:
+        errors.append(current)
         current = current.__cause__ or current.__context__
-    return found
+    return errors
 
 
 def say(error: BaseException) -> str:

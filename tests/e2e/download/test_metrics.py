@@ -205,7 +205,7 @@ def test_names(fetch, skipdit, failed):
         "ask for them one at a time",
     )
     failed(fetch("ffs,taichi", "--from", "."), 2, "your own copy", "--metrics ffs --from FOLDER")
-    failed(skipdit("download i3d"), 2, "'i3d' is no model; write --metrics i3d")
+    failed(skipdit("download i3d"), 2, "'i3d' is not a model; write --metrics i3d")
     done = fetch("psnr,ssim")
     assert (done.code, done.out, done.err) == (0, "", "nothing from outside is needed\n")
 

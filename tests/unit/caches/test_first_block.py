@@ -88,7 +88,7 @@ def test_defaults_and_sites():
 
 @pytest.mark.parametrize("value", ["-0.1", "nan", "inf"])
 def test_a_threshold_that_is_none(value):
-    with pytest.raises(UsageError, match=r"^threshold=\S+ is no change in 'first-block"):
+    with pytest.raises(UsageError, match=r"^threshold=\S+ is out of range in 'first-block"):
         parse_cache(f"first-block(threshold={value})")
 
 

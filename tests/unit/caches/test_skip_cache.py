@@ -169,7 +169,7 @@ def test_only_latte_stops_strictly():
             Config(),
             Layout("dit", 8, KINDS),
             "skip-cache needs skip branches and dit was built without them; "
-            "take the model's -skip variant",
+            "take a model with skip branches (skipdit ls models)",
         ),
         (
             Config(branch=4),

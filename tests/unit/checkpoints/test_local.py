@@ -16,6 +16,7 @@ from skipdit_cli.checkpoints.official import from_official, read_state
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.recipe import prompts
+from skipdit_cli.train.settings import Settings
 
 TINY = [name for name, card in CARDS.items() if card.embedded]
 
@@ -174,6 +175,28 @@ def test_an_embedded_model_is_loaded_by_name(image_model, tmp_path, monkeypatch)
     stored = load_file(path)
     assert all(torch.equal(loaded[key], value.float()) for key, value in stored.items())
     assert loaded.keys() == stored.keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_lost_embedded_model_can_be_trained_as_the_error_says(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped, "embedded", lambda: tmp_path)
+    with pytest.raises(MissingAssetError) as caught:
+        local.require(catalog.card(name))
+    problem, command, rest = str(caught.value).split("`")
+    assert (rest, problem) == (
+        "",
+        f"the weights of {name} are not here, though they come with skipdit; "
+        "install it again, or make them with ",
+    )
+    program, options = command.split()[:2], command.split()[2:]
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    assert program == ["skipdit", "train"]
+    assert given.pop("--out") == str(tmp_path / name)
+    assert given["--model"] == name
+    settings = {key.removeprefix("--").replace("-", "_"): given[key] for key in given}
+    if "skip_steps" in settings:
+        settings["skip_steps"] = int(settings["skip_steps"])
+    Settings(**settings)  # refuses what `train` cannot do
 
 
 # What is refused

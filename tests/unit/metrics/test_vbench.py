@@ -401,7 +401,7 @@ def test_no_environment(make, kept, monkeypatch, tmp_path):
     with pytest.raises(MissingAssetError) as caught:
         vbench.score_prompts(samples, part=FLICKER, folder=kept)
     assert str(caught.value) == (
-        "vbench: SKIPDIT_VBENCH_PYTHON=/nowhere/python is no interpreter; "
+        "vbench: SKIPDIT_VBENCH_PYTHON=/nowhere/python is not an interpreter; "
         "run `make vbench-env`, or name its Python in SKIPDIT_VBENCH_PYTHON"
     )
     monkeypatch.delenv("SKIPDIT_VBENCH_PYTHON")

@@ -152,7 +152,7 @@ def test_the_fingerprint_of_the_weights_is_part_of_the_run(monkeypatch, tmp_path
         (
             ("taichi", "skip-cache(n=2)"),
             "HERE: skip-cache needs skip branches and latte was built without them; "
-            "take the model's -skip variant",
+            "take a model with skip branches (skipdit ls models)",
         ),
         (
             ("dit-xl-2-skip", "skip-cache(branch=14)"),
@@ -198,7 +198,7 @@ def test_the_fingerprint_of_the_weights_is_part_of_the_run(monkeypatch, tmp_path
         (
             ("latte", "skip-cache(n=2)"),
             "HERE: skip-cache needs skip branches and latte_t2v was built without them; "
-            "take the model's -skip variant",
+            "take a model with skip branches (skipdit ls models)",
         ),
         (
             ("hunyuan-dit", "skip-cache(branch=20)"),
@@ -308,7 +308,8 @@ def test_what_a_text_model_lacks(monkeypatch, tmp_path):
 def test_embedded_weights_are_not_downloaded(monkeypatch, tmp_path):
     run = replace(make_run("digits"), weights="absent")
     assert plan.plan(run).missing == [
-        "weights: they ship with skipdit and are gone; install it again"
+        "weights: they ship with skipdit and are gone; install it again, or make them with "
+        f"`skipdit train --model digits --out {shipped.embedded() / 'digits'}`"
     ]
     run = make_run("captioned-digits")
     with monkeypatch.context() as patch:
