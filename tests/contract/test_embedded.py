@@ -30,13 +30,14 @@ def draw(name: str, count: int, **settings) -> tuple[np.ndarray, np.ndarray]:
     labels = torch.arange(count) % 10
     sampling = {"sampler": "ddim", "steps": "20", "guidance": card.sampling.guidance, **settings}
     sampling["sampler"] = registry.load("samplers", sampling["sampler"])
+    cache = parse_cache(sampling.pop("cache", "none")).resolve(model.layout())
     latents = denoise(
         model,
         rng.batch_normal(shape, seed=1, indices=range(count), step=rng.INITIAL),
         step_noise=lambda step: pytest.fail("DDIM asked for noise"),
         conditions={"class_labels": labels},
         null={"class_labels": torch.full_like(labels, 10)},
-        cache=parse_cache("none").resolve(model.layout()),
+        cache=cache,
         **sampling,
     )
     pixels = decode.to_pixels(latents, card, channel_dim=model.CHANNEL_DIM)

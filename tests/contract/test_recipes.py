@@ -141,7 +141,7 @@ def test_the_published_flops_are_counted(name, rows):
 
 def test_table1_samples_as_the_paper_does():
     found = {
-        group: (run.sampler, run.steps, run.guidance, run.num_samples)
+        group: (run.sampler.name, run.steps, run.guidance, run.num_samples)
         for row, group, run in runs.of_recipe(recipe.load_recipe("table1", scale="paper"))
         if row.id == "skip-cache-n2"
     }
@@ -161,7 +161,7 @@ def test_ddim_rows_of_table2_have_the_steps_of_equal_cost(scale, count):
         if row.id.startswith("skip-cache"):
             above = getattr(planned, count)
         elif row.id.startswith("ddim"):
-            assert (planned.run.sampler, planned.cached_steps) == ("ddim", 0)
+            assert (planned.run.sampler.name, planned.cached_steps) == ("ddim", 0)
             one_step = getattr(planned, count) / planned.steps
             nearest = min(range(1, planned.steps * 2), key=lambda n: abs(n * one_step - above))
             assert row.settings["steps"] == str(planned.steps) == str(nearest)
@@ -202,7 +202,13 @@ def test_the_text_tables_sample_as_the_paper_does(name, settings):
     found = runs.of_recipe(loaded)
     for _, _, run in found:
         card = catalog.card(run.model)
-        assert (run.sampler, run.steps, run.guidance, run.num_samples, card.prompts) == settings
+        assert (
+            run.sampler.name,
+            run.steps,
+            run.guidance,
+            run.num_samples,
+            card.prompts,
+        ) == settings
         assert (card.sampling.sampler, card.sampling.steps, card.sampling.guidance) == settings[:3]
         assert plan.plan(run).steps == 50
     assert loaded.settings["prompts"] == settings[-1]
@@ -320,7 +326,7 @@ def test_table7_has_in_fractions_what_table8_has_in_percent():
 
 def test_table8_blocks():
     for row, _, run in runs.of_recipe(recipe.load_recipe("table8", scale="paper")):
-        assert (run.sampler, run.steps, run.num_samples) == ("ddpm", "250", 50_000)
+        assert (run.sampler.name, run.steps, run.num_samples) == ("ddpm", "250", 50_000)
         assert run.guidance == (1.5 if row.published["cfg"] == "1.5" else None)
         assert runs.profile_run(recipe.load_recipe("table8", scale="paper"), row).batch_size == 8
 

@@ -307,7 +307,7 @@ def local_file(tmp_path):
 
 
 def test_a_small_file_of_this_machine_is_an_asset(local_file):
-    path, asset = local
+    path, asset = local_file
     plan = assets_download.plan(asset, {})
     assert [item.file.size for item in plan.items] == [63]
     target = assets_download.execute(plan)
@@ -320,7 +320,7 @@ def test_a_small_file_of_this_machine_is_an_asset(local_file):
 
 
 def test_a_file_of_this_machine_is_compared_with_its_hash(local_file):
-    path, asset = local
+    path, asset = local_file
     path.write_bytes(b"?" + CONTENT[1:])
     with pytest.raises(
         MissingAssetError, match=r"with%20space/edges\.npz is not edges: its sha256"

@@ -46,7 +46,7 @@ def test_golden_choices():
 
 def test_another_process_draws_the_same():
     code = (
-        "import json; from skipdit_cli import rng;"
+        "import json; from skipdit_cli.generate import rng;"
         "print(json.dumps(rng.normal((2, 3), seed=5, index=7, step=11).tolist()))"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -60,7 +60,8 @@ def test_layout_and_places_of_a_small_model():
 @pytest.mark.parametrize("model", ["moving-digits-skip", "captioned-digits", "painted-digits"])
 def test_what_is_kept_is_what_is_counted(home, built, model):
     network = networks.build(catalog.card(model))
-    anew = site_costs(network, network.inputs(1, device="meta"))
+    official = registry.load("models", network.layout().family).official_calls(network)
+    anew = site_costs(network, network.inputs(1, device="meta"), official=official)
     first = all_of(model)
     assert first[0] == network.layout()
     assert first[2] == anew

@@ -190,6 +190,6 @@ def test_coco_has_to_be_downloaded(tmp_path, monkeypatch):
 
 
 def test_reading_a_list_takes_no_torch():
-    code = "import sys; from skipdit_cli import prompts; prompts.read_prompts('vbench'); "
+    code = "import sys; from skipdit_cli.recipe import prompts; prompts.read_prompts('vbench'); "
     code += "raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -300,12 +300,12 @@ def test_wrong_overrides(text, message):
 def test_checking_recipes_and_importing_the_plan_does_not_load_torch():
     code = (
         "import sys, time; started = time.process_time()\n"
-        "import skipdit_cli.plan, skipdit_cli.recipe as recipe\n"
+        "import skipdit_cli.plan.plan, skipdit_cli.recipe.recipe as recipe\n"
         "for name in recipe.names(): recipe.load_recipe(name)\n"
         "heavy = {'torch', 'diffusers', 'pandas', 'matplotlib', 'skimage', 'scipy'}\n"
         "print(sorted(heavy & set(sys.modules)), time.process_time() - started)"
     )
-    root = Path(recipe.__file__).parents[1]
+    root = Path(recipe.__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
     )

@@ -31,7 +31,7 @@ def recorded(tmp_path):
     """Two references, each with a run of which a norm of 10 is off by 0, then by 5."""
     runs = [run(cache, seed=seed) for seed in (0, 1) for cache in ("none", "skip-cache(n=2)")]
     for each in runs:
-        off = 0 if each.cache == "none" else 5
+        off = 0 if each.is_reference else 5
         latents = np.array([[[10, 0], [10, off]]] * 3, np.float32)
         trajectory.write_trajectory(open_store(tmp_path, each), latents, timesteps=[999, 0])
     return runs, Behind(tmp_path, runs)

@@ -14,9 +14,11 @@ from skipdit_cli.report.diff import Change, diff, record, require
 from skipdit_cli.report.publish import records
 from skipdit_cli.report.table import Cell, Heading, Line, Table
 from skipdit_cli.run import Run
+from skipdit_cli.spec import parse_cache
 from skipdit_cli.storage import results
 
 RUN = replace(make_run("digits-skip", "skip-cache(n=2)", {"guidance": None}), weights="f00d")
+FORA = parse_cache("fora(n=2)").resolve(RUN.cache.layout)
 MADE = {"device": "a CPU", "torch": "2.13.0", "commit": "aaaa"}
 
 
@@ -182,7 +184,10 @@ def test_a_published_value_that_only_one_table_shows_is_no_change(sides):
     ("changes", "cause"),
     [
         ({"seed": 1}, "seed 0 -> 1"),
-        ({"cache": "fora(n=2)", "seed": 1}, "cache skip-cache(n=2) -> fora(n=2)"),
+        (
+            {"cache": FORA, "seed": 1},
+            "cache skip-cache(n=2,window=1000-20,branch=2) -> " + str(FORA),
+        ),
         ({"weights": "beef"}, "weights f00d -> beef"),
         ({"prompts": ("a long prompt " * 20,)}, "prompts"),
     ],

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from skipdit_cli.checkpoints import catalog
 from skipdit_cli.plan.plan import RunPlan
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.report import sweep
@@ -107,7 +108,7 @@ def test_lines_of_a_plot():
     assert [line.reference for line in table.lines] == [True, False]
     assert (table.lines[1].series, table.lines[1].point) == ("skip-cache, window 900-50", "n=2")
     assert table.lines[1].runs == (CACHED.key,)
-    other = replace(CACHED_ROW, run=replace(CACHED, model="digits-skip"), results={})
+    other = replace(CACHED_ROW, run=replace(CACHED, card=catalog.card("digits-skip")), results={})
     series = [line.series for line in sweep.build_sweep_table([CACHED_ROW, other]).lines]
     assert series == [
         "moving-digits-skip skip-cache, window 900-50",
@@ -173,7 +174,7 @@ def test_title_notes_and_provenance():
 
 
 def test_full_size_models_are_measured_not_tiny():
-    run = replace(RUN, model="taichi-skip", guidance=None)
+    run = replace(RUN, card=catalog.card("taichi-skip"), guidance=None)
     row = replace(UNCACHED_ROW, run=run, results={"latency": result("latency", 9.9)})
     table = sweep.build_sweep_table([row])
     assert table.cell(table.lines[0], "latency") == Cell(ours=9.9, n=16, status="measured")

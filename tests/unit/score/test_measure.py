@@ -1,6 +1,5 @@
 """Scores of runs in a real store: the protocol's means, what is refused, when it is redone."""
 
-import json
 import sys
 from dataclasses import replace
 from types import ModuleType
@@ -332,17 +331,6 @@ def test_a_metric_without_network_is_computed_by_several_threads(tmp_path, score
     result = measure(run, "psnr", root=tmp_path, how=How(workers=3))
     assert result.value == pytest.approx(19.5)
     assert sorted(scored) == list(range(40))
-
-
-def test_a_result_of_the_first_version_is_scored_again(pairs, scored):
-    first = measure(RUN, "psnr", root=pairs)
-    path = pairs / "scores" / RUN.key / "psnr.json"
-    record = json.loads(path.read_text())
-    del record["protocol"], record["assets"]
-    path.write_text(json.dumps(record))
-    again = measure(RUN, "psnr", root=pairs)
-    assert replace(again, provenance=first.provenance) == first  # that has the time
-    assert results.read_result(pairs, RUN.key, "psnr") == again
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import torch
 from skipdit_cli.checkpoints import local
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
+from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
 from skipdit_cli.recipe import runs
 from skipdit_cli.recipe.specs import specs
@@ -60,7 +61,8 @@ def generated(monkeypatch):
         calls.append(run)
         calls.offload.append(offload)
         if str(run.cache) in calls.fail:
-            raise calls.fail[str(run.cache)]
+            with memory_checked(run.batch_size):
+                raise calls.fail[str(run.cache)]
         store = open_store(root, run)
         strength = 0 if run.is_reference else 8
         for i in range(run.num_samples):
@@ -262,7 +264,7 @@ def test_without_its_reference_a_run_has_no_scores(options, generated):
 )
 def test_out_of_memory(options, generated, error):
     cached = run("skip-cache(n=2)", batch_size=64)
-    generated.fail[cached.cache] = error
+    generated.fail[str(cached.cache)] = error
     rows = swept([cached], options, metrics=["psnr"])
     assert rows[1].failure == "out of memory at batch size 64; take a smaller --batch-size"
     assert rows[0].failure == ""
@@ -279,7 +281,7 @@ def test_out_of_memory(options, generated, error):
 )
 def test_what_is_wrong_for_all_runs_alike_ends_the_sweep(options, generated, error):
     cached = [run(f"skip-cache(n={n})") for n in (2, 3)]
-    generated.fail[cached[0].cache] = error
+    generated.fail[str(cached[0].cache)] = error
     with pytest.raises(type(error)) as caught:
         swept(cached, options, metrics=["psnr"])
     assert caught.value is error
@@ -402,7 +404,7 @@ def test_runs_to_time_may_be_others(options, generated, loops):
 
 def test_failed_runs_are_not_timed(options, generated, loops):
     cached = [run(f"skip-cache(n={n})") for n in (2, 3)]
-    generated.fail[cached[0].cache] = SkipditError("no")
+    generated.fail[str(cached[0].cache)] = SkipditError("no")
     rows = swept(cached, replace(options, repeats=1), metrics=[])
     assert cached[0].cache not in {cache for _, cache in loops}
     assert rows[2].results["speedup"].value == 2.0
@@ -458,7 +460,7 @@ def test_why_a_run_failed_is_kept_until_it_succeeds(options, generated):
 
 def test_what_is_wrong_for_all_runs_alike_is_not_kept_as_a_failure(options, generated):
     cached = run("skip-cache(n=2)")
-    generated.fail[cached.cache] = StoreError("no space left on device", place="results")
+    generated.fail[str(cached.cache)] = StoreError("no space left on device", place="results")
     with pytest.raises(StoreError):
         swept([cached], options, metrics=["psnr"])
     assert kept(options) == {}

@@ -86,9 +86,9 @@ def test_preview_is_enlarged_by_a_whole_factor(tmp_path, side, shown):
     assert np.abs(preview.astype(int) - expected).mean() < 2
 
 
-@pytest.mark.parametrize("codec", ["h264", "mpeg4"])
-def test_preview_codec_and_frame_rate(tmp_path, monkeypatch, codec):
-    if codec == "mpeg4":
+@pytest.mark.parametrize("name", ["h264", "mpeg4"])
+def test_preview_codec_and_frame_rate(tmp_path, monkeypatch, name):
+    if name == "mpeg4":
         monkeypatch.setattr(codec, "_can_write", lambda name: False)
     elif not codec._can_write("libx264"):
         pytest.skip("this FFmpeg has no libx264")
@@ -96,7 +96,7 @@ def test_preview_codec_and_frame_rate(tmp_path, monkeypatch, codec):
     codec.write_preview(tmp_path / "p.mp4", frames, fps=12)
     with av.open(str(tmp_path / "p.mp4")) as container:
         stream = container.streams.video[0]
-        assert (stream.codec_context.name, stream.average_rate, stream.frames) == (codec, 12, 6)
+        assert (stream.codec_context.name, stream.average_rate, stream.frames) == (name, 12, 6)
         assert (stream.height, stream.width) == (130, 132)
         assert stream.pix_fmt == "yuv420p"
 

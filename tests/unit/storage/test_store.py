@@ -622,5 +622,5 @@ def test_a_run_of_code_that_has_changed_since_is_told(tmp_path, monkeypatch):
 
 def test_torch_and_codecs_are_not_imported_to_look_at_a_store():
     code = "print(sorted({'torch', 'av', 'PIL', 'filelock'} & set(sys.modules)))"
-    code = f"import sys, skipdit_cli.store; {code}"
+    code = f"import sys, skipdit_cli.storage.store; {code}"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
