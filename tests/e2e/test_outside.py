@@ -144,6 +144,7 @@ def test_the_numbers_by_hand(outside):
     expected = rows * (4 * 2 * whole + 4 * (whole - mlps))
     assert second["macs_executed"] == pytest.approx(expected)
     values = [line["value"] for line in json.loads(evaluated)]
+    assert len(values) == 3
     assert values[0] is None or values[0] == 0
     assert all(value > 0 for value in values[1:])
     root = outside.folder / "results" / "samples"

@@ -91,6 +91,7 @@ def test_scores_are_made_again(skipdit, tmp_path, monkeypatch, table):
     key = next(key for cache, key in runs(tmp_path).items() if cache != "none")
     command = f"evaluate {key} --metrics psnr"
     before = {f: v for f, v in content(tmp_path, key).items() if f.suffix == ".png"}
+    assert before
     old = table(skipdit(command).ok().out)[0]["value"]
     monkeypatch.setattr(registry.load("metrics", "psnr"), "score", lambda reference, sample: 7.0)
     assert table(skipdit(command).ok().out)[0]["value"] == old
@@ -105,6 +106,7 @@ def test_a_recipe_is_made_again_with_its_timings(skipdit, tmp_path):
     command = "cache-sweep smoke --scale tiny --repeats 1 --num-samples 2 --steps 3"
     skipdit(command).ok()
     stamps = {f: f.stat().st_mtime_ns for f in (tmp_path / "results" / "scores").glob("*/*")}
+    assert {"psnr.json", "latency.json"} <= {f.name for f in stamps}
     assert skipdit(f"{command} --redo").code == 0
     assert stamps.keys() == set((tmp_path / "results" / "scores").glob("*/*"))
     assert [f for f, stamp in stamps.items() if f.stat().st_mtime_ns == stamp] == []

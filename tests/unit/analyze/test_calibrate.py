@@ -16,6 +16,7 @@ from skipdit_cli.recipe import calibration, runs
 from skipdit_cli.recipe.calibration import Calibration
 from skipdit_cli.samplers import timesteps
 from skipdit_cli.sites import Layout, Seen, Site
+from skipdit_cli.spec import parse_cache
 
 FOUND = Calibration(
     model="digits",
@@ -206,6 +207,17 @@ def test_a_calibration_of_other_weights_is_refused(home):
     assert "on the weights 0123456789abcdef of digits and these are" in str(caught.value)
     command = "`skipdit analyze calibrate --model digits --method teacache`"
     assert str(caught.value).endswith(f"; run {command} again, with the same --weights if any")
+
+
+def test_weights_that_are_not_here_yet_take_the_calibration(home):
+    """A plan is made before the download."""
+    calibration.save(replace(FOUND, weights="0123456789abcdef"), calibration.folder("digits"))
+    given = {"sampler": registry.load("samplers", "ddim"), "steps": "50"}
+    spec, card = parse_cache("teacache"), catalog.card("digits")
+    found = calibration.complete(spec, card, fingerprint="absent", **given)
+    assert found.config.coefficients == (0.5, -1e-05, 3.0)
+    with pytest.raises(UsageError, match="these are fedcba9876543210"):
+        calibration.complete(spec, card, fingerprint="fedcba9876543210", **given)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,8 @@ def test_the_weight_and_the_interval():
 def test_the_first_timestep_that_is_reused_is_below_the_bound():
     assert outputs([700, 681, 600, 500], "faster-cache")[1] == [0, 1, 2]
     assert outputs([700, 680, 600, 500], "faster-cache")[1] == [0, 2]
+    for first, announced in ((681, set()), (680, {SITE})):
+        assert reused(Config(), LAYOUT, [700, first], guided=False) == [set(), announced]
 
 
 def test_what_is_announced():

@@ -262,3 +262,23 @@ def test_t_gate_by_hand(spec, expected):
     given = {"condition": condition}
     found = replay(model, cache, [500, 400], inputs, guidance=2.0, conditions=given)
     assert [out.flatten().tolist() for out in found] == [[value] * 2 for value in expected]
+
+
+class Labelled(Conditioned):
+    """As above, and ten times the condition is added where no cache is."""
+
+    def forward(self, x, timestep, condition, return_dict):
+        return (x + self.cross(x, condition) + 10 * condition,)
+
+
+def test_t_gate_goes_on_with_the_null_half_by_hand():
+    """Conditions 3 and 1, scale 2. step 0, x = 1: 1 + 3 + 30 = 34 and 12, guided 12 + 2 * 22 = 56.
+
+    From the gate on, x = 5, only the null half runs: 5 + 2 (the mean of 3 and 1) + 10 = 17. The
+    conditional one would give 37.
+    """
+    model, inputs = Labelled(), [torch.full((2, 1), x) for x in (1.0, 5.0)]
+    cache = parse_cache("t-gate(gate=1)").resolve(model.layout())
+    given = {"condition": torch.tensor([[3.0], [1.0]])}
+    found = replay(model, cache, [500, 400], inputs, guidance=2.0, conditions=given)
+    assert [out.flatten().tolist() for out in found] == [[56, 56], [17, 17]]

@@ -211,6 +211,7 @@ def test_on_step_sees_every_step():
     ("visits", "problem"),
     [
         ([999, 444, 0], "visits timestep 444 at step 1 and announces 500"),
+        ([999, 500, 1], "visits timestep 1 at step 2 and announces 0"),
         ([999, 500], "ends after 2 steps and announces 3"),
         ([999, 500, 0, 0], "takes more steps than the 3 that it announces"),
         ([], "ends after 0 steps and announces 3"),

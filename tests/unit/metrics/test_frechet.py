@@ -34,6 +34,19 @@ def test_covariances_of_lower_rank():
     assert _frechet.distance(a, a) == 0
 
 
+@pytest.mark.parametrize("direction", [(1, 2, 2), (1, 2, 3), (1, 2, 4, 10)])
+def test_one_direction_that_is_no_axis(direction):
+    """Covariances vv' and 4vv' have roots of traces |v| and 2|v| along v: the distance is |v|^2.
+
+    The eigenvalues that are 0 come out as tiny numbers of either sign.
+    """
+    v = np.array(direction, dtype=float)
+    a, b = ((np.zeros(len(v)), times * np.outer(v, v)) for times in (1, 4))
+    assert _frechet.distance(a, b) == pytest.approx(v @ v, abs=1e-4)
+    assert _frechet.distance(b, a) == pytest.approx(v @ v, abs=1e-4)
+    assert 0 <= _frechet.distance(a, a) < 1e-4
+
+
 @pytest.mark.parametrize("batches", [[50], [1] * 50, [7, 43], [0, 20, 0, 30]])
 @pytest.mark.parametrize("ddof", [0, 1])
 def test_statistics_are_numpys_however_the_features_arrive(batches, ddof):

@@ -51,6 +51,23 @@ def test_every_field_but_the_number_of_samples_changes_the_key():
     assert replace(RUN, num_samples=9).key == RUN.key
 
 
+@pytest.mark.parametrize(
+    ("part", "kind", "name"),
+    [
+        ("cache", "caches", "skip-cache"),
+        ("sampler", "samplers", RUN.sampler.name),
+        ("family", "models", "latte"),
+    ],
+)
+def test_code_of_others_is_part_of_the_key(monkeypatch, part, kind, name):
+    def source_hash(*which):
+        return "edited" if which == (kind, name) else ""
+
+    monkeypatch.setattr(registry, "source_hash", source_hash)
+    assert replace(RUN).to_dict()["code"] == {part: "edited"}
+    assert replace(RUN).key != "c21f40db4699d654"
+
+
 def test_the_reference_is_the_same_run_without_cache():
     assert RUN.reference == replace(RUN, cache=RUN.cache.uncached)
     assert str(RUN.reference.cache) == "none"

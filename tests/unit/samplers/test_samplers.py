@@ -235,6 +235,22 @@ def test_the_noise_of_a_ddpm_step_by_hand(variance, fixed_large, power_of_noise)
     torch.testing.assert_close(seen[1], mean + sigma * noise(0), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("output", "share"), [(-0.5, 0.25), (0.0, 0.5), (0.5, 0.75)])
+def test_a_learned_variance_is_interpolated_in_its_logarithm(output, share):
+    """Between -1, the posterior's, and 1, beta: sigma**2 = beta**share * posterior**(1 - share)."""
+    seen = []
+
+    def denoise(x, t):
+        seen.append(x)
+        return knowing(x, t, variance=output)
+
+    for power in (0.0, 1.0):  # the same step without its noise, and with it
+        ddpm.sample(denoise, noise(99), steps="ddim2", step_noise=lambda i, p=power: p * noise(i))
+    first = next(step for _, step in _schedule.walk("ddim2"))
+    sigma = math.sqrt(first.beta**share * first.posterior_variance ** (1 - share))
+    torch.testing.assert_close(seen[3] - seen[1], sigma * noise(0), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_a_ddim_step_by_hand(eta):
     """x' = sqrt(b) x0 + sqrt(1 - b - s**2) eps + s z, s = eta * sqrt((1-b)/(1-a) (1 - a/b))."""

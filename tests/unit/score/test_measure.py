@@ -13,6 +13,7 @@ from skipdit_cli import registry
 from skipdit_cli.checkpoints import catalog
 from skipdit_cli.errors import IncompleteError, MissingAssetError, StoreError, UsageError
 from skipdit_cli.recipe.runs import make_run
+from skipdit_cli.score import reference
 from skipdit_cli.score.measure import How, measure
 from skipdit_cli.storage import codec, results
 from skipdit_cli.storage.store import open_store
@@ -156,6 +157,25 @@ def test_a_change_is_scored_again(pairs, scored, monkeypatch, change):
     change(pairs, monkeypatch)
     measure(RUN, "psnr", root=pairs)
     assert scored == [10, 50 if change is redo_sample else 20, 40]
+
+
+def test_a_result_of_another_protocol_or_network_does_not_count(pairs, monkeypatch):
+    first = measure(RUN, "psnr", root=pairs)
+    monkeypatch.setattr(registry.load("metrics", "psnr"), "PROTOCOL", "another")
+    assert measure(RUN, "psnr", root=pairs).protocol == "another" != first.protocol
+    monkeypatch.setattr(reference, "identities", lambda *_, given: {"network": "another"})
+    assert measure(RUN, "psnr", root=pairs).assets == {"network": "another"}
+
+
+def test_a_score_outlives_the_network_that_it_was_made_with(pairs, scored, monkeypatch):
+    def gone(*_, given):
+        raise MissingAssetError("no network")
+
+    first = measure(RUN, "psnr", root=pairs)
+    monkeypatch.setattr(reference, "identities", gone)
+    assert measure(RUN, "psnr", root=pairs) == first
+    redo_sample(pairs, monkeypatch)  # but not the samples
+    assert measure(RUN, "psnr", root=pairs).status == "needs weights"
 
 
 def test_another_number_of_samples_is_scored_again(pairs, scored):

@@ -417,6 +417,23 @@ def test_random_weights_leave_nothing_behind(options, loops):
     assert list(options.root.iterdir()) == []
 
 
+def test_random_weights_are_timed_though_there_are_timings(options, loops):
+    runs, once = [run(), run("skip-cache(n=2)")], replace(options, repeats=1)
+    timing.time_together(runs, once)
+    loops.clear()
+    timing.time_together(runs, once, random_weights=True)
+    assert len(loops) == 2 * 2  # a warm-up and one repetition of both
+
+
+def test_a_run_that_is_asked_for_twice_is_timed_once(options, loops):
+    twice, once = [run("skip-cache(n=2)")] * 2, replace(options, repeats=1)
+    timing.time_together(twice, once)
+    assert len(loops) == 2 * 2  # its reference and it
+    loops.clear()
+    timing.time_together(twice, once)
+    assert loops == []
+
+
 def test_out_of_memory_of_a_profile(options, loops):
     loops.fail = torch.OutOfMemoryError("CUDA out of memory")
     with pytest.raises(SkipditError) as caught:

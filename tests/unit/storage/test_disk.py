@@ -72,6 +72,16 @@ def test_a_stream_that_breaks_off_leaves_what_was_there(tmp_path, error):
     }
 
 
+def test_what_a_killed_process_leaves_has_its_number_and_is_found(tmp_path):
+    """Two processes that write one file do not meet in the same half-written one."""
+    with replacing(tmp_path / "a.png") as temporary:
+        assert temporary == tmp_path / f".a.png.{os.getpid()}.tmp"
+        temporary.write_bytes(b"half")
+        remove_leftovers(tmp_path)
+        assert not temporary.exists()
+        temporary.write_bytes(b"whole")  # so that there is something to be put in place
+
+
 def test_a_second_name_of_the_file_itself(tmp_path):
     """The operating system leaves both names where one is moved to the other."""
     path = tmp_path / "a"
