@@ -75,13 +75,14 @@ def filled(
     build: "Callable[[str], Network]",
     *,
     family: str,
-    device: str = "cpu",
+    device: str | None = None,
     dtype: str = "float32",
 ) -> "Network":
     """A model of the meta device with its weights, in eval mode.
 
     Args:
         state: with the model's keys.
+        device: of the model; where the state is if None.
         build: device -> the model; called for buffers that are in no state dict alone, which need
             the whole of it on the CPU for a moment.
         dtype: of everything that is not a whole number.
@@ -91,9 +92,12 @@ def filled(
     import torch
 
     def own(value: "Tensor") -> "Tensor":
-        return value.to(device, getattr(torch, dtype) if value.is_floating_point() else None)
+        kind = getattr(torch, dtype) if value.is_floating_point() else value.dtype
+        return value.to(device or value.device, kind)
 
     model.load_state_dict({key: own(value) for key, value in state.items()}, assign=True)
+    if all(value.is_meta for value in state.values()):  # shapes alone were asked for
+        return model.requires_grad_(False).eval()
     absent = [name for name, buffer in _buffers(model) if buffer.is_meta]
     if absent:
         computed = dict(_buffers(build("cpu")))

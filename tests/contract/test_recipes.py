@@ -305,7 +305,7 @@ def test_table7_is_the_uncached_rows_of_table8(scale):
         {row.id: run for row, _, run in runs.of_recipe(recipe.load_recipe(name, scale=scale))}
         for name in ("table7", "table8")
     )
-    uncached = {name: run for name, run in eighth.items() if run.cache == "none"}
+    uncached = {name: run for name, run in eighth.items() if run.is_reference}
     assert {name: (run.key, run.num_samples) for name, run in seventh.items()} == {
         name: (run.key, run.num_samples) for name, run in uncached.items()
     }

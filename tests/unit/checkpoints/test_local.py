@@ -16,7 +16,7 @@ from skipdit_cli.checkpoints.official import from_official, read_state
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.recipe import prompts
-from skipdit_cli.train.settings import Settings
+from skipdit_cli.train.settings import TrainingSettings
 
 TINY = [name for name, card in CARDS.items() if card.embedded]
 
@@ -196,7 +196,7 @@ def test_a_lost_embedded_model_can_be_trained_as_the_error_says(name, tmp_path, 
     settings = {key.removeprefix("--").replace("-", "_"): given[key] for key in given}
     if "skip_steps" in settings:
         settings["skip_steps"] = int(settings["skip_steps"])
-    Settings(**settings)  # refuses what `train` cannot do
+    TrainingSettings(**settings)  # refuses what `train` cannot do
 
 
 # What is refused

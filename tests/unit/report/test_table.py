@@ -321,7 +321,7 @@ def test_a_method_that_decides_by_the_batch_is_named(tmp_path, batch_size, told)
         "Decided for a whole batch, so that a sample depends on the others of its batch: "
         "first-block."
     )
-    assert (note in recipe_table.build(mine, root=tmp_path).notes) == told
+    assert (note in recipe_table.build_recipe_table(mine, root=tmp_path).notes) == told
 
 
 def test_timings_are_those_of_the_profiled_run(tmp_path):
