@@ -18,7 +18,6 @@ import functools
 import hashlib
 import tokenize
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from inspect import cleandoc
 from pathlib import Path
@@ -28,6 +27,8 @@ from skipdit_cli.contract import Plugin, check
 from skipdit_cli.errors import SkipditError, UsageError, unknown
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from skipdit_cli.caches import Method
     from skipdit_cli.metrics import Metric
     from skipdit_cli.models import Family
@@ -141,18 +142,30 @@ def _own(kind: str) -> list[str]:
     return [_name(path.stem, kind) for path in (*folder.glob("[!_]*.py"), *packages)]
 
 
-def _foreign(kind: str) -> dict[str, EntryPoint]:
+def _foreign(kind: str) -> "dict[str, EntryPoint]":
     """What other distributions add; a name of this package stays this package's."""
     ours = _own(kind)
     return {name: at for name, at in _entry_points(f"skipdit.{kind}").items() if name not in ours}
 
 
+def _entry_points(group: str) -> "dict[str, EntryPoint]":
+    return {name: point for (where, name), point in _announced().items() if where == group}
+
+
 @functools.cache
-def _entry_points(group: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=group)}
+def _announced() -> "dict[tuple[str, str], EntryPoint]":
+    """What distributions announce for this one, by group and name; the first on the path counts."""
+    from importlib.metadata import distributions
+
+    points: dict[tuple[str, str], EntryPoint] = {}
+    for distribution in distributions():
+        for point in distribution.entry_points:
+            if point.group.startswith("skipdit."):
+                points.setdefault((point.group, point.name), point)
+    return points
 
 
-def _find(point: EntryPoint) -> Any:
+def _find(point: "EntryPoint") -> Any:
     """The import spec of what an entry point names, which is not imported (its parents are)."""
     try:
         spec = find_spec(point.module)

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
 from skipdit_cli.errors import UsageError, unknown
 
 
@@ -21,6 +19,8 @@ def read_yaml(path: Path, shown: str) -> Any:
     Raises:
         UsageError: it cannot be read or is not valid YAML; the line is named.
     """
+    import yaml  # type: ignore[import-untyped]
+
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:

@@ -154,7 +154,7 @@ def test_windows_and_whole_specs(skipdit, table):
     # its start, 200 is the full one of its two and ends it, and 0 comes after that.
     assert [line["cached"] for line in lines] == ["0", "3", "2", "3"]
     assert len({(line["cache"], line["window"]) for line in lines}) == 4
-    assert [line["PSNR (dB) ↑"] for line in lines[1:]] == ["not run"] * 3
+    assert "PSNR (dB) ↑" not in lines[1]  # it was not asked for
     assert all(-1 <= number(line["SSIM ↑"]) <= 1 for line in lines[1:])
 
 

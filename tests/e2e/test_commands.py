@@ -272,7 +272,7 @@ def test_a_run_out_of_memory_keeps_its_row_and_reason(skipdit, monkeypatch, tabl
     compute = generating._compute
 
     def lack(run, *given, **others):
-        if run.cache.startswith("skip-cache(n=3"):
+        if str(run.cache).startswith("skip-cache(n=3"):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return compute(run, *given, **others)
 

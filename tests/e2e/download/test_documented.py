@@ -24,7 +24,7 @@ from skipdit_cli.score import real_videos
 from skipdit_cli.storage import codec
 
 ROOT = Path(__file__).parents[3]
-PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md")))
+PAGES = ("README.md", *(f"docs/{path.name}" for path in ROOT.glob("docs/*.md")))
 VIDEO_SETS = ("ffs", "skytimelapse", "taichi", "ucf101")
 VIDEO_MODELS = tuple(f"{name}{skip}" for name in VIDEO_SETS for skip in ("", "-skip"))
 IMAGES = ("dit-xl-2", "dit-xl-2-skip", "inception", "imagenet256")
