@@ -1,7 +1,10 @@
-"""recipe -> plan -> run (model + cache + sampler) -> samples -> measure -> results -> report.
+"""recipe -> plan -> generate (model + cache + sampler) -> samples -> score -> results -> report.
 
-Each arrow is one module with one public function; each data type is defined in the module that
-produces it; nothing flows back. Importing this package imports nothing heavy.
+Each arrow is a room, a folder whose `__init__.py` says what its files are; each data type is
+defined where it is made; nothing flows back. The modules beside the rooms are the ground, words
+that every room uses: `errors`, `contract` and `registry` (what there is, and what a file has to hold),
+`sites`, `cache` and `spec` (caches, and how people write them), `run` (one generation in full).
+Importing this package imports nothing heavy.
 
     skipdit_cli.frame("table3")    results as a pandas DataFrame
 """

@@ -1,7 +1,7 @@
 """Run: one generation in full, with everything that changes a pixel.
 
-It holds objects, not names: text is read into it where it comes in (`runs.py`), and nothing that is
-handed a Run looks anything up again.
+It holds objects, not names: text is read into it where it comes in (`recipe/runs.py`), and nothing
+that is handed a Run looks anything up again.
 """
 
 import hashlib

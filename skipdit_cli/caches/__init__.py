@@ -2,8 +2,8 @@
 
 A method's file holds all of the method: which sites it reuses at which step, what it keeps, what it
 does to classifier-free guidance, and what it has to know of a model and how that is measured. It
-names sites, never a model; it imports torch and diffusers only inside a function. `hooks.py` puts
-the method on a network.
+names sites, never a model; it imports torch and diffusers only inside a function.
+`generate/hooks.py` puts the method on a network.
 
 The smallest useful file has `Config`, `resolve`, `reused`, `hooked` and `forward`, as `fora.py`.
 """

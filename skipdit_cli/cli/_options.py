@@ -127,7 +127,7 @@ def device_name(choice: str) -> str:
 
 
 def settings(**given: Any) -> dict[str, Any]:
-    """The settings that were given on the command line, in the form that `plan.make_run` takes.
+    """The settings that were given on the command line, in the form that `runs.make_run` takes.
 
     Args:
         given: what the options hold, by setting; None is not given.
