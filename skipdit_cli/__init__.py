@@ -2,9 +2,9 @@
 
 Each arrow is a room, a folder whose `__init__.py` says what its files are; each data type is
 defined where it is made; nothing flows back. The modules beside the rooms are the ground, words
-that every room uses: `errors`, `contract` and `registry` (what there is, and what a file has to hold),
-`sites`, `cache` and `spec` (caches, and how people write them), `run` (one generation in full).
-Importing this package imports nothing heavy.
+that every room uses: `errors`, `contract` and `registry` (what there is, and what a file has to
+hold), `sites`, `cache` and `spec` (caches, and how people write them), `run` (one generation in
+full). Importing this package imports nothing heavy.
 
     skipdit_cli.frame("table3")    results as a pandas DataFrame
 """
