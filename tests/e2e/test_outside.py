@@ -143,6 +143,7 @@ def test_the_commands_of_the_guide(outside):
     assert all(value > 0 for value in cached)
 
 
+@pytest.mark.slow  # the key itself: tests/unit/plan/test_plan.py
 def test_an_edited_file_makes_its_samples_again(outside):
     """The source's hash is part of the key of runs that use it, and of no other's."""
 
