@@ -176,7 +176,10 @@ def test_with_nothing_asked_for(skipdit, table, tmp_path):
 @pytest.mark.parametrize(
     ("model", "window", "digits"),
     [
-        ("captioned-digits-skip", "700-50", ["Accuracy@digits ↑", "Motion@digits ↑"]),
+        pytest.param(
+            *("captioned-digits-skip", "700-50", ["Accuracy@digits ↑", "Motion@digits ↑"]),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(*("painted-digits", "700-50", ["Accuracy@digits ↑"]), marks=pytest.mark.slow),
     ],
 )

@@ -287,7 +287,7 @@ def test_a_run_out_of_memory_keeps_its_row_and_reason(skipdit, monkeypatch, tabl
         second, third = table(done.out)[1:]
         assert third["method"] == "Skip-Cache n=3"
         assert third["PSNR (dB) ↑"].split(" [")[0] == "failed"
-        assert float(third["MACs (G)"]) > 0
+        assert float(next(third[name] for name in third if name.startswith("MACs ("))) > 0
         assert float(second["PSNR (dB) ↑"].split()[0]) > 0
         assert reason in done.out
     skipdit(sweep).ok()

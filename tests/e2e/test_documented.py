@@ -301,7 +301,10 @@ def test_every_line_has_an_expectation(documented, page):
     assert lines == set(LINES.get(page, {}))
 
 
-@pytest.mark.parametrize("page", LINES)
+@pytest.mark.parametrize(
+    "page",
+    [page if page == "README.md" else pytest.param(page, marks=pytest.mark.slow) for page in LINES],
+)
 def test_every_line_does_what_the_page_says(skipdit, documented, machine, tmp_path, page):
     for line in documented(page):
         if line in LINES[page]:
@@ -335,6 +338,7 @@ def a_run_of_images(folder: Path) -> str:
     return found[0][:6] if found else ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", [line for line in LINES["docs/gpus.md"] if line.startswith("skipdit profile")]
 )

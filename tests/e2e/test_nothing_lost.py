@@ -88,6 +88,7 @@ def test_a_full_disk_while_a_sweep_scores(skipdit, tmp_path, full_after, monkeyp
     assert written(tmp_path / "results") == before
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_really_full(skipdit, tmp_path, samples):
     """No file may grow beyond a limit of the operating system, which the journal meets first."""
     program = (
@@ -175,6 +176,7 @@ def test_a_damaged_score(skipdit, tmp_path):
     assert path.exists()
 
 
+@pytest.mark.slow
 def test_killed_twice_a_sweep_ends_as_if_undisturbed(skipdit, tmp_path, samples, wait_for, table):
     skipdit(f"{SWEEP} --results whole").ok()
     expected = samples(tmp_path / "whole")

@@ -16,6 +16,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_example(skipdit, tmp_path, capsys):
     (command,), (code,) = blocks("sh"), blocks("python")
     assert 20 <= len(code.splitlines()) <= 40

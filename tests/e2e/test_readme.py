@@ -88,6 +88,7 @@ def run(folder: Path, *lines: str) -> list[str]:
     return done.stdout.split("=====\n")[:-1]
 
 
+@pytest.mark.slow
 def test_a_cache_is_one_file(extended):
     listed, planned, swept = run(
         extended,

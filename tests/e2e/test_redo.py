@@ -102,6 +102,7 @@ def test_scores_are_made_again(skipdit, tmp_path, monkeypatch, table):
     assert (tmp_path / "results" / "scores" / key / "latency.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_recipe_is_made_again_with_its_timings(skipdit, tmp_path):
     command = "cache-sweep smoke --scale tiny --repeats 1 --num-samples 2 --steps 3"
     skipdit(command).ok()

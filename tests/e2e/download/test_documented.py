@@ -180,6 +180,7 @@ def videos(tmp_path, monkeypatch):
     monkeypatch.setattr(real_videos, "SIDE", 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", LINES)
 def test_every_line_does_what_the_page_says(
     skipdit, documented, everything, videos, home, table, page

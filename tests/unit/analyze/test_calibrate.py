@@ -211,7 +211,9 @@ def test_a_calibration_of_other_weights_is_refused(home):
 
 def test_weights_that_are_not_here_yet_take_the_calibration(home):
     """A plan is made before the download."""
-    calibration.save(replace(FOUND, weights="0123456789abcdef"), calibration.folder("digits"))
+    calibration.write_calibration(
+        replace(FOUND, weights="0123456789abcdef"), calibration.folder("digits")
+    )
     given = {"sampler": registry.load("samplers", "ddim"), "steps": "50"}
     spec, card = parse_cache("teacache"), catalog.card("digits")
     found = calibration.complete(spec, card, fingerprint="absent", **given)

@@ -52,6 +52,7 @@ def batch(path, images, **more):
     return path
 
 
+@pytest.mark.slow
 def test_adm_metrics_of_an_npz(monkeypatch, home, tmp_path):
     """Everything is inside itself; FID and sFID against shifted statistics are the shift alone."""
     networks.install(monkeypatch, home, "inception")
