@@ -10,7 +10,8 @@
 The number is the exit code. The command line prints `str(error)` and nothing else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -63,6 +64,16 @@ class StoreError(SkipditError):
 
 def _rebuild(kind: type[SkipditError], problem: str, place: str, fix: str) -> SkipditError:
     return kind(problem, place=place, fix=fix)
+
+
+@contextmanager
+def placed(place: str) -> Iterator[None]:
+    """Give a UsageError of the block this place, unless it has one that is nearer to the fault."""
+    try:
+        yield
+    except UsageError as error:
+        error.place = error.place or place
+        raise
 
 
 def unknown(what: str, value: str, known: Iterable[str], *, place: str = "") -> UsageError:

@@ -13,7 +13,7 @@ from skipdit_cli import registry
 from skipdit_cli.cache import NONE, CacheSpec
 from skipdit_cli.checkpoints import catalog, local
 from skipdit_cli.checkpoints.card import Card
-from skipdit_cli.errors import MissingAssetError, StoreError, UsageError, unknown
+from skipdit_cli.errors import MissingAssetError, StoreError, UsageError, placed, unknown
 from skipdit_cli.profiling import counts
 from skipdit_cli.recipe import calibration
 from skipdit_cli.recipe.settings import SETTINGS, setting
@@ -70,7 +70,7 @@ def make_run(
             raise unknown("setting", key, chosen, place=place)
         known = key in SETTINGS and not isinstance(value, tuple)
         chosen[key] = setting(key, value, place=place) if known else value
-    try:
+    with placed(place):
         sampler = registry.load("samplers", chosen.pop("sampler"))
         spec = calibration.complete(
             parse_cache(cache, place=place) if isinstance(cache, str) else cache,
@@ -82,8 +82,6 @@ def make_run(
         )
         resolved = spec.resolve(counts.layout(card))
         _check(card, chosen)
-    except UsageError as error:
-        raise UsageError(error.problem, place=error.place or place, fix=error.fix) from None
     chosen["batch_size"] = chosen["batch_size"] or min(BATCH, chosen["num_samples"])
     chosen["classes"] = tuple(chosen["classes"] or ()) or None
     if isinstance(chosen["prompts"], str):

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from skipdit_cli import registry
-from skipdit_cli.errors import UsageError, unknown
+from skipdit_cli.errors import UsageError, placed, unknown
 
 MOST_SAMPLES = 10_000_000
 SETTINGS = ("num_samples", "batch_size", "seed", "sampler", "steps", "guidance", "prompts")
@@ -18,7 +18,7 @@ def setting(key: str, value: Any, *, place: str = "") -> Any:
     Raises:
         UsageError: unknown key, or a value that does not fit.
     """
-    try:
+    with placed(place):
         if key == "sampler":
             return _sampler(value)
         if key == "steps":
@@ -29,9 +29,7 @@ def setting(key: str, value: Any, *, place: str = "") -> Any:
             return str(value)
         if key in SETTINGS:
             return _integer(key, value, least=0 if key == "seed" else 1)
-    except UsageError as error:
-        raise UsageError(error.problem, place=place, fix=error.fix) from None
-    raise unknown("setting", key, SETTINGS, place=place)
+        raise unknown("setting", key, SETTINGS)
 
 
 def _sampler(value: Any) -> str:

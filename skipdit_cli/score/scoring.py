@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from skipdit_cli.errors import UsageError
+from skipdit_cli.errors import placed
 from skipdit_cli.generate.options import Progress
 from skipdit_cli.metrics import Features, Metric
 from skipdit_cli.score import features, reference
@@ -124,11 +124,8 @@ def _scores(job: ScoringJob) -> np.ndarray:
         return (originals.read(i), sample) if originals else (sample, samples.meta(i))
 
     def one(i: int, *given: Any) -> float:
-        try:
+        with placed(f"{samples.path} sample {i}, {metric.NAME}"):
             return metric.score(*given)
-        except UsageError as error:
-            where = error.place or f"{samples.path} sample {i}, {metric.NAME}"
-            raise UsageError(error.problem, place=where, fix=error.fix) from None
 
     def seen(i: int, given: tuple[Any, Any]) -> float:
         return one(i, *given, network())
@@ -186,7 +183,7 @@ def _network(job: ScoringJob) -> Callable[[], Any]:
 
 def _set_score(job: ScoringJob) -> float:
     metric, samples, n = job.metric, job.samples, job.n
-    try:
+    with placed(str(samples.path)):
         if metric.EXTRACTOR:
             return _through_extractor(job)
 
@@ -198,9 +195,6 @@ def _set_score(job: ScoringJob) -> float:
                 job.progress(i + 1, n)
 
         return metric.score_set(read(), (samples.meta(i) for i in range(n)))
-    except UsageError as error:
-        place = error.place or str(samples.path)
-        raise UsageError(error.problem, place=place, fix=error.fix) from None
 
 
 def _through_extractor(job: ScoringJob) -> float:

@@ -7,7 +7,14 @@ import re
 import pytest
 
 from skipdit_cli import errors
-from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError, unknown
+from skipdit_cli.errors import (
+    MissingAssetError,
+    SkipditError,
+    StoreError,
+    UsageError,
+    placed,
+    unknown,
+)
 
 CODES = {
     "SkipditError": 1,
@@ -79,3 +86,17 @@ def test_nothing_to_mean():
     assert str(unknown("setting of none", "n", [])) == (
         "unknown setting of none 'n'; there are none"
     )
+
+
+@pytest.mark.parametrize(("own", "place"), [("", "a.yaml"), ("a.yaml rows[3]", "a.yaml rows[3]")])
+def test_an_error_gets_a_place_where_it_has_none(own, place):
+    with pytest.raises(UsageError) as caught, placed("a.yaml"):
+        raise UsageError("n=0 is wrong", place=own, fix="take 2")
+    assert str(caught.value) == f"{place}: n=0 is wrong; take 2"
+    assert pickle.loads(pickle.dumps(caught.value)).place == place
+
+
+def test_a_failure_that_is_no_mistake_of_the_user_keeps_its_place():
+    with pytest.raises(StoreError) as caught, placed("a.yaml"):
+        raise StoreError("full")
+    assert caught.value.place == ""
