@@ -133,14 +133,15 @@ class Method(Registered, Protocol):
     @staticmethod
     def rules(module: ModuleType) -> str:
         """What parts have to be there together."""
-        dynamic, name = vars(module).get("DYNAMIC", False), vars(module)
-        if dynamic and "skipped" not in name:
+        parts = vars(module)
+        dynamic = parts.get("DYNAMIC", False)
+        if dynamic and "skipped" not in parts:
             return "`skipped` is missing, which a dynamic method needs"
-        if dynamic and "reused" in name:
+        if dynamic and "reused" in parts:
             return (
                 "`reused` has no meaning in a dynamic method (DYNAMIC = True); remove one of them"
             )
-        for part in ("watched", "observe", "fit") if vars(module).get("CALIBRATED") else ():
-            if part not in name:
+        for part in ("watched", "observe", "fit") if parts.get("CALIBRATED") else ():
+            if part not in parts:
                 return f"`{part}` is missing, which CALIBRATED needs"
         return ""

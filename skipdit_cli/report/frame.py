@@ -5,6 +5,7 @@ frame("results")    everything that was scored or timed into a results folder
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,17 +114,19 @@ def _of_folder(root: Path) -> list[dict[str, Any]]:
     if not paths:
         fix = "make some with `skipdit cache-sweep`, or name another folder"
         raise UsageError("there are no results here", place=str(root), fix=fix)
-    scored = [scores.read_result(root, path.parent.name, path.stem) for path in paths]
-    return [_of_result(root, result) for result in scored if result]
+    records = []
+    for run, its_paths in groupby(paths, key=lambda path: path.parent.name):
+        settings = _settings(content(root / "samples" / run / "run.json").get("run", {}))
+        scored = [scores.read_result(root, run, path.stem) for path in its_paths]
+        records += [settings | _of_result(result) for result in scored if result]
+    return records
 
 
-def _of_result(root: Path, result: "Result") -> dict[str, Any]:
+def _of_result(result: "Result") -> dict[str, Any]:
     low, high = result.interval or (None, None)
-    own = content(root / "samples" / result.run / "run.json")
     known = registry.known("metrics", result.metric)
     label = registry.load("metrics", result.metric).LABEL if known else result.metric
     return {
-        **_settings(own.get("run", {})),
         "metric": result.metric,
         "label": label,
         "unit": result.unit,
