@@ -26,7 +26,7 @@ from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import StoreError
 from skipdit_cli.profiling.cost import Cost, Costs
 from skipdit_cli.sites import Layout, Site
-from skipdit_cli.storage.disk import write_whole
+from skipdit_cli.storage.disk import read_json, write_whole
 
 VERSION = 1  # of the content
 _PACKAGE = Path(__file__).parents[1]
@@ -77,15 +77,21 @@ def costs(card: Card, text_tokens: int | None = None) -> Costs:
 def _kept(card: Card, what: str, count: Callable[[], Any]) -> Any:
     """What is on disk, or what `count` gives, which is then kept if the disk takes it."""
     path = local.home() / "counts" / f"{_key(card, what)}.json"
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads(path.read_bytes())
-        if _digest(kept["content"]) == kept["sha256"]:
-            return kept["content"]
+    with suppress(StoreError):  # it is counted again
+        kept = read_json(path, _sound, what="count", fix="delete it")
+        if kept is not None:
+            return kept
     content = count()
-    kept = {"sha256": _digest(content), "content": content}
     with suppress(StoreError):
-        write_whole(path, json.dumps(kept).encode())
+        record = {"sha256": _digest(content), "content": content}
+        write_whole(path, json.dumps(record).encode())
     return content
+
+
+def _sound(kept: dict[str, Any]) -> Any:
+    if _digest(kept["content"]) != kept["sha256"]:
+        raise ValueError("its sha256 is another one")
+    return kept["content"]
 
 
 def _key(card: Card, what: str) -> str:

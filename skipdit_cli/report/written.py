@@ -5,11 +5,13 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from skipdit_cli.errors import StoreError, UsageError
+from skipdit_cli.storage.disk import read_json
 
 FOLDERS = ("*.csv", "*/*.csv", "sweeps/*/*.csv")  # where tables lie in a results folder
 STEPS = ("full", "cached")  # columns of a sweep that stand among the names and are counts
@@ -175,8 +177,6 @@ def _made(path: Path) -> dict[str, str]:
 
 def content(path: Path) -> Mapping[str, Any]:
     """A JSON file's mapping; {} where it is not there or cannot be read."""
-    try:
-        parsed = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
+    with suppress(StoreError):
+        return read_json(path, dict, what="record", fix="make it again") or {}
+    return {}
