@@ -8,8 +8,12 @@
     └── StoreError             1  the disk: full, unwritable, locked, corrupt
 
 The number is the exit code. The command line prints `str(error)` and nothing else.
+
+What a person should know and that stops nothing is a `SkipditWarning`, told once by `warn`.
 """
 
+import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -60,6 +64,33 @@ class ToleranceError(SkipditError):
 
 class StoreError(SkipditError):
     exit_code = 1
+
+
+class SkipditWarning(UserWarning):
+    """What a person should know and that stops nothing: `place: problem; what is done about it`."""
+
+
+def warn(problem: str, *, place: str = "", fix: str = "") -> None:
+    """Tell something that stops nothing, once in a process.
+
+    Args:
+        problem, place, fix: as of SkipditError; `fix` may also say what is done about it.
+    """
+    message = str(SkipditError(problem, place=place, fix=fix))
+    warnings.warn(message, SkipditWarning, stacklevel=2)
+
+
+def print_warnings() -> None:
+    """Have warnings of this process printed as one line each on stderr, as the errors are."""
+    before = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, SkipditWarning):
+            print(f"skipdit: warning: {message}", file=sys.stderr, flush=True)
+        else:
+            before(message, category, *where, **more)
+
+    warnings.showwarning = show
 
 
 def _rebuild(kind: type[SkipditError], problem: str, place: str, fix: str) -> SkipditError:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import typer
 
 from skipdit_cli import __version__
-from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.errors import SkipditError, UsageError, print_warnings
 
 app = typer.Typer(
     name="skipdit",
@@ -56,6 +56,7 @@ _WrongLine: Any = typer.BadParameter.__base__  # an unknown option, a missing ar
 
 def main() -> None:
     """Run a command; a user's mistake ends in one line and its exit code."""
+    print_warnings()
     try:
         code = app(prog_name="skipdit", standalone_mode=False)
     except SkipditError as error:

@@ -16,7 +16,7 @@ from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
-from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.errors import SkipditError, UsageError, print_warnings
 
 Batch = list[int]
 OnDone = Callable[[Batch], object]
@@ -116,6 +116,7 @@ def _begin(lifeline: Connection, threads: int) -> None:
     """Prepare a worker: it leaves Ctrl-C to its parent and ends when the parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    print_warnings()
     _pin_threads(threads)
 
 

@@ -3,6 +3,7 @@
 import inspect
 import pickle
 import re
+import warnings
 
 import pytest
 
@@ -10,10 +11,13 @@ from skipdit_cli import errors
 from skipdit_cli.errors import (
     MissingAssetError,
     SkipditError,
+    SkipditWarning,
     StoreError,
     UsageError,
     placed,
+    print_warnings,
     unknown,
+    warn,
 )
 
 CODES = {
@@ -32,7 +36,7 @@ def test_the_tree_in_the_docstring_is_the_tree():
     found = {
         name: kind.exit_code
         for name, kind in vars(errors).items()
-        if inspect.isclass(kind) and issubclass(kind, Exception)
+        if inspect.isclass(kind) and issubclass(kind, SkipditError)
     }
     assert found == CODES
     parents = {name: getattr(errors, name).__base__ for name in CODES}
@@ -100,3 +104,23 @@ def test_a_failure_that_is_no_mistake_of_the_user_keeps_its_place():
     with pytest.raises(StoreError) as caught, placed("a.yaml"):
         raise StoreError("full")
     assert caught.value.place == ""
+
+
+def test_a_warning_is_one_line_on_stderr_and_told_once(capsys):
+    others = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = lambda message, *where, **more: others.append(str(message))
+        print_warnings()
+        for _ in range(2):
+            warn("sample 3 is damaged", place="a\nb", fix="it is made again")
+        warnings.warn("somebody else's", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == (
+        "skipdit: warning: a b: sample 3 is damaged; it is made again\n"
+    )
+    assert others == ["somebody else's"]
+
+
+def test_a_warning_is_an_error_where_warnings_are():
+    with pytest.raises(SkipditWarning, match="a: b; c"):
+        warn("b", place="a", fix="c")
