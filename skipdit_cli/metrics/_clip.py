@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from skipdit_cli.errors import shortened, warn
+
 
 class Clip(nn.Module):
     """CLIP with the features as tensors, which torchmetrics expects and transformers 5 wraps."""
@@ -34,7 +36,13 @@ class Network(NamedTuple):
     def process(
         self, *, return_tensors: str, padding: bool, text: Any = None, images: Any = None
     ) -> Any:
-        """As a CLIPProcessor, but a long prompt is cut where its end token stays."""
+        """As a CLIPProcessor, but a long prompt is cut where its end token stays, and told."""
         if images is not None:
             return self.images(images=images, return_tensors=return_tensors)
+        most = self.tokenizer.model_max_length
+        for prompt in text:
+            if (cut := len(self.tokenizer(prompt, verbose=False)["input_ids"]) - most) > 0:
+                place = f"CLIP score prompt '{shortened(prompt)}'"
+                problem = f"CLIP reads {most} tokens of it and {cut} are cut"
+                warn(problem, place=place, fix="write it shorter")
         return self.tokenizer(text, return_tensors=return_tensors, padding=padding, truncation=True)

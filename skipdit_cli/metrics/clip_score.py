@@ -2,7 +2,7 @@
 
 CLIP ViT-B/32: the paper does not name its model, and its values (30.5 for HunyuanDiT) are of the
 size that this one gives, not those of ViT-L/14. A negative cosine counts as 0, sample by sample. A
-prompt of more than 77 tokens is cut by the tokenizer, which keeps the end token.
+prompt of more than 77 tokens is cut by the tokenizer, which keeps the end token, and is told.
 
 Source: Hessel et al. 2021 without its factor 2.5; torchmetrics has the formula.
 """
