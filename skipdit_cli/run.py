@@ -36,6 +36,7 @@ class Run:
         weights: fingerprint of the weights, text encoders and autoencoder included.
         prompts: taken in turn by the samples; None for a model that takes no text, and where the
             list has not been fetched.
+        negative_prompt: of the null half of guidance; it counts for a model that takes text alone.
     """
 
     card: Card
@@ -50,6 +51,7 @@ class Run:
     dtype: str = "float32"
     weights: str = ""
     prompts: tuple[str, ...] | None = None
+    negative_prompt: str = ""
 
     @property
     def model(self) -> str:
@@ -106,6 +108,8 @@ class Run:
         }
         if self.prompts is not None:
             content["prompts"] = list(self.prompts)
+        if self.card.text:
+            content["negative_prompt"] = self.negative_prompt
         parts = {
             "cache": ("caches", self.cache.name),
             "sampler": ("samplers", self.sampler.name),
