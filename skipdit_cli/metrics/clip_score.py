@@ -62,7 +62,8 @@ def load(assets: Mapping[str, Path], device: str) -> "Network":
         raise UsageError(
             problem, place=str(folder), fix="delete it and download it again"
         ) from None
-    return _clip.Network(_networks.ready(_clip.Clip(model), device), images, tokenizer, device)
+    clip, most = _networks.ready(_clip.Clip(model), device), tokenizer.model_max_length
+    return _clip.Network(clip, images, tokenizer, device, most)
 
 
 def score(sample: np.ndarray, meta: Meta, network: "Network") -> float:

@@ -279,7 +279,7 @@ def test_the_negative_prompt_is_told_if_it_is_cut():
 
 def test_a_prompt_of_which_nothing_is_left_is_told():
     with pytest.warns(SkipditWarning, match=r"prompt 'cat\.png': nothing is left of it"):
-        text.warn_of_cuts(VIDEO, ["cat.png", SHORT])
+        text.warn_of_cuts(VIDEO, ["cat.png", SHORT, ""])
     text.warn_of_cuts(VIDEO, [SHORT, ""])  # the empty one is meant to be
 
 
