@@ -66,6 +66,12 @@ class StoreError(SkipditError):
     exit_code = 1
 
 
+def shortened(text: str) -> str:
+    """A text of people as messages show it, on one line: all of it, or how it begins and ends."""
+    line = " ".join(text.split())
+    return line if len(line) <= 64 else f"{line[:40].rstrip()} ... {line[-20:].lstrip()}"
+
+
 class SkipditWarning(UserWarning):
     """What a person should know and that stops nothing: `place: problem; what is done about it`."""
 
@@ -84,9 +90,13 @@ def print_warnings() -> None:
     """Have warnings of this process printed as one line each on stderr, as the errors are."""
     warnings.simplefilter("default", SkipditWarning)
     before = warnings.showwarning
+    told: set[str] = set()  # Python forgets what it has shown wherever filters are changed
 
     def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, SkipditWarning):
+            if str(message) in told:
+                return
+            told.add(str(message))
             print(f"skipdit: warning: {message}", file=sys.stderr, flush=True)
         else:
             before(message, category, *where, **more)

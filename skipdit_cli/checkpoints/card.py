@@ -58,6 +58,7 @@ class Card:
             `tokenizer` and `text_encoder`, `tokenizer_2` and `text_encoder_2`.
         dtypes: of the denoiser, the usual one first; in others it is known to fail.
         prompts: name of the prompt list that is used unless told otherwise.
+        negative_prompt: what the null half of guidance is conditioned on unless told otherwise.
         folder: where its weights are, of a checkpoint that comes with its family's package: a file
             diffusion_pytorch_model.safetensors.
     """
@@ -77,6 +78,7 @@ class Card:
     components: Mapping[str, Component] = field(default_factory=dict)
     dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
     prompts: str = ""
+    negative_prompt: str = ""
     folder: str = ""
 
     def __hash__(self) -> int:

@@ -15,6 +15,10 @@ _SKIP_HUB = "GuanjieChen/Skip-DiT"
 _LATTE_HUB = "maxin-cn/Latte"
 _LATTE_TEXT = "maxin-cn/Latte-1"  # Latte-0, the paper's base, has no tokenizer files
 _HUNYUAN = "Tencent-Hunyuan/HunyuanDiT-v1.2"
+_HUNYUAN_NEGATIVE = (  # text-to-image/hydit/constants.py
+    "错误的眼睛，糟糕的人脸，毁容，糟糕的艺术，变形，"  # wrong eyes, bad faces, disfigured, bad art
+    "多余的肢体，模糊的颜色，模糊，重复，病态，残缺，"  # extra limbs, blurry, repeated, mutilated
+)
 _IMAGE = Sampling("ddpm", "250", 1.5)
 _VIDEO = Sampling("ddpm", "250")
 _TEXT_VIDEO = Sampling("ddim", "ddim50", 7.5, learned_variance=False)
@@ -106,6 +110,7 @@ def _hunyuan() -> Card:
         components=parts,
         dtypes=("float16", "float32"),
         prompts="coco",
+        negative_prompt=_HUNYUAN_NEGATIVE,
     )
 
 

@@ -84,7 +84,15 @@ Prompt = Annotated[
     list[str] | None, typer.Option(help="A prompt; may be repeated. The samples take them in turn.")
 ]
 Prompts = Annotated[
-    str | None, typer.Option(help="A list of prompts (vbench, coco) or a file, one on a line.")
+    str | None,
+    typer.Option(
+        help="A list of prompts (vbench, coco) or a file: .txt, one on a line, or .csv, .tsv, "
+        ".json, .jsonl with a column or key prompt, caption, text or prompt_en."
+    ),
+]
+NegativePrompt = Annotated[
+    str | None,
+    typer.Option(help="What guidance leads away from; else the model's own, which may be empty."),
 ]
 Offload = Annotated[
     bool, typer.Option("--offload", help="Keep the autoencoder off the GPU while denoising.")

@@ -37,7 +37,9 @@ def pending(run: "Run", root: Path) -> int:
     card = run.card
     if not card.text:
         return 0
-    absent = text.absent(card, _computed(run), root=root, dtype=run.dtype)
+    absent = text.absent(
+        card, _computed(run), negative=run.negative_prompt, root=root, dtype=run.dtype
+    )
     return sum(map(len, absent.values()))
 
 
@@ -48,7 +50,7 @@ def prepare(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Encode the prompts of a run that are not encoded yet; nothing to do without prompts.
+    """Encode the prompts of a run that are not encoded yet, and warn of those that are cut.
 
     Args:
         progress: called with (done, total).
@@ -57,8 +59,17 @@ def prepare(
     """
     card = run.card
     if card.text:
-        prompts = _computed(run)
-        text.encode(card, prompts, root=root, device=device, dtype=run.dtype, progress=progress)
+        prompts, negative = _computed(run), run.negative_prompt
+        text.warn_of_cuts(card, prompts, negative=negative)
+        text.encode(
+            card,
+            prompts,
+            negative=negative,
+            root=root,
+            device=device,
+            dtype=run.dtype,
+            progress=progress,
+        )
 
 
 def _computed(run: "Run") -> Sequence[str]:
@@ -85,7 +96,10 @@ def of_batch(
     metas = [meta(run, index) for index in indices]
     if card.text:
         prompts = [content["prompt"] for content in metas]
-        return text.conditions(card, prompts, root=root, device=device, dtype=run.dtype)
+        negative = run.negative_prompt
+        return text.conditions(
+            card, prompts, negative=negative, root=root, device=device, dtype=run.dtype
+        )
     if card.num_classes is None:
         return {}, {}
     labels = torch.tensor([content["class"] for content in metas], device=device)

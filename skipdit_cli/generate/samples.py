@@ -7,6 +7,7 @@ was interrupted.
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,8 +78,10 @@ def generate(
         for index in missing:
             batches.setdefault(index // run.batch_size, []).append(index)
         done = run.num_samples - len(missing)
-        if batches and conditioning.pending(run, root):
-            with stage(f"encoding the prompts of {run.model}") as update:
+        if batches:
+            pending = conditioning.pending(run, root)
+            encoding = stage(f"encoding the prompts of {run.model}") if pending else nullcontext()
+            with encoding as update:
                 conditioning.prepare(run, root, device=device, progress=update)
         work = functools.partial(_compute, run, root, device, weights_path, offload)
         showing = stage(f"sampling {run.model}, {run.cache.short}")

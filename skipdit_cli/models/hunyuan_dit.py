@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from skipdit_cli.sites import Layout, Sites, kinds_of
 
+VERSION = 2  # prompts are stripped
 VARIANTS = {
     "HunyuanDiT-g/2": {
         "num_attention_heads": 16,
@@ -325,8 +326,13 @@ def tokens(arguments: Mapping) -> tuple[int, int]:
     return arguments["text_len"], arguments["text_len_t5"]
 
 
+def clean(prompt: str) -> str:
+    """A prompt as the tokenizers get it (official pipeline)."""
+    return prompt.strip()
+
+
 def condition(encoded: Mapping[str, Tensor], null: Mapping[str, Tensor]) -> tuple[dict, dict]:
-    """Encoder outputs of a prompt and of the empty one -> conditions of both halves of guidance."""
+    """Encoder outputs of a prompt and a negative one -> conditions of both halves of guidance."""
     names = {
         "states": "encoder_hidden_states",
         "mask": "text_embedding_mask",

@@ -5,15 +5,19 @@ from typing import Any
 
 from skipdit_cli import registry
 from skipdit_cli.errors import UsageError, placed, unknown
+from skipdit_cli.recipe.prompts import checked
 
 MOST_SAMPLES = 10_000_000
-SETTINGS = ("num_samples", "batch_size", "seed", "sampler", "steps", "guidance", "prompts")
+SETTINGS = (
+    *("num_samples", "batch_size", "seed", "sampler", "steps", "guidance"),
+    *("prompts", "negative_prompt"),
+)
 
 
 def setting(key: str, value: Any, *, place: str = "") -> Any:
     """One setting in its type: steps is a respacing string, guidance a float or None, the sampler a
-    name, prompts the name of a list or a file, the others integers. Numbers may come as text, as
-    they do from a command line.
+    name, prompts the name of a list or a file, negative_prompt a text or None for the model's own,
+    the others integers. Numbers may come as text, as they do from a command line.
 
     Raises:
         UsageError: unknown key, or a value that does not fit.
@@ -27,6 +31,8 @@ def setting(key: str, value: Any, *, place: str = "") -> Any:
             return _guidance(value)
         if key == "prompts":
             return str(value)
+        if key == "negative_prompt":
+            return None if value is None else checked(value)
         if key in SETTINGS:
             return _integer(key, value, least=0 if key == "seed" else 1)
         raise unknown("setting", key, SETTINGS)

@@ -89,7 +89,7 @@ rows:
         ),
         (
             "sample --model painted-digits --prompts gone.txt",
-            ["--prompts: prompt file gone.txt cannot be read", "digits-image", "vbench"],
+            ["--prompts: prompt file gone.txt: it cannot be read", "digits-image", "vbench"],
         ),
         (
             "sample --model hunyuan-dit --dtype bfloat16",

@@ -45,9 +45,13 @@ def test_the_key_is_stable():
 
 
 def test_every_field_but_the_number_of_samples_changes_the_key():
-    assert {*OTHERWISE, "num_samples"} == {field.name for field in fields(Run)}
+    of_text = {"negative_prompt"}  # of a model that takes text alone
+    assert {*OTHERWISE, *of_text, "num_samples"} == {field.name for field in fields(Run)}
     keys = {replace(RUN, **{name: value}).key for name, value in OTHERWISE.items()}
     assert len(keys | {RUN.key}) == len(OTHERWISE) + 1
+    assert replace(RUN, negative_prompt="a horse").key == RUN.key
+    painted = make_run("painted-digits")
+    assert replace(painted, negative_prompt="a horse").key != painted.key
     assert replace(RUN, num_samples=9).key == RUN.key
 
 
