@@ -11,7 +11,13 @@ from torch import nn
 from skipdit_cli import registry
 from skipdit_cli.analyze import calibrate as analysis
 from skipdit_cli.checkpoints import catalog, local
-from skipdit_cli.errors import MissingAssetError, SkipditWarning, StoreError, UsageError
+from skipdit_cli.errors import (
+    MissingAssetError,
+    SkipditError,
+    SkipditWarning,
+    StoreError,
+    UsageError,
+)
 from skipdit_cli.recipe import calibration, runs
 from skipdit_cli.recipe.calibration import Calibration
 from skipdit_cli.samplers import timesteps
@@ -205,6 +211,17 @@ def test_what_is_observed_by_hand(method, expected):
             model(torch.tensor([[[x]]]))
     assert torch.allclose(torch.stack(found), torch.tensor(expected))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_what_is_not_finite_is_not_fitted(home, monkeypatch, value):
+    def observe(layout, now, before):
+        return torch.full((now.samples, 2), value)
+
+    monkeypatch.setattr(TEACACHE.module, "observe", observe)
+    run = runs.make_run("digits", "none", {"steps": "7", "num_samples": 1})
+    with pytest.raises(SkipditError, match=r"^digits: what it computes is not finite; take --dtyp"):
+        analysis.calibrate(run, "teacache", root=home)
 
 
 def test_a_file_reads_back(home):
