@@ -323,6 +323,10 @@ def test_the_embedded_models_come_calibrated(home, model, method):
     assert (found.steps, found.sampler) == (sampling.steps, sampling.sampler)
     [values] = found.settings.values()
     assert len(values) == (5 if method == "teacache" else len(timesteps(sampling.steps)))
+    if method == "teacache":
+        given = np.polyval(values, np.linspace(0, 1, 2001))
+        assert given.min() >= 0
+        assert np.diff(given).min() > -1e-7  # a slope that touches zero, in six digits
     assert found.provenance["command"].startswith(calibration.command(model, method))
     assert "/tmp" not in json.dumps(found.provenance)
 
