@@ -324,6 +324,16 @@ def test_a_method_that_decides_by_the_batch_is_named(tmp_path, batch_size, told)
     assert (note in recipe_table.build_recipe_table(mine, root=tmp_path).notes) == told
 
 
+def test_what_a_method_says_of_itself_stands_there_once(tmp_path):
+    specs = ("taylorseer(n=2,schedule=diffusers)", "taylorseer(n=3,schedule=diffusers)")
+    models = {"sky": "moving-digits-skip"}
+    rows = [RecipeRow(spec, spec, models, parse_cache(spec)) for spec in specs]
+    columns = (Column("p", "PSNR", "psnr", group="sky"),)
+    mine = recipe(*rows, columns=columns, paper_table=None, steps="4")
+    note = "taylorseer: full steps are those of diffusers, not of its authors."
+    assert recipe_table.build_recipe_table(mine, root=tmp_path).notes.count(note) == 1
+
+
 def test_timings_are_those_of_the_profiled_run(tmp_path):
     mine = recipe(CACHED, columns=(SPEEDUP,), profile={"batch_size": 3})
     score(tmp_path, run_of(mine), "speedup", 1.99, n=5)  # of another batch size
