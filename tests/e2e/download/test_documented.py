@@ -118,7 +118,8 @@ def everything(hub, home, trained, put_card, put_asset, monkeypatch):
             listed = {inside + file: content for file, content in files.items()}
             hub.repositories.setdefault(part.repository, {}).update(listed)
         source = f"{hub.url}/models/" if "://" in card.source else card.source
-        put_card(replace(card, **known, skip=True, source=source))
+        as_served = {"exact": False, "digest": ""}
+        put_card(replace(card, **known, **as_served, skip=True, source=source))
     for name, asset in assets.declared().items():
         put_asset(name, **stand_in(hub, asset))
     captions = [{"id": i, "image_id": i, "caption": f"caption {i}"} for i in range(5)]
