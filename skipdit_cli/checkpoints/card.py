@@ -36,7 +36,7 @@ class Component:
     Attributes:
         repository: on the hub; "embedded" ships with the package.
         folder: inside the repository; "" is its root.
-        size: bytes of the download.
+        size: bytes of the download, about.
     """
 
     repository: str
@@ -53,7 +53,10 @@ class Card:
         arguments: constructor arguments beyond the variant's.
         tiny: name of the embedded model that stands for it at the tiny scale, if any.
         source: hub repository or address. files: accepted file names, best first.
-        size: bytes of the download.
+        size: bytes of the download; about, unless `exact`.
+        exact: whether the file has this size to the byte.
+        digest: as many of the first hex digits of its sha256 as are known.
+        licence: the strictest that is stated for the file. elsewhere: what else is, and where.
         components: what stands beside the denoiser: `vae` (without it the model works on pixels),
             `tokenizer` and `text_encoder`, `tokenizer_2` and `text_encoder_2`.
         dtypes: of the denoiser, the usual one first; in others it is known to fail.
@@ -74,7 +77,10 @@ class Card:
     source: str = ""
     files: tuple[str, ...] = ()
     size: int = 0
+    exact: bool = False
+    digest: str = ""
     licence: str = "Apache-2.0"
+    elsewhere: str = ""
     components: Mapping[str, Component] = field(default_factory=dict)
     dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
     prompts: str = ""

@@ -5,6 +5,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from skipdit_cli.checkpoints import licences
 from skipdit_cli.checkpoints.card import Card, Component
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, UsageError
@@ -63,11 +64,16 @@ def require(chosen: Card, *, path: Path | None = None) -> Path:
             size += f", and {size_text(parts)} of {', '.join(lacking)}"
         raise MissingAssetError(
             f"the weights of {name} are not here",
-            fix=f"run `skipdit download {name}` ({size}), or give a file with --weights",
+            fix=f"run `{fetching(chosen)}` (about {size}), or give a file with --weights",
         )
     for key in absent_components(chosen):
         component(chosen, key)
     return file
+
+
+def fetching(chosen: Card) -> str:
+    """The command that fetches what of a checkpoint is not here."""
+    return licences.command(chosen.name, [chosen.licence])
 
 
 def reinstall(chosen: Card) -> str:
@@ -100,7 +106,7 @@ def component(chosen: Card, key: str) -> Path:
     if path is None:
         raise MissingAssetError(
             f"the {key} of {chosen.name} is not here",
-            fix=f"run `skipdit download {chosen.name}` ({size_text(part.size)} for this part)",
+            fix=f"run `{fetching(chosen)}` (about {size_text(part.size)} for this part)",
         )
     return path
 
@@ -127,6 +133,11 @@ def folder_fingerprint(folder: Path, *, name: str) -> str:
 def size_text(size: int) -> str:
     """Bytes as people say them: '2.77 GB'."""
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def denoiser_size(chosen: Card) -> str:
+    """The size of a checkpoint's own file, which is known to the byte or about."""
+    return f"{'' if chosen.exact else 'about '}{size_text(chosen.size)}"
 
 
 def fingerprint(chosen: Card, *, path: Path | None = None) -> str:

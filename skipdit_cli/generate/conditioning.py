@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from skipdit_cli.errors import MissingAssetError
 from skipdit_cli.generate import text
 from skipdit_cli.models import Conditions
+from skipdit_cli.recipe.prompts import fetching
 
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
@@ -75,10 +76,9 @@ def prepare(
 def _computed(run: "Run") -> Sequence[str]:
     """The prompts of a run's whole batches."""
     if not run.prompts:
-        raise MissingAssetError(
-            f"{run.model} has no prompts",
-            fix=f"run `skipdit download {run.card.prompts}`, or give --prompt",
-        )
+        command = fetching(run.card.prompts)
+        fix = f"run `{command}`, or give --prompt" if command else "give --prompt or --prompts"
+        raise MissingAssetError(f"{run.model} has no prompts", fix=fix)
     return run.prompts[: -(-run.num_samples // run.batch_size) * run.batch_size]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import local, networks
+from skipdit_cli.checkpoints.inventory import remedy
 from skipdit_cli.errors import (
     MissingAssetError,
     SkipditError,
@@ -267,7 +268,7 @@ def _quietly(load: Callable[[], Any], folder: Path) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise MissingAssetError(
-            f"cannot be loaded ({reason})", place=str(folder), fix="fetch it again"
+            f"cannot be loaded ({reason})", place=str(folder), fix=remedy(folder)
         ) from None
 
 

@@ -59,9 +59,7 @@ def load(assets: Mapping[str, Path], device: str) -> "Network":
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # each part of transformers has its own
         problem = f"is not a CLIP model ({type(error).__name__})"
-        raise UsageError(
-            problem, place=str(folder), fix="delete it and download it again"
-        ) from None
+        raise UsageError(problem, place=str(folder), fix=_networks.again("clip")) from None
     clip, most = _networks.ready(_clip.Clip(model), device), tokenizer.model_max_length
     return _clip.Network(clip, images, tokenizer, device, most)
 

@@ -12,6 +12,7 @@ from skipdit_cli.checkpoints import local
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import IncompleteError
 from skipdit_cli.profiling import counts
+from skipdit_cli.recipe.prompts import fetching
 from skipdit_cli.recipe.runs import profile_run
 from skipdit_cli.recipe.shape import Recipe, RecipeRow
 from skipdit_cli.run import Run
@@ -171,10 +172,10 @@ def _missing(run: Run, root: Path | None) -> list[str]:
         fix = local.reinstall(card) if lacking == ["weights"] else "install it again"
         lacks.append(f"{', '.join(lacking)}: they ship with skipdit and are gone; {fix}")
     elif lacking:
-        command = f"skipdit download {run.model} ({local.size_text(size)})"
+        command = f"{local.fetching(card)} (about {local.size_text(size)})"
         lacks.append(f"{', '.join(lacking)}: {command}")
     if card.text and run.prompts is None:
-        lacks.append(f"prompts: skipdit download {card.prompts}")
+        lacks.append(f"prompts: {fetching(card.prompts) or 'give --prompt or --prompts'}")
     if root is not None and (absent := open_store(root, run).missing(range(run.num_samples))):
         lacks.append(f"samples: {len(absent)} of {run.num_samples}")
     return lacks

@@ -26,6 +26,11 @@ def names() -> list[str]:
     return sorted([DOWNLOADED, *(path.stem for path in _shipped())])
 
 
+def fetching(name: str) -> str:
+    """The command that brings the list of a name, or "" for one that is no download."""
+    return f"skipdit download {DOWNLOADED}" if name == DOWNLOADED else ""
+
+
 def read_prompts(name_or_path: str, *, place: str = "") -> tuple[str, ...]:
     """The prompts of a list, in the order of the file.
 
@@ -221,7 +226,7 @@ def _find(name_or_path: str, *, place: str) -> Path:
             raise MissingAssetError(
                 "the COCO captions are not here",
                 place=place,
-                fix=f"run `skipdit download {DOWNLOADED}`, or give a file of prompts",
+                fix=f"run `{fetching(DOWNLOADED)}`, or give a file of prompts",
             )
         return path
     for path in _shipped():

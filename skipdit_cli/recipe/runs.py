@@ -20,7 +20,7 @@ from skipdit_cli.recipe.settings import SETTINGS, setting
 from skipdit_cli.recipe.shape import Recipe, RecipeRow
 from skipdit_cli.run import Run
 from skipdit_cli.spec import parse_cache
-from skipdit_cli.storage.store import keys, read_run
+from skipdit_cli.storage.store import keys, maker, read_run
 
 DEFAULTS: dict[str, Any] = {
     "num_samples": 16,
@@ -146,7 +146,7 @@ def find_run(root: Path, key: str) -> Run:
         raise UsageError(
             f"run {matching[0]} was made by code that differs from what is installed now",
             place=place,
-            fix="generate its samples again",
+            fix=f"run {maker(root / 'samples' / matching[0])} to make its samples anew",
         )
     return run
 

@@ -199,7 +199,7 @@ def _score(run: Run, metrics: Sequence[str], options: Options) -> dict[str, Resu
     with options.stage(f"scoring {run.model}, {run.cache.short}") as update:
         for metric in metrics:
             try:
-                with memory_checked(None):
+                with memory_checked(None, scored=run.key):
                     result = measure(run, metric, root=options.root, how=how, progress=update)
             except StoreError:
                 raise

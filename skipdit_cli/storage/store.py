@@ -302,7 +302,7 @@ class Store:
         return IncompleteError(
             f"missing {'sample' if len(gone) == 1 else 'samples'} {names}{count}",
             place=str(self.path),
-            fix="run the command that makes them again: it makes only these",
+            fix=f"run {maker(self.path)}: it makes only these",
         )
 
     def _locked(self, holder: Path) -> StoreError:
@@ -355,6 +355,15 @@ def _sha256(path: Path) -> str | None:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             return None
+
+
+def maker(path: Path) -> str:
+    """What makes the samples in a folder: the command that began them, as far as that is known."""
+    command = ""
+    with suppress(StoreError):
+        known = read_run(path.parents[1], path.name)
+        command = known.get("provenance", {}).get("command", "")
+    return f"`{command}` again" if command else "the command that is to make them"
 
 
 def _described(content: dict[str, Any]) -> dict[str, dict]:

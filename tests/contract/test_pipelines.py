@@ -482,9 +482,11 @@ def test_a_part_that_is_not_here_is_told_before_anything_is_computed(
                 generate(wanted, tmp_path)
             assert caught.value.exit_code == 4
             assert f"the {key} of tiny-hunyuan is not here; " in str(caught.value)
-            assert "run `skipdit download tiny-hunyuan` (" in str(caught.value)
+            assert "run `skipdit download tiny-hunyuan --accept-license` (about " in str(
+                caught.value
+            )
         [line] = plan.plan(wanted).missing
-        assert line.startswith(f"{key}: skipdit download tiny-hunyuan (")
+        assert line.startswith(f"{key}: skipdit download tiny-hunyuan --accept-license (about ")
     finally:
         (folder / local.INCOMPLETE).unlink()
     assert list(tmp_path.iterdir()) == []

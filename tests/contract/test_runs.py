@@ -456,7 +456,7 @@ def test_missing_weights_name_the_download(tmp_path):
     with pytest.raises(MissingAssetError) as caught:
         generate(runs.make_run("ucf101-skip", "skip-cache"), tmp_path)
     assert caught.value.exit_code == 4
-    said = "`skipdit download ucf101-skip` (2.77 GB, and 335.0 MB of vae)"
+    said = "`skipdit download ucf101-skip --accept-license` (about 2.77 GB, and 335.0 MB of vae)"
     assert said in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,12 +1,15 @@
 """Bad input: one line that names value, place and fix, the right exit code, and nothing touched."""
 
 import pickle
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from skipdit_cli.checkpoints import catalog, local
+from skipdit_cli.train import data
 
 RECIPE = """
 title: "Mine"
@@ -424,3 +427,13 @@ def test_all_mistakes_of_a_recipe_at_once(skipdit, tmp_path):
 def test_a_recipe_that_is_not_there(skipdit):
     skipdit("cache-sweep --recipe gone.yaml").failed(2, "gone.yaml: no such recipe file")
     skipdit("evaluate gone.yaml").failed(2, "gone.yaml: no such recipe file")
+
+
+def test_training_without_its_data_ends_before_it_starts(skipdit, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setattr(data, "_load", data._load.__wrapped__)  # what was loaded is not kept
+    for model in ("digits", "classifier"):
+        done = skipdit(f"train --model {model} --steps 1 --out trained")
+        done.failed(4, "run `pip install scikit-learn`")
+        assert "training the" not in done.err
+    assert not Path("trained").exists()

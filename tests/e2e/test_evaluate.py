@@ -40,7 +40,7 @@ WITHOUT = {
     },
     "captioned-digits": {
         "vbench": "vbench needs VBench's own prompts",
-        "vbench.temporal_flickering": "make vbench-env",
+        "vbench.temporal_flickering": "vbench-env`",
         "lpips": "lpips cannot score 16x16, only 31 px and more",
     },
     "painted-digits": {
@@ -133,11 +133,14 @@ def test_clips_do_not_become_an_npz(skipdit, home):
 
 
 def test_real_clips_are_made_of_a_folder(skipdit, home):
-    skipdit("download --metrics ffs").failed(
-        2, "FaceForensics", "skipdit download --metrics ffs --from FOLDER"
+    skipdit("download --metrics ucf101").failed(
+        2, "UCF101", "skipdit download --metrics ucf101 --from FOLDER"
     )
+    refused = skipdit("download --metrics ffs")
+    assert (refused.code, "its authors' terms" in refused.err.splitlines()[-1]) == (2, True)
     skipdit("download --metrics ffs --from .").failed(4, "download --metrics i3d")
     done = skipdit("doctor")
     assert "metrics: ffs" in done.out
-    assert "skipdit download --metrics ffs --from FOLDER" in done.out
-    assert "make vbench-env" in done.out
+    assert "skipdit download --metrics ffs --accept-license" in done.out
+    assert "skipdit download --metrics ucf101 --from FOLDER" in done.out
+    assert "vbench-env`" in done.out

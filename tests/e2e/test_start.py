@@ -133,6 +133,7 @@ def test_every_setting_of_every_cache_is_told(skipdit):
         ("sample --cache skip", ["skip-cache"]),
         ("sample --sampler dd", ["ddim", "ddpm"]),
         ("download coc", ["coco"]),
+        ("download trai", ["training-clips"]),
         ("evaluate 0a", ["0a1b"]),
         ("ana", ["analyze"]),
     ],

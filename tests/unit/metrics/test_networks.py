@@ -346,7 +346,7 @@ def test_fvd_and_fid_of_frames_against_real_clips(monkeypatch, home, tmp_path):
     assert measure(other, "fvd", root=tmp_path).value > 1e-4
     lacking = measure(run, "fvd@latte", root=tmp_path)
     assert (lacking.status, lacking.value) == ("needs weights", None)
-    assert "skipdit download --metrics ffs --from FOLDER" in lacking.note
+    assert "skipdit download --metrics ffs --accept-license" in lacking.note
 
 
 def test_without_its_network_a_metric_says_what_to_do(monkeypatch, tmp_path):

@@ -287,13 +287,13 @@ def test_what_is_missing(monkeypatch, tmp_path):
     home = tmp_path / "home"
     monkeypatch.setenv("SKIPDIT_HOME", str(home))
     run = make_run("taichi-skip", settings={"num_samples": 3})
-    line = "weights, vae: skipdit download taichi-skip (3.10 GB)"
+    line = "weights, vae: skipdit download taichi-skip --accept-license (about 3.11 GB)"
     assert plan.plan(run).missing == [line]
     assert plan.plan(run, root=tmp_path).missing == [line, "samples: 3 of 3"]
     assert not (tmp_path / "samples").exists()
 
     run = replace(run, weights="0123456789abcdef")
-    line = "vae: skipdit download taichi-skip (335.0 MB)"
+    line = "vae: skipdit download taichi-skip --accept-license (about 335.0 MB)"
     assert plan.plan(run).missing == [line]
     vae = component(home, "stabilityai--sd-vae-ft-ema", "")
     (vae / local.INCOMPLETE).write_text("")
@@ -314,13 +314,13 @@ def test_what_a_text_model_lacks(monkeypatch, tmp_path):
     run = make_run("hunyuan-dit")
     assert run.prompts is None
     assert plan.plan(run).missing == [
-        f"weights, {parts}: skipdit download hunyuan-dit (11.42 GB)",
+        f"weights, {parts}: skipdit download hunyuan-dit --accept-license (about 14.42 GB)",
         line_of_prompts,
     ]
     for key in ("vae", "tokenizer_2", "text_encoder_2"):
         component(tmp_path, "Tencent-Hunyuan--HunyuanDiT-v1.2-Diffusers", key)
     run = replace(run, weights="0123456789abcdef")
-    line = "tokenizer, text_encoder: skipdit download hunyuan-dit (1.40 GB)"
+    line = "tokenizer, text_encoder: skipdit download hunyuan-dit --accept-license (about 1.40 GB)"
     assert plan.plan(run).missing == [line, line_of_prompts]
     run = make_run("hunyuan-dit", settings={"prompts": ("a horse",)})
     assert line_of_prompts not in plan.plan(run).missing

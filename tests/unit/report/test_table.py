@@ -149,7 +149,8 @@ def test_missing_checkpoint_names_the_download(tmp_path, present):
     present.clear()
     cell = only(recipe(CACHED, columns=(FVD,)), tmp_path)
     assert (cell.paper, cell.ours, cell.status) == (51.13, None, "needs weights")
-    assert "`skipdit download skytimelapse-skip` (2.77 GB, and 335.0 MB of vae)" in cell.note
+    command = "skipdit download skytimelapse-skip --accept-license"
+    assert f"`{command}` (about 2.77 GB, and 335.0 MB of vae)" in cell.note
 
 
 def test_planned_row_and_column_keep_the_published_value(tmp_path):

@@ -118,7 +118,10 @@ def test_what_is_not_prepared_names_the_command(tmp_path, monkeypatch):
     monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
     with pytest.raises(MissingAssetError) as caught:
         real_clips.path("taichi/latte")
-    assert "run `skipdit download --metrics taichi --from FOLDER`" in str(caught.value)
+    assert "run `skipdit download --metrics taichi --accept-license`" in str(caught.value)
+    with pytest.raises(MissingAssetError) as caught:
+        real_clips.path("ucf101/latte")
+    assert str(caught.value).endswith("run `skipdit download --metrics ucf101 --from FOLDER`")
 
 
 def test_fid_sees_frames_of_all_videos_and_fvd_a_clip_of_some(tmp_path, monkeypatch, small):
