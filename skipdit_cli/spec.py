@@ -16,9 +16,7 @@ from skipdit_cli.cache import CacheSpec, Window
 from skipdit_cli.errors import UsageError, unknown
 
 MOST = 10_000  # values that a range may have
-WHOLE = "[0-9]{1,18}"  # what people write: int() takes 1_000 and other scripts' digits too
-    "[0-9]{1,18}"  # a number as people write it: int() takes 1_000 and other scripts' digits too
-)
+WHOLE = "[0-9]{1,18}"  # as people write numbers: int() takes 1_000 and other scripts' digits too
 _NUMBERS = {int: (f"[+-]?{WHOLE}", "an integer"), float: (r"[0-9eE.+-]{1,99}", "a number")}
 
 

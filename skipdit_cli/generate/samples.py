@@ -16,7 +16,7 @@ from torch import Tensor
 from skipdit_cli.checkpoints import local, networks
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import SkipditError, UsageError
-from skipdit_cli.generate import conditioning, decode, rng
+from skipdit_cli.generate import conditioning, decode, memory, rng
 from skipdit_cli.generate.engine import run_batches
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.loop import denoise
@@ -61,6 +61,7 @@ def generate(
             place=str(weights_path or run.model),
             fix="plan the run again with this file",
         )
+    memory.require(run, device=device, workers=workers)
     check_writable(root)
     store = open_store(root, run)
     with store.lock():

@@ -82,6 +82,8 @@ def make_run(
         )
         resolved = spec.resolve(counts.layout(card))
         _check(card, chosen)
+    if chosen["batch_size"]:  # what nobody asked for is not computed
+        chosen["batch_size"] = min(chosen["batch_size"], chosen["num_samples"])
     chosen["batch_size"] = chosen["batch_size"] or min(BATCH, chosen["num_samples"])
     chosen["classes"] = tuple(chosen["classes"] or ()) or None
     if isinstance(chosen["prompts"], str):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from skipdit_cli.cache import NONE, Cache
 from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import SkipditError, StoreError
+from skipdit_cli.generate import memory
 from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
 from skipdit_cli.plan import plan
@@ -107,6 +108,8 @@ def sweep(
     for card in dict.fromkeys(run.card for run, _ in jobs):
         local.require(card, path=options.weights_path)
     ordered = list(dict.fromkeys([run.reference for run, _ in jobs] + [run for run, _ in jobs]))
+    for run in (*ordered, *profile):
+        memory.require(run, device=options.device, workers=options.workers)
     asked: dict[str, dict[str, None]] = {run.key: {} for run in ordered}
     for run, metrics in jobs:
         for each in (run.reference, run):
