@@ -68,7 +68,9 @@ Weights = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of all noise and classes.")]
 NumSamples = Annotated[int | None, typer.Option(help="How many samples.")]
-BatchSize = Annotated[int | None, typer.Option(help="Samples computed together; not more than are asked for.")]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Samples computed together; not more than are asked for.")
+]
 Steps = Annotated[str | None, typer.Option(help='Sampling steps: 50, "ddim50" or "10,15,20".')]
 Sampler = Annotated[
     str | None,

@@ -40,6 +40,7 @@ def generate(
     weights_path: Path | None = None,
     offload: bool = False,
     stage: Stage = silent,
+    wait: bool = False,
 ) -> Store:
     """Encode the prompts of a Run, if it has any, and compute the samples that it still lacks.
 
@@ -48,6 +49,7 @@ def generate(
         offload: keep the autoencoder off the GPU while samples are denoised.
         weights_path: a checkpoint file instead of the known place.
         stage: opens a progress display: of prompts that are encoded, of samples that are finished.
+        wait: for another process that works on the run, which is an error otherwise.
     Returns:
         The complete store. Damaged samples that were redone are in its `corrupt`.
     Raises:
@@ -64,7 +66,7 @@ def generate(
     memory.require(run, device=device, workers=workers)
     check_writable(root)
     store = open_store(root, run)
-    with store.lock():
+    with store.lock(stage if wait else None):
         missing = store.missing(range(run.num_samples))
         corrupt = list(store.corrupt)
         batches: dict[int, list[int]] = {}

@@ -155,8 +155,12 @@ def _timed(recipe: Recipe) -> list[Run]:
     return [runs.profile_run(recipe, row) for row in recipe.rows if row.planned is None]
 
 
-def generate(run: Run, options: Options) -> "Store":
-    """Generate a run, with progress; why it fails is kept for reports, until it succeeds."""
+def generate(run: Run, options: Options, *, wait: bool = False) -> "Store":
+    """Generate a run, with progress; why it fails is kept for reports, until it succeeds.
+
+    Args:
+        wait: for another process that works on the run, which is an error otherwise.
+    """
     from skipdit_cli.generate.samples import generate as compute
 
     try:
@@ -168,6 +172,7 @@ def generate(run: Run, options: Options) -> "Store":
             weights_path=options.weights_path,
             offload=options.offload,
             stage=options.stage,
+            wait=wait,
         )
     except SkipditError as error:
         if _of_the_run(error):
@@ -178,9 +183,12 @@ def generate(run: Run, options: Options) -> "Store":
 
 
 def _generate(run: Run, options: Options) -> str:
-    """Generate a run; returns why it failed, or "" if it did not."""
+    """Generate a run; returns why it failed, or "" if it did not.
+
+    Another sweep may share it, most often as its reference: then that one's samples are waited for.
+    """
     try:
-        generate(run, options)
+        generate(run, options, wait=True)
     except SkipditError as error:
         if not _of_the_run(error):
             raise
