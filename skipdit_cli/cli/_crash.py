@@ -1,5 +1,6 @@
 """What a person is told of a mistake in skipdit itself: one line, and a file with the traceback."""
 
+import errno
 import os
 import platform
 import sys
@@ -8,7 +9,7 @@ import traceback
 from pathlib import Path
 
 from skipdit_cli import __version__, registry
-from skipdit_cli.errors import SkipditError, one_line
+from skipdit_cli.errors import SkipditError, UsageError, one_line
 from skipdit_cli.storage import disk
 
 BEFORE = "skipdit-crash-"  # what the names of crash files begin with
@@ -24,6 +25,8 @@ def told(error: Exception) -> SkipditError:
     if blamed := registry.blamed(error):
         return blamed
     if isinstance(error, OSError) and isinstance(error.filename, str):
+        if error.errno == errno.ENAMETOOLONG:
+            return UsageError("file name too long", place=error.filename, fix="give a shorter one")
         return disk.refused(error, Path(error.filename))
     kind = type(error).__name__
     what = "out of memory" if isinstance(error, MemoryError) else f"a mistake in skipdit: {kind}"

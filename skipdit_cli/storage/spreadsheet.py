@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a cell begins with that is computed
+_FORMULA = ("=", "+", "-", "@", "\t")  # what a cell begins with that is computed
 _NUMBER = r"[-+]?([0-9.]+(e[-+]?[0-9]+)?|inf|nan)"
 
 
@@ -27,6 +27,7 @@ def read_csv(text: str) -> list[list[str]]:
 
 
 def _harmless(text: str) -> str:
+    text = text.replace("\r", " ")  # which would end the row
     if not text.startswith(_FORMULA) or re.fullmatch(_NUMBER, text):
         return text
     return f"'{text}"

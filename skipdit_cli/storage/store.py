@@ -203,7 +203,8 @@ class Store:
             waiting: opens a display of what is waited for while another process holds it; without
                 it that is an error.
         Raises:
-            StoreError: another process holds it and it is not to be waited for, or the folder cannot be written.
+            StoreError: another process holds it and is not waited for, or the folder cannot be
+                written.
         """
         from filelock import FileLock, Timeout
 
