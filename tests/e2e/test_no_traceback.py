@@ -149,8 +149,8 @@ def test_a_report_on_a_folder_that_takes_no_file(skipdit, tmp_path, monkeypatch)
             done = skipdit(f"report smoke --scale tiny{json}")
         assert done.code == 0
         assert done.remarks == [
-            "skipdit: warning: results/tiny/smoke.md: no files (read-only file system); the table is "
-            "printed all the same"
+            "skipdit: warning: results/tiny/smoke.md: no files (read-only file system); "
+            "the table is printed all the same"
         ]
         assert "Skip-Cache n=2" in done.out or "Skip-DiT" in done.out or '"rows"' in done.out
     done = skipdit("report smoke --scale tiny --format csv")
