@@ -12,12 +12,16 @@ The number is the exit code. The command line prints `str(error)` and nothing el
 What a person should know and that stops nothing is a `SkipditWarning`, told once by `warn`.
 """
 
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from typing import Any
+
+LONGEST = 500  # characters of each part of a message, whatever value is quoted in it
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class SkipditError(Exception):
@@ -36,9 +40,9 @@ class SkipditError(Exception):
         super().__init__(problem, place, fix)
 
     def __str__(self) -> str:
-        head = f"{self.place}: " if self.place else ""
-        tail = f"; {self.fix}" if self.fix else ""
-        return f"{head}{self.problem}{tail}".replace("\n", " ")
+        head = f"{one_line(self.place)}: " if self.place else ""
+        tail = f"; {one_line(self.fix)}" if self.fix else ""
+        return f"{head}{one_line(self.problem)}{tail}"
 
     def __reduce__(
         self,
@@ -72,6 +76,17 @@ def shortened(text: str) -> str:
     return line if len(line) <= 64 else f"{line[:40].rstrip()} ... {line[-20:].lstrip()}"
 
 
+def one_line(text: str) -> str:
+    """A text as a part of one line: control characters told, and the middle of a long one left out.
+
+    >>> one_line("two\\nlines, \\x1b[31m")
+    'two lines, \\\\x1b[31m'
+    """
+    text = _CONTROL.sub(lambda found: " " if found[0].isspace() else repr(found[0])[1:-1], text)
+    half = LONGEST // 2
+    return text if len(text) <= LONGEST else f"{text[:half]} ... {text[-half:]}"
+
+
 class SkipditWarning(UserWarning):
     """What a person should know and that stops nothing: `place: problem; what is done about it`."""
 
@@ -97,7 +112,8 @@ def print_warnings() -> None:
             if str(message) in told:
                 return
             told.add(str(message))
-            print(f"skipdit: warning: {message}", file=sys.stderr, flush=True)
+            with suppress(OSError):  # that nobody can read it is no reason to stop
+                print(f"skipdit: warning: {message}", file=sys.stderr, flush=True)
         else:
             before(message, category, *where, **more)
 

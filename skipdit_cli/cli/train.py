@@ -43,7 +43,7 @@ def train(
         typer.Option(min=1, help="The most that an error counts where there is little signal."),
     ] = TrainingSettings.noisy_weight,
     seed: Annotated[
-        int, typer.Option(help="Seed of data, noise and initial weights.")
+        int, typer.Option(min=0, max=2**63 - 1, help="Seed of data, noise and initial weights.")
     ] = TrainingSettings.seed,
     device: options.Device = "auto",
 ) -> None:

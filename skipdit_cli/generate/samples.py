@@ -17,7 +17,7 @@ from torch import Tensor
 from skipdit_cli.checkpoints import local, networks
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import SkipditError, UsageError, warn
-from skipdit_cli.generate import conditioning, decode, rng
+from skipdit_cli.generate import conditioning, decode, memory, rng
 from skipdit_cli.generate.engine import run_batches
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.loop import denoise
@@ -41,6 +41,7 @@ def generate(
     weights_path: Path | None = None,
     offload: bool = False,
     stage: Stage = silent,
+    wait: bool = False,
 ) -> Store:
     """Encode the prompts of a Run, if it has any, and compute the samples that it still lacks.
 
@@ -49,6 +50,7 @@ def generate(
         offload: keep the autoencoder off the GPU while samples are denoised.
         weights_path: a checkpoint file instead of the known place.
         stage: opens a progress display: of prompts that are encoded, of samples that are finished.
+        wait: for another process that works on the run, which is an error otherwise.
     Returns:
         The complete store.
     Raises:
@@ -62,9 +64,10 @@ def generate(
             place=str(weights_path or run.model),
             fix="plan the run again with this file",
         )
+    memory.require(run, device=device, workers=workers)
     check_writable(root)
     store = open_store(root, run)
-    with store.lock():
+    with store.lock(stage if wait else None):
         missing = store.missing(range(run.num_samples))
         if corrupt := list(store.corrupt):
             warn(

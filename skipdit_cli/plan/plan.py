@@ -86,7 +86,7 @@ def plan(
         macs_executed=None,
         flops=None,
         ideal_speedup=None,
-        disk_bytes=_sample_bytes(run.card) * run.num_samples,
+        disk_bytes=sample_bytes(run.card) * run.num_samples,
         missing=_missing(run, root),
     )
     seen = observed(run, root) if root and seen is None else seen
@@ -155,7 +155,7 @@ def _steps(run: Run, seen: Sequence[frozenset[Site]] | None) -> list[tuple[froze
     ]
 
 
-def _sample_bytes(card: Card) -> int:
+def sample_bytes(card: Card) -> int:
     """A sample's uint8 RGB pixels, before they are compressed."""
     scale = VAE_SCALE if "vae" in card.components else 1
     return counts.places(card) * scale**2 * 3

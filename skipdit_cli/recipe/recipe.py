@@ -31,6 +31,7 @@ SCALES = ("tiny", "paper")
 TIMINGS = ("latency", "speedup", "memory")
 COSTS = ("macs", "flops", "macs_share", *TIMINGS)  # counted or timed, not scored
 PAPER = ("command", "headline", "hardware", "hours")
+MOST_TOLD = 20  # mistakes of one file
 PROFILE = ("group", "batch_size", "sampler", "steps", "guidance")
 
 
@@ -42,7 +43,8 @@ class RecipeError(UsageError):
         return self.problem.split("\n")
 
     def __str__(self) -> str:
-        return self.problem
+        first, more = self.errors[:MOST_TOLD], self.errors[MOST_TOLD:]
+        return "\n".join([*first, *([f"and {len(more)} mistakes more"] if more else [])])
 
 
 def names() -> list[str]:

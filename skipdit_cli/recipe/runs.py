@@ -29,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "classes": None,
     "negative_prompt": None,
 }
-BATCH = 4  # samples computed together; however many are wanted, so that runs share samples
+BATCH = 4  # samples computed together where 4 or more are wanted: such runs share samples
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -84,7 +84,8 @@ def make_run(
         )
         resolved = spec.resolve(counts.layout(card))
         _check(card, chosen)
-    chosen["batch_size"] = chosen["batch_size"] or BATCH
+    # what nobody asked for is not computed
+    chosen["batch_size"] = min(chosen["batch_size"] or BATCH, chosen["num_samples"])
     chosen["classes"] = tuple(chosen["classes"] or ()) or None
     if chosen["negative_prompt"] is None:
         chosen["negative_prompt"] = card.negative_prompt if chosen["guidance"] else ""

@@ -1,6 +1,5 @@
 """Tables as they were written: CSV, or what --json printed, read back for a comparison."""
 
-import csv
 import json
 import math
 import re
@@ -12,6 +11,7 @@ from typing import Any
 
 from skipdit_cli.errors import StoreError, UsageError
 from skipdit_cli.storage.disk import read_json
+from skipdit_cli.storage.spreadsheet import read_csv
 
 FOLDERS = ("*.csv", "*/*.csv", "sweeps/*/*.csv")  # where tables lie in a results folder
 STEPS = ("full", "cached")  # columns of a sweep that stand among the names and are counts
@@ -93,7 +93,7 @@ def read_table(path: Path) -> Written:
 
 
 def _csv(text: str) -> dict[str, WrittenRow]:
-    lines = list(csv.reader(text.splitlines()))
+    lines = read_csv(text)
     if not lines or "runs" not in lines[0]:
         raise ValueError("it has no column of runs")
     head = lines[0]

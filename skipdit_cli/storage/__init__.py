@@ -7,5 +7,7 @@ trajectory  the latents of a run's first samples after every step
 results     one number per run and metric
 failures    why a run has no samples, score or timing
 npz         samples as an npz, as the ADM evaluator reads them
+spreadsheet CSV in which nothing is taken for a formula
+markup      Markdown in which nothing is taken for HTML or a link
 provenance  where a number comes from: code, packages, device, command
 """

@@ -362,7 +362,9 @@ def test_runs_of_a_recipe():
         ({}, 16),
         ({"num_samples": 40}, 16),
         ({"num_samples": 4}, 4),
-        ({"num_samples": 4, "batch_size": 8}, 8),
+        ({"num_samples": 4, "batch_size": 8}, 4),
+        ({"num_samples": 2, "batch_size": 100_000}, 2),
+        ({"num_samples": 40, "batch_size": 8}, 8),
     ],
 )
 def test_few_samples_are_one_batch_of_no_more(given, batch_size):

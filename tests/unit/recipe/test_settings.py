@@ -79,3 +79,33 @@ def test_mistakes_say_place_value_and_fix(key, value, message):
     with pytest.raises(UsageError) as caught:
         setting(key, value, place="HERE")
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_samples", "1_000"),
+        ("num_samples", "²"),
+        ("num_samples", "٣"),
+        ("num_samples", "9" * 5000),
+        ("batch_size", 10**9),
+        ("seed", 2**63),
+        ("seed", "9" * 5000),
+        ("steps", "²"),
+        ("steps", "ddim²"),
+        ("steps", "9" * 5000),
+        ("steps", "10,٣"),
+        ("guidance", "1_0"),
+        ("guidance", "9" * 5000),
+    ],
+)
+def test_numbers_are_those_that_people_write(key, value):
+    with pytest.raises(UsageError) as caught:
+        setting(key, value, place="HERE")
+    assert str(caught.value).startswith("HERE: ")
+    assert len(str(caught.value)) < 800
+
+
+def test_the_highest_seed_is_a_seed():
+    assert setting("seed", str(2**63 - 1)) == 2**63 - 1
+    assert setting("seed", "0" * 40 + "7") == 7
