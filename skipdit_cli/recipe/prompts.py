@@ -6,6 +6,7 @@ from pathlib import Path
 
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, UsageError, unknown
+from skipdit_cli.storage import given
 
 DOWNLOADED = "coco"
 _SUFFIXES = (".jsonl", ".txt")
@@ -30,13 +31,8 @@ def read_prompts(name_or_path: str, *, place: str = "") -> tuple[str, ...]:
     """
     path = _find(name_or_path, place=place)
     shown, fix = f"prompt file {path}", f"give a text file, or one of {', '.join(names())}"
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
-    except OSError as error:
-        problem = f"{shown} cannot be read ({error.strerror})"
-        raise UsageError(problem, place=place, fix=fix) from None
-    except ValueError:
-        raise UsageError(f"{shown} is not text in UTF-8", place=place, fix=fix) from None
+    text = given.read_text(path, place=f"{place}: {shown}".removeprefix(": "), fix=fix)
+    lines = [line.strip() for line in text.split("\n")]
     try:
         if path.suffix == ".jsonl":
             entries = [json.loads(line)["prompt_en"].strip() for line in lines if line]

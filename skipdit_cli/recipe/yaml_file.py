@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_cli.errors import UsageError, unknown
+from skipdit_cli.storage import given
 
 
 def read_yaml(path: Path, shown: str) -> Any:
@@ -21,15 +22,14 @@ def read_yaml(path: Path, shown: str) -> Any:
     """
     import yaml  # type: ignore[import-untyped]
 
+    text = given.read_text(path, place=shown)
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UsageError(f"not valid YAML ({error.problem})", place=shown + line) from None
     except (ValueError, yaml.YAMLError) as error:
         raise UsageError(f"not valid YAML ({error})", place=shown) from None
-    except OSError as error:
-        raise UsageError(f"cannot be read ({error.strerror})", place=shown) from None
 
 
 class Mistakes:

@@ -145,7 +145,7 @@ def test_rows_with_other_caches_use_the_same_embeddings(skipdit, samples):
             2,
             ["--prompts: unknown prompt list 'digits-vidoe'; did you mean 'digits-video'?"],
         ),
-        (f"{VIDEO} --prompts gone.txt", [], 2, ["--prompts", "gone.txt cannot be read"]),
+        (f"{VIDEO} --prompts gone.txt", [], 2, ["--prompts", "gone.txt: no such file"]),
         (
             "sample --model hunyuan-dit --dtype bfloat16 --prompt",
             ["a horse"],

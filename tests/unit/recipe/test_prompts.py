@@ -171,7 +171,8 @@ def test_a_file_without_prompts(content, name, problem, written):
     path = written(content, name)
     with pytest.raises(UsageError) as caught:
         prompts.read_prompts(path, place="--prompts")
-    assert str(caught.value).startswith(f"--prompts: prompt file {path} {problem}")
+    assert str(caught.value).startswith(f"--prompts: prompt file {path}")
+    assert problem in str(caught.value)
     assert caught.value.fix
 
 
