@@ -8,7 +8,8 @@ from pathlib import Path
 from skipdit_cli.checkpoints import licences
 from skipdit_cli.checkpoints.card import Card, Component
 from skipdit_cli.embedded import shipped
-from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.errors import MissingAssetError
+from skipdit_cli.storage import given
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"  # the name diffusers looks for
 INCOMPLETE = ".incomplete"  # in the folder of a component while it is being fetched
@@ -148,10 +149,8 @@ def fingerprint(chosen: Card, *, path: Path | None = None) -> str:
     source = path or locate(chosen)
     if source is None:
         return "absent"
-    if not source.is_file():
-        raise UsageError(
-            f"no file {source}", place="--weights", fix="give a file, .pt or .safetensors"
-        )
+    if path is not None:
+        given.check(path, place=f"--weights {path}", fix="give a file, .pt or .safetensors")
     digest = sha256(source)
     if parts := chosen.components:
         prints = [digest, *(component_fingerprint(part) for part in parts.values())]

@@ -92,6 +92,7 @@ class HunyuanDiT(HunyuanDiT2DModel):
     CHANNEL_DIM = 1
     GUIDED_CHANNELS = 4  # the official pipeline drops the variance before guidance
     SITES = SITES
+    _supports_param_buffer_assignment = False  # diffusers would keep the file's dtype
 
     @register_to_config
     def __init__(

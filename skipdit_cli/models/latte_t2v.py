@@ -152,6 +152,7 @@ class LatteT2V(ModelMixin, ConfigMixin):
     CHANNEL_DIM = 1
     GUIDED_CHANNELS = 8  # the variance as well (official pipeline)
     SITES = SITES
+    _supports_param_buffer_assignment = False  # diffusers would keep the file's dtype
 
     @register_to_config
     def __init__(

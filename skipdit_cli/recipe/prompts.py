@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import stat
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, UsageError, placed, unknown
+from skipdit_cli.storage import given
 
 DOWNLOADED = "coco"
 KEYS = ("prompt", "caption", "text", "prompt_en")  # names of a column, or of an object's key
@@ -47,12 +47,13 @@ def read_prompts(name_or_path: str, *, place: str = "") -> tuple[str, ...]:
     """
     path = _find(name_or_path, place=place)
     shown = f"prompt file {path}"
-    with placed(f"{place}: {shown}" if place else shown):
+    where = f"{place}: {shown}" if place else shown
+    with placed(where):
         kind = path.suffix.lower()
         if kind not in _READERS:
             endings = ", ".join(ending for ending in _READERS if ending)
             raise UsageError(f"files that end in {kind} are not read", fix=f"take {endings}")
-        prompts = _READERS[kind](_content(path))
+        prompts = _READERS[kind](_content(path, place=where))
         if not prompts:
             raise UsageError("there is no prompt in it", fix="write one prompt per line")
         return all_checked(prompts)
@@ -92,24 +93,11 @@ def checked(prompt: Any, *, where: str = "") -> str:
     return prompt
 
 
-def _content(path: Path) -> str:
+def _content(path: Path, *, place: str) -> str:
     """What a file says, with \\n for every kind of line end."""
     fix = f"give a file of prompts, or one of {', '.join(names())}"
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UsageError("it is not a plain file", fix=fix)
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"it cannot be read ({error.strerror})", fix=fix) from None
-    except ValueError:
-        raise UsageError("that is not the name of a file", fix=fix) from None
-    if len(data) > MOST_BYTES:
-        raise UsageError(f"it is larger than {MOST_BYTES // 2**20} MiB", fix="take fewer prompts")
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError:
-        raise UsageError("it is not text in UTF-8", fix=fix) from None
+    text = given.read_text(path, place=place, fix=fix, most=MOST_BYTES)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _lines(content: str) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from skipdit_cli.errors import UsageError, unknown
 from skipdit_cli.recipe import yaml_events
+from skipdit_cli.storage import given
 
 
 def read_yaml(path: Path, shown: str) -> Any:
@@ -23,8 +24,8 @@ def read_yaml(path: Path, shown: str) -> Any:
     """
     import yaml  # type: ignore[import-untyped]
 
+    text = given.read_text(path, place=shown)
     try:
-        text = path.read_text(encoding="utf-8")
         yaml_events.check(text, shown)
         return yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
@@ -32,8 +33,6 @@ def read_yaml(path: Path, shown: str) -> Any:
         raise UsageError(f"not valid YAML ({error.problem})", place=shown + line) from None
     except (ValueError, yaml.YAMLError) as error:
         raise UsageError(f"not valid YAML ({error})", place=shown) from None
-    except OSError as error:
-        raise UsageError(f"cannot be read ({error.strerror})", place=shown) from None
 
 
 class Mistakes:

@@ -9,7 +9,7 @@ frames of them count is a protocol, and FVD depends on it:
     latte      Latte's own evaluation: 16 frames, every third (of Taichi every sixth), from anywhere
 
 FVD sees a clip of each of 2,048 videos; FID over frames sees what `released` takes, of all videos.
-How frames are read and brought to one size is in `real_videos.py`.
+How frames are chosen and brought to one size is in `real_videos.py`.
 
 Source: Skip-DiT class-to-video/tools; Latte tools; StyleGAN-V for both.
 """
@@ -35,6 +35,7 @@ from skipdit_cli.storage import provenance
 from skipdit_cli.storage.disk import write_whole
 
 CHUNK = 8  # videos
+READING = 2  # goes up when frames are read in another way: what was seen in them is made again
 DDOF = 0  # of the covariances, as in StyleGAN-V
 
 
@@ -222,7 +223,7 @@ def _features(
 
 def _identity(video: Path, folder: Path) -> str:
     stat = video.stat()
-    return f"{video.relative_to(folder)}/{stat.st_size}/{stat.st_mtime_ns}"
+    return f"{READING}/{video.relative_to(folder)}/{stat.st_size}/{stat.st_mtime_ns}"
 
 
 def _write(

@@ -1,6 +1,7 @@
 """What is kept on disk: one writer and one reader, and what each kind of file holds.
 
 disk        files written whole or not at all, read and checked in one place
+given       files that a person names, looked at before anything is read of them
 store       the samples of a run, lossless and verified
 codec       clips as bytes: lossless, and previews
 trajectory  the latents of a run's first samples after every step

@@ -116,7 +116,7 @@ def test_a_run_becomes_an_npz_for_other_tools(skipdit, home):
 def test_an_npz_that_cannot_be_scored(skipdit, home):
     np.savez("other.npz", images=np.zeros(3))
     skipdit("evaluate --npz other.npz").failed(2, "other.npz", "no npz with images in arr_0")
-    skipdit("evaluate --npz absent.npz").failed(2, "absent.npz: cannot be read")
+    skipdit("evaluate --npz absent.npz").failed(2, "absent.npz: no such file")
     np.savez("some.npz", arr_0=np.zeros((2, 8, 8, 3), np.uint8))
     skipdit("evaluate --npz some.npz --metrics psnr").failed(
         2, "psnr cannot score an npz", "fid, inception-score, precision, recall, sfid"

@@ -3,7 +3,9 @@
 import argparse
 import os
 import pickle
+import zipfile
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -161,6 +163,33 @@ def test_save_pretrained_and_from_pretrained(name, tmp_path):
     assert (tmp_path / local.WEIGHTS_FILE).is_file()
 
 
+@pytest.mark.parametrize(
+    "accelerate",
+    [
+        False,
+        pytest.param(
+            True, marks=pytest.mark.skipif(not find_spec("accelerate"), reason="not here")
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", TINY)
+def test_from_pretrained_gives_the_dtype_that_is_asked_for(name, tmp_path, accelerate):
+    """Of every weight and table, whatever the file has, with and without accelerate."""
+    model, inputs = drawn(name)
+    model.save_pretrained(tmp_path)
+    state = load_file(tmp_path / local.WEIGHTS_FILE)
+    halves = {key: value.half() for key, value in state.items()}
+    first = next(iter(model.state_dict()))
+    for content in (state, halves, {**halves, first: state[first]}):
+        save_file(content, tmp_path / local.WEIGHTS_FILE, metadata={"format": "pt"})
+        for dtype in (torch.float16, torch.bfloat16, torch.float32):
+            again = type(model).from_pretrained(tmp_path, dtype=dtype, low_cpu_mem_usage=accelerate)
+            tensors = [*again.parameters(), *again.buffers()]
+            assert {each.dtype for each in tensors if each.is_floating_point()} == {dtype}
+            given = {k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()}
+            assert again(**given).sample.dtype == dtype
+
+
 def test_an_embedded_model_is_loaded_by_name(image_model, tmp_path, monkeypatch):
     model, _ = image_model
     monkeypatch.setattr(shipped, "embedded", lambda: tmp_path)
@@ -288,7 +317,7 @@ def test_a_file_that_would_run_code_does_not(image_model, tmp_path, save, inside
 
 def test_no_file(tmp_path):
     assert refusal(tmp_path / "no.pt") == "no such file"
-    with pytest.raises(UsageError, match=f"^--weights: no file {tmp_path / 'no.pt'}"):
+    with pytest.raises(UsageError, match=f"^--weights {tmp_path / 'no.pt'}: no such file"):
         local.fingerprint(catalog.card("digits"), path=tmp_path / "no.pt")
 
 
@@ -337,6 +366,55 @@ def test_official_arguments_are_known(image_model):
         from_official("dit", {"depht": 2, "heads": 1}, image_model[0].state_dict())
     with pytest.raises(UsageError, match="unknown model 'lattte'; did you mean 'latte'"):
         from_official("lattte", {}, {})
+
+
+SPARSE = "is a sparse, nested, quantized or empty tensor; save plain tensors, "
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch: what is not finished in it
+@pytest.mark.parametrize(
+    "change",
+    [
+        torch.Tensor.to_sparse,
+        torch.Tensor.to_sparse_csr,
+        lambda value: torch.nested.nested_tensor(list(value)),
+        lambda value: torch.quantize_per_tensor(value, 1.0, 0, torch.qint8),
+        lambda value: value.to("meta"),
+    ],
+    ids=["sparse", "csr", "nested", "quantized", "meta"],
+)
+def test_tensors_that_are_not_plain(image_model, tmp_path, change):
+    state = dict(image_model[0].state_dict())
+    key = "blocks.0.attn.qkv.weight"
+    torch.save(state | {key: change(state[key])}, tmp_path / "file.pt")
+    assert refusal(tmp_path / "file.pt").startswith(f"{key} {SPARSE}")
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.int64, torch.uint8, torch.bool, torch.complex64],
+    ids=lambda dtype: str(dtype)[6:],
+)
+def test_numbers_that_weights_cannot_be(image_model, tmp_path, dtype):
+    state = dict(image_model[0].state_dict())
+    state["pos_embed"] = state["pos_embed"].to(dtype)
+    torch.save(state, tmp_path / "file.pt")
+    said = f"1 are not floating-point numbers (pos_embed is {str(dtype)[6:]}); "
+    assert refusal(tmp_path / "file.pt").startswith(said)
+
+
+def test_a_checkpoint_that_was_packed_again(image_model, tmp_path):
+    """Torch maps it as it lies in the file, and would take the packed bytes for weights."""
+    torch.save(image_model[0].state_dict(), tmp_path / "plain.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pt") as plain,
+        zipfile.ZipFile(tmp_path / "packed.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for part in plain.infolist():
+            packed.writestr(part.filename, plain.read(part))
+    assert refusal(tmp_path / "packed.pt") == (
+        "has compressed parts; write it again with torch.save"
+    )
 
 
 def test_read_state_gives_the_official_keys(image_model, tmp_path):

@@ -255,7 +255,7 @@ def test_unknown_names():
         recipe.load_recipe("tabel1")
     with pytest.raises(UsageError, match=r"^unknown scale 'papr'; did you mean 'paper'[?]$"):
         recipe.load_recipe("table1", scale="papr")
-    with pytest.raises(UsageError, match=r"^mine\.yaml: no such recipe file; see skipdit ls "):
+    with pytest.raises(UsageError, match=r"^mine\.yaml: no such file; see skipdit ls "):
         recipe.load_recipe("mine.yaml")
 
 
