@@ -5,7 +5,9 @@ ship with the package; others live in $SKIPDIT_HOME/calibration, beside the weig
 A run's cache spec holds the numbers themselves, so its key changes with them.
 """
 
+import math
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,10 +120,16 @@ def _identity(model: str, path: Path) -> str:
 
 def _parse(content: dict[str, Any]) -> Calibration:
     settings = {
-        name: tuple(map(float, value)) if isinstance(value, list) else value
+        name: tuple(map(float, value)) if isinstance(value, list) else float(value)
         for name, value in content["settings"].items()
     }
-    return kept.shaped(Calibration, content | {"settings": settings})
+    calibration = kept.shaped(Calibration, content | {"settings": settings})
+    if set(settings) != set(registry.load("caches", calibration.method).CALIBRATED):
+        raise ValueError(f"its settings are not those of {calibration.method}")
+    values = [value if isinstance(value, tuple) else (value,) for value in settings.values()]
+    if not all(map(math.isfinite, chain.from_iterable(values))):
+        raise ValueError("a number is not finite")
+    return calibration
 
 
 def complete(
