@@ -23,7 +23,7 @@ from skipdit_cli.storage.disk import write_whole
 if TYPE_CHECKING:
     from skipdit_cli.samplers import Sampler
 
-CALIBRATION = kept.Kind("calibration", 2, fix="calibrate again")
+CALIBRATION = kept.Kind("calibration", 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +108,12 @@ def read_calibration(path: Path, model: str) -> Calibration:
     Raises:
         StoreError: the file is missing, cannot be read or is not a calibration.
     """
-    calibration = kept.read_json(path, _parse, CALIBRATION, of=_identity(model, path))
+    method, sampler, steps = (path.stem.rsplit("-", 2) + ["", ""])[:3]
+    fix = f"run `{command(model, method, sampler=sampler, steps=steps)}`"
+    kind = replace(CALIBRATION, fix=fix)
+    calibration = kept.read_json(path, _parse, kind, of=_identity(model, path))
     if calibration is None:
-        raise StoreError("there is no such file", place=str(path), fix="calibrate again")
+        raise StoreError("there is no such file", place=str(path), fix=fix)
     return calibration
 
 
