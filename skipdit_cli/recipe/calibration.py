@@ -108,7 +108,7 @@ def read_calibration(path: Path, model: str) -> Calibration:
     Raises:
         StoreError: the file is missing, cannot be read or is not a calibration.
     """
-    method, sampler, steps = (path.stem.rsplit("-", 2) + ["", ""])[:3]
+    method, sampler, steps = [*path.stem.rsplit("-", 2), "", ""][:3]
     fix = f"run `{command(model, method, sampler=sampler, steps=steps)}`"
     kind = replace(CALIBRATION, fix=fix)
     calibration = kept.read_json(path, _parse, kind, of=_identity(model, path))
