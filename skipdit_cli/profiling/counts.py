@@ -92,7 +92,7 @@ def _kept(card: Card, what: str, count: Callable[[], Any]) -> Any:
     """What is on disk, or what `count` gives, which is then kept if the disk takes it."""
     key = _key(card, what)
     path = local.home() / "counts" / f"{key}.json"
-    with kept.damaged_is_absent():
+    with suppress(StoreError), kept.damaged_is_absent():
         content = kept.read_json(path, lambda record: record["content"], COUNT, of=key)
         if content is not None:
             return content

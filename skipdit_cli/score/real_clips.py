@@ -27,12 +27,12 @@ import numpy as np
 
 from skipdit_cli.assets import assets, clips
 from skipdit_cli.checkpoints import local
-from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
+from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.metrics import Asset, Extract, _frechet, _i3d, _inception
 from skipdit_cli.score import features
 from skipdit_cli.score.real_videos import Preparation, chosen, clip, find, first_frames
 from skipdit_cli.storage import kept, provenance
-from skipdit_cli.storage.disk import write_whole
+from skipdit_cli.storage.disk import DamagedError, write_whole
 
 CHUNK = 8  # videos
 RECORD = kept.Kind("record of real clips", 2)
@@ -122,7 +122,7 @@ def _sound(dataset: str, protocol: str) -> bool:
         of = f"{dataset}/{protocol}"
         record = kept.read_json(statistics.with_suffix(".json"), dict, RECORD, of=of) or {}
         if record.get("reading", READING) != READING:
-            raise StoreError("are of frames that were read otherwise", place=str(statistics))
+            raise DamagedError("are of frames that were read otherwise", place=str(statistics))
         return kept.unchanged(statistics, record.get("sha256"), RECORD)
     return False
 

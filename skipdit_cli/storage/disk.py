@@ -26,6 +26,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LEFTOVER = re.compile(r"\..+\.\d+\.tmp")
 
 
+class DamagedError(StoreError):
+    """A file of ours that is there, can be read, and is not what was written there."""
+
+
 @contextmanager
 def on_disk(place: Path, *, kept: Callable[[], str] = str) -> Iterator[None]:
     """Turn what the operating system says about the disk into one line.
@@ -131,7 +135,8 @@ def read_whole(path: Path, parse: Callable[[bytes], T], *, what: str, fix: str) 
     Returns:
         What `parse` made of it; None where there is no such file.
     Raises:
-        StoreError: the disk cannot be read, or the file is damaged or another one.
+        DamagedError: the file is damaged or another one.
+        StoreError: the disk cannot be read.
     """
     with on_disk(path):
         try:
@@ -141,12 +146,13 @@ def read_whole(path: Path, parse: Callable[[bytes], T], *, what: str, fix: str) 
             return None
     if data is None:
         problem = f"is a {'folder' if stat.S_ISDIR(mode) else 'device'} where a {what} should be"
-        raise StoreError(problem, place=str(path), fix="move it away")
+        raise DamagedError(problem, place=str(path), fix="move it away")
     try:
         return parse(data)
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         why = f"it has no {error}" if isinstance(error, LookupError) else str(error)
-        raise StoreError(f"is not a readable {what} ({why})", place=str(path), fix=fix) from None
+        problem = f"is not a readable {what} ({why})"
+        raise DamagedError(problem, place=str(path), fix=fix) from None
 
 
 def read_json(path: Path, parse: Callable[[dict[str, Any]], T], *, what: str, fix: str) -> T | None:

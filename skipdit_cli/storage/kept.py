@@ -15,8 +15,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from skipdit_cli.errors import StoreError, warn
-from skipdit_cli.storage.disk import on_disk, read_whole
+from skipdit_cli.errors import warn
+from skipdit_cli.storage.disk import DamagedError, on_disk, read_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +51,7 @@ def damaged_is_absent() -> Iterator[None]:
     """
     try:
         yield
-    except StoreError as error:
+    except DamagedError as error:
         warn(error.problem, place=error.place, fix="it counts as absent")
 
 
@@ -105,7 +105,8 @@ def read_json(path: Path, parse: Callable[[dict[str, Any]], T], kind: Kind, *, o
     Returns:
         What `parse` made of it; None where there is no such file.
     Raises:
-        StoreError: the disk cannot be read, or the file is not what was written there.
+        DamagedError: the file is not what was written there.
+        StoreError: the disk cannot be read.
     """
     return read_whole(
         path,
@@ -145,13 +146,14 @@ def unchanged(path: Path, sha256: str | None, kind: Kind) -> bool:
     Args:
         sha256: what stands there; None where there is no such file.
     Raises:
-        StoreError: it is not what was written, or cannot be read.
+        DamagedError: it is not what was written.
+        StoreError: it cannot be read.
     """
     with on_disk(path), path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
         why = "was changed or damaged after it was written" if sha256 else "has no record beside it"
-        raise StoreError(why, place=str(path), fix=kind.fix)
+        raise DamagedError(why, place=str(path), fix=kind.fix)
     return True
 
 

@@ -76,7 +76,11 @@ def write_result(root: Path, result: Result) -> Path:
 
 
 def read_result(root: Path, run: str, metric: str) -> Result | None:
-    """The result of a run (its key) and metric; None where there is none, or a damaged one."""
+    """The result of a run (its key) and metric; None where there is none, or a damaged one.
+
+    Raises:
+        StoreError: the disk cannot be read.
+    """
     with kept.damaged_is_absent():
         return kept.read_json(_path(root, run, metric), _parse, RESULT, of=_identity(run, metric))
     return None

@@ -22,7 +22,7 @@ FEW = "--num-samples 2 --batch-size 2 --steps 3"
 
 def test_plan_of_a_full_size_model_needs_no_weights(skipdit, table):
     shown = skipdit("plan --model ucf101-skip --n 2..6").ok().out
-    assert shown.startswith("ucf101-skip: ddim 50, guidance 7.0, batch 16\n")
+    assert shown.startswith("ucf101-skip: ddim 50, guidance 7.0, batch 4\n")
     lines = table(shown)
     assert [line["run"] for line in lines] == [
         "none",
@@ -34,7 +34,10 @@ def test_plan_of_a_full_size_model_needs_no_weights(skipdit, table):
     assert ideal == sorted(ideal)
     assert ideal[0] == 1
     for line in lines:
-        assert "weights, vae: skipdit download ucf101-skip (3.10 GB)" in line["missing"]
+        assert (
+            "weights, vae: skipdit download ucf101-skip --accept-license (about 3.11 GB)"
+            in line["missing"]
+        )
         assert "samples: 16 of 16" in line["missing"]
 
 
@@ -198,7 +201,7 @@ def test_evaluate_a_run_that_lacks_samples(skipdit, copy):
     folder = root / "samples" / runs["skip-cache(n=2"]
     (folder / "000001.png").unlink()
     done = skipdit(f"evaluate {folder.name}").failed(
-        3, f"results/samples/{folder.name}: missing sample 1 (1 of 3)", "run the command"
+        3, f"results/samples/{folder.name}: missing sample 1 (1 of 3)", "run `skipdit cache-sweep "
     )
     assert done.out == ""
 
@@ -214,7 +217,10 @@ def test_evaluate_a_run_whose_reference_lacks_samples(skipdit, copy, table):
 
 
 def test_evaluate_a_key_that_is_ambiguous(skipdit, copy):
-    skipdit("evaluate", "").failed(2, "run '' is ambiguous", *copy[1].values())
+    root, runs = copy
+    for name in ("0" * 15, "0" * 16):
+        shutil.copytree(root / "samples" / runs["none"], root / "samples" / f"{name}1")
+    skipdit("evaluate", "0" * 15).failed(2, f"run '{'0' * 15}' is ambiguous", f"{'0' * 15}1")
 
 
 @pytest.fixture(scope="module")
@@ -354,7 +360,9 @@ def test_a_score_that_fails_leaves_the_others_and_its_reason(
         shutil.rmtree(kept)
     monkeypatch.setattr("skipdit_cli.metrics.ssim.score", lacking)
     done = skipdit("evaluate smoke --scale tiny")
-    done.failed(1, "out of memory while scoring")
+    assert done.code == 1
+    told = ["skipdit: out of memory while scoring; score with `skipdit evaluate "] * 2
+    assert [remark[: len(told[0])] for remark in done.remarks] == told  # for each of two runs
     values = {line["metric"]: line["value"] for line in table(done.out) if line["cache"] != "none"}
     assert values["ssim"] == "failed [1]"
     assert float(values["psnr"].split()[0]) > 0
@@ -407,7 +415,10 @@ def test_report_with_nothing_on_disk(skipdit, table, tmp_path):
     assert own["UCF101 FVD ↓"].startswith("141.42 / – needs weights")
     assert "needs weights" in own["Latency (s) ↓"]
     assert lines["FORA"]["FLOPs (T)"].startswith("240.26 / 240.28 (+0.02) match")
-    assert "`skipdit download taichi-skip` (2.77 GB, and 335.0 MB of vae)" in done.out
+    assert (
+        "`skipdit download taichi-skip --accept-license` (about 2.77 GB, and 335.0 MB of vae)"
+        in done.out
+    )
     assert [path.name for path in (tmp_path / "results" / "paper").iterdir()] == ["table1.md"]
 
 
@@ -442,7 +453,7 @@ def test_doctor(skipdit, table):
     lines = {line["check"]: line for line in table(skipdit("doctor").ok().out)}
     assert all(lines[name][""] for name in ("skipdit", "python", "torch", "diffusers"))
     assert "M parameters" in lines["moving-digits-skip"][""]
-    absent = "denoiser, vae absent: skipdit download ucf101-skip --accept-license (3.10 GB)"
+    absent = "denoiser, vae absent: skipdit download ucf101-skip --accept-license (about 3.11 GB)"
     assert lines["ucf101-skip"][""] == absent
     checks = {check["check"]: check for check in json.loads(skipdit("doctor --json").ok().out)}
     assert list(checks) == list(lines)

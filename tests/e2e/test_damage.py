@@ -17,7 +17,7 @@ COMMANDS = {
     "captions": f"cache-sweep --model painted-digits --cache none --cache fora(n=2) "
     f"--metrics psnr,accuracy@digits {SMALL}",
 }
-CALIBRATION = "analyze calibrate --model digits --method teacache --num-samples 4 --steps 3"
+CALIBRATION = "analyze calibrate --model digits --method teacache --num-samples 8 --steps 3"
 UNREAD = {".lock", ".pid", ".mp4", ".md", ".csv", ".tex", ".html"}
 HOWS = ("flip a bit", "flip a bit", "swap", "truncate", "empty", "make a folder")
 

@@ -157,7 +157,10 @@ LINES = {
     "README.md": {
         "skipdit ls": LS,
         "skipdit plan --model ucf101-skip --n 2..6": Then(
-            shows=("ucf101-skip: ddim 50, guidance 7.0", "skipdit download ucf101-skip (3.10 GB)"),
+            shows=(
+                "ucf101-skip: ddim 50, guidance 7.0",
+                "skipdit download ucf101-skip --accept-license (about 3.11 GB)",
+            ),
             check=column("full", "50", "28", "21", "17", "16", "14"),
         ),
         "skipdit sample --model digits-skip "

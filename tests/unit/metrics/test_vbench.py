@@ -15,6 +15,7 @@ from skipdit_cli.errors import (
     IncompleteError,
     MissingAssetError,
     SkipditError,
+    SkipditWarning,
     StoreError,
     UsageError,
 )
@@ -341,7 +342,8 @@ def test_a_result_counts_as_long_as_its_clips_are_the_same(make, fake, kept, mon
     score()
     assert len(fake.calls) == 3
     (kept / f"{FLICKER}.json").write_text('{"score": 1')
-    score()
+    with pytest.warns(SkipditWarning, match="is not a readable score of vbench"):
+        score()
     assert len(fake.calls) == 4
     monkeypatch.setattr(run, "VBENCH", "0.1.6")
     score()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from skipdit_cli import registry
+from skipdit_cli import run as run_module
 from skipdit_cli.checkpoints import catalog, local
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import UsageError
@@ -39,9 +40,12 @@ OTHERWISE = {
 }
 
 
+STABLE = "12a1ba12e7946b87"
+
+
 def test_the_key_is_stable():
     """A changed key would orphan every sample on disk."""
-    assert RUN.key == "c21f40db4699d654"
+    assert RUN.key == STABLE
 
 
 def test_every_field_but_the_number_of_samples_changes_the_key():
@@ -63,13 +67,35 @@ def test_every_field_but_the_number_of_samples_changes_the_key():
         ("family", "models", "latte"),
     ],
 )
-def test_code_of_others_is_part_of_the_key(monkeypatch, part, kind, name):
-    def source_hash(*which):
-        return "edited" if which == (kind, name) else ""
+def test_the_version_of_its_code_is_part_of_the_key(monkeypatch, part, kind, name):
+    """A number for code of this package, the hash of the source for that of others."""
+    known = registry.version
 
-    monkeypatch.setattr(registry, "source_hash", source_hash)
-    assert replace(RUN).to_dict()["code"] == {part: "edited"}
-    assert replace(RUN).key != "c21f40db4699d654"
+    def version(*which):
+        return "edited" if which == (kind, name) else known(*which)
+
+    assert RUN.to_dict()["versions"][part] == known(kind, name)
+    monkeypatch.setattr(registry, "version", version)
+    assert replace(RUN).to_dict()["versions"][part] == "edited"
+    assert replace(RUN).key != STABLE
+
+
+@pytest.mark.parametrize("part", ["LOOP", "DECODING", "TEXT"])
+def test_what_every_run_goes_through_has_a_version_in_the_key(monkeypatch, part):
+    image, text = make_run("digits"), make_run("painted-digits")
+    before = image.key, text.key
+    monkeypatch.setattr(run_module, part, 99)
+    assert (replace(image).key != before[0]) == (part != "TEXT")
+    assert replace(text).key != before[1]
+
+
+@pytest.mark.parametrize(("cache", "there"), [("pab", False), ("first-block", True)])
+def test_the_version_of_diffusers_counts_where_its_hooks_run(monkeypatch, cache, there):
+    before = make_run("digits", cache)
+    assert ("diffusers" in before.to_dict()["versions"]) == there
+    key = before.key
+    monkeypatch.setattr(run_module.metadata, "version", lambda name: "99")
+    assert (replace(before).key != key) == there
 
 
 def test_the_reference_is_the_same_run_without_cache():
@@ -353,15 +379,16 @@ def test_runs_of_a_recipe():
         ("a", "x", "taichi"),
         ("a", "y", "ffs"),
     ]
-    assert all((run.steps, run.seed, run.batch_size) == ("20", 5, 16) for *_, run in found)
+    assert all((run.steps, run.seed, run.batch_size) == ("20", 5, 4) for *_, run in found)
 
 
 @pytest.mark.parametrize(
     ("given", "batch_size"),
     [
-        ({}, 16),
-        ({"num_samples": 40}, 16),
+        ({}, 4),
+        ({"num_samples": 40}, 4),
         ({"num_samples": 4}, 4),
+        ({"num_samples": 3}, 3),
         ({"num_samples": 4, "batch_size": 8}, 4),
         ({"num_samples": 2, "batch_size": 100_000}, 2),
         ({"num_samples": 40, "batch_size": 8}, 8),

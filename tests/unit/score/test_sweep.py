@@ -57,7 +57,7 @@ def generated(monkeypatch):
 
     calls = Calls()
 
-    def generate(run, root, *, device, workers, weights_path, offload, stage):
+    def generate(run, root, *, device, workers, weights_path, offload, stage, wait=False):
         calls.append(run)
         calls.offload.append(offload)
         if str(run.cache) in calls.fail:

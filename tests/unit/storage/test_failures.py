@@ -2,7 +2,7 @@
 
 import pytest
 
-from skipdit_cli.errors import SkipditWarning
+from skipdit_cli.errors import SkipditWarning, StoreError
 from skipdit_cli.storage import failures
 
 
@@ -30,5 +30,5 @@ def test_the_last_one_that_is_forgotten_leaves_no_folder(tmp_path):
 def test_a_folder_that_cannot_be_written_is_passed_over(tmp_path):
     (tmp_path / "failures").write_text("")
     failures.write_failure(tmp_path, "abc", "psnr", reason="no")
-    with pytest.warns(SkipditWarning, match="a file is where a folder should be"):
-        assert failures.read_failure(tmp_path, "abc", "psnr") == ""
+    with pytest.raises(StoreError, match="a file is where a folder should be"):
+        failures.read_failure(tmp_path, "abc", "psnr")

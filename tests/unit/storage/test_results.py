@@ -104,8 +104,8 @@ def test_a_file_where_a_folder_should_be(tmp_path):
     (tmp_path / "scores").write_text("")
     with pytest.raises(StoreError, match="scores: a file is where a folder should be"):
         results.write_result(tmp_path, PSNR)
-    with pytest.warns(SkipditWarning, match="scores: a file is where a folder should be"):
-        assert results.read_result(tmp_path, PSNR.run, "psnr") is None
+    with pytest.raises(StoreError, match="scores: a file is where a folder should be"):
+        results.read_result(tmp_path, PSNR.run, "psnr")
 
 
 def resealed(change):
