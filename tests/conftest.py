@@ -1,6 +1,7 @@
 """All tests: no network, nothing of the user's home is read or written, one thread per process."""
 
 import os
+import signal
 import site
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 # Before torch and huggingface_hub are imported, and inherited by every process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# A shell's background job ignores Ctrl-C, and so would the processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -37,6 +37,7 @@ class Hub:
         repositories: repository -> path -> content. addresses: path of a plain file -> content.
         lies: path -> what is served instead of what is listed.
         cut: a connection ends after so many bytes of content, and no other is answered.
+        tags: whether a plain file has an ETag.
         requests: (method, path, range, token) in order. sent: bytes of content, by path.
     """
 
@@ -44,7 +45,7 @@ class Hub:
 
     def __init__(self):
         self.repositories, self.addresses, self.lies = {}, {}, {}
-        self.cut = None
+        self.cut, self.tags = None, True
         self.requests, self.sent = [], {}
         self.url = ""
 
@@ -71,7 +72,8 @@ class Hub:
         """Content and headers of a file, or where it has moved, or None."""
         if path in self.addresses:
             content = self.addresses[path]
-            return content, {"ETag": f'"{hashlib.md5(content).hexdigest()}"'}
+            tag = {"ETag": f'"{hashlib.md5(content).hexdigest()}"'}
+            return content, tag if self.tags else {}
         match = re.fullmatch(r"/(cdn/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         if not match or match[4] not in self.repositories.get(match[2], {}):
             return None

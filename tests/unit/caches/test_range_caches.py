@@ -98,6 +98,17 @@ def test_staged_delta_dit_by_hand():
     assert outputs(spec, [1, 2, 4, 1]) == [27, 29, 33, 27]
 
 
+def test_staged_delta_dit_of_disjoint_ranges_by_hand():
+    """The boundary lies between two cached steps. x = 1: the front adds 8, the rear 18.
+
+    step 1, t > boundary:  x = 2: 5, 15; 15 + 18 = 33. What the front adds here, 13, is not kept.
+    step 2, t <= boundary: x = 4: 4 + 8 = 12; 17, 33.
+    step 3, the same:      x = 5: 5 + 8 = 13; 18, 35.
+    """
+    spec = "delta-dit(n=4,part=staged,layers=2,boundary=600)"
+    assert outputs(spec, [1, 2, 4, 5]) == [27, 33, 33, 35]
+
+
 def test_a_change_is_added_at_every_cached_step_by_hand():
     assert outputs("delta-dit(n=4,part=front,layers=2)", [1, 5, 5, 6]) == [27, 35, 35, 37]
 
