@@ -127,6 +127,7 @@ def test_ranges_of_delta_dit():
     assert layers("delta-dit(layers=31)", NATIVE, 1) == (5, 35)
     assert layers("delta-dit", PLAIN, 1) == (7, 27)  # early: the rear
     assert layers("delta-dit", PLAIN, 49) == (0, 20)  # late: the front
+    assert layers("delta-dit", PLAIN, 29) == (0, 20)  # and from the boundary on, 400
     assert parse_cache("delta-dit").resolve(SKIPS).settings.part == "middle"
     assert layers("delta-dit", SKIPS, 1) == (4, 24)
 
