@@ -97,8 +97,8 @@ def copies(number: int) -> Iterator[list[Path]]:
 
 def run_tests(place: Path, tests: list[str]) -> tuple[int, str]:
     """Exit code of pytest in a copy, and what it said; 0 all passed, 1 some failed."""
-    own = {"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": "1"}  # no stale bytecode
-    command = [sys.executable, *PYTEST, "-m", "slow or not slow", *tests]
+    own = {"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": ""}
+    command = [sys.executable, *PYTEST, *tests]
     try:
         done = subprocess.run(
             command, cwd=place, env=os.environ | own, capture_output=True, text=True, timeout=LIMIT
@@ -108,15 +108,21 @@ def run_tests(place: Path, tests: list[str]) -> tuple[int, str]:
     return done.returncode, (done.stdout + done.stderr)[-2000:]
 
 
+def _put(path: Path, text: str) -> None:
+    """Write a module, and forget its bytecode, which could pass for that of the new text."""
+    path.write_text(text, encoding="utf-8")
+    shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
+
+
 def verdict(mutant: Mutant, place: Path) -> str:
     """What is wrong with the tests of a mistake, or "" if they notice it."""
     path = place / mutant.file
     sound = path.read_text(encoding="utf-8")
-    path.write_text(sound.replace(mutant.find, mutant.replace), encoding="utf-8")
+    _put(path, sound.replace(mutant.find, mutant.replace))
     try:
         code, said = run_tests(place, mutant.tests)
     finally:
-        path.write_text(sound, encoding="utf-8")
+        _put(path, sound)
     if code == 1:
         return ""
     return "survived" if code == 0 else f"its tests did not run (exit code {code}):\n{said}"

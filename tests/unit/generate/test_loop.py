@@ -220,11 +220,14 @@ def test_guidance_without_classes_is_refused():
     assert model.calls == []
 
 
-def test_the_network_runs_in_its_dtype_and_the_sampler_in_float32():
+def test_the_network_runs_in_its_dtype_and_the_sampler_in_float32(sampled):
     model = Stub(None).bfloat16()
     out = sample(model, labels=torch.tensor([3, 4]), guidance=2.0)
     assert all(x.dtype == torch.bfloat16 for x, *_ in model.calls)
     assert out.dtype == torch.float32
+    sampler, told = sampled
+    sample(Stub(None).bfloat16(), sampler=sampler, steps="1")
+    assert told["out"].dtype == torch.float32
 
 
 def test_on_step_sees_every_step():
