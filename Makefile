@@ -26,7 +26,7 @@ $(VENV)/.done: pyproject.toml constraints.txt
 demo: setup  ## generate, score and time Skip-Cache n = 2..6 against the uncached model
 	$(SKIPDIT) cache-sweep --n 2..6
 
-test: setup  ## the tests; six to seven minutes on two cores
+test: setup  ## the tests; under six minutes on two cores
 	$(BIN)/python -m pytest
 
 test-slow: setup  ## those that sample for minutes

@@ -22,6 +22,9 @@ class Registered(Protocol):
     def name(self) -> str:
         """As on the command line."""
 
+    def has(self, part: str) -> bool:
+        """Whether the file itself has a part of the contract that may be left out."""
+
 
 class Plugin:
     """A file that keeps its folder's contract, with the contract's parts for those that it lacks.
@@ -45,6 +48,10 @@ class Plugin:
     ) -> None:
         self.kind, self.name, self.module, self._contract = kind, name, module, contract
         self._load = load
+
+    def has(self, part: str) -> bool:
+        """Whether the file itself has a part of the contract that may be left out."""
+        return hasattr(self.module, part)
 
     def __getattr__(self, part: str) -> Any:
         if part.startswith("_"):

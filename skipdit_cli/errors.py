@@ -82,6 +82,7 @@ def warn(problem: str, *, place: str = "", fix: str = "") -> None:
 
 def print_warnings() -> None:
     """Have warnings of this process printed as one line each on stderr, as the errors are."""
+    warnings.simplefilter("default", SkipditWarning)
     before = warnings.showwarning
 
     def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:

@@ -16,6 +16,7 @@ File names use `_` where names use `-`, and `_at_` where names use `@` (`fid_at_
 import ast
 import functools
 import hashlib
+import re
 import tokenize
 from importlib import import_module
 from importlib.util import find_spec
@@ -111,6 +112,19 @@ def source_hash(kind: str, name: str) -> str:
     if name in _own(kind):
         return ""
     return hashlib.sha256(_file(kind, name).read_bytes()).hexdigest()[:16]
+
+
+@functools.cache
+def version(kind: str, name: str) -> int | str:
+    """What tells the code behind a name from what it was when it gave other results.
+
+    The VERSION of a file of this package, 1 where it states none; of another distribution's file
+    the hash of its source. Nothing is imported.
+    """
+    if foreign_source := source_hash(kind, name):
+        return foreign_source
+    stated = re.search(r"^VERSION = (\d+)", _file(kind, name).read_text("utf-8"), re.MULTILINE)
+    return int(stated[1]) if stated else 1
 
 
 def folders(group: str) -> dict[str, Path]:

@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
@@ -16,6 +17,12 @@ from skipdit_cli.checkpoints.card import Card
 
 if TYPE_CHECKING:
     from skipdit_cli.samplers import Sampler
+
+# Versions of what every run goes through; raised when a change there changes a pixel, as VERSION
+# in the file of a cache, sampler or family is (CONTRIBUTING.md).
+LOOP = 1  # generate/loop.py, hooks.py, rng.py, conditioning.py
+DECODING = 1  # generate/decode.py, storage/codec.py
+TEXT = 1  # generate/text.py
 
 
 @dataclass(frozen=True)
@@ -87,10 +94,7 @@ class Run:
         return hash(self.key)
 
     def to_dict(self) -> dict[str, Any]:
-        """Content that JSON can hold; `runs.from_dict` reads it back.
-
-        Code from other distributions counts by the hash of its source, under "code".
-        """
+        """Content that JSON can hold; `runs.from_dict` reads it back."""
         content: dict[str, Any] = {
             "model": self.card.name,
             "cache": str(self.cache),
@@ -106,12 +110,20 @@ class Run:
         }
         if self.prompts is not None:
             content["prompts"] = list(self.prompts)
-        parts = {
-            "cache": ("caches", self.cache.name),
-            "sampler": ("samplers", self.sampler.name),
-            "family": ("models", self.card.family),
-        }
-        hashes = {part: registry.source_hash(*which) for part, which in parts.items()}
-        if foreign := {part: digest for part, digest in hashes.items() if digest}:
-            content["code"] = foreign
+        content["versions"] = self._versions()
         return content
+
+    def _versions(self) -> dict[str, int | str]:
+        """What tells the code that makes the samples from code that makes others."""
+        versions = {
+            "cache": registry.version("caches", self.cache.name),
+            "sampler": registry.version("samplers", self.sampler.name),
+            "family": registry.version("models", self.card.family),
+            "loop": LOOP,
+            "decoding": DECODING,
+        }
+        if self.card.text:
+            versions["text"] = TEXT
+        if self.cache.method.has("hooks"):
+            versions["diffusers"] = metadata.version("diffusers")
+        return versions

@@ -7,19 +7,19 @@ metrics/NAME.json     where it came from, its sha256, size and licence, for resu
 """
 
 import hashlib
-import json
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import local
 from skipdit_cli.checkpoints.inventory import component_damage
-from skipdit_cli.errors import MissingAssetError, StoreError, UsageError, unknown
+from skipdit_cli.errors import MissingAssetError, UsageError, unknown
 from skipdit_cli.metrics import Asset, Metric
-from skipdit_cli.storage.disk import read_json, write_whole
+from skipdit_cli.storage import kept
+from skipdit_cli.storage.disk import write_whole
 
+RECORD = kept.Kind("record of an asset", 2)
 TOKENIZER = "tokenizer"  # in `Asset.holds`
 
 
@@ -210,8 +210,8 @@ def record_path(asset: Asset) -> Path:
 
 def record(asset: Asset) -> dict[str, Any]:
     """What was written down when an asset came: source, sha256, size, licence; {} if nothing."""
-    with suppress(StoreError):  # it is written down again
-        return read_json(record_path(asset), dict, what="record of an asset", fix="delete it") or {}
+    with kept.damaged_is_absent():
+        return kept.read_json(record_path(asset), dict, RECORD, of=asset.name) or {}
     return {}
 
 
@@ -234,4 +234,4 @@ def write_record(asset: Asset) -> None:
         content["sha256"] = hashlib.sha256(listed.encode()).hexdigest()
         content["size"] = sum((path / file).stat().st_size for file in digests)
         content["files"] = digests
-    write_whole(record_path(asset), json.dumps(content, indent=1).encode() + b"\n")
+    write_whole(record_path(asset), kept.sealed_json(content, RECORD, of=asset.name))

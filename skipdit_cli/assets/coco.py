@@ -15,8 +15,10 @@ from skipdit_cli.checkpoints._fetch import Progress, fetch, mismatch, silent
 from skipdit_cli.checkpoints._sources import RemoteFile, probe
 from skipdit_cli.checkpoints.inventory import coco_list
 from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import write_whole
 
+IMAGES = kept.Kind("list of COCO's images", 2)  # beside that of prompts
 ADDRESS = "http://images.cocodataset.org/annotations/annotations_trainval2014.zip"
 SHA256 = "031296bbc80c45a1d1f76bf9a90ead27e94e99ec629208449507a4917a3bf009"  # as TFDS records it
 SIZE = 252_900_000  # bytes, about
@@ -71,7 +73,7 @@ def download(
             "count": len(chosen),
             "image_ids": list(chosen),
         }
-        write_whole(path.with_suffix(".json"), json.dumps(origin).encode() + b"\n")
+        write_whole(path.with_suffix(".json"), kept.sealed_json(origin, IMAGES, of=path.stem))
         write_whole(path, "".join(f"{text}\n" for text in chosen.values()).encode())
     if delete_original:
         target().unlink(missing_ok=True)

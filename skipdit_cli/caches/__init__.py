@@ -28,6 +28,7 @@ class Method(Registered, Protocol):
         Config: a frozen dataclass of what a person writes, one sentence per field in its docstring;
             a field that may be left out and has no value of its own is None. Fields are int, float,
             bool, str, a window (start, stop) named `window`, or a tuple of these.
+        VERSION: raised whenever a change gives other samples (CONTRIBUTING.md).
         AFTER_GATE: whether it keeps what a gated site gives after its gate, not before it.
         BY_BATCH: whether what it does to a sample depends on the others of its batch.
         DYNAMIC: whether it decides while it runs; it then has `skipped` in place of `reused`.
@@ -36,6 +37,7 @@ class Method(Registered, Protocol):
 
     Config: type
 
+    VERSION: int = 1
     AFTER_GATE: bool = False
     BY_BATCH: bool = False
     DYNAMIC: bool = False

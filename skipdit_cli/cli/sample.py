@@ -7,7 +7,7 @@ import typer
 from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
-from skipdit_cli.cli._output import say, say_black, say_removed, show, show_json, stage
+from skipdit_cli.cli._output import say_black, say_removed, show, show_json, stage
 
 
 @app.command()
@@ -67,8 +67,6 @@ def sample(
 
         say_removed(again.samples([run], root=results, weights_path=weights))
     store = generate(run, how)
-    if store.corrupt:
-        say(f"{len(store.corrupt)} damaged samples were made again")
     say_black(run, results)
     if json:
         show_json({"key": run.key, "folder": str(store.path), "run": run.to_dict()})

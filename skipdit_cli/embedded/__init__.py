@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError
-from skipdit_cli.storage.disk import read_arrays
+from skipdit_cli.storage import kept
 
 if TYPE_CHECKING:
     import numpy as np
+
+STATISTICS = kept.Kind("file of statistics", 2, fix="install the package again")
 
 
 @functools.cache
@@ -19,10 +21,11 @@ def reference_statistics(name: str) -> "tuple[np.ndarray, np.ndarray, int]":
         name: "digits" (d = 64, ddof 1) or "moving-digits" (d = 128, ddof 0).
     """
     path = shipped.embedded() / "classifier" / f"reference_{name}.safetensors"
-    fix = "install the package again"
-    statistics = read_arrays(path, _statistics, what="file of statistics", fix=fix)
+    statistics = kept.read_arrays(path, _statistics, STATISTICS, of=path.stem)
     if statistics is None:
-        raise MissingAssetError("statistics that ship are not here", place=str(path), fix=fix)
+        raise MissingAssetError(
+            "statistics that ship are not here", place=str(path), fix=STATISTICS.fix
+        )
     return statistics
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from skipdit_cli.checkpoints import local, networks
 from skipdit_cli.checkpoints.card import Card
-from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.errors import SkipditError, UsageError, warn
 from skipdit_cli.generate import conditioning, decode, rng
 from skipdit_cli.generate.engine import run_batches
 from skipdit_cli.generate.hooks import Session
@@ -49,7 +49,7 @@ def generate(
         weights_path: a checkpoint file instead of the known place.
         stage: opens a progress display: of prompts that are encoded, of samples that are finished.
     Returns:
-        The complete store. Damaged samples that were redone are in its `corrupt`.
+        The complete store.
     Raises:
         MissingAssetError: the weights are not here.
         StoreError: the disk, or another process on the same run.
@@ -65,7 +65,12 @@ def generate(
     store = open_store(root, run)
     with store.lock():
         missing = store.missing(range(run.num_samples))
-        corrupt = list(store.corrupt)
+        if corrupt := list(store.corrupt):
+            warn(
+                f"{len(corrupt)} of {run.num_samples} samples are damaged, first {corrupt[0]}",
+                place=str(store.path),
+                fix="they are made again",
+            )
         batches: dict[int, list[int]] = {}
         if trajectory.read_trajectory(store) is None:
             batches[0] = []  # computed again, though none of its samples may be missing
@@ -87,7 +92,6 @@ def generate(
 
             run_batches(work, list(batches.values()), workers=workers, on_done=finished)
         store.require(run.num_samples)
-        store.corrupt = corrupt
     return store
 
 

@@ -7,31 +7,36 @@ while a sample is denoised.
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import local, networks
-from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
+from skipdit_cli.errors import MissingAssetError, SkipditError, UsageError
 from skipdit_cli.models import Conditions
-from skipdit_cli.storage.disk import read_tensors, write_whole
+from skipdit_cli.storage import kept
+from skipdit_cli.storage.disk import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from skipdit_cli.checkpoints.card import Card
 
+EMBEDDING = kept.Kind("embedding of a prompt", 2)
 NULL = ""  # the prompt of the unconditional half of guidance
 
 
 def absent(
     card: "Card", prompts: Sequence[str], *, root: Path, dtype: str = "float32"
 ) -> dict[str, list[str]]:
-    """Which of the prompts, and the null prompt, are not on disk, by the encoder's suffix."""
+    """Which of the prompts, and the null prompt, are not on disk, by the encoder's suffix.
+
+    Damaged ones are not, and each is told of.
+    """
     folder, wanted = _folder(root, card, dtype), dict.fromkeys([NULL, *prompts])
     return {
-        suffix: [prompt for prompt in wanted if not _path(folder, prompt, suffix).is_file()]
+        suffix: [prompt for prompt in wanted if _kept(_path(folder, prompt, suffix)) is None]
         for suffix in _suffixes(card)
     }
 
@@ -216,23 +221,31 @@ def _path(folder: Path, prompt: str, suffix: str) -> Path:
     return folder / f"{hashlib.sha256(prompt.encode()).hexdigest()[:32]}{suffix}.safetensors"
 
 
+def _identity(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
 def _save(path: Path, content: Conditions) -> None:
     from safetensors.torch import save
 
-    write_whole(path, save({key: value.contiguous() for key, value in content.items()}))
+    data = save({key: value.contiguous() for key, value in content.items()})
+    write_whole(path, kept.sealed_arrays(data, EMBEDDING, of=_identity(path)))
+
+
+def _kept(path: Path) -> Conditions | None:
+    with kept.damaged_is_absent():
+        return kept.read_tensors(path, EMBEDDING, of=_identity(path))
+    return None
 
 
 def _read(folder: Path, prompt: str, suffixes: Sequence[str]) -> Conditions:
     content: Conditions = {}
-    fix = "delete it and run the same command again"
     for suffix in suffixes:
         path = _path(folder, prompt, suffix)
-        embedding = None
-        with suppress(StoreError):
-            embedding = read_tensors(path, what="embedding", fix=fix)
+        embedding = kept.read_tensors(path, EMBEDDING, of=_identity(path))
         if embedding is None:
             raise MissingAssetError(
-                "the embedding of a prompt is gone or damaged", place=str(path), fix=fix
+                "the embedding of a prompt is gone", place=str(path), fix=EMBEDDING.fix
             )
         content |= embedding
     return content

@@ -26,6 +26,7 @@ class Family(Registered, Protocol):
     """What a file in this folder holds.
 
     Attributes:
+        VERSION: raised whenever a change gives other samples (CONTRIBUTING.md).
         MODEL: the class of the network, a `Denoiser`. It is a model of diffusers
             (`from_pretrained`, `save_pretrained`), its constructor takes keyword arguments alone,
             all of which have defaults and stand in `model.config`. Where it has the argument
@@ -39,6 +40,7 @@ class Family(Registered, Protocol):
     MODEL: "Callable[..., Network]"
     VARIANTS: Mapping[str, Mapping[str, Any]]
     CHECKPOINTS: tuple[Card, ...] = ()
+    VERSION: int = 1
 
     @staticmethod
     def rules(module: ModuleType) -> str:

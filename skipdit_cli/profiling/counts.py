@@ -4,7 +4,7 @@ Counting needs the network on the meta device: seconds, most of them for importi
 diffusers. What comes of it depends on nothing but the source of the networks and of the counting,
 on the card and on the versions of torch and diffusers. It is kept under a key of all these,
 
-    $SKIPDIT_HOME/counts/KEY.json     {"sha256": of the content, "content": ...}
+    $SKIPDIT_HOME/counts/KEY.json     {"content": ...}
 
 so that `plan` and `report` import neither a second time. What cannot be read, or is not what was
 written, is counted again.
@@ -26,9 +26,10 @@ from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import StoreError
 from skipdit_cli.profiling.cost import Cost, Costs
 from skipdit_cli.sites import Layout, Site
-from skipdit_cli.storage.disk import read_json, write_whole
+from skipdit_cli.storage import kept
+from skipdit_cli.storage.disk import write_whole
 
-VERSION = 1  # of the content
+COUNT = kept.Kind("count", 2)
 _PACKAGE = Path(__file__).parents[1]
 _SOURCES = ("models/*.py", "profiling/*.py", "sites.py")
 
@@ -76,28 +77,22 @@ def costs(card: Card, text_tokens: int | None = None) -> Costs:
 
 def _kept(card: Card, what: str, count: Callable[[], Any]) -> Any:
     """What is on disk, or what `count` gives, which is then kept if the disk takes it."""
-    path = local.home() / "counts" / f"{_key(card, what)}.json"
-    with suppress(StoreError):  # it is counted again
-        kept = read_json(path, _sound, what="count", fix="delete it")
-        if kept is not None:
-            return kept
+    key = _key(card, what)
+    path = local.home() / "counts" / f"{key}.json"
+    with kept.damaged_is_absent():
+        content = kept.read_json(path, lambda record: record["content"], COUNT, of=key)
+        if content is not None:
+            return content
     content = count()
     with suppress(StoreError):
-        record = {"sha256": _digest(content), "content": content}
-        write_whole(path, json.dumps(record).encode())
+        write_whole(path, kept.sealed_json({"content": content}, COUNT, of=key))
     return content
-
-
-def _sound(kept: dict[str, Any]) -> Any:
-    if _digest(kept["content"]) != kept["sha256"]:
-        raise ValueError("its sha256 is another one")
-    return kept["content"]
 
 
 def _key(card: Card, what: str) -> str:
     network = [card.family, card.variant, sorted(card.arguments.items()), card.skip]
     foreign = registry.source_hash("models", card.family)  # of another distribution
-    text = json.dumps([VERSION, what, network, foreign, _code()], default=str)
+    text = json.dumps([COUNT.version, what, network, foreign, _code()], default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -107,10 +102,6 @@ def _code() -> list[str]:
     files = sorted(path for pattern in _SOURCES for path in _PACKAGE.glob(pattern))
     sources = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
     return [sources, metadata.version("torch"), metadata.version("diffusers")]
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _to_json(counted: Costs) -> dict[str, Any]:

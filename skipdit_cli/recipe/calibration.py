@@ -5,8 +5,7 @@ ship with the package; others live in $SKIPDIT_HOME/calibration, beside the weig
 A run's cache spec holds the numbers themselves, so its key changes with them.
 """
 
-import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +15,13 @@ from skipdit_cli.checkpoints import local
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
-from skipdit_cli.storage.disk import read_json, write_whole
+from skipdit_cli.storage import kept
+from skipdit_cli.storage.disk import write_whole
 
 if TYPE_CHECKING:
     from skipdit_cli.samplers import Sampler
+
+CALIBRATION = kept.Kind("calibration", 2, fix="calibrate again")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,33 +95,33 @@ def write_calibration(calibration: Calibration, where: Path) -> Path:
     """Write a calibration into a folder; returns the file."""
     steps = len(registry.load("samplers", calibration.sampler).timesteps(calibration.steps))
     path = where / file_name(calibration.method, sampler=calibration.sampler, steps=steps)
-    content = json.dumps(asdict(calibration), indent=1, allow_nan=False) + "\n"
-    write_whole(path, content.encode())
+    of = _identity(calibration.model, path)
+    write_whole(path, kept.sealed_json(asdict(calibration), CALIBRATION, of=of))
     return path
 
 
-def read_calibration(path: Path) -> Calibration:
-    """Read what `write_calibration` wrote.
+def read_calibration(path: Path, model: str) -> Calibration:
+    """Read what `write_calibration` wrote for a model.
 
     Raises:
         StoreError: the file is missing, cannot be read or is not a calibration.
     """
-    calibration = read_json(path, _parse, what="calibration", fix="calibrate again")
+    calibration = kept.read_json(path, _parse, CALIBRATION, of=_identity(model, path))
     if calibration is None:
         raise StoreError("there is no such file", place=str(path), fix="calibrate again")
     return calibration
 
 
+def _identity(model: str, path: Path) -> str:
+    return f"{model}, {path.stem}"
+
+
 def _parse(content: dict[str, Any]) -> Calibration:
-    if set(content) != {each.name for each in fields(Calibration)}:
-        raise ValueError("its keys are not those of a calibration")
-    if not isinstance(content["settings"], dict):
-        raise ValueError("its settings are not a mapping")
     settings = {
         name: tuple(map(float, value)) if isinstance(value, list) else value
         for name, value in content["settings"].items()
     }
-    return Calibration(**content | {"settings": settings})
+    return kept.shaped(Calibration, content | {"settings": settings})
 
 
 def complete(
@@ -159,7 +161,7 @@ def complete(
             place=place,
             fix=fix,
         )
-    calibration = read_calibration(fitting[0])
+    calibration = read_calibration(fitting[0], card.name)
     if fingerprint not in ("absent", calibration.weights):
         raise UsageError(
             f"{spec.name} was calibrated on the weights {calibration.weights} of {card.name} and "

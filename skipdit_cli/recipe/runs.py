@@ -28,7 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "classes": None,
 }
-BATCH = 16  # samples computed together, or as many as are wanted where that is less
+BATCH = 4  # samples computed together; however many are wanted, so that runs share samples
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -82,7 +82,7 @@ def make_run(
         )
         resolved = spec.resolve(counts.layout(card))
         _check(card, chosen)
-    chosen["batch_size"] = chosen["batch_size"] or min(BATCH, chosen["num_samples"])
+    chosen["batch_size"] = chosen["batch_size"] or BATCH
     chosen["classes"] = tuple(chosen["classes"] or ()) or None
     if isinstance(chosen["prompts"], str):
         from skipdit_cli.recipe import prompts
@@ -102,7 +102,7 @@ def from_dict(content: Mapping[str, Any]) -> Run:
         UsageError: a model, cache or sampler that is not known here.
     """
     content = {"prompts": None, **content}
-    content.pop("code", None)  # of other distributions: what is installed now is what counts
+    content.pop("versions", None)  # what is installed now is what counts
     names = {"model", *(field.name for field in fields(Run))} - {"card"}
     if differ := sorted(names.symmetric_difference(content)):
         raise ValueError(f"unknown or missing: {', '.join(differ)}")

@@ -14,8 +14,9 @@ from skipdit_cli.errors import UsageError
 from skipdit_cli.recipe import recipe as recipes
 from skipdit_cli.report.recipe import Entry, entries
 from skipdit_cli.report.table import scaled
-from skipdit_cli.report.written import content
 from skipdit_cli.storage import results as scores
+from skipdit_cli.storage.kept import damaged_is_absent
+from skipdit_cli.storage.store import read_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +117,10 @@ def _of_folder(root: Path) -> list[dict[str, Any]]:
         raise UsageError("there are no results here", place=str(root), fix=fix)
     records = []
     for run, its_paths in groupby(paths, key=lambda path: path.parent.name):
-        settings = _settings(content(root / "samples" / run / "run.json").get("run", {}))
+        described: dict[str, Any] = {}
+        with damaged_is_absent():
+            described = read_run(root, run)
+        settings = _settings(described.get("run", {}))
         scored = [scores.read_result(root, run, path.stem) for path in its_paths]
         records += [settings | _of_result(result) for result in scored if result]
     return records

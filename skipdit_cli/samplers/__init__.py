@@ -18,7 +18,13 @@ TRAINING_STEPS = 1000
 
 
 class Sampler(Registered, Protocol):
-    """The contract of a sampler."""
+    """The contract of a sampler.
+
+    Attributes:
+        VERSION: raised whenever a change gives other samples (CONTRIBUTING.md).
+    """
+
+    VERSION: int = 1
 
     @abstractmethod
     def sample(

@@ -2,7 +2,8 @@
 
     <folder>/000000-000064.safetensors    arrays whose first axis runs over samples 0 to 63
 
-A chunk holds a digest of the samples it came from, and is made again when they have changed.
+A chunk holds a digest of the samples it came from, and is made again when they have changed, or
+when it is not what was written.
 """
 
 import hashlib
@@ -16,12 +17,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from skipdit_cli.errors import StoreError
-from skipdit_cli.storage.disk import read_arrays, read_metadata, write_whole
+from skipdit_cli.storage import kept
+from skipdit_cli.storage.disk import read_metadata, write_whole
 
 Arrays = dict[str, np.ndarray]
 Item = TypeVar("Item")
 
+CHUNK = kept.Kind("part of features", 2)
 AHEAD = 4  # items that are read beforehand, per worker
 
 
@@ -62,15 +64,18 @@ def chunks(
     lacking = [i for part, here in zip(parts, known, strict=True) if not here for i in part]
     items = ahead(read, lacking, workers=workers)
     for part, file, digest, here in zip(parts, files, digests, known, strict=True):
+        of = f"{folder.name} {file.stem} {digest}"
+        arrays: Arrays | None = None
         if here:
-            arrays = read_arrays(file, dict, what="part of features", fix=f"delete {folder}")
-            if arrays is None:
-                raise StoreError("is gone", place=str(file), fix="run the same command again")
+            with kept.damaged_is_absent():
+                arrays = kept.read_arrays(file, dict, CHUNK, of=of)
+        if arrays is not None:
             if progress:
                 progress(part.stop, n)
-        else:
-            arrays = compute(part, list(islice(items, len(part))))
-            _save(file, arrays, digest)
+        else:  # one that is damaged was not counted among what is read ahead
+            source = ahead(read, part, workers=workers) if here else items
+            arrays = compute(part, list(islice(source, len(part))))
+            _save(file, arrays, digest, of=of)
         yield arrays
 
 
@@ -91,8 +96,9 @@ def ahead(read: Callable[[int], Item], indices: Sequence[int], *, workers: int) 
                 future.cancel()
 
 
-def _save(file: Path, arrays: Arrays, digest: str) -> None:
+def _save(file: Path, arrays: Arrays, digest: str, *, of: str) -> None:
     from safetensors.numpy import save
 
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    write_whole(file, save(whole, metadata={"inputs": digest}))
+    data = save(whole, metadata={"inputs": digest})
+    write_whole(file, kept.sealed_arrays(data, CHUNK, of=of))

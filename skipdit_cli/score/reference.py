@@ -12,7 +12,6 @@ import io
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,13 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from skipdit_cli.assets import assets
+from skipdit_cli.assets import assets, coco
 from skipdit_cli.checkpoints import local
-from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
+from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.metrics import Asset, Extract, Metric, Moments, Reference, _frechet
 from skipdit_cli.score import features, real_clips
-from skipdit_cli.storage import npz
-from skipdit_cli.storage.disk import read_json
+from skipdit_cli.storage import kept, npz
 
 ADM = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}  # feature -> arrays of the npz
 COCO = "coco-val2014"
@@ -228,12 +226,13 @@ class Coco(Images):
     def __post_init__(self) -> None:
         from skipdit_cli.checkpoints.inventory import coco_list
 
-        path, ids, fix = coco_list().with_suffix(".json"), None, "run `skipdit download coco`"
-        with suppress(StoreError):
-            ids = read_json(path, _image_ids, what="list of COCO's images", fix=fix)
+        path, ids = coco_list().with_suffix(".json"), None
+        with kept.damaged_is_absent():
+            ids = kept.read_json(path, _image_ids, coco.IMAGES, of=coco_list().stem)
         if ids is None:
             raise MissingAssetError(
-                "which of COCO's images the prompts describe is not known here", fix=fix
+                "which of COCO's images the prompts describe is not known here",
+                fix="run `skipdit download coco`",
             )
         self.ids = ids
 

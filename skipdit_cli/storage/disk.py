@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,8 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from skipdit_cli.errors import StoreError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
+    pass
 
 T = TypeVar("T")
 
@@ -135,18 +135,22 @@ def read_whole(path: Path, parse: Callable[[bytes], T], *, what: str, fix: str) 
     """
     with on_disk(path):
         try:
-            data = path.read_bytes()
+            mode = path.stat().st_mode
+            data = path.read_bytes() if stat.S_ISREG(mode) else None
         except FileNotFoundError:
             return None
+    if data is None:
+        problem = f"is a {'folder' if stat.S_ISDIR(mode) else 'device'} where a {what} should be"
+        raise StoreError(problem, place=str(path), fix="move it away")
     try:
         return parse(data)
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         why = f"it has no {error}" if isinstance(error, LookupError) else str(error)
         raise StoreError(f"is not a readable {what} ({why})", place=str(path), fix=fix) from None
 
 
 def read_json(path: Path, parse: Callable[[dict[str, Any]], T], *, what: str, fix: str) -> T | None:
-    """Read a JSON file of our own, which holds a mapping; otherwise as `read_whole`."""
+    """Read a JSON file without a seal, which holds a mapping; otherwise as `read_whole`."""
 
     def mapping(data: bytes) -> T:
         content = json.loads(data)
@@ -155,37 +159,6 @@ def read_json(path: Path, parse: Callable[[dict[str, Any]], T], *, what: str, fi
         return parse(content)
 
     return read_whole(path, mapping, what=what, fix=fix)
-
-
-def read_arrays(
-    path: Path, parse: "Callable[[dict[str, np.ndarray]], T]", *, what: str, fix: str
-) -> T | None:
-    """Read a safetensors file of our own as arrays by name; otherwise as `read_whole`."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    def arrays(data: bytes) -> T:
-        try:
-            content = load(data)
-        except SafetensorError as error:
-            raise ValueError(error) from None
-        return parse(content)
-
-    return read_whole(path, arrays, what=what, fix=fix)
-
-
-def read_tensors(path: Path, *, what: str, fix: str) -> "dict[str, Tensor] | None":
-    """Read a safetensors file of our own as tensors by name; otherwise as `read_whole`."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    def tensors(data: bytes) -> "dict[str, Tensor]":
-        try:
-            return load(data)
-        except SafetensorError as error:
-            raise ValueError(error) from None
-
-    return read_whole(path, tensors, what=what, fix=fix)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

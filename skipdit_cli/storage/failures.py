@@ -4,17 +4,18 @@ They are JSON under ROOT/failures/RUN/WHAT.json, where WHAT is "samples", "timin
 report reads them, so that a cell says what went wrong and not merely that nothing is there.
 """
 
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.errors import StoreError
-from skipdit_cli.storage.disk import read_json, write_whole
+from skipdit_cli.storage import kept
+from skipdit_cli.storage.disk import write_whole
 
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
 
+FAILURE = kept.Kind("failure", 2)
 SAMPLES, TIMING = "samples", "timing"
 OF_REFERENCE = "its uncached reference failed"
 
@@ -25,7 +26,8 @@ def write_failure(root: Path, run: str, what: str, *, reason: str) -> None:
 
     record = {"run": run, "what": what, "reason": reason, "provenance": provenance.collect()}
     with suppress(StoreError):  # the failure itself is told all the same
-        write_whole(_path(root, run, what), json.dumps(record, indent=1).encode() + b"\n")
+        data = kept.sealed_json(record, FAILURE, of=f"run {run}, {what}")
+        write_whole(_path(root, run, what), data)
 
 
 def clear_failure(root: Path, run: str, what: str) -> None:
@@ -38,9 +40,9 @@ def clear_failure(root: Path, run: str, what: str) -> None:
 
 def read_failure(root: Path, run: str, what: str) -> str:
     """The reason that was kept, "" where there is none or its file cannot be read."""
-    path, fix = _path(root, run, what), "delete it"
-    with suppress(StoreError):
-        return read_json(path, _reason, what="failure", fix=fix) or ""
+    path = _path(root, run, what)
+    with kept.damaged_is_absent():
+        return kept.read_json(path, _reason, FAILURE, of=f"run {run}, {what}") or ""
     return ""
 
 

@@ -1,18 +1,19 @@
 """Results: one number per run and metric, on disk with everything needed to trust it.
 
 They are strict JSON under ROOT/scores/RUN/METRIC.json. Every write is atomic: a file is either
-the old result or the new one.
+the old result or the new one. One that is not what was written counts as none, and that is told.
 """
 
-import json
-import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from skipdit_cli.errors import SkipditError
-from skipdit_cli.storage import failures
-from skipdit_cli.storage.disk import read_json, write_whole
+from skipdit_cli.storage import failures, kept
+from skipdit_cli.storage.disk import write_whole
+
+RESULT = kept.Kind("score", 2)
+STATUSES = ("ok", "reference", "needs weights", "failed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,42 +65,34 @@ def write_result(root: Path, result: Result) -> Path:
     """
     path = _path(root, result.run, result.metric)
     try:
-        text = json.dumps(asdict(result), indent=1, allow_nan=False) + "\n"
+        data = kept.sealed_json(asdict(result), RESULT, of=_identity(result.run, result.metric))
     except ValueError:
         raise SkipditError(
             f"{result.metric} of run {result.run} is not finite", fix="look at its samples"
         ) from None
-    write_whole(path, text.encode())
+    write_whole(path, data)
     failures.clear_failure(root, result.run, result.metric)
     return path
 
 
 def read_result(root: Path, run: str, metric: str) -> Result | None:
-    """The result of a run (its key) and metric, or None where there is none yet.
-
-    Raises:
-        StoreError: the file is there and cannot be read or is not a result of this run and metric.
-    """
-
-    def parse(record: dict[str, Any]) -> Result:
-        result = _parse(record)
-        if (result.run, result.metric) != (run, metric):
-            raise ValueError(f"it is {result.metric} of run {result.run}")
-        return result
-
-    path = _path(root, run, metric)
-    return read_json(path, parse, what="result", fix="delete it and score again")
+    """The result of a run (its key) and metric; None where there is none, or a damaged one."""
+    with kept.damaged_is_absent():
+        return kept.read_json(_path(root, run, metric), _parse, RESULT, of=_identity(run, metric))
+    return None
 
 
 def _path(root: Path, run: str, metric: str) -> Path:
     return root / "scores" / run / f"{metric}.json"
 
 
+def _identity(run: str, metric: str) -> str:
+    return f"run {run}, {metric}"
+
+
 def _parse(record: dict[str, Any]) -> Result:
-    if set(record) != {each.name for each in fields(Result)}:
-        raise ValueError("its keys are not those of a result")
-    numbers = [record["value"], record["spread"], *(record["interval"] or ())]
-    if not all(number is None or math.isfinite(number) for number in numbers):
-        raise ValueError("a number is not finite")
-    interval = record["interval"] and tuple(record["interval"])
-    return Result(**record | {"interval": interval})
+    interval = record["interval"]
+    result = kept.shaped(Result, record | {"interval": interval and tuple(interval)})
+    if result.n < 0 or (result.spread or 0) < 0 or result.status not in STATUSES:
+        raise ValueError("its n, spread or status is none")
+    return result

@@ -9,12 +9,11 @@
 
 A sample is written beside its place, flushed, moved into place and only then entered in the
 journal, by one append. A process killed at any moment therefore leaves samples that are finished
-and entered, or are made again; a torn journal line is ignored.
+and entered, or are made again; a torn or damaged line of the journal is none.
 """
 
 import hashlib
 import io
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -24,24 +23,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skipdit_cli.errors import IncompleteError, StoreError
-from skipdit_cli.storage.disk import append, on_disk, put, read_json, remove_leftovers
+from skipdit_cli.errors import IncompleteError, StoreError, warn
+from skipdit_cli.storage import kept
+from skipdit_cli.storage.disk import append, on_disk, put, remove_leftovers
 
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
 
 JournalEntry = dict[str, Any]  # a line of the journal: index, file, sha256, meta, device
 
+DESCRIPTION = kept.Kind("description of a run", 2)
+ENTRY = kept.Kind("entry of a sample", 2)
+
 
 def open_store(root: Path, run: "Run") -> "Store":
-    """The store of a run under a results folder; nothing is written yet.
-
-    Raises:
-        StoreError: the folder is there and holds the samples of another run.
-    """
-    store = Store(root / "samples" / run.key, run)
-    store._known()
-    return store
+    """The store of a run under a results folder; nothing is written yet."""
+    return Store(root / "samples" / run.key, run)
 
 
 def keys(root: Path) -> list[str]:
@@ -54,9 +51,10 @@ def read_run(root: Path, key: str) -> dict[str, Any]:
     """What run.json of a run holds: "run", its content, and "provenance"; {} if it is not there.
 
     Raises:
-        StoreError: the file is damaged.
+        StoreError: the file is damaged, or that of another run.
     """
-    return _read_run(root / "samples" / key)
+    path = root / "samples" / key / "run.json"
+    return kept.read_json(path, _described, DESCRIPTION, of=key) or {}
 
 
 @dataclass
@@ -100,7 +98,7 @@ class Store:
             "meta": meta,
             "device": device,
         }
-        line = json.dumps(entry).encode() + b"\n"
+        line = kept.sealed_json(entry, ENTRY, of=self.run.key, indent=None)
         with self._on_disk(path):
             if not (self.path / "run.json").exists():
                 self._create()
@@ -214,6 +212,7 @@ class Store:
                 remove_leftovers(self.path)
                 put(holder, str(os.getpid()).encode())
                 self._create()
+                self._mend_journal()
             yield
         finally:
             with suppress(OSError):
@@ -222,7 +221,9 @@ class Store:
 
     def _create(self) -> None:
         """Write run.json, unless it is there and counts as many samples."""
-        known = self._known()
+        known: dict[str, dict] = {}
+        with kept.damaged_is_absent():
+            known = read_run(self.path.parents[1], self.run.key)
         if known and known["run"]["num_samples"] >= self.run.num_samples:
             return
         if known:
@@ -232,23 +233,23 @@ class Store:
 
             provenance = collect()
         self.path.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"run": self.run.to_dict(), "provenance": provenance}, indent=1)
-        put(self.path / "run.json", text.encode())
+        content = {"run": self.run.to_dict(), "provenance": provenance}
+        put(self.path / "run.json", kept.sealed_json(content, DESCRIPTION, of=self.run.key))
 
-    def _known(self) -> dict[str, dict]:
-        """What run.json says, {} if it is not there; StoreError if it is about another run."""
-        known = _read_run(self.path)
-        if known:
-            ours = json.loads(json.dumps(self.run.to_dict())) | {"num_samples": None}
-            theirs = known["run"] | {"num_samples": None}
-            keys = sorted(ours.keys() | theirs.keys())
-            if differ := [key for key in keys if ours.get(key) != theirs.get(key)]:
-                raise StoreError(
-                    f"belongs to another run than {self.run.key} ({', '.join(differ)} differ)",
-                    place=str(self.path / "run.json"),
-                    fix="move the folder away, or take another results folder",
-                )
-        return known
+    def _mend_journal(self) -> None:
+        """Write the journal without the lines that tell nothing, if there are any."""
+        path = self.path / "samples.jsonl"
+        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+        torn = [line for line in lines[-1:] if not line.endswith(b"\n")]  # by a kill: as foreseen
+        sound = [line for line in lines if self._parse(line)]
+        if damaged := len([line for line in lines if line not in sound and line not in torn]):
+            warn(
+                f"{damaged} of {len(lines)} lines are damaged",
+                place=str(path),
+                fix="samples that they told of are made again",
+            )
+        if len(sound) < len(lines):
+            put(path, b"".join(line.removesuffix(b"\n") + b"\n" for line in sound))
 
     def _entries(self) -> dict[int, JournalEntry]:
         """The journal by index, parsed again only when the file has changed."""
@@ -260,8 +261,23 @@ class Store:
                 return {}
             changed = stat.st_ino, stat.st_size, stat.st_mtime_ns
             if changed != self._journal_stat:
-                self._journal, self._journal_stat = _read_journal(path), changed
+                self._journal, self._journal_stat = self._read_journal(path), changed
         return self._journal
+
+    def _read_journal(self, path: Path) -> dict[int, JournalEntry]:
+        with open(path, "rb") as file:
+            return dict(filter(None, map(self._parse, file)))
+
+    def _parse(self, line: bytes) -> tuple[int, JournalEntry] | None:
+        """(index, entry) of a journal line, or None if it is not what this run's store wrote."""
+        try:
+            entry = kept.unsealed_json(line, ENTRY, of=self.run.key)
+            index, name = entry["index"], entry["file"]
+            known = name in (f"{index:06d}.png", f"{index:06d}.mkv")
+            sound = known and isinstance(entry["meta"], dict) and isinstance(entry["sha256"], str)
+        except (ValueError, TypeError, LookupError, RecursionError):
+            return None
+        return (index, entry) if sound else None
 
     def _entry(self, index: int) -> JournalEntry:
         entry = self._entries().get(index)
@@ -275,7 +291,7 @@ class Store:
 
     def _kept(self) -> str:
         with suppress(OSError):
-            count = len(_read_journal(self.path / "samples.jsonl"))
+            count = len(self._read_journal(self.path / "samples.jsonl"))
             return f" (finished samples are kept: {count})"
         return ""
 
@@ -332,23 +348,6 @@ def _encode_preview(frames: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _read_journal(path: Path) -> dict[int, JournalEntry]:
-    with open(path, "rb") as file:
-        return dict(filter(None, map(_parse, file)))
-
-
-def _parse(line: bytes) -> tuple[int, JournalEntry] | None:
-    """(index, entry) of a journal line, or None if it is torn or no such line."""
-    try:
-        entry = json.loads(line)
-        index, name = entry["index"], entry["file"]
-        known = name in (f"{index:06d}.png", f"{index:06d}.mkv")
-        sound = known and isinstance(entry["meta"], dict) and isinstance(entry["sha256"], str)
-    except (ValueError, TypeError, KeyError):
-        return None
-    return (index, entry) if sound else None
-
-
 def _sha256(path: Path) -> str | None:
     with on_disk(path):
         try:
@@ -358,13 +357,8 @@ def _sha256(path: Path) -> str | None:
             return None
 
 
-def _read_run(path: Path) -> dict[str, dict]:
-    """What run.json holds, {} if it is not there; StoreError if it cannot be understood."""
-    fix = "remove it and run the same command again: the samples are kept"
-    return read_json(path / "run.json", _described, what="description of a run", fix=fix) or {}
-
-
 def _described(content: dict[str, Any]) -> dict[str, dict]:
-    if not isinstance(content["run"]["num_samples"], int):
+    run, provenance = content["run"], content["provenance"]
+    if not isinstance(run["num_samples"], int) or not isinstance(provenance, dict):
         raise ValueError("its number of samples is not a whole number")
-    return {key: content[key] for key in ("run", "provenance")}
+    return {"run": run, "provenance": provenance}

@@ -11,20 +11,19 @@ of them, and a run of clips keeps megabytes in place of gigabytes.
 
 import functools
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skipdit_cli.errors import StoreError
-from skipdit_cli.storage.disk import read_arrays
+from skipdit_cli.storage import kept
 from skipdit_cli.storage.store import Store, open_store
 
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
 
+TRAJECTORY = kept.Kind("trajectory", 2)
 SAMPLES = 4
 VALUES = 16_384
 FILE = "trajectory.safetensors"
@@ -67,14 +66,13 @@ def write_trajectory(store: Store, latents: np.ndarray, *, timesteps: Sequence[i
     from safetensors.numpy import save as to_bytes
 
     arrays = {"latents": np.ascontiguousarray(latents), "timesteps": np.array(timesteps, np.int64)}
-    store.put(FILE, to_bytes(arrays))
+    store.put(FILE, kept.sealed_arrays(to_bytes(arrays), TRAJECTORY, of=store.run.key))
 
 
 def read_trajectory(store: Store) -> tuple[np.ndarray, list[int]] | None:
-    """(latents, timesteps) as they were saved; None where the file is absent or cut off."""
-    path, fix = store.path / FILE, "delete it and sample again"
-    with suppress(StoreError):
-        return read_arrays(path, _parse, what="trajectory", fix=fix)
+    """(latents, timesteps) as they were saved; None where the file is absent or damaged."""
+    with kept.damaged_is_absent():
+        return kept.read_arrays(store.path / FILE, _parse, TRAJECTORY, of=store.run.key)
     return None
 
 

@@ -12,9 +12,11 @@ from safetensors.numpy import save as arrays_to_bytes
 from safetensors.torch import save as to_bytes
 from torch import Generator
 
+from skipdit_cli.embedded import STATISTICS
 from skipdit_cli.embedded.classifier import Classifier
 from skipdit_cli.generate.decode import to_uint8
 from skipdit_cli.metrics._digits import clip_features, image_features
+from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import write_whole
 from skipdit_cli.train.data import digits, moving_digits
 
@@ -90,4 +92,4 @@ def _save_statistics(path: Path, features: np.ndarray, *, ddof: int) -> None:
         "cov": np.cov(features, rowvar=False, ddof=ddof),
         "n": np.array([len(features)], dtype=np.int64),
     }
-    write_whole(path, arrays_to_bytes(content))
+    write_whole(path, kept.sealed_arrays(arrays_to_bytes(content), STATISTICS, of=path.stem))

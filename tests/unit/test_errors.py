@@ -109,7 +109,7 @@ def test_a_failure_that_is_no_mistake_of_the_user_keeps_its_place():
 def test_a_warning_is_one_line_on_stderr_and_told_once(capsys):
     others = []
     with warnings.catch_warnings():
-        warnings.simplefilter("default")
+        warnings.simplefilter("default", UserWarning)
         warnings.showwarning = lambda message, *where, **more: others.append(str(message))
         print_warnings()
         for _ in range(2):

@@ -24,6 +24,7 @@ GROUND = {
     "checkpoints.card",  # what a Run holds of a checkpoint
     "embedded.shipped",  # where the data lies that ships with the package
     "storage.disk",  # the one writer and the one reader, which know of no file what it holds
+    "storage.kept",  # the seal of files that are read again
 }
 # The rooms from the ground up: a module imports from its own and those before it.
 ROOMS = (

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError
+from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import on_disk, put
 
+DIMENSION = kept.Kind("score of vbench", 2)
 VBENCH = "0.1.5"
 INTERPRETER = "SKIPDIT_VBENCH_PYTHON"  # the environment variable that names it
 STANDARD, CUSTOM = "vbench_standard", "custom_input"  # vbench's modes
@@ -64,14 +66,11 @@ def interpreter() -> Path:
 
 def known(dimension: str, clips: Sequence[Clip], *, mode: str, folder: Path) -> float | None:
     """The raw score of clips whose sha256 is known, if it is in the folder; else None."""
-    path = folder / f"{dimension}.json"
-    with on_disk(path):
-        try:
-            record = json.loads(path.read_bytes())
-            score = float(record["score"])
-            return score if record["inputs"] == _digest(clips, mode=mode) else None
-        except (FileNotFoundError, ValueError, TypeError, KeyError):
-            return None  # not there, torn or no such record: made again
+    with kept.damaged_is_absent():
+        record = kept.read_json(folder / f"{dimension}.json", dict, DIMENSION, of=dimension)
+        if record and record["inputs"] == _digest(clips, mode=mode):
+            return float(record["score"])
+    return None
 
 
 def score(
@@ -122,8 +121,7 @@ def score(
             "versions": response.get("versions", {}),
             "videos": response.get("videos", {}),
         }
-        text = json.dumps(record, indent=1, allow_nan=False)
-        put(folder / f"{dimension}.json", text.encode())
+        put(folder / f"{dimension}.json", kept.sealed_json(record, DIMENSION, of=dimension))
     return value
 
 

@@ -173,7 +173,16 @@ def test_what_is_observed_by_hand(method, expected):
 def test_a_file_reads_back(home):
     path = calibration.write_calibration(FOUND, calibration.folder("digits"))
     assert path == home / "calibration/digits/teacache-ddim-50.json"
-    assert calibration.read_calibration(path) == FOUND
+    assert calibration.read_calibration(path, "digits") == FOUND
+
+
+def test_a_file_of_another_model_or_that_was_changed(home):
+    path = calibration.write_calibration(FOUND, calibration.folder("digits"))
+    with pytest.raises(StoreError, match=r"it is that of digits, teacache-ddim-50\)"):
+        calibration.read_calibration(path, "digits-skip")
+    path.write_text(path.read_text().replace("-1e-05", "1e-05"))
+    with pytest.raises(StoreError, match="it was changed or damaged after it was written"):
+        runs.make_run("digits", "teacache")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"model": "digits"}'])
@@ -181,7 +190,7 @@ def test_a_file_that_is_no_calibration(tmp_path, text):
     path = tmp_path / "teacache.json"
     path.write_text(text)
     with pytest.raises(StoreError, match=r"teacache\.json: is not a readable calibration"):
-        calibration.read_calibration(path)
+        calibration.read_calibration(path, "digits")
 
 
 def test_a_run_holds_the_numbers_and_its_key_changes_with_them(home):
@@ -263,7 +272,7 @@ EMBEDDED = [name for name, card in catalog.CARDS.items() if card.embedded]
 def test_the_embedded_models_come_calibrated(home, model, method):
     card = catalog.CARDS[model]
     [path] = calibration.files(card, f"{method}-*.json")
-    found, sampling = calibration.read_calibration(path), card.sampling
+    found, sampling = calibration.read_calibration(path, model), card.sampling
     assert (found.model, found.method) == (model, method)
     assert found.weights == local.fingerprint(catalog.card(model))
     assert (found.steps, found.sampler) == (sampling.steps, sampling.sampler)

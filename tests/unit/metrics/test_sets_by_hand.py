@@ -1,7 +1,6 @@
 """Metrics of sets on features that are simple enough to work out what they make of them."""
 
 import io
-import json
 import zipfile
 
 import numpy as np
@@ -9,9 +8,11 @@ import pytest
 from PIL import Image
 
 from skipdit_cli import registry
+from skipdit_cli.assets import coco
 from skipdit_cli.checkpoints.inventory import coco_list
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.score.reference import Clips, Coco
+from skipdit_cli.storage import kept
 
 FRECHET = {
     "fid": ("pool", 1),
@@ -108,7 +109,8 @@ def test_the_images_of_coco_are_those_of_the_prompts(tmp_path, monkeypatch):
     """Out of the archive, in the order of the list, whatever else is in it."""
     monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
     coco_list().parent.mkdir(parents=True)
-    coco_list().with_suffix(".json").write_text(json.dumps({"image_ids": [42, 7]}))
+    listed = coco_list().with_suffix(".json")
+    listed.write_bytes(kept.sealed_json({"image_ids": [42, 7]}, coco.IMAGES, of="coco"))
     archive = tmp_path / "metrics" / "coco-val2014" / "val2014.zip"
     archive.parent.mkdir(parents=True)
     with zipfile.ZipFile(archive, "w") as content:
@@ -128,7 +130,7 @@ def test_the_images_of_coco_are_those_of_the_prompts(tmp_path, monkeypatch):
     mean, covariance = real.moments("pool", ddof=1)
     assert mean[0] == pytest.approx(135, abs=1)
     assert covariance[0, 0] == pytest.approx(130**2 / 2, rel=0.02)
-    coco_list().with_suffix(".json").write_text(json.dumps({"image_ids": [8]}))
+    listed.write_bytes(kept.sealed_json({"image_ids": [8]}, coco.IMAGES, of="coco"))
     with pytest.raises(UsageError, match=r"val2014\.zip: has no readable .*000000000008"):
         list(Coco(**found, folder=tmp_path / "other").features())
 

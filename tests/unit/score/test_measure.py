@@ -11,7 +11,12 @@ from torch import nn
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import catalog
-from skipdit_cli.errors import IncompleteError, MissingAssetError, StoreError, UsageError
+from skipdit_cli.errors import (
+    IncompleteError,
+    MissingAssetError,
+    SkipditWarning,
+    UsageError,
+)
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.score import reference
 from skipdit_cli.score.measure import How, measure
@@ -242,10 +247,12 @@ def test_clips_come_back_from_the_store_unchanged(tmp_path):
 
 
 def test_a_result_file_that_is_none(pairs):
-    measure(RUN, "psnr", root=pairs)
-    (pairs / "scores" / RUN.key / "psnr.json").write_text("{")
-    with pytest.raises(StoreError, match=r"psnr\.json: .*delete it and score again"):
-        measure(RUN, "psnr", root=pairs)
+    path = pairs / "scores" / RUN.key / "psnr.json"
+    right = measure(RUN, "psnr", root=pairs).value
+    path.write_text("{")
+    with pytest.warns(SkipditWarning, match=r"psnr\.json: .*; it counts as absent"):
+        assert measure(RUN, "psnr", root=pairs).value == right
+    assert results.read_result(pairs, RUN.key, "psnr").value == right
 
 
 @pytest.mark.parametrize("metric", ["psnr", "fid@digits"])

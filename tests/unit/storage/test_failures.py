@@ -1,5 +1,8 @@
 """Why something failed is on disk until it has not; sweeps and reports test what they keep."""
 
+import pytest
+
+from skipdit_cli.errors import SkipditWarning
 from skipdit_cli.storage import failures
 
 
@@ -8,7 +11,8 @@ def test_a_damaged_record_is_none(tmp_path):
     path.parent.mkdir(parents=True)
     for text in ("", "{}", "[]", '{"reason": 3}'):
         path.write_text(text)
-        assert failures.read_failure(tmp_path, "abc", "psnr") == ""
+        with pytest.warns(SkipditWarning, match="is not a readable failure"):
+            assert failures.read_failure(tmp_path, "abc", "psnr") == ""
     failures.write_failure(tmp_path, "abc", "psnr", reason="no")
     assert failures.read_failure(tmp_path, "abc", "psnr") == "no"
 
@@ -26,4 +30,5 @@ def test_the_last_one_that_is_forgotten_leaves_no_folder(tmp_path):
 def test_a_folder_that_cannot_be_written_is_passed_over(tmp_path):
     (tmp_path / "failures").write_text("")
     failures.write_failure(tmp_path, "abc", "psnr", reason="no")
-    assert failures.read_failure(tmp_path, "abc", "psnr") == ""
+    with pytest.warns(SkipditWarning, match="a file is where a folder should be"):
+        assert failures.read_failure(tmp_path, "abc", "psnr") == ""

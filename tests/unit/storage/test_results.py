@@ -3,12 +3,13 @@
 import errno
 import json
 import os
+import re
 from dataclasses import replace
 
 import pytest
 
-from skipdit_cli.errors import SkipditError, StoreError
-from skipdit_cli.storage import results
+from skipdit_cli.errors import SkipditError, SkipditWarning, StoreError
+from skipdit_cli.storage import kept, results
 from skipdit_cli.storage.results import Result
 
 PSNR = Result(
@@ -103,12 +104,19 @@ def test_a_file_where_a_folder_should_be(tmp_path):
     (tmp_path / "scores").write_text("")
     with pytest.raises(StoreError, match="scores: a file is where a folder should be"):
         results.write_result(tmp_path, PSNR)
-    with pytest.raises(StoreError, match="scores: a file is where a folder should be"):
-        results.read_result(tmp_path, PSNR.run, "psnr")
+    with pytest.warns(SkipditWarning, match="scores: a file is where a folder should be"):
+        assert results.read_result(tmp_path, PSNR.run, "psnr") is None
 
 
-def damage(change):
-    return lambda text: json.dumps(change(json.loads(text)))
+def resealed(change):
+    """A change by somebody who can seal."""
+
+    def changed(text):
+        record = json.loads(text)
+        of = record.pop("seal")["of"]
+        return kept.sealed_json(change(record), results.RESULT, of=of).decode()
+
+    return changed
 
 
 @pytest.mark.parametrize(
@@ -116,30 +124,42 @@ def damage(change):
     [
         pytest.param(lambda text: text[: len(text) // 2], id="truncated"),
         pytest.param(lambda text: "", id="empty"),
+        pytest.param(lambda text: text.replace("31.25", "31.26"), id="another value"),
         pytest.param(lambda text: text.replace("31.25", "NaN"), id="nan"),
-        pytest.param(damage(lambda record: [record]), id="a list"),
-        pytest.param(damage(lambda record: record | {"colour": "red"}), id="unknown key"),
+        pytest.param(lambda text: f"[{text}]", id="a list"),
+        pytest.param(resealed(lambda record: record | {"colour": "red"}), id="unknown key"),
         pytest.param(
-            damage(lambda record: {k: record[k] for k in record if k != "assets"}),
+            resealed(lambda record: {k: record[k] for k in record if k != "assets"}),
             id="a key missing",
         ),
-        pytest.param(damage(lambda record: {"metric": "psnr"}), id="keys missing"),
-        pytest.param(damage(lambda record: record | {"value": "31.25"}), id="text for a number"),
-        pytest.param(damage(lambda record: record | {"interval": 3}), id="no interval"),
-        pytest.param(damage(lambda record: record | {"metric": "ssim"}), id="another metric"),
-        pytest.param(damage(lambda record: record | {"run": "ab"}), id="another run"),
+        pytest.param(resealed(lambda record: {"metric": "psnr"}), id="keys missing"),
+        pytest.param(resealed(lambda record: record | {"value": "31.25"}), id="text for a number"),
+        pytest.param(resealed(lambda record: record | {"value": True}), id="yes for a number"),
+        pytest.param(resealed(lambda record: record | {"n": "x"}), id="text for a count"),
+        pytest.param(resealed(lambda record: record | {"n": -1}), id="a negative count"),
+        pytest.param(resealed(lambda record: record | {"spread": -5}), id="a negative spread"),
+        pytest.param(resealed(lambda record: record | {"status": "fine"}), id="unknown status"),
+        pytest.param(resealed(lambda record: record | {"interval": 3}), id="no interval"),
     ],
 )
 def test_a_file_that_is_no_result(tmp_path, change):
     path = results.write_result(tmp_path, PSNR)
     path.write_text(change(path.read_text()))
-    with pytest.raises(StoreError, match=r"^[^\n]+; delete it and score again$") as caught:
-        results.read_result(tmp_path, PSNR.run, "psnr")
-    assert str(caught.value).startswith(f"{path}: is not a readable result")
+    place = re.escape(f"{path}: is not a readable score (")
+    with pytest.warns(SkipditWarning, match=f"^{place}[^\n]+; it counts as absent$"):
+        assert results.read_result(tmp_path, PSNR.run, "psnr") is None
+
+
+@pytest.mark.parametrize("other", [replace(PSNR, metric="ssim"), replace(PSNR, run="ab")])
+def test_a_result_in_the_place_of_another(tmp_path, other):
+    path = results.write_result(tmp_path, PSNR)
+    path.write_bytes(results.write_result(tmp_path, other).read_bytes())
+    with pytest.warns(SkipditWarning, match=f"it is that of run {other.run}, {other.metric}"):
+        assert results.read_result(tmp_path, PSNR.run, "psnr") is None
 
 
 def test_bytes_that_are_no_text(tmp_path):
     path = results.write_result(tmp_path, PSNR)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(StoreError, match="delete it and score again"):
-        results.read_result(tmp_path, PSNR.run, "psnr")
+    with pytest.warns(SkipditWarning, match="it counts as absent"):
+        assert results.read_result(tmp_path, PSNR.run, "psnr") is None
