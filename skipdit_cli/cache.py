@@ -82,6 +82,11 @@ class Cache:
         return dict(_items(self.settings)).get(name)
 
     @property
+    def note(self) -> str:
+        """What a table has to say of it, or nothing."""
+        return self.method.note(self.settings)
+
+    @property
     def uncached(self) -> "Cache":
         """No cache, on the same model."""
         return no_cache().resolve(self.layout)

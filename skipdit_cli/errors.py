@@ -12,12 +12,16 @@ The number is the exit code. The command line prints `str(error)` and nothing el
 What a person should know and that stops nothing is a `SkipditWarning`, told once by `warn`.
 """
 
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from typing import Any
+
+LONGEST = 500  # characters of each part of a message, whatever value is quoted in it
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class SkipditError(Exception):
@@ -36,9 +40,9 @@ class SkipditError(Exception):
         super().__init__(problem, place, fix)
 
     def __str__(self) -> str:
-        head = f"{self.place}: " if self.place else ""
-        tail = f"; {self.fix}" if self.fix else ""
-        return f"{head}{self.problem}{tail}".replace("\n", " ")
+        head = f"{one_line(self.place)}: " if self.place else ""
+        tail = f"; {one_line(self.fix)}" if self.fix else ""
+        return f"{head}{one_line(self.problem)}{tail}"
 
     def __reduce__(
         self,
@@ -66,6 +70,23 @@ class StoreError(SkipditError):
     exit_code = 1
 
 
+def shortened(text: str) -> str:
+    """A text of people as messages show it, on one line: all of it, or how it begins and ends."""
+    line = " ".join(text.split())
+    return line if len(line) <= 64 else f"{line[:40].rstrip()} ... {line[-20:].lstrip()}"
+
+
+def one_line(text: str) -> str:
+    """A text as a part of one line: control characters told, and the middle of a long one left out.
+
+    >>> one_line("two\\nlines, \\x1b[31m")
+    'two lines, \\\\x1b[31m'
+    """
+    text = _CONTROL.sub(lambda found: " " if found[0].isspace() else repr(found[0])[1:-1], text)
+    half = LONGEST // 2
+    return text if len(text) <= LONGEST else f"{text[:half]} ... {text[-half:]}"
+
+
 class SkipditWarning(UserWarning):
     """What a person should know and that stops nothing: `place: problem; what is done about it`."""
 
@@ -84,10 +105,15 @@ def print_warnings() -> None:
     """Have warnings of this process printed as one line each on stderr, as the errors are."""
     warnings.simplefilter("default", SkipditWarning)
     before = warnings.showwarning
+    told: set[str] = set()  # Python forgets what it has shown wherever filters are changed
 
     def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, SkipditWarning):
-            print(f"skipdit: warning: {message}", file=sys.stderr, flush=True)
+            if str(message) in told:
+                return
+            told.add(str(message))
+            with suppress(OSError):  # that nobody can read it is no reason to stop
+                print(f"skipdit: warning: {message}", file=sys.stderr, flush=True)
         else:
             before(message, category, *where, **more)
 

@@ -22,6 +22,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from inspect import cleandoc
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from skipdit_cli.contract import Plugin, check
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from skipdit_cli.samplers import Sampler
 
 CONTRACTS = {"caches": "Method", "models": "Family", "samplers": "Sampler", "metrics": "Metric"}
+_GROUPS = {f"skipdit.{kind}" for kind in CONTRACTS}
 _PACKAGE = Path(__file__).parent
 
 
@@ -125,6 +127,26 @@ def version(kind: str, name: str) -> int | str:
         return foreign_source
     stated = re.search(r"^VERSION = (\d+)", _file(kind, name).read_text("utf-8"), re.MULTILINE)
     return int(stated[1]) if stated else 1
+
+
+def blamed(error: BaseException) -> SkipditError | None:
+    """An error that the code of another distribution raised, with its file and line; else None.
+
+    The innermost call decides that is of such code or of this package.
+    """
+    if isinstance(error, SkipditError | MemoryError):
+        return None
+    announced = {point.module for (group, _), point in _announced().items() if group in _GROUPS}
+    others = {module.partition(".")[0] for module in announced} - {__package__}
+    for frame, line in reversed(list(walk_tb(error.__traceback__))):
+        owner = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if owner == __package__:
+            return None
+        if owner in others:
+            problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            place = f"{frame.f_code.co_filename}, line {line}"
+            return SkipditError(problem, place=place, fix="mend the file")
+    return None
 
 
 def folders(group: str) -> dict[str, Path]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # in the file of a cache, sampler or family is (CONTRIBUTING.md).
 LOOP = 1  # generate/loop.py, hooks.py, rng.py, conditioning.py
 DECODING = 1  # generate/decode.py, storage/codec.py
-TEXT = 1  # generate/text.py
+TEXT = 2  # generate/text.py; what is kept of prompts depends on it too
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Run:
         weights: fingerprint of the weights, text encoders and autoencoder included.
         prompts: taken in turn by the samples; None for a model that takes no text, and where the
             list has not been fetched.
+        negative_prompt: of the null half of guidance; it counts for a model that takes text alone.
     """
 
     card: Card
@@ -57,6 +58,7 @@ class Run:
     dtype: str = "float32"
     weights: str = ""
     prompts: tuple[str, ...] | None = None
+    negative_prompt: str = ""
 
     @property
     def model(self) -> str:
@@ -110,6 +112,8 @@ class Run:
         }
         if self.prompts is not None:
             content["prompts"] = list(self.prompts)
+        if self.card.text:
+            content["negative_prompt"] = self.negative_prompt
         content["versions"] = self._versions()
         return content
 

@@ -4,9 +4,11 @@ The keys inside the parentheses of a cache are the fields of the method's `Confi
 and on the command line.
 """
 
+import math
 import re
 import types
 import typing
+from contextlib import suppress
 from typing import Any
 
 from skipdit_cli import registry
@@ -14,6 +16,8 @@ from skipdit_cli.cache import CacheSpec, Window
 from skipdit_cli.errors import UsageError, unknown
 
 MOST = 10_000  # values that a range may have
+WHOLE = "[0-9]{1,18}"  # as people write numbers: int() takes 1_000 and other scripts' digits too
+_NUMBERS = {int: (f"[+-]?{WHOLE}", "an integer"), float: (r"[0-9eE.+-]{1,99}", "a number")}
 
 
 def parse_cache(text: str, *, place: str = "") -> CacheSpec:
@@ -53,7 +57,7 @@ def parse_range(text: str, *, place: str = "") -> list[int]:
     """Parse `4`, `2..6` or `2,4,6` (or a mix) into a list of integers in the order written."""
     values: list[int] = []
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:\.\.\s*(\d+)\s*)?", part)
+        match = re.fullmatch(rf"\s*({WHOLE})\s*(?:\.\.\s*({WHOLE})\s*)?", part)
         if not match:
             raise UsageError(
                 f"cannot read range '{text}'", place=place, fix="write 4, 2..6 or 2,4,6"
@@ -77,7 +81,7 @@ def parse_window(text: str, *, place: str = "") -> Window:
     Raises:
         UsageError: not two integers, or a start that is not above the stop.
     """
-    match = re.fullmatch(r"\s*(\d+)\s*-\s*(\d+)\s*", text)
+    match = re.fullmatch(rf"\s*({WHOLE})\s*-\s*({WHOLE})\s*", text)
     if not match:
         raise UsageError(
             f"cannot read window '{text}'", place=place, fix="write start-stop, as in 700-50"
@@ -106,8 +110,10 @@ def _value(text: str, hint: Any, *, place: str) -> Any:
         if text.lower() in ("true", "false"):
             return text.lower() == "true"
         raise UsageError(f"'{text}' is not true or false", place=place)
-    try:
-        return kind(text)
-    except ValueError:
-        what = {int: "an integer", float: "a number"}[kind]
-        raise UsageError(f"'{text}' is not {what}", place=place) from None
+    if kind is str:
+        return text
+    form, what = _NUMBERS[kind]
+    with suppress(ValueError):
+        if re.fullmatch(form, text) and math.isfinite(value := kind(text)):
+            return value
+    raise UsageError(f"'{text}' is not {what}", place=place)

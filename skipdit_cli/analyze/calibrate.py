@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import local, networks
-from skipdit_cli.errors import UsageError, unknown
+from skipdit_cli.errors import SkipditError, UsageError, unknown
 from skipdit_cli.generate import conditioning
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.options import Progress
@@ -50,6 +50,7 @@ def calibrate(
     Raises:
         UsageError: the method needs no calibration, or there are too few steps for one.
         MissingAssetError: the weights are not here.
+        SkipditError: what the model computes is not finite.
     """
     if method not in calibration.methods():
         raise unknown("method", method, calibration.methods(), place="--method")
@@ -75,7 +76,11 @@ def calibrate(
         with watched(model, chosen, samples=len(indices), guided=run.guided) as seen:
             latents_of(run.reference, indices, model=model, root=root, on_step=on_step)
         observed.append(torch.stack(seen, dim=1))  # [samples, steps - 1, ...]
-    everything = torch.cat(observed).double().cpu().numpy()
+    everything = torch.cat(observed).double().cpu()
+    if not everything.isfinite().all():
+        raise SkipditError(
+            "what it computes is not finite", place=run.model, fix="take --dtype float32"
+        )
     return Calibration(
         model=run.model,
         method=method,
@@ -86,7 +91,7 @@ def calibrate(
         num_samples=run.num_samples,
         seed=run.seed,
         pairs=everything.shape[0] * everything.shape[1],
-        settings=dict(chosen.fit(everything)),
+        settings=dict(chosen.fit(everything.numpy())),
         provenance=provenance.collect(import_torch=True),
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_cli import registry
-from skipdit_cli.checkpoints import local
+from skipdit_cli.checkpoints import licences, local
 from skipdit_cli.checkpoints.inventory import component_damage
 from skipdit_cli.errors import MissingAssetError, UsageError, unknown
 from skipdit_cli.metrics import Asset, Metric
@@ -117,10 +117,11 @@ def require(asset: Asset) -> Path:
         status, detail = "damaged", "its hash is not the known one"
     if status != "here":
         why = f"damaged ({detail})" if detail else "not here"
+        command = licences.command(f"--metrics {asset.name}", [asset.licence])
         size = local.size_text(asset.size)
         raise MissingAssetError(
             f"{asset.name} ({asset.what}) is {why}",
-            fix=f"run `skipdit download --metrics {asset.name}` ({size})",
+            fix=f"run `{command}` ({size})",
         )
     return target(asset)
 

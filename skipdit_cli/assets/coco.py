@@ -15,7 +15,7 @@ from skipdit_cli.checkpoints._fetch import Progress, fetch, mismatch, silent
 from skipdit_cli.checkpoints._sources import RemoteFile, probe
 from skipdit_cli.checkpoints.inventory import coco_list
 from skipdit_cli.errors import MissingAssetError, UsageError
-from skipdit_cli.storage import kept
+from skipdit_cli.storage import given, kept
 from skipdit_cli.storage.disk import write_whole
 
 IMAGES = kept.Kind("list of COCO's images", 2)  # beside that of prompts
@@ -104,11 +104,14 @@ def _rank(seed: int, identity: int) -> str:
 
 
 def _captions(archive: Path) -> list[dict]:
-    if not archive.is_file():
-        raise UsageError("no such file", place=str(archive))
+    given.check(archive)
     if wrong := mismatch(RemoteFile(archive.name, ADDRESS, digest=SHA256), archive):
         raise UsageError(
             f"is not COCO's archive: {wrong}", place=str(archive), fix=f"see {ADDRESS}"
         )
-    with zipfile.ZipFile(archive) as content, content.open(MEMBER) as member:
+    with (
+        given.decoding(str(archive), "is damaged"),
+        zipfile.ZipFile(archive) as content,
+        content.open(MEMBER) as member,
+    ):
         return json.load(member)["annotations"]

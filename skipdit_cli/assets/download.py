@@ -1,6 +1,6 @@
 """Fetch what metrics need from outside, or take it from a file that is here already."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,6 +26,7 @@ from skipdit_cli.checkpoints.catalog import Component
 from skipdit_cli.checkpoints.download import Item, alone, fetch_component
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.metrics import Asset
+from skipdit_cli.storage import given
 from skipdit_cli.storage.disk import on_disk, replacing
 
 
@@ -124,9 +125,10 @@ def take(asset: Asset, source: Path) -> Path:
         StoreError: the disk is full or cannot be written.
     """
     target = assets.target(asset)
-    there: Callable[[], bool] = source.is_file if asset.file else source.is_dir
-    if not there():
-        raise UsageError(f"no such {'file' if asset.file else 'folder'}", place=str(source))
+    if asset.file:
+        given.check(source)
+    elif not source.is_dir():
+        raise UsageError("no such folder", place=str(source))
     wrong = mismatch(_published(asset), source) if asset.file else assets.damage(asset, source)
     if wrong:
         raise UsageError(

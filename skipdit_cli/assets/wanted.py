@@ -1,4 +1,4 @@
-"""What a user wants fetched: models, COCO's captions and what metrics need, in one go.
+"""What a user wants fetched: models, COCO's captions, what metrics need and clips, in one go.
 
 `Wanted` is what was named, `Plans` is what of that has to be fetched; both are made before anything
 is.
@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from skipdit_cli.assets import assets, coco
+from skipdit_cli.assets import assets, clips, coco
 from skipdit_cli.assets import download as assets_download
+from skipdit_cli.assets.clips import ClipSet, ClipsPlan
 from skipdit_cli.assets.download import AssetPlan
 from skipdit_cli.checkpoints import catalog, inventory, licences
 from skipdit_cli.checkpoints import download as downloads
@@ -32,33 +33,43 @@ class Wanted:
         cards: of the models.
         captions: whether COCO's captions are.
         assets: of what metrics need.
+        clips: data sets of them.
     """
 
     cards: tuple[Card, ...]
     captions: bool
     assets: tuple[Asset, ...]
+    clips: tuple[ClipSet, ...]
 
     @property
     def count(self) -> int:
         """How many things these are."""
-        return len(self.cards) + self.captions + len(self.assets)
+        return len(self.cards) + self.captions + len(self.assets) + len(self.clips)
 
 
-def wanted(names: Iterable[str], needed: Iterable[Asset] = ()) -> Wanted:
+def wanted(names: Iterable[str], needed: Iterable[Asset] = (), real: Iterable[str] = ()) -> Wanted:
     """What names stand for, each once.
 
     Args:
-        names: of models, or `coco`.
+        names: of models, `coco`, or the training clips.
         needed: what metrics need.
+        real: data sets of real clips.
     Raises:
         UsageError: a name is not known, or is one of what metrics need.
     """
     models = dict.fromkeys(names)
+    others = (COCO, clips.TRAINING)
     for name in models:
-        if name != COCO and name not in catalog.cards():
+        if name not in others and name not in catalog.cards():
             raise _unknown(name)
-    cards = tuple(catalog.card(name) for name in models if name != COCO)
-    return Wanted(cards, COCO in models, tuple(dict.fromkeys(needed)))
+    cards = tuple(catalog.card(name) for name in models if name not in others)
+    sets = [*real, *(name for name in models if name == clips.TRAINING)]
+    return Wanted(
+        cards,
+        COCO in models,
+        tuple(dict.fromkeys(needed)),
+        tuple(clips.ON_HUB[name] for name in sets),
+    )
 
 
 def _unknown(name: str) -> UsageError:
@@ -67,7 +78,8 @@ def _unknown(name: str) -> UsageError:
         return UsageError(
             f"'{name}' is not a model", place="skipdit download", fix=f"write --metrics {name}"
         )
-    return unknown("model", name, (*catalog.cards(), COCO), place="skipdit download")
+    known = (*catalog.cards(), COCO, clips.TRAINING)
+    return unknown("model", name, known, place="skipdit download")
 
 
 def require_one(what: Wanted) -> None:
@@ -82,10 +94,13 @@ def check_licences(what: Wanted, *, accepted: bool) -> None:
     """Raise a UsageError if something is to be fetched whose licence has to be accepted first."""
     for card in what.cards:
         if inventory.lacking(card):
-            licences.check(card.name, card.licence, accepted=accepted)
+            licences.check(card.name, card.licence, elsewhere=card.elsewhere, accepted=accepted)
     for asset in what.assets:
         if assets.lacking(asset):
             licences.check(asset.name, asset.licence, accepted=accepted)
+    for each in what.clips:
+        if not clips.here(each):
+            licences.check(each.name, each.licence, accepted=accepted)
 
 
 @dataclass(frozen=True)
@@ -96,23 +111,27 @@ class Plans:
         models: one plan per model.
         captions: whether COCO's captions are wanted.
         assets: one plan for each of what metrics need.
+        clips: one plan per data set.
     """
 
     models: tuple[downloads.Plan, ...]
     captions: bool
     assets: tuple[AssetPlan, ...]
+    clips: tuple[ClipsPlan, ...]
 
     @property
     def notes(self) -> list[str]:
         """What the sources did not give, each once."""
-        notes = [each.notes for each in self.models] + [each.notes for each in self.assets]
-        return list(dict.fromkeys(note for several in notes for note in several))
+        return list(dict.fromkeys(note for each in self._all for note in each.notes))
 
     @property
     def items(self) -> list[downloads.Item]:
         """All files that have to be fetched, but for COCO's captions."""
-        items = [each.items for each in self.models] + [each.items for each in self.assets]
-        return [item for several in items for item in several]
+        return [item for each in self._all for item in each.items]
+
+    @property
+    def _all(self) -> tuple[downloads.Plan | AssetPlan | ClipsPlan, ...]:
+        return (*self.models, *self.assets, *self.clips)
 
 
 @dataclass(frozen=True)
@@ -138,7 +157,8 @@ def plan(what: Wanted) -> Plans:
     listings: dict[str, Listing] = {}
     models = tuple(downloads.plan(card, listings) for card in what.cards)
     needed = tuple(assets_download.plan(asset, listings) for asset in what.assets)
-    return Plans(models, what.captions, needed)
+    sets = tuple(clips.plan(each, listings) for each in what.clips)
+    return Plans(models, what.captions, needed, sets)
 
 
 def fetch(plans: Plans, *, delete_originals: bool, bars: Bars) -> Iterator[Fetched]:
@@ -153,7 +173,7 @@ def fetch(plans: Plans, *, delete_originals: bool, bars: Bars) -> Iterator[Fetch
         StoreError: there is no room for all of it, or the disk cannot be written.
     """
     if plans.items:
-        beside = assets_download.space_needed(plans.assets)
+        beside = assets_download.space_needed(plans.assets) + clips.space_needed(plans.clips)
         downloads.require_space(plans.models, delete_originals=delete_originals, beside=beside)
     with bars() as progress:
         for each in plans.models:
@@ -165,6 +185,8 @@ def fetch(plans: Plans, *, delete_originals: bool, bars: Bars) -> Iterator[Fetch
             yield Fetched(COCO, path)
         for planned in plans.assets:
             yield Fetched(planned.asset.name, assets_download.execute(planned, progress=progress))
+        for set_ in plans.clips:
+            yield Fetched(set_.clips.name, clips.execute(set_, progress=progress))
 
 
 def take(what: Wanted, source: Path) -> Fetched:
@@ -180,6 +202,10 @@ def take(what: Wanted, source: Path) -> Fetched:
         return Fetched(card.name, downloads.convert(card, source))
     if what.captions:
         return Fetched(COCO, coco.download(archive=source))
+    if what.clips:
+        raise UsageError(
+            f"{what.clips[0].name} are used as they are", place="--from", fix="leave it out"
+        )
     (asset,) = what.assets
     return Fetched(asset.name, assets_download.take(asset, source))
 
@@ -229,6 +255,11 @@ def planned_files(plans: Plans) -> list[PlannedFile]:
         jobs += [(name, item.part, item.file, item.licence, item.target) for item in planned.items]
         if not planned.items:
             files.append(_here(name, "", assets.target(planned.asset)))
+    for each_set in plans.clips:
+        name = each_set.clips.name
+        jobs += [(name, "", item.file, item.licence, item.target) for item in each_set.items]
+        if not each_set.items:
+            files.append(_here(name, "", clips.folder(each_set.clips)))
     anew = {assets.target(each.asset) for each in plans.assets if each.asset.file}
     for name, part, file, licence, target in jobs:
         changed = target in anew and target.is_file()  # of the right size, but not of its hash
@@ -248,7 +279,8 @@ def _here(name: str, part: str, path: Path) -> PlannedFile:
 def space_needed(plans: Plans, *, delete_originals: bool) -> int:
     """Bytes by which the disk will be fuller at the worst moment."""
     needed = downloads.space_needed(plans.models, delete_originals=delete_originals)
-    return needed + assets_download.space_needed(plans.assets)
+    needed += assets_download.space_needed(plans.assets)
+    return needed + clips.space_needed(plans.clips)
 
 
 def whole_size(card: Card) -> int:

@@ -110,6 +110,10 @@ class Method(Registered, Protocol):
         """
         return call.compute(BOTH)
 
+    def note(self, settings: Any) -> str:
+        """One sentence for under a table: in what it differs from what its authors run."""
+        return ""
+
     def watched(self, layout: Layout) -> Sequence[Site]:
         """Of a calibrated method: the sites that `observe` looks at."""
         return ()

@@ -4,12 +4,14 @@ Source: arXiv 2411.19108; ali-vilab/TeaCache 7c10efc `eval/teacache/experiments/
 enters the first layer's attention, normed and modulated by the timestep, is compared with that of
 the step before: mean |m - m'| / mean |m'|, over the whole batch and so both halves of guidance. A
 polynomial, fitted on the same model, turns this into the change of the output. While the sum of
-changes since the last full step is below the threshold all layers are skipped, and what they added
-on that step is added again. The first and the last step are full.
+what it gives since the last full step is below the threshold all layers are skipped, and what they
+added on that step is added again. The first and the last step are full.
 
 The coefficients come from `skipdit analyze calibrate` on the model itself; those of another one
-mean nothing. Where the polynomial is negative, which is far from what it was fitted on, the change
-of the input itself counts.
+mean nothing. The authors fit by plain least squares; where outputs change a lot on few steps, such
+a polynomial is below zero for small changes, takes away from the sum and skips without end. So here
+it is held to rise from zero or above, for changes of any size. The step into the last one, by far
+the largest change of all, is left out of the fit: it is full whatever has changed.
 
 The decision is one for a batch, so a sample depends on which others it is computed with.
 """
@@ -20,16 +22,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.caches._calibrated import rounded
-from skipdit_cli.errors import UsageError
+from skipdit_cli.errors import UsageError, warn
 from skipdit_cli.sites import Call, Layout, Seen, Site, whole_layers
 
 if TYPE_CHECKING:
     import numpy as np
 
+VERSION = 2
 CALIBRATED = ("coefficients",)
 BY_BATCH = True
 DYNAMIC = True
 DEGREE = 4  # of the polynomial
+TURNS = 32  # places where the slope of a part of the polynomial may touch zero
+EXPLAINED = 0.5  # the share of the variance below which a fit is told to be of little use
 SEEN = Site("attn.spatial", 0)  # its input is the modulated input of the first layer
 
 
@@ -73,6 +78,18 @@ def resolve(config: Config, layout: Layout) -> Settings:
             fix="`skipdit analyze calibrate --method teacache` finds them",
         )
     return Settings(config.threshold, config.coefficients)
+
+
+def note(settings: Settings) -> str:
+    if not any(settings.coefficients[:-1]):
+        return (
+            "teacache: the polynomial is a constant, so that full steps are at equal distances "
+            "whatever changes."
+        )
+    return (
+        "teacache: by the authors' rule; a polynomial from `analyze calibrate` never falls, which "
+        "theirs may."
+    )
 
 
 def skipped(settings: Settings, layout: Layout) -> frozenset[Site]:
@@ -124,8 +141,8 @@ def _enough(settings: Settings, call: Call, modulated: Any) -> bool:
     power, estimate = 1.0, 0.0
     for coefficient in reversed(settings.coefficients):
         estimate, power = estimate + coefficient * power, power * change
-    call.store["sum"] += estimate if estimate > 0 else change
-    if call.store["sum"] < settings.threshold:
+    call.store["sum"] += estimate
+    if 0 < settings.threshold > call.store["sum"]:
         return True
     call.store["sum"] = 0.0
     return False
@@ -150,20 +167,59 @@ def _change(new: Any, old: Any, seen: Seen) -> Any:
 
 
 def fit(observed: "np.ndarray") -> dict[str, Any]:
-    """A polynomial from changes of the input to those of the output, by least squares.
+    """A polynomial from changes of the input to those of the output, which nowhere falls.
 
     Args:
         observed: [samples, steps - 1, 2].
     Raises:
         UsageError: there are fewer different observations than coefficients.
+    Warns:
+        SkipditWarning: such a polynomial says little of how the output changes.
     """
     import numpy as np
 
-    changes, outputs = observed.reshape(-1, 2).T
+    changes, outputs = observed[:, :-1].reshape(-1, 2).T
     if len(np.unique(changes)) <= DEGREE:
         raise UsageError(
             f"{len(changes)} observations cannot give {DEGREE + 1} coefficients",
             place="--steps",
             fix="take more steps",
         )
-    return {"coefficients": rounded(np.polyfit(changes, outputs, DEGREE))}
+    coefficients = rounded(rising(changes, outputs))
+    error = np.square(np.polyval(coefficients, changes) - outputs).mean()
+    told = max(0.0, 1 - error / outputs.var()) if outputs.var() > 0 else 0.0
+    if told < EXPLAINED:
+        warn(
+            f"changes of its input tell {told:.0%} of how the output changes",
+            place="teacache",
+            fix="it will do little better than full steps at equal distances",
+        )
+    return {"coefficients": coefficients}
+
+
+def rising(x: "np.ndarray", y: "np.ndarray") -> "np.ndarray":
+    """The polynomial of degree 4 nearest to points that rises for all x >= 0, from 0 or above.
+
+    Its slope is a cubic that is not negative there, hence a sum of c (x - a)^2 and c x (x - a)^2
+    with c, a >= 0; the integrals of these for many a, and a constant, are weighted by least squares
+    with weights that are not negative.
+
+    Args:
+        x, y: [points]; x >= 0, at least five different ones.
+    Returns:
+        Coefficients, highest power first.
+    """
+    import numpy as np
+    from scipy.optimize import nnls
+
+    unit = x.max()
+    turns = np.append(0, np.geomspace(1 / 64, 8, TURNS))
+    parts: list[tuple[float, ...]] = [(0, 0, 0, 0, 1), (0, 0, 1, 0, 0), (0, 0, 0, 1, 0)]
+    parts += [(0, 1 / 3, -a, a**2, 0) for a in turns]
+    parts += [(1 / 4, -2 * a / 3, a**2 / 2, 0, 0) for a in turns]
+    basis = np.array(parts).T  # [powers, parts]
+    orthogonal, triangle = np.linalg.qr(np.vander(x / unit, DEGREE + 1))
+    columns = triangle @ basis
+    lengths = np.linalg.norm(columns, axis=0)
+    weights, _ = nnls(columns / lengths, orthogonal.T @ y)
+    return basis @ (weights / lengths) / unit ** np.arange(DEGREE, -1, -1)

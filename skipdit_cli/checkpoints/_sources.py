@@ -7,7 +7,7 @@ listed. Where it cannot be reached, what huggingface_hub has in its own cache st
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -36,7 +36,8 @@ class RemoteFile:
         path: inside the repository, or the last part of the address.
         address: where it is fetched.
         size: bytes, None if the source does not say.
-        digest: sha256 (64 hex digits) or git's hash (40), "" if the source does not say.
+        digest: sha256 (64 hex digits, or as many of the first as are known) or git's hash (40), ""
+            if nothing is known of it.
         version: what changes when the file does: the digest, or the server's word for it.
         repository: on the hub, "" for a plain address.
         cached: where huggingface_hub's own cache has it.
@@ -74,9 +75,11 @@ class Listing:
     note: str = ""
 
 
-def list_repository(repository: str) -> Listing:
+def list_repository(repository: str, *, kind: str = "model") -> Listing:
     """The files of a hub repository.
 
+    Args:
+        kind: "model" or "dataset".
     Raises:
         MissingAssetError: the hub cannot be reached, or does not have or give the repository, and
             the cache has none of it.
@@ -84,11 +87,13 @@ def list_repository(repository: str) -> Listing:
     from huggingface_hub import HfApi
 
     try:
-        info = HfApi().model_info(repository, files_metadata=True, timeout=TIMEOUT)
-        files = [_listed(repository, info.sha or "main", entry) for entry in info.siblings or ()]
+        asked = HfApi().dataset_info if kind == "dataset" else HfApi().model_info
+        info: Any = asked(repository, files_metadata=True, timeout=TIMEOUT)
+        commit = info.sha or "main"
+        files = [_listed(repository, commit, entry, kind) for entry in info.siblings or ()]
     except Exception as error:  # whatever the network and the answer hold
         reason = unreachable(repository, error)
-        if cached := _cached_files(repository):
+        if cached := _cached_files(repository, kind):
             return Listing(repository, {file.path: file for file in cached}, note=reason.problem)
         raise reason from None
     licence = str(getattr(info.card_data, "license", None) or "")
@@ -123,7 +128,8 @@ def denoiser_file(card: Card, listing: Listing | None = None) -> RemoteFile:
     Args:
         listing: of the card's repository; left out for a card whose source is an address.
     Raises:
-        MissingAssetError: none is there; the most alike names that are there are named.
+        MissingAssetError: none is there, and the most alike names that are there are named; or what
+            is there has another size or hash than is known of it.
     """
     if listing is None:
         first = next((file for name in card.files if (file := probe(card.source + name))), None)
@@ -132,13 +138,31 @@ def denoiser_file(card: Card, listing: Listing | None = None) -> RemoteFile:
         first = next((listing.files[name] for name in card.files if name in listing.files), None)
         has = _alike(card.files, listing.files)
     if first:
-        return first
+        return _as_known(card, first)
     where = _where(listing) if listing else card.source
     raise MissingAssetError(
         f"{where} has no {' or '.join(card.files)}" + (f", but {', '.join(has)}" if has else ""),
         place=f"skipdit download {card.name}",
         fix="look which of its files is the model's and give it with --from FILE",
     )
+
+
+def _as_known(card: Card, file: RemoteFile) -> RemoteFile:
+    """A card's file with what is known of it beforehand, so that another is never taken for it."""
+    hashed = len(file.digest) == 64
+    wrong = ""
+    if card.exact and file.size not in (None, card.size):
+        wrong = f"has {file.size} bytes, not the {card.size} that it is known to have"
+    elif hashed and not file.digest.startswith(card.digest):
+        wrong = f"has the sha256 {file.digest[:12]}…, not {card.digest}… as is known of it"
+    if wrong:
+        raise MissingAssetError(
+            f"{file.label} {wrong}",
+            place=f"skipdit download {card.name}",
+            fix="it may have been replaced: if you trust it, give the file with --from FILE",
+        )
+    size = card.size if card.exact else file.size
+    return replace(file, size=size, digest=file.digest if hashed else card.digest or file.digest)
 
 
 def component_files(component: Component, listing: Listing) -> list[RemoteFile]:
@@ -212,15 +236,15 @@ def unreachable(what: str, error: Exception) -> MissingAssetError:
     )
 
 
-def _listed(repository: str, commit: str, entry: Any) -> RemoteFile:
+def _listed(repository: str, commit: str, entry: Any, kind: str) -> RemoteFile:
     from huggingface_hub import hf_hub_url, try_to_load_from_cache
 
     path = entry.rfilename
     digest = entry.lfs.sha256 if entry.lfs else entry.blob_id or ""
-    cached = try_to_load_from_cache(repository, path, revision=commit)
+    cached = try_to_load_from_cache(repository, path, revision=commit, repo_type=kind)
     return RemoteFile(
         path=path,
-        address=hf_hub_url(repository, path, revision=commit),
+        address=hf_hub_url(repository, path, revision=commit, repo_type=kind),
         size=entry.lfs.size if entry.lfs else entry.size,
         digest=digest,
         version=digest or commit,
@@ -229,7 +253,7 @@ def _listed(repository: str, commit: str, entry: Any) -> RemoteFile:
     )
 
 
-def _cached_files(repository: str) -> list[RemoteFile]:
+def _cached_files(repository: str, kind: str) -> list[RemoteFile]:
     """The files of a repository in huggingface_hub's cache, of `main` or the newest revision."""
     from huggingface_hub import CacheNotFound, constants, hf_hub_url, scan_cache_dir
 
@@ -240,7 +264,7 @@ def _cached_files(repository: str) -> list[RemoteFile]:
     revisions = [
         revision
         for repo in repos
-        if repo.repo_type == "model" and repo.repo_id == repository
+        if repo.repo_type == kind and repo.repo_id == repository
         for revision in repo.revisions
     ]
     if not revisions:
@@ -251,7 +275,7 @@ def _cached_files(repository: str) -> list[RemoteFile]:
         path = file.file_path.relative_to(newest.snapshot_path).as_posix()
         name = file.blob_path.name  # the hash, where the cache links to blobs
         digest = name if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name) else ""
-        address = hf_hub_url(repository, path, revision=newest.commit_hash)
+        address = hf_hub_url(repository, path, revision=newest.commit_hash, repo_type=kind)
         size = file.size_on_disk
         files.append(RemoteFile(path, address, size, digest, digest, repository, file.file_path))
     return files

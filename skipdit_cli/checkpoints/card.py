@@ -36,7 +36,7 @@ class Component:
     Attributes:
         repository: on the hub; "embedded" ships with the package.
         folder: inside the repository; "" is its root.
-        size: bytes of the download.
+        size: bytes of the download, about.
     """
 
     repository: str
@@ -53,11 +53,15 @@ class Card:
         arguments: constructor arguments beyond the variant's.
         tiny: name of the embedded model that stands for it at the tiny scale, if any.
         source: hub repository or address. files: accepted file names, best first.
-        size: bytes of the download.
+        size: bytes of the download; about, unless `exact`.
+        exact: whether the file has this size to the byte.
+        digest: as many of the first hex digits of its sha256 as are known.
+        licence: the strictest that is stated for the file. elsewhere: what else is, and where.
         components: what stands beside the denoiser: `vae` (without it the model works on pixels),
             `tokenizer` and `text_encoder`, `tokenizer_2` and `text_encoder_2`.
         dtypes: of the denoiser, the usual one first; in others it is known to fail.
         prompts: name of the prompt list that is used unless told otherwise.
+        negative_prompt: what the null half of guidance is conditioned on unless told otherwise.
         folder: where its weights are, of a checkpoint that comes with its family's package: a file
             diffusion_pytorch_model.safetensors.
     """
@@ -73,10 +77,14 @@ class Card:
     source: str = ""
     files: tuple[str, ...] = ()
     size: int = 0
+    exact: bool = False
+    digest: str = ""
     licence: str = "Apache-2.0"
+    elsewhere: str = ""
     components: Mapping[str, Component] = field(default_factory=dict)
     dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
     prompts: str = ""
+    negative_prompt: str = ""
     folder: str = ""
 
     def __hash__(self) -> int:

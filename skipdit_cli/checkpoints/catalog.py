@@ -1,6 +1,8 @@
 """Known checkpoints: what they are, where they come from, how the paper samples from them.
 
-Sources and sizes: the official repository OpenSparseLLMs/Skip-DiT (72609de) and the model hubs. The
+Sources and sizes: the official repository OpenSparseLLMs/Skip-DiT (72609de) and the model hubs;
+sizes to the byte and hashes: the hubs' public lists of commits. Of the skip models the repository's
+README says CC-BY-NC-4.0 and their model page Apache-2.0: the stricter has to be accepted. The
 embedded models ship with the package; `skipdit train` made them.
 """
 
@@ -14,7 +16,12 @@ from skipdit_cli.errors import unknown
 _SKIP_HUB = "GuanjieChen/Skip-DiT"
 _LATTE_HUB = "maxin-cn/Latte"
 _LATTE_TEXT = "maxin-cn/Latte-1"  # Latte-0, the paper's base, has no tokenizer files
+_SKIP_PAGE = "Apache-2.0 on its model page"
 _HUNYUAN = "Tencent-Hunyuan/HunyuanDiT-v1.2"
+_HUNYUAN_NEGATIVE = (  # text-to-image/hydit/constants.py
+    "错误的眼睛，糟糕的人脸，毁容，糟糕的艺术，变形，"  # wrong eyes, bad faces, disfigured, bad art
+    "多余的肢体，模糊的颜色，模糊，重复，病态，残缺，"  # extra limbs, blurry, repeated, mutilated
+)
 _IMAGE = Sampling("ddpm", "250", 1.5)
 _VIDEO = Sampling("ddpm", "250")
 _TEXT_VIDEO = Sampling("ddim", "ddim50", 7.5, learned_variance=False)
@@ -32,10 +39,15 @@ def _vae(repository: str, folder: str = "") -> Mapping[str, Component]:
     return {"vae": Component(repository, folder, size=335_000_000)}
 
 
-def _video(dataset: str, files: tuple[str, ...], *, skip: bool) -> Card:
+def _video(
+    dataset: str, files: tuple[str, ...], *, skip: bool, size: int = 0, digest: str = ""
+) -> Card:
     """A class-to-video checkpoint of one dataset; only UCF101 has classes."""
     labelled = dataset == "ucf101"
     return Card(
+        size=size or (2_770_000_000 if skip else 2_700_000_000),
+        exact=size > 0,
+        digest=digest,
         name=dataset + ("-skip" if skip else ""),
         family="latte",
         task="c2v",
@@ -46,8 +58,8 @@ def _video(dataset: str, files: tuple[str, ...], *, skip: bool) -> Card:
         arguments={"num_classes": 101} if labelled else {},
         source=_SKIP_HUB if skip else _LATTE_HUB,
         files=files,
-        size=2_770_000_000 if skip else 2_700_000_000,
-        licence="CC-BY-NC-4.0" if skip else "Apache-2.0",
+        licence="CC-BY-NC-4.0" if skip else "MIT",
+        elsewhere=_SKIP_PAGE if skip else "",
         components=_vae("stabilityai/sd-vae-ft-ema"),
     )
 
@@ -75,6 +87,7 @@ def _latte(*, skip: bool) -> Card:
         ),
         size=8_760_000_000 if skip else 4_230_000_000,
         licence="CC-BY-NC-4.0" if skip else "Apache-2.0",
+        elsewhere=_SKIP_PAGE if skip else "",
         components=parts,
         dtypes=("float16", "float32", "bfloat16"),
         prompts="vbench",
@@ -101,11 +114,12 @@ def _hunyuan() -> Card:
         tiny="painted-digits",
         source=_HUNYUAN,
         files=("t2i/model/pytorch_model_ema.pt",),
-        size=3_000_000_000,
+        size=6_000_000_000,  # float32, as those of v1.0 and v1.1 (6.07 GB)
         licence="Tencent-Hunyuan-Community",
         components=parts,
         dtypes=("float16", "float32"),
         prompts="coco",
+        negative_prompt=_HUNYUAN_NEGATIVE,
     )
 
 
@@ -187,16 +201,19 @@ _ALL = (
         tiny="digits-skip",
         source=_SKIP_HUB,
         files=("DiT-XL-2-skip.pt",),
-        size=11_400_000_000,
+        size=11_396_127_829,
+        exact=True,
+        digest="ad6cfacc",
         licence="CC-BY-NC-4.0",
+        elsewhere=_SKIP_PAGE,
         components=_vae("stabilityai/sd-vae-ft-mse"),
     ),
     _video("ucf101", ("ucf101.pt",), skip=False),
-    _video("ucf101", ("ucf101-skip.pt",), skip=True),
+    _video("ucf101", ("ucf101-skip.pt",), skip=True, size=2_771_053_040, digest="4f65d391"),
     _video("taichi", ("taichi-hd.pt",), skip=False),
-    _video("taichi", ("taichi-skip.pt",), skip=True),
-    _video("ffs", ("ffs.pt",), skip=False),
-    _video("ffs", ("ffs-skip.pt",), skip=True),
+    _video("taichi", ("taichi-skip.pt",), skip=True, size=2_770_582_642, digest="39526a5d"),
+    _video("ffs", ("ffs.pt",), skip=False, size=2_696_092_281),
+    _video("ffs", ("ffs-skip.pt",), skip=True, size=2_770_582_642),  # uploaded three times
     _video("skytimelapse", ("skytimelapse.pt",), skip=False),
     _video("skytimelapse", ("skytimelapse-skip.pt", "skylapse-skip.pt"), skip=True),
     _latte(skip=False),

@@ -6,7 +6,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from skipdit_cli.checkpoints import local
+from skipdit_cli.checkpoints import catalog, local
 from skipdit_cli.checkpoints.card import Card
 
 DENOISER = "denoiser"
@@ -50,6 +50,15 @@ def parts(card: Card) -> tuple[Part, ...]:
 def lacking(card: Card) -> list[Part]:
     """The parts that have to be fetched: absent or damaged."""
     return [part for part in parts(card) if part.state != "here"]
+
+
+def remedy(folder: Path) -> str:
+    """What brings a component back that is in this folder and cannot be loaded."""
+    for card in catalog.cards().values():
+        if folder in map(local.component_folder, card.components.values()):
+            own = card.embedded or card.folder
+            return "install it again" if own else f"delete it and run `{local.fetching(card)}`"
+    return "fetch it again"
 
 
 def coco_list() -> Path:

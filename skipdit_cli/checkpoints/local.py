@@ -5,9 +5,11 @@ import hashlib
 import os
 from pathlib import Path
 
+from skipdit_cli.checkpoints import licences
 from skipdit_cli.checkpoints.card import Card, Component
 from skipdit_cli.embedded import shipped
-from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.errors import MissingAssetError
+from skipdit_cli.storage import given
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"  # the name diffusers looks for
 INCOMPLETE = ".incomplete"  # in the folder of a component while it is being fetched
@@ -63,11 +65,16 @@ def require(chosen: Card, *, path: Path | None = None) -> Path:
             size += f", and {size_text(parts)} of {', '.join(lacking)}"
         raise MissingAssetError(
             f"the weights of {name} are not here",
-            fix=f"run `skipdit download {name}` ({size}), or give a file with --weights",
+            fix=f"run `{fetching(chosen)}` (about {size}), or give a file with --weights",
         )
     for key in absent_components(chosen):
         component(chosen, key)
     return file
+
+
+def fetching(chosen: Card) -> str:
+    """The command that fetches what of a checkpoint is not here."""
+    return licences.command(chosen.name, [chosen.licence])
 
 
 def reinstall(chosen: Card) -> str:
@@ -100,7 +107,7 @@ def component(chosen: Card, key: str) -> Path:
     if path is None:
         raise MissingAssetError(
             f"the {key} of {chosen.name} is not here",
-            fix=f"run `skipdit download {chosen.name}` ({size_text(part.size)} for this part)",
+            fix=f"run `{fetching(chosen)}` (about {size_text(part.size)} for this part)",
         )
     return path
 
@@ -129,6 +136,11 @@ def size_text(size: int) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
+def denoiser_size(chosen: Card) -> str:
+    """The size of a checkpoint's own file, which is known to the byte or about."""
+    return f"{'' if chosen.exact else 'about '}{size_text(chosen.size)}"
+
+
 def fingerprint(chosen: Card, *, path: Path | None = None) -> str:
     """16 hex digits that change with the weights file or a component; "absent" if it is not here.
 
@@ -137,10 +149,8 @@ def fingerprint(chosen: Card, *, path: Path | None = None) -> str:
     source = path or locate(chosen)
     if source is None:
         return "absent"
-    if not source.is_file():
-        raise UsageError(
-            f"no file {source}", place="--weights", fix="give a file, .pt or .safetensors"
-        )
+    if path is not None:
+        given.check(path, place=f"--weights {path}", fix="give a file, .pt or .safetensors")
     digest = sha256(source)
     if parts := chosen.components:
         prints = [digest, *(component_fingerprint(part) for part in parts.values())]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
 from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.storage import given
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -170,7 +171,7 @@ def converted(
 
 
 def check_keys(model: "nn.Module", state: "Mapping[str, Tensor]", *, place: str) -> None:
-    """Raise a UsageError that names missing keys, left-over keys and differing shapes."""
+    """Raise a UsageError that names missing and left-over keys, other shapes and other numbers."""
     wanted = model.state_dict()
     problems = []
     if missing := [key for key in wanted if key not in state]:
@@ -184,6 +185,13 @@ def check_keys(model: "nn.Module", state: "Mapping[str, Tensor]", *, place: str)
     ]
     if shapes:
         problems.append(f"{len(shapes)} shapes differ ({_some(shapes)})")
+    kinds = [
+        f"{key} is {str(state[key].dtype).removeprefix('torch.')}"
+        for key in wanted
+        if key in state and wanted[key].is_floating_point() != state[key].is_floating_point()
+    ]
+    if kinds:
+        problems.append(f"{len(kinds)} are not floating-point numbers ({_some(kinds)})")
     if problems:
         raise UsageError(", ".join(problems), place=place, fix=_FOREIGN)
 
@@ -196,27 +204,12 @@ def read_state(path: Path) -> "dict[str, Tensor]":
     Raises:
         UsageError: the file cannot be read as a checkpoint (truncated, foreign, unsafe).
     """
-    import pickle
-
     import torch
     from safetensors.torch import load_file
 
-    if not path.is_file():
-        raise UsageError("no such file", place=str(path))
-    try:
+    given.check(path)
+    with given.decoding(str(path), "is truncated or not a checkpoint", fix="fetch it again"):
         content = load_file(path) if path.suffix == ".safetensors" else _unpickle(path)
-    except Exception as error:  # a damaged file makes its reader raise anything
-        text, unpickling = str(error), isinstance(error, pickle.UnpicklingError)
-        if unpickling and "GLOBAL" in text:
-            raise UsageError(
-                "holds objects that could run code",
-                place=str(path),
-                fix="only tensors and argparse.Namespace are read",
-            ) from None
-        reason = type(error).__name__ if unpickling or not text else text.splitlines()[0][:120]
-        raise UsageError(
-            f"is truncated or not a checkpoint ({reason})", place=str(path), fix="fetch it again"
-        ) from None
     for part in ("ema", "model"):
         if isinstance(content, dict) and isinstance(content.get(part), dict):
             content = content[part]
@@ -230,21 +223,45 @@ def read_state(path: Path) -> "dict[str, Tensor]":
     ]
     if strange:
         raise UsageError(f"holds no state dict ({_some(strange)})", place=str(path), fix=_FOREIGN)
+    for key, value in content.items():
+        if value.layout != torch.strided or value.is_nested or value.is_quantized or value.is_meta:
+            raise UsageError(
+                f"{key} is a sparse, nested, quantized or empty tensor",
+                place=str(path),
+                fix="save plain tensors, as to_dense and dequantize give them",
+            )
     return content
 
 
 def _unpickle(path: Path) -> Any:
     """What is in a file of torch.save, read without running anything."""
     import argparse
+    import pickle
     import warnings
     import zipfile
 
     import torch
 
     zipped = zipfile.is_zipfile(path)  # files of a torch before 1.6 are not, and cannot be mapped
+    if zipped:
+        with zipfile.ZipFile(path) as parts:
+            packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts.infolist())
+        if packed:  # torch would take the packed bytes for numbers
+            raise UsageError(
+                "has compressed parts", place=str(path), fix="write it again with torch.save"
+            )
     with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
         warnings.simplefilter("ignore")  # advice on pickle protocols
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        except pickle.UnpicklingError as error:  # its own words lead to reading it unsafely
+            if "GLOBAL" not in str(error):
+                raise ValueError(type(error).__name__) from None
+            raise UsageError(
+                "holds objects that could run code",
+                place=str(path),
+                fix="only tensors and argparse.Namespace are read",
+            ) from None
 
 
 def _some(keys: list) -> str:

@@ -1,13 +1,15 @@
 """The command line: arguments, progress and printing. The work is imported inside the commands."""
 
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
 import typer
 
 from skipdit_cli import __version__
-from skipdit_cli.errors import SkipditError, UsageError, print_warnings
+from skipdit_cli.cli._output import finish, fit_any_encoding, lost
+from skipdit_cli.errors import SkipditError, UsageError, one_line, print_warnings
 
 app = typer.Typer(
     name="skipdit",
@@ -52,24 +54,53 @@ for _name in (
 
 _INTERRUPTED = 130  # what typer, like a shell, makes of Ctrl-C
 _WrongLine: Any = typer.BadParameter.__base__  # an unknown option, a missing argument, no integer
+_MAY_BE_EMPTY = ("--prompt", "--negative-prompt")
 
 
 def main() -> None:
-    """Run a command; a user's mistake ends in one line and its exit code."""
+    """Run a command; whatever goes wrong ends in one line and its exit code."""
     print_warnings()
+    fit_any_encoding()
     try:
+        _check_words(sys.argv[1:])
         code = app(prog_name="skipdit", standalone_mode=False)
+        finish()
     except SkipditError as error:
         _stop(str(error), error.exit_code)
     except _WrongLine as error:
         command = error.ctx.command_path if error.ctx else "skipdit"
-        message = " ".join(error.format_message().split()).removesuffix(".")
+        message = one_line(" ".join(error.format_message().split())).removesuffix(".")
         _stop(f"{message}; see {command} --help", UsageError.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    except Exception as error:
+        from skipdit_cli.cli._crash import told
+
+        fit = (lost(error) if isinstance(error, OSError) else None) or told(error)
+        if isinstance(error, BrokenPipeError):
+            sys.exit(fit.exit_code)  # whoever read has gone, and wants to read no error either
+        _stop(str(fit), fit.exit_code)
     if code == _INTERRUPTED:
         _stop("interrupted; what was finished is kept", _INTERRUPTED)
     sys.exit(code)
 
 
+def _check_words(words: list[str]) -> None:
+    """Raise UsageError for a word of the command line that is empty or that no file can be called.
+
+    An empty one is what is left of a variable of the shell that is not set; read as a path it would
+    be the current folder, as a recipe none.
+    """
+    for before, word in zip(["", *words], words, strict=False):
+        option, sign, value = word.partition("=") if word.startswith("--") else (before, "=", word)
+        place = option if option.startswith("-") else "skipdit"
+        if sign and not value.strip() and option not in _MAY_BE_EMPTY:
+            raise UsageError("an empty value", place=place, fix="give one, or leave it out")
+        if "\0" in word:
+            raise UsageError(f"{word!r} has a null byte in it", place=place, fix="leave it out")
+
+
 def _stop(message: str, code: int) -> NoReturn:
-    print(f"skipdit: {message}", file=sys.stderr)
+    with suppress(OSError):
+        print(f"skipdit: {message}", file=sys.stderr)
     sys.exit(code)

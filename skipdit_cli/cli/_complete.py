@@ -67,13 +67,14 @@ def targets(incomplete: str) -> list[str]:
 
 
 def downloads(incomplete: str) -> list[str]:
-    """The models that can be fetched, COCO's captions, and the recipes."""
+    """The models that can be fetched, COCO's captions, training clips, and the recipes."""
+    from skipdit_cli.assets.clips import TRAINING
     from skipdit_cli.checkpoints import catalog
     from skipdit_cli.checkpoints.inventory import COCO
     from skipdit_cli.recipe import recipe
 
     cards = [card.name for card in catalog.cards().values() if not card.embedded]
-    return _begin([*cards, COCO, *recipe.names()], incomplete)
+    return _begin([*cards, COCO, TRAINING, *recipe.names()], incomplete)
 
 
 def kinds(incomplete: str) -> list[str]:

@@ -21,28 +21,39 @@ def show_list() -> None:
 
 
 def _models() -> list[tuple[str, ...]]:
-    from skipdit_cli.assets import coco, wanted
-    from skipdit_cli.checkpoints import catalog, local
+    from skipdit_cli.assets import clips, coco, wanted
+    from skipdit_cli.checkpoints import catalog, licences, local
     from skipdit_cli.checkpoints.inventory import COCO, coco_list
 
     rows = []
     for card in catalog.CARDS.values():
         if not card.embedded:
-            sizes = local.size_text(card.size), local.size_text(wanted.whole_size(card))
-            rows.append((card.name, wanted.state(card), *sizes, card.licence, card.source))
+            whole = f"about {local.size_text(wanted.whole_size(card))}"
+            licence = licences.told(card.licence, card.elsewhere)
+            sizes = local.denoiser_size(card), whole
+            rows.append((card.name, wanted.state(card), *sizes, licence, card.source))
     state = "here" if coco_list().is_file() else "absent"
-    size = local.size_text(coco.SIZE)
-    return [*rows, (COCO, state, "", size, coco.LICENCE, coco.ADDRESS)]
+    size = f"about {local.size_text(coco.SIZE)}"
+    rows.append((COCO, state, "", size, coco.LICENCE, coco.ADDRESS))
+    training = clips.ON_HUB[clips.TRAINING]
+    state = "here" if clips.here(training) else "absent"
+    return [*rows, (training.name, state, "", "unknown", training.licence, training.source)]
 
 
 def _assets() -> list[tuple[str, ...]]:
-    from skipdit_cli.assets import assets
-    from skipdit_cli.checkpoints import local
+    from skipdit_cli.assets import assets, clips
+    from skipdit_cli.checkpoints import licences, local
+    from skipdit_cli.score import real_clips
 
     rows: list[tuple[str, ...]] = []
     for name, asset in assets.declared().items():
         size, users = local.size_text(asset.size), ", ".join(assets.users(asset))
         rows.append((name, assets.state(asset)[0], size, users, asset.licence, asset.source))
+    for name, dataset in real_clips.DATASETS.items():
+        state, on_hub = "here" if real_clips.prepared(name) else "absent", clips.ON_HUB.get(name)
+        licence = on_hub.licence if on_hub else licences.AUTHORS
+        source = on_hub.source if on_hub else dataset.what
+        rows.append((name, state, "unknown", "real clips of c2v", licence, source))
     return rows
 
 
@@ -50,17 +61,20 @@ def say_sources(what: "Wanted") -> None:
     """Where everything is from, how large it is, and its licence."""
     from skipdit_cli.assets import coco
     from skipdit_cli.assets.wanted import whole_size
+    from skipdit_cli.checkpoints import licences
     from skipdit_cli.checkpoints.inventory import COCO
     from skipdit_cli.checkpoints.local import size_text
 
     for card in what.cards:
         if not card.embedded:
-            size = size_text(whole_size(card))
-            say(f"{card.name}: {card.source}, {size}, licence {card.licence}")
+            size, licence = size_text(whole_size(card)), licences.told(card.licence, card.elsewhere)
+            say(f"{card.name}: {card.source}, about {size}, licence {licence}")
     if what.captions:
         say(f"{COCO}: {coco.ADDRESS}, licence {coco.LICENCE}")
     for asset in what.assets:
         say(f"{asset.name}: {asset.source}, {size_text(asset.size)}, licence {asset.licence}")
+    for each in what.clips:
+        say(f"{each.name}: {each.source}, of unknown size, licence {each.licence}")
 
 
 def show_plans(plans: "Plans", *, delete_originals: bool) -> None:

@@ -68,7 +68,9 @@ Weights = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of all noise and classes.")]
 NumSamples = Annotated[int | None, typer.Option(help="How many samples.")]
-BatchSize = Annotated[int | None, typer.Option(help="Samples computed together; 16 or fewer.")]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Samples computed together; not more than are asked for.")
+]
 Steps = Annotated[str | None, typer.Option(help='Sampling steps: 50, "ddim50" or "10,15,20".')]
 Sampler = Annotated[
     str | None,
@@ -84,7 +86,15 @@ Prompt = Annotated[
     list[str] | None, typer.Option(help="A prompt; may be repeated. The samples take them in turn.")
 ]
 Prompts = Annotated[
-    str | None, typer.Option(help="A list of prompts (vbench, coco) or a file, one on a line.")
+    str | None,
+    typer.Option(
+        help="A list of prompts (vbench, coco) or a file: .txt, one on a line, or .csv, .tsv, "
+        ".json, .jsonl with a column or key prompt, caption, text or prompt_en."
+    ),
+]
+NegativePrompt = Annotated[
+    str | None,
+    typer.Option(help="What guidance leads away from; else the model's own, which may be empty."),
 ]
 Offload = Annotated[
     bool, typer.Option("--offload", help="Keep the autoencoder off the GPU while denoising.")
@@ -132,7 +142,8 @@ def settings(**given: Any) -> dict[str, Any]:
     Args:
         given: what the options hold, by setting; None is not given.
     Raises:
-        UsageError: the classes cannot be read as a range, or --prompt and --prompts are both given.
+        UsageError: the classes cannot be read as a range, a prompt is no text, or --prompt and
+            --prompts are both given.
     """
     from skipdit_cli.errors import UsageError
     from skipdit_cli.spec import parse_range
@@ -143,6 +154,9 @@ def settings(**given: Any) -> dict[str, Any]:
     if prompt := chosen.pop("prompt", None):
         if "prompts" in chosen:
             raise UsageError("--prompt and --prompts say the same", fix="give one of them")
+        for text in prompt:
+            if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
+                raise UsageError(f"{text!a} is not text in UTF-8", place="--prompt")
         chosen["prompts"] = tuple(prompt)
     return chosen
 

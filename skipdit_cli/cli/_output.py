@@ -1,13 +1,17 @@
 """What commands print: results on stdout, everything else on stderr."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from skipdit_cli.errors import SkipditError
 
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
@@ -16,9 +20,37 @@ if TYPE_CHECKING:
 Update = Callable[[int, int], None]  # (done, total)
 
 
+def fit_any_encoding() -> None:
+    """Have what the encoding of stdout or stderr lacks printed as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # it is there, and no buffer of text
+            stream.reconfigure(errors="backslashreplace")
+
+
+def finish() -> None:
+    """Flush stdout; an OSError where it refuses what was printed."""
+    if sys.stdout is not None and not sys.stdout.closed:
+        sys.stdout.flush()
+
+
+def lost(error: OSError) -> SkipditError | None:
+    """The error of a stdout that takes no more, which is left alone from then on; else None."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    if not str(frame.f_globals.get("__name__")).startswith(("typer.", "skipdit_cli.cli")):
+        return None  # it was not what prints that met it
+    with suppress(OSError, ValueError, AttributeError):  # or Python would try again as it ends
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.close(nothing)
+    problem = f"what was printed cannot be written ({(error.strerror or repr(error)).lower()})"
+    fix = "what was finished is kept; the same command prints it again"
+    return SkipditError(problem, place="stdout", fix=fix)
+
+
 def say(text: str) -> None:
     """A line for people."""
-    print(text, file=sys.stderr, flush=True)
+    with suppress(OSError):  # that nobody can read it is no reason to stop
+        print(text, file=sys.stderr, flush=True)
 
 
 def say_black(run: "Run", root: Path) -> None:

@@ -1,7 +1,7 @@
 """skipdit download"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,20 +10,25 @@ from skipdit_cli.cli import _downloads, app
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli._output import say, show
 
+if TYPE_CHECKING:
+    from skipdit_cli.errors import UsageError
+
 
 @app.command()
 def download(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Models, coco for COCO's captions, or a recipe: all that it needs at paper scale.",
+            help="Models, coco for COCO's captions, training-clips, or a recipe: all that it needs "
+            "at paper scale.",
             autocompletion=complete.downloads,
         ),
     ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(
-            help="What metrics need: NAME[,NAME...], each a metric or one file; or all.",
+            help="What metrics need: NAME[,NAME...], each a metric, one file or a data set of real "
+            "clips; or all.",
             autocompletion=complete.metrics,
         ),
     ] = None,
@@ -35,7 +40,10 @@ def download(
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option("--from", help="The official file, here already; nothing is fetched."),
+        typer.Option(
+            "--from",
+            help="The official file or the folder of real clips, here already: nothing is fetched.",
+        ),
     ] = None,
     accept_license: Annotated[
         bool,
@@ -59,8 +67,9 @@ def download(
     hash are checked. Loading a checkpoint runs no code from it, and every key must belong to the
     model.
     """
-    from skipdit_cli.assets import assets, wanted
+    from skipdit_cli.assets import assets, clips, wanted
     from skipdit_cli.checkpoints.inventory import lacking
+    from skipdit_cli.checkpoints.local import fetching
     from skipdit_cli.errors import UsageError
     from skipdit_cli.recipe import needs
     from skipdit_cli.recipe import recipe as recipes
@@ -76,15 +85,21 @@ def download(
     tables = dict.fromkeys(options.recipe_named(name, recipe) for name in [*named, None])
     needed = [] if metrics is None else [name.strip() for name in metrics.split(",")]
     alone = not names and recipe is None and not dry_run
-    if clips := real_clips.asked_for(needed, source, alone=alone):
-        _prepare(*clips)
+    real = real_clips.asked_for(needed, source, alone=alone)
+    if real and source is not None:
+        _prepare(real[0], source)
         return
-    files = assets.resolve(needed, place="--metrics")
+    files = assets.resolve([name for name in needed if name not in real], place="--metrics")
+    absent = [name for name in real if not real_clips.prepared(name)]
+    files += tuple(each for each in real_clips.networks(absent) if assets.lacking(each))
     for table in filter(None, tables):
         loaded = recipes.load_recipe(table, scale=recipes.scales(table)[-1])
         models += needs.checkpoints(loaded)
         files += needs.assets(loaded)
-    what = wanted.wanted(models, files)
+    what = wanted.wanted(models, files, absent)
+    _show_prepared({name: real_clips.prepared(name) for name in real if name not in absent})
+    if not what.count and real:
+        return
     if not what.count:
         say("nothing from outside is needed")
         return
@@ -100,7 +115,7 @@ def download(
         show(f"{taken.name} {taken.path}")
         for card in what.cards:
             if more := [part.name for part in lacking(card)]:
-                say(f"not here yet: {', '.join(more)}; skipdit download {card.name}")
+                say(f"not here yet: {', '.join(more)}; {fetching(card)}")
         return
     if not dry_run:
         wanted.check_licences(what, accepted=accept_license)
@@ -111,17 +126,27 @@ def download(
         _downloads.show_plans(plans, delete_originals=delete_originals)
         return
     for done in wanted.fetch(plans, delete_originals=delete_originals, bars=_downloads.bars):
+        if done.name in absent and done.path == clips.folder(clips.ON_HUB[done.name]):
+            _prepare(done.name, done.path)
+            if delete_originals:
+                clips.delete(clips.ON_HUB[done.name])
+            continue
         show(f"{done.name} {done.path}")
         for kept in done.kept:
             say(f"kept {kept}; `skipdit download {done.name} --delete-originals` deletes it")
 
 
 def _prepare(dataset: str, folder: Path) -> None:
-    """Make the reference of a dataset's real clips of a user's own copy."""
+    """Make the reference of a dataset of its real clips."""
     from skipdit_cli.score import real_clips
 
     device = options.device_name("auto")
     with _downloads.bars() as progress:
         made = real_clips.prepare(dataset, folder, device=device, workers=4, progress=progress)
-    for protocol, path in made.items():
-        show(f"{dataset}/{protocol} {path}")
+    _show_prepared({dataset: made})
+
+
+def _show_prepared(references: "dict[str, dict[str, Path | UsageError]]") -> None:
+    for dataset, made in references.items():
+        for protocol, path in made.items():
+            show(f"{dataset}/{protocol} {path}")

@@ -58,7 +58,7 @@ def evaluate(
 ) -> None:
     """Score samples that are there; generates nothing.
 
-    An npz is one of ADM's evaluator: images in arr_0, uint8 [N,H,W,3].
+    An npz is one of ADM's evaluator: images in arr_0, uint8 [N,H,W,3]; the rest is not read.
     """
     from skipdit_cli import registry
     from skipdit_cli.errors import UsageError

@@ -97,5 +97,5 @@ def _describe(card: "Card") -> str:
     elif local.locate(card):
         where = "here"
     else:
-        where = f"download {local.size_text(card.size)}"
+        where = f"download {local.denoiser_size(card)}"
     return f"{task}{labels}: {card.variant}{skip} ({where})"

@@ -45,7 +45,12 @@ def profile(
     random = weights == "random"
     path = None if weights is None or random else Path(weights)
     given = options.settings(
-        batch_size=batch_size, steps=steps, sampler=sampler, guidance=guidance, dtype=dtype
+        batch_size=batch_size,
+        num_samples=batch_size,  # one batch is timed
+        steps=steps,
+        sampler=sampler,
+        guidance=guidance,
+        dtype=dtype,
     )
     wanted = ["none", *(cache or []), *specs(method, n=n, window=window)]
     runs = options.runs(chosen, wanted, given, weights_path=path)

@@ -15,8 +15,12 @@ def report(
     target: options.RecipeArgument = None,
     recipe: options.Recipe = None,
     formats: Annotated[
-        str, typer.Option("--format", help="md, csv, tex, html; comma-separated.")
-    ] = "md,csv",
+        str | None,
+        typer.Option(
+            "--format",
+            help="md, csv, tex, html; comma-separated. Else md and csv, if the folder takes them.",
+        ),
+    ] = None,
     check: Annotated[
         bool,
         typer.Option(
@@ -41,7 +45,7 @@ def report(
     json: options.Json = False,
 ) -> None:
     """Put what is on disk beside the paper's values; computes no new score."""
-    from skipdit_cli.errors import UsageError
+    from skipdit_cli.errors import StoreError, UsageError, warn
 
     recipe = options.recipe_named(target, recipe)
     if diff:
@@ -66,18 +70,29 @@ def report(
     built = build_recipe_table(chosen, root=results)
     verdict = compare(built, chosen) if check else None
     behind = Behind(results, [run for _, _, run in runs.of_recipe(chosen)])
-    paths = reports.write_table(
-        built,
-        results / chosen.scale,
-        name=chosen.name,
-        formats=formats.split(","),
-        behind=behind,
-    )
+    paths, unwritten = [], None
+    try:
+        paths = reports.write_table(
+            built,
+            results / chosen.scale,
+            name=chosen.name,
+            formats=(formats or "md,csv").split(","),
+            behind=behind,
+        )
+    except StoreError as error:
+        if results.exists() and not results.is_dir():
+            raise
+        unwritten = error
     if json:
         content = {"rows": records(built, behind), "files": [str(path) for path in paths]}
         show_json(content | ({"check": verdict.record()} if verdict else {}))
     else:
         show(to_markdown(built))
+    if unwritten and formats:
+        raise unwritten
+    if unwritten:
+        fix = "the table is printed all the same"
+        warn(f"no files ({unwritten.problem})", place=unwritten.place, fix=fix)
     for path in paths:
         say(f"wrote {path}")
     if verdict:

@@ -43,7 +43,7 @@ def train(
         typer.Option(min=1, help="The most that an error counts where there is little signal."),
     ] = TrainingSettings.noisy_weight,
     seed: Annotated[
-        int, typer.Option(help="Seed of data, noise and initial weights.")
+        int, typer.Option(min=0, max=2**63 - 1, help="Seed of data, noise and initial weights.")
     ] = TrainingSettings.seed,
     device: options.Device = "auto",
 ) -> None:
@@ -55,6 +55,7 @@ def train(
     from skipdit_cli.errors import UsageError, unknown
     from skipdit_cli.storage.disk import check_writable
     from skipdit_cli.storage.provenance import collect
+    from skipdit_cli.train import data
 
     if not 0 < learning_rate < math.inf:
         raise UsageError(
@@ -68,6 +69,8 @@ def train(
         from skipdit_cli.train.classifier import train_classifier
         from skipdit_cli.train.text import train_text
 
+        if model == "classifier":
+            data.require()
         check_writable(folder)
         train_part = {"classifier": train_classifier, "text": train_text}[model]
         with stage(f"training {PARTS[model]}") as update:
@@ -96,6 +99,7 @@ def train(
         seed=seed,
     )
     where = options.device_name(device)
+    data.require()
     check_writable(folder)
     with stage(f"training {model} on {where}") as update:
         run(

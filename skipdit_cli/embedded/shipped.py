@@ -19,6 +19,11 @@ def published() -> Path:
     return _folder("published_data", checkout="results/published")
 
 
+def vbench_pins() -> Path:
+    """The locked versions of VBench's environment, as pip takes them."""
+    return _folder("vbench_data", checkout="") / "constraints-vbench.txt"
+
+
 def embedded() -> Path:
     """The folder of the small trained models, with their text encoders and calibrations."""
     return PACKAGE / "embedded"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from skipdit_cli.errors import MissingAssetError
 from skipdit_cli.generate import text
 from skipdit_cli.models import Conditions
+from skipdit_cli.recipe.prompts import fetching
 
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
@@ -37,7 +38,9 @@ def pending(run: "Run", root: Path) -> int:
     card = run.card
     if not card.text:
         return 0
-    absent = text.absent(card, _computed(run), root=root, dtype=run.dtype)
+    absent = text.absent(
+        card, _computed(run), negative=run.negative_prompt, root=root, dtype=run.dtype
+    )
     return sum(map(len, absent.values()))
 
 
@@ -48,7 +51,7 @@ def prepare(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Encode the prompts of a run that are not encoded yet; nothing to do without prompts.
+    """Encode the prompts of a run that are not encoded yet, and warn of those that are cut.
 
     Args:
         progress: called with (done, total).
@@ -57,17 +60,25 @@ def prepare(
     """
     card = run.card
     if card.text:
-        prompts = _computed(run)
-        text.encode(card, prompts, root=root, device=device, dtype=run.dtype, progress=progress)
+        prompts, negative = _computed(run), run.negative_prompt
+        text.warn_of_cuts(card, prompts, negative=negative)
+        text.encode(
+            card,
+            prompts,
+            negative=negative,
+            root=root,
+            device=device,
+            dtype=run.dtype,
+            progress=progress,
+        )
 
 
 def _computed(run: "Run") -> Sequence[str]:
     """The prompts of a run's whole batches."""
     if not run.prompts:
-        raise MissingAssetError(
-            f"{run.model} has no prompts",
-            fix=f"run `skipdit download {run.card.prompts}`, or give --prompt",
-        )
+        command = fetching(run.card.prompts)
+        fix = f"run `{command}`, or give --prompt" if command else "give --prompt or --prompts"
+        raise MissingAssetError(f"{run.model} has no prompts", fix=fix)
     return run.prompts[: -(-run.num_samples // run.batch_size) * run.batch_size]
 
 
@@ -85,7 +96,10 @@ def of_batch(
     metas = [meta(run, index) for index in indices]
     if card.text:
         prompts = [content["prompt"] for content in metas]
-        return text.conditions(card, prompts, root=root, device=device, dtype=run.dtype)
+        negative = run.negative_prompt
+        return text.conditions(
+            card, prompts, negative=negative, root=root, device=device, dtype=run.dtype
+        )
     if card.num_classes is None:
         return {}, {}
     labels = torch.tensor([content["class"] for content in metas], device=device)

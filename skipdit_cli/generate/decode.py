@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.checkpoints import local
+from skipdit_cli.checkpoints.inventory import remedy
 from skipdit_cli.errors import MissingAssetError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _autoencoder(folder: Path) -> "nn.Module":
         raise MissingAssetError(
             f"the autoencoder cannot be loaded ({str(error).splitlines()[0][:120]})",
             place=str(folder),
-            fix="delete the folder and fetch it again with skipdit download",
+            fix=remedy(folder),
         ) from None
     finally:
         logging.set_verbosity(level)

@@ -6,6 +6,7 @@ number everywhere, a sample is bit for bit the same whichever process computed i
 """
 
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
 from skipdit_cli.errors import SkipditError, UsageError, print_warnings
+from skipdit_cli.generate.memory import memory_checked
 
 Batch = list[int]
 OnDone = Callable[[Batch], object]
@@ -100,7 +102,7 @@ def _run(
         # Never more than there are workers: what is queued in the pool cannot be called back.
         if failure is None:
             for batch in islice(queue, workers - len(running)):
-                running[pool.submit(work, batch)] = batch
+                running[pool.submit(_told, work, batch)] = batch
         if not running:
             break
         for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -110,6 +112,19 @@ def _run(
                 on_done(batch)
     if failure is not None:
         raise failure
+
+
+def _told(work: Callable[[Batch], object], batch: Batch) -> None:
+    """Work on a batch in a worker, whose errors travel to its parent whatever they hold."""
+    try:
+        with memory_checked(len(batch)):
+            work(batch)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        raise
 
 
 def _begin(lifeline: Connection, threads: int) -> None:

@@ -1,17 +1,76 @@
-"""A lack of memory, told in one line."""
+"""What goes wrong while something is computed, told in one line: a lack of memory, a plugin."""
 
+import math
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from skipdit_cli.errors import SkipditError
+from skipdit_cli import registry
+from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.plan.plan import sample_bytes
+from skipdit_cli.profiling import counts
+
+if TYPE_CHECKING:
+    from skipdit_cli.run import Run
+
+_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def require(run: "Run", *, device: str, workers: int = 1) -> None:
+    """Raise UsageError, before anything starts, where the batches of a run cannot fit in memory.
+
+    Args:
+        device: "cpu" or "cuda", of which each worker may have one of its own.
+        workers: processes that compute a batch each.
+    """
+    batches = min(workers, math.ceil(run.num_samples / run.batch_size)) if device == "cpu" else 1
+    needed, room = least_bytes(run) * batches, _room(device)
+    if needed * run.batch_size > room:
+        most = int(room // needed)
+        fix = f"take {most} or fewer" if most else "no batch fits here"
+        beside = f" in each of {batches} processes" if batches > 1 else ""
+        raise UsageError(
+            f"{run.batch_size} samples at once{beside} take {needed * run.batch_size / 1e9:.1f} GB "
+            f"at least, and there are {room / 1e9:.1f} GB",
+            place="--batch-size",
+            fix=fix,
+        )
+
+
+def least_bytes(run: "Run") -> int:
+    """What a sample of a batch takes at least: one module's values, or its decoded pixels."""
+    value = 4 if run.dtype == "float32" else 2
+    step = counts.widest(run.card) * value * (2 if run.guided else 1)
+    return max(step, 4 * sample_bytes(run.card))
+
+
+def _room(device: str) -> float:
+    """Bytes that a process may have of a device's memory; infinite where that is not known."""
+    if device != "cpu":
+        import torch
+
+        return torch.cuda.mem_get_info()[1]
+    limits = [math.inf]
+    with suppress(OSError, TypeError):
+        known = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        limits.append(int(known[1]) * 1024)  # type: ignore[index]
+    for path in map(Path, _CGROUPS):
+        with suppress(OSError, ValueError):  # there is none, or it says "max"
+            limits.append(int(path.read_text()))
+    return min(limits)
 
 
 @contextmanager
-def memory_checked(batch_size: int | None) -> Iterator[None]:
+def memory_checked(batch_size: int | None, *, scored: str = "") -> Iterator[None]:
     """Tell a lack of memory in the block, on a GPU or not, as an error for people.
+
+    So is what the code of another distribution raises, with its file and line.
 
     Args:
         batch_size: of the sampling; None while samples are scored.
+        scored: how `skipdit evaluate` is told which these are.
     Raises:
         SkipditError: in place of what torch or Python raises for it.
     """
@@ -19,12 +78,16 @@ def memory_checked(batch_size: int | None) -> Iterator[None]:
 
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except SkipditError:
+        raise
+    except Exception as error:
         lacking = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not lacking and "can't allocate memory" not in str(error):  # what a CPU's allocator says
+            if blamed := registry.blamed(error):
+                raise blamed from error
             raise
         if batch_size is None:
-            fix = "score with `skipdit evaluate --device cpu`"
+            fix = f"score with `skipdit evaluate {scored} --device cpu`"
             raise SkipditError("out of memory while scoring", fix=fix) from None
         raise SkipditError(
             f"out of memory at batch size {batch_size}", fix="take a smaller --batch-size"

@@ -7,6 +7,7 @@ was interrupted.
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from skipdit_cli.checkpoints import local, networks
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import SkipditError, UsageError, warn
-from skipdit_cli.generate import conditioning, decode, rng
+from skipdit_cli.generate import conditioning, decode, memory, rng
 from skipdit_cli.generate.engine import run_batches
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.loop import denoise
@@ -40,6 +41,7 @@ def generate(
     weights_path: Path | None = None,
     offload: bool = False,
     stage: Stage = silent,
+    wait: bool = False,
 ) -> Store:
     """Encode the prompts of a Run, if it has any, and compute the samples that it still lacks.
 
@@ -48,6 +50,7 @@ def generate(
         offload: keep the autoencoder off the GPU while samples are denoised.
         weights_path: a checkpoint file instead of the known place.
         stage: opens a progress display: of prompts that are encoded, of samples that are finished.
+        wait: for another process that works on the run, which is an error otherwise.
     Returns:
         The complete store.
     Raises:
@@ -61,9 +64,10 @@ def generate(
             place=str(weights_path or run.model),
             fix="plan the run again with this file",
         )
+    memory.require(run, device=device, workers=workers)
     check_writable(root)
     store = open_store(root, run)
-    with store.lock():
+    with store.lock(stage if wait else None):
         missing = store.missing(range(run.num_samples))
         if corrupt := list(store.corrupt):
             warn(
@@ -77,8 +81,10 @@ def generate(
         for index in missing:
             batches.setdefault(index // run.batch_size, []).append(index)
         done = run.num_samples - len(missing)
-        if batches and conditioning.pending(run, root):
-            with stage(f"encoding the prompts of {run.model}") as update:
+        if batches:
+            pending = conditioning.pending(run, root)
+            encoding = stage(f"encoding the prompts of {run.model}") if pending else nullcontext()
+            with encoding as update:
                 conditioning.prepare(run, root, device=device, progress=update)
         work = functools.partial(_compute, run, root, device, weights_path, offload)
         showing = stage(f"sampling {run.model}, {run.cache.short}")

@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import local, networks
-from skipdit_cli.errors import MissingAssetError, SkipditError, UsageError
+from skipdit_cli.checkpoints.inventory import remedy
+from skipdit_cli.errors import (
+    MissingAssetError,
+    SkipditError,
+    UsageError,
+    shortened,
+    warn,
+)
 from skipdit_cli.models import Conditions
+from skipdit_cli.run import TEXT
 from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import write_whole
 
@@ -23,20 +31,27 @@ if TYPE_CHECKING:
 
     from skipdit_cli.checkpoints.card import Card
 
-EMBEDDING = kept.Kind("embedding of a prompt", 2)
-NULL = ""  # the prompt of the unconditional half of guidance
+EMBEDDING = kept.Kind(
+    "embedding of a prompt", 2, fix="run the same command again: it is made again"
+)
+TOLD = 10  # prompts that are named where more are cut
 
 
 def absent(
-    card: "Card", prompts: Sequence[str], *, root: Path, dtype: str = "float32"
+    card: "Card",
+    prompts: Sequence[str],
+    *,
+    root: Path,
+    negative: str | None = None,
+    dtype: str = "float32",
 ) -> dict[str, list[str]]:
-    """Which of the prompts, and the null prompt, are not on disk, by the encoder's suffix.
+    """Which texts of the prompts are not on disk, by the encoder's suffix; as `encode`.
 
     Damaged ones are not, and each is told of.
     """
-    folder, wanted = _folder(root, card, dtype), dict.fromkeys([NULL, *prompts])
+    folder, wanted = _folder(root, card, dtype), _texts(card, prompts, negative)
     return {
-        suffix: [prompt for prompt in wanted if _kept(_path(folder, prompt, suffix)) is None]
+        suffix: [text for text in wanted if _kept(_path(folder, text, suffix)) is None]
         for suffix in _suffixes(card)
     }
 
@@ -46,55 +61,104 @@ def encode(
     prompts: Sequence[str],
     *,
     root: Path,
+    negative: str | None = None,
     device: str = "cpu",
     dtype: str = "float32",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Encode those of the prompts, and the null prompt, that are not on disk yet.
+    """Encode those of the prompts, and the negative one, that are not on disk yet.
 
     Each is written as soon as an encoder has read it, so that an interrupted call goes on there.
 
     Args:
         root: the results folder.
+        negative: the prompt of the null half of guidance; None is the checkpoint's own.
         dtype: of the encoders and of what they give.
         progress: called with (done, total) after each prompt of each encoder.
     Raises:
         MissingAssetError: a text encoder or tokenizer is not here.
     """
-    folder, clean = _folder(root, card, dtype), registry.load("models", card.family).clean
-    left = absent(card, prompts, root=root, dtype=dtype)
+    folder = _folder(root, card, dtype)
+    left = absent(card, prompts, negative=negative, root=root, dtype=dtype)
     done, total = 0, sum(map(len, left.values()))
     for length, (suffix, some) in zip(_tokens(card), left.items(), strict=True):
         if not some:
             continue
         run = _encoder(card, suffix, length=length, device=device, dtype=dtype)
-        for prompt in some:
-            states, mask = run(clean(prompt))
+        for text in some:
+            states, mask = run(text)
             content = {f"states{suffix}": states, f"mask{suffix}": mask}
-            _save(_path(folder, prompt, suffix), content)
+            _save(_path(folder, text, suffix), content)
             done += 1
             if progress:
                 progress(done, total)
         del run  # before the next encoder comes
 
 
+def warn_of_cuts(card: "Card", prompts: Sequence[str], *, negative: str | None = None) -> None:
+    """Warn of each prompt of which an encoder does not get all, or nothing.
+
+    Embeddings that are on disk are no matter: the tokens are counted again, which is quick.
+
+    Args:
+        negative: as in `encode`.
+    """
+    texts = _texts(card, prompts, negative)
+    cuts: dict[str, list[str]] = {}
+    if texts.get("", "").strip():
+        cuts[""] = ["nothing is left of it when it is cleaned as officially"]
+    for length, suffix in zip(_tokens(card), _suffixes(card), strict=True):
+        tokenizer = _load_tokenizer(local.component(card, f"tokenizer{suffix}"))
+        for text, ids in zip(texts, tokenizer([*texts], verbose=False)["input_ids"], strict=True):
+            if (cut := len(ids) - length) > 0:
+                problem = f"text_encoder{suffix} reads {length} tokens of it and {cut} are cut"
+                cuts.setdefault(text, []).append(problem)
+    for text in [*cuts][:TOLD]:
+        place = f"{card.name} prompt '{shortened(texts[text])}'"
+        warn(", ".join(cuts[text]), place=place, fix="write it shorter, or in other words")
+    if len(cuts) > TOLD:
+        warn(f"{len(cuts) - TOLD} more prompts are cut", place=card.name)
+
+
 def conditions(
-    card: "Card", prompts: Sequence[str], *, root: Path, device: str = "cpu", dtype: str = "float32"
+    card: "Card",
+    prompts: Sequence[str],
+    *,
+    root: Path,
+    negative: str | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
 ) -> tuple[Conditions, Conditions]:
     """Conditions of a batch by diffusers' names, and those of its null half; `encode` comes first.
 
     Args:
-        dtype: as in `encode`.
+        negative, dtype: as in `encode`.
     Returns:
         Two dictionaries of [B, ...], padded with zeros (and masks of 0) to the longest prompt.
     """
     folder = _folder(root, card, dtype)
     family = registry.load("models", card.family)
     suffixes = _suffixes(card)
-    null = _read(folder, NULL, suffixes)
-    pairs = [family.condition(_read(folder, prompt, suffixes), null) for prompt in prompts]
+    null = _read(folder, family.clean(_negative(card, negative)), suffixes)
+    pairs = [
+        family.condition(_read(folder, family.clean(prompt), suffixes), null) for prompt in prompts
+    ]
     conditional, unconditional = (_collate([pair[i] for pair in pairs], device) for i in (0, 1))
     return conditional, unconditional
+
+
+def _negative(card: "Card", given: str | None) -> str:
+    return card.negative_prompt if given is None else given
+
+
+def _texts(card: "Card", prompts: Sequence[str], negative: str | None) -> dict[str, str]:
+    """What the tokenizers get -> the prompt that it comes from; the negative one is the first."""
+    clean = registry.load("models", card.family).clean
+    texts: dict[str, str] = {}
+    for prompt in [_negative(card, negative), *prompts]:
+        text = clean(prompt)
+        texts[text] = texts.get(text) or prompt
+    return texts
 
 
 def _suffixes(card: "Card") -> list[str]:
@@ -204,16 +268,19 @@ def _quietly(load: Callable[[], Any], folder: Path) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise MissingAssetError(
-            f"cannot be loaded ({reason})", place=str(folder), fix="fetch it again"
+            f"cannot be loaded ({reason})", place=str(folder), fix=remedy(folder)
         ) from None
 
 
 def _folder(root: Path, card: "Card", dtype: str) -> Path:
-    """Where embeddings are: they depend on encoders, number of tokens and dtype alone."""
+    """Where embeddings are: they depend on encoders, number of tokens and dtype alone.
+
+    The name of a file in it is of the text that the tokenizers get, the prompt being cleaned.
+    """
     parts = [
         local.component_fingerprint(card.components[key]) for key in card.components if key != "vae"
     ]
-    text = ":".join([card.family, dtype, *map(str, _tokens(card)), *parts])
+    text = ":".join([str(TEXT), card.family, dtype, *map(str, _tokens(card)), *parts])
     return root / "embeddings" / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

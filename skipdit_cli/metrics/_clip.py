@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from skipdit_cli.errors import shortened, warn
+
 
 class Clip(nn.Module):
     """CLIP with the features as tensors, which torchmetrics expects and transformers 5 wraps."""
@@ -30,11 +32,23 @@ class Network(NamedTuple):
     images: Any
     tokenizer: Any
     device: str
+    most: int = 77  # tokens of a prompt that are read
 
     def process(
         self, *, return_tensors: str, padding: bool, text: Any = None, images: Any = None
     ) -> Any:
-        """As a CLIPProcessor, but a long prompt is cut where its end token stays."""
+        """As a CLIPProcessor, but a long prompt is cut where its end token stays, and told."""
         if images is not None:
             return self.images(images=images, return_tensors=return_tensors)
-        return self.tokenizer(text, return_tensors=return_tensors, padding=padding, truncation=True)
+        read = self.tokenizer(text, return_tensors=return_tensors, padding=padding, truncation=True)
+        for prompt, ids in zip(text, read["input_ids"], strict=True):
+            if ids.numel() == self.most:
+                self._tell(prompt)
+        return read
+
+    def _tell(self, prompt: str) -> None:
+        """Warn of a prompt with more tokens than are read."""
+        if (cut := len(self.tokenizer(prompt, verbose=False)["input_ids"]) - self.most) > 0:
+            place = f"CLIP score prompt '{shortened(prompt)}'"
+            problem = f"CLIP reads {self.most} tokens of it and {cut} are cut"
+            warn(problem, place=place, fix="write it shorter")

@@ -58,7 +58,17 @@ class Statistics:
 
 
 def distance(a: Moments, b: Moments) -> float:
-    """Frechet distance of two (mean [d], covariance [d,d]); 0 for the same distribution."""
+    """Frechet distance of two (mean [d], covariance [d,d]); 0 for the same distribution.
+
+    Raises:
+        UsageError: a number of them is not finite.
+    """
+    for moments, whose in ((a, "the samples"), (b, "the real ones")):
+        if not all(np.isfinite(part).all() for part in moments):
+            raise UsageError(
+                f"the features of {whose} are not finite everywhere, so they have no distance",
+                fix="look at the samples, and make the features again",
+            )
     (mean_a, cov_a), (mean_b, cov_b) = a, b
     shift = mean_a - mean_b
     values, vectors = np.linalg.eigh(cov_a)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skipdit_cli.errors import UsageError
-from skipdit_cli.metrics import Asset, Extract, Extractor
+from skipdit_cli.metrics import Asset, Extract, Extractor, _networks
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,7 +32,7 @@ def _load(assets: Mapping[str, Path], device: str) -> Extract:
         raise UsageError(
             f"is not a TorchScript file ({str(error).splitlines()[0][:80]})",
             place=str(assets["i3d"]),
-            fix="delete it and download it again",
+            fix=_networks.again("i3d"),
         ) from None
 
     return extractor(network, device)

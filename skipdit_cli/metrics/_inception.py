@@ -39,7 +39,7 @@ def network(weights: Path, *, device: str) -> "nn.Module":
     from torch_fidelity import FeatureExtractorInceptionV3
 
     whole = io.BytesIO()  # read safely; torch-fidelity would run code from the file itself
-    torch.save(_networks.read(weights), whole)
+    torch.save(_networks.read(weights, "inception"), whole)
     whole.seek(0)
     features = ["2048", "logits_unbiased"]
     return _networks.ready(

@@ -9,9 +9,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def read(path: Path) -> "dict[str, Tensor]":
+def again(asset: str) -> str:
+    """What brings back a file that is damaged, though it has its size."""
+    return f"delete it and run `skipdit download --metrics {asset}`"
+
+
+def read(path: Path, asset: str) -> "dict[str, Tensor]":
     """The tensors of a torch file, by name.
 
+    Args:
+        asset: the name under which the file is downloaded.
     Raises:
         UsageError: the file is damaged, or holds something else.
     """
@@ -23,10 +30,10 @@ def read(path: Path) -> "dict[str, Tensor]":
         raise UsageError(
             f"is not a file of weights ({type(error).__name__})",
             place=str(path),
-            fix="delete it and download it again",
+            fix=again(asset),
         ) from None
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise UsageError("holds no weights", place=str(path), fix="download it again")
+        raise UsageError("holds no weights", place=str(path), fix=again(asset))
     return state
 
 

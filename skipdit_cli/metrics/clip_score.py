@@ -2,7 +2,7 @@
 
 CLIP ViT-B/32: the paper does not name its model, and its values (30.5 for HunyuanDiT) are of the
 size that this one gives, not those of ViT-L/14. A negative cosine counts as 0, sample by sample. A
-prompt of more than 77 tokens is cut by the tokenizer, which keeps the end token.
+prompt of more than 77 tokens is cut by the tokenizer, which keeps the end token, and is told.
 
 Source: Hessel et al. 2021 without its factor 2.5; torchmetrics has the formula.
 """
@@ -59,10 +59,9 @@ def load(assets: Mapping[str, Path], device: str) -> "Network":
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # each part of transformers has its own
         problem = f"is not a CLIP model ({type(error).__name__})"
-        raise UsageError(
-            problem, place=str(folder), fix="delete it and download it again"
-        ) from None
-    return _clip.Network(_networks.ready(_clip.Clip(model), device), images, tokenizer, device)
+        raise UsageError(problem, place=str(folder), fix=_networks.again("clip")) from None
+    clip, most = _networks.ready(_clip.Clip(model), device), tokenizer.model_max_length
+    return _clip.Network(clip, images, tokenizer, device, most)
 
 
 def score(sample: np.ndarray, meta: Meta, network: "Network") -> float:

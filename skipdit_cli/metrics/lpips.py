@@ -46,7 +46,7 @@ FRAMES_AT_ONCE = 16
 
 def load(assets: Mapping[str, Path], device: str) -> "nn.Module":
     """The network, with torchvision's AlexNet under the package's linear layers."""
-    state = _networks.read(assets["alexnet"])
+    state = _networks.read(assets["alexnet"], "alexnet")
     network: Any = build()
     trunk = {
         name: state[f"features.{name.partition('.')[2]}"] for name in network.net.state_dict()

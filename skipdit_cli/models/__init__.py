@@ -85,9 +85,9 @@ class Family(Registered, Protocol):
         Args:
             encoded: of the prompt: "states" [L, C] and "mask" [L] int64, 1 for tokens and 0 for
                 padding, of the first text encoder; "states_2" and "mask_2" of the second.
-            null: the same of the empty prompt.
+            null: the same of the negative prompt, which is empty unless told otherwise.
         Returns:
-            The arguments for the prompt and for the empty one, without batch dimension: those of
+            The arguments for the prompt and for the negative one, without batch dimension: those of
             several prompts are padded with zeros at the end to the longest, and stacked.
         """
         first, second = (

@@ -152,10 +152,13 @@ def unpatchify(x: Tensor, patch_size: int) -> Tensor:
 
 
 def sincos_1d(size: int, positions: Tensor) -> Tensor:
-    """Sinusoidal position table: sines then cosines. positions [N] -> [N, size]"""
+    """Sinusoidal position table: sines then cosines. positions [N] -> [N, size]
+
+    It is in torch's default dtype, which `from_pretrained` sets, as weights are.
+    """
     omega = 1.0 / 10000 ** (torch.arange(size // 2, dtype=torch.float64) / (size / 2))
     angles = positions.double()[:, None] * omega
-    return torch.cat([angles.sin(), angles.cos()], dim=1).float()
+    return torch.cat([angles.sin(), angles.cos()], dim=1).to(torch.get_default_dtype())
 
 
 def sincos_2d(size: int, side: int) -> Tensor:

@@ -81,6 +81,7 @@ class DiT(ModelMixin, ConfigMixin):
     CHANNEL_DIM = 1
     GUIDED_CHANNELS = 3  # the official sampler guides three of the four latent channels
     SITES = SITES
+    _supports_param_buffer_assignment = False  # diffusers would keep the file's dtype
 
     @register_to_config
     def __init__(

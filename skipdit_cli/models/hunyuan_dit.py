@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from skipdit_cli.sites import Layout, Sites, kinds_of
 
+VERSION = 2  # prompts are stripped
 VARIANTS = {
     "HunyuanDiT-g/2": {
         "num_attention_heads": 16,
@@ -91,6 +92,7 @@ class HunyuanDiT(HunyuanDiT2DModel):
     CHANNEL_DIM = 1
     GUIDED_CHANNELS = 4  # the official pipeline drops the variance before guidance
     SITES = SITES
+    _supports_param_buffer_assignment = False  # diffusers would keep the file's dtype
 
     @register_to_config
     def __init__(
@@ -325,8 +327,13 @@ def tokens(arguments: Mapping) -> tuple[int, int]:
     return arguments["text_len"], arguments["text_len_t5"]
 
 
+def clean(prompt: str) -> str:
+    """A prompt as the tokenizers get it (official pipeline)."""
+    return prompt.strip()
+
+
 def condition(encoded: Mapping[str, Tensor], null: Mapping[str, Tensor]) -> tuple[dict, dict]:
-    """Encoder outputs of a prompt and of the empty one -> conditions of both halves of guidance."""
+    """Encoder outputs of a prompt and a negative one -> conditions of both halves of guidance."""
     names = {
         "states": "encoder_hidden_states",
         "mask": "text_embedding_mask",

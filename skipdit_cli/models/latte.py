@@ -118,6 +118,7 @@ class Latte(ModelMixin, ConfigMixin):
     CHANNEL_DIM = 2
     GUIDED_CHANNELS = 4
     SITES = SITES
+    _supports_param_buffer_assignment = False  # diffusers would keep the file's dtype
 
     @register_to_config
     def __init__(

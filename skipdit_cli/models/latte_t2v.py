@@ -9,6 +9,7 @@ are in `_attention.py`.
 
 import functools
 import re
+import warnings
 from collections.abc import Mapping
 
 import torch
@@ -24,10 +25,12 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.normalization import AdaLayerNormSingle
 from torch import Tensor, nn
 
+from skipdit_cli.errors import MissingAssetError
 from skipdit_cli.models._attention import CrossAttention, Mlp, SelfAttention
 from skipdit_cli.models._layers import SkipFusion, modulate, rename_skip
 from skipdit_cli.sites import Layout, Sites, kinds_of
 
+VERSION = 2  # captions are cleaned
 MASK_BIAS = -10_000.0  # added to the attention scores of masked tokens (official code)
 MOST_TOKENS = 120  # of a caption
 INPUT_TOKENS = 32  # of a caption, where only the cost matters (the paper's profile)
@@ -149,6 +152,7 @@ class LatteT2V(ModelMixin, ConfigMixin):
     CHANNEL_DIM = 1
     GUIDED_CHANNELS = 8  # the variance as well (official pipeline)
     SITES = SITES
+    _supports_param_buffer_assignment = False  # diffusers would keep the file's dtype
 
     @register_to_config
     def __init__(
@@ -347,12 +351,26 @@ def tokens(arguments: Mapping) -> tuple[int]:
 
 
 def clean(prompt: str) -> str:
-    """A prompt as the tokenizer gets it."""
-    return prompt.lower().strip()
+    """A prompt as the tokenizer gets it, cleaned by the official pipeline, which diffusers has.
+
+    Raises:
+        MissingAssetError: packages that clean are not here, and diffusers would leave it undone.
+    """
+    from diffusers.pipelines.latte import pipeline_latte
+
+    if not (pipeline_latte.is_bs4_available() and pipeline_latte.is_ftfy_available()):
+        raise MissingAssetError(
+            "captions cannot be cleaned without beautifulsoup4 and ftfy",
+            fix="run `pip install beautifulsoup4 ftfy`",
+        )
+    pipeline = object.__new__(pipeline_latte.LattePipeline)  # what it cleans with is of the class
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of beautifulsoup4, that a caption is hardly HTML
+        return pipeline._text_preprocessing(prompt, clean_caption=True)[0]
 
 
 def condition(encoded: Mapping[str, Tensor], null: Mapping[str, Tensor]) -> tuple[dict, dict]:
-    """Encoder outputs of a prompt and of the empty one -> conditions of both halves of guidance.
+    """Encoder outputs of a prompt and a negative one -> conditions of both halves of guidance.
 
     The official pipeline cuts both to the number of tokens of the prompt and masks nothing, so the
     null half may see padding.

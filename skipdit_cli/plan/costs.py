@@ -4,8 +4,6 @@ All of it is counted by `plan`: no weights, no GPU, seconds for a table. The fil
 recipe and on the models' structure alone, so that the same version writes the same bytes anywhere.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +12,8 @@ from skipdit_cli.plan import plan
 from skipdit_cli.recipe import published, runs
 from skipdit_cli.recipe.shape import Recipe, RecipeRow
 from skipdit_cli.storage.disk import write_whole
+from skipdit_cli.storage.markup import in_cell, plain
+from skipdit_cli.storage.spreadsheet import csv_text
 
 TERA = 1e12
 AT_RUN = "at run"  # of a dynamic method, which decides while it runs
@@ -87,7 +87,7 @@ def write_costs(recipe: Recipe, counted: Sequence[CostLine], folder: Path) -> li
     written = []
     for ending, text in (("md", to_markdown(recipe, counted)), ("csv", to_csv(counted))):
         path = folder / f"{recipe.name}.{ending}"
-        write_whole(path, text.encode())
+        write_whole(path, text.encode(errors="backslashreplace"))
         written.append(path)
     return written
 
@@ -97,25 +97,21 @@ def to_markdown(recipe: Recipe, counted: Sequence[CostLine]) -> str:
     from tabulate import tabulate
 
     table = tabulate(
-        [_texts(line) for line in counted],
+        [[*map(in_cell, _texts(line))] for line in counted],
         HEADINGS,
         tablefmt="pipe",
         disable_numparse=True,
         colalign=("left",) * 4 + ("right",) * (len(HEADINGS) - 4),
     )
-    title = f"# {recipe.title}: what it costs ({recipe.scale} scale)"
+    title = f"# {plain(recipe.title)}: what it costs ({recipe.scale} scale)"
     command = f"Counted, not measured: `skipdit plan {recipe.name} --scale {recipe.scale}`."
     return "\n\n".join((title, table, "\n".join(f"- {text}" for text in LEGEND), command)) + "\n"
 
 
 def to_csv(counted: Sequence[CostLine]) -> str:
     """The table for programs: counts in full, \\n line ends; what is not known is empty."""
-    text = io.StringIO()
-    write_row = csv.writer(text, lineterminator="\n").writerow
-    write_row(COLUMNS)
-    for line in counted:
-        write_row(["" if value is None else value for value in _values(line)])
-    return text.getvalue()
+    lines = [["" if value is None else value for value in _values(line)] for line in counted]
+    return csv_text([COLUMNS, *lines])
 
 
 def _values(line: CostLine) -> tuple[object, ...]:

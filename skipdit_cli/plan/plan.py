@@ -12,6 +12,7 @@ from skipdit_cli.checkpoints import local
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import IncompleteError
 from skipdit_cli.profiling import counts
+from skipdit_cli.recipe.prompts import fetching
 from skipdit_cli.recipe.runs import profile_run
 from skipdit_cli.recipe.shape import Recipe, RecipeRow
 from skipdit_cli.run import Run
@@ -85,7 +86,7 @@ def plan(
         macs_executed=None,
         flops=None,
         ideal_speedup=None,
-        disk_bytes=_sample_bytes(run.card) * run.num_samples,
+        disk_bytes=sample_bytes(run.card) * run.num_samples,
         missing=_missing(run, root),
     )
     seen = observed(run, root) if root and seen is None else seen
@@ -154,7 +155,7 @@ def _steps(run: Run, seen: Sequence[frozenset[Site]] | None) -> list[tuple[froze
     ]
 
 
-def _sample_bytes(card: Card) -> int:
+def sample_bytes(card: Card) -> int:
     """A sample's uint8 RGB pixels, before they are compressed."""
     scale = VAE_SCALE if "vae" in card.components else 1
     return counts.places(card) * scale**2 * 3
@@ -171,10 +172,10 @@ def _missing(run: Run, root: Path | None) -> list[str]:
         fix = local.reinstall(card) if lacking == ["weights"] else "install it again"
         lacks.append(f"{', '.join(lacking)}: they ship with skipdit and are gone; {fix}")
     elif lacking:
-        command = f"skipdit download {run.model} ({local.size_text(size)})"
+        command = f"{local.fetching(card)} (about {local.size_text(size)})"
         lacks.append(f"{', '.join(lacking)}: {command}")
     if card.text and run.prompts is None:
-        lacks.append(f"prompts: skipdit download {card.prompts}")
+        lacks.append(f"prompts: {fetching(card.prompts) or 'give --prompt or --prompts'}")
     if root is not None and (absent := open_store(root, run).missing(range(run.num_samples))):
         lacks.append(f"samples: {len(absent)} of {run.num_samples}")
     return lacks

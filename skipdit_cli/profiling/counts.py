@@ -55,6 +55,19 @@ def places(card: Card) -> int:
 
 
 @functools.cache
+def widest(card: Card) -> int:
+    """How many values a step of one sample has in memory at least, without guidance."""
+
+    def count() -> int:
+        from skipdit_cli.profiling.macs import widest as measured
+
+        network = networks.meta(card)
+        return measured(network, network.inputs(1, device="meta"))
+
+    return _kept(card, "widest", count)
+
+
+@functools.cache
 def costs(card: Card, text_tokens: int | None = None) -> Costs:
     """What one call of a checkpoint's network costs for one sample, without guidance.
 

@@ -3,6 +3,7 @@
 recipe          a table as a YAML file: names, loading
 shape           Recipe, RecipeRow and Column, which it is loaded into
 yaml_file       YAML without surprises, and every mistake of a file at once
+yaml_events     what YAML reads otherwise than people
 settings        settings of a generation, by name and type
 scales          what a name stands for at the tiny and the paper scale
 specs           the caches that methods, intervals and windows ask for

@@ -37,7 +37,7 @@ class Calibration:
         guidance: scale of their guidance; None without.
         num_samples: how many uncached samples there were.
         seed: their seed.
-        pairs: how many observations the values were fitted on.
+        pairs: how many observations there were, of two steps each.
         settings: of the method, by name: the coefficients of teacache, the ratios of mag-cache.
         provenance: what `provenance.collect` says.
     """

@@ -1,13 +1,23 @@
 """Prompt lists: those that ship in recipes/data, the COCO captions once they are here, any file."""
 
+import csv
+import io
 import json
 import os
+import unicodedata
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from skipdit_cli.embedded import shipped
-from skipdit_cli.errors import MissingAssetError, UsageError, unknown
+from skipdit_cli.errors import MissingAssetError, UsageError, placed, unknown
+from skipdit_cli.storage import given
 
 DOWNLOADED = "coco"
+KEYS = ("prompt", "caption", "text", "prompt_en")  # names of a column, or of an object's key
+REPEATED = "prompt_en"  # as VBench writes: an entry for each dimension that a prompt is for
+MOST_BYTES = 32 * 2**20  # of a file
+MOST_CHARACTERS = 10_000  # of a prompt; an encoder reads a few hundred tokens
 _SUFFIXES = (".jsonl", ".txt")
 
 
@@ -16,40 +26,183 @@ def names() -> list[str]:
     return sorted([DOWNLOADED, *(path.stem for path in _shipped())])
 
 
+def fetching(name: str) -> str:
+    """The command that brings the list of a name, or "" for one that is no download."""
+    return f"skipdit download {DOWNLOADED}" if name == DOWNLOADED else ""
+
+
 def read_prompts(name_or_path: str, *, place: str = "") -> tuple[str, ...]:
     """The prompts of a list, in the order of the file.
 
     Args:
-        name_or_path: one of `names()`, or a file in UTF-8: text with one prompt per line, where
-            blank lines and lines that start with # are not prompts, or .jsonl as vbench.jsonl is,
-            where a prompt may have several entries and counts once.
+        name_or_path: one of `names()`, or a file in UTF-8. Its ending says how it is read: .txt (or
+            none), one prompt per line, where blank lines and lines that start with # are not
+            prompts; .csv and .tsv, with a heading; .json, a list; .jsonl, one entry per line. The
+            column is named as one of KEYS; an entry is an object with such a key, or the text
+            itself. A prompt counts as often as it is there, but once under `prompt_en`.
         place: what errors name.
     Raises:
         UsageError: no such list, or a file that cannot be read or holds no prompt.
         MissingAssetError: the list must be downloaded first.
     """
     path = _find(name_or_path, place=place)
-    shown, fix = f"prompt file {path}", f"give a text file, or one of {', '.join(names())}"
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
-    except OSError as error:
-        problem = f"{shown} cannot be read ({error.strerror})"
-        raise UsageError(problem, place=place, fix=fix) from None
-    except ValueError:
-        raise UsageError(f"{shown} is not text in UTF-8", place=place, fix=fix) from None
-    try:
-        if path.suffix == ".jsonl":
-            entries = [json.loads(line)["prompt_en"].strip() for line in lines if line]
-            lines = list(dict.fromkeys(entries))
-    except (ValueError, LookupError, TypeError, AttributeError):
-        problem = f'{shown} has a line that is not {{"prompt_en": "...", ...}}'
+    shown = f"prompt file {path}"
+    where = f"{place}: {shown}" if place else shown
+    with placed(where):
+        kind = path.suffix.lower()
+        if kind not in _READERS:
+            endings = ", ".join(ending for ending in _READERS if ending)
+            raise UsageError(f"files that end in {kind} are not read", fix=f"take {endings}")
+        prompts = _READERS[kind](_content(path, place=where))
+        if not prompts:
+            raise UsageError("there is no prompt in it", fix="write one prompt per line")
+        return all_checked(prompts)
+
+
+def all_checked(prompts: Any, *, place: str = "") -> tuple[str, ...]:
+    """Prompts as a tuple; as `checked`, which names the first that does not do.
+
+    Raises:
+        UsageError: there are none, or one of them cannot be a prompt.
+    """
+    with placed(place):
+        if not isinstance(prompts, tuple | list) or not prompts:
+            raise UsageError(f"'{prompts}' is not a list of prompts", fix="give one or more")
+        return tuple(checked(prompt, where=f"{i}. prompt: ") for i, prompt in enumerate(prompts, 1))
+
+
+def checked(prompt: Any, *, where: str = "") -> str:
+    """A prompt, or a UsageError where it is not text that can be encoded, kept and printed.
+
+    Args:
+        where: which of several prompts it is; what the problem begins with.
+    """
+    if not isinstance(prompt, str):
+        raise UsageError(f"{where}{prompt!r:.60} is not text", fix="write it in quotes")
+    if len(prompt) > MOST_CHARACTERS:
         raise UsageError(
-            problem, place=place, fix="write lines like those of recipes/data/vbench.jsonl"
-        ) from None
-    prompts = tuple(line for line in lines if line and not line.startswith("#"))
-    if not prompts:
-        raise UsageError(f"{shown} has no prompt", place=place, fix="write one prompt per line")
-    return prompts
+            f"{where}'{prompt[:40]}...' has {len(prompt)} characters",
+            fix=f"take {MOST_CHARACTERS} or fewer",
+        )
+    strange = (c for c in prompt if unicodedata.category(c) in ("Cc", "Cs") and c not in "\t\r\n")
+    if found := next(strange, ""):
+        raise UsageError(
+            f"{where}{prompt!r:.60} has the character U+{ord(found):04X}, which is not text",
+            fix="take it out; prompts are UTF-8",
+        )
+    return prompt
+
+
+def _content(path: Path, *, place: str) -> str:
+    """What a file says, with \\n for every kind of line end."""
+    fix = f"give a file of prompts, or one of {', '.join(names())}"
+    text = given.read_text(path, place=place, fix=fix, most=MOST_BYTES)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _lines(content: str) -> list[str]:
+    lines = (line.strip() for line in content.split("\n"))
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _table(content: str, delimiter: str) -> list[str]:
+    """The column of prompts of a table with a heading."""
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    rows = []
+    try:
+        for row in reader:
+            if any(map(str.strip, row)):
+                rows.append((f"line {reader.line_num}", row))
+    except csv.Error as error:
+        fix = 'write quotes in a quoted prompt twice (""), and close them'
+        raise UsageError(f"line {reader.line_num} cannot be read ({error})", fix=fix) from None
+    if not rows:
+        return []
+    heading = [name.strip() for name in rows[0][1]]
+    key = _key([name.lower() for name in heading], "its heading", ", ".join(heading))
+    column, prompts = [name.lower() for name in heading].index(key), []
+    for where, row in rows[1:]:
+        if len(row) != len(heading):
+            raise UsageError(
+                f"{where} has {len(row)} cells where the heading has {len(heading)}",
+                fix="put prompts that have the delimiter in them in double quotes",
+            )
+        prompts.append((where, row[column]))
+    return _filled(prompts, once=key == REPEATED)
+
+
+def _list(content: str) -> list[str]:
+    """The prompts of a list in JSON."""
+    value = _json(content, "it")
+    if not isinstance(value, list):
+        fix = f'write ["...", "..."], or objects with the key {" or ".join(KEYS)}'
+        raise UsageError("it is not a list in JSON", fix=fix)
+    return _entries([(f"entry {i}", entry) for i, entry in enumerate(value, 1)])
+
+
+def _json_lines(content: str) -> list[str]:
+    """The prompts of lines in JSON."""
+    numbered = [(f"line {i}", line) for i, line in enumerate(content.split("\n"), 1)]
+    return _entries([(where, _json(line, where)) for where, line in numbered if line.strip()])
+
+
+def _entries(entries: Sequence[tuple[str, Any]]) -> list[str]:
+    """The prompts of entries that are all text, or all objects with the same key of KEYS."""
+    if not entries or isinstance(entries[0][1], str):
+        return _filled(entries)
+    where, first = entries[0]
+    key = _key(list(first) if isinstance(first, dict) else [], where, f"{first!r:.60}")
+    for where, entry in entries:
+        if not isinstance(entry, dict) or key not in entry:
+            raise UsageError(f"{where} is {entry!r:.60}, without '{key}'", fix=f"give it a '{key}'")
+    return _filled([(where, entry[key]) for where, entry in entries], once=key == REPEATED)
+
+
+def _key(found: Sequence[str], where: str, shown: str) -> str:
+    """The one of KEYS that is there."""
+    known = [name for name in found if name in KEYS]
+    if len(known) != 1:
+        what = f"has {' and '.join(known)}" if known else f"has no prompt ({shown:.60})"
+        raise UsageError(f"{where} {what}", fix=f"name one column or key {', '.join(KEYS)}")
+    return known[0]
+
+
+def _filled(prompts: Sequence[tuple[str, Any]], *, once: bool = False) -> list[str]:
+    """The prompts without the space around them, each with where it is.
+
+    Args:
+        once: whether a prompt that is there again does not count again.
+    """
+    for where, prompt in prompts:
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise UsageError(f"{where} has {prompt!r:.60} for a prompt", fix="write text there")
+    texts = [prompt.strip() for _, prompt in prompts]
+    return list(dict.fromkeys(texts)) if once else texts
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        reason = f"{error}" if isinstance(error, ValueError) else "it is nested too deeply"
+        raise UsageError(f"{where} is not JSON ({reason:.80})", fix="write valid JSON") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return content
+
+
+_READERS: dict[str, Callable[[str], list[str]]] = {
+    "": _lines,
+    ".txt": _lines,
+    ".csv": lambda content: _table(content, ","),
+    ".tsv": lambda content: _table(content, "\t"),
+    ".json": _list,
+    ".jsonl": _json_lines,
+}
 
 
 def _find(name_or_path: str, *, place: str) -> Path:
@@ -61,7 +214,7 @@ def _find(name_or_path: str, *, place: str) -> Path:
             raise MissingAssetError(
                 "the COCO captions are not here",
                 place=place,
-                fix=f"run `skipdit download {DOWNLOADED}`, or give a file of prompts",
+                fix=f"run `{fetching(DOWNLOADED)}`, or give a file of prompts",
             )
         return path
     for path in _shipped():

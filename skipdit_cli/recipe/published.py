@@ -17,10 +17,10 @@ def lines(table: str) -> tuple[dict[str, str], ...]:
     Raises:
         UsageError: there is no such table; the nearest name is given.
     """
-    path = shipped.published() / f"{table}.csv"
-    if not path.is_file():
-        raise unknown("published table", table, [p.stem for p in shipped.published().glob("*.csv")])
-    with path.open(newline="", encoding="utf-8") as file:
+    files = {path.stem: path for path in shipped.published().glob("*.csv")}
+    if table not in files:
+        raise unknown("published table", table, files)
+    with files[table].open(newline="", encoding="utf-8") as file:
         return tuple(csv.DictReader(file))
 
 

@@ -12,6 +12,7 @@ reports every mistake of the file at once; it needs no model and no torch.
 """
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -26,11 +27,13 @@ from skipdit_cli.recipe.settings import SETTINGS, setting
 from skipdit_cli.recipe.shape import Column, Recipe, RecipeRow
 from skipdit_cli.recipe.yaml_file import Mistakes
 from skipdit_cli.spec import parse_cache
+from skipdit_cli.storage import given
 
 SCALES = ("tiny", "paper")
 TIMINGS = ("latency", "speedup", "memory")
 COSTS = ("macs", "flops", "macs_share", *TIMINGS)  # counted or timed, not scored
 PAPER = ("command", "headline", "hardware", "hours")
+MOST_TOLD = 20  # mistakes of one file
 PROFILE = ("group", "batch_size", "sampler", "steps", "guidance")
 
 
@@ -42,7 +45,8 @@ class RecipeError(UsageError):
         return self.problem.split("\n")
 
     def __str__(self) -> str:
-        return self.problem
+        first, more = self.errors[:MOST_TOLD], self.errors[MOST_TOLD:]
+        return "\n".join([*first, *([f"and {len(more)} mistakes more"] if more else [])])
 
 
 def names() -> list[str]:
@@ -125,10 +129,9 @@ def _find(name_or_path: str) -> tuple[Path, str]:
     if name_or_path in (known := _files()):
         return known[name_or_path], f"recipes/{name_or_path}.yaml"
     path = Path(name_or_path)
-    if path.is_file():
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1 or os.path.exists(name_or_path):
+        given.check(path, place=name_or_path, fix="see skipdit ls recipes", most=given.MOST_TEXT)
         return path, name_or_path
-    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        raise UsageError("no such recipe file", place=name_or_path, fix="see skipdit ls recipes")
     raise unknown("recipe", name_or_path, names())
 
 

@@ -15,20 +15,21 @@ from skipdit_cli.checkpoints import catalog, local
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError, placed, unknown
 from skipdit_cli.profiling import counts
-from skipdit_cli.recipe import calibration
+from skipdit_cli.recipe import calibration, prompts
 from skipdit_cli.recipe.settings import SETTINGS, setting
 from skipdit_cli.recipe.shape import Recipe, RecipeRow
 from skipdit_cli.run import Run
 from skipdit_cli.spec import parse_cache
-from skipdit_cli.storage.store import keys, read_run
+from skipdit_cli.storage.store import keys, maker, read_run
 
 DEFAULTS: dict[str, Any] = {
     "num_samples": 16,
     "batch_size": None,
     "seed": 0,
     "classes": None,
+    "negative_prompt": None,
 }
-BATCH = 4  # samples computed together; however many are wanted, so that runs share samples
+BATCH = 4  # samples computed together where 4 or more are wanted: such runs share samples
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -52,7 +53,8 @@ def make_run(
         place: what errors name.
     Raises:
         UsageError: unknown name, a cache without meaning on this model, a class out of range,
-            guidance of an unconditional model, or prompts of one that takes no text.
+            guidance of an unconditional model, prompts of one that takes no text, or a negative
+            prompt where there is no guidance.
         MissingAssetError: the cache has to be calibrated on this model first.
     """
     card = catalog.card(model, place=place)
@@ -82,15 +84,18 @@ def make_run(
         )
         resolved = spec.resolve(counts.layout(card))
         _check(card, chosen)
-    chosen["batch_size"] = chosen["batch_size"] or BATCH
+    # what nobody asked for is not computed
+    chosen["batch_size"] = min(chosen["batch_size"] or BATCH, chosen["num_samples"])
     chosen["classes"] = tuple(chosen["classes"] or ()) or None
+    if chosen["negative_prompt"] is None:
+        chosen["negative_prompt"] = card.negative_prompt if chosen["guidance"] else ""
     if isinstance(chosen["prompts"], str):
-        from skipdit_cli.recipe import prompts
-
         try:
             chosen["prompts"] = prompts.read_prompts(chosen["prompts"], place=place)
         except MissingAssetError:  # costs can be counted without prompts
             chosen["prompts"] = None
+    elif chosen["prompts"] is not None:
+        chosen["prompts"] = prompts.all_checked(chosen["prompts"], place=place)
     return Run(card=card, cache=resolved, sampler=sampler, weights=fingerprint, **chosen)
 
 
@@ -101,7 +106,7 @@ def from_dict(content: Mapping[str, Any]) -> Run:
         ValueError: the keys are not those of a run.
         UsageError: a model, cache or sampler that is not known here.
     """
-    content = {"prompts": None, **content}
+    content = {"prompts": None, "negative_prompt": "", **content}
     content.pop("versions", None)  # what is installed now is what counts
     names = {"model", *(field.name for field in fields(Run))} - {"card"}
     if differ := sorted(names.symmetric_difference(content)):
@@ -142,7 +147,7 @@ def find_run(root: Path, key: str) -> Run:
         raise UsageError(
             f"run {matching[0]} was made by code that differs from what is installed now",
             place=place,
-            fix="generate its samples again",
+            fix=f"run {maker(root / 'samples' / matching[0])} to make its samples anew",
         )
     return run
 
@@ -171,7 +176,10 @@ def profile_run(recipe: Recipe, row: RecipeRow) -> Run:
     Args:
         row: one that is not planned.
     """
-    settings = _settings(recipe, row) | recipe.settings.get("profile", {})
+    profile = recipe.settings.get("profile", {})
+    settings = _settings(recipe, row) | profile
+    if profile.get("guidance", "") is None:
+        settings.pop("negative_prompt", None)
     group = settings.pop("group", None) or next(iter(row.models))
     settings["num_samples"] = settings.setdefault("batch_size", BATCH)
     return make_run(row.models[group], row.cache, settings, place=f"{recipe.name} row {row.id}")
@@ -191,16 +199,22 @@ def _check(card: Card, chosen: Mapping[str, Any]) -> None:
             f"{card.name} gives black images in {chosen['dtype']}",
             fix=f"use {' or '.join(card.dtypes)}",
         )
-    takes = {"classes": card.num_classes is not None, "prompts": card.text}
+    text = dict.fromkeys(("prompts", "negative_prompt"), card.text)
+    takes = {"classes": card.num_classes is not None, **text}
     takes["guidance"] = any(takes.values())
     for key, meaning in takes.items():
         if chosen[key] is not None and not meaning:
-            kind = "takes text" if card.text else "takes no text" if key == "prompts" else ""
+            kind = "takes text" if card.text else "takes no text" if key in text else ""
             raise UsageError(
-                f"{key} {chosen[key]} needs {'text' if key == 'prompts' else 'classes'} and "
+                f"{key} {chosen[key]} needs {'text' if key in text else 'classes'} and "
                 f"{card.name} {kind or 'is unconditional'}",
                 fix=f"leave {key} out",
             )
+    if chosen["negative_prompt"] is not None and chosen["guidance"] is None:
+        raise UsageError(
+            "a negative prompt changes nothing without guidance",
+            fix="leave negative_prompt out, or give guidance more than 1",
+        )
     for label in chosen["classes"] or ():
         if not 0 <= label < (card.num_classes or 0):
             raise UsageError(

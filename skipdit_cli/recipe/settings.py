@@ -1,19 +1,26 @@
 """Settings of a generation: their names and types, the same in a recipe and on a command line."""
 
 import math
+import re
+from contextlib import suppress
 from typing import Any
 
 from skipdit_cli import registry
 from skipdit_cli.errors import UsageError, placed, unknown
+from skipdit_cli.recipe.prompts import checked
 
-MOST_SAMPLES = 10_000_000
-SETTINGS = ("num_samples", "batch_size", "seed", "sampler", "steps", "guidance", "prompts")
+MOST = {"num_samples": 10_000_000, "batch_size": 10_000_000, "seed": 2**63 - 1}
+DIGITS = 30  # more than any setting has: Python refuses to read thousands
+SETTINGS = (
+    *("num_samples", "batch_size", "seed", "sampler", "steps", "guidance"),
+    *("prompts", "negative_prompt"),
+)
 
 
 def setting(key: str, value: Any, *, place: str = "") -> Any:
     """One setting in its type: steps is a respacing string, guidance a float or None, the sampler a
-    name, prompts the name of a list or a file, the others integers. Numbers may come as text, as
-    they do from a command line.
+    name, prompts the name of a list or a file, negative_prompt a text or None for the model's own,
+    the others integers. Numbers may come as text, as they do from a command line.
 
     Raises:
         UsageError: unknown key, or a value that does not fit.
@@ -27,6 +34,8 @@ def setting(key: str, value: Any, *, place: str = "") -> Any:
             return _guidance(value)
         if key == "prompts":
             return str(value)
+        if key == "negative_prompt":
+            return None if value is None else checked(value)
         if key in SETTINGS:
             return _integer(key, value, least=0 if key == "seed" else 1)
         raise unknown("setting", key, SETTINGS)
@@ -49,10 +58,10 @@ def _steps(value: Any) -> str:
 def _guidance(value: Any) -> float | None:
     if value is None or str(value).lower() in ("none", "null"):
         return None
-    try:
-        scale = float(str(value))
-    except ValueError:
-        scale = math.nan
+    scale = math.nan
+    if re.fullmatch(r"[0-9eE.+-]{1,99}", str(value)):
+        with suppress(ValueError):
+            scale = float(str(value))
     if not 1 <= scale < math.inf:
         raise UsageError(
             f"guidance '{value}' is not a scale of 1 or more", fix="write none for no guidance"
@@ -61,12 +70,11 @@ def _guidance(value: Any) -> float | None:
 
 
 def _integer(key: str, value: Any, *, least: int) -> int:
-    try:
-        number = int(str(value))
-    except ValueError:
-        number = least - 1
-    if number < least:
+    text = str(value).strip()
+    digits = text.removeprefix("+").lstrip("0")[:DIGITS]
+    whole = re.fullmatch(r"\+?[0-9]+", text) is not None
+    if not whole or (number := int(digits or 0)) < least:
         raise UsageError(f"{key} '{value}' is not a whole number", fix=f"{key} is {least} or more")
-    if key == "num_samples" and number > MOST_SAMPLES:
-        raise UsageError(f"{key} {number} is too many", fix=f"{key} is {MOST_SAMPLES} or less")
+    if number > (most := MOST[key]):
+        raise UsageError(f"{key} {text} is too many", fix=f"{key} is {most} or less")
     return number

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_cli.errors import UsageError, unknown
+from skipdit_cli.recipe import yaml_events
+from skipdit_cli.storage import given
 
 
 def read_yaml(path: Path, shown: str) -> Any:
@@ -17,19 +19,20 @@ def read_yaml(path: Path, shown: str) -> Any:
     Args:
         shown: what errors call the file.
     Raises:
-        UsageError: it cannot be read or is not valid YAML; the line is named.
+        UsageError: it cannot be read, is not valid YAML, or YAML reads it otherwise than people do;
+            the line is named.
     """
     import yaml  # type: ignore[import-untyped]
 
+    text = given.read_text(path, place=shown)
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        yaml_events.check(text, shown)
+        return yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UsageError(f"not valid YAML ({error.problem})", place=shown + line) from None
     except (ValueError, yaml.YAMLError) as error:
         raise UsageError(f"not valid YAML ({error})", place=shown) from None
-    except OSError as error:
-        raise UsageError(f"cannot be read ({error.strerror})", place=shown) from None
 
 
 class Mistakes:
@@ -63,7 +66,7 @@ class Mistakes:
             value: what the file has there.
             place: where that is in the file.
             known: the keys that are allowed; any key where this is empty.
-            required: the keys that must be there.
+            required: the keys that must be there, and not without an entry.
         """
         if not isinstance(value, dict):
             with self.at(place):
@@ -77,6 +80,9 @@ class Mistakes:
             if key not in value:
                 with self.at(place):
                     raise UsageError(f"'{key}' is missing")
+            if value.get(key) in ({}, []):
+                with self.at(place):
+                    raise UsageError(f"'{key}' is empty", fix="write one entry at least")
         return {str(key): item for key, item in value.items()}
 
     def sequence(self, value: Any, place: str) -> list[Any]:

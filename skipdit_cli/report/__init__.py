@@ -51,5 +51,5 @@ def write_table(
     texts = FORMATS | {"html": partial(page.to_html, behind=behind)}
     paths = [folder / f"{name}.{each}" for each in formats]
     for path, each in zip(paths, formats, strict=True):
-        write_whole(path, texts[each](table).encode())
+        write_whole(path, texts[each](table).encode(errors="backslashreplace"))
     return paths

@@ -5,24 +5,20 @@ where there is no published value to stand beside ours `psnr, psnr_spread, psnr_
 last columns are the keys of the runs behind the line and its notes.
 """
 
-import csv
-import io
-
 from skipdit_cli.report.table import Cell, Heading, Table
+from skipdit_cli.storage.spreadsheet import csv_text
 
 
 def to_csv(table: Table) -> str:
     """The table as text with \\n line ends; what is not known is empty."""
-    text = io.StringIO()
-    write = csv.writer(text, lineterminator="\n").writerow
     beside = [table.published or heading.paper for heading in table.headings]
     columns = map(_columns, table.headings, beside)
-    write([*table.names, *(name for group in columns for name in group), "runs", "notes"])
+    rows = [[*table.names, *(name for group in columns for name in group), "runs", "notes"]]
     for line in table.lines:
         cells = (value for group in map(_values, line.cells, beside) for value in group)
         notes = dict.fromkeys(cell.note for cell in line.cells if cell.note)
-        write([*line.names, *cells, " ".join(line.runs), "; ".join(notes)])
-    return text.getvalue()
+        rows.append([*line.names, *cells, " ".join(line.runs), "; ".join(notes)])
+    return csv_text(rows)
 
 
 def _columns(heading: Heading, beside: bool) -> list[str]:

@@ -18,6 +18,7 @@ from skipdit_cli.recipe.recipe import TIMINGS
 from skipdit_cli.report import written
 from skipdit_cli.report.cause import Side, cause, made_alike
 from skipdit_cli.report.written import PAPER, Number, Written
+from skipdit_cli.storage import given
 
 RELATIVE = 1e-6
 NORMAL = 1.96  # standard errors that 95 % lie within
@@ -111,8 +112,8 @@ def record(difference: Diff) -> dict[str, Any]:
 def _pairs(old: Path, new: Path, *, name: str) -> tuple[list[tuple[str, Path, Path]], list[Change]]:
     """The tables that both have, and a change for each that only one has."""
     for path in (old, new):
-        if not path.exists():
-            raise UsageError("no such file or folder", place=f"--diff {path}")
+        if not path.is_dir():
+            given.check(path, place=f"--diff {path}", fix="name two files or two folders")
     if old.is_file() or new.is_file():
         files = [a if a.is_file() else a / b.name for a, b in ((old, new), (new, old))]
         return [(old.stem if old.is_file() else new.stem, files[0], files[1])], []

@@ -122,7 +122,7 @@ def folder(results: Path) -> Check:
 
 def checkpoints() -> list[Check]:
     """Denoiser and components of every released checkpoint, and what fetches those that lack."""
-    from skipdit_cli.checkpoints import catalog, local
+    from skipdit_cli.checkpoints import catalog, licences, local
     from skipdit_cli.checkpoints.inventory import parts
 
     rows = []
@@ -138,7 +138,7 @@ def checkpoints() -> list[Check]:
         detail = "; ".join(f"{', '.join(names)} {state}" for state, names in by_state.items())
         if lacking:
             size = local.size_text(sum(part.size for part in lacking))
-            detail += f": {_command(card.name, [card.licence])} ({size})"
+            detail += f": {licences.command(card.name, [card.licence])} (about {size})"
         rows.append((card.name, _state(by_state), detail))
     return rows
 
@@ -146,7 +146,7 @@ def checkpoints() -> list[Check]:
 def metrics() -> list[Check]:
     """What metrics need from outside, and what fetches it."""
     from skipdit_cli.assets import assets
-    from skipdit_cli.checkpoints import local
+    from skipdit_cli.checkpoints import licences, local
 
     rows = []
     for name, asset in assets.declared().items():
@@ -154,14 +154,15 @@ def metrics() -> list[Check]:
         detail = f"{asset.what}, for {', '.join(assets.users(asset))}"
         if state != "here":
             detail += f"; damaged ({damage})" if damage else ""
-            command = _command(f"--metrics {name}", [asset.licence])
+            command = licences.command(f"--metrics {name}", [asset.licence])
             detail += f": {command} ({local.size_text(asset.size)})"
         rows.append((f"metrics: {name}", _state({state}), detail))
     return rows
 
 
 def real_clips() -> list[Check]:
-    """The references that are made of a user's own data."""
+    """The references that are made of real clips."""
+    from skipdit_cli.assets import clips as on_hub
     from skipdit_cli.score import real_clips as clips
 
     rows = []
@@ -175,7 +176,7 @@ def real_clips() -> list[Check]:
                 states[protocol] = "absent"
         detail = "real clips, for fvd, fvd@latte, fid@frames"
         if "absent" in states.values():
-            detail += f": skipdit download --metrics {name} --from FOLDER"
+            detail += f": {on_hub.fetching(name)}"
         rows.append((f"metrics: {name}", _state(states.values()), detail))
     return rows
 
@@ -203,6 +204,7 @@ def recipes() -> list[Check]:
     """What each recipe lacks at paper scale, and the one command that fetches it."""
     from skipdit_cli.assets import assets, coco
     from skipdit_cli.checkpoints import catalog, local
+    from skipdit_cli.checkpoints import licences as licence
     from skipdit_cli.checkpoints.inventory import COCO, DENOISER, coco_list, lacking
     from skipdit_cli.recipe import needs, recipe
 
@@ -235,16 +237,8 @@ def recipes() -> list[Check]:
                 f"{need} ({', '.join(parts)})" if parts else need for need, parts in short.items()
             )
             size = local.size_text(sum(sizes.values()))
-            command = _command(f"--recipe {name}", licences)
-            rows.append((f"recipe {name}", state, f"lacks {what}: {command} ({size})"))
+            command = licence.command(f"--recipe {name}", licences)
+            rows.append((f"recipe {name}", state, f"lacks {what}: {command} (about {size})"))
         else:
             rows.append((f"recipe {name}", "ok", "both scales can run"))
     return rows
-
-
-def _command(what: str, licences: Iterable[str]) -> str:
-    """The download of something, with the option that its licences ask for."""
-    from skipdit_cli.checkpoints.licences import RESTRICTED
-
-    accept = " --accept-license" if any(each in RESTRICTED for each in licences) else ""
-    return f"skipdit download {what}{accept}"

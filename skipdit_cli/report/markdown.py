@@ -7,6 +7,7 @@ in a column of its own where the two compare. `[1]` points to a numbered note be
 """
 
 from skipdit_cli.report.table import STATUSES, Cell, Heading, Table
+from skipdit_cli.storage.markup import fenced, in_cell, plain
 
 PAPER_DECIMALS = 2  # what the published tables print
 ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
@@ -17,13 +18,13 @@ PAPERS = "paper's"  # heading of a column of published values
 def to_markdown(table: Table) -> str:
     """The whole report section, ending in a line end."""
     noted = footnotes(table)
-    parts = [f"# {table.title}", body(table, noted), _legend(table), _numbered(noted)]
-    parts.append("\n".join(f"- {note}" for note in table.notes))
+    parts = [f"# {plain(table.title)}", body(table, noted), _legend(table), _numbered(noted)]
+    parts.append("\n".join(f"- {plain(note)}" for note in table.notes))
     if table.provenance:
         made = "; ".join(f"{key} {value}" for key, value in table.provenance.items())
-        parts.append(f"Made with {made}.")
+        parts.append(f"Made with {plain(made)}.")
     if table.command:
-        parts.append(f"```\n{table.command}\n```")
+        parts.append(fenced(table.command))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -34,17 +35,17 @@ def body(table: Table, noted: list[str] | None = None) -> str:
     marks = {note: f" [{i}]" for i, note in enumerate(noted or (), start=1)}
     rows = []
     for line in table.lines:
-        texts = [*line.names]
+        texts = [in_cell(name) for name in line.names]
         for column, cell in zip(table.headings, line.cells, strict=True):
-            texts.append(_cell(column, cell, table) + marks.get(cell.note, ""))
+            texts.append(in_cell(_cell(column, cell, table)) + marks.get(cell.note, ""))
             texts += [paper(column, cell)] if column.paper else []
-        rows.append([_escape(text) for text in texts])
+        rows.append(texts)
     heads = [*table.names]
     for column in table.headings:
         heads += [heading(column), *([PAPERS] if column.paper else [])]
     return tabulate(
         rows,
-        headers=[_escape(text) for text in heads],
+        headers=[in_cell(text) for text in heads],
         tablefmt="pipe",
         disable_numparse=True,
         colalign=("left",) * len(table.names) + ("right",) * (len(heads) - len(table.names)),
@@ -138,8 +139,4 @@ def footnotes(table: Table) -> list[str]:
 
 
 def _numbered(noted: list[str]) -> str:
-    return "\n".join(f"{i}. {note}" for i, note in enumerate(noted, start=1))
-
-
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return "\n".join(f"{i}. {plain(note)}" for i, note in enumerate(noted, start=1))

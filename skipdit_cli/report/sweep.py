@@ -15,6 +15,7 @@ from skipdit_cli.report.table import (
     count_unit,
     decimals,
     is_reference,
+    of_methods,
     one_protocol,
     protocols,
     scaled,
@@ -48,6 +49,7 @@ def build_sweep_table(
         *([EMBEDDED] if embedded else []),
         *(f"{label} skipped nothing; a higher threshold skips more." for label in idle),
         *by_batch(row.run for row in rows),
+        *of_methods(row.run for row in rows),
     )
     facts = [result.provenance for row in rows for result in row.results.values()]
     lines = one_protocol(_line(row, headings, several=several) for row in rows)

@@ -188,6 +188,11 @@ def by_batch(runs: Iterable["Run"]) -> tuple[str, ...]:
     return (note,) if names else ()
 
 
+def of_methods(runs: Iterable["Run"]) -> tuple[str, ...]:
+    """What methods say of themselves, each once."""
+    return tuple(dict.fromkeys(note for run in runs if (note := run.cache.note)))
+
+
 def sizes(headings: Sequence[Heading], lines: Sequence[Line]) -> tuple[str, ...]:
     """What is the same for many numbers: how many samples they are of, and what they are known to.
 

@@ -1,6 +1,5 @@
 """Tables as they were written: CSV, or what --json printed, read back for a comparison."""
 
-import csv
 import json
 import math
 import re
@@ -11,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_cli.errors import StoreError, UsageError
+from skipdit_cli.storage import given
 from skipdit_cli.storage.disk import read_json
+from skipdit_cli.storage.spreadsheet import read_csv
 
 FOLDERS = ("*.csv", "*/*.csv", "sweeps/*/*.csv")  # where tables lie in a results folder
 STEPS = ("full", "cached")  # columns of a sweep that stand among the names and are counts
@@ -70,15 +71,9 @@ def read_table(path: Path) -> Written:
     """A table from CSV, or from JSON that `report --json` or `cache-sweep --json` printed.
 
     Raises:
-        UsageError: the file is not there, or not such a table.
-        StoreError: it cannot be read.
+        UsageError: the file is not there, cannot be read, or is not such a table.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UsageError("no such table", place=str(path), fix="name a CSV or JSON file") from None
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot be read: {error}", place=str(path)) from None
+    text = given.read_text(path, fix="name a CSV or JSON file")
     try:
         rows = _json(text) if path.suffix == ".json" else _csv(text)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -93,7 +88,7 @@ def read_table(path: Path) -> Written:
 
 
 def _csv(text: str) -> dict[str, WrittenRow]:
-    lines = list(csv.reader(text.splitlines()))
+    lines = read_csv(text)
     if not lines or "runs" not in lines[0]:
         raise ValueError("it has no column of runs")
     head = lines[0]

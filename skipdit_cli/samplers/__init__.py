@@ -90,14 +90,14 @@ def _timesteps(text: str) -> tuple[int, ...]:
         fix='write a count such as 250, "ddim50", or counts per section such as "10,15,20"',
     )
     if text.startswith("ddim"):
-        count, offset = (int(part) if part.isdigit() else -1 for part in _parts(text[4:]))
+        count, offset = (_count(part) for part in _parts(text[4:]))
         for every in range(1, TRAINING_STEPS):
             chosen = [t + offset for t in range(0, TRAINING_STEPS, every)]
             if len(chosen) == count and offset >= 0 and chosen[-1] < TRAINING_STEPS:
                 return tuple(chosen[::-1])
         raise wrong
     parts = text.split(",") if text else [str(TRAINING_STEPS)]
-    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+    if not all(_count(part.strip()) > 0 for part in parts):
         raise wrong
     chosen = []
     least, extra = divmod(TRAINING_STEPS, len(parts))
@@ -111,6 +111,12 @@ def _timesteps(text: str) -> tuple[int, ...]:
             chosen.append(start + round(position))
             position += stride
     return tuple(sorted(set(chosen), reverse=True))
+
+
+def _count(text: str) -> int:
+    """A number of steps; -1 for what is none, or has more digits than there are steps."""
+    fits = text.isascii() and text.isdigit() and len(text) <= len(str(TRAINING_STEPS))
+    return int(text) if fits else -1
 
 
 def _parts(text: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import UsageError
+from skipdit_cli.generate import memory
 from skipdit_cli.generate.options import Options
 from skipdit_cli.plan import plan
 from skipdit_cli.score.sweep import SweepRow, label
@@ -44,9 +45,12 @@ def compare(
     Args:
         random_weights: time the network without its weights; nothing is kept then.
     Raises:
+        UsageError: a batch cannot fit in memory.
         SkipditError: out of memory.
         StoreError: the results folder cannot be written.
     """
+    for run in runs:
+        memory.require(run, device=options.device)
     if not random_weights:
         check_writable(options.root)
     timings = time_together(runs, options, random_weights=random_weights)

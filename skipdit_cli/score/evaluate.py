@@ -70,7 +70,7 @@ def evaluate(
         for metric in asked or own:
             try:
                 shown = stage(f"scoring {metric} of {run.model}, {run.cache}")
-                with shown as update, memory_checked(None):
+                with shown as update, memory_checked(None, scored=run.key):
                     result = measure(run, metric, root=root, how=how, progress=update)
             except IncompleteError as error:
                 if strict:
@@ -101,7 +101,8 @@ def evaluate_npz(
     """
     scores = []
     for name in asked or applicable.to_npz():
-        with stage(f"scoring {name} of {path}") as update, memory_checked(None):
+        shown = stage(f"scoring {name} of {path}")
+        with shown as update, memory_checked(None, scored=f"--npz {path}"):
             scores.append(measure_npz(path, name, root=root, how=how, progress=update))
     return scores
 

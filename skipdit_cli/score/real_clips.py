@@ -1,15 +1,15 @@
 """Real clips for FVD and FID over frames: how a dataset's videos become the reference.
 
-The datasets may not be passed on, so everyone prepares an own copy: `skipdit download --metrics ffs
---from FOLDER`. FOLDER holds videos, or folders of frames, at any depth. Which frames of them count
-is a protocol, and FVD depends on it:
+`skipdit download --metrics ffs` fetches the data set where the hub has it; any other copy is taken
+by `--metrics ucf101 --from FOLDER`. FOLDER holds videos, or folders of frames, at any depth. Which
+frames of them count is a protocol, and FVD depends on it:
 
     released   the tools that came with the models: the first 17 frames of each video, so that a
                clip of 16 begins with the first or the second
     latte      Latte's own evaluation: 16 frames, every third (of Taichi every sixth), from anywhere
 
 FVD sees a clip of each of 2,048 videos; FID over frames sees what `released` takes, of all videos.
-How frames are read and brought to one size is in `real_videos.py`.
+How frames are chosen and brought to one size is in `real_videos.py`.
 
 Source: Skip-DiT class-to-video/tools; Latte tools; StyleGAN-V for both.
 """
@@ -25,7 +25,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from skipdit_cli.assets import assets
+from skipdit_cli.assets import assets, clips
 from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.metrics import Asset, Extract, _frechet, _i3d, _inception
@@ -35,6 +35,7 @@ from skipdit_cli.storage import provenance
 from skipdit_cli.storage.disk import write_whole
 
 CHUNK = 8  # videos
+READING = 2  # goes up when frames are read in another way: what was seen in them is made again
 DDOF = 0  # of the covariances, as in StyleGAN-V
 
 
@@ -43,7 +44,7 @@ class Dataset:
     """A dataset of real videos.
 
     Attributes:
-        what: its name and where it is to be had.
+        what: its name, and where it is to be had unless the hub has it.
         preparations: by protocol.
     """
 
@@ -60,46 +61,56 @@ def _dataset(what: str, *, latte: int = 3) -> Dataset:
 
 DATASETS: Mapping[str, Dataset] = MappingProxyType(
     {
-        "ffs": _dataset("FaceForensics, training split; from its authors, on request"),
-        "skytimelapse": _dataset(
-            "SkyTimelapse, training split; https://github.com/weixiong-ur/mdgan"
-        ),
-        "taichi": _dataset("Taichi-HD, training split; by its authors' loader", latte=6),
+        "ffs": _dataset("FaceForensics, training split"),
+        "skytimelapse": _dataset("SkyTimelapse, training split"),
+        "taichi": _dataset("Taichi-HD, training split", latte=6),
         "ucf101": _dataset("UCF101, training split; https://www.crcv.ucf.edu/data/UCF101.php"),
     }
 )
 
 
-def asked_for(names: Sequence[str], folder: Path | None, *, alone: bool) -> tuple[str, Path] | None:
-    """The dataset among what metrics need, and the user's own copy that it is made of.
+def asked_for(names: Sequence[str], folder: Path | None, *, alone: bool) -> list[str]:
+    """The datasets among what metrics need.
 
     Args:
         names: of what metrics need.
-        folder: the user's copy, or None.
+        folder: the user's own copy, or None.
         alone: whether nothing else is asked for.
-    Returns:
-        (dataset, folder), or None if there is none among the names.
     Raises:
-        UsageError: there is no folder, or something else is asked for as well.
+        UsageError: a folder is given for several things, or none for what the hub does not have.
     """
-    datasets = [name for name in names if name in DATASETS]
-    if others := [name for name in names if name not in DATASETS] if datasets else []:
+    datasets = [name for name in dict.fromkeys(names) if name in DATASETS]
+    if folder is not None and datasets and not (alone and len(names) == 1):
         raise UsageError(
-            f"{', '.join(datasets)} is made of your own videos, "
-            f"and {', '.join(others)} is downloaded",
-            place="--metrics",
-            fix="ask for them one at a time",
+            "a folder is the copy of one data set", place="--from", fix="ask for that alone"
         )
-    if not datasets:
-        return None
-    if folder is None or len(datasets) != 1 or not alone:
-        what = "; ".join(f"{name}: {DATASETS[name].what}" for name in datasets)
+    own = [name for name in datasets if name not in clips.ON_HUB]
+    if own and folder is None:
         raise UsageError(
-            f"real clips are made of your own copy of the data ({what})",
+            f"the real clips of {own[0]} are made of your own copy of it ({DATASETS[own[0]].what})",
             place="--metrics",
-            fix=f"run `skipdit download --metrics {datasets[0]} --from FOLDER`",
+            fix=f"run `{clips.fetching(own[0])}`",
         )
-    return datasets[0], folder
+    return datasets
+
+
+def networks(datasets: Sequence[str]) -> tuple[Asset, ...]:
+    """What has to be here to prepare datasets."""
+    return (*_i3d.EXTRACTOR.assets, *_inception.FRAMES.assets) if datasets else ()
+
+
+def prepared(dataset: str) -> dict[str, Path | UsageError]:
+    """The statistics of a dataset that are here, by protocol; {} unless those of `released` are."""
+    places = {
+        protocol: _statistics(dataset, protocol) for protocol in DATASETS[dataset].preparations
+    }
+    here: dict[str, Path | UsageError] = {}
+    here |= {protocol: path for protocol, path in places.items() if path.is_file()}
+    return here if "released" in here else {}
+
+
+def _statistics(dataset: str, protocol: str) -> Path:
+    return local.home() / "metrics" / dataset / f"{protocol}.npz"
 
 
 def path(name: str) -> Path:
@@ -109,11 +120,12 @@ def path(name: str) -> Path:
         MissingAssetError: they are not here.
     """
     dataset, _, protocol = name.partition("/")
-    statistics = local.home() / "metrics" / dataset / f"{protocol}.npz"
+    statistics = _statistics(dataset, protocol)
     if not statistics.is_file():
         raise MissingAssetError(
             f"the real clips of {dataset} are not prepared ({DATASETS[dataset].what})",
-            fix=f"run `skipdit download --metrics {dataset} --from FOLDER` with your copy of them",
+            fix=f"run `{clips.fetching(dataset)}`"
+            + (", or give your own copy with --from FOLDER" if dataset in clips.ON_HUB else ""),
         )
     return statistics
 
@@ -136,18 +148,18 @@ def prepare(
         UsageError: there are no videos, or none of the protocols has enough.
         MissingAssetError: a network is not here.
     """
-    needed = (*_i3d.EXTRACTOR.assets, *_inception.FRAMES.assets)
-    networks = {asset.name: assets.require(asset) for asset in needed}
-    logits, pool = _i3d.EXTRACTOR.load(networks, device), _inception.FRAMES.load(networks, device)
+    needed = networks([dataset])
+    files = {asset.name: assets.require(asset) for asset in needed}
+    logits, pool = _i3d.EXTRACTOR.load(files, device), _inception.FRAMES.load(files, device)
     videos = find(folder)
     made: dict[str, Path | UsageError] = {}
     for protocol, how in DATASETS[dataset].preparations.items():
         try:
-            clips = chosen(videos, how, place=str(folder))
+            taken = chosen(videos, how, place=str(folder))
         except UsageError as error:
             made[protocol] = error
             continue
-        target = local.home() / "metrics" / dataset / f"{protocol}.npz"
+        target = _statistics(dataset, protocol)
         label = f"real clips of {dataset}, {protocol}"
         see = partial(
             _features,
@@ -157,15 +169,15 @@ def prepare(
             workers=workers,
             progress=partial(progress or (lambda what, done, total: None), label),
         )
-        parts = [see(clips, kept=target.with_suffix(""), logits=logits)]
+        parts = [see(taken, kept=target.with_suffix(""), logits=logits)]
         if how.first is not None:  # of the others the frames alone count, for FID over frames
-            others = sorted(set(videos) - set(clips))
+            others = sorted(set(videos) - set(taken))
             parts.append(see(others, kept=target.with_name(f"{protocol}-others"), logits=None))
         statistics: dict[str, _frechet.Statistics] = {}
         for chunk in chain.from_iterable(parts):
             for name, rows in chunk.items():
                 statistics.setdefault(name, _frechet.Statistics(rows.shape[1])).update(rows)
-        _write(target, statistics, how, videos=len(clips), networks=needed)
+        _write(target, statistics, how, videos=len(taken), networks=needed)
         made[protocol] = target
     if not any(isinstance(each, Path) for each in made.values()):
         raise next(each for each in made.values() if isinstance(each, UsageError))
@@ -211,7 +223,7 @@ def _features(
 
 def _identity(video: Path, folder: Path) -> str:
     stat = video.stat()
-    return f"{video.relative_to(folder)}/{stat.st_size}/{stat.st_mtime_ns}"
+    return f"{READING}/{video.relative_to(folder)}/{stat.st_size}/{stat.st_mtime_ns}"
 
 
 def _write(

@@ -25,6 +25,7 @@ from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.metrics import Asset, Extract, Metric, Moments, Reference, _frechet
 from skipdit_cli.score import features, real_clips
 from skipdit_cli.storage import kept, npz
+from skipdit_cli.storage.given import check, decoding
 
 ADM = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}  # feature -> arrays of the npz
 COCO = "coco-val2014"
@@ -117,8 +118,7 @@ def _file(metric: Metric, dataset: str, *, given: Path | None) -> tuple[str, Pat
     if not metric.REFERENCE:
         return None
     if given is not None:
-        if not given.is_file():
-            raise UsageError("no such file", place=f"--reference {given}", fix="give an npz")
+        check(given, place=f"--reference {given}", fix="give an npz")
         return given.name, given
     name = metric.REFERENCE.format(dataset=dataset)
     if name.partition("/")[0] in real_clips.DATASETS:
@@ -243,12 +243,10 @@ class Coco(Images):
         from PIL import Image
 
         name = f"val2014/COCO_val2014_{self.ids[index]:012d}.jpg"
-        try:
+        with decoding(str(self.path), f"has no readable {name}"):
             with zipfile.ZipFile(self.path) as archive:
                 data = archive.read(name)
-        except (KeyError, zipfile.BadZipFile) as error:
-            raise UsageError(f"has no readable {name} ({error})", place=str(self.path)) from None
-        return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+            return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from skipdit_cli.errors import placed
+from skipdit_cli.errors import UsageError, placed
 from skipdit_cli.generate.options import Progress
 from skipdit_cli.metrics import Features, Metric
 from skipdit_cli.score import features, reference
@@ -217,7 +217,19 @@ def _through_extractor(job: ScoringJob) -> float:
         workers=job.how.workers,
         progress=job.progress,
     )
-    return job.metric.score_set(chunks, real)
+    return job.metric.score_set(_finite(chunks), real)
+
+
+def _finite(chunks: Iterator[Features]) -> Iterator[Features]:
+    """The chunks, as long as every number in them is one."""
+    for chunk in chunks:
+        for name, values in chunk.items():
+            if not np.isfinite(values).all():
+                raise UsageError(
+                    f"the features ({name}) of the samples are not finite everywhere",
+                    fix="look at the samples, and make the features again",
+                )
+        yield chunk
 
 
 def _prompted(job: ScoringJob) -> float:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from skipdit_cli.cache import NONE, Cache
 from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import SkipditError, StoreError
+from skipdit_cli.generate import memory
 from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
 from skipdit_cli.plan import plan
@@ -107,6 +108,8 @@ def sweep(
     for card in dict.fromkeys(run.card for run, _ in jobs):
         local.require(card, path=options.weights_path)
     ordered = list(dict.fromkeys([run.reference for run, _ in jobs] + [run for run, _ in jobs]))
+    for run in (*ordered, *profile):
+        memory.require(run, device=options.device, workers=options.workers)
     asked: dict[str, dict[str, None]] = {run.key: {} for run in ordered}
     for run, metrics in jobs:
         for each in (run.reference, run):
@@ -152,8 +155,12 @@ def _timed(recipe: Recipe) -> list[Run]:
     return [runs.profile_run(recipe, row) for row in recipe.rows if row.planned is None]
 
 
-def generate(run: Run, options: Options) -> "Store":
-    """Generate a run, with progress; why it fails is kept for reports, until it succeeds."""
+def generate(run: Run, options: Options, *, wait: bool = False) -> "Store":
+    """Generate a run, with progress; why it fails is kept for reports, until it succeeds.
+
+    Args:
+        wait: for another process that works on the run, which is an error otherwise.
+    """
     from skipdit_cli.generate.samples import generate as compute
 
     try:
@@ -165,6 +172,7 @@ def generate(run: Run, options: Options) -> "Store":
             weights_path=options.weights_path,
             offload=options.offload,
             stage=options.stage,
+            wait=wait,
         )
     except SkipditError as error:
         if _of_the_run(error):
@@ -175,9 +183,12 @@ def generate(run: Run, options: Options) -> "Store":
 
 
 def _generate(run: Run, options: Options) -> str:
-    """Generate a run; returns why it failed, or "" if it did not."""
+    """Generate a run; returns why it failed, or "" if it did not.
+
+    Another sweep may share it, most often as its reference: then that one's samples are waited for.
+    """
     try:
-        generate(run, options)
+        generate(run, options, wait=True)
     except SkipditError as error:
         if not _of_the_run(error):
             raise
@@ -199,7 +210,7 @@ def _score(run: Run, metrics: Sequence[str], options: Options) -> dict[str, Resu
     with options.stage(f"scoring {run.model}, {run.cache.short}") as update:
         for metric in metrics:
             try:
-                with memory_checked(None):
+                with memory_checked(None, scored=run.key):
                     result = measure(run, metric, root=options.root, how=how, progress=update)
             except StoreError:
                 raise

@@ -21,6 +21,11 @@ from skipdit_cli import __version__
 
 PACKAGES = ("torch", "diffusers", "numpy", "scikit-image")
 _FOLDER = Path(__file__).parents[1]
+_TEXTS = ("--prompt", "--negative-prompt")  # options that no path follows
+_TEXT = re.compile(rf"({'|'.join(_TEXTS)})=|(--set=)?negative_prompt=")
+_PATH = re.compile(  # all of an absolute path but its last part, behind no scheme as of http://
+    r"(^|[=,@]|:(?!//[^/]))/+(?:[^/,]+/+)*(?=[^/,])"
+)
 
 
 def collect(*, import_torch: bool = False) -> dict[str, Any]:
@@ -43,13 +48,19 @@ def collect(*, import_torch: bool = False) -> dict[str, Any]:
 
 
 def command_line(argv: list[str]) -> str:
-    """A command as it can be typed anywhere.
+    """A command as it can be typed anywhere: paths of this machine are cut, and nothing else is.
 
     >>> command_line(["/home/me/bin/skipdit", "report", "--out=/home/me/my runs"])
     "skipdit report '--out=my runs'"
+    >>> command_line(["skipdit", "sample", "--prompt", "/imagine a/b", "--from", "hf://a/b"])
+    "skipdit sample --prompt '/imagine a/b' --from hf://a/b"
     """
-    shortened = (re.sub(r"(^|[=,:@])/+(?:[^/,]+/+)*(?=[^/,])", r"\1", part) for part in argv[1:])
-    return shlex.join(["skipdit", *shortened])
+    before = ["", *argv[1:]]
+    parts = (
+        part if option in _TEXTS or _TEXT.match(part) else _PATH.sub(r"\1", part)
+        for option, part in zip(before, argv[1:], strict=False)
+    )
+    return shlex.join(["skipdit", *parts]).encode(errors="backslashreplace").decode()
 
 
 @functools.cache

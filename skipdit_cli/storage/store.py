@@ -15,7 +15,7 @@ and entered, or are made again; a torn or damaged line of the journal is none.
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,14 +189,20 @@ class Store:
         return [entries[index]["sha256"] for index in range(n)]
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(
+        self, waiting: Callable[[str], AbstractContextManager[Any]] | None = None
+    ) -> Iterator[None]:
         """Hold the run for this process, and remove what a killed one left half-written.
 
         The operating system frees the lock of a process that ends, however it ends. Processes that
         write on behalf of the holder need no lock of their own.
 
+        Args:
+            waiting: opens a display of what is waited for while another process holds it; without
+                it that is an error.
         Raises:
-            StoreError: another process holds it, or the folder cannot be written.
+            StoreError: another process holds it and is not waited for, or the folder cannot be
+                written.
         """
         from filelock import FileLock, Timeout
 
@@ -206,7 +212,11 @@ class Store:
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                raise self._locked(holder) from None
+                locked = self._locked(holder)
+                if waiting is None:
+                    raise locked from None
+                with waiting(f"waiting: {locked.problem}"):
+                    lock.acquire()
         try:
             with self._on_disk(self.path):
                 remove_leftovers(self.path)
@@ -302,7 +312,7 @@ class Store:
         return IncompleteError(
             f"missing {'sample' if len(gone) == 1 else 'samples'} {names}{count}",
             place=str(self.path),
-            fix="run the command that makes them again: it makes only these",
+            fix=f"run {maker(self.path)}: it makes only these",
         )
 
     def _locked(self, holder: Path) -> StoreError:
@@ -355,6 +365,15 @@ def _sha256(path: Path) -> str | None:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             return None
+
+
+def maker(path: Path) -> str:
+    """What makes the samples in a folder: the command that began them, as far as that is known."""
+    command = ""
+    with suppress(StoreError):
+        known = read_run(path.parents[1], path.name)
+        command = known.get("provenance", {}).get("command", "")
+    return f"`{command}` again" if command else "the command that is to make them"
 
 
 def _described(content: dict[str, Any]) -> dict[str, dict]:

@@ -22,6 +22,11 @@ NUM_CLASSES = 10
 DIRECTIONS = tuple(captions.DIRECTIONS.values())  # right, left, down, up: (rows, columns)
 
 
+def require() -> None:
+    """Raise a MissingAssetError unless the digits can be loaded."""
+    _load()
+
+
 @functools.cache
 def _load() -> tuple[Tensor, Tensor]:
     """Images [1797, 1, 8, 8] in [0, 1] and labels [1797]."""

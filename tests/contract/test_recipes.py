@@ -345,3 +345,26 @@ def test_the_files_are_plain_yaml():
     for name in NAMES:
         content = yaml.safe_load((shipped.recipes() / f"{name}.yaml").read_text())
         assert set(content["scales"]) == set(recipe.SCALES)
+
+
+def test_a_recipe_of_a_text_model_may_have_a_negative_prompt(tmp_path):
+    """Of all rows or of one; where a profile is without guidance there is none to time."""
+    path = tmp_path / "own.yaml"
+    path.write_text("""
+title: Mine
+scales:
+  tiny:
+    groups: {digits: painted-digits}
+    settings: {num_samples: 2, negative_prompt: a nine, profile: {guidance: none}}
+    columns: [{label: PSNR, metric: psnr, group: digits}]
+rows:
+  - {id: all, label: All, model: "{model}"}
+  - {id: own, label: Own, model: "{model}", settings: {tiny: {negative_prompt: a six}}}
+  - {id: empty, label: Empty, model: "{model}", settings: {tiny: {negative_prompt: ""}}}
+""")
+    loaded = recipe.load_recipe(str(path))
+    found = [run.negative_prompt for _, _, run in runs.of_recipe(loaded)]
+    assert found == ["a nine", "a six", ""]
+    assert [runs.profile_run(loaded, row).negative_prompt for row in loaded.rows] == [""] * 3
+    forced = recipe.load_recipe(str(path), overrides=["negative_prompt=a two"])
+    assert {run.negative_prompt for _, _, run in runs.of_recipe(forced)} == {"a two"}

@@ -411,13 +411,52 @@ def test_classes_guidance_and_prompts_where_they_have_no_meaning():
         runs.make_run("latte", settings={"classes": (1,)})
     with pytest.raises(UsageError, match="needs text and ucf101 takes no text; leave prompts out"):
         runs.make_run("ucf101", settings={"prompts": ("a horse",)})
+    with pytest.raises(UsageError, match="negative_prompt a horse needs text and ucf101 takes no"):
+        runs.make_run("ucf101", settings={"negative_prompt": "a horse"})
+    with pytest.raises(UsageError, match="a negative prompt changes nothing without guidance"):
+        runs.make_run("latte", settings={"negative_prompt": "a horse", "guidance": None})
+
+
+def test_the_negative_prompt_is_the_models_own_where_none_is_given():
+    """The official HunyuanDiT has one, other models and the embedded ones the empty one."""
+    official = (
+        "错误的眼睛，糟糕的人脸，毁容，糟糕的艺术，变形，"
+        "多余的肢体，模糊的颜色，模糊，重复，病态，残缺，"
+    )
+    assert runs.make_run("hunyuan-dit").negative_prompt == official
+    for name in ("latte", "latte-skip", "captioned-digits", "painted-digits"):
+        assert runs.make_run(name).negative_prompt == ""
+    for given in ("", "a horse"):
+        wanted = runs.make_run("hunyuan-dit", settings={"negative_prompt": given})
+        assert wanted.negative_prompt == given
+        assert wanted.key != runs.make_run("hunyuan-dit").key
+        assert runs.from_dict(wanted.to_dict()) == wanted
+    unguided = runs.make_run("hunyuan-dit", settings={"guidance": None})
+    assert unguided.negative_prompt == ""
+
+
+def test_the_negative_prompt_counts_for_text_models_alone():
+    """Keys of class models do not know of it."""
+    assert "negative_prompt" not in runs.make_run("digits").to_dict()
+    assert runs.make_run("painted-digits").to_dict()["negative_prompt"] == ""
+
+
+@pytest.mark.parametrize(
+    "prompts", [(), ("a", 3), ("a", "b\udc80"), ("a", "b\x1b[2J"), ("x" * 10_001,)]
+)
+def test_prompts_that_cannot_be_encoded_kept_or_printed(prompts):
+    with pytest.raises(UsageError) as caught:
+        runs.make_run("painted-digits", settings={"prompts": prompts}, place="--prompt")
+    assert str(caught.value).startswith("--prompt: ")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 200
 
 
 def test_missing_weights_name_the_download(tmp_path):
     with pytest.raises(MissingAssetError) as caught:
         generate(runs.make_run("ucf101-skip", "skip-cache"), tmp_path)
     assert caught.value.exit_code == 4
-    said = "`skipdit download ucf101-skip` (2.77 GB, and 335.0 MB of vae)"
+    said = "`skipdit download ucf101-skip --accept-license` (about 2.77 GB, and 335.0 MB of vae)"
     assert said in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 

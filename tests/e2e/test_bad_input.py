@@ -1,12 +1,17 @@
 """Bad input: one line that names value, place and fix, the right exit code, and nothing touched."""
 
+import os
 import pickle
+import signal
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from skipdit_cli.checkpoints import catalog, local
+from skipdit_cli.train import data
 
 RECIPE = """
 title: "Mine"
@@ -89,7 +94,7 @@ rows:
         ),
         (
             "sample --model painted-digits --prompts gone.txt",
-            ["--prompts: prompt file gone.txt cannot be read", "digits-image", "vbench"],
+            ["--prompts: prompt file gone.txt: no such file", "digits-image", "vbench"],
         ),
         (
             "sample --model hunyuan-dit --dtype bfloat16",
@@ -127,7 +132,10 @@ rows:
         ),
         ("sample --scale paper", ["--scale paper: no model is named", "give --model"]),
         ("cache-sweep --scale paper", ["--scale paper: no model is named", "give --model"]),
-        ("sample --model digits --weights gone.pt", ["--weights: no file gone.pt", "give a file"]),
+        (
+            "sample --model digits --weights gone.pt",
+            ["--weights gone.pt: no such file", "give a file"],
+        ),
         ("cache-sweep --model digits-skip --n 0", ["--n: n=0 is not an interval", "1 or more"]),
         (
             "cache-sweep --model digits-skip --n 6..2",
@@ -231,7 +239,7 @@ rows:
             ["--metrics: unknown metric 'pnsr'", "did you mean 'psnr'?"],
         ),
         ("profile --model digits --repeats 0", ["--repeats: 0 is too few", "give 1 or more"]),
-        ("profile --model digits --weights gone.pt", ["--weights: no file gone.pt"]),
+        ("profile --model digits --weights gone.pt", ["--weights gone.pt: no such file"]),
         ("profile --model digits --weights random --cache foo", ["--cache: unknown cache 'foo'"]),
         ("train --model digit", ["--model: unknown model 'digit'", "did you mean 'digits'?"]),
         ("train --model taichi", ["--model: taichi cannot be trained here", "digits-skip"]),
@@ -371,7 +379,53 @@ def test_checkpoints_that_are_none(skipdit, tmp_path, checkpoint, name, write, p
 
 
 def test_a_folder_as_checkpoint(skipdit, tmp_path):
-    skipdit("sample --model digits --weights", tmp_path).failed(2, f"--weights: no file {tmp_path}")
+    said = f"--weights {tmp_path}: is a folder, not a file"
+    skipdit("sample --model digits --weights", tmp_path).failed(2, said)
+
+
+@pytest.fixture
+def in_time():
+    """A test that waits for ever fails."""
+
+    def late(*signal):
+        raise TimeoutError("it still waits")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sample --model digits --weights",
+        "profile --model digits --weights",
+        "cache-sweep --model digits-skip --n 2 --weights",
+        "analyze calibrate --model digits --method teacache --weights",
+        "sample --model painted-digits --prompts",
+        "plan",
+        "report",
+        "evaluate --recipe",
+        "cache-sweep --recipe",
+        "download --recipe",
+        "evaluate --npz",
+        "report --diff a.csv",
+        "download taichi --from",
+        "download coco --from",
+        "download --metrics inception --from",
+    ],
+)
+def test_what_is_no_file_is_refused_wherever_a_file_is_named(skipdit, tmp_path, command, in_time):
+    os.mkfifo("pipe.yaml")
+    os.symlink("/dev/zero", "zero.csv")
+    (tmp_path / "a.csv").touch()
+    for name, kind in (("pipe.yaml", "pipe"), ("zero.csv", "device")):
+        done = skipdit(f"{command} ./{name}")
+        assert (done.code, done.out) == (2, "")
+        assert f"{name}: is a {kind}, not a file" in done.remarks[-1]
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe.yaml", "zero.csv", "a.csv"}
 
 
 def test_a_good_checkpoint_by_path(skipdit, tmp_path, checkpoint, samples):
@@ -422,5 +476,15 @@ def test_all_mistakes_of_a_recipe_at_once(skipdit, tmp_path):
 
 
 def test_a_recipe_that_is_not_there(skipdit):
-    skipdit("cache-sweep --recipe gone.yaml").failed(2, "gone.yaml: no such recipe file")
-    skipdit("evaluate gone.yaml").failed(2, "gone.yaml: no such recipe file")
+    skipdit("cache-sweep --recipe gone.yaml").failed(2, "gone.yaml: no such file")
+    skipdit("evaluate gone.yaml").failed(2, "gone.yaml: no such file")
+
+
+def test_training_without_its_data_ends_before_it_starts(skipdit, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.setattr(data, "_load", data._load.__wrapped__)  # what was loaded is not kept
+    for model in ("digits", "classifier"):
+        done = skipdit(f"train --model {model} --steps 1 --out trained")
+        done.failed(4, "run `pip install scikit-learn`")
+        assert "training the" not in done.err
+    assert not Path("trained").exists()

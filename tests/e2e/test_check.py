@@ -104,6 +104,6 @@ def test_diff_takes_tables_as_they_are(skipdit):
     wrong = "tables are compared as they were written"
     skipdit("report table1 --diff a b --check").failed(2, "--diff", wrong)
     skipdit("report table1 --diff a b --scale tiny").failed(2, "--diff", wrong)
-    skipdit("report --diff a b").failed(2, "--diff a: no such file or folder")
+    skipdit("report --diff a b").failed(2, "--diff a: no such file; name two files or two folders")
     skipdit("report --diff a").failed(2, "--diff")
     skipdit("report --check").failed(2, "no recipe", "skipdit report --help")

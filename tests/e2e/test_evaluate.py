@@ -40,7 +40,7 @@ WITHOUT = {
     },
     "captioned-digits": {
         "vbench": "vbench needs VBench's own prompts",
-        "vbench.temporal_flickering": "make vbench-env",
+        "vbench.temporal_flickering": "vbench-env`",
         "lpips": "lpips cannot score 16x16, only 31 px and more",
     },
     "painted-digits": {
@@ -116,7 +116,7 @@ def test_a_run_becomes_an_npz_for_other_tools(skipdit, home):
 def test_an_npz_that_cannot_be_scored(skipdit, home):
     np.savez("other.npz", images=np.zeros(3))
     skipdit("evaluate --npz other.npz").failed(2, "other.npz", "no npz with images in arr_0")
-    skipdit("evaluate --npz absent.npz").failed(2, "absent.npz: cannot be read")
+    skipdit("evaluate --npz absent.npz").failed(2, "absent.npz: no such file")
     np.savez("some.npz", arr_0=np.zeros((2, 8, 8, 3), np.uint8))
     skipdit("evaluate --npz some.npz --metrics psnr").failed(
         2, "psnr cannot score an npz", "fid, inception-score, precision, recall, sfid"
@@ -133,11 +133,14 @@ def test_clips_do_not_become_an_npz(skipdit, home):
 
 
 def test_real_clips_are_made_of_a_folder(skipdit, home):
-    skipdit("download --metrics ffs").failed(
-        2, "FaceForensics", "skipdit download --metrics ffs --from FOLDER"
+    skipdit("download --metrics ucf101").failed(
+        2, "UCF101", "skipdit download --metrics ucf101 --from FOLDER"
     )
+    refused = skipdit("download --metrics ffs")
+    assert (refused.code, "its authors' terms" in refused.err.splitlines()[-1]) == (2, True)
     skipdit("download --metrics ffs --from .").failed(4, "download --metrics i3d")
     done = skipdit("doctor")
     assert "metrics: ffs" in done.out
-    assert "skipdit download --metrics ffs --from FOLDER" in done.out
-    assert "make vbench-env" in done.out
+    assert "skipdit download --metrics ffs --accept-license" in done.out
+    assert "skipdit download --metrics ucf101 --from FOLDER" in done.out
+    assert "vbench-env`" in done.out

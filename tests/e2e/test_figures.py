@@ -90,7 +90,7 @@ def test_downloads_are_those_of_the_catalogue(lines, lacks):
     for name in TABLES:
         loaded = recipe.load_recipe(name, scale="paper")
         metrics = {column.metric for column in loaded.columns}
-        size = float(re.search(r"\(([\d.]+) GB\)$", lacks[name])[1])
+        size = float(re.search(r"\(about ([\d.]+) GB\)$", lacks[name])[1])
         datasets = {
             catalog.card(model).dataset for row in loaded.rows for model in row.models.values()
         }

@@ -274,10 +274,11 @@ def test_out_of_memory(skipdit, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
     monkeypatch.setattr("skipdit_cli.generate.samples.run_batches", lack)
-    skipdit("sample --model digits --batch-size 64").failed(
+    skipdit("sample --model digits --num-samples 64 --batch-size 64").failed(
         1, "out of memory at batch size 64", "take a smaller --batch-size"
     )
-    done = skipdit("cache-sweep --model digits-skip --n 2 --batch-size 64 --repeats 0")
+    given = "--num-samples 64 --batch-size 64 --repeats 0"
+    done = skipdit(f"cache-sweep --model digits-skip --n 2 {given}")
     done.failed(3, "2 of 2 runs failed", "out of memory at batch size 64")
     assert "failed" in done.out
 

@@ -112,7 +112,7 @@ def test_ls_of_a_cache_tells_its_settings(skipdit, table):
     assert table(skipdit("ls caches pab").ok().out)[4]["default"] == "800-100"
     assert "|" not in skipdit("ls caches none").ok().out
     content = json.loads(skipdit("ls caches taylorseer --json").ok().out)
-    assert [each["default"] for each in content["settings"]] == ["5", "3", "1"]
+    assert [each["default"] for each in content["settings"]] == ["5", "", "1", "authors"]
 
 
 def test_every_setting_of_every_cache_is_told(skipdit):
@@ -133,6 +133,7 @@ def test_every_setting_of_every_cache_is_told(skipdit):
         ("sample --cache skip", ["skip-cache"]),
         ("sample --sampler dd", ["ddim", "ddpm"]),
         ("download coc", ["coco"]),
+        ("download trai", ["training-clips"]),
         ("evaluate 0a", ["0a1b"]),
         ("ana", ["analyze"]),
     ],

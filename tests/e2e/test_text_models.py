@@ -112,9 +112,46 @@ def test_rows_with_other_caches_use_the_same_embeddings(skipdit, samples):
     assert none != cached
 
 
+def test_guidance_leads_away_from_the_negative_prompt(skipdit):
+    """It is part of the run, and the empty one is what there is without it."""
+    given = f"{IMAGE} --num-samples 1 --prompt"
+    roots, words = ("plain", "empty", "other", "alone"), ("a six", "--negative-prompt")
+    skipdit(given, "a six", "--results", "plain").ok()
+    skipdit(given, *words, "", "--results", "empty").ok()
+    skipdit(given, *words, "a nine", "--results", "other").ok()
+    skipdit(given, *words, "a six", "--results", "alone").ok()
+    plain, empty, other, alone = map(stored, roots)
+    assert plain.run == empty.run
+    assert [each.run.negative_prompt for each in (empty, other, alone)] == ["", "a nine", "a six"]
+    images = [each.read(0).tobytes() for each in (plain, other, alone)]
+    assert len(set(images)) == 3
+
+
+def test_a_prompt_that_is_cut_is_told_on_stderr(skipdit):
+    """Two that differ where nothing is read give the same sample, and say so."""
+    long = "a three moving to the left " * 4
+    command = f"{IMAGE} --num-samples 2 --batch-size 2 --workers 2".split()
+    done = skipdit.wait(
+        skipdit.start(*command, "--prompt", f"{long}a six", "--prompt", f"{long}two")
+    )
+    assert done.code == 0
+    told = [line for line in done.remarks if line.startswith("skipdit: warning: ")]
+    assert done.remarks == told
+    assert ["painted-digits prompt 'a three moving" in line for line in told] == [True, True]
+    assert ["a six': text_encoder reads 12 " in line for line in told] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("line", "more", "code", "parts"),
     [
+        (f"{IMAGE} --prompt", ["a\udcff"], 2, ["--prompts: 1. prompt: 'a", "U+DCFF"]),
+        (f"{IMAGE} --negative-prompt", ["a\udcff"], 2, ["--negative-prompt: 'a", "U+DCFF"]),
+        (
+            "sample --model digits --negative-prompt",
+            ["a six"],
+            2,
+            ["--negative-prompt", "needs text and digits takes no text; leave negative_prompt out"],
+        ),
         (
             f"{VIDEO} --prompts digits-video --prompt",
             [PROMPT],
@@ -145,7 +182,7 @@ def test_rows_with_other_caches_use_the_same_embeddings(skipdit, samples):
             2,
             ["--prompts: unknown prompt list 'digits-vidoe'; did you mean 'digits-video'?"],
         ),
-        (f"{VIDEO} --prompts gone.txt", [], 2, ["--prompts", "gone.txt cannot be read"]),
+        (f"{VIDEO} --prompts gone.txt", [], 2, ["--prompts", "gone.txt: no such file"]),
         (
             "sample --model hunyuan-dit --dtype bfloat16 --prompt",
             ["a horse"],

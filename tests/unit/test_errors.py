@@ -16,6 +16,7 @@ from skipdit_cli.errors import (
     UsageError,
     placed,
     print_warnings,
+    shortened,
     unknown,
     warn,
 )
@@ -124,3 +125,22 @@ def test_a_warning_is_one_line_on_stderr_and_told_once(capsys):
 def test_a_warning_is_an_error_where_warnings_are():
     with pytest.raises(SkipditWarning, match="a: b; c"):
         warn("b", place="a", fix="c")
+
+
+def test_a_warning_is_printed_once_whatever_happens_to_the_filters(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        print_warnings()
+        for text in ("one", "one", "two", "one"):
+            with warnings.catch_warnings():  # Python then forgets what it has shown
+                warn(text)
+    assert capsys.readouterr().err == "skipdit: warning: one\nskipdit: warning: two\n"
+
+
+def test_long_texts_show_how_they_begin_and_end():
+    assert shortened(" a\n b ") == "a b"
+    assert shortened("x" * 64) == "x" * 64
+    long = shortened("begin " + "word " * 1000 + "end")
+    assert len(long) <= 65
+    assert long.startswith("begin word ")
+    assert long.endswith(" word end")

@@ -25,6 +25,7 @@ GROUND = {
     "embedded.shipped",  # where the data lies that ships with the package
     "storage.disk",  # the one writer and the one reader, which know of no file what it holds
     "storage.kept",  # the seal of files that are read again
+    "storage.given",  # files that a person names, looked at before anything is read of them
 }
 # The rooms from the ground up: a module imports from its own and those before it.
 ROOMS = (

@@ -187,3 +187,21 @@ def test_sites_are_written_as_kind_and_layer():
 def test_a_whole_layer_is_the_layer_and_what_is_inside():
     expected = {Site(kind, i) for kind in ("layer", "attn.spatial") for i in (0, 2)}
     assert whole_layers(LAYOUT, [0, 2]) == expected
+
+
+@pytest.mark.parametrize("text", ["1_000", "٣", "²", "9" * 5000, "2..1_0", ""])
+def test_a_range_is_of_numbers_that_people_write(text):
+    with pytest.raises(UsageError, match="cannot read range"):
+        parse_range(text)
+
+
+@pytest.mark.parametrize("value", ["1_0", "٣", "9" * 5000, "²"])
+def test_settings_are_numbers_that_people_write(value):
+    with pytest.raises(UsageError, match="is not an integer"):
+        parse_cache(f"fora(n={value})")
+
+
+@pytest.mark.parametrize("value", ["1_0.5", "nan", "inf", "1e999", "٣.5", "9" * 5000])
+def test_numbers_are_finite(value):
+    with pytest.raises(UsageError, match="is not a number"):
+        parse_cache(f"first-block(threshold={value})")

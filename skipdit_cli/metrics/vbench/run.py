@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -19,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError
 from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import on_disk, put
@@ -60,7 +62,20 @@ def interpreter() -> Path:
         if named
         else "VBench's environment is not here",
         place="vbench",
-        fix=f"run `make vbench-env`, or name its Python in {INTERPRETER}",
+        fix=f"run {making()}, or name its Python in {INTERPRETER}",
+    )
+
+
+def making() -> str:
+    """The commands that make VBench's environment where it is looked for."""
+    root = shipped.PACKAGE.parent
+    if (root / "Makefile").is_file():  # a checkout
+        return "`make vbench-env`" if root == Path.cwd() else f"`make -C {root} vbench-env`"
+    python, pins = _ENVIRONMENT, shlex.quote(str(shipped.vbench_pins()))
+    return (
+        f"`python3.11 -m venv {_ENVIRONMENT.parents[1]} && "
+        f"{python} -m pip install -c {pins} pip setuptools wheel && "
+        f"PIP_CONSTRAINT={pins} {python} -m pip install vbench torch torchvision`"
     )
 
 
@@ -178,7 +193,7 @@ def _ask(
             raise MissingAssetError(
                 f"{to} cannot be run ({error.strerror})",
                 place="vbench",
-                fix="run `make vbench-env`",
+                fix=f"run {making()}",
             ) from None
         _wait(process, look)  # vbench exits with 0 after a failure: what counts is the response
     try:

@@ -34,7 +34,8 @@ class Hub:
     """What the server has, how it fails, and what it was asked.
 
     Attributes:
-        repositories: repository -> path -> content. addresses: path of a plain file -> content.
+        repositories: repository ("datasets/OWNER/NAME" of a data set) -> path -> content.
+        addresses: path of a plain file -> content.
         lies: path -> what is served instead of what is listed.
         cut: a connection ends after so many bytes of content, and no other is answered.
         tags: whether a plain file has an ETag.
@@ -74,7 +75,8 @@ class Hub:
             content = self.addresses[path]
             tag = {"ETag": f'"{hashlib.md5(content).hexdigest()}"'}
             return content, tag if self.tags else {}
-        match = re.fullmatch(r"/(cdn/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+        known = r"/(cdn/)?((?:datasets/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)"
+        match = re.fullmatch(known, path)
         if not match or match[4] not in self.repositories.get(match[2], {}):
             return None
         content = self.repositories[match[2]][match[4]]
@@ -103,8 +105,8 @@ class Handler(BaseHTTPRequestHandler):
         hub, path = self.server.hub, self.path.partition("?")[0]
         token = self.headers.get("Authorization")
         hub.requests.append((self.command, path, self.headers.get("Range"), token))
-        name = path.removeprefix("/api/models/")
-        if path.startswith("/api/models/"):
+        name = path.removeprefix("/api/").removeprefix("models/")
+        if path.startswith(("/api/models/", "/api/datasets/")):
             if name in hub.repositories:
                 return self.answer(200, json.dumps(hub.info(name)).encode(), {})
             return self.answer(404, b"", {"X-Error-Code": "RepoNotFound"})

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save
 
 from skipdit_cli.assets import assets, coco
+from skipdit_cli.assets import clips as on_hub
 from skipdit_cli.checkpoints import catalog
 from skipdit_cli.metrics import Extractor, _i3d, _inception
 from skipdit_cli.score import real_videos
@@ -39,8 +40,9 @@ class Then:
     fetches: bool = True
 
 
-def clips(name: str) -> Then:
-    return Then((f"{name}/released", f"{name}/latte"), fetches=False)
+def clips(*names: str, fetches: bool = False) -> Then:
+    made = (f"{name}/{protocol}" for name in names for protocol in ("released", "latte"))
+    return Then(tuple(made), fetches=fetches)
 
 
 LINES = {
@@ -49,12 +51,15 @@ LINES = {
         "skipdit download": Then((), fetches=False),
         "skipdit download latte-skip --dry-run": Then((), fetches=False),
         "skipdit download latte-skip --accept-license": Then(("latte-skip",)),
+        "skipdit download --metrics ffs --accept-license": clips("ffs", fetches=True),
+        "skipdit download training-clips --accept-license": Then(("training-clips",)),
     },
     "docs/metrics.md": {
         "skipdit download --metrics fid,lpips,fvd --accept-license": Then(
             ("inception", "imagenet256", "alexnet", "i3d")
         ),
-        "skipdit download --metrics ffs --from FOLDER": clips("ffs"),
+        "skipdit download --metrics ffs --accept-license": clips("ffs", fetches=True),
+        "skipdit download --metrics ucf101 --from FOLDER": clips("ucf101"),
     },
     "docs/tables.md": {
         "skipdit download": Then((), fetches=False),  # a list
@@ -62,10 +67,10 @@ LINES = {
         "skipdit download --recipe table1 --accept-license": Then(
             (*VIDEO_MODELS, "inception", "i3d")
         ),
-        **{
-            f"skipdit download --metrics {name} --from data/{name}": clips(name)
-            for name in VIDEO_SETS
-        },
+        "skipdit download --metrics ffs,skytimelapse,taichi --accept-license": clips(
+            "ffs", "skytimelapse", "taichi", fetches=True
+        ),
+        "skipdit download --metrics ucf101 --from data/ucf101": clips("ucf101"),
         # "as Table 1"
         "skipdit download --recipe table2 --accept-license": Then(
             (*VIDEO_MODELS, "inception", "i3d"), fetches=False
@@ -95,7 +100,7 @@ def test_every_line_has_an_expectation(documented, page):
 
 
 @pytest.fixture
-def everything(hub, home, trained, put_card, put_asset, monkeypatch):
+def everything(hub, home, trained, put_card, put_asset, clip, monkeypatch):
     """All that can be downloaded, on the server."""
     tensors = save({"weight": torch.ones(100)})
     small = catalog.card("digits-skip")
@@ -118,9 +123,13 @@ def everything(hub, home, trained, put_card, put_asset, monkeypatch):
             listed = {inside + file: content for file, content in files.items()}
             hub.repositories.setdefault(part.repository, {}).update(listed)
         source = f"{hub.url}/models/" if "://" in card.source else card.source
-        put_card(replace(card, **known, skip=True, source=source))
+        as_served = {"exact": False, "digest": ""}
+        put_card(replace(card, **known, **as_served, skip=True, source=source))
     for name, asset in assets.declared().items():
         put_asset(name, **stand_in(hub, asset))
+    for each in on_hub.ON_HUB.values():
+        content = {f"train/{i}.mkv": clip(i) for i in range(2)}
+        hub.repositories[f"datasets/{each.source}"] = content
     captions = [{"id": i, "image_id": i, "caption": f"caption {i}"} for i in range(5)]
     archive = zipped(coco.MEMBER, json.dumps({"annotations": captions}))
     hub.addresses["/annotations.zip"] = archive
@@ -160,14 +169,25 @@ def zipped(name, text):
 
 
 @pytest.fixture
-def videos(tmp_path, monkeypatch):
+def clip(tmp_path):
+    """clip(i): a file of 92 frames, enough for every sixth of them."""
+
+    def make(i):
+        levels = np.arange(92, dtype=np.uint8)[:, None, None, None]
+        frames = np.broadcast_to(levels + 50 * i, (92, 8, 8, 3))
+        codec.write_clip(tmp_path / "clip.mkv", np.ascontiguousarray(frames))
+        return (tmp_path / "clip.mkv").read_bytes()
+
+    return make
+
+
+@pytest.fixture
+def videos(tmp_path, clip, monkeypatch):
     """Folders of clips where the pages have them, and networks that see their grey value."""
-    levels = np.arange(92, dtype=np.uint8)[:, None, None, None]  # enough for every sixth frame
-    for folder in ("FOLDER", *(f"data/{name}" for name in VIDEO_SETS)):
+    for folder in ("FOLDER", "data/ucf101"):
         (tmp_path / folder).mkdir(parents=True)
         for i in range(2):
-            frames = np.broadcast_to(levels + 50 * i, (92, 8, 8, 3))
-            codec.write_clip(tmp_path / folder / f"{i}.mkv", np.ascontiguousarray(frames))
+            (tmp_path / folder / f"{i}.mkv").write_bytes(clip(i))
 
     def grey(clips):
         return np.stack([clip.mean(axis=(1, 2)) for clip in clips])

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from skipdit_cli import registry
 from skipdit_cli.assets import assets, coco
 from skipdit_cli.checkpoints import _fetch, catalog, local
+from skipdit_cli.score import real_clips
 
 NAME = "skytimelapse-skip"
 
@@ -415,15 +416,23 @@ def test_the_captions(hub, skipdit, home, monkeypatch, failed):
 def test_without_names_there_is_a_list(hub, get, skipdit, table):
     rows = {row["name"]: row for row in table(skipdit("download").ok().out)}
     released = {card.name for card in catalog.CARDS.values() if not card.embedded}
-    assert set(rows) == released | {"coco"}
+    assert set(rows) == released | {"coco", "training-clips"}
+    both = "CC-BY-NC-4.0 (Apache-2.0 on its model page)"
+    assert (rows["latte-skip"]["licence"], rows["ffs"]["licence"]) == (both, "MIT")
+    assert (rows["hunyuan-dit"]["denoiser"], rows["ffs"]["denoiser"]) == (
+        "about 6.00 GB",
+        "2.70 GB",
+    )
     assert rows["hunyuan-dit"]["licence"] == "Tencent-Hunyuan-Community"
-    assert (rows[NAME]["state"], rows["latte-skip"]["denoiser"]) == ("absent", "8.76 GB")
+    assert (rows[NAME]["state"], rows["latte-skip"]["denoiser"]) == ("absent", "about 8.76 GB")
     get()
     rows = {row["name"]: row for row in table(skipdit("download").ok().out)}
     assert rows[NAME]["state"] == "here"
 
     rows = table(skipdit("download").ok().out, 1)
-    assert [row["--metrics"] for row in rows] == list(assets.declared())
+    sets = list(real_clips.DATASETS)
+    assert [row["--metrics"] for row in rows] == [*assets.declared(), *sets]
+    assert [row["source"] for row in rows][-4] == "maxin-cn/FaceForensics"
     of = {row["--metrics"]: (row["state"], row["for"]) for row in rows}
     assert of["alexnet"] == ("absent", "lpips, lpips@videosys")
 

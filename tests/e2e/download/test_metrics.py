@@ -88,7 +88,7 @@ def test_images_of_imagenet_need_their_terms_accepted(hub, fetch, failed):
         failed(
             fetch(names),
             2,
-            "imagenet256 is licensed ImageNet terms of access, for non-commercial research",
+            "the licence of imagenet256 is ImageNet terms of access, for non-commercial research",
             "--accept-license",
         )
     assert hub.requests == []
@@ -199,12 +199,12 @@ def test_names(fetch, skipdit, failed):
     failed(fetch("fdv"), 2, "--metrics: unknown metric 'fdv'; did you mean 'fvd'?")
     failed(fetch(""), 2, "--metrics: unknown metric ''")
     failed(
-        fetch("ffs, fid"),
+        fetch("ucf101,fid"),
         2,
-        "--metrics: ffs is made of your own videos, and fid is downloaded; "
-        "ask for them one at a time",
+        "--metrics: the real clips of ucf101 are made of your own copy",
+        "run `skipdit download --metrics ucf101 --from FOLDER`",
     )
-    failed(fetch("ffs,taichi", "--from", "."), 2, "your own copy", "--metrics ffs --from FOLDER")
+    failed(fetch("ffs,taichi", "--from", "."), 2, "--from: a folder is the copy of one data set")
     failed(skipdit("download i3d"), 2, "'i3d' is not a model; write --metrics i3d")
     done = fetch("psnr,ssim")
     assert (done.code, done.out, done.err) == (0, "", "nothing from outside is needed\n")

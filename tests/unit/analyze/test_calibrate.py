@@ -11,7 +11,13 @@ from torch import nn
 from skipdit_cli import registry
 from skipdit_cli.analyze import calibrate as analysis
 from skipdit_cli.checkpoints import catalog, local
-from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
+from skipdit_cli.errors import (
+    MissingAssetError,
+    SkipditError,
+    SkipditWarning,
+    StoreError,
+    UsageError,
+)
 from skipdit_cli.recipe import calibration, runs
 from skipdit_cli.recipe.calibration import Calibration
 from skipdit_cli.samplers import timesteps
@@ -42,7 +48,9 @@ TEACACHE, MAG_CACHE = (registry.load("caches", name) for name in ("teacache", "m
 
 
 def polynomial(changes, outputs):
-    return TEACACHE.fit(np.stack([changes, outputs], axis=-1)[None])["coefficients"]
+    """Of one sample, and with a last step that is unlike all others."""
+    observed = np.stack([np.append(changes, 9.0), np.append(outputs, 99.0)], axis=-1)
+    return TEACACHE.fit(observed[None])["coefficients"]
 
 
 def ratios(observed):
@@ -70,10 +78,11 @@ def growth(now, before, **how):
 LAYOUT = Layout("toy", 2, ("attn.spatial",))
 
 
-def test_the_fit_recovers_a_known_polynomial():
+def test_the_fit_recovers_a_polynomial_that_rises():
+    """And the last step, which is full whatever has changed, is left out."""
     true = (3.0, -2.0, 0.5, 1.25, 0.01)
     changes = np.linspace(0, 1, 40)
-    assert polynomial(changes, np.polyval(true, changes)) == pytest.approx(true, abs=1e-6)
+    assert polynomial(changes, np.polyval(true, changes)) == pytest.approx(true, abs=1e-5)
 
 
 def test_the_fit_is_one_of_least_squares():
@@ -81,6 +90,40 @@ def test_the_fit_is_one_of_least_squares():
     changes = np.tile(np.linspace(0, 1, 10), 2)
     outputs = changes + np.repeat([0.1, -0.1], 10)
     assert polynomial(changes, outputs) == pytest.approx((0, 0, 0, 1, 0), abs=1e-6)
+
+
+def steep(changes):
+    """Nearly nothing up to 0.1, and then all at once: least squares alone go below zero."""
+    return 0.01 + 30 * np.clip(changes - 0.1, 0, None)
+
+
+def test_the_fit_never_falls_and_is_never_below_zero():
+    """Nowhere from 0 on, beyond what was observed too."""
+    changes = np.append(np.linspace(0.01, 0.1, 60), [0.15, 0.2])
+    assert np.polyval(np.polyfit(changes, steep(changes), 4), changes).min() < 0
+    found = np.polyval(polynomial(changes, steep(changes)), np.linspace(0, 2, 4001))
+    assert found.min() >= 0
+    assert np.diff(found).min() >= 0
+
+
+def test_what_rises_and_falls_again_is_followed_only_where_it_rises():
+    """As 1 - (x - 1/2)^2 does: the nearest that never falls tells a quarter of it."""
+    changes = np.linspace(0, 1, 41)
+    outputs = 1 - (changes - 0.5) ** 2
+    with pytest.warns(SkipditWarning, match=r"^teacache: changes of its input tell 2\d% of how"):
+        found = polynomial(changes, outputs)
+    assert np.diff(np.polyval(found, np.linspace(0, 3, 999))).min() >= 0
+
+
+def test_where_outputs_change_less_as_inputs_change_more_the_fit_is_their_mean():
+    changes = np.linspace(0.2, 0.4, 21)
+    with pytest.warns(SkipditWarning, match="tell 0% of how the output changes; it will do little"):
+        assert polynomial(changes, 1 - changes) == pytest.approx((0, 0, 0, 0, 0.7), abs=1e-6)
+
+
+def test_outputs_that_are_all_the_same():
+    with pytest.warns(SkipditWarning, match="tell 0%"):
+        assert polynomial(np.arange(9.0), np.full(9, 0.5)) == pytest.approx((0, 0, 0, 0, 0.5))
 
 
 def test_too_few_observations():
@@ -168,6 +211,17 @@ def test_what_is_observed_by_hand(method, expected):
             model(torch.tensor([[[x]]]))
     assert torch.allclose(torch.stack(found), torch.tensor(expected))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_what_is_not_finite_is_not_fitted(home, monkeypatch, value):
+    def observe(layout, now, before):
+        return torch.full((now.samples, 2), value)
+
+    monkeypatch.setattr(TEACACHE.module, "observe", observe)
+    run = runs.make_run("digits", "none", {"steps": "7", "num_samples": 1})
+    with pytest.raises(SkipditError, match=r"^digits: what it computes is not finite; take --dtyp"):
+        analysis.calibrate(run, "teacache", root=home)
 
 
 def test_a_file_reads_back(home):
@@ -278,6 +332,10 @@ def test_the_embedded_models_come_calibrated(home, model, method):
     assert (found.steps, found.sampler) == (sampling.steps, sampling.sampler)
     [values] = found.settings.values()
     assert len(values) == (5 if method == "teacache" else len(timesteps(sampling.steps)))
+    if method == "teacache":
+        given = np.polyval(values, np.linspace(0, 1, 2001))
+        assert given.min() >= 0
+        assert np.diff(given).min() > -1e-7  # a slope that touches zero, in six digits
     assert found.provenance["command"].startswith(calibration.command(model, method))
     assert "/tmp" not in json.dumps(found.provenance)
 

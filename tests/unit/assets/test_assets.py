@@ -292,12 +292,12 @@ def test_the_doctor_says_which_recipe_lacks_an_asset(put_asset, monkeypatch):
     put_asset("alexnet", size=1_000_000_000)
     state, detail = told(doctor.recipes(), "recipe table3")
     assert (state, ", alexnet: skipdit download --recipe table3" in detail) == ("tiny only", True)
-    before = re.search(r"\(([\d.]+) GB\)$", detail)[1]
+    before = re.search(r"\(about ([\d.]+) GB\)$", detail)[1]
     place("alexnet")
     put_asset("alexnet", size=len(CONTENT))
     detail = told(doctor.recipes(), "recipe table3")[1]
     assert "alexnet" not in detail
-    after = re.search(r"\(([\d.]+) GB\)$", detail)[1]
+    after = re.search(r"\(about ([\d.]+) GB\)$", detail)[1]
     assert float(before) - float(after) == pytest.approx(1)
 
 

@@ -90,12 +90,25 @@ def test_the_threshold_itself_is_full():
     assert not outputs([4.0, 5.0, 6.0], "teacache(threshold=0.25,coefficients=1/0)")[1][1]
 
 
-def test_where_the_polynomial_is_negative_the_change_itself_counts():
-    """x - 9 is below zero at all changes: 0.25, 0.45, then 0.617 (with 0 for it none is full)."""
-    inputs = [4.0, 5.0, 6.0, 7.0, 8.0]
-    found = outputs(inputs, "teacache(threshold=0.5,coefficients=1/-9)")[1]
-    assert found == [False, True, True, False, False]
+def test_a_polynomial_below_zero_takes_away_from_the_sum_as_in_the_authors_code():
+    """5 x - 1 gives 0.25, 0, -0.167, -0.286: 0.25 is full, and then nothing up to the last."""
+    inputs = [4.0, 5.0, 6.0, 7.0, 8.0, 9.0]
+    found = outputs(inputs, "teacache(threshold=0.2,coefficients=5/-1)")[1]
+    assert found == [False, False, True, True, True, False]
+
+
+def test_a_threshold_of_zero_never_skips():
     assert outputs([4.0, 4.0, 4.0], "teacache(threshold=0,coefficients=1/-9)")[1] == [False] * 3
+    assert outputs([4.0, 4.0, 4.0], "teacache(threshold=0,coefficients=1/0)")[1] == [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "start"),
+    [("0/0/0/0/0.25", "teacache: the polynomial is a constant"), ("1/0", "teacache: by the auth")],
+)
+def test_what_kind_of_polynomial_it_is_stands_under_a_table(coefficients, start):
+    spec = parse_cache(f"teacache(coefficients={coefficients})")
+    assert spec.resolve(Toy().layout()).note.startswith(start)
 
 
 def test_the_change_is_a_mean_over_the_batch():

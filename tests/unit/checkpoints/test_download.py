@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from skipdit_cli import registry
-from skipdit_cli.assets import assets
+from skipdit_cli.assets import assets, clips
 from skipdit_cli.checkpoints import catalog, licences, local, networks
 from skipdit_cli.checkpoints import download as downloads
 from skipdit_cli.checkpoints._fetch import fetch, left, mismatch
@@ -129,7 +129,7 @@ def test_a_second_download_is_not_made(official, monkeypatch):
 
 @pytest.mark.parametrize("licence", licences.RESTRICTED)
 def test_a_licence_has_to_be_accepted(licence):
-    with pytest.raises(UsageError, match=rf"some file is licensed {licence}.*--accept-license"):
+    with pytest.raises(UsageError, match=rf"licence of some file is {licence}.*--accept-license"):
         licences.check("some file", licence, accepted=False)
     licences.check("some file", licence, accepted=True)
 
@@ -139,10 +139,66 @@ def test_every_licence_is_one_that_is_known():
     free = {"Apache-2.0", "BSD-3-Clause", "MIT", "terms of use of Flickr"}
     free.add("not stated (I3D itself: Apache-2.0)")
     released = {card.licence for card in catalog.CARDS.values() if not card.embedded}
-    assert released | {each.licence for each in assets.declared().values()} == {
+    on_hub = {each.licence for each in clips.ON_HUB.values()}
+    assert released | on_hub | {each.licence for each in assets.declared().values()} == {
         *free,
         *licences.RESTRICTED,
     }
+
+
+SIZE = 2_771_053_040
+
+
+def listed(*, size=SIZE, digest="4f65d391" + "0" * 56):
+    file = RemoteFile("ucf101-skip.pt", "there", size, digest, repository="someone/skip")
+    return Listing("someone/skip", {file.path: file})
+
+
+def test_what_is_known_of_a_file_is_compared_before_it_is_fetched():
+    card = catalog.card("ucf101-skip")
+    assert denoiser_file(card, listed()).digest.startswith("4f65d391")
+    for other, told in (
+        (listed(size=SIZE + 1), rf"has {SIZE + 1} bytes, not the {SIZE} that"),
+        (listed(digest="4f65d390" + "0" * 56), r"has the sha256 4f65d3900000…, not 4f65d391…"),
+    ):
+        with pytest.raises(MissingAssetError, match=told) as caught:
+            denoiser_file(card, other)
+        assert str(caught.value).startswith("skipdit download ucf101-skip: someone/skip/ucf101-")
+        assert str(caught.value).endswith("give the file with --from FILE")
+    unsaid = denoiser_file(card, listed(size=None, digest=""))
+    assert (unsaid.size, unsaid.digest) == (SIZE, "4f65d391")  # compared when it is here
+    about = catalog.card("latte-skip")
+    file = RemoteFile("Latte-skip.pt", "there", 5)
+    assert denoiser_file(about, Listing("a/b", {file.path: file})) == file
+
+
+def test_the_first_digits_of_a_hash_are_compared_too(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert mismatch(RemoteFile("a", "there", digest="ba7816bf"), tmp_path / "a") == ""
+    assert mismatch(RemoteFile("a", "there", digest="ba7816be"), tmp_path / "a").startswith(
+        "its sha256 is ba7816bf8f01…, not ba7816be…"
+    )
+
+
+def test_what_the_sources_state_of_the_released_files():
+    """Sizes and hashes: the hubs' public lists of commits."""
+    known = {
+        "dit-xl-2-skip": (11_396_127_829, "ad6cfacc"),
+        "ucf101-skip": (2_771_053_040, "4f65d391"),
+        "taichi-skip": (2_770_582_642, "39526a5d"),
+        "ffs-skip": (2_770_582_642, ""),
+        "ffs": (2_696_092_281, ""),
+    }
+    exact = {name: card for name, card in catalog.CARDS.items() if card.exact}
+    assert {name: (card.size, card.digest) for name, card in exact.items()} == known
+    skips = [card for card in catalog.CARDS.values() if card.source == "GuanjieChen/Skip-DiT"]
+    assert {(card.licence, card.elsewhere) for card in skips} == {
+        ("CC-BY-NC-4.0", "Apache-2.0 on its model page")
+    }
+    latte = [card for card in catalog.CARDS.values() if card.source == "maxin-cn/Latte"]
+    assert {(len(latte), card.licence, card.elsewhere) for card in latte} == {(4, "MIT", "")}
+    assert local.denoiser_size(catalog.card("hunyuan-dit")) == "about 6.00 GB"
+    assert local.denoiser_size(catalog.card("ffs")) == "2.70 GB"
 
 
 def test_no_network_is_said_in_one_line():

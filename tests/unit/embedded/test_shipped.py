@@ -16,6 +16,8 @@ def test_a_checkout():
     assert shipped.recipes() == CHECKOUT / "recipes"
     assert shipped.published() == CHECKOUT / "results" / "published"
     assert shipped.embedded() == CHECKOUT / "skipdit_cli" / "embedded"
+    assert shipped.vbench_pins() == CHECKOUT / "constraints-vbench.txt"
+    assert shipped.vbench_pins().is_file()
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +28,9 @@ def wheel(tmp_path_factory):
     shutil.copytree(shipped.PACKAGE, site / "skipdit_cli", ignore=without)
     shutil.copytree(CHECKOUT / "recipes", site / "skipdit_cli" / "recipes_data")
     shutil.copytree(CHECKOUT / "results" / "published", site / "skipdit_cli" / "published_data")
+    pins = site / "skipdit_cli" / "vbench_data" / "constraints-vbench.txt"
+    pins.parent.mkdir()
+    shutil.copyfile(CHECKOUT / pins.name, pins)
     for foreign in ("recipes/data", "results/published"):
         (site / foreign).mkdir(parents=True)
     (site / "recipes" / "smoke.yaml").write_text("title: another one's\n")
@@ -41,7 +46,7 @@ from skipdit_cli.recipe import recipe
 from skipdit_cli.embedded import shipped
 from skipdit_cli.checkpoints import catalog
 from skipdit_cli.checkpoints import local
-from skipdit_cli.metrics.vbench import table
+from skipdit_cli.metrics.vbench import run, table
 print(*(path().relative_to(shipped.PACKAGE.parent)
         for path in (shipped.recipes, shipped.published, shipped.embedded)), sep="\\n")
 print(recipe.load_recipe("table1").title)
@@ -50,6 +55,8 @@ print(published.numbers("table1", {"method": "Latte"})["flops_t"])
 card = catalog.card("digits")
 for path in (local.locate(card), *calibration.files(card, "teacache*")):
     print(path.relative_to(shipped.PACKAGE))
+pins = shipped.vbench_pins()
+print(pins.is_file(), run.making().count(f"{pins} "))
 """
     command = [sys.executable, "-c", code]
     done = subprocess.run(
@@ -65,6 +72,7 @@ for path in (local.locate(card), *calibration.files(card, "teacache*")):
         "278.63",
         "embedded/digits/diffusion_pytorch_model.safetensors",
         "embedded/digits/teacache-ddim-50.json",
+        "True 2",
     ]
 
 
@@ -74,4 +82,5 @@ def test_the_wheel_that_is_built_has_this_layout():
     assert built["force-include"] == {
         "recipes": "skipdit_cli/recipes_data",
         "results/published": "skipdit_cli/published_data",
+        "constraints-vbench.txt": "skipdit_cli/vbench_data/constraints-vbench.txt",
     }

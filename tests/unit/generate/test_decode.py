@@ -111,5 +111,6 @@ def test_an_autoencoder_that_is_not_there(monkeypatch, tmp_path):
     with pytest.raises(MissingAssetError) as caught:
         to_pixels(torch.zeros(1, 4, 2, 2), catalog.card("dit-xl-2"))
     assert str(caught.value) == (
-        "the vae of dit-xl-2 is not here; run `skipdit download dit-xl-2` (335.0 MB for this part)"
+        "the vae of dit-xl-2 is not here; run `skipdit download dit-xl-2 --accept-license` "
+        "(about 335.0 MB for this part)"
     )

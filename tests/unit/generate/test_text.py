@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from skipdit_cli.checkpoints import catalog, local, networks
 from skipdit_cli.checkpoints.card import Component
 from skipdit_cli.embedded import shipped
-from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.errors import MissingAssetError, SkipditError, SkipditWarning, UsageError
 from skipdit_cli.generate import conditioning, text
 from skipdit_cli.recipe.runs import make_run
 
@@ -197,10 +197,108 @@ def test_a_padded_batch_gives_what_its_prompts_give_alone(tmp_path, card):
     assert difference > 1e-2 * alone[0][0].abs().max()  # the text matters
 
 
-def test_prompts_of_text_to_video_are_lowercased_as_the_official_pipeline_does(tmp_path, seen):
-    text.encode(VIDEO, ["  A Three ", SHORT], root=tmp_path)
-    null, first, second = (ids for _, ids in seen)
-    assert first == second != null
+def test_prompts_of_text_to_video_are_cleaned_as_the_official_pipeline_does(tmp_path, seen):
+    """What the encoder gets is what is kept: prompts that are the same to it are encoded once."""
+    text.encode(VIDEO, [SHORT], root=tmp_path)
+    _, expected = (ids for _, ids in seen)
+    text.encode(VIDEO, ["  A Three ", "A (three)", "a & three", "a 3x4 three"], root=tmp_path)
+    assert len(seen) == 2
+    given, _ = text.conditions(VIDEO, ["A & Three", SHORT], root=tmp_path)
+    assert torch.equal(*given["encoder_hidden_states"])
+    text.encode(VIDEO, ["a-one-two-three-four"], root=tmp_path)
+    assert seen[-1][1] != expected
+
+
+def test_embeddings_of_uncleaned_prompts_are_not_taken(tmp_path, monkeypatch):
+    """What was kept by an earlier way of cleaning, under the same name, lies elsewhere."""
+    text.encode(VIDEO, [SHORT], root=tmp_path)
+    monkeypatch.setattr(text, "TEXT", text.TEXT - 1)
+    assert text.absent(VIDEO, [SHORT], root=tmp_path) == {"": ["", SHORT]}
+
+
+def test_the_null_half_is_of_the_negative_prompt(tmp_path, seen):
+    """It is the card's own where none is given, for both encoders."""
+    text.encode(IMAGE, [SHORT, LONG], root=tmp_path, negative="")
+    given, empty = text.conditions(IMAGE, [SHORT], root=tmp_path)
+    other, null = text.conditions(IMAGE, [SHORT], root=tmp_path, negative=LONG)
+    as_prompt, _ = text.conditions(IMAGE, [LONG], root=tmp_path)
+    for key, value in null.items():
+        assert torch.equal(value, as_prompt[key])
+        assert torch.equal(given[key], other[key])
+        assert not torch.equal(value, empty[key])
+    own = replace(IMAGE, negative_prompt="a nine")
+    count = len(seen)
+    assert text.absent(own, [SHORT], root=tmp_path) == {"": ["a nine"], "_2": ["a nine"]}
+    text.encode(own, [SHORT], root=tmp_path)
+    assert [kind for kind, _ in seen[count:]] == ["BertModel", "T5EncoderModel"]
+    _, null = text.conditions(own, [SHORT], root=tmp_path)
+    _, same = text.conditions(IMAGE, [SHORT], root=tmp_path, negative="a nine")
+    assert all(torch.equal(value, same[key]) for key, value in null.items())
+
+
+def test_the_official_negative_prompt_is_what_hunyuan_encodes(tmp_path, monkeypatch):
+    read = []
+
+    def encoder(card, suffix, **_):
+        def run(prompt):
+            read.append((suffix, prompt))
+            return torch.zeros(4, 8), torch.ones(4, dtype=torch.int64)
+
+        return run
+
+    monkeypatch.setattr(text, "_encoder", encoder)
+    card = catalog.card("hunyuan-dit")
+    text.encode(card, [" a dog "], root=tmp_path, dtype="float16")
+    official = (
+        "错误的眼睛，糟糕的人脸，毁容，糟糕的艺术，变形，"
+        "多余的肢体，模糊的颜色，模糊，重复，病态，残缺，"
+    )
+    assert read == [(end, prompt) for end in ("", "_2") for prompt in (official, "a dog")]
+
+
+CUT = "a three " * 10  # 20 words, and one special token or two
+
+
+def test_a_prompt_that_is_cut_is_told_with_how_much(tmp_path):
+    run = make_run("painted-digits", settings={"prompts": (SHORT, CUT), "num_samples": 2})
+    for _ in range(2):  # the second time all embeddings are on disk
+        with pytest.warns(SkipditWarning) as told:
+            conditioning.prepare(run, tmp_path)
+        assert [str(warning.message) for warning in told] == [
+            "painted-digits prompt 'a three a three a three a three a three ... hree a three a "
+            "three': text_encoder reads 12 tokens of it and 10 are cut, text_encoder_2 reads 12 "
+            "tokens of it and 9 are cut; write it shorter, or in other words"
+        ]
+    conditioning.prepare(replace(run, prompts=(SHORT, LONG)), tmp_path)  # nothing to tell
+
+
+def test_the_negative_prompt_is_told_if_it_is_cut():
+    with pytest.warns(SkipditWarning, match="text_encoder reads 12 tokens of it and 10 are cut"):
+        text.warn_of_cuts(IMAGE, [SHORT], negative=CUT)
+
+
+def test_a_prompt_of_which_nothing_is_left_is_told():
+    with pytest.warns(SkipditWarning, match=r"prompt 'cat\.png': nothing is left of it"):
+        text.warn_of_cuts(VIDEO, ["cat.png", SHORT, ""])
+    text.warn_of_cuts(VIDEO, [SHORT, ""])  # the empty one is meant to be
+
+
+def test_of_many_prompts_that_are_cut_some_are_named():
+    with pytest.warns(SkipditWarning) as told:
+        text.warn_of_cuts(IMAGE, [CUT + word for word in "abcdefghijklmno"])
+    lines = [str(warning.message) for warning in told]
+    assert len(lines) == text.TOLD + 1
+    assert lines[-1] == "painted-digits: 5 more prompts are cut"
+
+
+def test_captions_are_not_left_uncleaned_where_a_package_is_absent(monkeypatch):
+    from diffusers.pipelines.latte import pipeline_latte
+
+    for package in ("bs4", "ftfy"):
+        with monkeypatch.context() as patch:
+            patch.setattr(pipeline_latte, f"is_{package}_available", lambda: False)
+            with pytest.raises(MissingAssetError, match="pip install beautifulsoup4 ftfy"):
+                text.encode(VIDEO, [SHORT], root=Path("nowhere"))
 
 
 @pytest.mark.parametrize(
@@ -239,25 +337,32 @@ def test_the_encoders_are_gone_when_all_is_encoded(tmp_path, monkeypatch):
     assert [model() for model in loaded] == [None, None]
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda path: path.write_bytes(path.read_bytes()[:-20]),
-        lambda path: path.write_bytes(b""),
-        lambda path: path.unlink(),
-    ],
-    ids=["truncated", "empty", "gone"],
-)
-def test_a_damaged_embedding_is_told_in_one_line(tmp_path, damage):
+@pytest.mark.parametrize("damage", ["a bit", "truncated", "empty", "gone", "swapped"])
+def test_a_damaged_embedding_is_told_and_made_again(tmp_path, damage):
     text.encode(VIDEO, [SHORT], root=tmp_path)
-    for path in (tmp_path / "embeddings").rglob("*.safetensors"):
-        damage(path)
-    with pytest.raises(MissingAssetError) as caught:
+    right, null = text.conditions(VIDEO, [SHORT], root=tmp_path)
+    first, other = sorted((tmp_path / "embeddings").rglob("*.safetensors"))
+    whole = first.read_bytes()
+    made = {
+        "a bit": whole[:-1] + bytes([whole[-1] ^ 1]),
+        "truncated": whole[:-20],
+        "empty": b"",
+        "swapped": other.read_bytes(),
+    }
+    if damage == "gone":
+        first.unlink()
+    else:
+        first.write_bytes(made[damage])
+    with pytest.raises(SkipditError, match=r"embeddings/.*; run the same command again"):
         text.conditions(VIDEO, [SHORT], root=tmp_path)
-    line = str(caught.value)
-    assert line.startswith(str(tmp_path / "embeddings"))
-    assert line.endswith("is gone or damaged; delete it and run the same command again")
-    assert "\n" not in line
+    if damage == "gone":
+        text.encode(VIDEO, [SHORT], root=tmp_path)
+    else:
+        with pytest.warns(SkipditWarning, match="is not a readable embedding of a prompt"):
+            text.encode(VIDEO, [SHORT], root=tmp_path)
+    again, null_again = text.conditions(VIDEO, [SHORT], root=tmp_path)
+    for before, after in ((right, again), (null, null_again)):
+        assert all(torch.equal(before[key], after[key]) for key in before)
 
 
 @pytest.mark.parametrize("name", ["tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2"])

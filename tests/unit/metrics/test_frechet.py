@@ -88,3 +88,15 @@ def test_too_few_samples(count, ddof):
     statistics.update(np.zeros((count, 2)))
     with pytest.raises(UsageError, match=rf"from {count} sample\(s\); take at least 2"):
         statistics.moments(ddof=ddof)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize(("place", "whose"), [(0, "the samples"), (1, "the real ones")])
+def test_numbers_that_are_none(bad, place, whose):
+    """One sample's one feature is enough, in the mean or in the covariance."""
+    good = np.zeros(2), np.eye(2)
+    for wrong in ((np.array([0, bad]), np.eye(2)), (np.zeros(2), np.diag([1, bad]))):
+        pair = [good, good]
+        pair[place] = wrong
+        with pytest.raises(UsageError, match=f"the features of {whose} are not finite everywhere"):
+            _frechet.distance(*pair)

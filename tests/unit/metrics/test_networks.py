@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from skipdit_cli import registry
 from skipdit_cli.assets import assets
 from skipdit_cli.checkpoints import local
-from skipdit_cli.errors import UsageError
+from skipdit_cli.errors import SkipditWarning, UsageError
 from skipdit_cli.metrics import _inception, clip_score, lpips
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.score import scoring
@@ -381,19 +381,20 @@ def test_the_end_of_a_long_prompt_is_kept(monkeypatch, home):
     network = clip_score.load({"clip": networks.require("clip")}, "cpu")
     image = noise(32, 32)
     long = [" ".join([word] * 100) for word in ("dog", "cat")]
-    scores = [
-        float(
-            network.model.get_text_features(
-                **dict(network.process(text=[text], return_tensors="pt", padding=True))
-            ).sum()
-        )
-        for text in long
-    ]
+    with pytest.warns(SkipditWarning) as told:
+        tokens = [network.process(text=[each], return_tensors="pt", padding=True) for each in long]
+    scores = [float(network.model.get_text_features(**dict(each)).sum()) for each in tokens]
     assert scores[0] != scores[1]
-    ids = network.process(text=long[:1], return_tensors="pt", padding=True)["input_ids"]
-    assert ids.shape == (1, 77)
-    assert int(ids[0, -1]) == network.tokenizer.eos_token_id
-    assert 0 <= clip_score.score(image, {"prompt": long[0]}, network) <= 100
+    assert tokens[0]["input_ids"].shape == (1, 77)
+    assert int(tokens[0]["input_ids"][0, -1]) == network.tokenizer.eos_token_id
+    cut = len(network.tokenizer(long[1])["input_ids"]) - 77
+    assert cut > 20
+    assert str(told[1].message) == (
+        "CLIP score prompt 'cat cat cat cat cat cat cat cat cat cat ... cat cat cat cat cat': "
+        f"CLIP reads 77 tokens of it and {cut} are cut; write it shorter"
+    )
+    with pytest.warns(SkipditWarning, match="CLIP reads 77 tokens of it"):
+        assert 0 <= clip_score.score(image, {"prompt": long[0]}, network) <= 100
 
 
 def test_fvd_and_fid_of_frames_against_real_clips(monkeypatch, home, tmp_path):
@@ -429,7 +430,7 @@ def test_fvd_and_fid_of_frames_against_real_clips(monkeypatch, home, tmp_path):
     assert measure(other, "fvd", root=tmp_path).value > 1e-4
     lacking = measure(run, "fvd@latte", root=tmp_path)
     assert (lacking.status, lacking.value) == ("needs weights", None)
-    assert "skipdit download --metrics ffs --from FOLDER" in lacking.note
+    assert "skipdit download --metrics ffs --accept-license" in lacking.note
 
 
 def test_without_its_network_a_metric_says_what_to_do(monkeypatch, tmp_path):

@@ -407,7 +407,7 @@ def test_no_environment(make, kept, monkeypatch, tmp_path):
     monkeypatch.delenv("SKIPDIT_VBENCH_PYTHON")
     monkeypatch.setattr(run, "__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(MissingAssetError, match="VBench's environment is not here; run `make vb"):
+    with pytest.raises(MissingAssetError, match="VBench's environment is not here; run `make -C"):
         vbench.score_prompts(samples, part=FLICKER, folder=kept)
     python = tmp_path / ".vbench-env" / "bin" / "python"
     python.parent.mkdir(parents=True)

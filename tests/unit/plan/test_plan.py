@@ -45,9 +45,13 @@ def test_the_key_is_stable():
 
 
 def test_every_field_but_the_number_of_samples_changes_the_key():
-    assert {*OTHERWISE, "num_samples"} == {field.name for field in fields(Run)}
+    of_text = {"negative_prompt"}  # of a model that takes text alone
+    assert {*OTHERWISE, *of_text, "num_samples"} == {field.name for field in fields(Run)}
     keys = {replace(RUN, **{name: value}).key for name, value in OTHERWISE.items()}
     assert len(keys | {RUN.key}) == len(OTHERWISE) + 1
+    assert replace(RUN, negative_prompt="a horse").key == RUN.key
+    painted = make_run("painted-digits")
+    assert replace(painted, negative_prompt="a horse").key != painted.key
     assert replace(RUN, num_samples=9).key == RUN.key
 
 
@@ -283,13 +287,13 @@ def test_what_is_missing(monkeypatch, tmp_path):
     home = tmp_path / "home"
     monkeypatch.setenv("SKIPDIT_HOME", str(home))
     run = make_run("taichi-skip", settings={"num_samples": 3})
-    line = "weights, vae: skipdit download taichi-skip (3.10 GB)"
+    line = "weights, vae: skipdit download taichi-skip --accept-license (about 3.11 GB)"
     assert plan.plan(run).missing == [line]
     assert plan.plan(run, root=tmp_path).missing == [line, "samples: 3 of 3"]
     assert not (tmp_path / "samples").exists()
 
     run = replace(run, weights="0123456789abcdef")
-    line = "vae: skipdit download taichi-skip (335.0 MB)"
+    line = "vae: skipdit download taichi-skip --accept-license (about 335.0 MB)"
     assert plan.plan(run).missing == [line]
     vae = component(home, "stabilityai--sd-vae-ft-ema", "")
     (vae / local.INCOMPLETE).write_text("")
@@ -310,13 +314,13 @@ def test_what_a_text_model_lacks(monkeypatch, tmp_path):
     run = make_run("hunyuan-dit")
     assert run.prompts is None
     assert plan.plan(run).missing == [
-        f"weights, {parts}: skipdit download hunyuan-dit (11.42 GB)",
+        f"weights, {parts}: skipdit download hunyuan-dit --accept-license (about 14.42 GB)",
         line_of_prompts,
     ]
     for key in ("vae", "tokenizer_2", "text_encoder_2"):
         component(tmp_path, "Tencent-Hunyuan--HunyuanDiT-v1.2-Diffusers", key)
     run = replace(run, weights="0123456789abcdef")
-    line = "tokenizer, text_encoder: skipdit download hunyuan-dit (1.40 GB)"
+    line = "tokenizer, text_encoder: skipdit download hunyuan-dit --accept-license (about 1.40 GB)"
     assert plan.plan(run).missing == [line, line_of_prompts]
     run = make_run("hunyuan-dit", settings={"prompts": ("a horse",)})
     assert line_of_prompts not in plan.plan(run).missing
@@ -358,7 +362,9 @@ def test_runs_of_a_recipe():
         ({}, 16),
         ({"num_samples": 40}, 16),
         ({"num_samples": 4}, 4),
-        ({"num_samples": 4, "batch_size": 8}, 8),
+        ({"num_samples": 4, "batch_size": 8}, 4),
+        ({"num_samples": 2, "batch_size": 100_000}, 2),
+        ({"num_samples": 40, "batch_size": 8}, 8),
     ],
 )
 def test_few_samples_are_one_batch_of_no_more(given, batch_size):

@@ -4,6 +4,7 @@ VBench's counts are those of its own prompt files (VBench, prompts/prompts_per_d
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -144,35 +145,121 @@ def test_what_cannot_be_a_file_is_an_unknown_name(name):
         prompts.read_prompts(name)
 
 
-@pytest.mark.parametrize("name", ["gone.txt", "gone/prompts", "folder/", "nul\0.txt"])
+@pytest.mark.parametrize("name", ["gone.txt", "gone/prompts", "folder/", "nul\0.txt", "\ud800.txt"])
 def test_a_file_that_cannot_be_read(name, tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(UsageError) as caught:
         prompts.read_prompts(f"{tmp_path}/{name}", place="recipe x settings.prompts")
     assert str(caught.value).startswith(f"recipe x settings.prompts: prompt file {tmp_path}/")
     assert caught.value.fix == (
-        "give a text file, or one of coco, digits-image, digits-video, vbench"
+        "give a file of prompts, or one of coco, digits-image, digits-video, vbench"
     )
+
+
+def test_what_may_never_end_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(UsageError, match="it is not a plain file"):
+            prompts.read_prompts(str(path))
+
+
+def test_files_and_prompts_are_of_bounded_size(written, monkeypatch):
+    path = written("a boat\n" * 100)
+    monkeypatch.setattr(prompts, "MOST_BYTES", 700)
+    assert len(prompts.read_prompts(path)) == 100
+    monkeypatch.setattr(prompts, "MOST_BYTES", 699)
+    with pytest.raises(UsageError, match="it is larger than"):
+        prompts.read_prompts(path)
+    assert prompts.checked("x" * 10_000) == "x" * 10_000
+    with pytest.raises(
+        UsageError, match=r"'x{40}\.\.\.' has 10001 characters; take 10000 or fewer"
+    ):
+        prompts.checked("x" * 10_001)
+
+
+TWO = ("a dog, running", '#1 says "hi"')
+FORMS = {
+    "mine.csv": 'id,Prompt\r\n1,"a dog, running"\r\n\r\n2,"#1 says ""hi"""\r\n',
+    "mine.tsv": 'caption\tid\na dog, running\t1\n"#1 says ""hi"""\t2\n',
+    "list.json": json.dumps(list(TWO)),
+    "objects.JSON": json.dumps([{"text": each, "id": 1} for each in TWO]),
+    "vbench.json": json.dumps([{"prompt_en": each, "dimension": ["x"]} for each in TWO]),
+    "text.jsonl": "\n\n".join(map(json.dumps, TWO)),
+    "mine.jsonl": "\r\n".join(json.dumps({"caption": each}) for each in TWO) + "\n",
+}
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte-order-mark"])
+@pytest.mark.parametrize("name", FORMS)
+def test_the_forms_that_people_have(written, name, mark):
+    assert prompts.read_prompts(written(mark + FORMS[name], name)) == TWO
+
+
+@pytest.mark.parametrize(
+    ("key", "count"), [*((key, 3) for key in prompts.KEYS[:3]), ("prompt_en", 2)]
+)
+def test_only_under_the_key_of_vbench_a_prompt_that_is_there_again_does_not_count(
+    written, key, count
+):
+    """A list of captions may have one for each of its images."""
+    three = [{key: each} for each in ("a boat", "a dog", "a boat")]
+    lines = "\n".join(map(json.dumps, three))
+    csv = "\n".join([key, *(entry[key] for entry in three)])
+    for name, content in (("a.json", json.dumps(three)), ("a.jsonl", lines), ("a.csv", csv)):
+        assert len(prompts.read_prompts(written(content, name))) == count
+    assert len(prompts.read_prompts(written(json.dumps(["a", "b", "a"]), "b.json"))) == 3
 
 
 @pytest.mark.parametrize(
     ("content", "name", "problem"),
     [
-        ("", "mine.txt", "has no prompt"),
-        ("# only this\n\n", "mine.txt", "has no prompt"),
-        (b"caf\xe9\n", "mine.txt", "is not text in UTF-8"),
-        ("a boat\n", "mine.jsonl", 'has a line that is not {"prompt_en": "...", ...}'),
-        ('{"prompt": "a boat"}\n', "mine.jsonl", 'has a line that is not {"prompt_en"'),
-        ('{"prompt_en": 3}\n', "mine.jsonl", 'has a line that is not {"prompt_en"'),
-        ("[]\n", "mine.jsonl", 'has a line that is not {"prompt_en"'),
+        ("", "mine.txt", "there is no prompt in it"),
+        ("# only this\n\n", "mine.txt", "there is no prompt in it"),
+        ("a boat\n" + "b\0at\n", "mine.txt", "2. prompt: 'b\\x00at' has the character U+0000"),
+        (b"caf\xe9\n", "mine.txt", "it is not text in UTF-8"),
+        ("a boat".encode("utf-16"), "mine.txt", "it is not text in UTF-8"),
+        ("- a boat\n", "mine.yaml", "files that end in .yaml are not read"),
+        ("", "mine.csv", "there is no prompt in it"),
+        ("prompt\n", "mine.csv", "there is no prompt in it"),
+        ("a boat\na dog\n", "mine.csv", "its heading has no prompt (a boat)"),
+        ("prompt;id\na boat;1\n", "mine.csv", "its heading has no prompt (prompt;id)"),
+        ("text,prompt\na,b\n", "mine.csv", "its heading has text and prompt"),
+        ("prompt,Prompt\na,b\n", "mine.csv", "its heading has prompt and prompt"),
+        ("prompt\na dog, running\n", "mine.csv", "line 2 has 2 cells where the heading has 1"),
+        ("id,prompt\n1\n", "mine.csv", "line 2 has 1 cells where the heading has 2"),
+        ("id,prompt\n1, \n", "mine.csv", "line 2 has ' ' for a prompt"),
+        ('prompt\n"a boat\n', "mine.csv", "line 2 cannot be read (unexpected end of data)"),
+        ('prompt\n"a" boat\n', "mine.csv", "line 2 cannot be read ("),
+        ("prompt\n" + "x" * 200_000, "mine.csv", "line 2 cannot be read (field larger than"),
+        ("", "mine.json", "it is not JSON ("),
+        ("[]", "mine.json", "there is no prompt in it"),
+        ('{"prompt": "a boat"}', "mine.json", "it is not a list in JSON"),
+        ('"a boat"', "mine.json", "it is not a list in JSON"),
+        ("[" * 100_000, "mine.json", "it is not JSON (it is nested too deeply)"),
+        ('["a boat", 3]', "mine.json", "entry 2 has 3 for a prompt"),
+        ('["a boat", ""]', "mine.json", "entry 2 has '' for a prompt"),
+        ('["a", "b\\ud800"]', "mine.json", "2. prompt: 'b\\ud800' has the character U+D800"),
+        ('["a", {"prompt": "b"}]', "mine.json", "entry 2 has {'prompt': 'b'} for a prompt"),
+        ('[{"prompt": "a"}, "b"]', "mine.json", "entry 2 is 'b', without 'prompt'"),
+        ('[{"prompt": "a"}, {"text": "b"}]', "mine.json", "entry 2 is {'text': 'b'}, without"),
+        ('[{"prompt": "a", "text": "b"}]', "mine.json", "entry 1 has prompt and text"),
+        ('[{"name": "a"}]', "mine.json", "entry 1 has no prompt ({'name': 'a'})"),
+        ('[{"prompt": "a", "prompt": "b"}]', "mine.json", "it is not JSON (a key occurs twice)"),
+        ('[{"prompt": ["a"]}]', "mine.json", "entry 1 has ['a'] for a prompt"),
+        (f"[{'1' * 5000}]", "mine.json", "it is not JSON (Exceeds the limit"),
+        ("a boat\n", "mine.jsonl", "line 1 is not JSON ("),
+        ('\n{"prompt_en": "a"}\n{"prompt_en": 3}\n', "mine.jsonl", "line 3 has 3 for a prompt"),
+        ("[]\n", "mine.jsonl", "line 1 has no prompt ([])"),
+        ("null\n", "mine.jsonl", "line 1 has no prompt (None)"),
     ],
 )
 def test_a_file_without_prompts(content, name, problem, written):
     path = written(content, name)
     with pytest.raises(UsageError) as caught:
         prompts.read_prompts(path, place="--prompts")
-    assert str(caught.value).startswith(f"--prompts: prompt file {path} {problem}")
+    assert str(caught.value).startswith(f"--prompts: prompt file {path}: {problem}")
     assert caught.value.fix
+    assert "\n" not in str(caught.value)
 
 
 def test_coco_has_to_be_downloaded(tmp_path, monkeypatch):

@@ -266,7 +266,7 @@ def test_unknown_names():
         recipe.load_recipe("tabel1")
     with pytest.raises(UsageError, match=r"^unknown scale 'papr'; did you mean 'paper'[?]$"):
         recipe.load_recipe("table1", scale="papr")
-    with pytest.raises(UsageError, match=r"^mine\.yaml: no such recipe file; see skipdit ls "):
+    with pytest.raises(UsageError, match=r"^mine\.yaml: no such file; see skipdit ls "):
         recipe.load_recipe("mine.yaml")
 
 
@@ -323,3 +323,29 @@ def test_checking_recipes_and_importing_the_plan_does_not_load_torch():
     loaded, _, seconds = done.stdout.rpartition(" ")
     assert loaded == "[]"
     assert float(seconds) < 2  # 0.3 s on an idle machine; torch alone takes more than 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("groups: {digits: moving-digits}", "groups: {}", "scales.tiny: 'groups' is empty"),
+        ("table: table1", "table: ../published/table1", "table: unknown published table '../pub"),
+        ("table: table1", f"table: {'a' * 300}", "table: unknown published table 'aaa"),
+        ("table: table1", 'table: "\\0"', "table: unknown published table '\\x00'"),
+    ],
+)
+def test_what_is_empty_and_tables_that_are_none(tmp_path, old, new, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(recipe.RecipeError) as caught:
+        recipe.load_recipe(str(path))
+    assert any(line.startswith(f"{path} {message}") for line in str(caught.value).split("\n"))
+
+
+def test_only_the_first_of_many_mistakes_are_told(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD + "\n".join(f"key{i}: x" for i in range(50)))
+    with pytest.raises(recipe.RecipeError) as caught:
+        recipe.load_recipe(str(path))
+    assert len(caught.value.errors) == 50
+    assert str(caught.value).split("\n")[recipe.MOST_TOLD :] == ["and 30 mistakes more"]

@@ -15,6 +15,9 @@ from skipdit_cli.recipe.settings import setting
         ("steps", "ddim50", "ddim50"),
         ("steps", "ddim50+1", "ddim50+1"),
         ("prompts", "vbench", "vbench"),
+        ("negative_prompt", "a red car", "a red car"),
+        ("negative_prompt", "", ""),  # the empty one, where the model may have another
+        ("negative_prompt", None, None),  # the model's own
         ("sampler", "ddpm", "ddpm"),
         ("guidance", "7", 7.0),
         ("guidance", None, None),
@@ -47,6 +50,8 @@ def test_values(key, value, expected):
             1.5,
             "HERE: batch_size '1.5' is not a whole number; batch_size is 1 or more",
         ),
+        ("negative_prompt", 3, "HERE: 3 is not text; write it in quotes"),
+        ("negative_prompt", "a\ud800", "HERE: 'a\\ud800' has the character U+D800, which is not"),
         ("num_samples", True, "HERE: num_samples 'True' is not a whole number; "),
         ("seed", -1, "HERE: seed '-1' is not a whole number; seed is 0 or more"),
         ("sampler", "ddmp", "HERE: unknown sampler 'ddmp'; did you mean 'ddpm'?"),
@@ -74,3 +79,33 @@ def test_mistakes_say_place_value_and_fix(key, value, message):
     with pytest.raises(UsageError) as caught:
         setting(key, value, place="HERE")
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_samples", "1_000"),
+        ("num_samples", "²"),
+        ("num_samples", "٣"),
+        ("num_samples", "9" * 5000),
+        ("batch_size", 10**9),
+        ("seed", 2**63),
+        ("seed", "9" * 5000),
+        ("steps", "²"),
+        ("steps", "ddim²"),
+        ("steps", "9" * 5000),
+        ("steps", "10,٣"),
+        ("guidance", "1_0"),
+        ("guidance", "9" * 5000),
+    ],
+)
+def test_numbers_are_those_that_people_write(key, value):
+    with pytest.raises(UsageError) as caught:
+        setting(key, value, place="HERE")
+    assert str(caught.value).startswith("HERE: ")
+    assert len(str(caught.value)) < 800
+
+
+def test_the_highest_seed_is_a_seed():
+    assert setting("seed", str(2**63 - 1)) == 2**63 - 1
+    assert setting("seed", "0" * 40 + "7") == 7

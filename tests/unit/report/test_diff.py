@@ -314,7 +314,7 @@ def test_what_is_no_table(tmp_path, content, said):
 
 def test_places_that_do_not_fit(sides):
     put(sides[0], table(macs()))
-    with pytest.raises(UsageError, match="no such file or folder"):
+    with pytest.raises(UsageError, match="no such file; name two files or two folders"):
         diff(*sides)
     put(sides[1], table(macs()), "other")
     with pytest.raises(UsageError, match="no table is in both"):

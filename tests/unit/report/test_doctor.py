@@ -40,11 +40,11 @@ def told(checks, name):
 @pytest.mark.parametrize(
     ("name", "detail"),
     [
-        ("ucf101", "denoiser, vae absent: skipdit download ucf101 (3.04 GB)"),
+        ("ucf101", "denoiser, vae absent: skipdit download ucf101 (about 3.04 GB)"),
         (
             "latte-skip",
             "denoiser, vae, tokenizer, text_encoder absent: "
-            "skipdit download latte-skip --accept-license (28.20 GB)",
+            "skipdit download latte-skip --accept-license (about 28.20 GB)",
         ),
     ],
 )
@@ -54,7 +54,7 @@ def test_an_absent_model_is_told_with_the_command_and_the_size(name, detail):
 
 def test_of_an_incomplete_model_only_the_rest_is_counted():
     place("ucf101", only=("denoiser",))
-    detail = "denoiser here; vae absent: skipdit download ucf101 (335.0 MB)"
+    detail = "denoiser here; vae absent: skipdit download ucf101 (about 335.0 MB)"
     assert told(doctor.checkpoints(), "ucf101") == ("incomplete", detail)
     place("taichi")  # the same VAE
     assert told(doctor.checkpoints(), "ucf101") == ("ok", "denoiser, vae here")
@@ -67,7 +67,8 @@ def test_a_damaged_part_is_told_with_what_is_wrong():
     state, detail = told(doctor.checkpoints(), "ucf101")
     assert state == "broken"
     assert detail == (
-        "denoiser (config.json cannot be read) damaged; vae here: skipdit download ucf101 (2.70 GB)"
+        "denoiser (config.json cannot be read) damaged; vae here: skipdit download ucf101 "
+        "(about 2.70 GB)"
     )
 
 
@@ -89,12 +90,13 @@ def test_a_recipe_names_what_it_lacks_and_one_command(monkeypatch):
         "tiny only",
         "lacks dit-xl-2, dit-xl-2-skip, inception, imagenet256: "
         "skipdit download --recipe table8 --accept-license "
-        "(16.57 GB)",  # 2.70 + 11.40, one VAE of 0.335 for both, 0.096 + 2.037 for metrics
+        "(about 16.56 GB)",  # 2.70 + 11.40, one VAE of 0.335 for both, 0.096 + 2.037 for metrics
     )
     place("dit-xl-2", "dit-xl-2-skip")
     assert told(doctor.recipes(), "recipe table8") == (
         "incomplete",  # it can generate
-        "lacks inception, imagenet256: skipdit download --recipe table8 --accept-license (2.13 GB)",
+        "lacks inception, imagenet256: skipdit download --recipe table8 --accept-license "
+        "(about 2.13 GB)",
     )
     monkeypatch.setattr(assets, "state", lambda name: ("here", ""))
     assert told(doctor.recipes(), "recipe table8") == ("ok", "both scales can run")
@@ -104,7 +106,7 @@ def test_a_recipe_of_text_needs_components_and_captions():
     state, lacks = told(doctor.recipes(), "recipe table4")
     assert state == "tiny only"
     assert lacks.startswith("lacks hunyuan-dit, coco, inception, coco-val2014, clip, alexnet: ")
-    assert lacks.endswith("skipdit download --recipe table4 --accept-license (19.27 GB)")
+    assert lacks.endswith("skipdit download --recipe table4 --accept-license (about 22.27 GB)")
     place("hunyuan-dit", only=("denoiser", "vae", "tokenizer", "tokenizer_2"))
     coco_list().parent.mkdir()
     coco_list().write_text("a\n")

@@ -219,3 +219,11 @@ def test_a_method_that_decides_by_the_batch_is_named():
     single = replace(run, batch_size=1)
     row = SweepRow("f", single, replace(UNCACHED_ROW.plan_row, run=single))
     assert note not in sweep.build_sweep_table([UNCACHED_ROW, CACHED_ROW, row]).notes
+
+
+def test_what_a_method_says_of_itself_stands_there_once():
+    note = "taylorseer: full steps are those of diffusers, not of its authors."
+    for spec, times in (("taylorseer(schedule=diffusers)", 1), ("taylorseer", 0)):
+        run = replace(RUN, cache=parse_cache(spec).resolve(RUN.cache.layout))
+        rows = [SweepRow("t", run, replace(UNCACHED_ROW.plan_row, run=run))] * 2
+        assert sweep.build_sweep_table([UNCACHED_ROW, *rows]).notes.count(note) == times

@@ -149,7 +149,8 @@ def test_missing_checkpoint_names_the_download(tmp_path, present):
     present.clear()
     cell = only(recipe(CACHED, columns=(FVD,)), tmp_path)
     assert (cell.paper, cell.ours, cell.status) == (51.13, None, "needs weights")
-    assert "`skipdit download skytimelapse-skip` (2.77 GB, and 335.0 MB of vae)" in cell.note
+    command = "skipdit download skytimelapse-skip --accept-license"
+    assert f"`{command}` (about 2.77 GB, and 335.0 MB of vae)" in cell.note
 
 
 def test_planned_row_and_column_keep_the_published_value(tmp_path):
@@ -322,6 +323,16 @@ def test_a_method_that_decides_by_the_batch_is_named(tmp_path, batch_size, told)
         "first-block."
     )
     assert (note in recipe_table.build_recipe_table(mine, root=tmp_path).notes) == told
+
+
+def test_what_a_method_says_of_itself_stands_there_once(tmp_path):
+    specs = ("taylorseer(n=2,schedule=diffusers)", "taylorseer(n=3,schedule=diffusers)")
+    models = {"sky": "moving-digits-skip"}
+    rows = [RecipeRow(spec, spec, models, parse_cache(spec)) for spec in specs]
+    columns = (Column("p", "PSNR", "psnr", group="sky"),)
+    mine = recipe(*rows, columns=columns, paper_table=None, steps="4")
+    note = "taylorseer: full steps are those of diffusers, not of its authors."
+    assert recipe_table.build_recipe_table(mine, root=tmp_path).notes.count(note) == 1
 
 
 def test_timings_are_those_of_the_profiled_run(tmp_path):

@@ -17,9 +17,10 @@ from skipdit_cli.errors import (
     SkipditWarning,
     UsageError,
 )
+from skipdit_cli.metrics import Extractor
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.score import reference
-from skipdit_cli.score.measure import How, measure
+from skipdit_cli.score.measure import How, measure, measure_npz
 from skipdit_cli.storage import codec, results
 from skipdit_cli.storage.store import open_store
 
@@ -333,6 +334,24 @@ def test_a_set_metric_that_refuses_names_the_run(tmp_path, classifier):
     open_store(tmp_path, run).write(0, grey(0), meta={})
     with pytest.raises(UsageError, match=f"{run.key}: accuracy@digits needs the digit that every"):
         measure(run, "accuracy@digits", root=tmp_path)
+
+
+@pytest.mark.parametrize("bad", [None, np.nan, np.inf])
+def test_one_feature_of_one_sample_that_is_no_number(tmp_path, monkeypatch, bad):
+    def extract(images):
+        logits = np.eye(len(images), 4)
+        logits[1, 2] = 0 if bad is None else bad
+        return {"logits": logits}
+
+    toy = Extractor("toy", 1, (), lambda networks, device: extract)
+    monkeypatch.setattr(registry.load("metrics", "inception-score"), "EXTRACTOR", toy)
+    np.savez(tmp_path / "a.npz", arr_0=np.stack([grey(level) for level in range(3)]))
+    if bad is None:
+        value = measure_npz(tmp_path / "a.npz", "inception-score", root=tmp_path).value
+        assert value > 1
+        return
+    with pytest.raises(UsageError, match=r"a\.npz: the features \(logits\) of the samples are not"):
+        measure_npz(tmp_path / "a.npz", "inception-score", root=tmp_path)
 
 
 def test_an_average_of_its_own(tmp_path, scored, monkeypatch):

@@ -191,9 +191,10 @@ def test_missing_and_require_name_what_is_not_there(tmp_path):
     with pytest.raises(IncompleteError) as caught:
         store.require(10)
     assert caught.value.exit_code == 3
+    command = json.loads((store.path / "run.json").read_text())["provenance"]["command"]
     assert str(caught.value) == (
         f"{store.path}: missing samples 3, 4, 5, 6, 7, ... (6 of 10); "
-        "run the command that makes them again: it makes only these"
+        f"run `{command}` again: it makes only these"
     )
     with pytest.raises(IncompleteError, match=r"missing sample 3 \(1 of 4\)"):
         store.hashes(4)
