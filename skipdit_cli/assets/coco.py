@@ -61,7 +61,7 @@ def download(
         StoreError: the disk is full or cannot be written.
     """
     path = coco_list()
-    if not path.is_file():
+    if not sound():
         archive = archive or fetch(source(), target(), progress=progress)
         chosen = choose(_captions(archive), count=COUNT, seed=SEED)
         origin = {
@@ -73,11 +73,24 @@ def download(
             "count": len(chosen),
             "image_ids": list(chosen),
         }
+        text = "".join(f"{caption}\n" for caption in chosen.values()).encode()
+        origin["list"] = hashlib.sha256(text).hexdigest()
         write_whole(path.with_suffix(".json"), kept.sealed_json(origin, IMAGES, of=path.stem))
-        write_whole(path, "".join(f"{text}\n" for text in chosen.values()).encode())
+        write_whole(path, text)
     if delete_original:
         target().unlink(missing_ok=True)
     return path
+
+
+def sound() -> bool:
+    """Whether the list is here as it was written; one that is not is told of."""
+    path = coco_list()
+    if not path.is_file():
+        return False
+    with kept.damaged_is_absent():
+        origin = kept.read_json(path.with_suffix(".json"), dict, IMAGES, of=path.stem)
+        return kept.unchanged(path, (origin or {}).get("list"), IMAGES)
+    return False
 
 
 def choose(captions: list[dict], *, count: int, seed: int) -> dict[int, str]:

@@ -53,7 +53,9 @@ class Config:
         if not 0 <= self.retention <= 1:
             raise UsageError(f"retention={self.retention} is out of range", fix="take 0 to 1")
         if not all(0 < ratio < math.inf for ratio in self.ratios or (1,)):
-            raise UsageError("ratios must be positive", fix="calibrate again")
+            raise UsageError(
+                "ratios must be positive", fix="run `skipdit analyze calibrate --method mag-cache`"
+            )
 
 
 @dataclass(frozen=True)

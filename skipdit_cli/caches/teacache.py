@@ -58,7 +58,10 @@ class Config:
                 f"threshold={self.threshold} is out of range", fix="take a finite number from 0 up"
             )
         if not all(map(math.isfinite, self.coefficients or ())):
-            raise UsageError("coefficients must be finite", fix="calibrate again")
+            raise UsageError(
+                "coefficients must be finite",
+                fix="run `skipdit analyze calibrate --method teacache`",
+            )
 
 
 @dataclass(frozen=True)

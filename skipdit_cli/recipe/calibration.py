@@ -5,7 +5,9 @@ ship with the package; others live in $SKIPDIT_HOME/calibration, beside the weig
 A run's cache spec holds the numbers themselves, so its key changes with them.
 """
 
+import math
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,7 @@ from skipdit_cli.storage.disk import write_whole
 if TYPE_CHECKING:
     from skipdit_cli.samplers import Sampler
 
-CALIBRATION = kept.Kind("calibration", 2, fix="calibrate again")
+CALIBRATION = kept.Kind("calibration", 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +108,12 @@ def read_calibration(path: Path, model: str) -> Calibration:
     Raises:
         StoreError: the file is missing, cannot be read or is not a calibration.
     """
-    calibration = kept.read_json(path, _parse, CALIBRATION, of=_identity(model, path))
+    method, sampler, steps = [*path.stem.rsplit("-", 2), "", ""][:3]
+    fix = f"run `{command(model, method, sampler=sampler, steps=steps)}`"
+    kind = replace(CALIBRATION, fix=fix)
+    calibration = kept.read_json(path, _parse, kind, of=_identity(model, path))
     if calibration is None:
-        raise StoreError("there is no such file", place=str(path), fix="calibrate again")
+        raise StoreError("there is no such file", place=str(path), fix=fix)
     return calibration
 
 
@@ -118,10 +123,16 @@ def _identity(model: str, path: Path) -> str:
 
 def _parse(content: dict[str, Any]) -> Calibration:
     settings = {
-        name: tuple(map(float, value)) if isinstance(value, list) else value
+        name: tuple(map(float, value)) if isinstance(value, list) else float(value)
         for name, value in content["settings"].items()
     }
-    return kept.shaped(Calibration, content | {"settings": settings})
+    calibration = kept.shaped(Calibration, content | {"settings": settings})
+    if set(settings) != set(registry.load("caches", calibration.method).CALIBRATED):
+        raise ValueError(f"its settings are not those of {calibration.method}")
+    values = [value if isinstance(value, tuple) else (value,) for value in settings.values()]
+    if not all(map(math.isfinite, chain.from_iterable(values))):
+        raise ValueError("a number is not finite")
+    return calibration
 
 
 def complete(

@@ -206,17 +206,16 @@ _READERS: dict[str, Callable[[str], list[str]]] = {
 
 
 def _find(name_or_path: str, *, place: str) -> Path:
-    from skipdit_cli.checkpoints import local
-
     if name_or_path == DOWNLOADED:
-        path = local.home() / "prompts" / f"{DOWNLOADED}.txt"
-        if not path.is_file():
+        from skipdit_cli.assets import coco
+
+        if not coco.sound():
             raise MissingAssetError(
                 "the COCO captions are not here",
                 place=place,
                 fix=f"run `{fetching(DOWNLOADED)}`, or give a file of prompts",
             )
-        return path
+        return coco.coco_list()
     for path in _shipped():
         if path.stem == name_or_path:
             return path

@@ -173,5 +173,5 @@ def _made(path: Path) -> dict[str, str]:
 def content(path: Path) -> Mapping[str, Any]:
     """A JSON file's mapping; {} where it is not there or cannot be read."""
     with suppress(StoreError):
-        return read_json(path, dict, what="record", fix="make it again") or {}
+        return read_json(path, dict, what="record", fix="") or {}
     return {}

@@ -14,8 +14,8 @@ How frames are chosen and brought to one size is in `real_videos.py`.
 Source: Skip-DiT class-to-video/tools; Latte tools; StyleGAN-V for both.
 """
 
+import hashlib
 import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,14 +27,15 @@ import numpy as np
 
 from skipdit_cli.assets import assets, clips
 from skipdit_cli.checkpoints import local
-from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
 from skipdit_cli.metrics import Asset, Extract, _frechet, _i3d, _inception
 from skipdit_cli.score import features
 from skipdit_cli.score.real_videos import Preparation, chosen, clip, find, first_frames
-from skipdit_cli.storage import provenance
+from skipdit_cli.storage import kept, provenance
 from skipdit_cli.storage.disk import write_whole
 
 CHUNK = 8  # videos
+RECORD = kept.Kind("record of real clips", 2)
 READING = 2  # goes up when frames are read in another way: what was seen in them is made again
 DDOF = 0  # of the covariances, as in StyleGAN-V
 
@@ -101,16 +102,29 @@ def networks(datasets: Sequence[str]) -> tuple[Asset, ...]:
 
 def prepared(dataset: str) -> dict[str, Path | UsageError]:
     """The statistics of a dataset that are here, by protocol; {} unless those of `released` are."""
-    places = {
-        protocol: _statistics(dataset, protocol) for protocol in DATASETS[dataset].preparations
-    }
     here: dict[str, Path | UsageError] = {}
-    here |= {protocol: path for protocol, path in places.items() if path.is_file()}
+    for protocol in DATASETS[dataset].preparations:
+        if _sound(dataset, protocol):
+            here[protocol] = _statistics(dataset, protocol)
     return here if "released" in here else {}
 
 
 def _statistics(dataset: str, protocol: str) -> Path:
     return local.home() / "metrics" / dataset / f"{protocol}.npz"
+
+
+def _sound(dataset: str, protocol: str) -> bool:
+    """Whether statistics are here as they were written; those that are not are told of."""
+    statistics = _statistics(dataset, protocol)
+    if not statistics.is_file():
+        return False
+    with kept.damaged_is_absent():
+        of = f"{dataset}/{protocol}"
+        record = kept.read_json(statistics.with_suffix(".json"), dict, RECORD, of=of) or {}
+        if record.get("reading", READING) != READING:
+            raise StoreError("are of frames that were read otherwise", place=str(statistics))
+        return kept.unchanged(statistics, record.get("sha256"), RECORD)
+    return False
 
 
 def path(name: str) -> Path:
@@ -120,14 +134,13 @@ def path(name: str) -> Path:
         MissingAssetError: they are not here.
     """
     dataset, _, protocol = name.partition("/")
-    statistics = _statistics(dataset, protocol)
-    if not statistics.is_file():
+    if not _sound(dataset, protocol):
         raise MissingAssetError(
             f"the real clips of {dataset} are not prepared ({DATASETS[dataset].what})",
             fix=f"run `{clips.fetching(dataset)}`"
             + (", or give your own copy with --from FOLDER" if dataset in clips.ON_HUB else ""),
         )
-    return statistics
+    return _statistics(dataset, protocol)
 
 
 def prepare(
@@ -244,10 +257,13 @@ def _write(
     np.savez(whole, **arrays)  # type: ignore[arg-type]
     write_whole(target, whole.getvalue())
     record = {
+        "sha256": hashlib.sha256(whole.getvalue()).hexdigest(),
+        "reading": READING,
         "preparation": asdict(how),
         "clips": videos,
         "counts": counts,
         "networks": {asset.name: assets.fingerprint(asset) for asset in networks},
         "provenance": provenance.collect(import_torch=True),
     }
-    write_whole(target.with_suffix(".json"), json.dumps(record, indent=1).encode())
+    of = f"{target.parent.name}/{target.stem}"
+    write_whole(target.with_suffix(".json"), kept.sealed_json(record, RECORD, of=of))

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from skipdit_cli.assets import assets, coco
+from skipdit_cli.assets import assets, clips, coco
 from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.metrics import Asset, Extract, Metric, Moments, Reference, _frechet
@@ -270,7 +270,9 @@ class Clips:
         moments = npz.statistics(self.path, *names)
         if moments is None:
             raise MissingAssetError(
-                f"has no {names[0]}", place=str(self.path), fix="delete it and make it again"
+                f"has no {names[0]}",
+                place=str(self.path),
+                fix=f"delete it and run `{clips.fetching(self.path.parent.name)}`",
             )
         return moments
 

@@ -16,7 +16,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from skipdit_cli.errors import StoreError, warn
-from skipdit_cli.storage.disk import read_whole
+from skipdit_cli.storage.disk import on_disk, read_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,6 +137,22 @@ def read_tensors(path: Path, kind: Kind, *, of: str) -> "dict[str, Tensor] | Non
         return load(data)
 
     return read_whole(path, tensors, what=kind.name, fix=kind.fix)
+
+
+def unchanged(path: Path, sha256: str | None, kind: Kind) -> bool:
+    """True for a file whose sha256 stands in a sealed one beside it.
+
+    Args:
+        sha256: what stands there; None where there is no such file.
+    Raises:
+        StoreError: it is not what was written, or cannot be read.
+    """
+    with on_disk(path), path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        why = "was changed or damaged after it was written" if sha256 else "has no record beside it"
+        raise StoreError(why, place=str(path), fix=kind.fix)
+    return True
 
 
 def shaped(kind: type[T], record: Mapping[str, Any]) -> T:

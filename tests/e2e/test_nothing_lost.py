@@ -295,3 +295,15 @@ def test_the_results_of_one_folder_are_those_of_another(skipdit, tmp_path, sampl
     assert json.loads((folder / "run.json").read_text())["provenance"]["command"].startswith(
         f"skipdit {SAMPLE}"
     )
+
+
+def test_runs_of_4_8_and_16_samples_are_one_run_that_grows(skipdit, tmp_path):
+    """Without --batch-size: what was made for fewer samples is not made again."""
+    seen = {}
+    for count in (4, 8, 16):
+        skipdit(f"sample --model digits --steps 2 --num-samples {count}").ok()
+        (folder,) = (tmp_path / "results" / "samples").iterdir()
+        made = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.png")}
+        assert len(made) == count
+        assert seen.items() <= made.items()
+        seen = made

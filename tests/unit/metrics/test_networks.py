@@ -428,6 +428,14 @@ def test_fvd_and_fid_of_frames_against_real_clips(monkeypatch, home, tmp_path):
     other = run_of("ffs", 3, seed=1)
     fill(tmp_path, other, [255 - clip for clip in clips])
     assert measure(other, "fvd", root=tmp_path).value > 1e-4
+    third, whole = run_of("ffs", 3, seed=2), made["released"].read_bytes()
+    fill(tmp_path, third, [255 - clip for clip in clips])
+    made["released"].write_bytes(whole[:-1000] + bytes([whole[-1000] ^ 1]) + whole[-999:])
+    with pytest.warns(SkipditWarning, match=r"released\.npz: was changed or damaged after it was"):
+        assert measure(third, "fvd", root=tmp_path).status == "needs weights"
+    assert real_clips.prepare("ffs", folder)["released"].read_bytes() == whole
+    again = measure(other, "fvd", root=tmp_path).value
+    assert measure(third, "fvd", root=tmp_path).value == again
     lacking = measure(run, "fvd@latte", root=tmp_path)
     assert (lacking.status, lacking.value) == ("needs weights", None)
     assert "skipdit download --metrics ffs --accept-license" in lacking.note

@@ -3,6 +3,7 @@
 VBench's counts are those of its own prompt files (VBench, prompts/prompts_per_dimension).
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -11,10 +12,12 @@ from collections import Counter
 
 import pytest
 
+from skipdit_cli.assets import coco
 from skipdit_cli.checkpoints import local
 from skipdit_cli.embedded import captions, shipped
-from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.errors import MissingAssetError, SkipditWarning, UsageError
 from skipdit_cli.recipe import prompts
+from skipdit_cli.storage import kept
 
 VBENCH = {
     "subject_consistency": 72,
@@ -273,7 +276,15 @@ def test_coco_has_to_be_downloaded(tmp_path, monkeypatch):
     path = local.home() / "prompts" / "coco.txt"
     path.parent.mkdir()
     path.write_text("A cat on a mat.\nA dog.\nA cat on a mat.\n")  # one line per image
+    origin = {"image_ids": [1, 2, 3], "list": hashlib.sha256(path.read_bytes()).hexdigest()}
+    path.with_suffix(".json").write_bytes(kept.sealed_json(origin, coco.IMAGES, of="coco"))
     assert prompts.read_prompts("coco") == ("A cat on a mat.", "A dog.", "A cat on a mat.")
+    path.write_text(path.read_text().replace("dog", "hog"))
+    with (
+        pytest.warns(SkipditWarning, match=r"coco\.txt: was changed or damaged"),
+        pytest.raises(MissingAssetError, match="run `skipdit download coco`"),
+    ):
+        prompts.read_prompts("coco")
 
 
 def test_reading_a_list_takes_no_torch():
