@@ -10,8 +10,8 @@ VBENCH_VENV := .vbench-env
 VBENCH_PYTHON ?= $(shell for name in python3.11 python3.10; do \
 	$$name -c 'import venv' 2>/dev/null && echo $$name && break; done)
 
-.PHONY: help setup demo test test-slow test-vbench vbench-env check docs bench methods tables \
-	paper-flops train clean
+.PHONY: help setup demo test test-slow test-vbench test-mutants vbench-env check docs bench methods \
+	tables paper-flops train clean
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -46,6 +46,9 @@ $(VBENCH_VENV)/.done: constraints-vbench.txt
 
 test-vbench: setup vbench-env  ## VBench's real package on a processor
 	$(BIN)/python -m pytest -m vbench -n0
+
+test-mutants: setup  ## whether the tests notice mistakes in the code; a quarter of an hour
+	$(BIN)/python tests/mutants.py
 
 check: setup  ## formatting, lint, types
 	$(BIN)/ruff format --check .

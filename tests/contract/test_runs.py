@@ -476,6 +476,24 @@ def test_values_that_are_not_finite_are_not_stored(checkpoint, tmp_path):
     assert open_store(tmp_path / "out", wanted).missing([0]) == [0]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_one_value_of_one_sample_that_is_not_finite_is_enough(
+    planned, tmp_path, monkeypatch, value
+):
+    wanted, path = planned(IMAGES, 4)
+    latents_of = generating.latents_of
+
+    def broken(*args, **kwargs):
+        latents = latents_of(*args, **kwargs)
+        latents[2, 0, 5, 5] = value
+        return latents
+
+    monkeypatch.setattr(generating, "latents_of", broken)
+    with pytest.raises(SkipditError, match="gave values that are not finite"):
+        generate(wanted, tmp_path, weights_path=path)
+    assert open_store(tmp_path, wanted).missing(range(4)) == [0, 1, 2, 3]
+
+
 def test_a_folder_that_cannot_be_written_is_found_before_anything_is_computed(
     planned, tmp_path, monkeypatch
 ):

@@ -355,6 +355,20 @@ def test_another_file_at_the_same_address_is_not_completed(hub, get, address, tr
     assert hub.sent[address] == len(trained[0]) + 4
 
 
+def test_without_a_word_for_its_version_a_file_is_fetched_from_the_start(
+    hub, get, address, home, trained
+):
+    """Another file of the same size takes its place: the two are not mixed."""
+    hub.addresses[address] = bytes(255 - byte for byte in trained[0])
+    hub.tags, hub.cut = False, 40_500
+    assert get().code == 4
+    hub.addresses[address], hub.cut = trained[0], None
+    hub.forget()
+    assert get().code == 0
+    assert hub.sent[address] == len(trained[0])
+    assert (home / "downloads" / NAME / "DiT.pt").read_bytes() == trained[0]
+
+
 def test_an_address_without_the_file(hub, get, address, failed):
     del hub.addresses[address]
     failed(get(), 4, f"{hub.url}/models/ has no DiT.pt")

@@ -141,6 +141,19 @@ def test_what_runs_code_has_to_have_its_hash(small):
     assert assets.require(of("i3d")) == assets.target(of("i3d"))
 
 
+def test_what_runs_code_is_read_though_its_size_and_time_are_as_written_down(small):
+    small("i3d")
+    path = place("i3d")
+    assets.write_record(of("i3d"))
+    before = path.stat()
+    path.write_bytes(b"?" + CONTENT[1:])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert assets.unchanged(of("i3d"))
+    with pytest.raises(MissingAssetError, match="its hash is not the known one"):
+        assets.require(of("i3d"))
+    assert assets.lacking(of("i3d"))
+
+
 def test_a_record_says_what_the_file_is(small):
     small("alexnet")
     place("alexnet")

@@ -25,6 +25,14 @@ def test_images_and_captions_are_drawn_by_their_hash():
     assert coco.choose(list(reversed(entries)), count=2, seed=0) == chosen
 
 
+def test_as_many_as_the_paper_has():
+    assert (coco.COUNT, coco.SEED, coco.MEMBER) == (
+        30_000,
+        0,
+        "annotations/captions_val2014.json",
+    )
+
+
 def test_another_seed_draws_others():
     entries = [entry(i, i, str(i)) for i in range(200)]
     assert coco.choose(entries, count=20, seed=0) != coco.choose(entries, count=20, seed=1)

@@ -52,6 +52,12 @@ def test_the_schedule_by_hand():
     assert skips(strict, STEPS) == [False, False, True, False, False, True, False, True]
 
 
+def test_the_steps_that_are_retained_are_rounded():
+    """0.35 of 5 steps is 1.75: two."""
+    settings = Settings(threshold=9, max_skip=9, retention=0.35, ratios=(1.0,) * 5)
+    assert skips(settings, 5) == [False, False, True, True, True]
+
+
 def test_samples_by_hand():
     """x -> 3x + 3, so 2x + 3 is added: that of 1 at steps 2 and 3, of 4 at 5 and 6."""
     model, found = Toy(), []
@@ -69,10 +75,10 @@ def test_a_second_generation_starts_over():
     model = Toy()
     spec = "mag-cache(threshold=9,max_skip=9,retention=0,ratios=1/1/1/1)"
     with attached(model, parse_cache(spec).resolve(model.layout()), range(4)) as session:
-        for _ in range(2):
-            for step, expected in ((0, 3), (1, 1 + 3)):
+        for x in (0.0, 5.0):  # computed: 3x + 3, which adds 2x + 3; then skipped
+            for step, given, expected in ((0, x, 3 * x + 3), (1, 1.0, 1 + 2 * x + 3)):
                 session.begin(step)
-                assert model(torch.tensor(float(step))) == expected
+                assert model(torch.tensor(given)) == expected
             session.reset()
 
 

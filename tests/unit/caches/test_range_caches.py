@@ -98,6 +98,17 @@ def test_staged_delta_dit_by_hand():
     assert outputs(spec, [1, 2, 4, 1]) == [27, 29, 33, 27]
 
 
+def test_staged_delta_dit_of_disjoint_ranges_by_hand():
+    """The boundary lies between two cached steps. x = 1: the front adds 8, the rear 18.
+
+    step 1, t > boundary:  x = 2: 5, 15; 15 + 18 = 33. What the front adds here, 13, is not kept.
+    step 2, t <= boundary: x = 4: 4 + 8 = 12; 17, 33.
+    step 3, the same:      x = 5: 5 + 8 = 13; 18, 35.
+    """
+    spec = "delta-dit(n=4,part=staged,layers=2,boundary=600)"
+    assert outputs(spec, [1, 2, 4, 5]) == [27, 33, 33, 35]
+
+
 def test_a_change_is_added_at_every_cached_step_by_hand():
     assert outputs("delta-dit(n=4,part=front,layers=2)", [1, 5, 5, 6]) == [27, 35, 35, 37]
 
@@ -116,6 +127,7 @@ def test_ranges_of_delta_dit():
     assert layers("delta-dit(layers=31)", NATIVE, 1) == (5, 35)
     assert layers("delta-dit", PLAIN, 1) == (7, 27)  # early: the rear
     assert layers("delta-dit", PLAIN, 49) == (0, 20)  # late: the front
+    assert layers("delta-dit", PLAIN, 29) == (0, 20)  # and from the boundary on, 400
     assert parse_cache("delta-dit").resolve(SKIPS).settings.part == "middle"
     assert layers("delta-dit", SKIPS, 1) == (4, 24)
 

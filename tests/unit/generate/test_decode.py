@@ -15,6 +15,7 @@ from skipdit_cli.generate.decode import to_pixels, to_uint8
 PIXELS = SimpleNamespace(task="c2v", components={})  # a model that works on pixels
 
 
+@pytest.mark.parametrize("task", ["c2i", "c2v"])
 @pytest.mark.parametrize(
     ("value", "pixel"),
     [
@@ -31,8 +32,9 @@ PIXELS = SimpleNamespace(task="c2v", components={})  # a model that works on pix
         (7.0, 255),
     ],
 )
-def test_values(value, pixel):
-    assert to_uint8(torch.full((1, 1, 1, 1), value)).flatten().tolist() == [pixel] * 3
+def test_values(value, pixel, task):
+    images = torch.full((1, 1, 1, 1), value)
+    assert to_uint8(images, task=task).flatten().tolist() == [pixel] * 3
 
 
 def test_grey_becomes_three_equal_channels_and_colours_keep_their_order():

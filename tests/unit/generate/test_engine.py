@@ -135,6 +135,39 @@ def test_workers_share_the_batches_and_the_number_of_threads(work, tmp_path):
     assert max(calls for _, _, calls in computed.values()) >= 3  # a worker keeps its module
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_number_of_threads_is_set_though_it_is_what_torch_has(monkeypatch, threads):
+    """Only then does MKL take as many in every process."""
+    was_set = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(torch, "set_num_threads", was_set.append)
+    run_batches(lambda batch: was_set.append("work"), [[0], [1]])
+    assert was_set == [threads, "work", "work"]
+
+
+@pytest.mark.slow
+def test_results_are_bit_identical_with_all_threads_of_the_machine(work, tmp_path):
+    """One worker and two in a process that was told no number of threads."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import functools, sys, engine_work\n"
+        "from skipdit_cli.generate.engine import run_batches\n"
+        "if __name__ == '__main__':\n"
+        "    work = functools.partial(engine_work.compute, sys.argv[1])\n"
+        "    run_batches(work, [[0], [1], [2]], workers=int(sys.argv[2]))\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    del env["OMP_NUM_THREADS"]
+    found = []
+    for workers in (1, 2):
+        folder = tmp_path / str(workers)
+        folder.mkdir()
+        subprocess.run([sys.executable, script, folder, str(workers)], env=env, check=True)
+        found.append({path.name: path.read_bytes() for path in folder.glob("*.npy")})
+    assert len(found[0]) == 3
+    assert found[0] == found[1]
+
+
 def test_results_are_bit_identical_on_one_and_two_workers(work, tmp_path):
     batches = [[i] for i in range(4)]
     run_batches(work("compute"), batches)

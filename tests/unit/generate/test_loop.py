@@ -16,7 +16,7 @@ from skipdit_cli.generate.hooks import attached
 from skipdit_cli.generate.loop import denoise, guided, replay
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.score.body import loop_of
-from skipdit_cli.sites import Layout
+from skipdit_cli.sites import BOTH, CONDITIONAL, NULL, NULL_FIRST, Layout
 from skipdit_cli.spec import parse_cache
 
 
@@ -91,6 +91,32 @@ def test_one_channel_is_guided_whole(learn_sigma):
     out = combined(model, torch.ones(1, 1, 1, 1))
     expected = torch.tensor([[-19.0, 5.0], [-19.0, 15.0]])[:, : 1 + learn_sigma]
     assert torch.equal(out.flatten(1), expected)
+
+
+@pytest.mark.parametrize(
+    ("halves", "texts"),
+    [
+        (BOTH, [1, 2, -1, -2]),
+        (NULL_FIRST, [-1, -2, 1, 2]),
+        (CONDITIONAL, [1, 2]),
+        (NULL, [-1, -2]),
+    ],
+)
+def test_every_half_is_computed_under_its_own_conditions(halves, texts):
+    """What a method asks for, whatever it then makes of it."""
+    model, x = Stub(None, guided_channels=1), torch.tensor([5.0, 6.0]).reshape(2, 1, 1, 1)
+
+    def guide(x, compute, *, channel_dim):
+        out = compute(halves)
+        return out if len(out) == 4 else out.repeat(2, 1, 1, 1)
+
+    text = torch.tensor([1, 2, -1, -2])
+    session = SimpleNamespace(guide=guide)
+    guided(model, x, torch.tensor([7, 7]), session, 3.0, conditions={"text": text})
+    [(seen, t, given)] = model.calls
+    assert given.tolist() == texts
+    assert seen.flatten().tolist() == [5, 6] * (len(texts) // 2)
+    assert t.tolist() == [7] * len(texts)
 
 
 def sample(model, *, labels=None, guidance=None, **others):
@@ -194,11 +220,14 @@ def test_guidance_without_classes_is_refused():
     assert model.calls == []
 
 
-def test_the_network_runs_in_its_dtype_and_the_sampler_in_float32():
+def test_the_network_runs_in_its_dtype_and_the_sampler_in_float32(sampled):
     model = Stub(None).bfloat16()
     out = sample(model, labels=torch.tensor([3, 4]), guidance=2.0)
     assert all(x.dtype == torch.bfloat16 for x, *_ in model.calls)
     assert out.dtype == torch.float32
+    sampler, told = sampled
+    sample(Stub(None).bfloat16(), sampler=sampler, steps="1")
+    assert told["out"].dtype == torch.float32
 
 
 def test_on_step_sees_every_step():

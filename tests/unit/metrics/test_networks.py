@@ -1,5 +1,6 @@
 """Metrics through networks of the real architectures with random weights, from store to result."""
 
+import os
 import sys
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
@@ -11,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from skipdit_cli import registry
+from skipdit_cli.assets import assets
 from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import SkipditWarning, UsageError
 from skipdit_cli.metrics import _inception, clip_score, lpips
@@ -148,7 +150,41 @@ def test_scoring_resumes_and_a_changed_sample_alone_is_seen_again(monkeypatch, h
     np.savez(reference, mu=np.ones(2), sigma=np.zeros((2, 2)))
     moved = measure(run, "fid", root=tmp_path, how=how)
     assert seen == []
-    assert moved.value == pytest.approx(2 * (30**2 + 1) - 4 * 31 + 2 * variance, rel=0.2)
+    variance = np.var([15, 20, 30, 40, 50], ddof=1)  # around 31, which is 30 from the new mean
+    assert moved.value == pytest.approx(2 * (30**2 + variance))
+
+
+def test_another_network_sees_all_samples_and_real_images_again(monkeypatch, tmp_path):
+    """A network is replaced by one that gives twice as much: four times the squared distance."""
+    networks.install(monkeypatch, tmp_path, "alexnet")
+    fid, asset = registry.load("metrics", "fid"), assets.declared()["alexnet"]
+
+    def load(found, device):
+        factor = found["alexnet"].stat().st_size  # all that this network is
+
+        def extract(images):
+            return {"pool": np.array([[factor * image.mean()] for image in images])}
+
+        return extract
+
+    def put(size):
+        assets.target(asset).write_bytes(bytes(size))
+        monkeypatch.setitem(vars(asset), "size", size)
+        monkeypatch.setitem(vars(asset), "digest", local.sha256(assets.target(asset)))
+
+    extractor = replace(fid.EXTRACTOR, load=load, assets=(asset,))
+    monkeypatch.setattr(fid, "EXTRACTOR", extractor)
+    levels, real = (10, 20, 30), (40, 50, 60)
+    grey = [np.full((16, 16, 3), level, np.uint8) for level in (*levels, *real)]
+    run, how = run_of("digits", 3), How(reference=batch(tmp_path / "real.npz", grey[3:]))
+    fill(tmp_path, run, grey[:3])
+    put(1)
+    first = measure(run, "fid", root=tmp_path, how=how)
+    assert first.value == pytest.approx(30**2)
+    put(2)
+    second = measure(run, "fid", root=tmp_path, how=how)
+    assert second.value == pytest.approx(4 * 30**2)
+    assert first.assets["alexnet"] != second.assets["alexnet"]
 
 
 def test_frechet_statistics_keep_no_samples(monkeypatch, tmp_path):
@@ -252,6 +288,18 @@ def test_lpips_needs_31_pixels(monkeypatch, home, tmp_path):
         measure(run, "lpips", root=tmp_path)
 
 
+def test_lpips_of_a_clip_is_the_mean_over_its_frames(monkeypatch, home):
+    """17 frames, of which the last one is apart: not a mean of means of 16 and 1."""
+    networks.install(monkeypatch, home, "alexnet")
+    network = lpips.load({"alexnet": networks.require("alexnet")}, "cpu")
+    reference = noise(17, 31, 31)
+    sample = np.concatenate([reference[:16] // 2, 255 - reference[16:]])
+    frames = [lpips.score(a, b, network) for a, b in zip(reference, sample, strict=True)]
+    expected = np.mean(frames)
+    assert abs(expected - (np.mean(frames[:16]) + frames[16]) / 2) > 0.01 * expected
+    assert lpips.score(reference, sample, network) == pytest.approx(expected, rel=1e-5)
+
+
 def test_clip_score_by_hand(monkeypatch, home, tmp_path):
     networks.install(monkeypatch, home, "clip")
     from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
@@ -289,6 +337,42 @@ def test_clip_in_the_format_of_a_torch_before_1_6(monkeypatch, tmp_path):
     torch.save(state, folder / "pytorch_model.bin", _use_new_zipfile_serialization=False)
     network = clip_score.load({"clip": networks.require("clip")}, "cpu")
     assert clip_score.score(image, prompt, network) == expected
+
+
+class Hostile:
+    """A pickle that makes a folder when it is read."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+LOADED = {  # every network of a metric whose file is data
+    name: metric
+    for name in registry.names("metrics")
+    if (metric := registry.load("metrics", name)).EXTRACTOR or metric.ASSETS
+    if not any(asset.runs_code for asset in assets.networks(metric))
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
+@pytest.mark.parametrize("name", LOADED)
+def test_no_code_of_a_network_is_run(monkeypatch, tmp_path, name, zipped):
+    metric = LOADED[name]
+    (asset,) = assets.networks(metric)
+    networks.install(monkeypatch, tmp_path, asset.name)
+    path = file = networks.require(asset.name)
+    if not asset.file:
+        (path / "model.safetensors").unlink()
+        file = path / "pytorch_model.bin"
+    state = {"features.0.weight": torch.zeros(1), "code": Hostile(tmp_path / "ran")}
+    torch.save(state, file, _use_new_zipfile_serialization=zipped)
+    load = metric.EXTRACTOR.load if metric.EXTRACTOR else metric.load
+    with pytest.raises(UsageError, match="UnpicklingError"):
+        load({asset.name: path}, "cpu")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_the_end_of_a_long_prompt_is_kept(monkeypatch, home):

@@ -79,6 +79,13 @@ def test_inception_score_sees_the_order(monkeypatch):
     assert module.score_set([{"logits": np.repeat(certain, 4, axis=0)}]) == pytest.approx(1)
 
 
+def test_inception_score_has_parts_of_5000():
+    """Four classes, 2,500 samples of each in turn: two in every part, so 2; 4 in one part."""
+    score = registry.load("metrics", "inception-score").score_set
+    logits = np.repeat(1000 * np.eye(4), 2500, axis=0)
+    assert score([{"logits": logits}]) == pytest.approx(2, rel=1e-12)
+
+
 def test_precision_and_recall_on_a_line():
     """Real at 0, 1, 2, 3: the third neighbours are 3, 2, 2, 3 away, so -3 to 6 is inside.
 

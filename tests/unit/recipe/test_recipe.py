@@ -86,6 +86,21 @@ def test_both_scales(write):
     assert (fora.models, fora.planned) == ({}, "FORA is not in this version")
 
 
+@pytest.mark.parametrize("looked_through", [True, False])
+@pytest.mark.parametrize(
+    "tag",
+    ["!!python/object/apply:os.mkdir [RAN]", "!!python/tuple [a]", "!!python/name:os.mkdir"],
+)
+def test_no_code_of_a_recipe_is_run(write, tmp_path, monkeypatch, tag, looked_through):
+    """Neither by what looks the text through beforehand, nor by the loader behind it."""
+    if not looked_through:
+        monkeypatch.setattr("skipdit_cli.recipe.yaml_events.check", lambda text, shown: None)
+    path = write(("title: A table", f"title: {tag}".replace("RAN", str(tmp_path / "ran"))))
+    with pytest.raises(UsageError, match=r"own\.yaml"):
+        recipe.load_recipe(path)
+    assert not (tmp_path / "ran").exists()
+
+
 MISTAKES = [
     (("title: A", "titel: A"), " : unknown key 'titel'; did you mean 'title'?"),
     (("title: A table\n", ""), " : 'title' is missing"),

@@ -38,6 +38,7 @@ def test_the_protocols_are_those_of_the_tools():
     assert by_latte == {"ffs": 3, "skytimelapse": 3, "taichi": 6, "ucf101": 3}
     assert (RELEASED.interval, RELEASED.first, RELEASED.span) == (1, 17, 16)
     assert (LATTE.first, LATTE.span) == (None, 46)
+    assert (real_videos.CLIPS, real_videos.LENGTH, real_videos.SIDE) == (2048, 16, 256)
 
 
 @pytest.fixture

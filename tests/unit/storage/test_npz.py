@@ -88,6 +88,16 @@ def test_other_content_is_refused(tmp_path, monkeypatch, content, problem):
     assert not (tmp_path / "exploded").exists()
 
 
+@pytest.mark.parametrize("name", ["mu", "sigma"])
+def test_no_code_of_statistics_is_run(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    sound = {"mu": np.zeros(1), "sigma": np.eye(1)}
+    np.savez(tmp_path / "a.npz", **sound | {name: np.array([Bomb()], dtype=object)})
+    with pytest.raises(UsageError):
+        statistics(tmp_path / "a.npz", "mu", "sigma")
+    assert not (tmp_path / "exploded").exists()
+
+
 @pytest.mark.parametrize("damage", [b"", b"no zip", None])
 def test_a_damaged_file_is_refused(tmp_path, damage):
     path = tmp_path / "a.npz"

@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import sys
+from contextlib import suppress
 from itertools import pairwise
 
 import numpy as np
@@ -615,6 +617,23 @@ def test_a_folder_with_other_settings_is_not_continued(vanilla, often, tmp_path)
         "delete it or choose another --out"
     )
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+class Hostile:
+    """A pickle that makes a folder when it is read."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_no_code_of_a_checkpoint_is_run(vanilla, tmp_path):
+    torch.save({"settings": Hostile(tmp_path / "ran")}, tmp_path / "checkpoint.pt")
+    with suppress(Exception):  # whatever it is told as
+        train(VANILLA, tmp_path)
+    assert not (tmp_path / "ran").exists()
 
 
 # Data
