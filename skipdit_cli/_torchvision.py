@@ -7,10 +7,12 @@ passed over. Where torchvision is sound, its module runs as it is.
 """
 
 import sys
-from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader  # which is slow to import, and imported with everything
 
 MODULE = "torchvision._meta_registrations"
 
@@ -18,7 +20,7 @@ MODULE = "torchvision._meta_registrations"
 class _Tolerant:
     """A loader, of which that error is no error."""
 
-    def __init__(self, loader: Loader) -> None:
+    def __init__(self, loader: "Loader") -> None:
         self.loader = loader
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from skipdit_cli import registry
 from skipdit_cli.errors import UsageError, placed, unknown
-from skipdit_cli.recipe.prompts import checked
 
 MOST = {"num_samples": 10_000_000, "batch_size": 10_000_000, "seed": 2**63 - 1}
 DIGITS = 30  # more than any setting has: Python refuses to read thousands
@@ -35,6 +34,8 @@ def setting(key: str, value: Any, *, place: str = "") -> Any:
         if key == "prompts":
             return str(value)
         if key == "negative_prompt":
+            from skipdit_cli.recipe.prompts import checked
+
             return None if value is None else checked(value)
         if key in SETTINGS:
             return _integer(key, value, least=0 if key == "seed" else 1)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_cli.errors import UsageError, unknown
-from skipdit_cli.recipe import yaml_events
 from skipdit_cli.storage import given
 
 
@@ -23,6 +22,8 @@ def read_yaml(path: Path, shown: str) -> Any:
             the line is named.
     """
     import yaml  # type: ignore[import-untyped]
+
+    from skipdit_cli.recipe import yaml_events
 
     text = given.read_text(path, place=shown)
     try:

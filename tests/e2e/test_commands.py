@@ -364,7 +364,7 @@ def test_a_score_that_fails_leaves_the_others_and_its_reason(
     told = ["skipdit: out of memory while scoring; score with `skipdit evaluate "] * 2
     assert [remark[: len(told[0])] for remark in done.remarks] == told  # for each of two runs
     values = {line["metric"]: line["value"] for line in table(done.out) if line["cache"] != "none"}
-    assert values["ssim"] == "failed [1]"
+    assert values["ssim"].startswith("failed [")
     assert float(values["psnr"].split()[0]) > 0
     done = skipdit("report smoke --scale tiny").ok()
     assert table(done.out)[1]["SSIM ↑"].startswith("failed [")

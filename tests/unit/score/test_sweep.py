@@ -263,10 +263,10 @@ def test_without_its_reference_a_run_has_no_scores(options, generated):
     ],
 )
 def test_out_of_memory(options, generated, error):
-    cached = run("skip-cache(n=2)", batch_size=64)
+    cached = run("skip-cache(n=2)", batch_size=2)
     generated.fail[str(cached.cache)] = error
     rows = swept([cached], options, metrics=["psnr"])
-    assert rows[1].failure == "out of memory at batch size 64; take a smaller --batch-size"
+    assert rows[1].failure == "out of memory at batch size 2; take a smaller --batch-size"
     assert rows[0].failure == ""
 
 
