@@ -104,8 +104,22 @@ def stage(description: str) -> Iterator[Update]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
+@contextmanager
+def _without(package: str) -> Iterator[None]:
+    """Have what is imported in the block find a package that it can do without not installed."""
+    hidden = package not in sys.modules
+    if hidden:
+        sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[package]
+
+
 def table(headings: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     """A plain aligned table."""
-    from tabulate import tabulate
+    with _without("wcwidth"):  # widths of East Asian characters take longer to import than the rest
+        from tabulate import tabulate
 
     return tabulate(rows, headings, tablefmt="github", disable_numparse=True)
