@@ -142,8 +142,7 @@ def settings(**given: Any) -> dict[str, Any]:
     Args:
         given: what the options hold, by setting; None is not given.
     Raises:
-        UsageError: the classes cannot be read as a range, a prompt is no text, or --prompt and
-            --prompts are both given.
+        UsageError: the classes cannot be read as a range, or --prompt and --prompts are both given.
     """
     from skipdit_cli.errors import UsageError
     from skipdit_cli.spec import parse_range
@@ -154,9 +153,6 @@ def settings(**given: Any) -> dict[str, Any]:
     if prompt := chosen.pop("prompt", None):
         if "prompts" in chosen:
             raise UsageError("--prompt and --prompts say the same", fix="give one of them")
-        for text in prompt:
-            if not text.isascii() and any("\ud800" <= sign <= "\udfff" for sign in text):
-                raise UsageError(f"{text!a} is not text in UTF-8", place="--prompt")
         chosen["prompts"] = tuple(prompt)
     return chosen
 

@@ -48,12 +48,14 @@ def read_prompts(name_or_path: str, *, place: str = "") -> tuple[str, ...]:
     path = _find(name_or_path, place=place)
     shown = f"prompt file {path}"
     where = f"{place}: {shown}" if place else shown
+    fix = f"give a file of prompts, or one of {', '.join(names())}"
+    given.check(path, place=where, fix=fix)  # before its ending: there may be no such file
     with placed(where):
         kind = path.suffix.lower()
         if kind not in _READERS:
             endings = ", ".join(ending for ending in _READERS if ending)
             raise UsageError(f"files that end in {kind} are not read", fix=f"take {endings}")
-        prompts = _READERS[kind](_content(path, place=where))
+        prompts = _READERS[kind](_content(path, place=where, fix=fix))
         if not prompts:
             raise UsageError("there is no prompt in it", fix="write one prompt per line")
         return all_checked(prompts)
@@ -93,9 +95,8 @@ def checked(prompt: Any, *, where: str = "") -> str:
     return prompt
 
 
-def _content(path: Path, *, place: str) -> str:
+def _content(path: Path, *, place: str, fix: str) -> str:
     """What a file says, with \\n for every kind of line end."""
-    fix = f"give a file of prompts, or one of {', '.join(names())}"
     text = given.read_text(path, place=place, fix=fix, most=MOST_BYTES)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 

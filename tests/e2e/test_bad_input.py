@@ -271,13 +271,17 @@ def test_cuda_without_a_gpu(skipdit, monkeypatch):
         skipdit(f"{command} --device cuda").failed(2, "--device: there is no CUDA", "take cpu")
 
 
-VAE = "335.0 MB of vae"
+VAE = "(about 2.77 GB, and 335.0 MB of vae), or give a file with --weights"
 
 
 def test_missing_weights(skipdit, tmp_path):
     """A process of its own, as an end user would meet it."""
     done = skipdit.wait(skipdit.start("cache-sweep --model ucf101-skip"))
-    done.failed(4, "the weights of ucf101-skip", "`skipdit download ucf101-skip` (2.77 GB", VAE)
+    done.failed(
+        4,
+        "skipdit: the weights of ucf101-skip are not here; "
+        f"run `skipdit download ucf101-skip --accept-license` {VAE}",
+    )
     assert done.out == ""
     assert list(tmp_path.iterdir()) == []
 
@@ -292,22 +296,41 @@ def test_missing_weights(skipdit, tmp_path):
 )
 def test_missing_weights_elsewhere(skipdit, tmp_path, command):
     name = "taichi-skip" if "smoke" in command else "ucf101-skip"
-    skipdit(command).failed(4, f"the weights of {name}", f"`skipdit download {name}` (2.77 GB", VAE)
+    skipdit(command).failed(
+        4,
+        f"skipdit: the weights of {name} are not here; "
+        f"run `skipdit download {name} --accept-license` {VAE}",
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "command",
+    ("command", "name", "options", "size"),
     [
-        "sample --model latte",
-        "sample --model hunyuan-dit --prompt horse",
-        "profile --model latte-skip --n 2",
-        "cache-sweep --recipe table4 --scale paper",
+        ("sample --model latte", "latte", "", "4.23 GB"),
+        (
+            "sample --model hunyuan-dit --prompt horse",
+            "hunyuan-dit",
+            " --accept-license",
+            "6.00 GB",
+        ),
+        ("profile --model latte-skip --n 2", "latte-skip", " --accept-license", "8.76 GB"),
+        (
+            "cache-sweep --recipe table4 --scale paper",
+            "hunyuan-dit",
+            " --accept-license",
+            "6.00 GB",
+        ),
     ],
 )
-def test_missing_weights_of_text_models(skipdit, tmp_path, command):
-    name = command.split()[2] if "--model" in command else "hunyuan-dit"
-    skipdit(command).failed(4, f"of {name}", f"`skipdit download {name}` (")
+def test_missing_weights_of_text_models(skipdit, tmp_path, command, name, options, size):
+    """The option is named where the licence of the weights asks for it."""
+    skipdit(command).failed(
+        4,
+        f"the weights of {name} are not here; "
+        f"run `skipdit download {name}{options}` (about {size}, and ",
+        " of vae, tokenizer, text_encoder",
+    )
     assert list(tmp_path.iterdir()) == []
 
 

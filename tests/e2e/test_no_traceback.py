@@ -59,23 +59,31 @@ def test_an_empty_prompt_is_a_prompt(skipdit):
 @pytest.mark.parametrize(
     ("words", "code", "parts"),
     [
-        (["plan", LONG], 2, ["xxx", "file name too long", "give a shorter one"]),
-        (["plan", f"{LONG}.yaml"], 2, ["xxx.yaml: file name too long"]),
+        (["plan", LONG], 2, ["unknown recipe 'xxx", "known: smoke, table1, "]),
+        (
+            ["plan", f"{LONG}.yaml"],
+            2,
+            ["xxx.yaml: cannot be read (File name too long); see skipdit ls recipes"],
+        ),
         (["sample", "--results", LONG, "--steps", "2", "--num-samples", "1"], 1, ["name too long"]),
         (
             ["sample", "--model", "digits", "--weights", f"{LONG}.pt"],
             2,
-            ["xxx.pt: file name too long"],
+            ["--weights xxx", "xxx.pt: cannot be read (File name too long); give a file, .pt or "],
         ),
         (["sample", "--model", LONG], 2, ["--model: unknown model 'xxx"]),
         (["sample", "--model", "painted-digits", "--prompts", LONG], 2, ["unknown prompt list"]),
         (
             ["sample", "--model", "painted-digits", "--prompts", f"{LONG}.txt"],
             2,
-            ["cannot be read"],
+            ["--prompts: prompt file xxx", "xxx.txt: cannot be read (File name too long); give a "],
         ),
-        (["evaluate", "--npz", f"{LONG}.npz"], 2, ["cannot be read"]),
-        (["report", "--diff", LONG, "b"], 2, ["xxx"]),
+        (
+            ["evaluate", "--npz", f"{LONG}.npz"],
+            2,
+            ["xxx.npz: cannot be read (File name too long); give an npz"],
+        ),
+        (["report", "--diff", LONG, "b"], 2, ["xxx: file name too long; give a shorter one"]),
         (["plan", "a\0b"], 2, ["skipdit: 'a\\x00b' has a null byte in it"]),
         (["sample", "--results", "a\0b"], 2, ["--results: 'a\\x00b' has a null byte in it"]),
         (["sample", "--num-samples", "9" * 5000], 2, ["--num-samples", "not a valid int"]),

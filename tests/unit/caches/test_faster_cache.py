@@ -82,10 +82,18 @@ def test_a_model_without_self_attention():
         resolve(Config(), Layout("toy", 1, ("attn.cross",)))
 
 
-@pytest.mark.parametrize("setting", ["n=0", "below=0", "below=1001", "weight=nan"])
+@pytest.mark.parametrize("setting", ["n=0", "below=0", "below=1001"])
 def test_a_setting_without_meaning(setting):
     with pytest.raises(UsageError, match=f"^{setting} is "):
         parse_cache(f"faster-cache({setting})")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_weight_that_is_not_finite(value):
+    with pytest.raises(UsageError, match=rf"\) weight: '{value}' is not a number$"):
+        parse_cache(f"faster-cache(weight={value})")
+    with pytest.raises(UsageError, match=f"^weight={value} is not finite; take a finite number$"):
+        Config(weight=float(value))
 
 
 class Guided(nn.Module):

@@ -86,10 +86,19 @@ def test_defaults_and_sites():
     }
 
 
-@pytest.mark.parametrize("value", ["-0.1", "nan", "inf"])
-def test_a_threshold_that_is_none(value):
-    with pytest.raises(UsageError, match=r"^threshold=\S+ is out of range in 'first-block"):
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("-0.1", r"^threshold=-0\.1 is out of range in 'first-block"),
+        ("nan", r"\) threshold: 'nan' is not a number$"),
+        ("inf", r"\) threshold: 'inf' is not a number$"),
+    ],
+)
+def test_a_threshold_that_is_none(value, told):
+    with pytest.raises(UsageError, match=told):
         parse_cache(f"first-block(threshold={value})")
+    with pytest.raises(UsageError, match=rf"^threshold={value} is out of range; take a finite "):
+        Config(threshold=float(value))
 
 
 def test_a_single_layer_has_nothing_to_skip():

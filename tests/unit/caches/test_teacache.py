@@ -137,10 +137,21 @@ def test_a_model_without_attention_is_refused():
         resolve(Config(coefficients=(1.0,)), Layout("toy", 2, ("mlp.spatial",)))
 
 
-@pytest.mark.parametrize("setting", ["threshold=-1", "threshold=nan", "coefficients=1/nan"])
-def test_a_setting_without_meaning(setting):
-    with pytest.raises(UsageError, match=r"is out of range|must be finite"):
-        parse_cache(f"teacache({setting})")
+def test_a_setting_without_meaning():
+    with pytest.raises(UsageError, match=r"^threshold=-1\.0 is out of range in 'teacache"):
+        parse_cache("teacache(threshold=-1)")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_settings_that_are_not_finite(value):
+    for setting in ("threshold=", "coefficients=1/"):
+        name = setting.partition("=")[0]
+        with pytest.raises(UsageError, match=rf"\) {name}: '{value}' is not a number$"):
+            parse_cache(f"teacache({setting}{value})")
+    with pytest.raises(UsageError, match=f"^threshold={value} is out of range; take a finite "):
+        Config(threshold=float(value))
+    with pytest.raises(UsageError, match=r"^coefficients must be finite; "):
+        Config(coefficients=(1.0, float(value)))
 
 
 def test_the_coefficients_are_part_of_the_spec():

@@ -378,7 +378,7 @@ def test_a_part_that_is_not_here_names_the_download(fetched, tmp_path, name, par
     assert caught.value.exit_code == 4
     assert str(caught.value) == (
         f"the {name} of some-model is not here; "
-        "run `skipdit download some-model` (5.0 MB for this part)"
+        "run `skipdit download some-model` (about 5.0 MB for this part)"
     )
 
 

@@ -37,6 +37,7 @@ VBENCH = {
     "temporal_style": 100,
     "overall_consistency": 93,
 }
+GIVE = "give a file of prompts, or one of coco, digits-image, digits-video, vbench"
 DESCRIBED = ("object_class", "multiple_objects", "color", "spatial_relationship", "scene")
 
 
@@ -154,16 +155,23 @@ def test_a_file_that_cannot_be_read(name, tmp_path):
     with pytest.raises(UsageError) as caught:
         prompts.read_prompts(f"{tmp_path}/{name}", place="recipe x settings.prompts")
     assert str(caught.value).startswith(f"recipe x settings.prompts: prompt file {tmp_path}/")
-    assert caught.value.fix == (
-        "give a file of prompts, or one of coco, digits-image, digits-video, vbench"
-    )
+    assert caught.value.fix == GIVE
 
 
 def test_what_may_never_end_is_not_opened(tmp_path):
+    """Whatever its ending."""
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", "/dev/zero"):
-        with pytest.raises(UsageError, match="it is not a plain file"):
-            prompts.read_prompts(str(path))
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path, kind in (
+        (tmp_path / "pipe", "pipe"),
+        (tmp_path / "pipe.yaml", "pipe"),
+        ("/dev/zero", "device"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            prompts.read_prompts(str(path), place="--prompts")
+        assert str(caught.value) == (
+            f"--prompts: prompt file {path}: is a {kind}, not a file; {GIVE}"
+        )
 
 
 def test_files_and_prompts_are_of_bounded_size(written, monkeypatch):
@@ -171,8 +179,11 @@ def test_files_and_prompts_are_of_bounded_size(written, monkeypatch):
     monkeypatch.setattr(prompts, "MOST_BYTES", 700)
     assert len(prompts.read_prompts(path)) == 100
     monkeypatch.setattr(prompts, "MOST_BYTES", 699)
-    with pytest.raises(UsageError, match="it is larger than"):
-        prompts.read_prompts(path)
+    with pytest.raises(UsageError) as caught:
+        prompts.read_prompts(path, place="--prompts")
+    assert str(caught.value) == (
+        f"--prompts: prompt file {path}: has 700 bytes, and at most 699 are read; {GIVE}"
+    )
     assert prompts.checked("x" * 10_000) == "x" * 10_000
     with pytest.raises(
         UsageError, match=r"'x{40}\.\.\.' has 10001 characters; take 10000 or fewer"
@@ -219,8 +230,8 @@ def test_only_under_the_key_of_vbench_a_prompt_that_is_there_again_does_not_coun
         ("", "mine.txt", "there is no prompt in it"),
         ("# only this\n\n", "mine.txt", "there is no prompt in it"),
         ("a boat\n" + "b\0at\n", "mine.txt", "2. prompt: 'b\\x00at' has the character U+0000"),
-        (b"caf\xe9\n", "mine.txt", "it is not text in UTF-8"),
-        ("a boat".encode("utf-16"), "mine.txt", "it is not text in UTF-8"),
+        (b"caf\xe9\n", "mine.txt", f"is not text in UTF-8; {GIVE}"),
+        ("a boat".encode("utf-16"), "mine.txt", f"is not text in UTF-8; {GIVE}"),
         ("- a boat\n", "mine.yaml", "files that end in .yaml are not read"),
         ("", "mine.csv", "there is no prompt in it"),
         ("prompt\n", "mine.csv", "there is no prompt in it"),
