@@ -122,17 +122,17 @@ def _identity(model: str, path: Path) -> str:
 
 
 def _parse(content: dict[str, Any]) -> Calibration:
+    calibration = kept.shaped(Calibration, content)
     settings = {
         name: tuple(map(float, value)) if isinstance(value, list) else float(value)
-        for name, value in content["settings"].items()
+        for name, value in calibration.settings.items()
     }
-    calibration = kept.shaped(Calibration, content | {"settings": settings})
     if set(settings) != set(registry.load("caches", calibration.method).CALIBRATED):
         raise ValueError(f"its settings are not those of {calibration.method}")
     values = [value if isinstance(value, tuple) else (value,) for value in settings.values()]
     if not all(map(math.isfinite, chain.from_iterable(values))):
         raise ValueError("a number is not finite")
-    return calibration
+    return replace(calibration, settings=settings)
 
 
 def complete(

@@ -5,7 +5,6 @@ out is filled in.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from skipdit_cli.recipe.settings import SETTINGS, setting
 from skipdit_cli.recipe.shape import Recipe, RecipeRow
 from skipdit_cli.run import Run
 from skipdit_cli.spec import parse_cache
+from skipdit_cli.storage.kept import fits
 from skipdit_cli.storage.store import keys, maker, read_run
 
 DEFAULTS: dict[str, Any] = {
@@ -30,6 +30,14 @@ DEFAULTS: dict[str, Any] = {
     "negative_prompt": None,
 }
 BATCH = 4  # samples computed together where 4 or more are wanted: such runs share samples
+SHAPE: dict[str, Any] = {  # of a run on disk
+    **dict.fromkeys(("model", "cache", "sampler", "steps", "dtype", "weights"), str),
+    **dict.fromkeys(("seed", "num_samples", "batch_size"), int),
+    "guidance": float | None,
+    "classes": list[int] | None,
+    "prompts": list[str] | None,
+    "negative_prompt": str,
+}
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -108,9 +116,11 @@ def from_dict(content: Mapping[str, Any]) -> Run:
     """
     content = {"prompts": None, "negative_prompt": "", **content}
     content.pop("versions", None)  # what is installed now is what counts
-    names = {"model", *(field.name for field in fields(Run))} - {"card"}
-    if differ := sorted(names.symmetric_difference(content)):
+    if differ := sorted(SHAPE.keys() ^ content.keys()):
         raise ValueError(f"unknown or missing: {', '.join(differ)}")
+    for name, kind in SHAPE.items():
+        if not fits(content[name], kind):
+            raise ValueError(f"its {name} cannot be {str(content[name])[:40]!r}")
     card = catalog.card(content.pop("model"))
     objects = {
         "cache": parse_cache(content["cache"]).resolve(counts.layout(card)),

@@ -128,8 +128,8 @@ def read_whole(path: Path, parse: Callable[[bytes], T], *, what: str, fix: str) 
 
     Args:
         path: the file.
-        parse: what it says, from its bytes; a ValueError, TypeError or LookupError where they do
-            not have the shape that they were given.
+        parse: what it says, from its bytes; a ValueError, TypeError, LookupError or AttributeError
+            where they do not have the shape that they were given.
         what: what the file should be, for people ("result").
         fix: what to do about a damaged one.
     Returns:
@@ -149,7 +149,7 @@ def read_whole(path: Path, parse: Callable[[bytes], T], *, what: str, fix: str) 
         raise DamagedError(problem, place=str(path), fix="move it away")
     try:
         return parse(data)
-    except (ValueError, TypeError, LookupError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         why = f"it has no {error}" if isinstance(error, LookupError) else str(error)
         problem = f"is not a readable {what} ({why})"
         raise DamagedError(problem, place=str(path), fix=fix) from None

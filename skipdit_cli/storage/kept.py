@@ -171,14 +171,15 @@ def shaped(kind: type[T], record: Mapping[str, Any]) -> T:
         raise ValueError(f"unknown or missing: {', '.join(differ)}")
     hints = get_type_hints(kind)
     for name, value in record.items():
-        if not _fits(value, hints[name]):
+        if not fits(value, hints[name]):
             raise ValueError(f"its {name} cannot be {str(value)[:40]!r}")
     return kind(**record)
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value from JSON is of a type; numbers are finite, and True is no number."""
     if get_origin(hint) is UnionType:
-        return any(_fits(value, each) for each in get_args(hint))
+        return any(fits(value, each) for each in get_args(hint))
     kind = get_origin(hint) or hint
     if kind is Any:
         return True
@@ -194,9 +195,11 @@ def _fits(value: Any, hint: Any) -> bool:
     inside = get_args(hint)
     if kind is tuple and inside:
         each = inside[:1] * len(value) if inside[-1] is Ellipsis else inside
-        return len(each) == len(value) and all(map(_fits, value, each))
+        return len(each) == len(value) and all(map(fits, value, each))
+    if kind is list and inside:
+        return all(fits(one, inside[0]) for one in value)
     if kind is dict and inside:
-        return all(_fits(k, inside[0]) and _fits(v, inside[1]) for k, v in value.items())
+        return all(fits(k, inside[0]) and fits(v, inside[1]) for k, v in value.items())
     return True
 
 

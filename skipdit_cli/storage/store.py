@@ -285,7 +285,7 @@ class Store:
             index, name = entry["index"], entry["file"]
             known = name in (f"{index:06d}.png", f"{index:06d}.mkv")
             sound = known and isinstance(entry["meta"], dict) and isinstance(entry["sha256"], str)
-        except (ValueError, TypeError, LookupError, RecursionError):
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             return None
         return (index, entry) if sound else None
 
