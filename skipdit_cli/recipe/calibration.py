@@ -5,11 +5,9 @@ ship with the package; others live in $SKIPDIT_HOME/calibration, beside the weig
 A run's cache spec holds the numbers themselves, so its key changes with them.
 """
 
-import math
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from skipdit_cli import registry
 from skipdit_cli.cache import CacheSpec
@@ -123,15 +121,14 @@ def _identity(model: str, path: Path) -> str:
 
 def _parse(content: dict[str, Any]) -> Calibration:
     calibration = kept.shaped(Calibration, content)
-    settings = {
-        name: tuple(map(float, value)) if isinstance(value, list) else float(value)
-        for name, value in calibration.settings.items()
-    }
-    if set(settings) != set(registry.load("caches", calibration.method).CALIBRATED):
+    chosen = registry.load("caches", calibration.method)
+    if calibration.settings.keys() != set(chosen.CALIBRATED):
         raise ValueError(f"its settings are not those of {calibration.method}")
-    values = [value if isinstance(value, tuple) else (value,) for value in settings.values()]
-    if not all(map(math.isfinite, chain.from_iterable(values))):
-        raise ValueError("a number is not finite")
+    hints, settings = get_type_hints(chosen.Config), {}
+    for name, value in calibration.settings.items():
+        settings[name] = tuple(value) if isinstance(value, list) else value
+        if not value or not kept.fits(settings[name], hints[name]):
+            raise ValueError(f"its {name} cannot be {str(value)[:40]!r}")
     return replace(calibration, settings=settings)
 
 
