@@ -22,7 +22,13 @@ def test_every_table_is_there_and_nothing_else():
     assert {path.name for path in FOLDER.iterdir()} == expected
 
 
-@pytest.mark.parametrize("name", TABLES)
+LARGE = ("table1", "table3", "table4")  # seconds each
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in TABLES],
+)
 def test_the_committed_files_are_not_stale(name, tmp_path):
     loaded = recipe.load_recipe(name, scale="paper")
     for path in costs.write_costs(loaded, costs.cost_lines(loaded), tmp_path):

@@ -304,7 +304,7 @@ def test_damaged_and_deleted_samples_are_found_and_redone(planned, tmp_path, kin
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(IMAGES, id="images"),
+        pytest.param(IMAGES, id="images", marks=pytest.mark.slow),
         pytest.param(CAPTIONED, id="clips of text", marks=pytest.mark.slow),
         pytest.param(CLIPS, id="clips", marks=pytest.mark.slow),
         pytest.param(PAINTED, id="images of text", marks=pytest.mark.slow),

@@ -285,6 +285,7 @@ def test_a_method_of_somebody_else_that_fails_in_a_worker(skipdit, tmp_path, fau
     skipdit(f"sample {given} --cache faulty").failed(1, f"{faulty}, line ", "Odd: no luck")
 
 
+@pytest.mark.slow
 def test_a_sweep_waits_for_what_another_one_makes(skipdit, tmp_path, wait_for):
     """Two sweeps of one reference at once: the second says what it waits for, and goes on."""
     from skipdit_cli.recipe.runs import make_run

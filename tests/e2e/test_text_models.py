@@ -127,6 +127,7 @@ def test_guidance_leads_away_from_the_negative_prompt(skipdit):
     assert len(set(images)) == 3
 
 
+@pytest.mark.slow
 def test_a_prompt_that_is_cut_is_told_on_stderr(skipdit):
     """Two that differ where nothing is read give the same sample, and say so."""
     long = "a three moving to the left " * 4

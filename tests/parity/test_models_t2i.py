@@ -250,6 +250,7 @@ def test_a_file_of_version_1_1_is_refused_with_the_keys_that_differ():
 # Training from scratch
 
 
+@pytest.mark.slow
 def test_a_new_model_predicts_zero_and_learns():
     torch.manual_seed(0)
     fresh = networks.build(catalog.card("painted-digits"), device="cpu")

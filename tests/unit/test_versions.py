@@ -8,6 +8,7 @@ docstrings, and the version that it had then. After a change
 """
 
 import ast
+import functools
 import hashlib
 import json
 import sys
@@ -53,6 +54,7 @@ def shared(path):
     return found
 
 
+@functools.cache
 def pieces():
     """By name: the version that the code states now, and the files that it is."""
     found = {}

@@ -168,6 +168,7 @@ def test_results_are_bit_identical_with_all_threads_of_the_machine(work, tmp_pat
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_results_are_bit_identical_on_one_and_two_workers(work, tmp_path):
     batches = [[i] for i in range(4)]
     run_batches(work("compute"), batches)
@@ -192,11 +193,13 @@ def test_an_error_in_a_worker_arrives_whole_and_begins_no_further_batch(work, tm
     assert sorted(str(i) for [i] in done) == sorted(finished)
 
 
+@pytest.mark.slow
 def test_an_error_that_is_not_ours_arrives_too(work):
     with pytest.raises(ZeroDivisionError, match="0 / 0"):
         run_batches(work("odd"), [[0], [1]], workers=2)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_one_line_and_finished_batches_stay(work, tmp_path):
     done = []
     with pytest.raises(SkipditError) as caught:
@@ -228,7 +231,12 @@ def wait_for(condition, *, seconds: float) -> float:
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks at /proc")
 @pytest.mark.parametrize(
-    "how", [pytest.param("ctrl-c", marks=pytest.mark.slow), "ctrl-c of the whole group", "kill -9"]
+    "how",
+    [
+        pytest.param("ctrl-c", marks=pytest.mark.slow),
+        "ctrl-c of the whole group",
+        pytest.param("kill -9", marks=pytest.mark.slow),
+    ],
 )
 def test_the_workers_end_with_their_parent(work, tmp_path, how):
     script = tmp_path / "script.py"

@@ -136,13 +136,14 @@ def test_the_images_of_coco_are_those_of_the_prompts(tmp_path, monkeypatch):
 
 
 def test_real_clips_are_statistics_with_the_ddof_of_fvd(tmp_path):
-    path = tmp_path / "released.npz"
+    path = tmp_path / "ffs" / "released.npz"
+    path.parent.mkdir()
     np.savez(path, logits_mean=np.arange(2.0), logits_covariance=np.eye(2))
     mean, covariance = Clips(path).moments("logits", ddof=0)
     assert (mean.tolist(), covariance.tolist()) == ([0, 1], [[1, 0], [0, 1]])
     with pytest.raises(UsageError, match=r"released\.npz: has covariances with ddof 0, not 1"):
         Clips(path).moments("logits", ddof=1)
-    with pytest.raises(MissingAssetError, match=r"has no pool_mean; delete it and make it again"):
+    with pytest.raises(MissingAssetError, match=r"has no pool_mean; delete it and run `skipdit"):
         Clips(path).moments("pool", ddof=0)
     with pytest.raises(UsageError, match=r"released\.npz: has statistics of real clips, not"):
         Clips(path).features()

@@ -297,7 +297,6 @@ def test_disk_is_the_size_of_the_pixels():
     for model, size in (
         ("taichi", 16 * 256 * 256 * 3),  # the autoencoder gives 8 pixels per latent
         ("captioned-digits", 8 * 16 * 16 * 3),
-        ("latte", 16 * 512 * 512 * 3),
         ("hunyuan-dit", 1024 * 1024 * 3),
     ):
         assert plan.plan(make_run(model, settings={"num_samples": 2})).disk_bytes == 2 * size

@@ -346,7 +346,7 @@ def test_the_moving_average(vanilla, often, tmp_path, ema):
         pytest.param(SKIP, id="skip"),
         pytest.param(VANILLA, id="vanilla"),
         pytest.param(CLIPS, id="clips"),
-        pytest.param(CAPTIONED, id="clips of text"),
+        pytest.param(CAPTIONED, id="clips of text", marks=pytest.mark.slow),
         pytest.param(PAINTED, id="images of text", marks=pytest.mark.slow),
     ],
 )
