@@ -24,7 +24,10 @@ from queue import SimpleQueue
 
 ROOT = Path(__file__).parents[1]
 LIST = Path(__file__).with_suffix(".toml")
-PYTEST = ("-m", "pytest", "-n0", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=line")
+PYTEST = (
+    *("-m", "pytest", "-n0", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=line"),
+    *("-m", "not vbench"),  # slow ones too
+)
 LIMIT = 300  # seconds that the tests of one mistake may take
 
 
@@ -95,16 +98,16 @@ def copies(number: int) -> Iterator[list[Path]]:
         yield places
 
 
-def run_tests(place: Path, tests: list[str]) -> tuple[int, str]:
+def run_tests(place: Path, tests: list[str], *, limit: int | None = LIMIT) -> tuple[int, str]:
     """Exit code of pytest in a copy, and what it said; 0 all passed, 1 some failed."""
     own = {"PYTHONPATH": str(place), "PYTHONDONTWRITEBYTECODE": ""}
     command = [sys.executable, *PYTEST, *tests]
     try:
         done = subprocess.run(
-            command, cwd=place, env=os.environ | own, capture_output=True, text=True, timeout=LIMIT
+            command, cwd=place, env=os.environ | own, capture_output=True, text=True, timeout=limit
         )
     except subprocess.TimeoutExpired:
-        return -1, f"no end in {LIMIT} s"
+        return -1, f"no end in {limit} s"
     return done.returncode, (done.stdout + done.stderr)[-2000:]
 
 
@@ -153,7 +156,7 @@ def main() -> int:
             try:
                 if mutant:
                     return verdict(mutant, place), time.monotonic() - begun
-                code, said = run_tests(place, tests)
+                code, said = run_tests(place, tests, limit=None)
                 return said if code else "", time.monotonic() - begun
             finally:
                 free.put(place)
