@@ -37,7 +37,7 @@ QUICK = pytest.mark.parametrize("arguments", [("--help",), ("ls",), ("cache-swee
 
 @QUICK
 def test_starting_takes_less_than_300_ms_of_cpu(arguments):
-    """Of ten starts one has to, as measured on an idle machine: others are slower at all they do."""
+    """Of ten starts one has to, on an idle machine; a busy one is slower at all it does."""
     taken: list[float] = []
     while len(taken) < 10 and min(taken, default=1) >= 0.3:
         slower = max(1, cpu_seconds(*LIBRARIES) / IDLE)
