@@ -249,17 +249,20 @@ class Store:
     def _mend_journal(self) -> None:
         """Write the journal without the lines that tell nothing, if there are any."""
         path = self.path / "samples.jsonl"
-        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-        torn = [line for line in lines[-1:] if not line.endswith(b"\n")]  # by a kill: as foreseen
+        if not path.is_file():
+            return
+        *lines, last = path.read_bytes().split(b"\n")  # nothing, or what a kill tore: as foreseen
+        if self._parse(last):
+            lines.append(last)
         sound = [line for line in lines if self._parse(line)]
-        if damaged := len([line for line in lines if line not in sound and line not in torn]):
+        if damaged := len(lines) - len(sound):
             warn(
                 f"{damaged} of {len(lines)} lines are damaged",
                 place=str(path),
                 fix="samples that they told of are made again",
             )
-        if len(sound) < len(lines):
-            put(path, b"".join(line.removesuffix(b"\n") + b"\n" for line in sound))
+        if damaged or last:
+            put(path, b"".join(line + b"\n" for line in sound))
 
     def _entries(self) -> dict[int, JournalEntry]:
         """The journal by index, parsed again only when the file has changed."""
