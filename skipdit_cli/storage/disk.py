@@ -5,6 +5,7 @@ what a file says; everything that leaves files behind, and reads its own again, 
 """
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -165,6 +166,12 @@ def read_json(path: Path, parse: Callable[[dict[str, Any]], T], *, what: str, fi
         return parse(content)
 
     return read_whole(path, mapping, what=what, fix=fix)
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file; StoreError if it cannot be read."""
+    with on_disk(path), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from skipdit_cli.errors import warn
-from skipdit_cli.storage.disk import DamagedError, on_disk, read_whole
+from skipdit_cli.storage.disk import DamagedError, read_whole, sha256
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,19 +140,19 @@ def read_tensors(path: Path, kind: Kind, *, of: str) -> "dict[str, Tensor] | Non
     return read_whole(path, tensors, what=kind.name, fix=kind.fix)
 
 
-def unchanged(path: Path, sha256: str | None, kind: Kind) -> bool:
+def unchanged(path: Path, recorded: str | None, kind: Kind) -> bool:
     """True for a file whose sha256 stands in a sealed one beside it.
 
     Args:
-        sha256: what stands there; None where there is no such file.
+        recorded: what stands there; None where there is no such file.
     Raises:
         DamagedError: it is not what was written.
         StoreError: it cannot be read.
     """
-    with on_disk(path), path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
-        why = "was changed or damaged after it was written" if sha256 else "has no record beside it"
+    if sha256(path) != recorded:
+        why = (
+            "was changed or damaged after it was written" if recorded else "has no record beside it"
+        )
         raise DamagedError(why, place=str(path), fix=kind.fix)
     return True
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skipdit_cli.errors import IncompleteError, UsageError
-from skipdit_cli.metrics.vbench.run import Clip, sha256
+from skipdit_cli.metrics.vbench.run import Clip
 from skipdit_cli.metrics.vbench.table import CLIPS, DIMENSIONS, all_prompts, prompts
+from skipdit_cli.storage.disk import sha256
 
 Samples = Sequence[tuple[str, Path]]  # prompt and file, in the order of the samples
 

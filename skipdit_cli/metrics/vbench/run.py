@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError
 from skipdit_cli.storage import kept
-from skipdit_cli.storage.disk import on_disk, put
+from skipdit_cli.storage.disk import on_disk, put, sha256
 
 DIMENSION = kept.Kind("score of vbench", 2)
 VBENCH = "0.1.5"
@@ -138,12 +138,6 @@ def score(
         }
         put(folder / f"{dimension}.json", kept.sealed_json(record, DIMENSION, of=dimension))
     return value
-
-
-def sha256(path: Path) -> str:
-    """The sha256 of a file; StoreError if it cannot be read."""
-    with on_disk(path), open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(clips: Sequence[Clip], *, mode: str) -> str:
