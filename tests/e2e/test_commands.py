@@ -596,7 +596,7 @@ def test_black_samples_of_a_sweep_are_told(skipdit, monkeypatch):
     ]
     told = (
         "1 of 3 samples of digits-skip, skip-cache(n=2,window=1000-20,branch=2) are black, first 1 "
-        f"({key}); --dtype float32 may cure that"
+        f"({key}); --precision float32 may cure that"
     )
     assert made.code == 0
     assert told in made.remarks
