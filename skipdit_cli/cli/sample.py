@@ -28,6 +28,7 @@ def sample(
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     precision: options.Precision = None,
+    decode_precision: options.DecodePrecision = None,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
     workers: options.Workers = 1,
@@ -53,6 +54,7 @@ def sample(
         sampler=sampler,
         guidance=guidance,
         precision=precision,
+        decode_precision=decode_precision,
     )
     chosen = options.model_at(model, scale)
     (run,) = options.runs(chosen, [cache], given, weights_path=weights)

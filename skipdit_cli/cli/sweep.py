@@ -44,6 +44,7 @@ def cache_sweep(
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     precision: options.Precision = None,
+    decode_precision: options.DecodePrecision = None,
     repeats: Annotated[int, typer.Option(help="Timed repetitions of each loop; 0: none.")] = 3,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
@@ -105,6 +106,7 @@ def cache_sweep(
         sampler=sampler,
         guidance=guidance,
         precision=precision,
+        decode_precision=decode_precision,
     )
     if recipe:
         asked = options.recipe_at(recipe, scale, options.overrides(given, override))

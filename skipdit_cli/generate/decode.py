@@ -1,4 +1,4 @@
-"""Latents -> pixels: once, in float32, by one rule for every sample of a comparison."""
+"""Latents -> pixels: once, by one rule for every sample of a comparison."""
 
 import functools
 import json
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.checkpoints import local
 from skipdit_cli.checkpoints.inventory import remedy
-from skipdit_cli.errors import MissingAssetError
-from skipdit_cli.precision import products
+from skipdit_cli.errors import MissingAssetError, SkipditError
+from skipdit_cli.precision import dtype_of, products
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,12 @@ FRAMES = 14  # decoded at a time: what the temporal decoder of Latte sees at onc
 
 
 def to_pixels(
-    latents: "Tensor", card: "Card", *, channel_dim: int = 1, offload: bool = False
+    latents: "Tensor",
+    card: "Card",
+    *,
+    channel_dim: int = 1,
+    precision: str = "float32",
+    offload: bool = False,
 ) -> "np.ndarray":
     """Decode a batch.
 
@@ -28,22 +33,31 @@ def to_pixels(
         latents: [B, C, H, W], [B, F, C, H, W] or [B, C, F, H, W], as `channel_dim` tells; without
             an autoencoder they are pixels in [-1, 1].
         card: the checkpoint that they come from.
+        precision: of the autoencoder; in 16 bits, pixels are rounded from its own numbers, as in
+            the official code.
         offload: take the autoencoder off the device afterwards.
     Returns:
         uint8 RGB [B, H, W, 3] or [B, F, H, W, 3].
     Raises:
         MissingAssetError: the autoencoder is not here.
+        SkipditError: what it gives is not finite.
     """
     import torch
 
-    latents = latents.float()
+    dtype = dtype_of(precision)
+    latents = latents.to(getattr(torch, dtype))
     if latents.dim() == 5 and channel_dim == 1:
         latents = latents.transpose(1, 2)
     clips = latents if latents.dim() == 5 else latents[:, None]  # [B, F, C, H, W]
     if "vae" in card.components:
-        decoder = _autoencoder(local.component(card, "vae")).to(latents.device)
-        with torch.no_grad(), products("float32"):
+        decoder = _autoencoder(local.component(card, "vae"), dtype).to(latents.device)
+        with torch.no_grad(), products(precision):
             images = torch.stack([_decode(decoder, clip) for clip in clips])
+        if not torch.isfinite(images).all():
+            raise SkipditError(
+                f"the autoencoder of {card.name} gave values that are not finite in {precision}",
+                fix="decode in float32",
+            )
         if offload:
             decoder.to("cpu")
     else:
@@ -85,9 +99,10 @@ def _decode(decoder: Any, clip: "Tensor") -> "Tensor":
 
 
 @functools.cache
-def _autoencoder(folder: Path) -> "nn.Module":
-    """The autoencoder in a folder, in float32 on the CPU; its config names which of two it is."""
+def _autoencoder(folder: Path, dtype: str) -> "nn.Module":
+    """The autoencoder in a folder, on the CPU; its config names which of two it is."""
     import diffusers
+    import torch
 
     logging = diffusers.utils.logging
     level = logging.get_verbosity()
@@ -109,4 +124,4 @@ def _autoencoder(folder: Path) -> "nn.Module":
         ) from None
     finally:
         logging.set_verbosity(level)
-    return decoder.requires_grad_(False).eval()
+    return decoder.to(getattr(torch, dtype)).requires_grad_(False).eval()

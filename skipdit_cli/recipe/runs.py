@@ -28,10 +28,12 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "classes": None,
     "negative_prompt": None,
+    "decode_precision": "float32",
 }
 BATCH = 4  # samples computed together where 4 or more are wanted: such runs share samples
 SHAPE: dict[str, Any] = {  # of a run on disk
-    **dict.fromkeys(("model", "cache", "sampler", "steps", "precision", "weights"), str),
+    **dict.fromkeys(("model", "cache", "sampler", "steps", "weights"), str),
+    **dict.fromkeys(("precision", "decode_precision"), str),
     **dict.fromkeys(("seed", "num_samples", "batch_size"), int),
     "guidance": float | None,
     "classes": list[int] | None,
@@ -60,8 +62,8 @@ def make_run(
         place: what errors name.
     Raises:
         UsageError: unknown name, a cache without meaning on this model, a class out of range,
-            guidance of an unconditional model, prompts of one that takes no text, or a negative
-            prompt where there is no guidance.
+            guidance of an unconditional model, prompts of one that takes no text, a negative
+            prompt where there is no guidance, or a precision that the model cannot take.
         MissingAssetError: the cache has to be calibrated on this model first.
     """
     card = catalog.card(model, place=place)
@@ -205,6 +207,12 @@ def _check(card: Card, chosen: Mapping[str, Any]) -> None:
         raise UsageError(
             f"{card.name} gives black images in {chosen['precision']}",
             fix=f"use {' or '.join(card.precisions)}",
+        )
+    if chosen["decode_precision"] != DEFAULTS["decode_precision"] and "vae" not in card.components:
+        raise UsageError(
+            f"decode_precision {chosen['decode_precision']} needs an autoencoder and {card.name} "
+            "has none",
+            fix="leave decode_precision out",
         )
     text = dict.fromkeys(("prompts", "negative_prompt"), card.text)
     takes = {"classes": card.num_classes is not None, **text}

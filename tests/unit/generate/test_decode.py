@@ -82,7 +82,7 @@ def test_latents_are_unscaled_and_decoded_a_few_frames_at_a_time(
 ):
     parts = []
     monkeypatch.setattr(local, "component_path", lambda part: tmp_path)
-    monkeypatch.setattr(decode, "_autoencoder", lambda folder: stand_in(parts, kind, scale))
+    monkeypatch.setattr(decode, "_autoencoder", lambda folder, dtype: stand_in(parts, kind, scale))
     card = SimpleNamespace(name="one", task=task, components={"vae": Component("some/vae")})
     frames = (20,) if task != "t2i" else ()
     latents = scale * torch.rand(2, *frames, 4, 2, 2, generator=torch.Generator().manual_seed(0))

@@ -35,12 +35,13 @@ OTHERWISE = {
     "classes": None,
     "batch_size": 8,
     "precision": "float16",
+    "decode_precision": "float16",
     "weights": "",
     "prompts": ("a horse",),
 }
 
 
-STABLE = "2a4e5d0cda12a1e1"
+STABLE = "9314834c4eba7d09"
 
 
 def test_the_key_is_stable():
@@ -135,6 +136,14 @@ def test_a_run_is_read_strictly():
         runs.from_dict(content)
 
 
+def test_a_run_from_before_there_were_precisions_is_told():
+    content = {**RUN.to_dict(), "dtype": "float32"}
+    del content["precision"], content["decode_precision"]
+    missing = r"^unknown or missing: decode_precision, dtype, precision$"
+    with pytest.raises(ValueError, match=missing):
+        runs.from_dict(content)
+
+
 def test_what_is_left_out_is_the_checkpoints_own():
     run = make_run("ucf101-skip", "skip-cache(n=3)")
     assert (run.sampler.name, run.steps, run.guidance) == ("ddim", "50", 7.0)
@@ -226,6 +235,11 @@ def test_the_fingerprint_of_the_weights_is_part_of_the_run(monkeypatch, tmp_path
         (
             ("hunyuan-dit", "none", {"precision": "bfloat16"}),
             "HERE: hunyuan-dit gives black images in bfloat16; use float16 or float32 or tf32",
+        ),
+        (
+            ("digits", "none", {"decode_precision": "float16"}),
+            "HERE: decode_precision float16 needs an autoencoder and digits has none; "
+            "leave decode_precision out",
         ),
         (
             ("latte", "none", {"classes": [1]}),

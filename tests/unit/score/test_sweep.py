@@ -304,12 +304,13 @@ def loops(monkeypatch):
 
     A loop takes a second without cache and half of one with n=2.
     """
-    called, now = [], [0.0]
+    called, now, allowed = [], [0.0], set()
 
     def loop_of(run, *, device, weights_path, random_weights):
         def body(cache, *, brief=False):
             if loops.fail:
                 raise loops.fail
+            allowed.add((run.precision, torch.backends.cudnn.allow_tf32))
             if not brief:
                 called.append((run.key, str(cache)))
                 now[0] += 1.0 if cache.name == "none" else 0.5
@@ -318,6 +319,7 @@ def loops(monkeypatch):
 
     class Loops(list):
         fail = None
+        tf32 = allowed
 
     loops = Loops()
     called = loops
@@ -328,6 +330,15 @@ def loops(monkeypatch):
         "skipdit_cli.profiling.latency.peak_bytes", lambda work, device: work() or 7
     )
     return loops
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "float16"])
+def test_loops_are_timed_in_the_precision_of_the_run(options, loops, precision):
+    options = replace(options, repeats=1)
+    timed = replace(run("skip-cache(n=2)"), precision=precision)
+    made = timing.time_together([timed], options)[timed.key]["latency"].provenance
+    assert loops.tf32 == {(precision, precision == "tf32")}
+    assert made["tf32_matmul"] is made["tf32_cudnn"] is (precision == "tf32")
 
 
 def test_timings(options, generated, loops, said):
