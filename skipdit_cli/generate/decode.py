@@ -1,13 +1,13 @@
 """Latents -> pixels: once, in float32, by one rule for every sample of a comparison."""
 
-import functools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.checkpoints import local
 from skipdit_cli.checkpoints.inventory import remedy
-from skipdit_cli.errors import MissingAssetError
+from skipdit_cli.errors import MissingAssetError, lacks_memory
+from skipdit_cli.generate import loaded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,8 +83,12 @@ def _decode(decoder: Any, clip: "Tensor") -> "Tensor":
     return torch.cat([decoder.decode(part).sample for part in parts])
 
 
-@functools.cache
 def _autoencoder(folder: Path) -> "nn.Module":
+    """The autoencoder in a folder; a process has one at a time."""
+    return loaded.one("autoencoder", folder, lambda: _load(folder))
+
+
+def _load(folder: Path) -> "nn.Module":
     """The autoencoder in a folder, in float32 on the CPU; its config names which of two it is."""
     import diffusers
 
@@ -101,6 +105,8 @@ def _autoencoder(folder: Path) -> "nn.Module":
         if absent := loading_info["missing_keys"]:  # diffusers draws them at random
             raise ValueError(f"no weights of {', '.join(sorted(absent))}")
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        if lacks_memory(error):
+            raise
         raise MissingAssetError(
             f"the autoencoder cannot be loaded ({str(error).splitlines()[0][:120]})",
             place=str(folder),

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from skipdit_cli.checkpoints import local, networks
-from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import SkipditError, UsageError, warn
-from skipdit_cli.generate import conditioning, decode, memory, rng
+from skipdit_cli.generate import conditioning, decode, loaded, memory, rng
 from skipdit_cli.generate.engine import run_batches
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.loop import denoise
@@ -30,6 +29,8 @@ from skipdit_cli.storage.store import Store, open_store
 
 if TYPE_CHECKING:
     from skipdit_cli.models import Network
+
+ENCODED = "take a precision of 16 bits, or a GPU with more memory: what is encoded is kept"
 
 
 def generate(
@@ -84,7 +85,9 @@ def generate(
         if batches:
             pending = conditioning.pending(run, root)
             encoding = stage(f"encoding the prompts of {run.model}") if pending else nullcontext()
-            with encoding as update:
+            if pending:
+                loaded.release()  # a text encoder may be larger than the denoiser
+            with encoding as update, memory.told("while prompts are encoded", fix=ENCODED):
                 conditioning.prepare(run, root, device=device, progress=update)
         work = functools.partial(_compute, run, root, device, weights_path, offload)
         showing = stage(f"sampling {run.model}, {run.cache.short}")
@@ -194,8 +197,13 @@ def _kept(x: Tensor) -> Tensor:
 
 
 def network(run: Run, *, device: str = "cpu", weights_path: Path | None = None) -> "Network":
-    """The denoiser of a run; a process loads each once."""
-    return _model(run.card, weights_path, _device(device), run.dtype)
+    """The denoiser of a run; a process has one at a time."""
+    key = run.card, weights_path, (device := _device(device)), run.dtype
+    return loaded.one(
+        "denoiser",
+        key,
+        lambda: networks.load(run.card, path=weights_path, device=device, dtype=run.dtype),
+    )
 
 
 def _device(name: str) -> str:
@@ -205,8 +213,3 @@ def _device(name: str) -> str:
     if name == "cuda" and (identity := current_process()._identity):
         return f"cuda:{(identity[-1] - 1) % torch.cuda.device_count()}"
     return name
-
-
-@functools.cache
-def _model(card: Card, path: Path | None, device: str, dtype: str) -> "Network":
-    return networks.load(card, path=path, device=device, dtype=dtype)
