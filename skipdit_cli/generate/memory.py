@@ -64,9 +64,7 @@ def _room(device: str) -> float:
     return min(limits)
 
 
-def memory_checked(
-    batch_size: int | None, *, scored: str = ""
-) -> AbstractContextManager[None]:
+def memory_checked(batch_size: int | None, *, scored: str = "") -> AbstractContextManager[None]:
     """Tell a lack of memory in the block, on a GPU or not, as an error for people.
 
     Args:

@@ -6,10 +6,10 @@ was interrupted.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from skipdit_cli.checkpoints import local, networks
 from skipdit_cli.errors import SkipditError, UsageError, warn
 from skipdit_cli.generate import conditioning, decode, loaded, memory, rng
-from skipdit_cli.generate.engine import run_batches
+from skipdit_cli.generate.engine import own_device, run_batches
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.loop import denoise
 from skipdit_cli.generate.memory import memory_checked
@@ -28,6 +28,8 @@ from skipdit_cli.storage.disk import check_writable
 from skipdit_cli.storage.store import Store, open_store
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from skipdit_cli.models import Network
 
 ENCODED = "take a precision of 16 bits, or a GPU with more memory: what is encoded is kept"
@@ -150,10 +152,13 @@ def _compute(
     weights_path: Path | None,
     offload: bool,
     wanted: list[int],
-) -> None:
-    """Compute the whole batch that the wanted samples belong to, and store the wanted ones.
+) -> Iterator[None]:
+    """Compute the whole batch that the wanted samples belong to.
 
     With none wanted it is the first batch, whose trajectory is kept in any case.
+
+    Returns:
+        Steps, each of which stores one of the wanted samples, and then the trajectory.
     """
     dynamic = run.cache.method.DYNAMIC
     model = network(run, device=device, weights_path=weights_path)
@@ -174,7 +179,7 @@ def _compute(
             f"{run.model} gave values that are not finite in {run.dtype} with {run.cache}",
             fix="take float32, or a milder cache",
         )
-    store = open_store(root, run)
+    made = {}
     if wanted:
         # the whole batch is decoded, whatever is wanted of it: the same bits again
         pixels = decode.to_pixels(latents, run.card, channel_dim=model.CHANNEL_DIM, offload=offload)
@@ -184,10 +189,25 @@ def _compute(
             content["black"] = True
         if dynamic:
             content["reused_steps"] = reused
-        store.write(index, sample, meta=content, device=latents.device.type)
-    if path:
-        states = torch.stack([*path[1:], _kept(latents)], dim=1)
-        trajectory.write_trajectory(store, states.cpu().numpy(), timesteps=run.timesteps)
+        made[index] = sample, content
+    states = torch.stack([*path[1:], _kept(latents)], dim=1).cpu().numpy() if path else None
+    return _stored(open_store(root, run), made, states, device=latents.device.type)
+
+
+def _stored(
+    store: Store,
+    made: dict[int, tuple["np.ndarray", dict[str, Any]]],
+    states: "np.ndarray | None",
+    *,
+    device: str,
+) -> Iterator[None]:
+    """Store samples and what they show, a step each, and then the trajectory."""
+    for index, (sample, content) in made.items():
+        store.write(index, sample, meta=content, device=device)
+        yield
+    if states is not None:
+        trajectory.write_trajectory(store, states, timesteps=store.run.timesteps)
+        yield
 
 
 def _kept(x: Tensor) -> Tensor:
@@ -198,18 +218,9 @@ def _kept(x: Tensor) -> Tensor:
 
 def network(run: Run, *, device: str = "cpu", weights_path: Path | None = None) -> "Network":
     """The denoiser of a run; a process has one at a time."""
-    key = run.card, weights_path, (device := _device(device)), run.dtype
+    key = run.card, weights_path, (device := own_device(device)), run.dtype
     return loaded.one(
         "denoiser",
         key,
         lambda: networks.load(run.card, path=weights_path, device=device, dtype=run.dtype),
     )
-
-
-def _device(name: str) -> str:
-    """`cuda` in a worker process is one GPU of several, in turn."""
-    from multiprocessing import current_process
-
-    if name == "cuda" and (identity := current_process()._identity):
-        return f"cuda:{(identity[-1] - 1) % torch.cuda.device_count()}"
-    return name
