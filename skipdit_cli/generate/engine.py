@@ -66,7 +66,7 @@ def run_batches(
         raise UsageError(
             f"the number of workers cannot be {workers}", place="workers", fix="take 1 or more"
         )
-    threads = _pin_threads()
+    threads = pin_threads()
     workers = min(workers, len(batches))
     if workers <= 1:
         with Behind(on_done or (lambda batch: None)) as behind:
@@ -171,7 +171,7 @@ def _begin(lifeline: Connection, threads: int, number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     print_warnings()
-    _pin_threads(threads)
+    pin_threads(threads)
 
 
 def _end_with(lifeline: Connection) -> None:
@@ -180,7 +180,7 @@ def _end_with(lifeline: Connection) -> None:
     os._exit(1)
 
 
-def _pin_threads(threads: int | None = None) -> int:
+def pin_threads(threads: int | None = None) -> int:
     """Fix the number of torch's threads, here and now, and return it.
 
     Asking for the number that is set already is not idle: it also keeps MKL from taking fewer

@@ -43,6 +43,7 @@ def generate(
     workers: int = 1,
     weights_path: Path | None = None,
     offload: bool = False,
+    previews: bool = True,
     stage: Stage = silent,
     wait: bool = False,
 ) -> Store:
@@ -51,6 +52,7 @@ def generate(
     Args:
         root: results folder.
         offload: keep the autoencoder off the GPU while samples are denoised.
+        previews: make an mp4 of every clip, to look at.
         weights_path: a checkpoint file instead of the known place.
         stage: opens a progress display: of prompts that are encoded, of samples that are finished.
         wait: for another process that works on the run, which is an error otherwise.
@@ -91,7 +93,17 @@ def generate(
                 loaded.release()  # a text encoder may be larger than the denoiser
             with encoding as update, memory.told("while prompts are encoded", fix=ENCODED):
                 conditioning.prepare(run, root, device=device, progress=update)
-        work = functools.partial(_compute, run, root, device, weights_path, offload)
+        if workers > 1:
+            loaded.release()  # the workers have their own, on the same GPUs
+        work = functools.partial(
+            _compute,
+            run,
+            root,
+            device=device,
+            weights_path=weights_path,
+            offload=offload,
+            previews=previews,
+        )
         showing = stage(f"sampling {run.model}, {run.cache.short}")
         with showing as update, memory_checked(run.batch_size):
             update(done, run.num_samples)
@@ -148,10 +160,12 @@ def latents_of(
 def _compute(
     run: Run,
     root: Path,
+    wanted: list[int],
+    *,
     device: str,
     weights_path: Path | None,
     offload: bool,
-    wanted: list[int],
+    previews: bool,
 ) -> Iterator[None]:
     """Compute the whole batch that the wanted samples belong to.
 
@@ -191,7 +205,9 @@ def _compute(
             content["reused_steps"] = reused
         made[index] = sample, content
     states = torch.stack([*path[1:], _kept(latents)], dim=1).cpu().numpy() if path else None
-    return _stored(open_store(root, run), made, states, device=latents.device.type)
+    return _stored(
+        open_store(root, run), made, states, device=latents.device.type, previews=previews
+    )
 
 
 def _stored(
@@ -200,10 +216,11 @@ def _stored(
     states: "np.ndarray | None",
     *,
     device: str,
+    previews: bool,
 ) -> Iterator[None]:
     """Store samples and what they show, a step each, and then the trajectory."""
     for index, (sample, content) in made.items():
-        store.write(index, sample, meta=content, device=device)
+        store.write(index, sample, meta=content, device=device, preview=previews)
         yield
     if states is not None:
         trajectory.write_trajectory(store, states, timesteps=store.run.timesteps)
