@@ -107,7 +107,10 @@ Offload = Annotated[
 NoPreviews = Annotated[
     bool, typer.Option("--no-previews", help="Make no mp4 of clips, beside the lossless ones.")
 ]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
+Precision = Annotated[
+    str | None,
+    typer.Option(help="float32 (strict), tf32 (float32 with TF32 products), float16 or bfloat16."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 Redo = Annotated[
     bool,

@@ -8,6 +8,7 @@ from skipdit_cli.checkpoints import local
 from skipdit_cli.checkpoints.inventory import remedy
 from skipdit_cli.errors import MissingAssetError, lacks_memory
 from skipdit_cli.generate import loaded
+from skipdit_cli.precision import products
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +44,7 @@ def to_pixels(
     if "vae" in card.components:
         decoder = _autoencoder(local.component(card, "vae")).to(latents.device)
         size = FRAMES if latents.dim() == 5 else at_once(*latents.shape[-2:])
-        with torch.no_grad():
+        with torch.no_grad(), products("float32"):
             clips = [_decode(decoder, clip, size) for clip in clips]
         if offload:
             decoder.to("cpu")

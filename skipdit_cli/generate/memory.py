@@ -12,6 +12,7 @@ from skipdit_cli import registry
 from skipdit_cli.errors import SkipditError, UsageError, lacks_memory
 from skipdit_cli.generate import loaded
 from skipdit_cli.plan.plan import sample_bytes
+from skipdit_cli.precision import dtype_of
 from skipdit_cli.profiling import counts
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def require(run: "Run", *, device: str, workers: int = 1) -> None:
 
 def least_bytes(run: "Run") -> int:
     """What a sample of a batch takes at least: one module's values, or its decoded pixels."""
-    value = 4 if run.dtype == "float32" else 2
+    value = 4 if dtype_of(run.precision) == "float32" else 2
     step = counts.widest(run.card) * value * (2 if run.guided else 1)
     return max(step, 4 * sample_bytes(run.card))
 
