@@ -33,6 +33,7 @@ def sample(
     device: options.Device = "auto",
     workers: options.Workers = 1,
     offload: options.Offload = False,
+    no_previews: options.NoPreviews = False,
     weights: options.Weights = None,
     redo: options.Redo = False,
     results: options.Root = "results",  # type: ignore[assignment]
@@ -65,6 +66,7 @@ def sample(
         workers=workers,
         weights_path=weights,
         offload=offload,
+        previews=not no_previews,
     )
     if redo:
         from skipdit_cli.score import redo as again

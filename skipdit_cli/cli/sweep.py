@@ -50,6 +50,7 @@ def cache_sweep(
     device: options.Device = "auto",
     workers: options.Workers = 1,
     offload: options.Offload = False,
+    no_previews: options.NoPreviews = False,
     weights: options.Weights = None,
     redo: options.Redo = False,
     results: options.Root = "results",  # type: ignore[assignment]
@@ -93,6 +94,7 @@ def cache_sweep(
         repeats=repeats,
         weights_path=weights,
         offload=offload,
+        previews=not no_previews,
     )
     given = options.settings(
         classes=classes,

@@ -422,7 +422,7 @@ def test_report_with_nothing_on_disk(skipdit, table, tmp_path):
     assert [path.name for path in (tmp_path / "results" / "paper").iterdir()] == ["table1.md"]
 
 
-@pytest.mark.parametrize("model", ["digits-skip", "captioned-digits-skip", "painted-digits"])
+@pytest.mark.parametrize("model", ["digits-skip", "painted-digits"])
 def test_profile(skipdit, table, tmp_path, model):
     given = f"profile --n 2,3 --weights random --steps 4 --batch-size 1 --repeats 1 --model {model}"
     done = skipdit(given).ok()

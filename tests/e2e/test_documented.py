@@ -304,10 +304,8 @@ def test_every_line_has_an_expectation(documented, page):
     assert lines == set(LINES.get(page, {}))
 
 
-@pytest.mark.parametrize(
-    "page",
-    [page if page == "README.md" else pytest.param(page, marks=pytest.mark.slow) for page in LINES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", LINES)
 def test_every_line_does_what_the_page_says(skipdit, documented, machine, tmp_path, page):
     for line in documented(page):
         if line in LINES[page]:
