@@ -32,7 +32,11 @@ def profile(
     results: options.Root = "results",  # type: ignore[assignment]
     json: options.Json = False,
 ) -> None:
-    """Time the denoiser alone under each cache, interleaved with the uncached reference."""
+    """Time the denoiser alone under each cache, interleaved with the uncached reference.
+
+    Without --batch-size it is the batch that the paper times of the model, or 4 samples.
+    """
+    from skipdit_cli.checkpoints import catalog
     from skipdit_cli.generate.options import Options
     from skipdit_cli.recipe.specs import specs
     from skipdit_cli.report.markdown import to_markdown
@@ -44,9 +48,10 @@ def profile(
     chosen = options.model_at(model, scale)
     random = weights == "random"
     path = None if weights is None or random else Path(weights)
+    size = batch_size or catalog.card(chosen).timed_batch
     given = options.settings(
-        batch_size=batch_size,
-        num_samples=batch_size,  # one batch is timed
+        batch_size=size,
+        num_samples=size,  # one batch is timed
         steps=steps,
         sampler=sampler,
         guidance=guidance,

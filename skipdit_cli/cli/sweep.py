@@ -61,6 +61,7 @@ def cache_sweep(
 
     With no model named it runs an embedded one: offline, on a CPU, in about two minutes. Where
     neither --n, --window nor --cache says what to run, it is --n 2..6 of methods with an interval.
+    Without --batch-size, latency is that of the batch that the paper times of a model.
     """
     from skipdit_cli.checkpoints import catalog
     from skipdit_cli.generate.options import Options
@@ -128,7 +129,7 @@ def cache_sweep(
         if redo:
             both = [*(run.reference for run in runs), *runs]
             say_removed(again.samples(both, root=results, weights_path=weights))
-        rows = sweep([(run, scored) for run in runs], how)
+        rows = sweep([(run, scored) for run in runs], how, batch_size=batch_size)
         table, name = model_table.build_sweep_table(rows, metrics=scored), "sweep"
         folder = results / "sweeps" / chosen
     _publish(table, folder, name=name, rows=rows, root=results, json=json)

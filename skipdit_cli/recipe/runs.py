@@ -182,14 +182,26 @@ def scored(recipe: Recipe) -> list[tuple[Run, list[str]]]:
 
 
 def profile_run(recipe: Recipe, row: RecipeRow) -> Run:
-    """The run that the cost columns (MACs, latency, speedup) of a row are about: one batch.
+    """The run that the counted columns (MACs, FLOPs) of a row are about: one batch.
 
     Args:
         row: one that is not planned.
     """
-    profile = recipe.settings.get("profile", {})
-    settings = _settings(recipe, row) | profile
-    if profile.get("guidance", "") is None:
+    return _cost_run(recipe, row, recipe.settings.get("profile", {}))
+
+
+def timed_run(recipe: Recipe, row: RecipeRow) -> Run:
+    """The run that the timed columns (latency, speedup, memory) of a row are about: one batch.
+
+    It is that of `profile_run` unless the recipe has a `timing` of its own.
+    """
+    settings = recipe.settings
+    return _cost_run(recipe, row, settings.get("timing", settings.get("profile", {})))
+
+
+def _cost_run(recipe: Recipe, row: RecipeRow, about: Mapping[str, Any]) -> Run:
+    settings = _settings(recipe, row) | {**about}
+    if about.get("guidance", "") is None:
         settings.pop("negative_prompt", None)
     group = settings.pop("group", None) or next(iter(row.models))
     settings["num_samples"] = settings.setdefault("batch_size", BATCH)
@@ -198,7 +210,8 @@ def profile_run(recipe: Recipe, row: RecipeRow) -> Run:
 
 def _settings(recipe: Recipe, row: RecipeRow) -> dict[str, Any]:
     """What the row's samples are made with, its own settings before the recipe's."""
-    return {k: v for k, v in {**recipe.settings, **row.settings}.items() if k != "profile"}
+    both = {**recipe.settings, **row.settings}
+    return {key: value for key, value in both.items() if key in SETTINGS}
 
 
 def _check(card: Card, chosen: Mapping[str, Any]) -> None:

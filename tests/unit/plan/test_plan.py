@@ -443,6 +443,18 @@ def test_the_run_behind_the_cost_columns():
     assert (run.batch_size, run.num_samples) == (3, 3)
 
 
+def test_the_run_behind_the_timings():
+    """It is that of the counts, unless the recipe says what is timed: then by that alone."""
+    counted = {"group": "y", "batch_size": 3, "steps": "ddim50", "sampler": "ddim"}
+    own = _recipe(profile=counted)
+    assert runs.timed_run(own, own.rows[0]) == runs.profile_run(own, own.rows[0])
+    own = _recipe(profile=counted, timing={"batch_size": 1, "steps": "250"}, precision="float16")
+    run, counts = (get(own, own.rows[0]) for get in (runs.timed_run, runs.profile_run))
+    assert (run.model, run.sampler.name, run.steps) == ("taichi", "ddpm", "250")
+    assert (run.batch_size, run.num_samples, run.precision) == (1, 1, "float16")
+    assert (counts.model, counts.steps, counts.batch_size) == ("ffs", "ddim50", 3)
+
+
 def test_guidance_that_is_dropped_costs_half():
     """Four steps of two halves; t-gate keeps guidance or runs the null half alone from step 2."""
 

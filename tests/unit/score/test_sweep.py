@@ -407,6 +407,28 @@ def test_each_reference_is_timed_with_its_own(options, generated, loops):
     assert order == [runs[0].reference.key] * 4 + [runs[1].reference.key] * 4
 
 
+@pytest.mark.parametrize(
+    ("paper", "given", "expected"), [(1, None, 1), (3, None, 3), (3, 2, 2), (None, None, 2)]
+)
+def test_the_batch_that_is_timed_is_the_paper_s_unless_one_was_chosen(
+    options, generated, loops, monkeypatch, paper, given, expected
+):
+    """Of a batch of two samples; nobody asked for another."""
+    card = replace(run("none").card, timed_batch=paper)
+    wanted = replace(run("skip-cache(n=2)"), card=card, num_samples=6, batch_size=2)
+    options = replace(options, repeats=1)
+    rows = sweep.sweep([(wanted, [])], options, batch_size=given)
+    timed = replace(wanted, batch_size=expected, num_samples=expected)
+    assert {key for key, _ in loops} == {timed.reference.key}
+    assert [(row.timed_batch, row.results["speedup"].value) for row in rows] == [
+        (expected, 1.0),
+        (expected, 2.0),
+    ]
+    assert rows[1].results["latency"].run == timed.key
+    assert [row.run for row in rows] == [wanted.reference, wanted]
+    assert set(generated) == {wanted.reference, wanted}
+
+
 def test_runs_to_time_may_be_others(options, generated, loops):
     other = run("skip-cache(n=2)", batch_size=1)
     rows = swept([run("skip-cache(n=2)")], replace(options, repeats=1), metrics=[], profile=[other])
