@@ -103,12 +103,14 @@ def _version(package: str) -> str | None:
 
 
 def device_name(device: str) -> str:
-    """What a device ("cpu", "cuda", "cuda:1") is called by its maker."""
-    if device.startswith("cuda"):
-        import torch
+    """What a device ("cpu", "cuda", "cuda:1") is called by its maker; itself if torch has none."""
+    if not device.startswith("cuda"):
+        return _processor()
+    import torch
 
+    with suppress(RuntimeError, AssertionError):  # the latter: torch was built without CUDA
         return torch.cuda.get_device_name(device)
-    return _processor()
+    return device
 
 
 def _torch(import_torch: bool, device: str) -> dict[str, Any]:
