@@ -69,7 +69,7 @@ class Place:
 
     def name(self, module: "nn.Module") -> str:
         """The name of the argument."""
-        return _parameters(type(module))[self.argument + 1]
+        return _parameters(type(module).forward)[self.argument + 1]
 
     def entering(
         self, module: "nn.Module", args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -100,8 +100,8 @@ class Place:
 
 
 @functools.cache
-def _parameters(module: Any) -> list[str]:
-    return list(inspect.signature(module.forward).parameters)
+def _parameters(forward: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(forward).parameters)
 
 
 Sites = Mapping[str, str | Place]  # by kind; a path alone is a Place with nothing else to say

@@ -1,8 +1,8 @@
 """Prompts -> what a text denoiser is conditioned on.
 
-Every prompt is encoded once and kept on disk under the results folder, where all rows of a sweep and
-all worker processes find it. The text encoders are in memory only meanwhile, never while a sample
-is denoised.
+Every prompt is encoded once and kept on disk under the results folder, where all rows of a sweep
+and all worker processes find it. The text encoders are in memory only meanwhile, never while a
+sample is denoised.
 
 Prompts are encoded in batches that always have the same shape, filled up where there are fewer: the
 bits of an embedding are then those of its own prompt, whatever stands beside it and wherever in the

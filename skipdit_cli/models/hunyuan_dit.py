@@ -135,7 +135,7 @@ class HunyuanDiT(HunyuanDiT2DModel):
             text_len_t5=text_len_t5,
             use_style_cond_and_image_meta_size=use_style_cond_and_image_meta_size,
         )
-        self.time_extra_emb.time_proj = Sinusoid()
+        self.time_extra_emb.time_proj = Sinusoid()  # type: ignore[assignment]
         # in bfloat16 the timestep itself would be rounded, 983 to 984: only its sinusoid may be
         self.time_extra_emb.timestep_embedder.register_forward_pre_hook(_to_own_dtype)
         self._initialize()

@@ -181,7 +181,7 @@ class LatteT2V(ModelMixin, ConfigMixin):
             pos_embed_type=None,
         )
         self.adaln_single = AdaLayerNormSingle(hidden_size, use_additional_conditions=False)
-        self.adaln_single.emb.time_proj = Sinusoid()
+        self.adaln_single.emb.time_proj = Sinusoid()  # type: ignore[assignment]
         self.caption_projection = PixArtAlphaTextProjection(caption_channels, hidden_size)
         self.layers = nn.ModuleList(
             Layer(
