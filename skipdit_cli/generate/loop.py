@@ -6,6 +6,7 @@ at once; what a method does to guidance is in its file (`guide`).
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from skipdit_cli.cache import Cache
 from skipdit_cli.checkpoints.card import Sampling
 from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.generate.compiling import compiled
 from skipdit_cli.generate.hooks import Session, attached
 from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST
 
@@ -132,6 +134,7 @@ def denoise(
     null: Mapping[str, Tensor] | None = None,
     guidance: float | None = None,
     trained: Sampling | None = None,
+    compile: bool = False,
     on_step: Callable[[Session, Tensor], None] | None = None,
 ) -> Tensor:
     """The denoising loop: noise in, sample out, in the model's layout.
@@ -146,6 +149,7 @@ def denoise(
         null: the same for the null half of guidance.
         guidance: scale, or None for no guidance.
         trained: noise schedule and meaning of the output; by default those of DiT and Latte.
+        compile: whether the layers are compiled, which takes its time at their first call.
         on_step: called after every call of the model with the session of the cache and the latents
             that the model was given.
     Raises:
@@ -180,8 +184,9 @@ def denoise(
             out = out.narrow(model.CHANNEL_DIM, 0, x.shape[model.CHANNEL_DIM])
         return out.float()
 
+    faster = compiled(model, cache) if compile else nullcontext()
     on = attached(model, cache, planned, guided=guidance is not None)
-    with torch.no_grad(), on as session:
+    with torch.no_grad(), faster, on as session:
         sample = sampler.sample(
             call,
             x,
