@@ -43,12 +43,13 @@ def cache_sweep(
     steps: options.Steps = None,
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
-    dtype: options.Dtype = None,
+    precision: options.Precision = None,
     repeats: Annotated[int, typer.Option(help="Timed repetitions of each loop; 0: none.")] = 3,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
     workers: options.Workers = 1,
     offload: options.Offload = False,
+    no_previews: options.NoPreviews = False,
     weights: options.Weights = None,
     redo: options.Redo = False,
     results: options.Root = "results",  # type: ignore[assignment]
@@ -82,7 +83,6 @@ def cache_sweep(
             metrics=metrics,
             classes=classes,
             prompt=prompt,
-            dtype=dtype,
             weights=weights,
         )
     how = Options(
@@ -93,6 +93,7 @@ def cache_sweep(
         repeats=repeats,
         weights_path=weights,
         offload=offload,
+        previews=not no_previews,
     )
     given = options.settings(
         classes=classes,
@@ -105,7 +106,7 @@ def cache_sweep(
         steps=steps,
         sampler=sampler,
         guidance=guidance,
-        dtype=dtype,
+        precision=precision,
     )
     if recipe:
         asked = options.recipe_at(recipe, scale, options.overrides(given, override))

@@ -1,7 +1,7 @@
 """torch.compile of a network part by part, under any cache.
 
-A part is a layer or, of a layer that a cache acts inside of, each of its sites. Its own `forward` is
-compiled and the hook of a cache stands around it, so nothing that changes from step to step is
+A part is a layer or, of a layer that a cache acts inside of, each of its sites. Its own `forward`
+is compiled and the hook of a cache stands around it, so nothing that changes from step to step is
 compiled in. What torch has compiled belongs to the code of a part, not to the module: layers of one
 structure share it, and it outlives the block, so that every further loop in the process has it.
 """
@@ -10,14 +10,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
-
 from skipdit_cli.cache import Cache
 from skipdit_cli.errors import SkipditError
 from skipdit_cli.sites import Site, site_modules
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from skipdit_cli.models import Network
 
 BACKEND = "inductor"
@@ -33,6 +32,7 @@ def compiled(model: "Network", cache: Cache) -> Iterator[None]:
     Raises:
         SkipditError: they cannot be compiled here, as without a C++ compiler.
     """
+    import torch
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
     modules = parts(site_modules(model), cache.hooked)
