@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.checkpoints import local
+from skipdit_cli.checkpoints.drawn import empty, fill
 from skipdit_cli.checkpoints.inventory import remedy
 from skipdit_cli.errors import MissingAssetError
 
@@ -40,7 +41,8 @@ def to_pixels(
         latents = latents.transpose(1, 2)
     clips = latents if latents.dim() == 5 else latents[:, None]  # [B, F, C, H, W]
     if "vae" in card.components:
-        decoder = _autoencoder(local.component(card, "vae")).to(latents.device)
+        folder = local.component(card, "vae")
+        decoder = _autoencoder(folder, drawn=card.random).to(latents.device)
         with torch.no_grad():
             images = torch.stack([_decode(decoder, clip) for clip in clips])
         if offload:
@@ -84,8 +86,12 @@ def _decode(decoder: Any, clip: "Tensor") -> "Tensor":
 
 
 @functools.cache
-def _autoencoder(folder: Path) -> "nn.Module":
-    """The autoencoder in a folder, in float32 on the CPU; its config names which of two it is."""
+def _autoencoder(folder: Path, *, drawn: bool = False) -> "nn.Module":
+    """The autoencoder in a folder, in float32 on the CPU; its config names which of two it is.
+
+    Args:
+        drawn: draw its weights.
+    """
     import diffusers
 
     logging = diffusers.utils.logging
@@ -95,6 +101,8 @@ def _autoencoder(folder: Path) -> "nn.Module":
         name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
         temporal = name == "AutoencoderKLTemporalDecoder"
         kind = diffusers.AutoencoderKLTemporalDecoder if temporal else diffusers.AutoencoderKL
+        if drawn:
+            return fill(empty(lambda: kind.from_config(kind.load_config(folder))))
         decoder, loading_info = kind.from_pretrained(
             folder, low_cpu_mem_usage=False, local_files_only=True, output_loading_info=True
         )

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +44,24 @@ def least_bytes(run: "Run") -> int:
     value = 4 if run.dtype == "float32" else 2
     step = counts.widest(run.card) * value * (2 if run.guided else 1)
     return max(step, 4 * sample_bytes(run.card))
+
+
+def require_room(what: str, sizes: Mapping[str, int], *, dtype: str, device: str) -> None:
+    """Raise UsageError where a network does not fit in the memory of a device.
+
+    Args:
+        what: the network, for people.
+        sizes: bytes of its weights by the dtypes that it may have.
+        dtype: the one that it is to have.
+    """
+    room = _room(device)
+    if sizes[dtype] > room:
+        fitting = [f"{each} ({size / 1e9:.1f} GB)" for each, size in sizes.items() if size <= room]
+        raise UsageError(
+            f"{what} takes {sizes[dtype] / 1e9:.1f} GB in {dtype} and there are "
+            f"{room / 1e9:.1f} GB",
+            fix=f"take {' or '.join(fitting)}" if fitting else "take a machine with more memory",
+        )
 
 
 def _room(device: str) -> float:

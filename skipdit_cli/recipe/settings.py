@@ -6,20 +6,21 @@ from contextlib import suppress
 from typing import Any
 
 from skipdit_cli import registry
+from skipdit_cli.checkpoints.card import RANDOM
 from skipdit_cli.errors import UsageError, placed, unknown
 
 MOST = {"num_samples": 10_000_000, "batch_size": 10_000_000, "seed": 2**63 - 1}
 DIGITS = 30  # more than any setting has: Python refuses to read thousands
 SETTINGS = (
     *("num_samples", "batch_size", "seed", "sampler", "steps", "guidance"),
-    *("prompts", "negative_prompt"),
+    *("prompts", "negative_prompt", "weights"),
 )
 
 
 def setting(key: str, value: Any, *, place: str = "") -> Any:
     """One setting in its type: steps is a respacing string, guidance a float or None, the sampler a
     name, prompts the name of a list or a file, negative_prompt a text or None for the model's own,
-    the others integers. Numbers may come as text, as they do from a command line.
+    weights RANDOM, the others integers. Numbers may come as text, as they do from a command line.
 
     Raises:
         UsageError: unknown key, or a value that does not fit.
@@ -37,6 +38,8 @@ def setting(key: str, value: Any, *, place: str = "") -> Any:
             from skipdit_cli.recipe.prompts import checked
 
             return None if value is None else checked(value)
+        if key == "weights":
+            return _weights(value)
         if key in SETTINGS:
             return _integer(key, value, least=0 if key == "seed" else 1)
         raise unknown("setting", key, SETTINGS)
@@ -68,6 +71,15 @@ def _guidance(value: Any) -> float | None:
             f"guidance '{value}' is not a scale of 1 or more", fix="write none for no guidance"
         )
     return scale if scale > 1 else None  # a scale of 1 is the conditional output alone
+
+
+def _weights(value: Any) -> str:
+    if value != RANDOM:
+        raise UsageError(
+            f"weights '{value}' cannot be a setting",
+            fix=f"write {RANDOM}, or give a file with --weights and --model",
+        )
+    return RANDOM
 
 
 def _integer(key: str, value: Any, *, least: int) -> int:
