@@ -245,7 +245,7 @@ class Store:
             provenance = collect()
         self.path.mkdir(parents=True, exist_ok=True)
         described = self.run.to_dict()
-        content = {"run": described, "provenance": provenance}
+        content: dict[str, Any] = {"run": described, "provenance": provenance}
         if described.get("weights") == RANDOM:
             content["note"] = DRY_RUN
         put(self.path / "run.json", kept.sealed_json(content, DESCRIPTION, of=self.run.key))

@@ -36,3 +36,18 @@ def test_too_large_a_batch_is_told_with_one_that_fits(room):
 
 def test_the_memory_of_this_machine_is_known():
     assert 1e8 < memory._room("cpu") < 1e14
+
+
+def test_a_network_that_does_not_fit_names_what_does(room):
+    sizes = {"float16": 11_600_000_000, "float32": 19_000_000_000, "bfloat16": 9_500_000_000}
+    room(12e9)
+    memory.require_room("the text_encoder of latte", sizes, dtype="float16", device="cpu")
+    with pytest.raises(UsageError) as caught:
+        memory.require_room("the text_encoder of latte", sizes, dtype="float32", device="cpu")
+    assert str(caught.value) == (
+        "the text_encoder of latte takes 19.0 GB in float32 and there are 12.0 GB; "
+        "take float16 (11.6 GB) or bfloat16 (9.5 GB)"
+    )
+    room(1e9)
+    with pytest.raises(UsageError, match="take a machine with more memory"):
+        memory.require_room("the text_encoder of latte", sizes, dtype="float16", device="cpu")
