@@ -71,7 +71,7 @@ def cache_sweep(
     from skipdit_cli.score.sweep import runs_of, sweep, sweep_recipe
 
     options.at_least(0, repeats, place="--repeats", zero="0 times nothing")
-    recipe = options.recipe_named(target, recipe)
+    recipe, path = options.recipe_named(target, recipe), options.weights_file(weights)
     if recipe:
         options.fixed_by_recipe(
             "--recipe",
@@ -83,7 +83,7 @@ def cache_sweep(
             metrics=metrics,
             classes=classes,
             prompt=prompt,
-            weights=weights,
+            weights=path,
         )
     how = Options(
         root=results,
@@ -91,7 +91,7 @@ def cache_sweep(
         stage=stage,
         workers=workers,
         repeats=repeats,
-        weights_path=weights,
+        weights_path=path,
         offload=offload,
         previews=not no_previews,
     )
@@ -107,6 +107,7 @@ def cache_sweep(
         sampler=sampler,
         guidance=guidance,
         precision=precision,
+        weights=weights,
     )
     if recipe:
         asked = options.recipe_at(recipe, scale, options.overrides(given, override))
@@ -122,10 +123,10 @@ def cache_sweep(
             catalog.card(chosen), None if metrics is None else metrics.split(",")
         )
         caches = [*specs(method, n=n, window=window, otherwise=None if cache else SWEPT)]
-        runs = options.runs(chosen, [*caches, *(cache or [])], given, weights_path=weights)
+        runs = options.runs(chosen, [*caches, *(cache or [])], given, weights_path=path)
         if redo:
             both = [*(run.reference for run in runs), *runs]
-            say_removed(again.samples(both, root=results, weights_path=weights))
+            say_removed(again.samples(both, root=results, weights_path=path))
         rows = sweep([(run, scored) for run in runs], how)
         table, name = model_table.build_sweep_table(rows, metrics=scored), "sweep"
         folder = results / "sweeps" / chosen
