@@ -62,6 +62,7 @@ def cache_sweep(
     neither --n, --window nor --cache says what to run, it is --n 2..6 of methods with an interval.
     """
     from skipdit_cli.checkpoints import catalog
+    from skipdit_cli.checkpoints.card import RANDOM
     from skipdit_cli.generate.options import Options
     from skipdit_cli.recipe.specs import specs
     from skipdit_cli.report import recipe as recipe_table
@@ -115,7 +116,7 @@ def cache_sweep(
             say_removed(again.samples(runs_of(asked), root=results))
         rows = sweep_recipe(asked, how)
         table, name = recipe_table.build_recipe_table(asked, root=results), asked.name
-        folder = results / asked.scale
+        folder = results / asked.folder
     else:
         options.refuse_overrides(override)
         chosen = options.model_at(model, scale)
@@ -129,7 +130,8 @@ def cache_sweep(
             say_removed(again.samples(both, root=results, weights_path=path))
         rows = sweep([(run, scored) for run in runs], how)
         table, name = model_table.build_sweep_table(rows, metrics=scored), "sweep"
-        folder = results / "sweeps" / chosen
+        dry = [RANDOM] if runs[0].card.random else []
+        folder = results.joinpath(*dry, "sweeps", chosen)
     _publish(table, folder, name=name, rows=rows, root=results, json=json)
 
 

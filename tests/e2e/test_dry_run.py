@@ -24,7 +24,8 @@ def table(path):
 def test_a_sweep_says_it_in_every_file(skipdit, tmp_path):
     done = skipdit(f"cache-sweep --model digits-skip --n 2 --repeats 1 {GIVEN}").ok()
     assert SAID in done.out
-    folder = tmp_path / "results" / "sweeps" / "digits-skip"
+    folder = tmp_path / "results" / "random" / "sweeps" / "digits-skip"
+    assert not (tmp_path / "results" / "sweeps").exists()
     for name in ("sweep.md", "sweep.tex", "sweep.html"):
         assert SAID in (folder / name).read_text()
         assert "digits-skip (random weights)" in (folder / name).read_text()
