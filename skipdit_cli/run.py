@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 # Versions of what every run goes through; raised when a change there changes a pixel, as VERSION
 # in the file of a cache, sampler or family is (CONTRIBUTING.md).
 LOOP = 1  # generate/loop.py, hooks.py, rng.py, conditioning.py
-DECODING = 1  # generate/decode.py, storage/codec.py
-TEXT = 2  # generate/text.py; what is kept of prompts depends on it too
+DECODING = 2  # generate/decode.py, storage/codec.py
+TEXT = 3  # generate/text.py; what is kept of prompts depends on it too
 DRAWING = 1  # checkpoints/drawn.py, of random weights alone; embeddings depend on it too
 
 
@@ -40,7 +40,7 @@ class Run:
         classes: taken in turn by the samples; None draws one for each.
         num_samples: how many; runs that differ in nothing else share their samples.
         batch_size: samples computed together; guidance doubles what the model sees.
-        dtype: of the denoiser.
+        precision: of the denoiser and the text encoders, one of PRECISIONS.
         weights: fingerprint of the weights, text encoders and autoencoder included; RANDOM where
             all of them are drawn, which the card says as well.
         prompts: taken in turn by the samples; None for a model that takes no text, and where the
@@ -57,7 +57,7 @@ class Run:
     classes: tuple[int, ...] | None
     num_samples: int
     batch_size: int
-    dtype: str = "float32"
+    precision: str = "float32"
     weights: str = ""
     prompts: tuple[str, ...] | None = None
     negative_prompt: str = ""
@@ -114,7 +114,7 @@ class Run:
             "classes": list(self.classes) if self.classes else None,
             "num_samples": self.num_samples,
             "batch_size": self.batch_size,
-            "dtype": self.dtype,
+            "precision": self.precision,
             "weights": self.weights,
         }
         if self.prompts is not None:

@@ -27,11 +27,12 @@ def sample(
     steps: options.Steps = None,
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
-    dtype: options.Dtype = None,
+    precision: options.Precision = None,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
     workers: options.Workers = 1,
     offload: options.Offload = False,
+    no_previews: options.NoPreviews = False,
     weights: options.Weights = None,
     redo: options.Redo = False,
     results: options.Root = "results",  # type: ignore[assignment]
@@ -53,7 +54,7 @@ def sample(
         steps=steps,
         sampler=sampler,
         guidance=guidance,
-        dtype=dtype,
+        precision=precision,
         weights=weights,
     )
     path = options.weights_file(weights)
@@ -66,6 +67,7 @@ def sample(
         workers=workers,
         weights_path=path,
         offload=offload,
+        previews=not no_previews,
     )
     if redo:
         from skipdit_cli.score import redo as again

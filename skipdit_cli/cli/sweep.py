@@ -43,19 +43,20 @@ def cache_sweep(
     steps: options.Steps = None,
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
-    dtype: options.Dtype = None,
+    precision: options.Precision = None,
     repeats: Annotated[int, typer.Option(help="Timed repetitions of each loop; 0: none.")] = 3,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
     workers: options.Workers = 1,
     offload: options.Offload = False,
+    no_previews: options.NoPreviews = False,
     weights: options.Weights = None,
     redo: options.Redo = False,
     results: options.Root = "results",  # type: ignore[assignment]
     override: options.Override = None,
     json: options.Json = False,
 ) -> None:
-    """Generate, score and time caches against the uncached model; print and write the table.
+    """Time, generate and score caches against the uncached model; print and write the table.
 
     With no model named it runs an embedded one: offline, on a CPU, in about two minutes. Where
     neither --n, --window nor --cache says what to run, it is --n 2..6 of methods with an interval.
@@ -83,7 +84,6 @@ def cache_sweep(
             metrics=metrics,
             classes=classes,
             prompt=prompt,
-            dtype=dtype,
             weights=path,
         )
     how = Options(
@@ -94,6 +94,7 @@ def cache_sweep(
         repeats=repeats,
         weights_path=path,
         offload=offload,
+        previews=not no_previews,
     )
     given = options.settings(
         classes=classes,
@@ -106,7 +107,7 @@ def cache_sweep(
         steps=steps,
         sampler=sampler,
         guidance=guidance,
-        dtype=dtype,
+        precision=precision,
         weights=weights,
     )
     if recipe:

@@ -2,14 +2,17 @@
 
 import math
 import re
+import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
-from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.errors import SkipditError, UsageError, lacks_memory
+from skipdit_cli.generate import loaded
 from skipdit_cli.plan.plan import sample_bytes
+from skipdit_cli.precision import dtype_of
 from skipdit_cli.profiling import counts
 
 if TYPE_CHECKING:
@@ -41,24 +44,24 @@ def require(run: "Run", *, device: str, workers: int = 1) -> None:
 
 def least_bytes(run: "Run") -> int:
     """What a sample of a batch takes at least: one module's values, or its decoded pixels."""
-    value = 4 if run.dtype == "float32" else 2
+    value = 4 if dtype_of(run.precision) == "float32" else 2
     step = counts.widest(run.card) * value * (2 if run.guided else 1)
     return max(step, 4 * sample_bytes(run.card))
 
 
-def require_room(what: str, sizes: Mapping[str, int], *, dtype: str, device: str) -> None:
+def require_room(what: str, sizes: Mapping[str, int], *, precision: str, device: str) -> None:
     """Raise UsageError where a network does not fit in the memory of a device.
 
     Args:
         what: the network, for people.
-        sizes: bytes of its weights by the dtypes that it may have.
-        dtype: the one that it is to have.
+        sizes: bytes of its weights by the precisions that it may have.
+        precision: the one that it is to have.
     """
     room = _room(device)
-    if sizes[dtype] > room:
+    if sizes[precision] > room:
         fitting = [f"{each} ({size / 1e9:.1f} GB)" for each, size in sizes.items() if size <= room]
         raise UsageError(
-            f"{what} takes {sizes[dtype] / 1e9:.1f} GB in {dtype} and there are "
+            f"{what} takes {sizes[precision] / 1e9:.1f} GB in {precision} and there are "
             f"{room / 1e9:.1f} GB",
             fix=f"take {' or '.join(fitting)}" if fitting else "take a machine with more memory",
         )
@@ -80,33 +83,42 @@ def _room(device: str) -> float:
     return min(limits)
 
 
-@contextmanager
-def memory_checked(batch_size: int | None, *, scored: str = "") -> Iterator[None]:
+def memory_checked(batch_size: int | None, *, scored: str = "") -> AbstractContextManager[None]:
     """Tell a lack of memory in the block, on a GPU or not, as an error for people.
-
-    So is what the code of another distribution raises, with its file and line.
 
     Args:
         batch_size: of the sampling; None while samples are scored.
         scored: how `skipdit evaluate` is told which these are.
-    Raises:
-        SkipditError: in place of what torch or Python raises for it.
     """
-    import torch
+    if batch_size is None:
+        return told("while scoring", fix=f"score with `skipdit evaluate {scored} --device cpu`")
+    return told(f"at batch size {batch_size}", fix="take a smaller --batch-size")
 
+
+@contextmanager
+def told(where: str, *, fix: str) -> Iterator[None]:
+    """Tell a lack of memory in the block as an error for people, and make room for what follows.
+
+    So is what the code of another distribution raises, with its file and line.
+
+    Args:
+        where: what was done ("while scoring").
+        fix: what takes less.
+    Raises:
+        SkipditError: in place of what torch, CUDA or Python raises for it.
+    """
     try:
         yield
     except SkipditError:
         raise
     except Exception as error:
-        lacking = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not lacking and "can't allocate memory" not in str(error):  # what a CPU's allocator says
+        if not lacks_memory(error):
             if blamed := registry.blamed(error):
                 raise blamed from error
             raise
-        if batch_size is None:
-            fix = f"score with `skipdit evaluate {scored} --device cpu`"
-            raise SkipditError("out of memory while scoring", fix=fix) from None
-        raise SkipditError(
-            f"out of memory at batch size {batch_size}", fix="take a smaller --batch-size"
-        ) from None
+        traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
+        loaded.release()
+        words = str(error).strip().partition("\n")[0][:120]
+        sure = isinstance(error, MemoryError) or re.search("memory|alloc", words, re.IGNORECASE)
+        problem = f"out of memory {where}" + ("" if sure else f", as it seems ({words})")
+        raise SkipditError(problem, fix=fix) from None

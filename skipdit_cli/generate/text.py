@@ -1,8 +1,12 @@
 """Prompts -> what a text denoiser is conditioned on.
 
-Every prompt is encoded once, by itself, and kept on disk under the results folder, where all rows
-of a sweep and all worker processes find it. The text encoders are in memory only meanwhile, never
-while a sample is denoised.
+Every prompt is encoded once and kept on disk under the results folder, where all rows of a sweep
+and all worker processes find it. The text encoders are in memory only meanwhile, never while a
+sample is denoised.
+
+Prompts are encoded in batches that always have the same shape, filled up where there are fewer: the
+bits of an embedding are then those of its own prompt, whatever stands beside it and wherever in the
+batch it stands, since every row of a product is summed in the same order.
 """
 
 import hashlib
@@ -19,11 +23,13 @@ from skipdit_cli.errors import (
     MissingAssetError,
     SkipditError,
     UsageError,
+    lacks_memory,
     shortened,
     warn,
 )
 from skipdit_cli.generate import memory
-from skipdit_cli.models import Conditions
+from skipdit_cli.models import ATTENTION_MASK, Conditions
+from skipdit_cli.precision import dtype_of, products
 from skipdit_cli.run import DRAWING, TEXT
 from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import write_whole
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
 EMBEDDING = kept.Kind(
     "embedding of a prompt", 2, fix="run the same command again: it is made again"
 )
+BATCH = 8  # prompts that are encoded together
 TOLD = 10  # prompts that are named where more are cut
 
 
@@ -45,13 +52,13 @@ def absent(
     *,
     root: Path,
     negative: str | None = None,
-    dtype: str = "float32",
+    precision: str = "float32",
 ) -> dict[str, list[str]]:
     """Which texts of the prompts are not on disk, by the encoder's suffix; as `encode`.
 
     Damaged ones are not, and each is told of.
     """
-    folder, wanted = _folder(root, card, dtype), _texts(card, prompts, negative)
+    folder, wanted = _folder(root, card, precision), _texts(card, prompts, negative)
     return {
         suffix: [text for text in wanted if _kept(_path(folder, text, suffix)) is None]
         for suffix in _suffixes(card)
@@ -65,35 +72,37 @@ def encode(
     root: Path,
     negative: str | None = None,
     device: str = "cpu",
-    dtype: str = "float32",
+    precision: str = "float32",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Encode those of the prompts, and the negative one, that are not on disk yet.
 
-    Each is written as soon as an encoder has read it, so that an interrupted call goes on there.
+    They are written as soon as an encoder has read their batch, so that an interrupted call goes on
+    there.
 
     Args:
         root: the results folder.
         negative: the prompt of the null half of guidance; None is the checkpoint's own.
-        dtype: of the encoders and of what they give.
+        precision: of the encoders and of what they give.
         progress: called with (done, total) after each prompt of each encoder.
     Raises:
         MissingAssetError: a text encoder or tokenizer is not here.
     """
-    folder = _folder(root, card, dtype)
-    left = absent(card, prompts, negative=negative, root=root, dtype=dtype)
+    folder = _folder(root, card, precision)
+    left = absent(card, prompts, negative=negative, root=root, precision=precision)
     done, total = 0, sum(map(len, left.values()))
     for length, (suffix, some) in zip(_tokens(card), left.items(), strict=True):
         if not some:
             continue
-        run = _encoder(card, suffix, length=length, device=device, dtype=dtype)
-        for text in some:
-            states, mask = run(text)
-            content = {f"states{suffix}": states, f"mask{suffix}": mask}
-            _save(_path(folder, text, suffix), content)
-            done += 1
-            if progress:
-                progress(done, total)
+        run = _encoder(card, suffix, length=length, device=device, precision=precision)
+        for first in range(0, len(some), BATCH):
+            batch = some[first : first + BATCH]
+            for text, (states, mask) in zip(batch, run(batch), strict=True):
+                content = {f"states{suffix}": states, f"mask{suffix}": mask}
+                _save(_path(folder, text, suffix), content)
+                done += 1
+                if progress:
+                    progress(done, total)
         del run  # before the next encoder comes
 
 
@@ -131,23 +140,30 @@ def conditions(
     root: Path,
     negative: str | None = None,
     device: str = "cpu",
-    dtype: str = "float32",
+    precision: str = "float32",
 ) -> tuple[Conditions, Conditions]:
     """Conditions of a batch by diffusers' names, and those of its null half; `encode` comes first.
 
     Args:
-        negative, dtype: as in `encode`.
+        negative, precision: as in `encode`.
     Returns:
-        Two dictionaries of [B, ...], padded with zeros (and masks of 0) to the longest prompt.
+        Two dictionaries of [B, ...], padded with zeros (and masks of 0) to the longest prompt; an
+        attention mask that is all ones is left out of both.
     """
-    folder = _folder(root, card, dtype)
+    folder = _folder(root, card, precision)
     family = registry.load("models", card.family)
     suffixes = _suffixes(card)
     null = _read(folder, family.clean(_negative(card, negative)), suffixes)
     pairs = [
         family.condition(_read(folder, family.clean(prompt), suffixes), null) for prompt in prompts
     ]
-    conditional, unconditional = (_collate([pair[i] for pair in pairs], device) for i in (0, 1))
+    halves = [_collate([pair[i] for pair in pairs]) for i in (0, 1)]
+    if all(half[ATTENTION_MASK].all() for half in halves if ATTENTION_MASK in half):
+        for half in halves:
+            half.pop(ATTENTION_MASK, None)
+    conditional, unconditional = (
+        {key: value.to(device) for key, value in half.items()} for half in halves
+    )
     return conditional, unconditional
 
 
@@ -185,22 +201,23 @@ def _tokens(card: "Card") -> tuple[int, ...]:
 
 
 def _encoder(
-    card: "Card", suffix: str, *, length: int, device: str, dtype: str
-) -> "Callable[[str], tuple[Tensor, Tensor]]":
-    """prompt -> (states [L, C] in dtype, mask [L] int64), both on the CPU."""
+    card: "Card", suffix: str, *, length: int, device: str, precision: str
+) -> "Callable[[Sequence[str]], list[tuple[Tensor, Tensor]]]":
+    """Up to BATCH prompts -> (states [L, C], mask [L] int64) of each, on the CPU."""
     import torch
 
     tokenizer = _tokenizer(card, suffix)
-    model = _load_model(card, f"text_encoder{suffix}", device=device, dtype=dtype)
+    model = _load_model(card, f"text_encoder{suffix}", device=device, precision=precision)
 
-    def run(prompt: str) -> "tuple[Tensor, Tensor]":
+    def run(prompts: Sequence[str]) -> "list[tuple[Tensor, Tensor]]":
+        whole = [*prompts, *[prompts[-1]] * (BATCH - len(prompts))]
         tokens = tokenizer(
-            [prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+            whole, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
         ids, mask = tokens["input_ids"].to(device), tokens["attention_mask"].to(device)
-        with torch.no_grad():
+        with torch.no_grad(), products(precision):
             states = model(input_ids=ids, attention_mask=mask)[0]
-        return states[0].cpu(), mask[0].cpu()
+        return list(zip(states.cpu(), mask.cpu(), strict=True))[: len(prompts)]
 
     return run
 
@@ -228,7 +245,7 @@ def _load_tokenizer(folder: Path) -> Any:
     return _quietly(load, folder)
 
 
-def _load_model(card: "Card", key: str, *, device: str, dtype: str) -> Any:
+def _load_model(card: "Card", key: str, *, device: str, precision: str) -> Any:
     """A text encoder with its weights, read or drawn.
 
     Raises:
@@ -236,7 +253,7 @@ def _load_model(card: "Card", key: str, *, device: str, dtype: str) -> Any:
     """
     import torch
 
-    folder = local.component(card, key)
+    folder, dtype = local.component(card, key), dtype_of(precision)
 
     def build() -> Any:
         config, chosen, options = _kind(folder)
@@ -254,8 +271,9 @@ def _load_model(card: "Card", key: str, *, device: str, dtype: str) -> Any:
 
     model = _quietly(lambda: empty(build), folder)
     kept = {"float16": tuple(model._keep_in_fp32_modules or ())}  # those of T5 overflow in it
-    sizes = {each: size(model, each, kept.get(each, ())) for each in card.dtypes}
-    memory.require_room(f"the {key} of {card.name}", sizes, dtype=dtype, device=device)
+    kinds = {each: dtype_of(each) for each in card.precisions}
+    sizes = {each: size(model, kind, kept.get(kind, ())) for each, kind in kinds.items()}
+    memory.require_room(f"the {key} of {card.name}", sizes, precision=precision, device=device)
     if card.random:
         return fill(model, device=device, dtype=dtype, kept=kept.get(dtype, ()))
     return _quietly(load, folder).to(device)
@@ -303,14 +321,16 @@ def _quietly(load: Callable[[], Any], folder: Path) -> Any:
         with quiet():
             return load()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if lacks_memory(error):
+            raise
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise MissingAssetError(
             f"cannot be loaded ({reason})", place=str(folder), fix=remedy(folder)
         ) from None
 
 
-def _folder(root: Path, card: "Card", dtype: str) -> Path:
-    """Where embeddings are: they depend on encoders, number of tokens and dtype alone.
+def _folder(root: Path, card: "Card", precision: str) -> Path:
+    """Where embeddings are: they depend on encoders, number of tokens and precision alone.
 
     Those of random weights lie by themselves.
 
@@ -320,7 +340,7 @@ def _folder(root: Path, card: "Card", dtype: str) -> Path:
         local.component_fingerprint(card.components[key]) for key in card.components if key != "vae"
     ]
     drawn = [f"random {DRAWING}"] if card.random else []
-    text = ":".join([str(TEXT), card.family, dtype, *map(str, _tokens(card)), *parts, *drawn])
+    text = ":".join([str(TEXT), card.family, precision, *map(str, _tokens(card)), *parts, *drawn])
     return root / "embeddings" / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -358,11 +378,8 @@ def _read(folder: Path, prompt: str, suffixes: Sequence[str]) -> Conditions:
     return content
 
 
-def _collate(items: Sequence[Conditions], device: str) -> Conditions:
+def _collate(items: Sequence[Conditions]) -> Conditions:
     """Stack tensors [L, ...] into [B, longest L, ...], with zeros where one is shorter."""
     from torch.nn.utils.rnn import pad_sequence
 
-    return {
-        key: pad_sequence([item[key] for item in items], batch_first=True).to(device)
-        for key in items[0]
-    }
+    return {key: pad_sequence([item[key] for item in items], batch_first=True) for key in items[0]}

@@ -9,8 +9,10 @@ from functools import partial
 
 from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
+from skipdit_cli.precision import products
 from skipdit_cli.run import Run
 from skipdit_cli.storage import failures, results
+from skipdit_cli.storage.provenance import device_name
 from skipdit_cli.storage.results import Result
 
 VERSION = 1
@@ -36,7 +38,7 @@ def time_together(runs: Sequence[Run], options: Options) -> dict[str, dict[str, 
     kept = {key: timings for key, timings in known.items() if timings}
     if len(kept) == len({run.key for run in runs}):
         return kept
-    with memory_checked(runs[0].batch_size):
+    with memory_checked(runs[0].batch_size), products(runs[0].precision):
         return _timed(runs, options)
 
 
@@ -57,10 +59,8 @@ def _hardware(device: str) -> str:
     import torch
 
     if device.startswith("cuda"):
-        return torch.cuda.get_device_name()
-    from skipdit_cli.storage.provenance import collect
-
-    return f"{collect()['device']}, {torch.get_num_threads()} threads"
+        return device_name(device)
+    return f"{device_name(device)}, {torch.get_num_threads()} threads"
 
 
 def _timed(group: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]:
@@ -92,7 +92,7 @@ def _timed(group: Sequence[Run], options: Options) -> dict[str, dict[str, Result
         spec: peak_bytes(partial(loop, brief=True), device=options.device)
         for spec, loop in loops.items()
     }
-    made = provenance.collect(import_torch=True)
+    made = provenance.collect(import_torch=True, device=options.device)
     timings: dict[str, dict[str, Result]] = {}
     for run in {run.key: run for run in [reference, *group]}.values():
         latency = timed[str(run.cache)]

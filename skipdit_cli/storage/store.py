@@ -4,7 +4,7 @@
         run.json             the run, and what made its first sample (provenance)
         samples.jsonl        the journal: one line per finished sample; later lines win
         000000.png           an image, or 000000.mkv, a lossless clip
-        previews/000000.mp4  a clip to look at; never scored
+        previews/000000.mp4  a clip to look at, if wanted; never scored
         trajectory.safetensors    latents of the first samples after every step (trajectory.py)
 
 A sample is written beside its place, flushed, moved into place and only then entered in the
@@ -73,15 +73,25 @@ class Store:
     corrupt: list[int] = field(default_factory=list)
     _journal: dict[int, JournalEntry] = field(default_factory=dict, repr=False)
     _journal_stat: tuple[int, ...] | None = field(default=None, repr=False)
+    _described: bool = field(default=False, repr=False)
 
-    def write(self, index: int, array: np.ndarray, *, meta: dict, device: str = "") -> None:
+    def write(
+        self,
+        index: int,
+        array: np.ndarray,
+        *,
+        meta: dict,
+        device: str = "",
+        preview: bool = True,
+    ) -> None:
         """Put one sample in place and enter it in the journal.
 
         Args:
             index: of the sample, from 0.
             array: uint8 RGB, an image [H, W, 3] or a clip [T, H, W, 3].
             meta: what else is known of the sample, as JSON can hold it ({"class": 3}).
-            device: what computed it.
+            device: the name of what computed it.
+            preview: make an mp4 of a clip, to look at.
 
         Raises:
             StoreError: the disk is full or the folder cannot be written; what was finished before
@@ -101,9 +111,10 @@ class Store:
         }
         line = kept.sealed_json(entry, ENTRY, of=self.run.key, indent=None)
         with self._on_disk(path):
-            if not (self.path / "run.json").exists():
-                self._create()
-            if clip:
+            if not self._described:
+                self._create(device)
+                self._described = True
+            if clip and preview:
                 (self.path / "previews").mkdir(exist_ok=True)
                 put(self.path / "previews" / f"{index:06d}.mp4", _encode_preview(array))
             put(path, data)
@@ -230,19 +241,25 @@ class Store:
                 holder.unlink(missing_ok=True)
             lock.release()
 
-    def _create(self) -> None:
-        """Write run.json, unless it is there and counts as many samples."""
+    def _create(self, device: str = "") -> None:
+        """Write run.json, unless it is there, counts as many samples and knows what made them.
+
+        Args:
+            device: of the first sample, which only the process that computed it can tell.
+        """
         known: dict[str, dict] = {}
         with kept.damaged_is_absent():
             known = read_run(self.path.parents[1], self.run.key)
-        if known and known["run"]["num_samples"] >= self.run.num_samples:
+        enough = known and known["run"]["num_samples"] >= self.run.num_samples
+        if enough and (known["provenance"].get("device") or not device):
             return
         if known:
             provenance = known["provenance"]
         else:
             from skipdit_cli.storage.provenance import collect
 
-            provenance = collect()
+            provenance = collect() | {"device": ""}
+        provenance["device"] = provenance.get("device") or device
         self.path.mkdir(parents=True, exist_ok=True)
         described = self.run.to_dict()
         content: dict[str, Any] = {"run": described, "provenance": provenance}
