@@ -30,8 +30,10 @@ def profile(
 ) -> None:
     """Time the denoiser alone under each cache, interleaved with the uncached reference.
 
-    With --weights random it needs no checkpoint: latency does not depend on the weights.
+    With --weights random it needs no checkpoint: latency does not depend on the weights. Without
+    --batch-size it is the batch that the paper times of the model, or 4 samples.
     """
+    from skipdit_cli.checkpoints import catalog
     from skipdit_cli.generate.options import Options
     from skipdit_cli.recipe.specs import specs
     from skipdit_cli.report.markdown import to_markdown
@@ -42,9 +44,10 @@ def profile(
     options.at_least(1, repeats, place="--repeats")
     chosen = options.model_at(model, scale)
     path = options.weights_file(weights)
+    size = batch_size or catalog.card(chosen).timed_batch
     given = options.settings(
-        batch_size=batch_size,
-        num_samples=batch_size,  # one batch is timed
+        batch_size=size,
+        num_samples=size,  # one batch is timed
         steps=steps,
         sampler=sampler,
         guidance=guidance,

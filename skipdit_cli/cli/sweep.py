@@ -44,6 +44,7 @@ def cache_sweep(
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     precision: options.Precision = None,
+    decode_precision: options.DecodePrecision = None,
     repeats: Annotated[int, typer.Option(help="Timed repetitions of each loop; 0: none.")] = 3,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
@@ -60,6 +61,7 @@ def cache_sweep(
 
     With no model named it runs an embedded one: offline, on a CPU, in about two minutes. Where
     neither --n, --window nor --cache says what to run, it is --n 2..6 of methods with an interval.
+    Without --batch-size, latency is that of the batch that the paper times of a model.
     """
     from skipdit_cli.checkpoints import catalog
     from skipdit_cli.checkpoints.card import RANDOM
@@ -109,6 +111,7 @@ def cache_sweep(
         guidance=guidance,
         precision=precision,
         weights=weights,
+        decode_precision=decode_precision,
     )
     if recipe:
         asked = options.recipe_at(recipe, scale, options.overrides(given, override))
@@ -128,7 +131,7 @@ def cache_sweep(
         if redo:
             both = [*(run.reference for run in runs), *runs]
             say_removed(again.samples(both, root=results, weights_path=path))
-        rows = sweep([(run, scored) for run in runs], how)
+        rows = sweep([(run, scored) for run in runs], how, batch_size=batch_size)
         table, name = model_table.build_sweep_table(rows, metrics=scored), "sweep"
         dry = [RANDOM] if runs[0].card.random else []
         folder = results.joinpath(*dry, "sweeps", chosen)
