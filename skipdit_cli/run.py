@@ -44,6 +44,7 @@ class Run:
         prompts: taken in turn by the samples; None for a model that takes no text, and where the
             list has not been fetched.
         negative_prompt: of the null half of guidance; it counts for a model that takes text alone.
+        compile: whether the denoiser's layers are compiled, which rounds otherwise.
     """
 
     card: Card
@@ -59,6 +60,7 @@ class Run:
     weights: str = ""
     prompts: tuple[str, ...] | None = None
     negative_prompt: str = ""
+    compile: bool = False
 
     @property
     def model(self) -> str:
@@ -108,6 +110,7 @@ class Run:
             "num_samples": self.num_samples,
             "batch_size": self.batch_size,
             "precision": self.precision,
+            "compile": self.compile,
             "weights": self.weights,
         }
         if self.prompts is not None:

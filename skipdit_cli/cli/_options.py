@@ -111,6 +111,12 @@ Precision = Annotated[
     str | None,
     typer.Option(help="float32 (strict), tf32 (float32 with TF32 products), float16 or bfloat16."),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile", help="Compile the layers (torch.compile): faster steps after minutes of that."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 Redo = Annotated[
     bool,

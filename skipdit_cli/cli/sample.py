@@ -28,6 +28,7 @@ def sample(
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     precision: options.Precision = None,
+    compile: options.Compile = False,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
     workers: options.Workers = 1,
@@ -54,6 +55,7 @@ def sample(
         sampler=sampler,
         guidance=guidance,
         precision=precision,
+        compile=compile or None,
     )
     chosen = options.model_at(model, scale)
     (run,) = options.runs(chosen, [cache], given, weights_path=weights)

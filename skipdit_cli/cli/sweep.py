@@ -44,6 +44,7 @@ def cache_sweep(
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     precision: options.Precision = None,
+    compile: options.Compile = False,
     repeats: Annotated[int, typer.Option(help="Timed repetitions of each loop; 0: none.")] = 3,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
@@ -107,6 +108,7 @@ def cache_sweep(
         sampler=sampler,
         guidance=guidance,
         precision=precision,
+        compile=compile or None,
     )
     if recipe:
         asked = options.recipe_at(recipe, scale, options.overrides(given, override))

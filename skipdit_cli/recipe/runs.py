@@ -28,6 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "classes": None,
     "negative_prompt": None,
+    "compile": False,
 }
 BATCH = 4  # samples computed together where 4 or more are wanted: such runs share samples
 SHAPE: dict[str, Any] = {  # of a run on disk
@@ -37,6 +38,7 @@ SHAPE: dict[str, Any] = {  # of a run on disk
     "classes": list[int] | None,
     "prompts": list[str] | None,
     "negative_prompt": str,
+    "compile": bool,
 }
 
 

@@ -73,7 +73,7 @@ def _title(rows: "Sequence[SweepRow]") -> str:
     guidance = "" if run.guidance is None else f", guidance {run.guidance:g}"
     models = ", ".join(dict.fromkeys(row.run.model for row in rows))
     how = f"{run.num_samples} samples, {run.sampler.name} {run.steps}{guidance}, seed {run.seed}"
-    return f"{models}: {how}"
+    return f"{models}: {how}, compiled" if run.compile else f"{models}: {how}"
 
 
 def _headings(rows: "Sequence[SweepRow]", metrics: Sequence[str]) -> tuple[Heading, ...]:
@@ -90,6 +90,7 @@ def _headings(rows: "Sequence[SweepRow]", metrics: Sequence[str]) -> tuple[Headi
         Heading("speedup", "speedup", "speedup", better="higher"),
         Heading("latency_s", "latency", "latency", "s", "lower", decimals("latency")),
         Heading("memory_mib", "memory", "memory", "MiB", "", decimals("memory")),
+        *([Heading("compile_s", "compile", "compiling", "s")] if "compile" in measured else []),
         *(_metric_heading(metric) for metric in ordered),
     )
 

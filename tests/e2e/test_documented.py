@@ -213,6 +213,8 @@ LINES = {
         "skipdit profile --model latte-skip --weights random --steps 2 --device cuda": NO_GPU,
         "skipdit profile --model ucf101-skip --n 2..6 --weights random --device cuda "
         "--precision float16": NO_GPU,
+        "skipdit profile --model latte-skip --n 2 --weights random --steps 4 --device cuda "
+        "--compile": NO_GPU,
         "skipdit sample --model moving-digits-skip --num-samples 8 --batch-size 2 --workers 2": (
             Then(
                 more="--steps 2",
