@@ -1,6 +1,5 @@
 """skipdit profile"""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,10 +16,7 @@ def profile(
     n: options.Intervals = None,
     window: options.Windows = None,
     method: options.Methods = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="A checkpoint file, or random: latency does not depend on the weights."),
-    ] = None,
+    weights: options.Weights = None,
     batch_size: options.BatchSize = None,
     steps: options.Steps = None,
     sampler: options.Sampler = None,
@@ -33,7 +29,10 @@ def profile(
     results: options.Root = "results",  # type: ignore[assignment]
     json: options.Json = False,
 ) -> None:
-    """Time the denoiser alone under each cache, interleaved with the uncached reference."""
+    """Time the denoiser alone under each cache, interleaved with the uncached reference.
+
+    With --weights random it needs no checkpoint: latency does not depend on the weights.
+    """
     from skipdit_cli.generate.options import Options
     from skipdit_cli.recipe.specs import specs
     from skipdit_cli.report.markdown import to_markdown
@@ -43,8 +42,7 @@ def profile(
 
     options.at_least(1, repeats, place="--repeats")
     chosen = options.model_at(model, scale)
-    random = weights == "random"
-    path = None if weights is None or random else Path(weights)
+    path = options.weights_file(weights)
     given = options.settings(
         batch_size=batch_size,
         num_samples=batch_size,  # one batch is timed
@@ -53,10 +51,11 @@ def profile(
         guidance=guidance,
         precision=precision,
         compile=compile or None,
+        weights=weights,
     )
     wanted = ["none", *(cache or []), *specs(method, n=n, window=window)]
     runs = options.runs(chosen, wanted, given, weights_path=path)
-    require(runs, weights_path=path, random_weights=random)
+    require(runs, weights_path=path)
     how = Options(
         root=results,
         device=options.device_name(device),
@@ -64,8 +63,8 @@ def profile(
         repeats=repeats,
         weights_path=path,
     )
-    rows = compare(runs, how, random_weights=random)
-    title = f"{chosen}: batch {runs[0].batch_size}, {runs[0].precision}, {how.device}"
+    rows = compare(runs, how)
+    title = f"{runs[0].label}: batch {runs[0].batch_size}, {runs[0].precision}, {how.device}"
     title += ", compiled" if compile else ""
     table = build_sweep_table(rows, title=title)
     if json:

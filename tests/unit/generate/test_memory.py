@@ -123,3 +123,18 @@ def test_what_filled_the_memory_is_let_go_of():
     assert caught.value.__context__ is not None  # which holds the frames
     assert held[0]() is None
     assert loaded._loaded == {}
+
+
+def test_a_network_that_does_not_fit_names_what_does(room):
+    sizes = {"float16": 11_600_000_000, "float32": 19_000_000_000, "bfloat16": 9_500_000_000}
+    room(12e9)
+    memory.require_room("the text_encoder of latte", sizes, precision="float16", device="cpu")
+    with pytest.raises(UsageError) as caught:
+        memory.require_room("the text_encoder of latte", sizes, precision="float32", device="cpu")
+    assert str(caught.value) == (
+        "the text_encoder of latte takes 19.0 GB in float32 and there are 12.0 GB; "
+        "take float16 (11.6 GB) or bfloat16 (9.5 GB)"
+    )
+    room(1e9)
+    with pytest.raises(UsageError, match="take a machine with more memory"):
+        memory.require_room("the text_encoder of latte", sizes, precision="float16", device="cpu")
