@@ -45,6 +45,7 @@ def cache_sweep(
     guidance: options.Guidance = None,
     precision: options.Precision = None,
     decode_precision: options.DecodePrecision = None,
+    compile: options.Compile = False,
     repeats: Annotated[int, typer.Option(help="Timed repetitions of each loop; 0: none.")] = 3,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
@@ -110,6 +111,7 @@ def cache_sweep(
         sampler=sampler,
         guidance=guidance,
         precision=precision,
+        compile=compile or None,
         weights=weights,
         decode_precision=decode_precision,
     )
