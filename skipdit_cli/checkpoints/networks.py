@@ -13,6 +13,8 @@ from skipdit_cli.checkpoints.official import check_keys, converted, read_state
 if TYPE_CHECKING:
     from skipdit_cli.models import Network
 
+CONFIGS = Path(__file__).parent / "configs"  # of components, by repository and folder
+
 
 def arguments(chosen: Card) -> dict:
     """The constructor arguments of a checkpoint's model."""
