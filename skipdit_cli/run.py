@@ -39,7 +39,7 @@ class Run:
         classes: taken in turn by the samples; None draws one for each.
         num_samples: how many; runs that differ in nothing else share their samples.
         batch_size: samples computed together; guidance doubles what the model sees.
-        dtype: of the denoiser.
+        precision: of the denoiser and the text encoders, one of PRECISIONS.
         weights: fingerprint of the weights, text encoders and autoencoder included.
         prompts: taken in turn by the samples; None for a model that takes no text, and where the
             list has not been fetched.
@@ -55,7 +55,7 @@ class Run:
     classes: tuple[int, ...] | None
     num_samples: int
     batch_size: int
-    dtype: str = "float32"
+    precision: str = "float32"
     weights: str = ""
     prompts: tuple[str, ...] | None = None
     negative_prompt: str = ""
@@ -107,7 +107,7 @@ class Run:
             "classes": list(self.classes) if self.classes else None,
             "num_samples": self.num_samples,
             "batch_size": self.batch_size,
-            "dtype": self.dtype,
+            "precision": self.precision,
             "weights": self.weights,
         }
         if self.prompts is not None:

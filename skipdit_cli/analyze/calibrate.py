@@ -20,6 +20,7 @@ from skipdit_cli.generate import conditioning
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.options import Progress
 from skipdit_cli.generate.samples import latents_of
+from skipdit_cli.precision import dtype_of, products
 from skipdit_cli.recipe import calibration
 from skipdit_cli.recipe.calibration import Calibration
 from skipdit_cli.run import Run
@@ -61,7 +62,7 @@ def calibrate(
         )
     local.require(run.card, path=weights_path)
     conditioning.prepare(run, root, device=device)
-    model = networks.load(run.card, path=weights_path, device=device, dtype=run.dtype)
+    model = networks.load(run.card, path=weights_path, device=device, dtype=dtype_of(run.precision))
     batches = range(0, run.num_samples, run.batch_size)
     observed, calls = [], 0
     for first in batches:
@@ -76,10 +77,12 @@ def calibrate(
         with watched(model, chosen, samples=len(indices), guided=run.guided) as seen:
             latents_of(run.reference, indices, model=model, root=root, on_step=on_step)
         observed.append(torch.stack(seen, dim=1))  # [samples, steps - 1, ...]
+    with products(run.precision):  # which it was measured in
+        made = provenance.collect(import_torch=True)
     everything = torch.cat(observed).double().cpu()
     if not everything.isfinite().all():
         raise SkipditError(
-            "what it computes is not finite", place=run.model, fix="take --dtype float32"
+            "what it computes is not finite", place=run.model, fix="take --precision float32"
         )
     return Calibration(
         model=run.model,
@@ -92,7 +95,7 @@ def calibrate(
         seed=run.seed,
         pairs=everything.shape[0] * everything.shape[1],
         settings=dict(chosen.fit(everything.numpy())),
-        provenance=provenance.collect(import_torch=True),
+        provenance=made,
     )
 
 

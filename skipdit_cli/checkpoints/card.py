@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from skipdit_cli.precision import PRECISIONS
+
 DATASETS = {"c2i": "imagenet256", "t2v": "vbench", "t2i": "coco"}  # that samples are scored by
 
 
@@ -59,7 +61,7 @@ class Card:
         licence: the strictest that is stated for the file. elsewhere: what else is, and where.
         components: what stands beside the denoiser: `vae` (without it the model works on pixels),
             `tokenizer` and `text_encoder`, `tokenizer_2` and `text_encoder_2`.
-        dtypes: of the denoiser, the usual one first; in others it is known to fail.
+        precisions: of the denoiser, the usual one first; in others it is known to fail.
         prompts: name of the prompt list that is used unless told otherwise.
         negative_prompt: what the null half of guidance is conditioned on unless told otherwise.
         folder: where its weights are, of a checkpoint that comes with its family's package: a file
@@ -82,7 +84,7 @@ class Card:
     licence: str = "Apache-2.0"
     elsewhere: str = ""
     components: Mapping[str, Component] = field(default_factory=dict)
-    dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
+    precisions: tuple[str, ...] = PRECISIONS
     prompts: str = ""
     negative_prompt: str = ""
     folder: str = ""

@@ -89,7 +89,7 @@ def _latte(*, skip: bool) -> Card:
         licence="CC-BY-NC-4.0" if skip else "Apache-2.0",
         elsewhere=_SKIP_PAGE if skip else "",
         components=parts,
-        dtypes=("float16", "float32", "bfloat16"),
+        precisions=("float16", "float32", "tf32", "bfloat16"),
         prompts="vbench",
     )
 
@@ -117,7 +117,7 @@ def _hunyuan() -> Card:
         size=6_000_000_000,  # float32, as those of v1.0 and v1.1 (6.07 GB)
         licence="Tencent-Hunyuan-Community",
         components=parts,
-        dtypes=("float16", "float32"),
+        precisions=("float16", "float32", "tf32"),
         prompts="coco",
         negative_prompt=_HUNYUAN_NEGATIVE,
     )

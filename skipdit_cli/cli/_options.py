@@ -99,7 +99,10 @@ NegativePrompt = Annotated[
 Offload = Annotated[
     bool, typer.Option("--offload", help="Keep the autoencoder off the GPU while denoising.")
 ]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")]
+Precision = Annotated[
+    str | None,
+    typer.Option(help="float32 (strict), tf32 (float32 with TF32 products), float16 or bfloat16."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 Redo = Annotated[
     bool,

@@ -60,7 +60,7 @@ def say_black(run: "Run", root: Path) -> None:
     if black := open_store(root, run).black(run.num_samples):
         say(
             f"{len(black)} of {run.num_samples} samples of {run.model}, {run.cache} are black, "
-            f"first {black[0]} ({run.key}); --dtype float32 may cure that"
+            f"first {black[0]} ({run.key}); --precision float32 may cure that"
         )
 
 

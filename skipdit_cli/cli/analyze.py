@@ -30,7 +30,7 @@ def calibrate(
     steps: options.Steps = None,
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
-    dtype: options.Dtype = None,
+    precision: options.Precision = None,
     device: options.Device = "auto",
     weights: options.Weights = None,
     results: options.Root = "results",  # type: ignore[assignment]
@@ -62,7 +62,7 @@ def calibrate(
         steps=steps,
         sampler=sampler,
         guidance=guidance,
-        dtype=dtype,
+        precision=precision,
     )
     (run,) = options.runs(chosen, ["none"], given, weights_path=weights)
     where, folder = options.device_name(device), out or calibration.folder(chosen)

@@ -39,6 +39,7 @@ def plan(
     steps: options.Steps = None,
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
+    precision: options.Precision = None,
     num_samples: options.NumSamples = None,
     batch_size: options.BatchSize = None,
     results: options.Root = "results",  # type: ignore[assignment]
@@ -64,6 +65,7 @@ def plan(
         steps=steps,
         sampler=sampler,
         guidance=guidance,
+        precision=precision,
         num_samples=num_samples,
         batch_size=batch_size,
     )

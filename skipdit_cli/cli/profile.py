@@ -25,7 +25,7 @@ def profile(
     steps: options.Steps = None,
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
-    dtype: options.Dtype = None,
+    precision: options.Precision = None,
     repeats: Annotated[int, typer.Option(help="Timed repetitions of each loop.")] = 5,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
@@ -50,7 +50,7 @@ def profile(
         steps=steps,
         sampler=sampler,
         guidance=guidance,
-        dtype=dtype,
+        precision=precision,
     )
     wanted = ["none", *(cache or []), *specs(method, n=n, window=window)]
     runs = options.runs(chosen, wanted, given, weights_path=path)
@@ -63,7 +63,7 @@ def profile(
         weights_path=path,
     )
     rows = compare(runs, how, random_weights=random)
-    title = f"{chosen}: batch {runs[0].batch_size}, {runs[0].dtype}, {how.device}"
+    title = f"{chosen}: batch {runs[0].batch_size}, {runs[0].precision}, {how.device}"
     table = build_sweep_table(rows, title=title)
     if json:
         show_json(records(table))

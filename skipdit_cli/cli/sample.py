@@ -27,7 +27,7 @@ def sample(
     steps: options.Steps = None,
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
-    dtype: options.Dtype = None,
+    precision: options.Precision = None,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
     workers: options.Workers = 1,
@@ -52,7 +52,7 @@ def sample(
         steps=steps,
         sampler=sampler,
         guidance=guidance,
-        dtype=dtype,
+        precision=precision,
     )
     chosen = options.model_at(model, scale)
     (run,) = options.runs(chosen, [cache], given, weights_path=weights)

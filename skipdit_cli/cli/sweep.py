@@ -43,7 +43,7 @@ def cache_sweep(
     steps: options.Steps = None,
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
-    dtype: options.Dtype = None,
+    precision: options.Precision = None,
     repeats: Annotated[int, typer.Option(help="Timed repetitions of each loop; 0: none.")] = 3,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
@@ -82,7 +82,6 @@ def cache_sweep(
             metrics=metrics,
             classes=classes,
             prompt=prompt,
-            dtype=dtype,
             weights=weights,
         )
     how = Options(
@@ -105,7 +104,7 @@ def cache_sweep(
         steps=steps,
         sampler=sampler,
         guidance=guidance,
-        dtype=dtype,
+        precision=precision,
     )
     if recipe:
         asked = options.recipe_at(recipe, scale, options.overrides(given, override))

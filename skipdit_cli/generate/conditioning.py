@@ -39,7 +39,7 @@ def pending(run: "Run", root: Path) -> int:
     if not card.text:
         return 0
     absent = text.absent(
-        card, _computed(run), negative=run.negative_prompt, root=root, dtype=run.dtype
+        card, _computed(run), negative=run.negative_prompt, root=root, precision=run.precision
     )
     return sum(map(len, absent.values()))
 
@@ -68,7 +68,7 @@ def prepare(
             negative=negative,
             root=root,
             device=device,
-            dtype=run.dtype,
+            precision=run.precision,
             progress=progress,
         )
 
@@ -98,7 +98,7 @@ def of_batch(
         prompts = [content["prompt"] for content in metas]
         negative = run.negative_prompt
         return text.conditions(
-            card, prompts, negative=negative, root=root, device=device, dtype=run.dtype
+            card, prompts, negative=negative, root=root, device=device, precision=run.precision
         )
     if card.num_classes is None:
         return {}, {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from skipdit_cli.checkpoints import local
 from skipdit_cli.checkpoints.inventory import remedy
 from skipdit_cli.errors import MissingAssetError
+from skipdit_cli.precision import products
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +42,7 @@ def to_pixels(
     clips = latents if latents.dim() == 5 else latents[:, None]  # [B, F, C, H, W]
     if "vae" in card.components:
         decoder = _autoencoder(local.component(card, "vae")).to(latents.device)
-        with torch.no_grad():
+        with torch.no_grad(), products("float32"):
             images = torch.stack([_decode(decoder, clip) for clip in clips])
         if offload:
             decoder.to("cpu")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
 from skipdit_cli.generate.decode import FRAMES
+from skipdit_cli.precision import dtype_of
 from skipdit_cli.profiling import counts
 from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST, Site
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from skipdit_cli.run import Run
 
 LOW, HIGH = 0.85, 1.25
-BYTES = {"float32": 4, "tf32": 4, "float16": 2, "bfloat16": 2}  # of a number, by precision
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}  # of a number
 FLOAT32 = 4
 _SOURCES = ("caches/*.py", "cache.py", "generate/hooks.py", "generate/footprint.py")
 
@@ -80,7 +81,7 @@ class Footprint:
 @functools.cache
 def footprint(run: "Run") -> Footprint:
     """The memory of a run; counted once, and kept on disk as counts are."""
-    card, value = run.card, BYTES[precision(run)]
+    card, value = run.card, BYTES[dtype_of(run.precision)]
     sizes, decoding = counts.sizes(card), counts.decoding(card)
     frames = sizes.grid[0] if len(sizes.grid) == 3 else 1
     at_once, scale = min(frames, FRAMES), 8 if "vae" in card.components else 1
@@ -96,11 +97,6 @@ def footprint(run: "Run") -> Footprint:
     )
 
 
-def precision(run: "Run") -> str:
-    """The precision of a run's denoiser."""
-    return run.dtype
-
-
 def _encoder(card: "Card", value: int) -> int:
     """Weights of the largest text encoder; its file has them in float32."""
     parts = (part for key, part in card.components.items() if key.startswith("text_encoder"))
@@ -109,7 +105,7 @@ def _encoder(card: "Card", value: int) -> int:
 
 def _kept(run: "Run") -> int:
     """What the cache keeps of one sample between steps, in bytes."""
-    what = [run.cache, run.guided, BYTES[precision(run)], *run.timesteps]
+    what = [run.cache, run.guided, dtype_of(run.precision), *run.timesteps]
     foreign = registry.source_hash("caches", run.cache.name)
     return counts.remembered(
         run.card,
@@ -127,7 +123,7 @@ def _simulated(run: "Run") -> int:
     from skipdit_cli.profiling.live import Live
 
     sizes, cache = counts.sizes(run.card), run.cache
-    dtype = torch.float16 if BYTES[precision(run)] == 2 else torch.float32
+    dtype = getattr(torch, dtype_of(run.precision))
     inside: dict[int, list[Site]] = {layer: [] for layer in range(cache.layout.layers)}
     for site in cache.hooked:
         inside[site.layer].append(site)

@@ -23,6 +23,7 @@ from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.loop import denoise
 from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Stage, silent
+from skipdit_cli.precision import dtype_of, products
 from skipdit_cli.run import Run
 from skipdit_cli.storage import trajectory
 from skipdit_cli.storage.disk import check_writable
@@ -67,7 +68,7 @@ def generate(
     memory.require(run, device=device, workers=workers)
     check_writable(root)
     store = open_store(root, run)
-    with store.lock(stage if wait else None):
+    with products(run.precision), store.lock(stage if wait else None):
         missing = store.missing(range(run.num_samples))
         if corrupt := list(store.corrupt):
             warn(
@@ -125,19 +126,20 @@ def latents_of(
     def noise(step: int) -> Tensor:
         return rng.batch_normal(shape, seed=run.seed, indices=indices, step=step).to(where)
 
-    return denoise(
-        model,
-        noise(rng.INITIAL),
-        cache=run.cache,
-        sampler=run.sampler,
-        steps=run.steps,
-        step_noise=noise,
-        conditions=given,
-        null=null,
-        guidance=run.guidance,
-        trained=run.card.sampling,
-        on_step=on_step,
-    )
+    with products(run.precision):
+        return denoise(
+            model,
+            noise(rng.INITIAL),
+            cache=run.cache,
+            sampler=run.sampler,
+            steps=run.steps,
+            step_noise=noise,
+            conditions=given,
+            null=null,
+            guidance=run.guidance,
+            trained=run.card.sampling,
+            on_step=on_step,
+        )
 
 
 def _compute(
@@ -168,7 +170,7 @@ def _compute(
     latents = latents_of(run, indices, model=model, root=root, on_step=note)
     if not torch.isfinite(latents).all():
         raise SkipditError(
-            f"{run.model} gave values that are not finite in {run.dtype} with {run.cache}",
+            f"{run.model} gave values that are not finite in {run.precision} with {run.cache}",
             fix="take float32, or a milder cache",
         )
     store = open_store(root, run)
@@ -195,7 +197,7 @@ def _kept(x: Tensor) -> Tensor:
 
 def network(run: Run, *, device: str = "cpu", weights_path: Path | None = None) -> "Network":
     """The denoiser of a run; a process loads each once."""
-    return _model(run.card, weights_path, _device(device), run.dtype)
+    return _model(run.card, weights_path, _device(device), dtype_of(run.precision))
 
 
 def _device(name: str) -> str:

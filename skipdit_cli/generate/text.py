@@ -22,6 +22,7 @@ from skipdit_cli.errors import (
     warn,
 )
 from skipdit_cli.models import Conditions
+from skipdit_cli.precision import dtype_of, products
 from skipdit_cli.run import TEXT
 from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import write_whole
@@ -43,13 +44,13 @@ def absent(
     *,
     root: Path,
     negative: str | None = None,
-    dtype: str = "float32",
+    precision: str = "float32",
 ) -> dict[str, list[str]]:
     """Which texts of the prompts are not on disk, by the encoder's suffix; as `encode`.
 
     Damaged ones are not, and each is told of.
     """
-    folder, wanted = _folder(root, card, dtype), _texts(card, prompts, negative)
+    folder, wanted = _folder(root, card, precision), _texts(card, prompts, negative)
     return {
         suffix: [text for text in wanted if _kept(_path(folder, text, suffix)) is None]
         for suffix in _suffixes(card)
@@ -63,7 +64,7 @@ def encode(
     root: Path,
     negative: str | None = None,
     device: str = "cpu",
-    dtype: str = "float32",
+    precision: str = "float32",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Encode those of the prompts, and the negative one, that are not on disk yet.
@@ -73,18 +74,18 @@ def encode(
     Args:
         root: the results folder.
         negative: the prompt of the null half of guidance; None is the checkpoint's own.
-        dtype: of the encoders and of what they give.
+        precision: of the encoders and of what they give.
         progress: called with (done, total) after each prompt of each encoder.
     Raises:
         MissingAssetError: a text encoder or tokenizer is not here.
     """
-    folder = _folder(root, card, dtype)
-    left = absent(card, prompts, negative=negative, root=root, dtype=dtype)
+    folder = _folder(root, card, precision)
+    left = absent(card, prompts, negative=negative, root=root, precision=precision)
     done, total = 0, sum(map(len, left.values()))
     for length, (suffix, some) in zip(_tokens(card), left.items(), strict=True):
         if not some:
             continue
-        run = _encoder(card, suffix, length=length, device=device, dtype=dtype)
+        run = _encoder(card, suffix, length=length, device=device, precision=precision)
         for text in some:
             states, mask = run(text)
             content = {f"states{suffix}": states, f"mask{suffix}": mask}
@@ -127,16 +128,16 @@ def conditions(
     root: Path,
     negative: str | None = None,
     device: str = "cpu",
-    dtype: str = "float32",
+    precision: str = "float32",
 ) -> tuple[Conditions, Conditions]:
     """Conditions of a batch by diffusers' names, and those of its null half; `encode` comes first.
 
     Args:
-        negative, dtype: as in `encode`.
+        negative, precision: as in `encode`.
     Returns:
         Two dictionaries of [B, ...], padded with zeros (and masks of 0) to the longest prompt.
     """
-    folder = _folder(root, card, dtype)
+    folder = _folder(root, card, precision)
     family = registry.load("models", card.family)
     suffixes = _suffixes(card)
     null = _read(folder, family.clean(_negative(card, negative)), suffixes)
@@ -181,21 +182,21 @@ def _tokens(card: "Card") -> tuple[int, ...]:
 
 
 def _encoder(
-    card: "Card", suffix: str, *, length: int, device: str, dtype: str
+    card: "Card", suffix: str, *, length: int, device: str, precision: str
 ) -> "Callable[[str], tuple[Tensor, Tensor]]":
-    """prompt -> (states [L, C] in dtype, mask [L] int64), both on the CPU."""
+    """prompt -> (states [L, C], mask [L] int64), both on the CPU."""
     import torch
 
     tokenizer = _load_tokenizer(local.component(card, f"tokenizer{suffix}"))
-    model = _load_model(local.component(card, f"text_encoder{suffix}"), getattr(torch, dtype))
-    model = model.to(device)
+    folder = local.component(card, f"text_encoder{suffix}")
+    model = _load_model(folder, getattr(torch, dtype_of(precision))).to(device)
 
     def run(prompt: str) -> "tuple[Tensor, Tensor]":
         tokens = tokenizer(
             [prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
         ids, mask = tokens["input_ids"].to(device), tokens["attention_mask"].to(device)
-        with torch.no_grad():
+        with torch.no_grad(), products(precision):
             states = model(input_ids=ids, attention_mask=mask)[0]
         return states[0].cpu(), mask[0].cpu()
 
@@ -272,15 +273,15 @@ def _quietly(load: Callable[[], Any], folder: Path) -> Any:
         ) from None
 
 
-def _folder(root: Path, card: "Card", dtype: str) -> Path:
-    """Where embeddings are: they depend on encoders, number of tokens and dtype alone.
+def _folder(root: Path, card: "Card", precision: str) -> Path:
+    """Where embeddings are: they depend on encoders, number of tokens and precision alone.
 
     The name of a file in it is of the text that the tokenizers get, the prompt being cleaned.
     """
     parts = [
         local.component_fingerprint(card.components[key]) for key in card.components if key != "vae"
     ]
-    text = ":".join([str(TEXT), card.family, dtype, *map(str, _tokens(card)), *parts])
+    text = ":".join([str(TEXT), card.family, precision, *map(str, _tokens(card)), *parts])
     return root / "embeddings" / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

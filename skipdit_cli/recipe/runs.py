@@ -31,14 +31,13 @@ DEFAULTS: dict[str, Any] = {
 }
 BATCH = 4  # samples computed together where 4 or more are wanted: such runs share samples
 SHAPE: dict[str, Any] = {  # of a run on disk
-    **dict.fromkeys(("model", "cache", "sampler", "steps", "dtype", "weights"), str),
+    **dict.fromkeys(("model", "cache", "sampler", "steps", "precision", "weights"), str),
     **dict.fromkeys(("seed", "num_samples", "batch_size"), int),
     "guidance": float | None,
     "classes": list[int] | None,
     "prompts": list[str] | None,
     "negative_prompt": str,
 }
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 def make_run(
@@ -55,8 +54,8 @@ def make_run(
         model: name of a checkpoint.
         cache: a spec, as text or parsed; the defaults of the model's family, and its calibration,
             are filled in.
-        settings: any of SETTINGS, `classes` (integers) and `dtype`; what is left out is the
-            checkpoint's own default. `prompts` may also be the prompts themselves, as a tuple.
+        settings: any of SETTINGS and `classes` (integers); what is left out is the checkpoint's
+            own default. `prompts` may also be the prompts themselves, as a tuple.
         weights_path: a checkpoint file instead of the known place.
         place: what errors name.
     Raises:
@@ -71,7 +70,7 @@ def make_run(
         "sampler": card.sampling.sampler,
         "steps": card.sampling.steps,
         "guidance": card.sampling.guidance,
-        "dtype": card.dtypes[0],
+        "precision": card.precisions[0],
         "prompts": card.prompts or None,
     }
     chosen: dict[str, Any] = {**DEFAULTS, **sampling}
@@ -202,12 +201,10 @@ def _settings(recipe: Recipe, row: RecipeRow) -> dict[str, Any]:
 
 def _check(card: Card, chosen: Mapping[str, Any]) -> None:
     """Raise a UsageError where a setting has no meaning on a model."""
-    if chosen["dtype"] not in DTYPES:
-        raise unknown("dtype", str(chosen["dtype"]), DTYPES)
-    if chosen["dtype"] not in card.dtypes:
+    if chosen["precision"] not in card.precisions:
         raise UsageError(
-            f"{card.name} gives black images in {chosen['dtype']}",
-            fix=f"use {' or '.join(card.dtypes)}",
+            f"{card.name} gives black images in {chosen['precision']}",
+            fix=f"use {' or '.join(card.precisions)}",
         )
     text = dict.fromkeys(("prompts", "negative_prompt"), card.text)
     takes = {"classes": card.num_classes is not None, **text}

@@ -7,19 +7,21 @@ from typing import Any
 
 from skipdit_cli import registry
 from skipdit_cli.errors import UsageError, placed, unknown
+from skipdit_cli.precision import PRECISIONS
 
 MOST = {"num_samples": 10_000_000, "batch_size": 10_000_000, "seed": 2**63 - 1}
 DIGITS = 30  # more than any setting has: Python refuses to read thousands
 SETTINGS = (
     *("num_samples", "batch_size", "seed", "sampler", "steps", "guidance"),
-    *("prompts", "negative_prompt"),
+    *("prompts", "negative_prompt", "precision"),
 )
 
 
 def setting(key: str, value: Any, *, place: str = "") -> Any:
     """One setting in its type: steps is a respacing string, guidance a float or None, the sampler a
-    name, prompts the name of a list or a file, negative_prompt a text or None for the model's own,
-    the others integers. Numbers may come as text, as they do from a command line.
+    name, precision one of PRECISIONS, prompts the name of a list or a file, negative_prompt a text
+    or None for the model's own, the others integers. Numbers may come as text, as they do from a
+    command line.
 
     Raises:
         UsageError: unknown key, or a value that does not fit.
@@ -33,6 +35,8 @@ def setting(key: str, value: Any, *, place: str = "") -> Any:
             return _guidance(value)
         if key == "prompts":
             return str(value)
+        if key == "precision":
+            return _precision(value)
         if key == "negative_prompt":
             from skipdit_cli.recipe.prompts import checked
 
@@ -68,6 +72,12 @@ def _guidance(value: Any) -> float | None:
             f"guidance '{value}' is not a scale of 1 or more", fix="write none for no guidance"
         )
     return scale if scale > 1 else None  # a scale of 1 is the conditional output alone
+
+
+def _precision(value: Any) -> str:
+    if value not in PRECISIONS:
+        raise unknown("precision", str(value), PRECISIONS)
+    return value
 
 
 def _integer(key: str, value: Any, *, least: int) -> int:

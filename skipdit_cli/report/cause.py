@@ -15,7 +15,7 @@ from skipdit_cli.report.written import PAPER, STEPS, content
 
 RUN = (
     *("model", "cache", "sampler", "steps", "guidance", "seed", "classes", "prompts"),
-    *("negative_prompt", "num_samples", "batch_size", "dtype", "weights"),
+    *("negative_prompt", "num_samples", "batch_size", "precision", "weights"),
 )
 SCORE = {
     "version": "metric version",
@@ -23,7 +23,7 @@ SCORE = {
     "n": "n",
     "assets": "networks and references",
 }
-MADE = ("device", "dtype", "tf32_matmul", "threads", "torch", "diffusers", "numpy", "scikit-image")
+MADE = ("device", "tf32_matmul", "threads", "torch", "diffusers", "numpy", "scikit-image")
 CODE = ("skipdit", "commit", "dirty")
 TOLD = ("device", "torch")  # what the Markdown beside a table tells of these
 Pair = Sequence[Mapping[str, Any]]  # what is known of the old and of the new side

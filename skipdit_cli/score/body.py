@@ -17,6 +17,7 @@ from skipdit_cli.generate import rng
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.loop import denoise
 from skipdit_cli.generate.samples import network
+from skipdit_cli.precision import dtype_of
 from skipdit_cli.run import Run
 
 
@@ -38,7 +39,7 @@ def loop_of(
     """
     if random_weights:
         model = networks.build(run.card, device=device)
-        nn.Module.to(model, getattr(torch, run.dtype)).requires_grad_(False).eval()
+        nn.Module.to(model, getattr(torch, dtype_of(run.precision))).requires_grad_(False).eval()
     else:
         model = network(run, device=device, weights_path=weights_path)
     given = model.inputs(run.batch_size, device=device)  # texts and classes cost what any do

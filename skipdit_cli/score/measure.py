@@ -10,6 +10,7 @@ from skipdit_cli import registry
 from skipdit_cli.errors import IncompleteError, MissingAssetError, SkipditError
 from skipdit_cli.generate.options import Progress
 from skipdit_cli.metrics import Metric
+from skipdit_cli.precision import products
 from skipdit_cli.score import applicable, reference
 from skipdit_cli.score.scoring import ON_CPU, How, Samples, ScoringJob, score
 from skipdit_cli.storage import npz, provenance, results
@@ -130,7 +131,8 @@ def _scored(job: ScoringJob, blank: Result, root: Path) -> Result:
         if known and known.assets == seen_through:
             return known
         result = replace(result, assets=seen_through)
-        computed = score(job)
+        with products("float32"):
+            computed, made = score(job), provenance.collect(import_torch=True)
     except MissingAssetError as error:
         return known or replace(result, status="needs weights", note=str(error))
     result = replace(
@@ -138,7 +140,7 @@ def _scored(job: ScoringJob, blank: Result, root: Path) -> Result:
         value=computed.value,
         spread=computed.spread,
         interval=computed.interval,
-        provenance=provenance.collect(import_torch=True),
+        provenance=made,
     )
     results.write_result(root, result)
     return result

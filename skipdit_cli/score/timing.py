@@ -9,6 +9,7 @@ from functools import partial
 
 from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
+from skipdit_cli.precision import products
 from skipdit_cli.run import Run
 from skipdit_cli.storage import failures, results
 from skipdit_cli.storage.results import Result
@@ -40,7 +41,7 @@ def time_together(
     kept = {key: timings for key, timings in known.items() if timings}
     if len(kept) == len({run.key for run in runs}):
         return kept
-    with memory_checked(runs[0].batch_size):
+    with memory_checked(runs[0].batch_size), products(runs[0].precision):
         return _timed(runs, options, random_weights=random_weights)
 
 

@@ -108,12 +108,11 @@ def _torch(import_torch: bool) -> dict[str, Any]:
             import_module("torch")
     torch = sys.modules.get("torch")
     if torch is None:
-        unknown = dict.fromkeys(("dtype", "tf32_matmul", "tf32_cudnn", "threads"))
+        unknown = dict.fromkeys(("tf32_matmul", "tf32_cudnn", "threads"))
         return {"device": _processor(), **unknown}
     on_gpu = torch.cuda.is_initialized()
     return {
         "device": torch.cuda.get_device_name() if on_gpu else _processor(),
-        "dtype": str(torch.get_default_dtype()).removeprefix("torch."),
         "tf32_matmul": _tf32(torch.backends.cuda.matmul),
         "tf32_cudnn": _tf32(torch.backends.cudnn),
         "threads": torch.get_num_threads(),

@@ -181,7 +181,7 @@ def planned():
     def make(name, cache="none", **settings):
         steps = "ddim10+1" if name == "tiny-hunyuan" else "ddim10"
         given = {"prompts": PROMPTS, "num_samples": 3, "batch_size": 3, "seed": 4, "steps": steps}
-        return runs.make_run(name, cache, given | {"dtype": "float32"} | settings)
+        return runs.make_run(name, cache, given | {"precision": "float32"} | settings)
 
     return make
 
@@ -518,20 +518,21 @@ def test_a_damaged_autoencoder_is_told_in_one_line(
 def test_hunyuan_in_bfloat16_is_refused(planned):
     for name in ("hunyuan-dit", "tiny-hunyuan"):
         with pytest.raises(UsageError) as caught:
-            planned(name, dtype="bfloat16")
+            planned(name, precision="bfloat16")
         assert str(caught.value) == (
-            f"{name} gives black images in bfloat16; use float16 or float32"
+            f"{name} gives black images in bfloat16; use float16 or float32 or tf32"
         )
-    assert planned("tiny-latte", dtype="bfloat16").dtype == "bfloat16"
+    assert planned("tiny-latte", precision="bfloat16").precision == "bfloat16"
 
 
 @pytest.mark.parametrize("name", ["tiny-latte-skip", "tiny-hunyuan"])
 def test_half_precision_gives_nearly_the_same_samples(planned, tmp_path, name):
     """float16 is what the released checkpoints are run in, and their cards' default."""
     half = runs.make_run(name, CACHE, {"prompts": PROMPTS, "num_samples": 2, "batch_size": 2})
-    assert half.dtype == "float16"
+    assert half.precision == "float16"
     half = replace(half, steps=planned(name).steps)
-    store, whole = (generate(wanted, tmp_path) for wanted in (half, replace(half, dtype="float32")))
+    both = half, replace(half, precision="float32")
+    store, whole = (generate(wanted, tmp_path) for wanted in both)
     assert store.path != whole.path
     for i in range(2):
         ours, theirs = store.read(i).astype(int), whole.read(i).astype(int)
@@ -553,7 +554,7 @@ def test_an_overflow_in_half_precision_is_told_by_name(home, tmp_path, name):
     """100,000 is beyond the largest float16, 65,504."""
     path = changed(home, name, tmp_path, lambda state: state["proj_out.bias"].fill_(1e5))
     settings = {"prompts": PROMPTS, "num_samples": 1, "batch_size": 1, "steps": "ddim2"}
-    wanted = runs.make_run(name, settings=settings | {"dtype": "float16"}, weights_path=path)
+    wanted = runs.make_run(name, settings=settings | {"precision": "float16"}, weights_path=path)
     with pytest.raises(SkipditError) as caught:
         generate(wanted, tmp_path, weights_path=path)
     assert str(caught.value) == (
@@ -561,7 +562,7 @@ def test_an_overflow_in_half_precision_is_told_by_name(home, tmp_path, name):
         "take float32, or a milder cache"
     )
     assert caught.value.exit_code == 1
-    whole = replace(wanted, dtype="float32")
+    whole = replace(wanted, precision="float32")
     assert generate(whole, tmp_path, weights_path=path).missing([0]) == []
 
 

@@ -97,8 +97,8 @@ rows:
             ["--prompts: prompt file gone.txt: no such file", "digits-image", "vbench"],
         ),
         (
-            "sample --model hunyuan-dit --dtype bfloat16",
-            ["--dtype: hunyuan-dit gives black images in bfloat16", "float16 or float32"],
+            "sample --model hunyuan-dit --precision bfloat16",
+            ["--precision: hunyuan-dit gives black images in bfloat16", "float16 or float32"],
         ),
         (
             "sample --model painted-digits --steps ddim50+20",
@@ -114,8 +114,8 @@ rows:
             ["--sampler: unknown sampler 'dimm'", "did you mean 'ddim'?"],
         ),
         (
-            "sample --model digits --dtype float64",
-            ["--dtype: unknown dtype 'float64'", "did you mean 'float"],
+            "sample --model digits --precision float64",
+            ["--precision: unknown precision 'float64'", "did you mean 'float"],
         ),
         ("sample --model digits --workers 0", ["--workers", "1"]),
         (

@@ -422,7 +422,7 @@ def test_report_with_nothing_on_disk(skipdit, table, tmp_path):
     assert [path.name for path in (tmp_path / "results" / "paper").iterdir()] == ["table1.md"]
 
 
-@pytest.mark.parametrize("model", ["digits-skip", "captioned-digits-skip", "painted-digits"])
+@pytest.mark.parametrize("model", ["digits-skip", "painted-digits"])
 def test_profile(skipdit, table, tmp_path, model):
     given = f"profile --n 2,3 --weights random --steps 4 --batch-size 1 --repeats 1 --model {model}"
     done = skipdit(given).ok()
@@ -596,7 +596,7 @@ def test_black_samples_of_a_sweep_are_told(skipdit, monkeypatch):
     ]
     told = (
         "1 of 3 samples of digits-skip, skip-cache(n=2,window=1000-20,branch=2) are black, first 1 "
-        f"({key}); --dtype float32 may cure that"
+        f"({key}); --precision float32 may cure that"
     )
     assert made.code == 0
     assert told in made.remarks

@@ -212,7 +212,7 @@ LINES = {
     "docs/gpus.md": {
         "skipdit profile --model latte-skip --weights random --steps 2 --device cuda": NO_GPU,
         "skipdit profile --model ucf101-skip --n 2..6 --weights random --device cuda "
-        "--dtype float16": NO_GPU,
+        "--precision float16": NO_GPU,
         "skipdit sample --model moving-digits-skip --num-samples 8 --batch-size 2 --workers 2": (
             Then(
                 more="--steps 2",
@@ -304,10 +304,8 @@ def test_every_line_has_an_expectation(documented, page):
     assert lines == set(LINES.get(page, {}))
 
 
-@pytest.mark.parametrize(
-    "page",
-    [page if page == "README.md" else pytest.param(page, marks=pytest.mark.slow) for page in LINES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", LINES)
 def test_every_line_does_what_the_page_says(skipdit, documented, machine, tmp_path, page):
     for line in documented(page):
         if line in LINES[page]:

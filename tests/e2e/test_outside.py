@@ -16,6 +16,8 @@ GUIDE = Path(__file__).parents[2] / "CONTRIBUTING.md"
 BLOCK = re.compile(r"^```\w+ title=\"([^\"]+)\"\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMANDS = re.compile(r"^(skipdit [^#\n]+?) *(?:#.*)?$", re.MULTILINE)
 
+pytestmark = pytest.mark.slow
+
 # In one process, so that torch is imported once: every command line on stdin, as JSON.
 RUNNER = """
 import contextlib, io, json, sys

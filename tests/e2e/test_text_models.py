@@ -185,10 +185,10 @@ def test_a_prompt_that_is_cut_is_told_on_stderr(skipdit):
         ),
         (f"{VIDEO} --prompts gone.txt", [], 2, ["--prompts", "gone.txt: no such file"]),
         (
-            "sample --model hunyuan-dit --dtype bfloat16 --prompt",
+            "sample --model hunyuan-dit --precision bfloat16 --prompt",
             ["a horse"],
             2,
-            ["--dtype: hunyuan-dit gives black images in bfloat16; use float16 or float32"],
+            ["--precision: hunyuan-dit gives black images in bfloat16; use float16 or float32 or tf32"],
         ),
         (
             "sample --model latte-skip --prompt",
@@ -239,7 +239,7 @@ def test_black_samples_are_reported_and_kept(skipdit, changed):
     store = stored()
     assert done.remarks == [
         "3 of 3 samples of painted-digits, none are black, first 0 "
-        f"({store.run.key}); --dtype float32 may cure that"
+        f"({store.run.key}); --precision float32 may cure that"
     ]
     assert store.missing(range(3)) == []
     assert store.meta(2) == {"prompt": "a six", "black": True}
@@ -247,12 +247,12 @@ def test_black_samples_are_reported_and_kept(skipdit, changed):
     assert (again.out, again.remarks) == (done.out, done.remarks)
 
 
-def test_values_that_are_not_finite_are_told_with_their_dtype(skipdit, changed):
-    for value, dtype in ((float("nan"), "float32"), (1e5, "float16")):
-        line = f"{IMAGE} --num-samples 1 --dtype {dtype} --prompt"
-        skipdit(line, "a six", "--weights", changed(value)).failed(
-            1, f"painted-digits gave values that are not finite in {dtype} with none; take float32"
-        )
+def test_values_that_are_not_finite_are_told_with_their_precision(skipdit, changed):
+    for value, precision in ((float("nan"), "float32"), (1e5, "float16")):
+        line = f"{IMAGE} --num-samples 1 --precision {precision} --prompt"
+        done = skipdit(line, "a six", "--weights", changed(value))
+        said = f"painted-digits gave values that are not finite in {precision} with none"
+        done.failed(1, f"{said}; take float32")
     assert stored_files() == []
 
 

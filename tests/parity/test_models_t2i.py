@@ -164,6 +164,7 @@ def test_the_official_steps_are_full_and_the_others_run_the_first_and_the_last_l
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [

@@ -126,6 +126,7 @@ def test_the_official_steps_are_full_and_the_others_run_the_outer_layers(name):
     assert [not sites for sites in session.reused] == run["full"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [

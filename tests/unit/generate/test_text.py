@@ -130,15 +130,15 @@ def test_embeddings_do_not_depend_on_batch_and_order(tmp_path):
     assert files(tmp_path / "reversed") == files(tmp_path / "one-by-one") == together
 
 
-def test_embeddings_are_those_of_the_encoder_in_its_dtype(tmp_path):
+def test_embeddings_are_those_of_the_encoder_in_its_precision(tmp_path):
     """The last hidden states, all tokens up to the family's length, padding included."""
     model = transformers.BertModel.from_pretrained(EMBEDDED / "text_encoder_bert").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(EMBEDDED / "tokenizer_bert")
     tokens = tokenizer([LONG], padding="max_length", max_length=12, return_tensors="pt")
     for dtype in (torch.float32, torch.float16):
         name = str(dtype).removeprefix("torch.")
-        text.encode(IMAGE, [LONG], root=tmp_path, dtype=name)
-        given, null = text.conditions(IMAGE, [LONG, LONG], root=tmp_path, dtype=name)
+        text.encode(IMAGE, [LONG], root=tmp_path, precision=name)
+        given, null = text.conditions(IMAGE, [LONG, LONG], root=tmp_path, precision=name)
         with torch.no_grad():
             expected = model.to(dtype)(**tokens).last_hidden_state[0]
         for states in given["encoder_hidden_states"]:
@@ -248,7 +248,7 @@ def test_the_official_negative_prompt_is_what_hunyuan_encodes(tmp_path, monkeypa
 
     monkeypatch.setattr(text, "_encoder", encoder)
     card = catalog.card("hunyuan-dit")
-    text.encode(card, [" a dog "], root=tmp_path, dtype="float16")
+    text.encode(card, [" a dog "], root=tmp_path, precision="float16")
     official = (
         "错误的眼睛，糟糕的人脸，毁容，糟糕的艺术，变形，"
         "多余的肢体，模糊的颜色，模糊，重复，病态，残缺，"

@@ -34,13 +34,13 @@ OTHERWISE = {
     "seed": 1,
     "classes": None,
     "batch_size": 8,
-    "dtype": "float16",
+    "precision": "float16",
     "weights": "",
     "prompts": ("a horse",),
 }
 
 
-STABLE = "12a1ba12e7946b87"
+STABLE = "2a4e5d0cda12a1e1"
 
 
 def test_the_key_is_stable():
@@ -139,7 +139,7 @@ def test_what_is_left_out_is_the_checkpoints_own():
     run = make_run("ucf101-skip", "skip-cache(n=3)")
     assert (run.sampler.name, run.steps, run.guidance) == ("ddim", "50", 7.0)
     assert str(run.cache) == "skip-cache(n=3,window=900-50,branch=1)"
-    assert (run.classes, run.seed, run.dtype) == (None, 0, "float32")
+    assert (run.classes, run.seed, run.precision) == (None, 0, "float32")
     run = make_run("taichi", settings={"steps": 20, "seed": "4", "num_samples": 2})
     assert (run.sampler.name, run.steps, run.guidance) == ("ddpm", "20", None)
     assert (str(run.cache), run.seed, run.num_samples) == ("none", 4, 2)
@@ -147,7 +147,7 @@ def test_what_is_left_out_is_the_checkpoints_own():
 
 def test_text_models_have_prompts_of_their_own():
     run = make_run("latte-skip", "skip-cache(n=2)")
-    assert (run.sampler.name, run.steps, run.guidance, run.dtype) == (
+    assert (run.sampler.name, run.steps, run.guidance, run.precision) == (
         "ddim",
         "ddim50",
         7.5,
@@ -156,12 +156,13 @@ def test_text_models_have_prompts_of_their_own():
     assert run.prompts == prompts.read_prompts("vbench")
     assert str(run.cache) == "skip-cache(n=2,window=700-50,branch=1)"
     run = make_run("hunyuan-dit", "skip-cache(n=3)", {"prompts": "digits-image", "steps": "25"})
-    assert (run.sampler.name, run.steps, run.guidance, run.dtype) == ("ddpm", "25", 6.0, "float16")
+    assert (run.sampler.name, run.steps, run.guidance) == ("ddpm", "25", 6.0)
+    assert run.precision == "float16"
     assert run.prompts == prompts.read_prompts("digits-image")
     assert str(run.cache) == "skip-cache(n=3,window=700-50,branch=1)"
     run = make_run("painted-digits", settings={"prompts": ("a one", "vbench")})
     assert run.prompts == ("a one", "vbench")  # a tuple is the prompts themselves
-    assert run.dtype == "float32"
+    assert run.precision == "float32"
     assert all(make_run(name).prompts is None for name in ("digits", "taichi", "ucf101-skip"))
 
 
@@ -219,12 +220,12 @@ def test_the_fingerprint_of_the_weights_is_part_of_the_run(monkeypatch, tmp_path
             "HERE: class 10 is out of range of digits; its classes are 0 to 9",
         ),
         (
-            ("digits", "none", {"dtype": "float61"}),
-            "HERE: unknown dtype 'float61'; did you mean 'float16'?",
+            ("digits", "none", {"precision": "float61"}),
+            "HERE: unknown precision 'float61'; did you mean 'float16'?",
         ),
         (
-            ("hunyuan-dit", "none", {"dtype": "bfloat16"}),
-            "HERE: hunyuan-dit gives black images in bfloat16; use float16 or float32",
+            ("hunyuan-dit", "none", {"precision": "bfloat16"}),
+            "HERE: hunyuan-dit gives black images in bfloat16; use float16 or float32 or tf32",
         ),
         (
             ("latte", "none", {"classes": [1]}),

@@ -88,7 +88,6 @@ def test_versions_and_settings_are_those_of_this_process():
     assert found["python"] == platform.python_version()
     assert found["numpy"] == numpy.__version__
     assert found["torch"] == metadata.version("torch")
-    assert found["dtype"] == "float32"
     assert found["tf32_matmul"] is torch.backends.cuda.matmul.allow_tf32
     assert found["tf32_cudnn"] is torch.backends.cudnn.allow_tf32
     assert found["threads"] == torch.get_num_threads()
@@ -97,11 +96,10 @@ def test_versions_and_settings_are_those_of_this_process():
 
 
 def test_settings_follow_torch(monkeypatch):
-    monkeypatch.setattr(torch, "get_default_dtype", lambda: torch.bfloat16)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
     found = provenance.collect()
-    assert (found["dtype"], found["device"]) == ("bfloat16", "Some GPU")
+    assert found["device"] == "Some GPU"
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -149,10 +147,10 @@ def test_torch_is_asked_only_if_imported_or_wanted():
     )
     early, plain, asked = json.loads(done.stdout)
     assert not early
-    assert (plain["dtype"], plain["threads"]) == (None, None)
+    assert (plain["tf32_matmul"], plain["threads"]) == (None, None)
     assert plain["device"] == provenance._processor()
     assert plain["torch"] == metadata.version("torch")  # its version is known without it
-    assert asked["dtype"] == "float32"
+    assert asked["tf32_matmul"] is False
     assert plain.keys() == asked.keys()
 
 
