@@ -139,7 +139,7 @@ def decoding(config: Mapping[str, Any], side: tuple[int, int]) -> Decoding:
     kind = diffusers.AutoencoderKLTemporalDecoder if temporal else diffusers.AutoencoderKL
     given = {key: value for key, value in config.items() if not key.startswith("_")}
     with torch.device("meta"):
-        network = kind(**given).eval()
+        network = kind(**given).to("meta").eval()  # some of it is made on the CPU in any case
         latents = torch.empty(1, network.config.latent_channels, *side)
     frames = {"num_frames": 1} if temporal else {}
     weights = [*network.parameters(), *network.buffers()]

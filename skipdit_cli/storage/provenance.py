@@ -109,10 +109,10 @@ def _torch(import_torch: bool) -> dict[str, Any]:
     torch = sys.modules.get("torch")
     if torch is None:
         unknown = dict.fromkeys(("tf32_matmul", "tf32_cudnn", "threads"))
-        return {"device": _processor(), **unknown}
+        return {"device": processor(), **unknown}
     on_gpu = torch.cuda.is_initialized()
     return {
-        "device": torch.cuda.get_device_name() if on_gpu else _processor(),
+        "device": torch.cuda.get_device_name() if on_gpu else processor(),
         "tf32_matmul": _tf32(torch.backends.cuda.matmul),
         "tf32_cudnn": _tf32(torch.backends.cudnn),
         "threads": torch.get_num_threads(),
@@ -127,7 +127,8 @@ def _tf32(backend: Any) -> bool | None:
 
 
 @functools.cache
-def _processor() -> str:
+def processor() -> str:
+    """The name of this machine's processor."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
