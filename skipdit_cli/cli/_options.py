@@ -103,6 +103,14 @@ Precision = Annotated[
     str | None,
     typer.Option(help="float32 (strict), tf32 (float32 with TF32 products), float16 or bfloat16."),
 ]
+Gpu = Annotated[
+    str | None,
+    typer.Option(
+        "--gpu",
+        help="What hours are for: a100, h100, h200, l40s, rtx4090, v100, or cpu; else what is here.",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before hours of work.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 Redo = Annotated[
     bool,

@@ -53,6 +53,7 @@ def cache_sweep(
     redo: options.Redo = False,
     results: options.Root = "results",  # type: ignore[assignment]
     override: options.Override = None,
+    yes: options.Yes = False,
     json: options.Json = False,
 ) -> None:
     """Generate, score and time caches against the uncached model; print and write the table.
@@ -110,6 +111,8 @@ def cache_sweep(
         asked = options.recipe_at(recipe, scale, options.overrides(given, override))
         if redo:
             say_removed(again.samples(runs_of(asked), root=results))
+        jobs, timed = planned(asked)
+        announce(jobs, timed=timed, **doing)
         rows = sweep_recipe(asked, how)
         table, name = recipe_table.build_recipe_table(asked, root=results), asked.name
         folder = results / asked.scale
@@ -124,6 +127,8 @@ def cache_sweep(
         if redo:
             both = [*(run.reference for run in runs), *runs]
             say_removed(again.samples(both, root=results, weights_path=weights))
+        jobs = with_references([(run, scored) for run in runs])
+        announce(jobs, timed=(run for run, _ in jobs), **doing)
         rows = sweep([(run, scored) for run in runs], how)
         table, name = model_table.build_sweep_table(rows, metrics=scored), "sweep"
         folder = results / "sweeps" / chosen

@@ -151,9 +151,8 @@ def _simulated(run: "Run") -> int:
                     at(each)
         return torch.empty(branches, *sizes.latents, dtype=dtype, device="meta")
 
+    x = torch.empty(1, *sizes.latents, dtype=dtype, device="meta")
     with torch.no_grad(), Live() as live:
-        x = torch.empty(1, *sizes.latents, dtype=dtype, device="meta")
-        live.held_before(x)
         for step in range(len(run.timesteps)):
             live.scalar = 0.0 if step % 2 else math.inf
             session.begin(step)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
-from skipdit_cli.checkpoints import networks
 from skipdit_cli.plan import plan
 from skipdit_cli.precision import dtype_of
 from skipdit_cli.profiling import counts
@@ -71,6 +70,12 @@ class Estimate:
         parts = (self.sampling, self.decoding, self.timing)
         known = [part for part in parts if part is not None]
         return sum(known) if len(known) == len(parts) else None
+
+    def shared(self, gpus: int) -> float | None:
+        """Hours where several GPUs sample side by side; loops are timed on one."""
+        if self.hours is None or self.timing is None:
+            return None
+        return (self.hours - self.timing) / gpus + self.timing
 
     @property
     def bytes(self) -> int:
@@ -269,9 +274,7 @@ def _embeddings(runs: Iterable["Run"], root: Path | None) -> dict[str, int]:
 
 def _embedding(run: "Run") -> Iterator[int]:
     """Bytes of what each text encoder gives for one prompt."""
-    family = registry.load("models", run.card.family)
-    lengths = family.tokens(networks.arguments(run.card))
-    for tokens, width in zip(lengths, counts.sizes(run.card).texts, strict=False):
+    for tokens, width in counts.sizes(run.card).texts:
         yield tokens * (width * NUMBER[dtype_of(run.precision)] + MASK) + FILE
 
 

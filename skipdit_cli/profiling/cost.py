@@ -76,7 +76,7 @@ class Sizes:
         latents: the shape of a sample as the network takes it, without the batch.
         channel_dim: where its channels are, the batch being dimension 0.
         sites: by kind of site, the shape of the hidden state that enters one.
-        texts: the width of what each text encoder gives.
+        texts: tokens and width of what each text encoder gives.
     """
 
     weights: int
@@ -84,7 +84,7 @@ class Sizes:
     latents: tuple[int, ...]
     channel_dim: int
     sites: dict[str, tuple[int, ...]]
-    texts: tuple[int, ...]
+    texts: tuple[tuple[int, int], ...]
 
     @property
     def grid(self) -> tuple[int, ...]:

@@ -61,7 +61,8 @@ def sizes(card: Card) -> Sizes:
     def count() -> dict[str, Any]:
         from skipdit_cli.profiling.live import sizes as counted
 
-        return asdict(counted(networks.meta(card)))
+        tokens = registry.load("models", card.family).tokens(networks.arguments(card))
+        return asdict(counted(networks.meta(card), tokens))
 
     found = remembered(card, "sizes", count)
     return Sizes(
@@ -69,7 +70,7 @@ def sizes(card: Card) -> Sizes:
             **found,
             "latents": tuple(found["latents"]),
             "sites": {kind: tuple(shape) for kind, shape in found["sites"].items()},
-            "texts": tuple(found["texts"]),
+            "texts": tuple((tokens, width) for tokens, width in found["texts"]),
         }
     )
 

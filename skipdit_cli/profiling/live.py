@@ -6,7 +6,7 @@ and CPUs: the matrix of all its weights is never in memory.
 """
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -90,11 +90,12 @@ def peak(work: Callable[[], object], *, before: Iterable[Tensor] = ()) -> int:
     return live.peak
 
 
-def sizes(model: "Network") -> Sizes:
+def sizes(model: "Network", tokens: Sequence[int]) -> Sizes:
     """What a network holds, and in one call of it for one sample without guidance.
 
     Args:
         model: on the meta device, in float32.
+        tokens: of each text encoder.
     """
     inputs = model.inputs(1, device="meta")
     sites: dict[str, tuple[int, ...]] = {}
@@ -115,14 +116,14 @@ def sizes(model: "Network") -> Sizes:
     finally:
         for handle in handles:
             handle.remove()
-    texts = (value for name, value in inputs.items() if name.startswith("encoder_hidden_states"))
+    texts = [value for name, value in inputs.items() if name.startswith("encoder_hidden_states")]
     return Sizes(
         weights=sum(weight.numel() for weight in weights),
         step=most // FLOAT32,
         latents=tuple(inputs["hidden_states"].shape[1:]),
         channel_dim=model.CHANNEL_DIM,
         sites=sites,
-        texts=tuple(text.shape[-1] for text in texts),
+        texts=tuple(zip(tokens, (text.shape[-1] for text in texts), strict=False)),
     )
 
 
