@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Versions of what every run goes through; raised when a change there changes a pixel, as VERSION
 # in the file of a cache, sampler or family is (CONTRIBUTING.md).
 LOOP = 1  # generate/loop.py, hooks.py, rng.py, conditioning.py
-DECODING = 1  # generate/decode.py, storage/codec.py
+DECODING = 2  # generate/decode.py, storage/codec.py
 TEXT = 2  # generate/text.py; what is kept of prompts depends on it too
 
 

@@ -11,6 +11,7 @@ from skipdit_cli.cli._output import say
 
 if TYPE_CHECKING:
     from skipdit_cli.generate.footprint import Footprint
+    from skipdit_cli.generate.options import Options
     from skipdit_cli.plan.estimate import Estimate
     from skipdit_cli.run import Run
 
@@ -154,6 +155,7 @@ def told(
     timed: "Iterable[Run]" = (),
     repeats: int = 0,
     offload: bool = False,
+    previews: bool = True,
 ) -> Told:
     """The estimate of runs.
 
@@ -168,7 +170,9 @@ def told(
     from skipdit_cli.plan.rates import machine
 
     jobs = [*jobs]
-    found = estimate(jobs, machine(gpu), root=root, timed=timed, repeats=repeats)
+    found = estimate(
+        jobs, machine(gpu), root=root, timed=timed, repeats=repeats, previews=previews
+    )
     largest = max(
         (run for run, _ in jobs),
         key=lambda run: footprint(run).peak(run.batch_size, offload=offload),
@@ -177,24 +181,16 @@ def told(
 
 
 def announce(
-    jobs: "Iterable[Job]",
-    *,
-    root: Path,
-    device: str,
-    workers: int = 1,
-    offload: bool = False,
-    timed: "Iterable[Run]" = (),
-    repeats: int = 0,
-    yes: bool = False,
+    jobs: "Iterable[Job]", how: "Options", *, timed: "Iterable[Run]" = (), yes: bool = False
 ) -> None:
     """Say what is left to do and what it takes; stop where the disk cannot hold it.
 
     On a terminal it asks before work of more than an hour. Whether the memory will do is looked at
-    where the work begins (`generate/memory.py`).
+    where the work begins (`generate/memory.py`); without weights or prompts it does not begin.
 
     Args:
-        device: "cpu" or "cuda".
-        workers: processes, each of which has a GPU of its own as long as there are more.
+        jobs: runs, each with its metrics; where there are metrics, their references are added.
+        timed: the runs that are timed.
         yes: do not ask.
     Raises:
         StoreError: the disk is too small.
@@ -203,20 +199,31 @@ def announce(
     from skipdit_cli.errors import SkipditError, StoreError
     from skipdit_cli.generate.memory import room_of
 
-    cpu = "cpu" if device == "cpu" else None
-    whole = told(jobs, cpu, root=root, timed=timed, repeats=repeats, offload=offload)
-    found, gpus = whole.found, 1 if cpu else _gpus(workers)
+    jobs = [*jobs]
+    jobs = [*((run.reference, metrics) for run, metrics in jobs if metrics), *jobs]
+    if any(run.weights == "absent" or (run.card.text and not run.prompts) for run, _ in jobs):
+        return
+    whole = told(
+        jobs,
+        "cpu" if how.device == "cpu" else None,
+        root=how.root,
+        timed=timed,
+        repeats=how.repeats,
+        offload=how.offload,
+        previews=how.previews,
+    )
+    found, gpus = whole.found, 1 if how.device == "cpu" else _gpus(how.workers)
     if not found.samples and not found.timing:
         return
-    free = _free(root)
-    lines = [*whole.hours(gpus), *whole.scoring(), whole.memory(room_of(device)), whole.disk(free)]
+    free = _free(how.root)
+    lines = [*whole.hours(gpus), *whole.scoring(), whole.memory(room_of(how.device)), whole.disk(free)]
     for line in lines:
         say(f"estimate: {line}")
     least = found.bytes - found.disk.get("samples", 0) * (1 - CODED)
     if least > free:
         raise StoreError(
             f"what is left takes {size(least)} at least and {size(free)} are free",
-            place=str(root),
+            place=str(how.root),
             fix="free some space, or take another folder with --results",
         )
     hours = found.shared(gpus)

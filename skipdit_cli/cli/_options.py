@@ -62,7 +62,12 @@ Scale = Annotated[
 ]
 Root = Annotated[Path, typer.Option("--results", help="Folder of samples, scores and reports.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
-Workers = Annotated[int, typer.Option(min=1, help="Processes that generate side by side.")]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Processes side by side; give as many as there are GPUs, and each has its own."
+    ),
+]
 Weights = Annotated[
     Path | None, typer.Option(help="A checkpoint file to use for --model: .pt or .safetensors.")
 ]
@@ -98,6 +103,9 @@ NegativePrompt = Annotated[
 ]
 Offload = Annotated[
     bool, typer.Option("--offload", help="Keep the autoencoder off the GPU while denoising.")
+]
+NoPreviews = Annotated[
+    bool, typer.Option("--no-previews", help="Make no mp4 of clips, beside the lossless ones.")
 ]
 Precision = Annotated[
     str | None,

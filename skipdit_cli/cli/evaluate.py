@@ -52,7 +52,7 @@ def evaluate(
     ] = False,
     results: options.Root = "results",  # type: ignore[assignment]
     device: options.Device = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Threads that read samples.")] = 8,
+    workers: options.Workers = 1,
     override: options.Override = None,
     json: options.Json = False,
 ) -> None:
@@ -64,7 +64,7 @@ def evaluate(
     from skipdit_cli.errors import UsageError
     from skipdit_cli.recipe import runs
     from skipdit_cli.score import jobs
-    from skipdit_cli.score.evaluate import How, evaluate_npz, write_npz
+    from skipdit_cli.score.evaluate import READERS, How, evaluate_npz, write_npz
     from skipdit_cli.score.evaluate import evaluate as score
 
     named = options.recipe_named(target, recipe)
@@ -75,7 +75,12 @@ def evaluate(
     asked = None if metrics in (None, ALL) else [name.strip() for name in metrics.split(",")]
     for name in asked or ():
         registry.load("metrics", name, place="--metrics")
-    how = How(device=options.device_name(device), workers=workers, reference=reference)
+    how = How(
+        device=options.device_name(device),
+        workers=READERS,
+        processes=workers,
+        reference=reference,
+    )
     if isinstance(subject, Path):
         if redo:
             raise UsageError(

@@ -8,6 +8,7 @@ import typer
 from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
+from skipdit_cli.cli._estimate import announce
 from skipdit_cli.cli._output import say, say_black, say_removed, show, show_json, stage
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def cache_sweep(
     device: options.Device = "auto",
     workers: options.Workers = 1,
     offload: options.Offload = False,
+    no_previews: options.NoPreviews = False,
     weights: options.Weights = None,
     redo: options.Redo = False,
     results: options.Root = "results",  # type: ignore[assignment]
@@ -63,12 +65,13 @@ def cache_sweep(
     """
     from skipdit_cli.checkpoints import catalog
     from skipdit_cli.generate.options import Options
+    from skipdit_cli.recipe.runs import scored as scored_runs
     from skipdit_cli.recipe.specs import specs
     from skipdit_cli.report import recipe as recipe_table
     from skipdit_cli.report import sweep as model_table
     from skipdit_cli.score import jobs
     from skipdit_cli.score import redo as again
-    from skipdit_cli.score.sweep import runs_of, sweep, sweep_recipe
+    from skipdit_cli.score.sweep import runs_of, sweep, sweep_recipe, timed
 
     options.at_least(0, repeats, place="--repeats", zero="0 times nothing")
     recipe = options.recipe_named(target, recipe)
@@ -93,6 +96,7 @@ def cache_sweep(
         repeats=repeats,
         weights_path=weights,
         offload=offload,
+        previews=not no_previews,
     )
     given = options.settings(
         classes=classes,
@@ -111,8 +115,7 @@ def cache_sweep(
         asked = options.recipe_at(recipe, scale, options.overrides(given, override))
         if redo:
             say_removed(again.samples(runs_of(asked), root=results))
-        jobs, timed = planned(asked)
-        announce(jobs, timed=timed, **doing)
+        announce(scored_runs(asked), how, timed=timed(asked), yes=yes)
         rows = sweep_recipe(asked, how)
         table, name = recipe_table.build_recipe_table(asked, root=results), asked.name
         folder = results / asked.scale
@@ -127,9 +130,9 @@ def cache_sweep(
         if redo:
             both = [*(run.reference for run in runs), *runs]
             say_removed(again.samples(both, root=results, weights_path=weights))
-        jobs = with_references([(run, scored) for run in runs])
-        announce(jobs, timed=(run for run, _ in jobs), **doing)
-        rows = sweep([(run, scored) for run in runs], how)
+        wanted = [(run, scored) for run in runs]
+        announce(wanted, how, timed=[*(run.reference for run in runs), *runs], yes=yes)
+        rows = sweep(wanted, how)
         table, name = model_table.build_sweep_table(rows, metrics=scored), "sweep"
         folder = results / "sweeps" / chosen
     _publish(table, folder, name=name, rows=rows, root=results, json=json)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
 from skipdit_cli.generate.decode import FRAMES
+from skipdit_cli.generate.decode import at_once as images_at_once
 from skipdit_cli.precision import dtype_of
 from skipdit_cli.profiling import counts
 from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST, Site
@@ -41,7 +42,7 @@ class Footprint:
         encoder: weights of the largest text encoder, which is gone when a sample is denoised.
         step: the most that one step holds, both halves of guidance.
         kept: what the cache keeps between steps.
-        decoding: the most that is held while a part of a sample is decoded.
+        decoding: the most that is held while frames of a clip, or some images, are decoded.
         pixels: the decoded sample.
     """
 
@@ -83,8 +84,8 @@ def footprint(run: "Run") -> Footprint:
     """The memory of a run; counted once, and kept on disk as counts are."""
     card, value = run.card, BYTES[dtype_of(run.precision)]
     sizes, decoding = counts.sizes(card), counts.decoding(card)
-    frames = sizes.grid[0] if len(sizes.grid) == 3 else 1
-    at_once, scale = min(frames, FRAMES), 8 if "vae" in card.components else 1
+    clip, scale = len(sizes.grid) == 3, 8 if "vae" in card.components else 1
+    at_once = min(sizes.grid[0], FRAMES) if clip else min(run.batch_size, images_at_once(*sizes.grid))
     halves, latents = 2 if run.guided else 1, math.prod(sizes.latents) * FLOAT32
     return Footprint(
         weights=sizes.weights * value,

@@ -2,13 +2,15 @@
 
 import math
 import re
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
-from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.errors import SkipditError, UsageError, lacks_memory
+from skipdit_cli.generate import loaded
 from skipdit_cli.generate.footprint import footprint
 
 if TYPE_CHECKING:
@@ -56,33 +58,42 @@ def room_of(device: str) -> float:
     return min(limits)
 
 
-@contextmanager
-def memory_checked(batch_size: int | None, *, scored: str = "") -> Iterator[None]:
+def memory_checked(batch_size: int | None, *, scored: str = "") -> AbstractContextManager[None]:
     """Tell a lack of memory in the block, on a GPU or not, as an error for people.
-
-    So is what the code of another distribution raises, with its file and line.
 
     Args:
         batch_size: of the sampling; None while samples are scored.
         scored: how `skipdit evaluate` is told which these are.
-    Raises:
-        SkipditError: in place of what torch or Python raises for it.
     """
-    import torch
+    if batch_size is None:
+        return told("while scoring", fix=f"score with `skipdit evaluate {scored} --device cpu`")
+    return told(f"at batch size {batch_size}", fix="take a smaller --batch-size")
 
+
+@contextmanager
+def told(where: str, *, fix: str) -> Iterator[None]:
+    """Tell a lack of memory in the block as an error for people, and make room for what follows.
+
+    So is what the code of another distribution raises, with its file and line.
+
+    Args:
+        where: what was done ("while scoring").
+        fix: what takes less.
+    Raises:
+        SkipditError: in place of what torch, CUDA or Python raises for it.
+    """
     try:
         yield
     except SkipditError:
         raise
     except Exception as error:
-        lacking = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not lacking and "can't allocate memory" not in str(error):  # what a CPU's allocator says
+        if not lacks_memory(error):
             if blamed := registry.blamed(error):
                 raise blamed from error
             raise
-        if batch_size is None:
-            fix = f"score with `skipdit evaluate {scored} --device cpu`"
-            raise SkipditError("out of memory while scoring", fix=fix) from None
-        raise SkipditError(
-            f"out of memory at batch size {batch_size}", fix="take a smaller --batch-size"
-        ) from None
+        traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
+        loaded.release()
+        words = str(error).strip().partition("\n")[0][:120]
+        sure = isinstance(error, MemoryError) or re.search("memory|alloc", words, re.IGNORECASE)
+        problem = f"out of memory {where}" + ("" if sure else f", as it seems ({words})")
+        raise SkipditError(problem, fix=fix) from None

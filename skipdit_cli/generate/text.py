@@ -18,6 +18,7 @@ from skipdit_cli.errors import (
     MissingAssetError,
     SkipditError,
     UsageError,
+    lacks_memory,
     shortened,
     warn,
 )
@@ -267,6 +268,8 @@ def _quietly(load: Callable[[], Any], folder: Path) -> Any:
         with quiet():
             return load()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if lacks_memory(error):
+            raise
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise MissingAssetError(
             f"cannot be loaded ({reason})", place=str(folder), fix=remedy(folder)

@@ -105,6 +105,7 @@ def estimate(
     root: Path | None = None,
     timed: Iterable["Run"] = (),
     repeats: int = 0,
+    previews: bool = True,
 ) -> Estimate:
     """What runs take together.
 
@@ -113,6 +114,7 @@ def estimate(
         root: the results folder: what is there already is left out.
         timed: the runs that are timed.
         repeats: timed repetitions of each loop.
+        previews: whether an mp4 of every clip is made.
     """
     asked: dict[str, tuple[Run, dict[str, None]]] = {}
     for run, metrics in jobs:
@@ -121,13 +123,15 @@ def estimate(
         asked[run.key] = longer, wanted | dict.fromkeys(metrics)
     whole = Estimate(machine)
     for run, metrics_of in asked.values():
-        whole += of_run(run, [*metrics_of], machine, root=root)
+        whole += _of_run(run, [*metrics_of], machine, root=root)
     for run in {run.key: run for run in timed}.values() if repeats else ():
         whole += _timing(run, machine, repeats=repeats, root=root)
-    return whole + Estimate(machine, disk=_embeddings((run for run, _ in asked.values()), root))
+    whole += Estimate(machine, disk=_embeddings((run for run, _ in asked.values()), root))
+    kept = {what: size for what, size in whole.disk.items() if previews or what != "previews"}
+    return replace(whole, disk=kept)
 
 
-def of_run(
+def _of_run(
     run: "Run", metrics: Sequence[str], machine: "Machine", *, root: Path | None = None
 ) -> Estimate:
     """What one run takes, without the embeddings of its prompts, which runs share."""

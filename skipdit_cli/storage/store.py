@@ -4,7 +4,7 @@
         run.json             the run, and what made its first sample (provenance)
         samples.jsonl        the journal: one line per finished sample; later lines win
         000000.png           an image, or 000000.mkv, a lossless clip
-        previews/000000.mp4  a clip to look at; never scored
+        previews/000000.mp4  a clip to look at, if wanted; never scored
         trajectory.safetensors    latents of the first samples after every step (trajectory.py)
 
 A sample is written beside its place, flushed, moved into place and only then entered in the
@@ -73,7 +73,15 @@ class Store:
     _journal: dict[int, JournalEntry] = field(default_factory=dict, repr=False)
     _journal_stat: tuple[int, ...] | None = field(default=None, repr=False)
 
-    def write(self, index: int, array: np.ndarray, *, meta: dict, device: str = "") -> None:
+    def write(
+        self,
+        index: int,
+        array: np.ndarray,
+        *,
+        meta: dict,
+        device: str = "",
+        preview: bool = True,
+    ) -> None:
         """Put one sample in place and enter it in the journal.
 
         Args:
@@ -81,6 +89,7 @@ class Store:
             array: uint8 RGB, an image [H, W, 3] or a clip [T, H, W, 3].
             meta: what else is known of the sample, as JSON can hold it ({"class": 3}).
             device: what computed it.
+            preview: make an mp4 of a clip, to look at.
 
         Raises:
             StoreError: the disk is full or the folder cannot be written; what was finished before
@@ -102,7 +111,7 @@ class Store:
         with self._on_disk(path):
             if not (self.path / "run.json").exists():
                 self._create()
-            if clip:
+            if clip and preview:
                 (self.path / "previews").mkdir(exist_ok=True)
                 put(self.path / "previews" / f"{index:06d}.mp4", _encode_preview(array))
             put(path, data)

@@ -591,6 +591,7 @@ def test_offload_keeps_the_autoencoder_off_the_device(planned, monkeypatch, tmp_
     wanted = planned("tiny-latte", num_samples=2, batch_size=1, steps="ddim2")
     expected = generate(wanted, tmp_path / "expected")
     vae = decode._autoencoder(local.component(catalog.card("tiny-latte"), "vae"))
+    monkeypatch.setattr(decode, "_autoencoder", lambda folder: vae)
     events, denoise, decoded = [], generating.denoise, vae.decode
 
     def to(device):

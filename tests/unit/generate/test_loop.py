@@ -11,7 +11,7 @@ from skipdit_cli import registry
 from skipdit_cli.checkpoints import networks
 from skipdit_cli.checkpoints.card import Sampling
 from skipdit_cli.errors import SkipditError, UsageError
-from skipdit_cli.generate import samples as generate
+from skipdit_cli.generate import engine
 from skipdit_cli.generate.hooks import attached
 from skipdit_cli.generate.loop import denoise, guided, replay
 from skipdit_cli.recipe.runs import make_run
@@ -271,13 +271,11 @@ def test_replay_gives_one_output_per_step():
 
 def test_workers_take_the_gpus_in_turn(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    process = SimpleNamespace(_identity=())
-    monkeypatch.setattr("multiprocessing.current_process", lambda: process)
-    assert generate._device("cuda") == "cuda"  # this process has its own default
-    for number, device in ((1, "cuda:0"), (2, "cuda:1"), (3, "cuda:0")):
-        process._identity = (number,)
-        assert generate._device("cuda") == device
-        assert generate._device("cpu") == "cpu"
+    assert engine.own_device("cuda") == "cuda"  # this process has its own default
+    for number, device in enumerate(("cuda:0", "cuda:1", "cuda:0")):
+        monkeypatch.setattr(engine, "_number", number)
+        assert engine.own_device("cuda") == device
+        assert engine.own_device("cpu") == "cpu"
 
 
 @pytest.mark.parametrize(

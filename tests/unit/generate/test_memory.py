@@ -1,10 +1,15 @@
-"""A batch that no memory holds is refused before anything starts; what fits is let through."""
+"""A batch that no memory holds is refused before anything starts, or told of when it is met."""
+
+import errno
+import weakref
 
 import pytest
+import torch
 
-from skipdit_cli.errors import UsageError
-from skipdit_cli.generate import memory
+from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.generate import loaded, memory
 from skipdit_cli.recipe.runs import make_run
+from skipdit_cli.storage import given
 
 
 @pytest.fixture
@@ -36,3 +41,85 @@ def test_too_large_a_batch_is_told_with_one_that_fits(room):
 
 def test_the_memory_of_this_machine_is_known():
     assert 1e8 < memory._room("cpu") < 1e14
+
+
+FORMS = [  # as they were raised on machines of other people
+    torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.15 GiB"
+    ),
+    RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported asynchronously"),
+    RuntimeError("CUDA driver error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("Triton Error [CUDA]: out of memory"),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 400000000000000 bytes. Error code 12 (Cannot allocate memory)"
+    ),
+    RuntimeError("unable to mmap 11396127829 bytes from file <a.pt>: Cannot allocate memory (12)"),
+    RuntimeError("std::bad_alloc"),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+    MemoryError(),
+]
+SEEMS = [  # cuDNN, which says so where it finds no room to work in, but not then alone
+    RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear if you passed in"),
+    RuntimeError("GET was unable to find an engine to execute this computation"),
+]
+OTHERS = [
+    RuntimeError("CUDA error: an illegal memory access was encountered"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_BAD_PARAM"),
+    RuntimeError("shape '[2, 3]' is invalid for input of size 5"),
+    ValueError("a batch that is out of memory's way"),
+]
+
+
+def name(error):
+    return str(error)[:40] or type(error).__name__
+
+
+@pytest.mark.parametrize("error", FORMS, ids=name)
+def test_every_form_of_a_lack_of_memory_is_one_line(error):
+    with pytest.raises(SkipditError) as caught, memory.memory_checked(8):
+        raise error
+    assert str(caught.value) == "out of memory at batch size 8; take a smaller --batch-size"
+    scoring = pytest.raises(SkipditError, match=r"^out of memory while scoring; .* 3fa2 --device")
+    with scoring, memory.memory_checked(None, scored="3fa2"):
+        raise error
+
+
+@pytest.mark.parametrize("error", SEEMS, ids=name)
+def test_what_seems_a_lack_of_memory_is_told_with_its_words(error):
+    with pytest.raises(SkipditError) as caught, memory.memory_checked(8):
+        raise error
+    assert str(caught.value).startswith(f"out of memory at batch size 8, as it seems ({error}")
+
+
+@pytest.mark.parametrize("error", OTHERS, ids=name)
+def test_other_errors_are_none(error):
+    with pytest.raises(type(error)) as caught, memory.memory_checked(8):
+        raise error
+    assert caught.value is error
+
+
+def test_no_reader_of_files_takes_a_lack_of_memory_for_damage():
+    for error in FORMS:
+        with pytest.raises(type(error)), given.decoding("a.pt", "is truncated"):
+            raise error
+
+
+def test_what_filled_the_memory_is_let_go_of():
+    """The run that comes next finds the room."""
+    held = []
+
+    def fill():
+        tensor = torch.zeros(3)
+        held.append(weakref.ref(tensor))
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    loaded.one("denoiser", 1, lambda: object())
+    with pytest.raises(SkipditError, match="out of memory") as caught, memory.memory_checked(8):
+        fill()
+    assert caught.value.__context__ is not None  # which holds the frames
+    assert held[0]() is None
+    assert loaded._loaded == {}
