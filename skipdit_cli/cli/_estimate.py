@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Job = tuple["Run", Sequence[str]]  # a run and its metrics
 
 ASKS = 1.0  # hours, from which on it is asked on a terminal
+SMALL = 1e9  # bytes: less is told in one line
+LITTLE = 50_000  # bytes that are not told
 CODED = 0.25  # of their size before compression, which lossless samples do not come below
 
 
@@ -70,13 +72,16 @@ class Told:
         if machine.gpu in ("", "cpu"):
             fix = f"`skipdit profile --calibrate --model {model} --precision {precision}` measures "
             fix += "it, --gpu a100 has those of another machine"
-        return f"hours are not known: nothing says how fast {machine.label} is in {precision}; {fix}"
+        return (
+            f"hours are not known: nothing says how fast {machine.label} is in {precision}; {fix}"
+        )
 
     def scoring(self) -> list[str]:
         """Lines of the metrics that take long."""
         return [
             f"scoring takes beside that: {what} {duration(hours)}"
             for what, hours in self.found.scoring.items()
+            if hours * 60 >= 1
         ]
 
     def memory(self, room: float | None = None) -> str:
@@ -94,7 +99,7 @@ class Told:
             "decoding": held.decoding,
             "text encoder, before that": held.encoder,
         }
-        told = ", ".join(f"{what} {size(part)}" for what, part in parts.items() if part)
+        told = _listed(parts)
         most = f"{run.cache.short} on {run.model}" if not run.is_reference else run.model
         line = f"{size(self.peak)} of memory at batch {batch} ({most}: {told})"
         if room is not None and self.peak > room:
@@ -107,9 +112,8 @@ class Told:
         Args:
             free: bytes that there are.
         """
-        parts = (f"{what} {size(part)}" for what, part in self.found.disk.items())
         here = "" if free is None else f"; {size(free)} are free"
-        return f"{size(self.found.bytes)} of disk at most ({', '.join(parts) or 'nothing'}){here}"
+        return f"{size(self.found.bytes)} of disk at most ({_listed(self.found.disk)}){here}"
 
     @property
     def lines(self) -> list[str]:
@@ -170,9 +174,7 @@ def told(
     from skipdit_cli.plan.rates import machine
 
     jobs = [*jobs]
-    found = estimate(
-        jobs, machine(gpu), root=root, timed=timed, repeats=repeats, previews=previews
-    )
+    found = estimate(jobs, machine(gpu), root=root, timed=timed, repeats=repeats, previews=previews)
     largest = max(
         (run for run, _ in jobs),
         key=lambda run: footprint(run).peak(run.batch_size, offload=offload),
@@ -216,8 +218,10 @@ def announce(
     if not found.samples and not found.timing:
         return
     free = _free(how.root)
-    lines = [*whole.hours(gpus), *whole.scoring(), whole.memory(room_of(how.device)), whole.disk(free)]
-    for line in lines:
+    space = [whole.memory(room_of(how.device)), whole.disk(free)]
+    if max(whole.peak, found.bytes) < SMALL:
+        space = [f"{size(whole.peak)} of memory, {size(found.bytes)} of disk"]
+    for line in (*whole.hours(gpus), *whole.scoring(), *space):
         say(f"estimate: {line}")
     least = found.bytes - found.disk.get("samples", 0) * (1 - CODED)
     if least > free:
@@ -246,6 +250,12 @@ def duration(hours: float) -> str:
     if hours < 1:
         return f"{hours * 60:.0f} minutes"
     return f"{hours:.{1 if hours < 100 else 0}f} hours"
+
+
+def _listed(parts: "Mapping[str, float]") -> str:
+    """What takes bytes, but for what rounds to none."""
+    told = (f"{what} {size(part)}" for what, part in parts.items() if part >= LITTLE)
+    return ", ".join(told) or "nothing"
 
 
 def size(count: float) -> str:

@@ -85,7 +85,9 @@ def footprint(run: "Run") -> Footprint:
     card, value = run.card, BYTES[dtype_of(run.precision)]
     sizes, decoding = counts.sizes(card), counts.decoding(card)
     clip, scale = len(sizes.grid) == 3, 8 if "vae" in card.components else 1
-    at_once = min(sizes.grid[0], FRAMES) if clip else min(run.batch_size, images_at_once(*sizes.grid))
+    at_once = (
+        min(sizes.grid[0], FRAMES) if clip else min(run.batch_size, images_at_once(*sizes.grid))
+    )
     halves, latents = 2 if run.guided else 1, math.prod(sizes.latents) * FLOAT32
     return Footprint(
         weights=sizes.weights * value,

@@ -31,7 +31,7 @@ PREVIEW_BITS = 1  # a pixel, about, of H.264 at the quality of previews
 FILE = 600  # bytes of a kept file beside its arrays, about
 FLOAT32, MASK = 4, 8  # bytes of a value, and of an entry of a mask
 NUMBER = {"float32": 4, "float16": 2, "bfloat16": 2}
-# Seconds of one core a pixel of an image and of a clip: 0.83 s for 1024x1024, 1.33 s for 16x512x512.
+# Seconds of a core per pixel, of images and clips: 0.83 s for 1024x1024, 1.33 s for 16x512x512.
 SSIM = {1: 0.83 / 1024**2, 16: 1.33 / (16 * 512**2)}
 VBENCH = 12.0  # hours of an H100 for 4720 clips
 
@@ -174,7 +174,11 @@ def _hours(
     rate = machine.rate(precision, model=model, work=work)
     if rate is None:
         return None, (), precision
-    return flops / (rate.tflops * 1e12) / HOUR, (f"{precision} {rate.tflops:g} TFLOP/s, {rate.source}",), ""
+    return (
+        flops / (rate.tflops * 1e12) / HOUR,
+        (f"{precision} {rate.tflops:g} TFLOP/s, {rate.source}",),
+        "",
+    )
 
 
 def _flops(run: "Run", root: Path | None) -> tuple[int, bool]:
@@ -272,7 +276,9 @@ def _embeddings(runs: Iterable["Run"], root: Path | None) -> dict[str, int]:
         sizes[group] = sum(_embedding(run))
         if root and open_store(root, run).entered():
             done.add(group)
-    total = sum(sizes[group] * (len(texts) + 1) for group, texts in prompts.items() if group not in done)
+    total = sum(
+        sizes[group] * (len(texts) + 1) for group, texts in prompts.items() if group not in done
+    )
     return {"prompt embeddings": total} if total else {}
 
 

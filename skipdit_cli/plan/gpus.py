@@ -37,7 +37,9 @@ class Gpu:
 
 def _by_share(**peaks: float) -> dict[str, float]:
     """Rates from the peaks of a data sheet, in TFLOP/s without sparsity."""
-    return {precision: float(f"{peak * SHARES[precision]:.2g}") for precision, peak in peaks.items()}
+    return {
+        precision: float(f"{peak * SHARES[precision]:.2g}") for precision, peak in peaks.items()
+    }
 
 
 GPUS: Mapping[str, Gpu] = {

@@ -113,7 +113,7 @@ def machine(gpu: str | None = None) -> Machine:
 
 
 def gpu_here() -> str | None:
-    """The name that torch gives the GPU of this machine; None, without torch, where there is none."""
+    """The name that torch gives the GPU that is here; None, without torch, where there is none."""
     if "torch" not in sys.modules and os.name == "posix" and not any(map(os.path.exists, _DRIVERS)):
         return None
     import torch

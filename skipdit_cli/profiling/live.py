@@ -1,4 +1,4 @@
-"""How much memory tensors take at a time, from shapes alone: on the meta device nothing is computed.
+"""How much memory tensors take at a time, from shapes alone: nothing is computed on "meta".
 
 Every storage that an operation makes counts from there on until nothing holds it any more, as it
 does for torch's own allocators. Attention is taken for one fused kernel, which is what runs on GPUs
@@ -137,7 +137,7 @@ def decoding(config: Mapping[str, Any], side: tuple[int, int]) -> Decoding:
     import diffusers
 
     temporal = config["_class_name"] == "AutoencoderKLTemporalDecoder"
-    kind = diffusers.AutoencoderKLTemporalDecoder if temporal else diffusers.AutoencoderKL
+    kind: Any = diffusers.AutoencoderKLTemporalDecoder if temporal else diffusers.AutoencoderKL
     given = {key: value for key, value in config.items() if not key.startswith("_")}
     with torch.device("meta"):
         network = kind(**given).to("meta").eval()  # some of it is made on the CPU in any case
