@@ -58,8 +58,9 @@ check: setup  ## formatting, lint, types
 docs: setup  ## the documentation, into site/; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: setup  ## measured against ideal speedup; on an idle machine
+bench: setup  ## measured against ideal speedup, and what storing costs; on an idle machine
 	$(SKIPDIT) profile --model moving-digits-skip --n 2..6 --batch-size 32 --repeats 7
+	$(BIN)/python tests/bench/overlap.py
 
 table%: setup  ## one table of the paper: make table1 ... table8
 	$(SKIPDIT) cache-sweep --recipe $@

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # in the file of a cache, sampler or family is (CONTRIBUTING.md).
 LOOP = 1  # generate/loop.py, hooks.py, rng.py, conditioning.py
 DECODING = 2  # generate/decode.py, storage/codec.py
-TEXT = 2  # generate/text.py; what is kept of prompts depends on it too
+TEXT = 3  # generate/text.py; what is kept of prompts depends on it too
 
 
 @dataclass(frozen=True)

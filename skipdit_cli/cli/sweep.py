@@ -58,7 +58,7 @@ def cache_sweep(
     yes: options.Yes = False,
     json: options.Json = False,
 ) -> None:
-    """Generate, score and time caches against the uncached model; print and write the table.
+    """Time, generate and score caches against the uncached model; print and write the table.
 
     With no model named it runs an embedded one: offline, on a CPU, in about two minutes. Where
     neither --n, --window nor --cache says what to run, it is --n 2..6 of methods with an interval.

@@ -24,7 +24,7 @@ from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Stage, silent
 from skipdit_cli.precision import dtype_of, products
 from skipdit_cli.run import Run
-from skipdit_cli.storage import trajectory
+from skipdit_cli.storage import provenance, trajectory
 from skipdit_cli.storage.disk import check_writable
 from skipdit_cli.storage.store import Store, open_store
 
@@ -208,7 +208,11 @@ def _compute(
         made[index] = sample, content
     states = torch.stack([*path[1:], _kept(latents)], dim=1).cpu().numpy() if path else None
     return _stored(
-        open_store(root, run), made, states, device=latents.device.type, previews=previews
+        open_store(root, run),
+        made,
+        states,
+        device=provenance.device_name(str(latents.device)),
+        previews=previews,
     )
 
 

@@ -1,8 +1,12 @@
 """Prompts -> what a text denoiser is conditioned on.
 
-Every prompt is encoded once, by itself, and kept on disk under the results folder, where all rows
-of a sweep and all worker processes find it. The text encoders are in memory only meanwhile, never
-while a sample is denoised.
+Every prompt is encoded once and kept on disk under the results folder, where all rows of a sweep
+and all worker processes find it. The text encoders are in memory only meanwhile, never while a
+sample is denoised.
+
+Prompts are encoded in batches that always have the same shape, filled up where there are fewer: the
+bits of an embedding are then those of its own prompt, whatever stands beside it and wherever in the
+batch it stands, since every row of a product is summed in the same order.
 """
 
 import hashlib
@@ -22,7 +26,7 @@ from skipdit_cli.errors import (
     shortened,
     warn,
 )
-from skipdit_cli.models import Conditions
+from skipdit_cli.models import ATTENTION_MASK, Conditions
 from skipdit_cli.precision import dtype_of, products
 from skipdit_cli.run import TEXT
 from skipdit_cli.storage import kept
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 EMBEDDING = kept.Kind(
     "embedding of a prompt", 2, fix="run the same command again: it is made again"
 )
+BATCH = 8  # prompts that are encoded together
 TOLD = 10  # prompts that are named where more are cut
 
 
@@ -70,7 +75,8 @@ def encode(
 ) -> None:
     """Encode those of the prompts, and the negative one, that are not on disk yet.
 
-    Each is written as soon as an encoder has read it, so that an interrupted call goes on there.
+    They are written as soon as an encoder has read their batch, so that an interrupted call goes on
+    there.
 
     Args:
         root: the results folder.
@@ -87,13 +93,14 @@ def encode(
         if not some:
             continue
         run = _encoder(card, suffix, length=length, device=device, precision=precision)
-        for text in some:
-            states, mask = run(text)
-            content = {f"states{suffix}": states, f"mask{suffix}": mask}
-            _save(_path(folder, text, suffix), content)
-            done += 1
-            if progress:
-                progress(done, total)
+        for first in range(0, len(some), BATCH):
+            batch = some[first : first + BATCH]
+            for text, (states, mask) in zip(batch, run(batch), strict=True):
+                content = {f"states{suffix}": states, f"mask{suffix}": mask}
+                _save(_path(folder, text, suffix), content)
+                done += 1
+                if progress:
+                    progress(done, total)
         del run  # before the next encoder comes
 
 
@@ -136,7 +143,8 @@ def conditions(
     Args:
         negative, precision: as in `encode`.
     Returns:
-        Two dictionaries of [B, ...], padded with zeros (and masks of 0) to the longest prompt.
+        Two dictionaries of [B, ...], padded with zeros (and masks of 0) to the longest prompt; an
+        attention mask that is all ones is left out of both.
     """
     folder = _folder(root, card, precision)
     family = registry.load("models", card.family)
@@ -145,7 +153,13 @@ def conditions(
     pairs = [
         family.condition(_read(folder, family.clean(prompt), suffixes), null) for prompt in prompts
     ]
-    conditional, unconditional = (_collate([pair[i] for pair in pairs], device) for i in (0, 1))
+    halves = [_collate([pair[i] for pair in pairs]) for i in (0, 1)]
+    if all(half[ATTENTION_MASK].all() for half in halves if ATTENTION_MASK in half):
+        for half in halves:
+            half.pop(ATTENTION_MASK, None)
+    conditional, unconditional = (
+        {key: value.to(device) for key, value in half.items()} for half in halves
+    )
     return conditional, unconditional
 
 
@@ -184,22 +198,23 @@ def _tokens(card: "Card") -> tuple[int, ...]:
 
 def _encoder(
     card: "Card", suffix: str, *, length: int, device: str, precision: str
-) -> "Callable[[str], tuple[Tensor, Tensor]]":
-    """prompt -> (states [L, C], mask [L] int64), both on the CPU."""
+) -> "Callable[[Sequence[str]], list[tuple[Tensor, Tensor]]]":
+    """Up to BATCH prompts -> (states [L, C], mask [L] int64) of each, on the CPU."""
     import torch
 
     tokenizer = _load_tokenizer(local.component(card, f"tokenizer{suffix}"))
     folder = local.component(card, f"text_encoder{suffix}")
     model = _load_model(folder, getattr(torch, dtype_of(precision))).to(device)
 
-    def run(prompt: str) -> "tuple[Tensor, Tensor]":
+    def run(prompts: Sequence[str]) -> "list[tuple[Tensor, Tensor]]":
+        whole = [*prompts, *[prompts[-1]] * (BATCH - len(prompts))]
         tokens = tokenizer(
-            [prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+            whole, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
         ids, mask = tokens["input_ids"].to(device), tokens["attention_mask"].to(device)
         with torch.no_grad(), products(precision):
             states = model(input_ids=ids, attention_mask=mask)[0]
-        return states[0].cpu(), mask[0].cpu()
+        return list(zip(states.cpu(), mask.cpu(), strict=True))[: len(prompts)]
 
     return run
 
@@ -322,11 +337,8 @@ def _read(folder: Path, prompt: str, suffixes: Sequence[str]) -> Conditions:
     return content
 
 
-def _collate(items: Sequence[Conditions], device: str) -> Conditions:
+def _collate(items: Sequence[Conditions]) -> Conditions:
     """Stack tensors [L, ...] into [B, longest L, ...], with zeros where one is shorter."""
     from torch.nn.utils.rnn import pad_sequence
 
-    return {
-        key: pad_sequence([item[key] for item in items], batch_first=True).to(device)
-        for key in items[0]
-    }
+    return {key: pad_sequence([item[key] for item in items], batch_first=True) for key in items[0]}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
+from skipdit_cli.assets import assets
 from skipdit_cli.errors import IncompleteError, MissingAssetError, SkipditError
 from skipdit_cli.generate.options import Progress
 from skipdit_cli.metrics import Metric
@@ -145,7 +146,9 @@ def _scored(job: ScoringJob, blank: Result, root: Path) -> Result:
             return known
         result = replace(result, assets=seen_through)
         with products("float32"):
-            computed, made = score(job), provenance.collect(import_torch=True)
+            computed = score(job)
+        looks = job.metric.NEEDS == "prompted" or assets.networks(job.metric)
+        made = provenance.collect(import_torch=True, device=job.how.device if looks else "cpu")
     except MissingAssetError as error:
         return known or replace(result, status="needs weights", note=str(error))
     result = replace(

@@ -12,6 +12,7 @@ from skipdit_cli.generate.options import Options
 from skipdit_cli.precision import products
 from skipdit_cli.run import Run
 from skipdit_cli.storage import failures, results
+from skipdit_cli.storage.provenance import device_name
 from skipdit_cli.storage.results import Result
 
 VERSION = 1
@@ -62,10 +63,8 @@ def _hardware(device: str) -> str:
     import torch
 
     if device.startswith("cuda"):
-        return torch.cuda.get_device_name()
-    from skipdit_cli.storage.provenance import collect
-
-    return f"{collect()['device']}, {torch.get_num_threads()} threads"
+        return device_name(device)
+    return f"{device_name(device)}, {torch.get_num_threads()} threads"
 
 
 def _timed(
@@ -104,7 +103,7 @@ def _timed(
         spec: peak_bytes(partial(loop, brief=True), device=options.device)
         for spec, loop in loops.items()
     }
-    made = provenance.collect(import_torch=True)
+    made = provenance.collect(import_torch=True, device=options.device)
     timings: dict[str, dict[str, Result]] = {}
     for run in {run.key: run for run in [reference, *group]}.values():
         latency = timed[str(run.cache)]

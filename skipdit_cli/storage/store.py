@@ -72,6 +72,7 @@ class Store:
     corrupt: list[int] = field(default_factory=list)
     _journal: dict[int, JournalEntry] = field(default_factory=dict, repr=False)
     _journal_stat: tuple[int, ...] | None = field(default=None, repr=False)
+    _described: bool = field(default=False, repr=False)
 
     def write(
         self,
@@ -88,7 +89,7 @@ class Store:
             index: of the sample, from 0.
             array: uint8 RGB, an image [H, W, 3] or a clip [T, H, W, 3].
             meta: what else is known of the sample, as JSON can hold it ({"class": 3}).
-            device: what computed it.
+            device: the name of what computed it.
             preview: make an mp4 of a clip, to look at.
 
         Raises:
@@ -109,8 +110,9 @@ class Store:
         }
         line = kept.sealed_json(entry, ENTRY, of=self.run.key, indent=None)
         with self._on_disk(path):
-            if not (self.path / "run.json").exists():
-                self._create()
+            if not self._described:
+                self._create(device)
+                self._described = True
             if clip and preview:
                 (self.path / "previews").mkdir(exist_ok=True)
                 put(self.path / "previews" / f"{index:06d}.mp4", _encode_preview(array))
@@ -242,19 +244,25 @@ class Store:
                 holder.unlink(missing_ok=True)
             lock.release()
 
-    def _create(self) -> None:
-        """Write run.json, unless it is there and counts as many samples."""
+    def _create(self, device: str = "") -> None:
+        """Write run.json, unless it is there, counts as many samples and knows what made them.
+
+        Args:
+            device: of the first sample, which only the process that computed it can tell.
+        """
         known: dict[str, dict] = {}
         with kept.damaged_is_absent():
             known = read_run(self.path.parents[1], self.run.key)
-        if known and known["run"]["num_samples"] >= self.run.num_samples:
+        enough = known and known["run"]["num_samples"] >= self.run.num_samples
+        if enough and (known["provenance"].get("device") or not device):
             return
         if known:
             provenance = known["provenance"]
         else:
             from skipdit_cli.storage.provenance import collect
 
-            provenance = collect()
+            provenance = collect() | {"device": ""}
+        provenance["device"] = provenance.get("device") or device
         self.path.mkdir(parents=True, exist_ok=True)
         content = {"run": self.run.to_dict(), "provenance": provenance}
         put(self.path / "run.json", kept.sealed_json(content, DESCRIPTION, of=self.run.key))

@@ -474,7 +474,7 @@ def test_a_part_that_is_not_here_is_told_before_anything_is_computed(
     folder = local.component(catalog.card("tiny-hunyuan"), key)
     before = planned("tiny-hunyuan")
     monkeypatch.setattr(text, "_load_model", lambda *_: pytest.fail("loaded an encoder"))
-    monkeypatch.setattr(generating, "_model", lambda *_: pytest.fail("loaded the denoiser"))
+    monkeypatch.setattr(generating, "network", lambda *_, **__: pytest.fail("the denoiser"))
     (folder / local.INCOMPLETE).touch()
     try:
         for wanted in (before, planned("tiny-hunyuan")):  # planned with and without the part

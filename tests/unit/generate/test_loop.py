@@ -13,7 +13,7 @@ from skipdit_cli.checkpoints.card import Sampling
 from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.generate import engine
 from skipdit_cli.generate.hooks import attached
-from skipdit_cli.generate.loop import denoise, guided, replay
+from skipdit_cli.generate.loop import denoise, guided, parts, replay
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.score.body import loop_of
 from skipdit_cli.sites import BOTH, CONDITIONAL, NULL, NULL_FIRST, Layout
@@ -51,7 +51,7 @@ def combined(model, x, **conditions):
     """Guidance of scale 3 at timestep 7, without cache."""
     with attached(model, NO_CACHE, [7], guided=True) as session:
         session.begin(0)
-        return guided(model, x, torch.tensor([7]), session, 3.0, conditions=conditions)
+        return guided(model, x, torch.tensor([7]), session, 3.0, part=parts(conditions))
 
 
 def test_class_to_image_guidance_leaves_the_fourth_channel_alone():
@@ -112,7 +112,7 @@ def test_every_half_is_computed_under_its_own_conditions(halves, texts):
 
     text = torch.tensor([1, 2, -1, -2])
     session = SimpleNamespace(guide=guide)
-    guided(model, x, torch.tensor([7, 7]), session, 3.0, conditions={"text": text})
+    guided(model, x, torch.tensor([7, 7]), session, 3.0, part=parts({"text": text}))
     [(seen, t, given)] = model.calls
     assert given.tolist() == texts
     assert seen.flatten().tolist() == [5, 6] * (len(texts) // 2)

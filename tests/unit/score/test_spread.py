@@ -107,6 +107,19 @@ def test_shares_are_large_and_there_are_some_for_everybody(monkeypatch, chunks, 
     assert max(map(len, shares)) == size
 
 
+def test_other_processes_score_in_strict_float32_too(tmp_path, fill, monkeypatch):
+    fill(tmp_path, COUNT)
+    flags = []
+
+    def score(reference, sample):
+        flags.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+        return 1.0
+
+    monkeypatch.setattr("skipdit_cli.metrics.ssim.score", score)
+    scoring._make(scoring_of._job(RUN, "ssim", root=tmp_path, how=How()), [0])
+    assert flags == [(False, False)] * COUNT
+
+
 STAND_IN = '''
 """The job of a worker, where the asset of LPIPS is another file than the one that is known."""
 
