@@ -58,7 +58,7 @@ def compiled(model: "Network", cache: Cache) -> Iterator[None]:
                 module.forward = forward
 
 
-def parts(sites: "dict[Site, nn.Module]", hooked: Iterable[Site]) -> list[nn.Module]:
+def parts(sites: "dict[Site, nn.Module]", hooked: Iterable[Site]) -> "list[nn.Module]":
     """What is compiled: whole layers, but the sites of those in which a cache acts."""
     within = {site.layer for site in hooked if site.kind != "layer"}
     return [
