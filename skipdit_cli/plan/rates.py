@@ -19,7 +19,7 @@ from skipdit_cli.plan import gpus
 from skipdit_cli.precision import dtype_of
 from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import write_whole
-from skipdit_cli.storage.provenance import processor
+from skipdit_cli.storage.provenance import device_name
 
 CPU = "cpu"
 ALIKE = 100
@@ -106,7 +106,7 @@ def machine(gpu: str | None = None) -> Machine:
         return Machine(gpus.GPUS[name].label, name, tuple(_measured(name)))
     device = gpu_here() if gpu is None else None
     if device is None:
-        return Machine(processor(), CPU, tuple(_read(_file(processor()))))
+        return Machine(device_name("cpu"), CPU, tuple(_read(_file(device_name("cpu")))))
     name = gpus.of_device(device) or ""
     own = tuple(_read(_file(device)))
     return Machine(gpus.GPUS[name].label if name else device, name, own or tuple(_measured(name)))

@@ -105,7 +105,7 @@ def _version(package: str) -> str | None:
 def device_name(device: str) -> str:
     """What a device ("cpu", "cuda", "cuda:1") is called by its maker; itself if torch has none."""
     if not device.startswith("cuda"):
-        return processor()
+        return _processor()
     import torch
 
     with suppress(RuntimeError, AssertionError):  # the latter: torch was built without CUDA
@@ -120,7 +120,7 @@ def _torch(import_torch: bool, device: str) -> dict[str, Any]:
     torch = sys.modules.get("torch")
     if torch is None:
         unknown = dict.fromkeys(("tf32_matmul", "tf32_cudnn", "threads"))
-        return {"device": processor(), **unknown}
+        return {"device": _processor(), **unknown}
     device = device or ("cuda" if torch.cuda.is_initialized() else "cpu")
     return {
         "device": device_name(device),
@@ -138,8 +138,7 @@ def _tf32(backend: Any) -> bool | None:
 
 
 @functools.cache
-def processor() -> str:
-    """The name of this machine's processor."""
+def _processor() -> str:
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

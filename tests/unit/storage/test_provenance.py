@@ -155,7 +155,7 @@ def test_torch_is_asked_only_if_imported_or_wanted():
     early, plain, asked = json.loads(done.stdout)
     assert not early
     assert (plain["tf32_matmul"], plain["threads"]) == (None, None)
-    assert plain["device"] == provenance.processor()
+    assert plain["device"] == provenance._processor()
     assert plain["torch"] == metadata.version("torch")  # its version is known without it
     assert asked["tf32_matmul"] is False
     assert plain.keys() == asked.keys()
