@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LOOP = 1  # generate/loop.py, hooks.py, rng.py, conditioning.py
 DECODING = 2  # generate/decode.py, storage/codec.py
 TEXT = 3  # generate/text.py; what is kept of prompts depends on it too
+DRAWING = 1  # checkpoints/drawn.py, of random weights alone; embeddings depend on it too
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Run:
         num_samples: how many; runs that differ in nothing else share their samples.
         batch_size: samples computed together; guidance doubles what the model sees.
         precision: of the denoiser and the text encoders, one of PRECISIONS.
-        weights: fingerprint of the weights, text encoders and autoencoder included.
+        weights: fingerprint of the weights, text encoders and autoencoder included; RANDOM where
+            all of them are drawn, which the card says as well.
         prompts: taken in turn by the samples; None for a model that takes no text, and where the
             list has not been fetched.
         negative_prompt: of the null half of guidance; it counts for a model that takes text alone.
@@ -64,6 +66,11 @@ class Run:
     def model(self) -> str:
         """Name of the checkpoint."""
         return self.card.name
+
+    @property
+    def label(self) -> str:
+        """Name of the checkpoint for people, who are told where its weights are random."""
+        return f"{self.model} (random weights)" if self.card.random else self.model
 
     @property
     def guided(self) -> bool:
@@ -128,6 +135,8 @@ class Run:
         }
         if self.card.text:
             versions["text"] = TEXT
+        if self.card.random:
+            versions["drawing"] = DRAWING
         if self.cache.method.has("hooks"):
             versions["diffusers"] = metadata.version("diffusers")
         return versions

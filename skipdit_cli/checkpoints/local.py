@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from skipdit_cli.checkpoints import licences
-from skipdit_cli.checkpoints.card import Card, Component
+from skipdit_cli.checkpoints.card import CONFIGS, EMBEDDED, RANDOM, Card, Component
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, StoreError
 from skipdit_cli.storage import given, kept
@@ -39,43 +39,53 @@ def weights_file(chosen: Card) -> Path:
 
 def component_folder(part: Component) -> Path:
     """Where a component is, or will be."""
-    if part.repository == "embedded":
+    if part.repository == EMBEDDED:
         return shipped.embedded() / part.folder
+    if part.repository == CONFIGS:
+        return Path(__file__).parent / CONFIGS / part.folder
     return home() / "components" / part.repository.replace("/", "--") / part.folder
 
 
 def locate(chosen: Card) -> Path | None:
-    """The converted weights file of a checkpoint, or None if it is not here."""
+    """The converted weights file of a checkpoint; None if it is not here, or weights are drawn."""
     path = weights_file(chosen)
-    return path if path.is_file() else None
+    return path if path.is_file() and not chosen.random else None
 
 
-def require(chosen: Card, *, path: Path | None = None) -> Path:
+def require(chosen: Card, *, path: Path | None = None) -> Path | None:
     """The converted weights file, or `path` in its place; all components are here as well.
+
+    None where the weights are drawn.
 
     Raises:
         MissingAssetError: something is not here; the command that fetches it and how much that is
             are named.
     """
-    file, name = path or locate(chosen), chosen.name
-    if file is None and (chosen.embedded or chosen.folder):
-        source = "skipdit" if chosen.embedded else "its family's package"
-        fix = reinstall(chosen) if chosen.embedded else "install it again"
-        raise MissingAssetError(
-            f"the weights of {name} are not here, though they come with {source}", fix=fix
-        )
-    if file is None:
-        size = size_text(chosen.size)
-        if lacking := absent_components(chosen):
-            parts = sum(chosen.components[key].size for key in lacking)
-            size += f", and {size_text(parts)} of {', '.join(lacking)}"
-        raise MissingAssetError(
-            f"the weights of {name} are not here",
-            fix=f"run `{fetching(chosen)}` (about {size}), or give a file with --weights",
-        )
+    file = path or locate(chosen)
+    if file is None and not chosen.random:
+        raise _not_here(chosen)
     for key in absent_components(chosen):
         component(chosen, key)
     return file
+
+
+def _not_here(chosen: Card) -> MissingAssetError:
+    """The error of weights that are not here; what brings them is named."""
+    name = chosen.name
+    if chosen.embedded or chosen.folder:
+        source = "skipdit" if chosen.embedded else "its family's package"
+        fix = reinstall(chosen) if chosen.embedded else "install it again"
+        return MissingAssetError(
+            f"the weights of {name} are not here, though they come with {source}", fix=fix
+        )
+    size = size_text(chosen.size)
+    if lacking := absent_components(chosen):
+        parts = sum(chosen.components[key].size for key in lacking)
+        size += f", and {size_text(parts)} of {', '.join(lacking)}"
+    return MissingAssetError(
+        f"the weights of {name} are not here",
+        fix=f"run `{fetching(chosen)}` (about {size}), or give a file with --weights",
+    )
 
 
 def fetching(chosen: Card) -> str:
@@ -150,8 +160,11 @@ def denoiser_size(chosen: Card) -> str:
 def fingerprint(chosen: Card, *, path: Path | None = None) -> str:
     """16 hex digits that change with the weights file or a component; "absent" if it is not here.
 
-    Without components they are the first digits of the file's sha256.
+    RANDOM where weights are drawn. Without components they are the first digits of the file's
+    sha256.
     """
+    if chosen.random:
+        return RANDOM
     source = path or locate(chosen)
     if source is None:
         return "absent"

@@ -68,8 +68,15 @@ Workers = Annotated[
         min=1, help="Processes side by side; give as many as there are GPUs, and each has its own."
     ),
 ]
-Weights = Annotated[
+WeightsFile = Annotated[
     Path | None, typer.Option(help="A checkpoint file to use for --model: .pt or .safetensors.")
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="A checkpoint file to use for --model, .pt or .safetensors; or random: a dry run at "
+        "full size, for which nothing is downloaded and whose samples mean nothing."
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of all noise and classes.")]
 NumSamples = Annotated[int | None, typer.Option(help="How many samples.")]
@@ -159,7 +166,8 @@ def settings(**given: Any) -> dict[str, Any]:
     """The settings that were given on the command line, in the form that `runs.make_run` takes.
 
     Args:
-        given: what the options hold, by setting; None is not given.
+        given: what the options hold, by setting; None is not given. Weights are a setting where
+            they are random; else they are a file (`weights_file`).
     Raises:
         UsageError: the classes cannot be read as a range, or --prompt and --prompts are both given.
     """
@@ -167,6 +175,8 @@ def settings(**given: Any) -> dict[str, Any]:
     from skipdit_cli.spec import parse_range
 
     chosen = {key: value for key, value in given.items() if value is not None}
+    if weights_file(chosen.get("weights")):
+        del chosen["weights"]
     if "classes" in chosen:
         chosen["classes"] = tuple(parse_range(chosen["classes"], place="--classes"))
     if prompt := chosen.pop("prompt", None):
@@ -174,6 +184,13 @@ def settings(**given: Any) -> dict[str, Any]:
             raise UsageError("--prompt and --prompts say the same", fix="give one of them")
         chosen["prompts"] = tuple(prompt)
     return chosen
+
+
+def weights_file(given: str | None) -> Path | None:
+    """The file that --weights names, if it names one."""
+    from skipdit_cli.checkpoints.card import RANDOM
+
+    return None if given in (None, RANDOM) else Path(given)
 
 
 def at_least(least: int, given: int, *, place: str, zero: str = "") -> None:

@@ -108,7 +108,7 @@ def evaluate(
     scored = score(meant, root=results, how=how, stage=stage, asked=asked, strict=strict)
     for run in {run.key: run for run, _ in scored.results}.values():
         say_black(run, results)
-    _print([(run.model, str(run.cache), result) for run, result in scored.results], json=json)
+    _print([(run.label, str(run.cache), result) for run, result in scored.results], json=json)
     for error in scored.errors[:-1]:
         say(f"skipdit: {error}")
     if scored.errors:

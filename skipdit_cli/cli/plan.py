@@ -46,6 +46,7 @@ def plan(
     precision: options.Precision = None,
     num_samples: options.NumSamples = None,
     batch_size: options.BatchSize = None,
+    weights: options.Weights = None,
     results: options.Root = "results",  # type: ignore[assignment]
     override: options.Override = None,
     out: Annotated[
@@ -78,9 +79,12 @@ def plan(
         precision=precision,
         num_samples=num_samples,
         batch_size=batch_size,
+        weights=weights,
     )
+    path = options.weights_file(weights)
     if recipe:
-        options.fixed_by_recipe(recipe, model=model, cache=cache, n=n, window=window, method=method)
+        names = {"model": model, "cache": cache, "n": n, "window": window, "method": method}
+        options.fixed_by_recipe(recipe, **names, weights=path)
         given_recipe = options.recipe_at(recipe, scale, options.overrides(given, override))
         _show_recipe(given_recipe, gpu=gpu, root=results, json=json, out=out)
         return
@@ -89,7 +93,7 @@ def plan(
     options.refuse_overrides(override)
     chosen = options.model_at(model, scale)
     wanted = ["none", *(cache or []), *specs(method, n=n, window=window)]
-    runs = options.runs(chosen, wanted, given)
+    runs = options.runs(chosen, wanted, given, weights_path=path)
     rows = [planning.plan(run, batch=run.batch_size, root=results) for run in runs]
     jobs: list[estimates.Job] = [(run, ()) for run in runs]
     costs = [estimates.told([job], gpu) for job in jobs]

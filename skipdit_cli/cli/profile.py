@@ -1,6 +1,5 @@
 """skipdit profile"""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,10 +21,7 @@ def profile(
     n: options.Intervals = None,
     window: options.Windows = None,
     method: options.Methods = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="A checkpoint file, or random: latency does not depend on the weights."),
-    ] = None,
+    weights: options.Weights = None,
     batch_size: options.BatchSize = None,
     steps: options.Steps = None,
     sampler: options.Sampler = None,
@@ -47,11 +43,14 @@ def profile(
 ) -> None:
     """Time the denoiser alone under each cache, interleaved with the uncached reference.
 
+    With --weights random it needs no checkpoint: latency does not depend on the weights.
+
     With --calibrate it is the uncached loop alone, a few steps of it with random weights, in the
     precision that is named, or on a GPU in all that the model has. What it reaches is kept under
     $SKIPDIT_HOME/rates and comes before what is assumed of a GPU. A large model is what a GPU is
     measured by, dit-xl-2 unless another one is named.
     """
+    from skipdit_cli.checkpoints.card import RANDOM
     from skipdit_cli.generate.options import Options
     from skipdit_cli.recipe.specs import specs
     from skipdit_cli.report.markdown import to_markdown
@@ -72,13 +71,13 @@ def profile(
             steps=steps or STEPS,
             sampler=sampler,
             guidance=guidance,
+            weights=RANDOM,
         )
         model = model or (LARGE if how.device == "cuda" else None)
         _calibrate(options.model_at(model, scale), how, given, precision=precision, json=json)
         return
     chosen = options.model_at(model, scale)
-    random = weights == "random"
-    path = None if weights is None or random else Path(weights)
+    path = options.weights_file(weights)
     given = options.settings(
         batch_size=batch_size,
         num_samples=batch_size,  # one batch is timed
@@ -86,10 +85,11 @@ def profile(
         sampler=sampler,
         guidance=guidance,
         precision=precision,
+        weights=weights,
     )
     wanted = ["none", *(cache or []), *specs(method, n=n, window=window)]
     runs = options.runs(chosen, wanted, given, weights_path=path)
-    require(runs, weights_path=path, random_weights=random)
+    require(runs, weights_path=path)
     how = Options(
         root=results,
         device=options.device_name(device),
@@ -97,8 +97,8 @@ def profile(
         repeats=repeats,
         weights_path=path,
     )
-    rows = compare(runs, how, random_weights=random)
-    title = f"{chosen}: batch {runs[0].batch_size}, {runs[0].precision}, {how.device}"
+    rows = compare(runs, how)
+    title = f"{runs[0].label}: batch {runs[0].batch_size}, {runs[0].precision}, {how.device}"
     built = build_sweep_table(rows, title=title)
     if json:
         show_json(records(built))

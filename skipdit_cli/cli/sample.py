@@ -41,6 +41,7 @@ def sample(
     json: options.Json = False,
 ) -> None:
     """Generate samples; a killed run continues where it stopped."""
+    from skipdit_cli.checkpoints.card import DRY_RUN
     from skipdit_cli.generate.options import Options
     from skipdit_cli.score.sweep import generate
 
@@ -56,26 +57,29 @@ def sample(
         sampler=sampler,
         guidance=guidance,
         precision=precision,
+        weights=weights,
     )
+    path = options.weights_file(weights)
     chosen = options.model_at(model, scale)
-    (run,) = options.runs(chosen, [cache], given, weights_path=weights)
+    (run,) = options.runs(chosen, [cache], given, weights_path=path)
     how = Options(
         root=results,
         device=options.device_name(device),
         stage=stage,
         workers=workers,
-        weights_path=weights,
+        weights_path=path,
         offload=offload,
         previews=not no_previews,
     )
     if redo:
         from skipdit_cli.score import redo as again
 
-        say_removed(again.samples([run], root=results, weights_path=weights))
+        say_removed(again.samples([run], root=results, weights_path=path))
     announce([(run, ())], how, yes=yes)
     store = generate(run, how)
     say_black(run, results)
     if json:
         show_json({"key": run.key, "folder": str(store.path), "run": run.to_dict()})
         return
-    show(f"{run.num_samples} samples of run {run.key} in {store.path}")
+    dry = f"; {DRY_RUN}" if run.card.random else ""
+    show(f"{run.num_samples} samples of run {run.key} in {store.path}{dry}")

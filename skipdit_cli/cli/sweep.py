@@ -64,6 +64,7 @@ def cache_sweep(
     neither --n, --window nor --cache says what to run, it is --n 2..6 of methods with an interval.
     """
     from skipdit_cli.checkpoints import catalog
+    from skipdit_cli.checkpoints.card import RANDOM
     from skipdit_cli.generate.options import Options
     from skipdit_cli.recipe.runs import scored as scored_runs
     from skipdit_cli.recipe.specs import specs
@@ -74,7 +75,7 @@ def cache_sweep(
     from skipdit_cli.score.sweep import runs_of, sweep, sweep_recipe, timed
 
     options.at_least(0, repeats, place="--repeats", zero="0 times nothing")
-    recipe = options.recipe_named(target, recipe)
+    recipe, path = options.recipe_named(target, recipe), options.weights_file(weights)
     if recipe:
         options.fixed_by_recipe(
             "--recipe",
@@ -86,7 +87,7 @@ def cache_sweep(
             metrics=metrics,
             classes=classes,
             prompt=prompt,
-            weights=weights,
+            weights=path,
         )
     how = Options(
         root=results,
@@ -94,7 +95,7 @@ def cache_sweep(
         stage=stage,
         workers=workers,
         repeats=repeats,
-        weights_path=weights,
+        weights_path=path,
         offload=offload,
         previews=not no_previews,
     )
@@ -110,6 +111,7 @@ def cache_sweep(
         sampler=sampler,
         guidance=guidance,
         precision=precision,
+        weights=weights,
     )
     if recipe:
         asked = options.recipe_at(recipe, scale, options.overrides(given, override))
@@ -118,7 +120,7 @@ def cache_sweep(
         announce(scored_runs(asked), how, timed=timed(asked), yes=yes)
         rows = sweep_recipe(asked, how)
         table, name = recipe_table.build_recipe_table(asked, root=results), asked.name
-        folder = results / asked.scale
+        folder = results / asked.folder
     else:
         options.refuse_overrides(override)
         chosen = options.model_at(model, scale)
@@ -126,15 +128,16 @@ def cache_sweep(
             catalog.card(chosen), None if metrics is None else metrics.split(",")
         )
         caches = [*specs(method, n=n, window=window, otherwise=None if cache else SWEPT)]
-        runs = options.runs(chosen, [*caches, *(cache or [])], given, weights_path=weights)
+        runs = options.runs(chosen, [*caches, *(cache or [])], given, weights_path=path)
         if redo:
             both = [*(run.reference for run in runs), *runs]
-            say_removed(again.samples(both, root=results, weights_path=weights))
+            say_removed(again.samples(both, root=results, weights_path=path))
         wanted = [(run, scored) for run in runs]
         announce(wanted, how, timed=[*(run.reference for run in runs), *runs], yes=yes)
         rows = sweep(wanted, how)
         table, name = model_table.build_sweep_table(rows, metrics=scored), "sweep"
-        folder = results / "sweeps" / chosen
+        dry = [RANDOM] if runs[0].card.random else []
+        folder = results.joinpath(*dry, "sweeps", chosen)
     _publish(table, folder, name=name, rows=rows, root=results, json=json)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.checkpoints import local
+from skipdit_cli.checkpoints.drawn import empty, fill
 from skipdit_cli.checkpoints.inventory import remedy
 from skipdit_cli.errors import MissingAssetError, lacks_memory
 from skipdit_cli.generate import loaded
@@ -42,7 +43,8 @@ def to_pixels(
         latents = latents.transpose(1, 2)
     clips = list(latents) if latents.dim() == 5 else [latents]  # [F, C, H, W] each, or all images
     if "vae" in card.components:
-        decoder = _autoencoder(local.component(card, "vae")).to(latents.device)
+        folder = local.component(card, "vae")
+        decoder = _autoencoder(folder, drawn=card.random).to(latents.device)
         size = FRAMES if latents.dim() == 5 else at_once(*latents.shape[-2:])
         with torch.no_grad(), products("float32"):
             clips = [_decode(decoder, clip, size) for clip in clips]
@@ -100,12 +102,16 @@ def _decode(decoder: Any, clip: "Tensor", size: int) -> "Tensor":
     return torch.cat([decoder.decode(part).sample for part in parts])
 
 
-def _autoencoder(folder: Path) -> "nn.Module":
-    """The autoencoder in a folder; a process has one at a time."""
-    return loaded.one("autoencoder", folder, lambda: _load(folder))
+def _autoencoder(folder: Path, *, drawn: bool = False) -> "nn.Module":
+    """The autoencoder in a folder; a process has one at a time.
+
+    Args:
+        drawn: draw its weights.
+    """
+    return loaded.one("autoencoder", (folder, drawn), lambda: _load(folder, drawn=drawn))
 
 
-def _load(folder: Path) -> "nn.Module":
+def _load(folder: Path, *, drawn: bool) -> "nn.Module":
     """The autoencoder in a folder, in float32 on the CPU; its config names which of two it is."""
     import diffusers
 
@@ -116,6 +122,8 @@ def _load(folder: Path) -> "nn.Module":
         name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
         temporal = name == "AutoencoderKLTemporalDecoder"
         kind = diffusers.AutoencoderKLTemporalDecoder if temporal else diffusers.AutoencoderKL
+        if drawn:
+            return fill(empty(lambda: kind.from_config(kind.load_config(folder))))
         decoder, loading_info = kind.from_pretrained(
             folder, low_cpu_mem_usage=False, local_files_only=True, output_loading_info=True
         )

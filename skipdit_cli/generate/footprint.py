@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 from skipdit_cli import registry
 from skipdit_cli.generate.decode import FRAMES
 from skipdit_cli.generate.decode import at_once as images_at_once
-from skipdit_cli.precision import dtype_of
+from skipdit_cli.precision import PRECISIONS, dtype_of
 from skipdit_cli.profiling import counts
 from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST, Site
 
 if TYPE_CHECKING:
-    from skipdit_cli.checkpoints.card import Card
+    from skipdit_cli.checkpoints.card import Card, Component
     from skipdit_cli.run import Run
 
 LOW, HIGH = 0.85, 1.25
@@ -92,7 +92,7 @@ def footprint(run: "Run") -> Footprint:
     return Footprint(
         weights=sizes.weights * value,
         autoencoder=decoding.weights * FLOAT32 if decoding else 0,
-        encoder=_encoder(card, value),
+        encoder=_encoder(card, run.precision),
         step=sizes.step * value * halves + latents * (1 + halves),
         kept=_kept(run),
         decoding=decoding.values * FLOAT32 * at_once if decoding else 0,
@@ -100,10 +100,25 @@ def footprint(run: "Run") -> Footprint:
     )
 
 
-def _encoder(card: "Card", value: int) -> int:
-    """Weights of the largest text encoder; its file has them in float32."""
+def _encoder(card: "Card", precision: str) -> int:
+    """Weights of the largest text encoder."""
     parts = (part for key, part in card.components.items() if key.startswith("text_encoder"))
-    return max((part.size // FLOAT32 * value for part in parts), default=0)
+    return max((_encoder_bytes(card, part, precision) for part in parts), default=0)
+
+
+def _encoder_bytes(card: "Card", part: "Component", precision: str) -> int:
+    folder = counts.described(part)
+    if folder is None:  # a download of float32
+        return part.size // FLOAT32 * BYTES[dtype_of(precision)]
+
+    def count() -> dict[str, int]:
+        from skipdit_cli.generate import encoders
+
+        return encoders.sizes(encoders.blank(folder), PRECISIONS)
+
+    known = (folder / "config.json").read_text(encoding="utf-8")
+    sources = ("generate/encoders.py", "checkpoints/drawn.py")
+    return counts.remembered(card, f"encoder {known}", count, sources=sources)[precision]
 
 
 def _kept(run: "Run") -> int:

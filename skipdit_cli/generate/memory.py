@@ -3,7 +3,7 @@
 import math
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +39,24 @@ def require(run: "Run", *, device: str, workers: int = 1) -> None:
             f"{needed / 1e9:.1f} GB at least, and there are {room / 1e9:.1f} GB",
             place="--batch-size",
             fix=f"take {most} or fewer" if most else "no batch fits here",
+        )
+
+
+def require_room(what: str, sizes: Mapping[str, int], *, precision: str, device: str) -> None:
+    """Raise UsageError where a network does not fit in the memory of a device.
+
+    Args:
+        what: the network, for people.
+        sizes: bytes of its weights by the precisions that it may have.
+        precision: the one that it is to have.
+    """
+    room = room_of(device)
+    if sizes[precision] > room:
+        fitting = [f"{each} ({size / 1e9:.1f} GB)" for each, size in sizes.items() if size <= room]
+        raise UsageError(
+            f"{what} takes {sizes[precision] / 1e9:.1f} GB in {precision} and there are "
+            f"{room / 1e9:.1f} GB",
+            fix=f"take {' or '.join(fitting)}" if fitting else "take a machine with more memory",
         )
 
 

@@ -17,18 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import local, networks
+from skipdit_cli.checkpoints.drawn import fill
 from skipdit_cli.checkpoints.inventory import remedy
 from skipdit_cli.errors import (
     MissingAssetError,
     SkipditError,
-    UsageError,
     lacks_memory,
     shortened,
     warn,
 )
+from skipdit_cli.generate import encoders, memory
 from skipdit_cli.models import ATTENTION_MASK, Conditions
 from skipdit_cli.precision import dtype_of, products
-from skipdit_cli.run import TEXT
+from skipdit_cli.run import DRAWING, TEXT
 from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import write_whole
 
@@ -117,7 +118,9 @@ def warn_of_cuts(card: "Card", prompts: Sequence[str], *, negative: str | None =
     if texts.get("", "").strip():
         cuts[""] = ["nothing is left of it when it is cleaned as officially"]
     for length, suffix in zip(_tokens(card), _suffixes(card), strict=True):
-        tokenizer = _load_tokenizer(local.component(card, f"tokenizer{suffix}"))
+        if f"tokenizer{suffix}" not in card.components:  # a stand-in counts other tokens
+            continue
+        tokenizer = _tokenizer(card, suffix)
         for text, ids in zip(texts, tokenizer([*texts], verbose=False)["input_ids"], strict=True):
             if (cut := len(ids) - length) > 0:
                 problem = f"text_encoder{suffix} reads {length} tokens of it and {cut} are cut"
@@ -202,9 +205,8 @@ def _encoder(
     """Up to BATCH prompts -> (states [L, C], mask [L] int64) of each, on the CPU."""
     import torch
 
-    tokenizer = _load_tokenizer(local.component(card, f"tokenizer{suffix}"))
-    folder = local.component(card, f"text_encoder{suffix}")
-    model = _load_model(folder, getattr(torch, dtype_of(precision))).to(device)
+    tokenizer = _tokenizer(card, suffix)
+    model = _load_model(card, f"text_encoder{suffix}", device=device, precision=precision)
 
     def run(prompts: Sequence[str]) -> "list[tuple[Tensor, Tensor]]":
         whole = [*prompts, *[prompts[-1]] * (BATCH - len(prompts))]
@@ -217,6 +219,15 @@ def _encoder(
         return list(zip(states.cpu(), mask.cpu(), strict=True))[: len(prompts)]
 
     return run
+
+
+def _tokenizer(card: "Card", suffix: str) -> Any:
+    """The tokenizer of an encoder; a dry run that has none takes bytes for tokens."""
+    if (key := f"tokenizer{suffix}") in card.components:
+        return _load_tokenizer(local.component(card, key))
+    from transformers import ByT5Tokenizer
+
+    return ByT5Tokenizer()
 
 
 def _load_tokenizer(folder: Path) -> Any:
@@ -233,31 +244,32 @@ def _load_tokenizer(folder: Path) -> Any:
     return _quietly(load, folder)
 
 
-def _load_model(folder: Path, dtype: Any) -> Any:
-    import transformers
+def _load_model(card: "Card", key: str, *, device: str, precision: str) -> Any:
+    """A text encoder with its weights, read or drawn.
+
+    Raises:
+        UsageError: the device has no room for it.
+    """
+    import torch
+
+    folder, dtype = local.component(card, key), dtype_of(precision)
 
     def load() -> Any:
-        kind = transformers.AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-        known: dict[str, tuple[Any, dict[str, Any]]] = {
-            "t5": (transformers.T5EncoderModel, {}),
-            "mt5": (transformers.MT5EncoderModel, {}),
-            "bert": (transformers.BertModel, {"add_pooling_layer": False}),
-        }
-        if kind not in known:
-            raise UsageError(
-                f"a text encoder of type '{kind}' cannot be used",
-                place=str(folder),
-                fix="take T5 or BERT",
-            )
-        chosen, options = known[kind]
+        _, chosen, options = encoders.kind(folder)
+        kind = getattr(torch, dtype)
         model, loading_info = chosen.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, output_loading_info=True, **options
+            folder, dtype=kind, local_files_only=True, output_loading_info=True, **options
         )
         if absent := loading_info["missing_keys"]:  # transformers draws them at random
             raise ValueError(f"no weights of {', '.join(sorted(absent))}")
         return model.eval()
 
-    return _quietly(load, folder)
+    model = _quietly(lambda: encoders.blank(folder), folder)
+    sizes = encoders.sizes(model, card.precisions)
+    memory.require_room(f"the {key} of {card.name}", sizes, precision=precision, device=device)
+    if card.random:
+        return fill(model, device=device, dtype=dtype, kept=encoders.kept(model, dtype))
+    return _quietly(load, folder).to(device)
 
 
 @contextmanager
@@ -294,12 +306,15 @@ def _quietly(load: Callable[[], Any], folder: Path) -> Any:
 def _folder(root: Path, card: "Card", precision: str) -> Path:
     """Where embeddings are: they depend on encoders, number of tokens and precision alone.
 
+    Those of random weights lie by themselves.
+
     The name of a file in it is of the text that the tokenizers get, the prompt being cleaned.
     """
     parts = [
         local.component_fingerprint(card.components[key]) for key in card.components if key != "vae"
     ]
-    text = ":".join([str(TEXT), card.family, precision, *map(str, _tokens(card)), *parts])
+    drawn = [f"random {DRAWING}"] if card.random else []
+    text = ":".join([str(TEXT), card.family, precision, *map(str, _tokens(card)), *parts, *drawn])
     return root / "embeddings" / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

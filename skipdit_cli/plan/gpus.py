@@ -37,9 +37,10 @@ class Gpu:
 
 def _by_share(**peaks: float) -> dict[str, float]:
     """Rates from the peaks of a data sheet, in TFLOP/s without sparsity."""
-    return {
+    rates = {
         precision: float(f"{peak * SHARES[precision]:.2g}") for precision, peak in peaks.items()
     }
+    return rates | {"tf32": max(rates["float32"], rates.get("tf32", 0))}  # it is never slower
 
 
 GPUS: Mapping[str, Gpu] = {
@@ -61,7 +62,7 @@ GPUS: Mapping[str, Gpu] = {
     "v100": Gpu(  # it has no TF32, so that float32 is what tf32 gives, and no bfloat16
         "V100",
         32e9,
-        _by_share(float32=15.7, float16=125) | {"tf32": _by_share(float32=15.7)["float32"]},
+        _by_share(float32=15.7, float16=125),
         "assumed, a share of NVIDIA's V100 SXM2 data sheet",
     ),
 }

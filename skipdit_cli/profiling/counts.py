@@ -22,7 +22,7 @@ from typing import Any
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import local, networks
-from skipdit_cli.checkpoints.card import Card, Component
+from skipdit_cli.checkpoints.card import CONFIGS, Card, Component
 from skipdit_cli.errors import StoreError
 from skipdit_cli.profiling.cost import Cost, Costs, Decoding, Sizes
 from skipdit_cli.sites import Layout, Site
@@ -84,9 +84,10 @@ def decoding(card: Card) -> Decoding | None:
     if "vae" not in card.components:
         return Decoding()
     part, (height, width) = card.components["vae"], sizes(card).grid[-2:]
-    config = _config(part)
-    if config is None:
+    folder = described(part)
+    if folder is None:
         return None
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
 
     def count() -> dict[str, Any]:
         from skipdit_cli.profiling.live import decoding as counted
@@ -141,13 +142,11 @@ def remembered(
     return content
 
 
-def _config(part: Component) -> dict[str, Any] | None:
-    """The config.json of a component: of the copy that ships, or of the one on this machine."""
-    shipped = networks.CONFIGS / part.repository.replace("/", "--") / part.folder
-    for folder in (shipped, local.component_folder(part)):
-        with suppress(OSError, ValueError):
-            return json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return None
+def described(part: Component) -> Path | None:
+    """A folder with the config.json of a component: one that ships, or that on this machine."""
+    shipped = Component(CONFIGS, f"{part.repository.replace('/', '--')}/{part.folder}".rstrip("/"))
+    folders = (local.component_folder(each) for each in (shipped, part))
+    return next((each for each in folders if (each / "config.json").is_file()), None)
 
 
 def _key(card: Card, what: str, sources: tuple[str, ...] = ()) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 
 from skipdit_cli import registry
 from skipdit_cli.cache import NONE, CacheSpec
-from skipdit_cli.checkpoints import catalog, local
-from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.checkpoints import catalog, drawn, local
+from skipdit_cli.checkpoints.card import RANDOM, Card
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError, placed, unknown
 from skipdit_cli.profiling import counts
 from skipdit_cli.recipe import calibration, prompts
@@ -28,7 +28,9 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "classes": None,
     "negative_prompt": None,
+    "weights": None,
 }
+STAND_IN = "vbench"  # the prompts of a dry run whose own are a download that is not here
 BATCH = 4  # samples computed together where 4 or more are wanted: such runs share samples
 SHAPE: dict[str, Any] = {  # of a run on disk
     **dict.fromkeys(("model", "cache", "sampler", "steps", "precision", "weights"), str),
@@ -65,7 +67,6 @@ def make_run(
         MissingAssetError: the cache has to be calibrated on this model first.
     """
     card = catalog.card(model, place=place)
-    fingerprint = local.fingerprint(card, path=weights_path)
     sampling = {
         "sampler": card.sampling.sampler,
         "steps": card.sampling.steps,
@@ -79,6 +80,8 @@ def make_run(
             raise unknown("setting", key, chosen, place=place)
         known = key in SETTINGS and not isinstance(value, tuple)
         chosen[key] = setting(key, value, place=place) if known else value
+    card = drawn.card(card) if chosen.pop("weights") == RANDOM else card
+    fingerprint = local.fingerprint(card, path=weights_path)
     with placed(place):
         sampler = registry.load("samplers", chosen.pop("sampler"))
         spec = calibration.complete(
@@ -100,7 +103,7 @@ def make_run(
         try:
             chosen["prompts"] = prompts.read_prompts(chosen["prompts"], place=place)
         except MissingAssetError:  # costs can be counted without prompts
-            chosen["prompts"] = None
+            chosen["prompts"] = prompts.read_prompts(STAND_IN) if card.random else None
     elif chosen["prompts"] is not None:
         chosen["prompts"] = prompts.all_checked(chosen["prompts"], place=place)
     return Run(card=card, cache=resolved, sampler=sampler, weights=fingerprint, **chosen)
@@ -121,6 +124,7 @@ def from_dict(content: Mapping[str, Any]) -> Run:
         if not fits(content[name], kind):
             raise ValueError(f"its {name} cannot be {str(content[name])[:40]!r}")
     card = catalog.card(content.pop("model"))
+    card = drawn.card(card) if content["weights"] == RANDOM else card
     objects = {
         "cache": parse_cache(content["cache"]).resolve(counts.layout(card)),
         "sampler": registry.load("samplers", content["sampler"]),

@@ -5,6 +5,7 @@ from typing import Any
 
 from skipdit_cli import registry
 from skipdit_cli.cache import CacheSpec, no_cache
+from skipdit_cli.checkpoints.card import RANDOM
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,12 @@ class Recipe:
     paper: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     paper_only: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """Where its table lies under a results folder; that of a dry run lies by itself."""
+        dry = self.settings.get("weights") == RANDOM
+        return f"{RANDOM}/{self.scale}" if dry else self.scale
 
     @property
     def scored(self) -> list[Column]:

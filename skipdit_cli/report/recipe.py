@@ -15,6 +15,7 @@ from skipdit_cli.recipe import published
 from skipdit_cli.recipe.recipe import COSTS, TIMINGS
 from skipdit_cli.report.table import (
     COUNTS,
+    DRY,
     Cell,
     Heading,
     Line,
@@ -23,6 +24,8 @@ from skipdit_cli.report.table import (
     commands,
     count_unit,
     decimals,
+    dry_run,
+    is_dry,
     is_reference,
     of_methods,
     one_protocol,
@@ -78,18 +81,20 @@ def build_recipe_table(recipe: "Recipe", *, root: Path) -> Table:
     headings = tuple(_heading(column, recipe) for column in recipe.columns)
     if recipe.scale == "tiny":
         headings = tuple(_shown(heading, lines, i) for i, heading in enumerate(headings))
+    drawn = any(each.run.card.random for row in rows for each in row if each.run)
     used = [
         each.result for row in rows for each in row if each.result and each.cell.ours is not None
     ]
     facts = [result.provenance for result in used] or [provenance.collect()]
     return Table(
-        title=f"{recipe.title} ({recipe.scale} scale)",
+        title=f"{recipe.title} ({recipe.scale} scale{f', {DRY}' if drawn else ''})",
         names=("method",),
         headings=headings,
         lines=lines,
         published=recipe.table is not None and recipe.scale != "tiny",
         spreads=False,
         notes=(
+            *dry_run(each.run for row in rows for each in row if each.run),
             *_scale(recipe, headings),
             *recipe.notes,
             *by_batch(each.run for row in rows for each in row if each.run),
@@ -196,8 +201,9 @@ def _row(recipe: "Recipe", row: "RecipeRow", runs: dict[str, "Run"], *, root: Pa
 
 def _line(row: "RecipeRow", row_entries: Sequence[Entry]) -> Line:
     series, point = _series(row)
+    drawn = any(each.run.card.random for each in row_entries if each.run)
     return Line(
-        names=(row.label,),
+        names=(f"{row.label} ({DRY})" if drawn else row.label,),
         cells=tuple(each.cell for each in row_entries),
         runs=tuple(dict.fromkeys(each.run.key for each in row_entries if each.run)),
         series=", ".join([series, *map(_said, row.settings.items())]),
@@ -302,6 +308,8 @@ def _lacking(run: "Run", metric: str) -> str:
 
 def _verdict(column: "Column", run: "Run", paper: float | None, ours: float) -> str:
     """The status of a cell that has a number of ours."""
+    if is_dry(run, column.metric):
+        return DRY
     if run.card.embedded:
         return "tiny scale"
     if paper is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
 from skipdit_cli.assets import assets
+from skipdit_cli.checkpoints.card import DRY_RUN
 from skipdit_cli.errors import IncompleteError, MissingAssetError, SkipditError
 from skipdit_cli.generate.options import Progress
 from skipdit_cli.metrics import Metric
@@ -51,6 +52,8 @@ def measure(
     chosen = registry.load("metrics", metric)
     n = run.num_samples
     result = _blank(chosen, metric, run.key, n)
+    if run.card.random:
+        result = replace(result, note=DRY_RUN)
     original = run.reference if chosen.NEEDS == "pairs" else None
     if original and original.key == run.key:
         note = "what the other runs are compared with"

@@ -43,7 +43,7 @@ def _measured(run: "Run", options: Options) -> Measured:
 
     flops = plan.plan(run, batch=run.batch_size).flops
     assert flops is not None  # it is uncached
-    loop = loop_of(run, device=options.device, random_weights=True)
+    loop = loop_of(run, device=options.device)
     done, total = 0, options.repeats + 1
     with options.stage(f"timing {run.model}, {run.precision}") as update:
 

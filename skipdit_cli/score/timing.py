@@ -19,9 +19,7 @@ VERSION = 1
 TIMED = {"latency": "s", "speedup": "x", "memory": "B"}  # what is timed, and its unit
 
 
-def time_together(
-    runs: Sequence[Run], options: Options, *, random_weights: bool = False
-) -> dict[str, dict[str, Result]]:
+def time_together(runs: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]:
     """Time runs that share an uncached reference, interleaved with it.
 
     Where all of them were timed before, on this device and as often, that is what is returned;
@@ -29,8 +27,6 @@ def time_together(
 
     Args:
         runs: of one reference, which may be among them.
-        random_weights: time the network without its weights, on which latency does not depend;
-            nothing is kept then.
     Returns:
         By run key: `latency` (seconds of one batch), `speedup` (of the reference over it) and
         `memory` (bytes), medians and half the interquartile range; of new ones the reference's too.
@@ -38,12 +34,12 @@ def time_together(
         SkipditError: out of memory.
         StoreError: the disk is full or cannot be written.
     """
-    known = {} if random_weights else {run.key: _known(run, options) for run in runs}
+    known = {run.key: _known(run, options) for run in runs}
     kept = {key: timings for key, timings in known.items() if timings}
     if len(kept) == len({run.key for run in runs}):
         return kept
     with memory_checked(runs[0].batch_size), products(runs[0].precision):
-        return _timed(runs, options, random_weights=random_weights)
+        return _timed(runs, options)
 
 
 def _known(run: Run, options: Options) -> dict[str, Result] | None:
@@ -67,21 +63,14 @@ def _hardware(device: str) -> str:
     return f"{device_name(device)}, {torch.get_num_threads()} threads"
 
 
-def _timed(
-    group: Sequence[Run], options: Options, *, random_weights: bool
-) -> dict[str, dict[str, Result]]:
-    """New timings of a group, its reference among them; kept unless the weights are random."""
+def _timed(group: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]:
+    """New timings of a group, its reference among them."""
     from skipdit_cli.profiling.latency import measure, peak_bytes, spread
     from skipdit_cli.score.body import loop_of
     from skipdit_cli.storage import provenance
 
     reference = group[0].reference
-    body = loop_of(
-        reference,
-        device=options.device,
-        weights_path=options.weights_path,
-        random_weights=random_weights,
-    )
+    body = loop_of(reference, device=options.device, weights_path=options.weights_path)
     loops = {str(run.cache): partial(body, run.cache) for run in (reference, *group)}
     total = (options.repeats + 1) * len(loops)
     done = 0
@@ -127,8 +116,7 @@ def _timed(
             )
             for metric, (value, half) in values.items()
         }
-        if not random_weights:
-            for result in timings[run.key].values():
-                results.write_result(options.root, result)
-            failures.clear_failure(options.root, run.key, failures.TIMING)
+        for result in timings[run.key].values():
+            results.write_result(options.root, result)
+        failures.clear_failure(options.root, run.key, failures.TIMING)
     return timings

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skipdit_cli.checkpoints.card import DRY_RUN, RANDOM
 from skipdit_cli.errors import IncompleteError, StoreError, warn
 from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import append, on_disk, put, remove_leftovers
@@ -264,7 +265,10 @@ class Store:
             provenance = collect() | {"device": ""}
         provenance["device"] = provenance.get("device") or device
         self.path.mkdir(parents=True, exist_ok=True)
-        content = {"run": self.run.to_dict(), "provenance": provenance}
+        described = self.run.to_dict()
+        content: dict[str, Any] = {"run": described, "provenance": provenance}
+        if described.get("weights") == RANDOM:
+            content["note"] = DRY_RUN
         put(self.path / "run.json", kept.sealed_json(content, DESCRIPTION, of=self.run.key))
 
     def _mend_journal(self) -> None:

@@ -15,7 +15,9 @@ BATCH = 2
 CALIBRATED = ("teacache", "mag-cache")  # for their usual number of steps
 SKIP, TEXT = "digits-skip", "captioned-digits"
 ON = {"t-gate": TEXT}
-RARE = [(model, cache) for model in ("moving-digits-skip", TEXT) for cache in registry.names("caches")]
+RARE = [
+    (model, cache) for model in ("moving-digits-skip", TEXT) for cache in registry.names("caches")
+]
 
 
 def measured_and_estimated(model, cache, guidance=3.0):

@@ -445,8 +445,8 @@ def test_the_encoders_run_once_for_a_whole_sweep_and_never_while_denoising(
 ):
     loaded, load, denoise, read, alive = [], text._load_model, generating.denoise, [], []
 
-    def record(*given):
-        model = load(*given)
+    def record(*given, **how):
+        model = load(*given, **how)
         loaded.append(weakref.ref(model))
         model.register_forward_pre_hook(lambda module, args: read.append(type(module).__name__))
         return model
@@ -473,7 +473,7 @@ def test_a_part_that_is_not_here_is_told_before_anything_is_computed(
 ):
     folder = local.component(catalog.card("tiny-hunyuan"), key)
     before = planned("tiny-hunyuan")
-    monkeypatch.setattr(text, "_load_model", lambda *_: pytest.fail("loaded an encoder"))
+    monkeypatch.setattr(text, "_load_model", lambda *_, **__: pytest.fail("loaded an encoder"))
     monkeypatch.setattr(generating, "network", lambda *_, **__: pytest.fail("the denoiser"))
     (folder / local.INCOMPLETE).touch()
     try:

@@ -82,8 +82,9 @@ def test_latents_are_unscaled_and_decoded_a_few_frames_at_a_time(
 ):
     parts = []
     monkeypatch.setattr(local, "component_path", lambda part: tmp_path)
-    monkeypatch.setattr(decode, "_autoencoder", lambda folder: stand_in(parts, kind, scale))
-    card = SimpleNamespace(name="one", task=task, components={"vae": Component("some/vae")})
+    monkeypatch.setattr(decode, "_autoencoder", lambda folder, **_: stand_in(parts, kind, scale))
+    vae = {"vae": Component("some/vae")}
+    card = SimpleNamespace(name="one", task=task, components=vae, random=False)
     frames = (20,) if task != "t2i" else ()
     latents = scale * torch.rand(2, *frames, 4, 2, 2, generator=torch.Generator().manual_seed(0))
     laid = latents.transpose(1, 2) if task == "t2v" else latents

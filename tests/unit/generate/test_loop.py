@@ -8,7 +8,7 @@ from diffusers.configuration_utils import FrozenDict
 from torch import nn
 
 from skipdit_cli import registry
-from skipdit_cli.checkpoints import networks
+from skipdit_cli.checkpoints import catalog, drawn, networks
 from skipdit_cli.checkpoints.card import Sampling
 from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.generate import engine
@@ -300,14 +300,11 @@ def test_workers_take_the_gpus_in_turn(monkeypatch):
 def test_the_loop_that_is_timed(monkeypatch, model, shape, cache, brief, calls):
     """Three samples, guided, so the network sees six; the window leaves no step out."""
     cache = cache.replace(")", ",window=1000-0)")
-    built, seen, build = [], [], networks.build
-    monkeypatch.setattr(
-        networks, "build", lambda *a, **k: built.append(build(*a, **k)) or built[-1]
-    )
-    settings = {"steps": "8", "batch_size": 3, "guidance": 2.0}
+    seen, network = [], networks.load(drawn.card(catalog.card(model)))
+    settings = {"steps": "8", "batch_size": 3, "guidance": 2.0, "weights": "random"}
     wanted = make_run(model, settings=settings)
-    body = loop_of(wanted, random_weights=True)
-    [*_, network] = built
+    monkeypatch.setattr("skipdit_cli.score.body.network", lambda *_, **__: network)
+    body = loop_of(wanted)
     network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     resolved = parse_cache(cache).resolve(wanted.cache.layout)
     body(resolved, brief=brief)

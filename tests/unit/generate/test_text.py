@@ -356,9 +356,9 @@ def test_the_encoders_are_gone_when_all_is_encoded(tmp_path, monkeypatch):
     """One is gone before the next is loaded: the two of HunyuanDiT never share the memory."""
     loaded, load = [], text._load_model
 
-    def record(*given):
+    def record(*given, **how):
         assert [model() for model in loaded] == [None] * len(loaded)
-        model = load(*given)
+        model = load(*given, **how)
         loaded.append(weakref.ref(model))
         return model
 

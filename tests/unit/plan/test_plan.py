@@ -192,6 +192,30 @@ def test_the_fingerprint_of_the_weights_is_part_of_the_run(monkeypatch, tmp_path
     )
 
 
+@pytest.mark.parametrize("model", ["digits", "taichi-skip", "latte-skip", "hunyuan-dit"])
+def test_random_weights_lack_nothing(monkeypatch, tmp_path, model):
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
+    run = make_run(model, settings={"weights": "random"})
+    assert plan._missing(run, None) == []
+    assert run.weights == "random"
+    assert run.key != make_run(model).key
+    if model == "hunyuan-dit":  # its own prompts are a download
+        assert run.prompts == prompts.read_prompts("vbench")
+        assert make_run(model).prompts is None
+
+
+def test_random_weights_take_a_calibration_of_others():
+    run = make_run("digits", "teacache", {"weights": "random"})
+    assert str(run.cache) == str(make_run("digits", "teacache").cache)
+
+
+def test_a_change_of_how_weights_are_drawn_is_another_run(monkeypatch):
+    keys = [make_run("digits").key, make_run("digits", settings={"weights": "random"}).key]
+    monkeypatch.setattr(run_module, "DRAWING", 99)
+    after = [make_run("digits").key, make_run("digits", settings={"weights": "random"}).key]
+    assert (keys[0] == after[0], keys[1] == after[1]) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -8,7 +8,7 @@ import pytest
 
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import UsageError
-from skipdit_cli.recipe import recipe
+from skipdit_cli.recipe import needs, recipe, scales
 
 GOOD = """\
 title: A table
@@ -353,3 +353,15 @@ def test_only_the_first_of_many_mistakes_are_told(tmp_path):
         recipe.load_recipe(str(path))
     assert len(caught.value.errors) == 50
     assert str(caught.value).split("\n")[recipe.MOST_TOLD :] == ["and 30 mistakes more"]
+
+
+def test_a_dry_run_needs_no_weights_to_be_of_paper_scale(monkeypatch):
+    monkeypatch.setattr(scales, "_gpu", lambda: True)
+    found, said = scales.recipe_at("table8", "auto", overrides=["weights=random"])
+    assert (found.scale, found.settings["weights"]) == ("paper", "random")
+    assert said.startswith("scale paper: a GPU is here")
+    assert needs.checkpoints(found) == ()
+    assert scales.recipe_at("table8", "auto")[0].scale == "tiny"
+    monkeypatch.setattr(scales, "_gpu", lambda: False)
+    found, said = scales.recipe_at("table8", "auto", overrides=["weights=random"])
+    assert (found.scale, said.split(";")[0]) == ("tiny", "scale tiny: there is no GPU")

@@ -19,6 +19,7 @@ from skipdit_cli.recipe.settings import setting
         ("negative_prompt", "", ""),  # the empty one, where the model may have another
         ("negative_prompt", None, None),  # the model's own
         ("sampler", "ddpm", "ddpm"),
+        ("weights", "random", "random"),
         ("guidance", "7", 7.0),
         ("guidance", None, None),
         ("guidance", "none", None),
@@ -53,6 +54,11 @@ def test_values(key, value, expected):
         ("negative_prompt", 3, "HERE: 3 is not text; write it in quotes"),
         ("negative_prompt", "a\ud800", "HERE: 'a\\ud800' has the character U+D800, which is not"),
         ("num_samples", True, "HERE: num_samples 'True' is not a whole number; "),
+        (
+            "weights",
+            "a.pt",
+            "HERE: weights 'a.pt' cannot be a setting; write random, or give a file with --weights",
+        ),
         ("seed", -1, "HERE: seed '-1' is not a whole number; seed is 0 or more"),
         ("sampler", "ddmp", "HERE: unknown sampler 'ddmp'; did you mean 'ddpm'?"),
         (

@@ -308,7 +308,7 @@ def loops(monkeypatch):
     """
     called, now = [], [0.0]
 
-    def loop_of(run, *, device, weights_path, random_weights):
+    def loop_of(run, *, device, weights_path):
         def body(cache, *, brief=False):
             if loops.fail:
                 raise loops.fail
@@ -450,19 +450,14 @@ def test_runs_of_a_model_follow_one_another_and_rows_keep_their_order(options, g
     ]
 
 
-def test_random_weights_leave_nothing_behind(options, loops):
-    runs = [run(), run("skip-cache(n=2)")]
-    timings = timing.time_together(runs, replace(options, repeats=1), random_weights=True)
-    assert timings[runs[1].key]["speedup"].value == 2.0
-    assert list(options.root.iterdir()) == []
-
-
-def test_random_weights_are_timed_though_there_are_timings(options, loops):
-    runs, once = [run(), run("skip-cache(n=2)")], replace(options, repeats=1)
+def test_timings_of_random_weights_stay_by_themselves(options, loops):
+    once = replace(options, repeats=1)
+    for count, weights in ((1, {}), (2, {"weights": "random"})):
+        runs = [run("none", **weights), run("skip-cache(n=2)", **weights)]
+        timing.time_together(runs, once)
+        assert len(loops) == 4 * count  # a warm-up and one repetition of both
     timing.time_together(runs, once)
-    loops.clear()
-    timing.time_together(runs, once, random_weights=True)
-    assert len(loops) == 2 * 2  # a warm-up and one repetition of both
+    assert len(loops) == 8
 
 
 def test_a_run_that_is_asked_for_twice_is_timed_once(options, loops):
