@@ -163,6 +163,10 @@ class Store:
         """Those of samples 0 to n-1 that were black all over when they were written."""
         return [i for i, entry in self._entries().items() if i < n and entry["meta"].get("black")]
 
+    def entered(self) -> frozenset[int]:
+        """The indices in the journal, whether their files are sound or not."""
+        return frozenset(self._entries())
+
     def count(self) -> int:
         """How many samples are in the journal, whether their files are sound or not."""
         return len(self._entries())
