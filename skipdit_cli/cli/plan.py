@@ -124,7 +124,7 @@ def _show_recipe(
     jobs, by_row = runs.scored(chosen), dict[str, list[estimates.Job]]()
     for (row, _, _), job in zip(runs.of_recipe(chosen), jobs, strict=True):
         by_row.setdefault(row.id, []).append(job)
-    timed = [runs.profile_run(chosen, row) for row in chosen.rows if row.planned is None]
+    timed = [runs.timed_run(chosen, row) for row in chosen.rows if row.planned is None]
     for path in costs.write_costs(chosen, counted, out) if out else ():
         say(f"wrote {path}")
     for line in counted:
