@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from skipdit_cli.checkpoints.card import Card, Component
     from skipdit_cli.run import Run
 
-LOW, HIGH = 0.85, 1.25
+LOW, HIGH = 0.8, 1.25
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}  # of a number
 FLOAT32 = 4
 _SOURCES = ("caches/*.py", "cache.py", "generate/hooks.py", "generate/footprint.py")
