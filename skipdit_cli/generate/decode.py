@@ -122,9 +122,8 @@ def _autoencoder(folder: Path, dtype: str, *, drawn: bool = False) -> "nn.Module
     Args:
         drawn: draw its weights.
     """
-    return loaded.one(
-        "autoencoder", (folder, dtype, drawn), lambda: _load(folder, dtype, drawn=drawn)
-    )
+    key = (folder, dtype, drawn)
+    return loaded.one("autoencoder", key, lambda: _load(folder, dtype, drawn=drawn))
 
 
 def _load(folder: Path, dtype: str, *, drawn: bool) -> "nn.Module":
@@ -140,7 +139,8 @@ def _load(folder: Path, dtype: str, *, drawn: bool) -> "nn.Module":
         temporal = name == "AutoencoderKLTemporalDecoder"
         kind = diffusers.AutoencoderKLTemporalDecoder if temporal else diffusers.AutoencoderKL
         if drawn:
-            return fill(empty(lambda: kind.from_config(kind.load_config(folder))), dtype=dtype)
+            model = empty(lambda: kind.from_config(kind.load_config(folder)))
+            return fill(model, dtype=dtype)
         decoder, loading_info = kind.from_pretrained(
             folder,
             torch_dtype=getattr(torch, dtype),

@@ -28,8 +28,9 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "classes": None,
     "negative_prompt": None,
-    "decode_precision": "float32",
+    "compile": False,
     "weights": None,
+    "decode_precision": "float32",
 }
 STAND_IN = "vbench"  # the prompts of a dry run whose own are a download that is not here
 BATCH = 4  # samples computed together where 4 or more are wanted: such runs share samples
@@ -41,6 +42,7 @@ SHAPE: dict[str, Any] = {  # of a run on disk
     "classes": list[int] | None,
     "prompts": list[str] | None,
     "negative_prompt": str,
+    "compile": bool,
 }
 
 

@@ -115,7 +115,7 @@ def sweep(
     for card in dict.fromkeys(run.card for run, _ in jobs):
         local.require(card, path=options.weights_path)
     ordered = list(dict.fromkeys([run.reference for run, _ in jobs] + [run for run, _ in jobs]))
-    timed = {run.key: run if profile else _timed_as(run, batch_size) for run in ordered}
+    timed = {run.key: run if profile else timed_as(run, batch_size) for run in ordered}
     profile = profile or list(timed.values())
     for run in (*ordered, *profile):
         memory.require(run, device=options.device, workers=options.workers)
@@ -151,7 +151,7 @@ def sweep(
     ]
 
 
-def _timed_as(run: Run, batch_size: int | None) -> Run:
+def timed_as(run: Run, batch_size: int | None) -> Run:
     """The batch that is timed of a run."""
     size = batch_size or run.card.timed_batch or run.batch_size
     return replace(run, batch_size=size, num_samples=size)
@@ -165,18 +165,21 @@ def by_model(runs: Sequence[Run]) -> list[Run]:
 
 def sweep_recipe(recipe: Recipe, options: Options) -> list[SweepRow]:
     """Sweep the rows of a recipe that can run; nothing is timed where no column asks for it."""
-    if not any(column.metric in TIMINGS for column in recipe.columns):
-        options = replace(options, repeats=0)
-    return sweep(runs.scored(recipe), options, profile=_timed(recipe))
+    profile = timed(recipe)
+    options = options if profile else replace(options, repeats=0)
+    return sweep(runs.scored(recipe), options, profile=profile)
 
 
 def runs_of(recipe: Recipe) -> list[Run]:
     """All runs that `sweep_recipe` makes or times, with their uncached references."""
-    meant = [*(run for run, _ in runs.scored(recipe)), *_timed(recipe)]
+    meant = [*(run for run, _ in runs.scored(recipe)), *timed(recipe)]
     return [*dict.fromkeys(run.reference for run in meant), *meant]
 
 
-def _timed(recipe: Recipe) -> list[Run]:
+def timed(recipe: Recipe) -> list[Run]:
+    """The runs that are timed, one batch each; none where no column asks for it."""
+    if not any(column.metric in TIMINGS for column in recipe.columns):
+        return []
     return [runs.timed_run(recipe, row) for row in recipe.rows if row.planned is None]
 
 

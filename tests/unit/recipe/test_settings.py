@@ -19,9 +19,9 @@ from skipdit_cli.recipe.settings import setting
         ("negative_prompt", "", ""),  # the empty one, where the model may have another
         ("negative_prompt", None, None),  # the model's own
         ("sampler", "ddpm", "ddpm"),
+        ("weights", "random", "random"),
         ("precision", "tf32", "tf32"),
         ("decode_precision", "bfloat16", "bfloat16"),
-        ("weights", "random", "random"),
         ("guidance", "7", 7.0),
         ("guidance", None, None),
         ("guidance", "none", None),
