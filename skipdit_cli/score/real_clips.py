@@ -29,6 +29,7 @@ from skipdit_cli.assets import assets, clips
 from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.metrics import Asset, Extract, _frechet, _i3d, _inception
+from skipdit_cli.precision import products
 from skipdit_cli.score import features
 from skipdit_cli.score.real_videos import Preparation, chosen, clip, find, first_frames
 from skipdit_cli.storage import kept, provenance
@@ -253,6 +254,8 @@ def _write(
         mean, covariance = seen.moments(ddof=DDOF)
         arrays |= {f"{name}_mean": mean, f"{name}_covariance": covariance}
         counts[name] = seen.count
+    with products("float32"):  # which features are computed in
+        made = provenance.collect(import_torch=True)
     whole = io.BytesIO()
     np.savez(whole, **arrays)  # type: ignore[arg-type]
     write_whole(target, whole.getvalue())
@@ -263,7 +266,7 @@ def _write(
         "clips": videos,
         "counts": counts,
         "networks": {asset.name: assets.fingerprint(asset) for asset in networks},
-        "provenance": provenance.collect(import_torch=True),
+        "provenance": made,
     }
     of = f"{target.parent.name}/{target.stem}"
     write_whole(target.with_suffix(".json"), kept.sealed_json(record, RECORD, of=of))
