@@ -118,6 +118,9 @@ Precision = Annotated[
     str | None,
     typer.Option(help="float32 (strict), tf32 (float32 with TF32 products), float16 or bfloat16."),
 ]
+DecodePrecision = Annotated[
+    str | None, typer.Option(help="The same, of the autoencoder; else float32.")
+]
 Gpu = Annotated[
     str | None,
     typer.Option(

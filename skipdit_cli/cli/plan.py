@@ -124,7 +124,6 @@ def _show_recipe(
     jobs, by_row = runs.scored(chosen), dict[str, list[estimates.Job]]()
     for (row, _, _), job in zip(runs.of_recipe(chosen), jobs, strict=True):
         by_row.setdefault(row.id, []).append(job)
-    timed = [runs.profile_run(chosen, row) for row in chosen.rows if row.planned is None]
     for path in costs.write_costs(chosen, counted, out) if out else ():
         say(f"wrote {path}")
     for line in counted:
@@ -139,7 +138,7 @@ def _show_recipe(
         shown.append((line.row.label, *cells[:3], *beside, *cells[3:]))
         published = {"row": line.row.id, "published_macs_t": line.published}
         content.append({**published, **_content(line.counted, cost)})
-    left = estimates.told(jobs, gpu, root=root, timed=timed, repeats=REPEATS)
+    left = estimates.told(jobs, gpu, root=root, timed=runs.timed(chosen), repeats=REPEATS)
     if json:
         show_json({"rows": content, "left": left.content})
         return

@@ -43,13 +43,15 @@ def profile(
 ) -> None:
     """Time the denoiser alone under each cache, interleaved with the uncached reference.
 
-    With --weights random it needs no checkpoint: latency does not depend on the weights.
+    With --weights random it needs no checkpoint: latency does not depend on the weights. Without
+    --batch-size it is the batch that the paper times of the model, or 4 samples.
 
     With --calibrate it is the uncached loop alone, a few steps of it with random weights, in the
     precision that is named, or on a GPU in all that the model has. What it reaches is kept under
     $SKIPDIT_HOME/rates and comes before what is assumed of a GPU. A large model is what a GPU is
     measured by, dit-xl-2 unless another one is named.
     """
+    from skipdit_cli.checkpoints import catalog
     from skipdit_cli.checkpoints.card import RANDOM
     from skipdit_cli.generate.options import Options
     from skipdit_cli.recipe.specs import specs
@@ -78,9 +80,10 @@ def profile(
         return
     chosen = options.model_at(model, scale)
     path = options.weights_file(weights)
+    size = batch_size or catalog.card(chosen).timed_batch
     given = options.settings(
-        batch_size=batch_size,
-        num_samples=batch_size,  # one batch is timed
+        batch_size=size,
+        num_samples=size,  # one batch is timed
         steps=steps,
         sampler=sampler,
         guidance=guidance,

@@ -29,6 +29,7 @@ def sample(
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     precision: options.Precision = None,
+    decode_precision: options.DecodePrecision = None,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
     workers: options.Workers = 1,
@@ -58,6 +59,7 @@ def sample(
         guidance=guidance,
         precision=precision,
         weights=weights,
+        decode_precision=decode_precision,
     )
     path = options.weights_file(weights)
     chosen = options.model_at(model, scale)

@@ -83,6 +83,7 @@ class Footprint:
 def footprint(run: "Run") -> Footprint:
     """The memory of a run; counted once, and kept on disk as counts are."""
     card, value = run.card, BYTES[dtype_of(run.precision)]
+    decoded = BYTES[dtype_of(run.decode_precision)]
     sizes, decoding = counts.sizes(card), counts.decoding(card)
     clip, scale = len(sizes.grid) == 3, 8 if "vae" in card.components else 1
     at_once = (
@@ -91,12 +92,12 @@ def footprint(run: "Run") -> Footprint:
     halves, latents = 2 if run.guided else 1, math.prod(sizes.latents) * FLOAT32
     return Footprint(
         weights=sizes.weights * value,
-        autoencoder=decoding.weights * FLOAT32 if decoding else 0,
+        autoencoder=decoding.weights * decoded if decoding else 0,
         encoder=_encoder(card, run.precision),
         step=sizes.step * value * halves + latents * (1 + halves),
         kept=_kept(run),
-        decoding=decoding.values * FLOAT32 * at_once if decoding else 0,
-        pixels=math.prod(sizes.grid) * scale**2 * 3 * FLOAT32,
+        decoding=decoding.values * decoded * at_once if decoding else 0,
+        pixels=math.prod(sizes.grid) * scale**2 * 3 * decoded,
     )
 
 

@@ -1,7 +1,7 @@
 """Estimate: the hours and the disk that runs take, less what is there already.
 
 Hours are counted operations over the rate of a machine (`rates.py`): of the denoising loop in the
-run's precision, of the autoencoder in float32. What a dynamic method saves is known once it has
+run's precision, of the autoencoder in its own. What a dynamic method saves is known once it has
 run; until then its hours are those of the uncached model, at most. Not in them: encoding prompts,
 writing, and scoring, of which the metrics that take long are told apart (SCORING).
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from skipdit_cli.plan.rates import Machine
     from skipdit_cli.run import Run
 
-DECODING = "float32"  # the precision of the autoencoder
 HOUR = 3600.0
 PREVIEW_BITS = 1  # a pixel, about, of H.264 at the quality of previews
 FILE = 600  # bytes of a kept file beside its arrays, about
@@ -149,7 +148,9 @@ def _of_run(
     second: tuple[str, ...] = ()
     if per_frame is not None:
         one = per_frame.flops * frames
-        decoding, second, lacking = _hours(one * computed, machine, DECODING, work=max(one, 1))
+        decoding, second, lacking = _hours(
+            one * computed, machine, run.decode_precision, work=max(one, 1)
+        )
         lacks = lacks or lacking
     return Estimate(
         machine,
