@@ -169,16 +169,19 @@ def told(
         root: the results folder, where what is there already does not count.
         timed: the runs that are timed, `repeats` times each.
     """
-    from skipdit_cli.generate.footprint import footprint
     from skipdit_cli.plan.estimate import estimate
     from skipdit_cli.plan.rates import machine
 
     jobs = [*jobs]
     found = estimate(jobs, machine(gpu), root=root, timed=timed, repeats=repeats, previews=previews)
-    largest = max(
-        (run for run, _ in jobs),
-        key=lambda run: footprint(run).peak(run.batch_size, offload=offload),
-    )
+    return about(found, [run for run, _ in jobs], offload=offload)
+
+
+def about(found: "Estimate", runs: "Sequence[Run]", *, offload: bool = False) -> Told:
+    """An estimate with the memory of its runs."""
+    from skipdit_cli.generate.footprint import footprint
+
+    largest = max(runs, key=lambda run: footprint(run).peak(run.batch_size, offload=offload))
     return Told(found, largest, footprint(largest), offload)
 
 

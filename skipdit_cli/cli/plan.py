@@ -53,6 +53,13 @@ def plan(
         Path | None, typer.Option(help="Write a recipe's costs there, as RECIPE.md and RECIPE.csv.")
     ] = None,
     gpu: options.Gpu = None,
+    tables: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Every table of the paper, a line each: hours as assumed of an A100 and an H100.",
+        ),
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Count what a run or a table will do and cost; needs no weights and no GPU.
@@ -72,6 +79,12 @@ def plan(
     from skipdit_cli.recipe.specs import specs
 
     recipe = options.recipe_named(target, recipe)
+    if tables:
+        one = {"model": model, "recipe": recipe, "gpu": gpu, "out": out}
+        if known := [f"--{name}" for name, value in one.items() if value]:
+            raise UsageError(f"{', '.join(known)} is of one table", place="--all", fix="leave it out")
+        _show_tables(json=json)
+        return
     given = options.settings(
         steps=steps,
         sampler=sampler,
@@ -146,6 +159,44 @@ def _show_recipe(
     show(f"{chosen.title} ({chosen.scale} scale)\n")
     show(table(headings, shown))
     show("\n" + "\n".join(left.lines))
+
+
+def _show_tables(*, json: bool) -> None:
+    """A line for every table of the paper."""
+    from skipdit_cli.plan import tables
+
+    content, shown = [], []
+    for line in tables.lines():
+        costs = [estimates.about(found, line.runs) for found in line.whole]
+        first = line.runs[0]
+        hours = []
+        for cost, rest in zip(costs, line.rest, strict=True):
+            after = f" ({rest.hours:.0f} after {_spoken(line.after)})" if line.after else ""
+            hours.append(f"{cost.found.hours:.0f}{after}")
+        _, memory, disk = costs[0].cells
+        scoring = [f"{value:.0f} of {what}" for what, value in costs[0].found.scoring.items()]
+        shown.append(
+            (
+                _spoken(line.name),
+                first.precision,
+                *hours,
+                "; ".join(scoring) or "little",
+                f"{memory} at batch {costs[0].run.batch_size}",
+                disk,
+            )
+        )
+        content.append({"table": line.name, "estimates": [cost.content for cost in costs]})
+    if json:
+        show_json(content)
+        return
+    machines = (f"{machine.label} hours" for machine in tables.MACHINES)
+    headings = ("table", "precision", *machines, "hours of scoring", "memory", "disk, at most")
+    show(table(headings, shown))
+
+
+def _spoken(name: str) -> str:
+    """A table as people name it: Table 1."""
+    return name.replace("table", "Table ") if name.startswith("table") else name
 
 
 def _cells(row: "RunPlan", cost: estimates.Told) -> tuple[str, ...]:

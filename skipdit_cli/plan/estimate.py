@@ -45,7 +45,7 @@ class Estimate:
         samples: that are not there yet.
         sampling, decoding, timing: hours; None where the rate of the machine is not known.
         at_most: whether a dynamic method may take fewer.
-        scoring: hours beside those, by what takes them ("SSIM, of one core").
+        scoring: hours beside those, by what takes them ("SSIM on a core").
         disk: bytes by what takes them ("samples").
         sources: where the rates are from.
         lacks: the precision of which no rate is known, and a model that it is about.
@@ -230,10 +230,10 @@ def _scoring(run: "Run", metrics: Sequence[str], root: Path | None) -> dict[str,
             continue
         if name == "ssim" and not run.is_reference:
             per_pixel = SSIM[1 if _frames(run) == 1 else 16]
-            key = "SSIM, of one core"
+            key = "SSIM on a core"
             hours[key] = hours.get(key, 0) + per_pixel * _pixels(run) * run.num_samples / HOUR
         elif name == "vbench":
-            hours["VBench, of an H100"] = VBENCH * run.num_samples / 4720
+            hours["VBench on an H100"] = VBENCH * run.num_samples / 4720
     return hours
 
 

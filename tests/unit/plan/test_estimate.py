@@ -92,8 +92,8 @@ def test_scoring_that_takes_long_is_told_apart():
     settings = {"num_samples": 100, "prompts": ("a horse",)}
     video = make_run("latte-skip", "skip-cache(n=2)", settings)
     found = estimate([(video.reference, ["ssim"]), (video, ["ssim", "vbench"])], H100)
-    assert found.scoring["SSIM, of one core"] == pytest.approx(100 * 1.33 / 3600)
-    assert found.scoring["VBench, of an H100"] == pytest.approx(12 * 100 / 4720)
+    assert found.scoring["SSIM on a core"] == pytest.approx(100 * 1.33 / 3600)
+    assert found.scoring["VBench on an H100"] == pytest.approx(12 * 100 / 4720)
     image = make_run("hunyuan-dit", "fora(n=2)", settings)
     (seconds,) = estimate([(image, ["ssim@videosys", "psnr"])], H100).scoring.values()
     assert seconds == pytest.approx(100 * 0.83 / 3600)
