@@ -47,6 +47,7 @@ class Run:
         prompts: taken in turn by the samples; None for a model that takes no text, and where the
             list has not been fetched.
         negative_prompt: of the null half of guidance; it counts for a model that takes text alone.
+        compile: whether the denoiser's layers are compiled, which rounds otherwise.
     """
 
     card: Card
@@ -63,6 +64,7 @@ class Run:
     weights: str = ""
     prompts: tuple[str, ...] | None = None
     negative_prompt: str = ""
+    compile: bool = False
 
     @property
     def model(self) -> str:
@@ -118,6 +120,7 @@ class Run:
             "batch_size": self.batch_size,
             "precision": self.precision,
             "decode_precision": self.decode_precision,
+            "compile": self.compile,
             "weights": self.weights,
         }
         if self.prompts is not None:

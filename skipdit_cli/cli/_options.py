@@ -121,6 +121,12 @@ Precision = Annotated[
 DecodePrecision = Annotated[
     str | None, typer.Option(help="The same, of the autoencoder; else float32.")
 ]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile", help="Compile the layers (torch.compile): faster steps after minutes of that."
+    ),
+]
 Gpu = Annotated[
     str | None,
     typer.Option(

@@ -82,7 +82,9 @@ def plan(
     if tables:
         one = {"model": model, "recipe": recipe, "gpu": gpu, "out": out}
         if known := [f"--{name}" for name, value in one.items() if value]:
-            raise UsageError(f"{', '.join(known)} is of one table", place="--all", fix="leave it out")
+            raise UsageError(
+                f"{', '.join(known)} is of one table", place="--all", fix="leave it out"
+            )
         _show_tables(json=json)
         return
     given = options.settings(

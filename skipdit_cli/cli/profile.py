@@ -27,6 +27,7 @@ def profile(
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     precision: options.Precision = None,
+    compile: options.Compile = False,
     repeats: Annotated[int, typer.Option(help="Timed repetitions of each loop.")] = 5,
     calibrate: Annotated[
         bool,
@@ -88,6 +89,7 @@ def profile(
         sampler=sampler,
         guidance=guidance,
         precision=precision,
+        compile=compile or None,
         weights=weights,
     )
     wanted = ["none", *(cache or []), *specs(method, n=n, window=window)]
@@ -102,6 +104,7 @@ def profile(
     )
     rows = compare(runs, how)
     title = f"{runs[0].label}: batch {runs[0].batch_size}, {runs[0].precision}, {how.device}"
+    title += ", compiled" if compile else ""
     built = build_sweep_table(rows, title=title)
     if json:
         show_json(records(built))

@@ -30,6 +30,7 @@ def sample(
     guidance: options.Guidance = None,
     precision: options.Precision = None,
     decode_precision: options.DecodePrecision = None,
+    compile: options.Compile = False,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
     workers: options.Workers = 1,
@@ -58,6 +59,7 @@ def sample(
         sampler=sampler,
         guidance=guidance,
         precision=precision,
+        compile=compile or None,
         weights=weights,
         decode_precision=decode_precision,
     )

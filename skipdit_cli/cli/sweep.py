@@ -46,6 +46,7 @@ def cache_sweep(
     guidance: options.Guidance = None,
     precision: options.Precision = None,
     decode_precision: options.DecodePrecision = None,
+    compile: options.Compile = False,
     repeats: Annotated[int, typer.Option(help="Timed repetitions of each loop; 0: none.")] = 3,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
@@ -113,6 +114,7 @@ def cache_sweep(
         sampler=sampler,
         guidance=guidance,
         precision=precision,
+        compile=compile or None,
         weights=weights,
         decode_precision=decode_precision,
     )
@@ -132,11 +134,10 @@ def cache_sweep(
         )
         caches = [*specs(method, n=n, window=window, otherwise=None if cache else SWEPT)]
         runs = options.runs(chosen, [*caches, *(cache or [])], given, weights_path=path)
+        both = [*(run.reference for run in runs), *runs]
         if redo:
-            both = [*(run.reference for run in runs), *runs]
             say_removed(again.samples(both, root=results, weights_path=path))
         wanted = [(run, scored) for run in runs]
-        both = [*(run.reference for run in runs), *runs]
         announce(wanted, how, timed=[timed_as(run, batch_size) for run in both], yes=yes)
         rows = sweep(wanted, how, batch_size=batch_size)
         table, name = model_table.build_sweep_table(rows, metrics=scored), "sweep"

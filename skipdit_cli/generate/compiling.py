@@ -44,9 +44,10 @@ def compiled(model: "Network", cache: Cache) -> Iterator[None]:
         with torch._dynamo.config.patch(limits):  # type: ignore[attr-defined]
             yield
     except (TorchDynamoException, FailOnRecompileLimitHit) as error:
-        said = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        cause = getattr(error, "inner_exception", error)
+        said = (str(cause).strip() or type(cause).__name__).splitlines()[0][:200]
         raise SkipditError(
-            f"the layers cannot be compiled here ({said[0].strip()[:200]})",
+            f"the layers cannot be compiled here ({said})",
             place="compile",
             fix="install a C++ compiler, as g++, or leave it out",
         ) from error
@@ -64,10 +65,3 @@ def parts(sites: "dict[Site, nn.Module]", hooked: Iterable[Site]) -> "list[nn.Mo
     return [
         module for site, module in sites.items() if (site.kind == "layer") != (site.layer in within)
     ]
-
-
-def seconds() -> float:
-    """How long this process has compiled so far."""
-    from torch._dynamo.utils import compilation_time_metrics
-
-    return sum(compilation_time_metrics.get("_compile.compile_inner", ()))

@@ -155,6 +155,7 @@ def latents_of(
             null=null,
             guidance=run.guidance,
             trained=run.card.sampling,
+            compile=run.compile,
             on_step=on_step,
         )
 

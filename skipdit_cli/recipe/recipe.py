@@ -30,7 +30,7 @@ from skipdit_cli.spec import parse_cache
 from skipdit_cli.storage import given
 
 SCALES = ("tiny", "paper")
-TIMINGS = ("latency", "speedup", "memory")
+TIMINGS = ("latency", "speedup", "memory", "compile")
 COSTS = ("macs", "flops", "macs_share", *TIMINGS)  # counted or timed, not scored
 PAPER = ("command", "headline", "hardware")
 MOST_TOLD = 20  # mistakes of one file

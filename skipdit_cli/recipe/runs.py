@@ -29,6 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "classes": None,
     "negative_prompt": None,
+    "compile": False,
     "weights": None,
     "decode_precision": "float32",
 }
@@ -42,6 +43,7 @@ SHAPE: dict[str, Any] = {  # of a run on disk
     "classes": list[int] | None,
     "prompts": list[str] | None,
     "negative_prompt": str,
+    "compile": bool,
 }
 
 

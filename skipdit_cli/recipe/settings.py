@@ -14,15 +14,15 @@ MOST = {"num_samples": 10_000_000, "batch_size": 10_000_000, "seed": 2**63 - 1}
 DIGITS = 30  # more than any setting has: Python refuses to read thousands
 SETTINGS = (
     *("num_samples", "batch_size", "seed", "sampler", "steps", "guidance"),
-    *("prompts", "negative_prompt", "precision", "decode_precision", "weights"),
+    *("prompts", "negative_prompt", "precision", "decode_precision", "compile", "weights"),
 )
 
 
 def setting(key: str, value: Any, *, place: str = "") -> Any:
     """One setting in its type: steps is a respacing string, guidance a float or None, the sampler a
     name, the two precisions of PRECISIONS, prompts the name of a list or a file, negative_prompt a
-    text or None for the model's own, weights RANDOM, the others integers. Numbers may come as text,
-    as they do from a command line.
+    text or None for the model's own, compile true or false, weights RANDOM, the others integers.
+    All may come as text, as they do from a command line.
 
     Raises:
         UsageError: unknown key, or a value that does not fit.
@@ -38,6 +38,8 @@ def setting(key: str, value: Any, *, place: str = "") -> Any:
             return str(value)
         if key in ("precision", "decode_precision"):
             return _precision(key, value)
+        if key == "compile":
+            return _switch(key, value)
         if key == "negative_prompt":
             from skipdit_cli.recipe.prompts import checked
 
@@ -81,6 +83,13 @@ def _precision(key: str, value: Any) -> str:
     if value not in PRECISIONS:
         raise unknown(key, str(value), PRECISIONS)
     return value
+
+
+def _switch(key: str, value: Any) -> bool:
+    known = {"true": True, "false": False}
+    if (text := str(value).lower()) not in known:
+        raise UsageError(f"{key} '{value}' is neither true nor false")
+    return known[text]
 
 
 def _weights(value: Any) -> str:

@@ -80,6 +80,7 @@ def _title(rows: "Sequence[SweepRow]") -> str:
     guidance = "" if run.guidance is None else f", guidance {run.guidance:g}"
     models = ", ".join(dict.fromkeys(row.run.label for row in rows))
     how = f"{run.num_samples} samples, {run.sampler.name} {run.steps}{guidance}, seed {run.seed}"
+    how += ", compiled" if run.compile else ""
     timed_rows = [row for row in rows if "latency" in row.results]
     batches = sorted({row.timed_batch or row.run.batch_size for row in timed_rows})
     timed = f"; latency of batch {', '.join(map(str, batches))}" if batches else ""
@@ -100,6 +101,7 @@ def _headings(rows: "Sequence[SweepRow]", metrics: Sequence[str]) -> tuple[Headi
         Heading("speedup", "speedup", "speedup", better="higher"),
         Heading("latency_s", "latency", "latency", "s", "lower", decimals("latency")),
         Heading("memory_mib", "memory", "memory", "MiB", "", decimals("memory")),
+        *([Heading("compile_s", "compile", "compiling", "s")] if "compile" in measured else []),
         *(_metric_heading(metric) for metric in ordered),
     )
 

@@ -59,6 +59,7 @@ def loop_of(
                 null=given,
                 guidance=run.guidance,
                 trained=run.card.sampling,
+                compile=run.compile,
                 on_step=stop if brief else None,
             )
 

@@ -17,6 +17,7 @@ from skipdit_cli.storage.results import Result
 
 VERSION = 1
 TIMED = {"latency": "s", "speedup": "x", "memory": "B"}  # what is timed, and its unit
+COMPILING = {"compile": "s"}  # of runs that are compiled, besides
 
 
 def time_together(runs: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]:
@@ -30,6 +31,7 @@ def time_together(runs: Sequence[Run], options: Options) -> dict[str, dict[str, 
     Returns:
         By run key: `latency` (seconds of one batch), `speedup` (of the reference over it) and
         `memory` (bytes), medians and half the interquartile range; of new ones the reference's too.
+        Of compiled runs also `compile`: seconds, which are in none of the others.
     Raises:
         SkipditError: out of memory.
         StoreError: the disk is full or cannot be written.
@@ -45,13 +47,17 @@ def time_together(runs: Sequence[Run], options: Options) -> dict[str, dict[str, 
 def _known(run: Run, options: Options) -> dict[str, Result] | None:
     """The timings on disk; None unless they are of this device and as many repetitions."""
     timings = {}
-    for metric in TIMED:
+    for metric in _units(run):
         result = results.read_result(options.root, run.key, metric)
         same = result and (result.version, result.n) == (VERSION, options.repeats)
         if not result or not same or result.inputs != _hardware(options.device):
             return None
         timings[metric] = result
     return timings
+
+
+def _units(run: Run) -> dict[str, str]:
+    return TIMED | COMPILING if run.compile else TIMED
 
 
 def _hardware(device: str) -> str:
@@ -100,21 +106,22 @@ def _timed(group: Sequence[Run], options: Options) -> dict[str, dict[str, Result
             "latency": (latency.median, spread(latency.seconds)),
             "speedup": (latency.median_speedup, spread(latency.speedup)),
             "memory": (memory[str(run.cache)], None),
+            "compile": (latency.compiling, None),
         }
         timings[run.key] = {
             metric: results.Result(
                 metric=metric,
-                value=value,
-                unit=TIMED[metric],
+                value=values[metric][0],
+                unit=unit,
                 n=options.repeats,
                 run=run.key,
                 reference=reference.key,
-                spread=half,
+                spread=values[metric][1],
                 version=VERSION,
                 inputs=_hardware(options.device),
                 provenance=made,
             )
-            for metric, (value, half) in values.items()
+            for metric, unit in _units(run).items()
         }
         for result in timings[run.key].values():
             results.write_result(options.root, result)

@@ -629,9 +629,9 @@ def test_tf32_is_allowed_where_it_was_asked_for(planned, monkeypatch, tmp_path, 
 
 def test_an_overflow_of_the_autoencoder_is_told_by_name(planned, monkeypatch, tmp_path):
     wanted = planned("tiny-latte", num_samples=1, batch_size=1, steps="ddim2")
-    vae = decode._load(local.component(catalog.card("tiny-latte"), "vae"), "float16")
+    vae = decode._load(local.component(catalog.card("tiny-latte"), "vae"), "float16", drawn=False)
     vae.decoder.conv_out.bias.fill_(torch.inf)
-    monkeypatch.setattr(decode, "_load", lambda folder, dtype: vae)
+    monkeypatch.setattr(decode, "_load", lambda *_, **__: vae)
     with pytest.raises(SkipditError) as caught:
         generate(replace(wanted, decode_precision="float16"), tmp_path)
     assert str(caught.value) == (
@@ -665,7 +665,7 @@ def test_offload_keeps_the_autoencoder_off_the_device(planned, monkeypatch, tmp_
     wanted = planned("tiny-latte", num_samples=2, batch_size=1, steps="ddim2")
     expected = generate(wanted, tmp_path / "expected")
     vae = decode._autoencoder(local.component(catalog.card("tiny-latte"), "vae"), "float32")
-    monkeypatch.setattr(decode, "_autoencoder", lambda folder, dtype: vae)
+    monkeypatch.setattr(decode, "_autoencoder", lambda *_, **__: vae)
     events, denoise, decoded = [], generating.denoise, vae.decode
 
     def to(device):

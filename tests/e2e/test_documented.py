@@ -216,6 +216,8 @@ LINES = {
         "skipdit profile --model latte-skip --weights random --steps 2 --device cuda": NO_GPU,
         "skipdit profile --model ucf101-skip --n 2..6 --weights random --device cuda "
         "--precision float16": NO_GPU,
+        "skipdit profile --model latte-skip --n 2 --weights random --steps 4 --device cuda "
+        "--compile": NO_GPU,
         "skipdit sample --model dit-xl-2-skip --weights random --steps 2 --num-samples 1": Then(
             more="--scale tiny", shows=("1 samples of run ", "mean nothing")
         ),

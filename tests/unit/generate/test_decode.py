@@ -109,8 +109,8 @@ def test_images_are_decoded_together_as_far_as_their_size_allows(
     monkeypatch.setattr(local, "component_path", lambda part: tmp_path)
     vae = stand_in(parts, "AutoencoderKL", 0.18215)
     monkeypatch.setattr(decode, "_autoencoder", lambda *_, **__: vae)
-    vae = {"vae": Component("some/vae")}
-    card = SimpleNamespace(name="one", task="c2i", components=vae, random=False)
+    named = {"vae": Component("some/vae")}
+    card = SimpleNamespace(name="one", task="c2i", components=named, random=False)
     latents = torch.arange(20.0).reshape(20, 1, 1, 1).expand(-1, 4, side, side) / 200
     pixels = to_pixels(latents, card)
     assert [len(part) for part, _ in parts] == sizes

@@ -114,7 +114,10 @@ MISTAKES = [
         ("notes: [one sentence]", "notes: 1"),
         " notes: '1' is not a list; write one line that starts with - per entry",
     ),
-    (("{hardware: one", "{hardwar: one"), " paper: unknown key 'hardwar'; did you mean 'hardware'?"),
+    (
+        ("{hardware: one", "{hardwar: one"),
+        " paper: unknown key 'hardwar'; did you mean 'hardware'?",
+    ),
     (
         ("{digits: moving-digits}", "{digits: moving-digit}"),
         " scales.tiny.groups.digits: unknown model 'moving-digit'; did you mean 'moving-digits'?",
