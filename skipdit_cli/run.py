@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Versions of what every run goes through; raised when a change there changes a pixel, as VERSION
 # in the file of a cache, sampler or family is (CONTRIBUTING.md).
-LOOP = 1  # generate/loop.py, hooks.py, rng.py, conditioning.py
+LOOP = 2  # generate/loop.py, hooks.py, rng.py, conditioning.py
 DECODING = 2  # generate/decode.py, storage/codec.py
 TEXT = 3  # generate/text.py; what is kept of prompts depends on it too
 DRAWING = 1  # checkpoints/drawn.py, of random weights alone; embeddings depend on it too
@@ -41,6 +41,7 @@ class Run:
         num_samples: how many; runs that differ in nothing else share their samples.
         batch_size: samples computed together; guidance doubles what the model sees.
         precision: of the denoiser and the text encoders, one of PRECISIONS.
+        decode_precision: of the autoencoder.
         weights: fingerprint of the weights, text encoders and autoencoder included; RANDOM where
             all of them are drawn, which the card says as well.
         prompts: taken in turn by the samples; None for a model that takes no text, and where the
@@ -59,6 +60,7 @@ class Run:
     num_samples: int
     batch_size: int
     precision: str = "float32"
+    decode_precision: str = "float32"
     weights: str = ""
     prompts: tuple[str, ...] | None = None
     negative_prompt: str = ""
@@ -117,6 +119,7 @@ class Run:
             "num_samples": self.num_samples,
             "batch_size": self.batch_size,
             "precision": self.precision,
+            "decode_precision": self.decode_precision,
             "compile": self.compile,
             "weights": self.weights,
         }

@@ -67,6 +67,7 @@ class Card:
         precisions: of the denoiser, the usual one first; in others it is known to fail.
         prompts: name of the prompt list that is used unless told otherwise.
         negative_prompt: what the null half of guidance is conditioned on unless told otherwise.
+        timed_batch: samples in the batch that the paper times; None where it has no latency of it.
         folder: where its weights are, of a checkpoint that comes with its family's package: a file
             diffusion_pytorch_model.safetensors.
         random: whether all weights are drawn instead of read (`drawn.card`): a dry run.
@@ -91,6 +92,7 @@ class Card:
     precisions: tuple[str, ...] = PRECISIONS
     prompts: str = ""
     negative_prompt: str = ""
+    timed_batch: int | None = None
     folder: str = ""
     random: bool = False
 

@@ -118,12 +118,23 @@ Precision = Annotated[
     str | None,
     typer.Option(help="float32 (strict), tf32 (float32 with TF32 products), float16 or bfloat16."),
 ]
+DecodePrecision = Annotated[
+    str | None, typer.Option(help="The same, of the autoencoder; else float32.")
+]
 Compile = Annotated[
     bool,
     typer.Option(
         "--compile", help="Compile the layers (torch.compile): faster steps after minutes of that."
     ),
 ]
+Gpu = Annotated[
+    str | None,
+    typer.Option(
+        "--gpu",
+        help="What hours are for: a100, h100, h200, l40s, rtx4090, v100 or cpu; else what is here.",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before hours of work.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 Redo = Annotated[
     bool,

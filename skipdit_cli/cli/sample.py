@@ -7,6 +7,7 @@ import typer
 from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
+from skipdit_cli.cli._estimate import announce
 from skipdit_cli.cli._output import say_black, say_removed, show, show_json, stage
 
 
@@ -28,6 +29,7 @@ def sample(
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     precision: options.Precision = None,
+    decode_precision: options.DecodePrecision = None,
     compile: options.Compile = False,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
@@ -37,6 +39,7 @@ def sample(
     weights: options.Weights = None,
     redo: options.Redo = False,
     results: options.Root = "results",  # type: ignore[assignment]
+    yes: options.Yes = False,
     json: options.Json = False,
 ) -> None:
     """Generate samples; a killed run continues where it stopped."""
@@ -58,6 +61,7 @@ def sample(
         precision=precision,
         compile=compile or None,
         weights=weights,
+        decode_precision=decode_precision,
     )
     path = options.weights_file(weights)
     chosen = options.model_at(model, scale)
@@ -75,6 +79,7 @@ def sample(
         from skipdit_cli.score import redo as again
 
         say_removed(again.samples([run], root=results, weights_path=path))
+    announce([(run, ())], how, yes=yes)
     store = generate(run, how)
     say_black(run, results)
     if json:

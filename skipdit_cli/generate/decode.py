@@ -1,4 +1,4 @@
-"""Latents -> pixels: once, in float32, by one rule for every sample of a comparison."""
+"""Latents -> pixels: once, by one rule for every sample of a comparison."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from skipdit_cli.checkpoints import local
 from skipdit_cli.checkpoints.drawn import empty, fill
 from skipdit_cli.checkpoints.inventory import remedy
-from skipdit_cli.errors import MissingAssetError, lacks_memory
+from skipdit_cli.errors import MissingAssetError, SkipditError, lacks_memory
 from skipdit_cli.generate import loaded
-from skipdit_cli.precision import products
+from skipdit_cli.precision import dtype_of, products
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,12 @@ PLACES = 128 * 128  # of latents decoded at a time: one image of 1024x1024, 16 o
 
 
 def to_pixels(
-    latents: "Tensor", card: "Card", *, channel_dim: int = 1, offload: bool = False
+    latents: "Tensor",
+    card: "Card",
+    *,
+    channel_dim: int = 1,
+    precision: str = "float32",
+    offload: bool = False,
 ) -> "np.ndarray":
     """Decode a batch.
 
@@ -30,24 +35,33 @@ def to_pixels(
         latents: [B, C, H, W], [B, F, C, H, W] or [B, C, F, H, W], as `channel_dim` tells; without
             an autoencoder they are pixels in [-1, 1].
         card: the checkpoint that they come from.
+        precision: of the autoencoder; in 16 bits, pixels are rounded from its own numbers, as in
+            the official code.
         offload: take the autoencoder off the device afterwards.
     Returns:
         uint8 RGB [B, H, W, 3] or [B, F, H, W, 3].
     Raises:
         MissingAssetError: the autoencoder is not here.
+        SkipditError: what it gives is not finite.
     """
     import torch
 
-    latents = latents.float()
+    dtype = dtype_of(precision)
+    latents = latents.to(getattr(torch, dtype))
     if latents.dim() == 5 and channel_dim == 1:
         latents = latents.transpose(1, 2)
     clips = list(latents) if latents.dim() == 5 else [latents]  # [F, C, H, W] each, or all images
     if "vae" in card.components:
         folder = local.component(card, "vae")
-        decoder = _autoencoder(folder, drawn=card.random).to(latents.device)
+        decoder = _autoencoder(folder, dtype, drawn=card.random).to(latents.device)
         size = FRAMES if latents.dim() == 5 else at_once(*latents.shape[-2:])
-        with torch.no_grad(), products("float32"):
+        with torch.no_grad(), products(precision):
             clips = [_decode(decoder, clip, size) for clip in clips]
+        if not all(torch.isfinite(clip).all() for clip in clips):
+            raise SkipditError(
+                f"the autoencoder of {card.name} gave values that are not finite in {precision}",
+                fix="decode in float32",
+            )
         if offload:
             decoder.to("cpu")
     pixels = to_uint8(torch.cat(clips), task=card.task)
@@ -102,18 +116,20 @@ def _decode(decoder: Any, clip: "Tensor", size: int) -> "Tensor":
     return torch.cat([decoder.decode(part).sample for part in parts])
 
 
-def _autoencoder(folder: Path, *, drawn: bool = False) -> "nn.Module":
+def _autoencoder(folder: Path, dtype: str, *, drawn: bool = False) -> "nn.Module":
     """The autoencoder in a folder; a process has one at a time.
 
     Args:
         drawn: draw its weights.
     """
-    return loaded.one("autoencoder", (folder, drawn), lambda: _load(folder, drawn=drawn))
+    key = (folder, dtype, drawn)
+    return loaded.one("autoencoder", key, lambda: _load(folder, dtype, drawn=drawn))
 
 
-def _load(folder: Path, *, drawn: bool) -> "nn.Module":
-    """The autoencoder in a folder, in float32 on the CPU; its config names which of two it is."""
+def _load(folder: Path, dtype: str, *, drawn: bool) -> "nn.Module":
+    """The autoencoder in a folder, on the CPU; its config names which of two it is."""
     import diffusers
+    import torch
 
     logging = diffusers.utils.logging
     level = logging.get_verbosity()
@@ -123,7 +139,8 @@ def _load(folder: Path, *, drawn: bool) -> "nn.Module":
         temporal = name == "AutoencoderKLTemporalDecoder"
         kind = diffusers.AutoencoderKLTemporalDecoder if temporal else diffusers.AutoencoderKL
         if drawn:
-            return fill(empty(lambda: kind.from_config(kind.load_config(folder))))
+            model = empty(lambda: kind.from_config(kind.load_config(folder)))
+            return fill(model, dtype=dtype)
         decoder, loading_info = kind.from_pretrained(
             folder, low_cpu_mem_usage=False, local_files_only=True, output_loading_info=True
         )
@@ -139,4 +156,4 @@ def _load(folder: Path, *, drawn: bool) -> "nn.Module":
         ) from None
     finally:
         logging.set_verbosity(level)
-    return decoder.requires_grad_(False).eval()
+    return decoder.to(getattr(torch, dtype)).requires_grad_(False).eval()

@@ -157,7 +157,10 @@ def _call(hook: ModelHook, compute: Callable[..., Any], hidden_states: Any) -> A
     """A diffusers hook at a site, as its registry would call it."""
     hook.fn_ref = HookFunctionReference()
     hook.fn_ref.original_forward = compute
-    return hook.new_forward(None, hidden_states)
+    try:
+        return hook.new_forward(None, hidden_states)
+    finally:
+        hook.fn_ref = None  # else what entered the site stays in memory until the next step
 
 
 class SiteHook(ModelHook):

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 from skipdit_cli import registry
 from skipdit_cli.errors import SkipditError, UsageError, lacks_memory
 from skipdit_cli.generate import loaded
-from skipdit_cli.plan.plan import sample_bytes
-from skipdit_cli.precision import dtype_of
-from skipdit_cli.profiling import counts
+from skipdit_cli.generate.footprint import footprint
 
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
@@ -24,29 +22,24 @@ _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_
 def require(run: "Run", *, device: str, workers: int = 1) -> None:
     """Raise UsageError, before anything starts, where the batches of a run cannot fit in memory.
 
+    What the estimate of a step may be wrong by is on the side of the run: nothing is refused that
+    fits, and what is let through may still turn out too large.
+
     Args:
         device: "cpu" or "cuda", of which each worker may have one of its own.
         workers: processes that compute a batch each.
     """
     batches = min(workers, math.ceil(run.num_samples / run.batch_size)) if device == "cpu" else 1
-    needed, room = least_bytes(run) * batches, _room(device)
-    if needed * run.batch_size > room:
-        most = int(room // needed)
-        fix = f"take {most} or fewer" if most else "no batch fits here"
+    held, room = footprint(run), room_of(device) / batches
+    if (needed := held.least(run.batch_size)) > room:
+        most = held.fitting(room) or int(held.least(1) <= room)
         beside = f" in each of {batches} processes" if batches > 1 else ""
         raise UsageError(
-            f"{run.batch_size} samples at once{beside} take {needed * run.batch_size / 1e9:.1f} GB "
-            f"at least, and there are {room / 1e9:.1f} GB",
+            f"{run.batch_size} samples of {run.model}, {run.cache.short} at once{beside} take "
+            f"{needed / 1e9:.1f} GB at least, and there are {room / 1e9:.1f} GB",
             place="--batch-size",
-            fix=fix,
+            fix=f"take {most} or fewer" if most else "no batch fits here",
         )
-
-
-def least_bytes(run: "Run") -> int:
-    """What a sample of a batch takes at least: one module's values, or its decoded pixels."""
-    value = 4 if dtype_of(run.precision) == "float32" else 2
-    step = counts.widest(run.card) * value * (2 if run.guided else 1)
-    return max(step, 4 * sample_bytes(run.card))
 
 
 def require_room(what: str, sizes: Mapping[str, int], *, precision: str, device: str) -> None:
@@ -57,7 +50,7 @@ def require_room(what: str, sizes: Mapping[str, int], *, precision: str, device:
         sizes: bytes of its weights by the precisions that it may have.
         precision: the one that it is to have.
     """
-    room = _room(device)
+    room = room_of(device)
     if sizes[precision] > room:
         fitting = [f"{each} ({size / 1e9:.1f} GB)" for each, size in sizes.items() if size <= room]
         raise UsageError(
@@ -67,7 +60,7 @@ def require_room(what: str, sizes: Mapping[str, int], *, precision: str, device:
         )
 
 
-def _room(device: str) -> float:
+def room_of(device: str) -> float:
     """Bytes that a process may have of a device's memory; infinite where that is not known."""
     if device != "cpu":
         import torch

@@ -199,7 +199,13 @@ def _compute(
     made = {}
     if wanted:
         # the whole batch is decoded, whatever is wanted of it: the same bits again
-        pixels = decode.to_pixels(latents, run.card, channel_dim=model.CHANNEL_DIM, offload=offload)
+        pixels = decode.to_pixels(
+            latents,
+            run.card,
+            channel_dim=model.CHANNEL_DIM,
+            precision=run.decode_precision,
+            offload=offload,
+        )
     for index in wanted:
         sample, content = pixels[index - first], conditioning.meta(run, index)
         if not sample.any():

@@ -17,17 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import local, networks
-from skipdit_cli.checkpoints.drawn import empty, fill, size
+from skipdit_cli.checkpoints.drawn import fill
 from skipdit_cli.checkpoints.inventory import remedy
 from skipdit_cli.errors import (
     MissingAssetError,
     SkipditError,
-    UsageError,
     lacks_memory,
     shortened,
     warn,
 )
-from skipdit_cli.generate import memory
+from skipdit_cli.generate import encoders, memory
 from skipdit_cli.models import ATTENTION_MASK, Conditions
 from skipdit_cli.precision import dtype_of, products
 from skipdit_cli.run import DRAWING, TEXT
@@ -255,12 +254,8 @@ def _load_model(card: "Card", key: str, *, device: str, precision: str) -> Any:
 
     folder, dtype = local.component(card, key), dtype_of(precision)
 
-    def build() -> Any:
-        config, chosen, options = _kind(folder)
-        return chosen(config, **options)
-
     def load() -> Any:
-        _, chosen, options = _kind(folder)
+        _, chosen, options = encoders.kind(folder)
         kind = getattr(torch, dtype)
         model, loading_info = chosen.from_pretrained(
             folder, dtype=kind, local_files_only=True, output_loading_info=True, **options
@@ -269,33 +264,12 @@ def _load_model(card: "Card", key: str, *, device: str, precision: str) -> Any:
             raise ValueError(f"no weights of {', '.join(sorted(absent))}")
         return model.eval()
 
-    model = _quietly(lambda: empty(build), folder)
-    kept = {"float16": tuple(model._keep_in_fp32_modules or ())}  # those of T5 overflow in it
-    kinds = {each: dtype_of(each) for each in card.precisions}
-    sizes = {each: size(model, kind, kept.get(kind, ())) for each, kind in kinds.items()}
+    model = _quietly(lambda: encoders.blank(folder), folder)
+    sizes = encoders.sizes(model, card.precisions)
     memory.require_room(f"the {key} of {card.name}", sizes, precision=precision, device=device)
     if card.random:
-        return fill(model, device=device, dtype=dtype, kept=kept.get(dtype, ()))
+        return fill(model, device=device, dtype=dtype, kept=encoders.kept(model, dtype))
     return _quietly(load, folder).to(device)
-
-
-def _kind(folder: Path) -> tuple[Any, Any, dict[str, Any]]:
-    """Configuration and class of the text encoder in a folder, and what the class is told more."""
-    import transformers
-
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-    known: dict[str, tuple[Any, dict[str, Any]]] = {
-        "t5": (transformers.T5EncoderModel, {}),
-        "mt5": (transformers.MT5EncoderModel, {}),
-        "bert": (transformers.BertModel, {"add_pooling_layer": False}),
-    }
-    if config.model_type not in known:
-        raise UsageError(
-            f"a text encoder of type '{config.model_type}' cannot be used",
-            place=str(folder),
-            fix="take T5 or BERT",
-        )
-    return config, *known[config.model_type]
 
 
 @contextmanager

@@ -30,11 +30,13 @@ DEFAULTS: dict[str, Any] = {
     "negative_prompt": None,
     "compile": False,
     "weights": None,
+    "decode_precision": "float32",
 }
 STAND_IN = "vbench"  # the prompts of a dry run whose own are a download that is not here
 BATCH = 4  # samples computed together where 4 or more are wanted: such runs share samples
 SHAPE: dict[str, Any] = {  # of a run on disk
-    **dict.fromkeys(("model", "cache", "sampler", "steps", "precision", "weights"), str),
+    **dict.fromkeys(("model", "cache", "sampler", "steps", "weights"), str),
+    **dict.fromkeys(("precision", "decode_precision"), str),
     **dict.fromkeys(("seed", "num_samples", "batch_size"), int),
     "guidance": float | None,
     "classes": list[int] | None,
@@ -64,8 +66,8 @@ def make_run(
         place: what errors name.
     Raises:
         UsageError: unknown name, a cache without meaning on this model, a class out of range,
-            guidance of an unconditional model, prompts of one that takes no text, or a negative
-            prompt where there is no guidance.
+            guidance of an unconditional model, prompts of one that takes no text, a negative
+            prompt where there is no guidance, or a precision that the model cannot take.
         MissingAssetError: the cache has to be calibrated on this model first.
     """
     card = catalog.card(model, place=place)
@@ -186,14 +188,26 @@ def scored(recipe: Recipe) -> list[tuple[Run, list[str]]]:
 
 
 def profile_run(recipe: Recipe, row: RecipeRow) -> Run:
-    """The run that the cost columns (MACs, latency, speedup) of a row are about: one batch.
+    """The run that the counted columns (MACs, FLOPs) of a row are about: one batch.
 
     Args:
         row: one that is not planned.
     """
-    profile = recipe.settings.get("profile", {})
-    settings = _settings(recipe, row) | profile
-    if profile.get("guidance", "") is None:
+    return _cost_run(recipe, row, recipe.settings.get("profile", {}))
+
+
+def timed_run(recipe: Recipe, row: RecipeRow) -> Run:
+    """The run that the timed columns (latency, speedup, memory) of a row are about: one batch.
+
+    It is that of `profile_run` unless the recipe has a `timing` of its own.
+    """
+    settings = recipe.settings
+    return _cost_run(recipe, row, settings.get("timing", settings.get("profile", {})))
+
+
+def _cost_run(recipe: Recipe, row: RecipeRow, about: Mapping[str, Any]) -> Run:
+    settings = _settings(recipe, row) | {**about}
+    if about.get("guidance", "") is None:
         settings.pop("negative_prompt", None)
     group = settings.pop("group", None) or next(iter(row.models))
     settings["num_samples"] = settings.setdefault("batch_size", BATCH)
@@ -202,7 +216,8 @@ def profile_run(recipe: Recipe, row: RecipeRow) -> Run:
 
 def _settings(recipe: Recipe, row: RecipeRow) -> dict[str, Any]:
     """What the row's samples are made with, its own settings before the recipe's."""
-    return {k: v for k, v in {**recipe.settings, **row.settings}.items() if k != "profile"}
+    both = {**recipe.settings, **row.settings}
+    return {key: value for key, value in both.items() if key in SETTINGS}
 
 
 def _check(card: Card, chosen: Mapping[str, Any]) -> None:
@@ -211,6 +226,12 @@ def _check(card: Card, chosen: Mapping[str, Any]) -> None:
         raise UsageError(
             f"{card.name} gives black images in {chosen['precision']}",
             fix=f"use {' or '.join(card.precisions)}",
+        )
+    if chosen["decode_precision"] != DEFAULTS["decode_precision"] and "vae" not in card.components:
+        raise UsageError(
+            f"decode_precision {chosen['decode_precision']} needs an autoencoder and {card.name} "
+            "has none",
+            fix="leave decode_precision out",
         )
     text = dict.fromkeys(("prompts", "negative_prompt"), card.text)
     takes = {"classes": card.num_classes is not None, **text}

@@ -14,15 +14,15 @@ MOST = {"num_samples": 10_000_000, "batch_size": 10_000_000, "seed": 2**63 - 1}
 DIGITS = 30  # more than any setting has: Python refuses to read thousands
 SETTINGS = (
     *("num_samples", "batch_size", "seed", "sampler", "steps", "guidance"),
-    *("prompts", "negative_prompt", "precision", "compile", "weights"),
+    *("prompts", "negative_prompt", "precision", "decode_precision", "compile", "weights"),
 )
 
 
 def setting(key: str, value: Any, *, place: str = "") -> Any:
     """One setting in its type: steps is a respacing string, guidance a float or None, the sampler a
-    name, precision one of PRECISIONS, prompts the name of a list or a file, negative_prompt a text
-    or None for the model's own, compile true or false, weights RANDOM, the others integers. All may
-    come as text, as they do from a command line.
+    name, the two precisions of PRECISIONS, prompts the name of a list or a file, negative_prompt a
+    text or None for the model's own, compile true or false, weights RANDOM, the others integers.
+    All may come as text, as they do from a command line.
 
     Raises:
         UsageError: unknown key, or a value that does not fit.
@@ -36,8 +36,8 @@ def setting(key: str, value: Any, *, place: str = "") -> Any:
             return _guidance(value)
         if key == "prompts":
             return str(value)
-        if key == "precision":
-            return _precision(value)
+        if key in ("precision", "decode_precision"):
+            return _precision(key, value)
         if key == "compile":
             return _switch(key, value)
         if key == "negative_prompt":
@@ -79,9 +79,9 @@ def _guidance(value: Any) -> float | None:
     return scale if scale > 1 else None  # a scale of 1 is the conditional output alone
 
 
-def _precision(value: Any) -> str:
+def _precision(key: str, value: Any) -> str:
     if value not in PRECISIONS:
-        raise unknown("precision", str(value), PRECISIONS)
+        raise unknown(key, str(value), PRECISIONS)
     return value
 
 

@@ -67,9 +67,9 @@ class Recipe:
         name: of the file, without ending.
         table: the published table it reproduces ("table1") or None.
         paper: `command`, `headline` number, `hardware` and `hours` of the published run.
-        settings: any of SETTINGS, and `profile`: what the cost columns are about where that differs
-            (any of PROFILE). A setting left out is the model's own default; guidance None is no
-            guidance.
+        settings: any of SETTINGS; `profile`, what the cost columns are about where that differs
+            (any of PROFILE), and `timing`, what timings are about where that differs from
+            `profile`. A setting left out is the model's own default; guidance None is no guidance.
         paper_only: labels of the published columns that this scale does not measure.
     """
 

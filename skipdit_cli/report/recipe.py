@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from skipdit_cli.cache import NONE
 from skipdit_cli.errors import MissingAssetError
 from skipdit_cli.recipe import published
-from skipdit_cli.recipe.recipe import COSTS, TIMINGS
+from skipdit_cli.recipe.recipe import TIMINGS
 from skipdit_cli.report.table import (
     COUNTS,
     DRY,
@@ -177,22 +177,24 @@ def _row(recipe: "Recipe", row: "RecipeRow", runs: dict[str, "Run"], *, root: Pa
         runs: its runs by group; none where it is planned.
     """
     from skipdit_cli.plan import plan
+    from skipdit_cli.recipe.runs import timed_run
 
     paper = _published(recipe, row)
     counted = plan.profile(recipe, row, root=root) if runs else None
+    timed = timed_run(recipe, row) if runs else None
     row_entries = []
     for column in recipe.columns:
         value, reason = paper.get(column.key), row.planned or column.planned
-        if reason is not None or counted is None:
+        if reason is not None or counted is None or timed is None:
             cell = Cell(paper=value, status="planned", note=reason or "")
             row_entries.append(Entry(column=column, cell=cell))
             continue
-        scored = runs.get(column.group) or next(iter(runs.values()))
-        run = counted.run if column.metric in COSTS else scored
         if column.metric in COUNTS or column.metric == "macs_share":
             cell = _counted(column, row, counted, value)
-            row_entries.append(Entry(column=column, cell=cell, run=run))
+            row_entries.append(Entry(column=column, cell=cell, run=counted.run))
             continue
+        scored = runs.get(column.group) or next(iter(runs.values()))
+        run = timed if column.metric in TIMINGS else scored
         result = results.read_result(root, run.key, column.metric)
         cell = _measured(column, run, value, result=result, root=root)
         row_entries.append(Entry(column=column, cell=cell, run=run, result=result))

@@ -70,14 +70,21 @@ def build_sweep_table(
 
 
 def _title(rows: "Sequence[SweepRow]") -> str:
-    """What all runs share: `moving-digits-skip: 16 samples, ddim 50, guidance 2, seed 0`."""
+    """What all runs share: `moving-digits-skip: 16 samples, ddim 50, guidance 2, seed 0`.
+
+    Where they were timed, how many samples at once: that need not be how they were made.
+    """
     if not rows:
         return "cache sweep"
     run = rows[0].run
     guidance = "" if run.guidance is None else f", guidance {run.guidance:g}"
     models = ", ".join(dict.fromkeys(row.run.label for row in rows))
     how = f"{run.num_samples} samples, {run.sampler.name} {run.steps}{guidance}, seed {run.seed}"
-    return f"{models}: {how}, compiled" if run.compile else f"{models}: {how}"
+    how += ", compiled" if run.compile else ""
+    timed_rows = [row for row in rows if "latency" in row.results]
+    batches = sorted({row.timed_batch or row.run.batch_size for row in timed_rows})
+    timed = f"; latency of batch {', '.join(map(str, batches))}" if batches else ""
+    return f"{models}: {how}{timed}"
 
 
 def _headings(rows: "Sequence[SweepRow]", metrics: Sequence[str]) -> tuple[Heading, ...]:

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from skipdit_cli.precision import products
 from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import read_metadata, write_whole
 
@@ -81,7 +82,8 @@ def chunks(
                 progress(part.stop, len(inputs))
         else:  # one that is damaged was not counted among what is read ahead
             source = ahead(read, part, workers=workers) if here else items
-            arrays = compute(part, list(islice(source, len(part))))
+            with products("float32"):  # in whatever process
+                arrays = compute(part, list(islice(source, len(part))))
             _save(file, arrays, digest, of=of)
         yield arrays
 

@@ -45,6 +45,8 @@ class SweepRow:
         results: by metric: `latency` (seconds per batch), `speedup` and `memory` (bytes) of the
             denoising loop, and any metric of metrics/.
         failure: why there are no results, or "".
+        timed_batch: samples in the batch that `latency`, `speedup` and `memory` are of; None for
+            that of the run.
     """
 
     label: str
@@ -52,6 +54,7 @@ class SweepRow:
     plan_row: plan.RunPlan
     results: dict[str, Result] = field(default_factory=dict)
     failure: str = ""
+    timed_batch: int | None = None
 
 
 def label(cache: Cache) -> str:
@@ -95,12 +98,15 @@ def sweep(
     options: Options,
     *,
     profile: Sequence[Run] = (),
+    batch_size: int | None = None,
 ) -> list[SweepRow]:
     """Time runs and their references, generate them, and score them.
 
     Args:
         jobs: runs, each with the metrics it is scored by; its reference is scored by them as well.
-        profile: runs to time, one batch each; by default the runs themselves.
+        profile: runs to time, one batch each; by default those of the jobs.
+        batch_size: of the jobs, where somebody chose it, and then of what is timed by default;
+            else that is the batch that the paper times of each model, if it does.
     Returns:
         One row per run, references among them.
     Raises:
@@ -109,6 +115,8 @@ def sweep(
     for card in dict.fromkeys(run.card for run, _ in jobs):
         local.require(card, path=options.weights_path)
     ordered = list(dict.fromkeys([run.reference for run, _ in jobs] + [run for run, _ in jobs]))
+    timed = {run.key: run if profile else timed_as(run, batch_size) for run in ordered}
+    profile = profile or list(timed.values())
     for run in (*ordered, *profile):
         memory.require(run, device=options.device, workers=options.workers)
     for run in ordered:
@@ -118,7 +126,7 @@ def sweep(
     for run, metrics in jobs:
         for each in (run.reference, run):
             asked[each.key] |= dict.fromkeys(metrics)
-    timings = _time(by_model(profile or ordered), options) if options.repeats else {}
+    timings = _time(by_model(profile), options) if options.repeats else {}
     failures = {
         run.key: failure for run in by_model(ordered) if (failure := _generate(run, options))
     }
@@ -135,11 +143,18 @@ def sweep(
             label=labels[run.key],
             run=run,
             plan_row=plan.plan(run, seen=plan.observed(run, options.root)),
-            results=scores.get(run.key, {}) | timings.get(run.key, {}),
+            results=scores.get(run.key, {}) | timings.get(timed[run.key].key, {}),
             failure=failures.get(run.key, ""),
+            timed_batch=timed[run.key].batch_size,
         )
         for run in ordered
     ]
+
+
+def timed_as(run: Run, batch_size: int | None) -> Run:
+    """The batch that is timed of a run."""
+    size = batch_size or run.card.timed_batch or run.batch_size
+    return replace(run, batch_size=size, num_samples=size)
 
 
 def by_model(runs: Sequence[Run]) -> list[Run]:
@@ -150,19 +165,22 @@ def by_model(runs: Sequence[Run]) -> list[Run]:
 
 def sweep_recipe(recipe: Recipe, options: Options) -> list[SweepRow]:
     """Sweep the rows of a recipe that can run; nothing is timed where no column asks for it."""
-    if not any(column.metric in TIMINGS for column in recipe.columns):
-        options = replace(options, repeats=0)
-    return sweep(runs.scored(recipe), options, profile=_timed(recipe))
+    profile = timed(recipe)
+    options = options if profile else replace(options, repeats=0)
+    return sweep(runs.scored(recipe), options, profile=profile)
 
 
 def runs_of(recipe: Recipe) -> list[Run]:
     """All runs that `sweep_recipe` makes or times, with their uncached references."""
-    meant = [*(run for run, _ in runs.scored(recipe)), *_timed(recipe)]
+    meant = [*(run for run, _ in runs.scored(recipe)), *timed(recipe)]
     return [*dict.fromkeys(run.reference for run in meant), *meant]
 
 
-def _timed(recipe: Recipe) -> list[Run]:
-    return [runs.profile_run(recipe, row) for row in recipe.rows if row.planned is None]
+def timed(recipe: Recipe) -> list[Run]:
+    """The runs that are timed, one batch each; none where no column asks for it."""
+    if not any(column.metric in TIMINGS for column in recipe.columns):
+        return []
+    return [runs.timed_run(recipe, row) for row in recipe.rows if row.planned is None]
 
 
 def generate(run: Run, options: Options, *, wait: bool = False) -> "Store":

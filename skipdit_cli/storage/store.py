@@ -13,7 +13,6 @@ and entered, or are made again; a torn or damaged line of the journal is none.
 """
 
 import hashlib
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -25,7 +24,7 @@ import numpy as np
 
 from skipdit_cli.checkpoints.card import DRY_RUN, RANDOM
 from skipdit_cli.errors import IncompleteError, StoreError, warn
-from skipdit_cli.storage import kept
+from skipdit_cli.storage import encoded, kept
 from skipdit_cli.storage.disk import append, on_disk, put, remove_leftovers
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ class Store:
             raise ValueError(f"not uint8 RGB: {array.dtype} {array.shape}")
         clip = array.ndim == 4
         path = self.path / f"{index:06d}.{'mkv' if clip else 'png'}"
-        data = _encode(array)
+        data = encoded.encode(array)
         entry = {
             "index": index,
             "file": path.name,
@@ -116,7 +115,7 @@ class Store:
                 self._described = True
             if clip and preview:
                 (self.path / "previews").mkdir(exist_ok=True)
-                put(self.path / "previews" / f"{index:06d}.mp4", _encode_preview(array))
+                put(self.path / "previews" / f"{index:06d}.mp4", encoded.preview(array))
             put(path, data)
             append(self.path / "samples.jsonl", line)
 
@@ -150,7 +149,7 @@ class Store:
                 place=str(path),
                 fix="run the same command again to redo it",
             )
-        return _decode(data, clip=path.suffix == ".mkv")
+        return encoded.decode(data, clip=path.suffix == ".mkv")
 
     def file(self, index: int) -> Path:
         """Where a sample is; IncompleteError if it was never finished."""
@@ -163,6 +162,10 @@ class Store:
     def black(self, n: int) -> list[int]:
         """Those of samples 0 to n-1 that were black all over when they were written."""
         return [i for i, entry in self._entries().items() if i < n and entry["meta"].get("black")]
+
+    def entered(self) -> frozenset[int]:
+        """The indices in the journal, whether their files are sound or not."""
+        return frozenset(self._entries())
 
     def count(self) -> int:
         """How many samples are in the journal, whether their files are sound or not."""
@@ -349,37 +352,6 @@ class Store:
             place=str(self.path),
             fix="wait for it to end, or stop it: what it has finished is kept",
         )
-
-
-def _encode(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    if array.ndim == 4:
-        from skipdit_cli.storage.codec import write_clip
-
-        write_clip(file, array)
-    else:
-        from PIL import Image
-
-        Image.fromarray(array).save(file, format="PNG")
-    return file.getvalue()
-
-
-def _decode(data: bytes, *, clip: bool) -> np.ndarray:
-    if clip:
-        from skipdit_cli.storage.codec import read_clip
-
-        return read_clip(io.BytesIO(data))
-    from PIL import Image
-
-    return np.array(Image.open(io.BytesIO(data)))
-
-
-def _encode_preview(frames: np.ndarray) -> bytes:
-    from skipdit_cli.storage.codec import write_preview
-
-    file = io.BytesIO()
-    write_preview(file, frames)
-    return file.getvalue()
 
 
 def _sha256(path: Path) -> str | None:

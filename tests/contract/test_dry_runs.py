@@ -7,8 +7,7 @@ import pytest
 
 from skipdit_cli.checkpoints import catalog, local, networks
 from skipdit_cli.checkpoints.card import DRY_RUN
-from skipdit_cli.generate import samples as generating
-from skipdit_cli.generate import text
+from skipdit_cli.generate import loaded, text
 from skipdit_cli.generate.samples import generate
 from skipdit_cli.recipe import runs
 from skipdit_cli.recipe.runs import make_run
@@ -27,14 +26,8 @@ def read(run, root):
     return np.stack([store.read(i) for i in range(run.num_samples)])
 
 
-@pytest.fixture
-def fresh():
-    """What a process keeps of networks is dropped, as if another one came."""
-    return generating._model.cache_clear
-
-
 @pytest.mark.parametrize("model", EMBEDDED)
-def test_a_dry_run_is_reproducible_marked_and_by_itself(model, tmp_path, monkeypatch, fresh):
+def test_a_dry_run_is_reproducible_marked_and_by_itself(model, tmp_path, monkeypatch):
     real, run = make_run(model, settings=GIVEN), dry(model)
     assert run.key != real.key
     assert run.label == f"{model} (random weights)"
@@ -44,7 +37,7 @@ def test_a_dry_run_is_reproducible_marked_and_by_itself(model, tmp_path, monkeyp
     monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path / "home"))
     pixels = []
     for root in (tmp_path / "one", tmp_path / "other"):
-        fresh()
+        loaded.release()  # as if another process came
         generate(run, root)
         pixels.append(read(run, root))
     assert np.array_equal(*pixels)
@@ -76,8 +69,8 @@ def test_embeddings_of_random_encoders_are_never_taken_for_real_ones(tmp_path):
     assert real != drawn
 
 
-def test_a_process_draws_a_network_once(tmp_path, monkeypatch, fresh):
-    fresh()
+def test_a_process_draws_a_network_once(tmp_path, monkeypatch):
+    loaded.release()
     drawn, fill = [], networks.drawn.fill
     monkeypatch.setattr(networks.drawn, "fill", lambda *a, **k: drawn.append(1) or fill(*a, **k))
     for cache in ("none", "fora(n=2)", "skip-cache(n=2)"):

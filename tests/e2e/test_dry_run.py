@@ -66,7 +66,10 @@ def test_a_recipe_as_a_dry_run(skipdit, tmp_path):
     real = "cache-sweep smoke --scale tiny --steps 3,1 --num-samples 2 --repeats 0"
     skipdit(real).ok()
     before = skipdit("report smoke --scale tiny --set steps=3,1 --set num_samples=2").ok().out
+    file = tmp_path / "results" / "tiny" / "smoke.md"
+    written = file.read_text()
     done = skipdit(f"{real} --weights random").ok()
+    assert file.read_text() == written
     assert "(tiny scale, random weights)" in done.out
     assert SAID in done.out
     given = "smoke --scale tiny --set steps=3,1 --set num_samples=2"
@@ -86,6 +89,7 @@ def test_a_recipe_as_a_dry_run(skipdit, tmp_path):
 def test_what_cannot_be(skipdit, tmp_path):
     skipdit("cache-sweep smoke --set weights=mine.pt").failed(2, "weights 'mine.pt'", "random")
     (tmp_path / "mine.pt").touch()
+    skipdit("plan --model digits --weights mine.pt").ok()  # a file is no setting
     skipdit("cache-sweep smoke --weights mine.pt").failed(2, "--weights", "recipe")
     skipdit("analyze calibrate --model digits --weights random").failed(2, "--weights random")
 
@@ -93,24 +97,23 @@ def test_what_cannot_be(skipdit, tmp_path):
 @pytest.mark.slow
 def test_a_full_size_sweep_on_a_processor(skipdit, tmp_path):
     """DiT-XL/2 with skip branches, 256x256, three guided steps; nothing is here but the package."""
-    command = (
-        "cache-sweep --model dit-xl-2-skip --weights random --cache skip-cache(n=2,window=1000-0) "
-        "--steps 3 --num-samples 1 --repeats 0"
-    )
+    given = "--model dit-xl-2-skip --weights random --steps 3 --num-samples 1 --results"
+    sweep = f"cache-sweep --cache skip-cache(n=2,window=1000-0) --repeats 0 {given}"
+    done = skipdit(sweep, tmp_path / "one").ok()
+    assert "dit-xl-2-skip (random weights)" in done.out
+    assert SAID in done.out
+    skipdit(f"sample {given}", tmp_path / "other").ok()
+    skipdit(f"sample --seed 1 {given}", tmp_path / "seed").ok()
     pixels = {}
-    for name, more in (("one", ""), ("other", ""), ("seed", "--seed 1")):
-        done = skipdit(f"{command} {more} --results", tmp_path / name).ok()
-        assert "dit-xl-2-skip (random weights)" in done.out
-        assert SAID in done.out
+    for name in ("one", "other", "seed"):
         paths = (tmp_path / name / "samples").glob("*/000000.png")
         pixels[name] = {path.parent.name: np.asarray(Image.open(path)) for path in paths}
-    one, other, seed = (pixels[name] for name in ("one", "other", "seed"))
-    assert one.keys() == other.keys()
-    assert all(np.array_equal(image, other[key]) for key, image in one.items())
-    uncached, cached = one.values()
-    assert uncached.shape == (256, 256, 3)
-    assert not np.array_equal(uncached, cached)
-    for image in (*one.values(), *seed.values()):
+    [(key, uncached)] = pixels["other"].items()
+    assert np.array_equal(pixels["one"].pop(key), uncached)
+    [cached], [seeded] = pixels["one"].values(), pixels["seed"].values()
+    for image in (uncached, cached, seeded):
+        assert image.shape == (256, 256, 3)
         assert image.std() > 20
         assert len(np.unique(image)) == 256
-    assert not any(np.array_equal(a, b) for a in one.values() for b in seed.values())
+    assert not np.array_equal(uncached, cached)
+    assert not np.array_equal(uncached, seeded)

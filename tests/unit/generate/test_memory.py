@@ -8,13 +8,14 @@ import torch
 
 from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.generate import loaded, memory
+from skipdit_cli.generate.footprint import LOW, footprint
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.storage import given
 
 
 @pytest.fixture
 def room(monkeypatch):
-    return lambda least: monkeypatch.setattr(memory, "_room", lambda device: least)
+    return lambda least: monkeypatch.setattr(memory, "room_of", lambda device: least)
 
 
 def run(count, batch, **settings):
@@ -22,25 +23,46 @@ def run(count, batch, **settings):
 
 
 def test_what_a_sample_takes_doubles_with_guidance():
-    alone, guided = (memory.least_bytes(run(1, 1, guidance=scale)) for scale in (None, 2))
-    assert guided == 2 * alone > 0
+    alone, guided = (footprint(run(1, 1, guidance=scale)).step for scale in (None, 2))
+    assert 1.9 * alone < guided <= 2 * alone
 
 
 def test_too_large_a_batch_is_told_with_one_that_fits(room):
-    one = memory.least_bytes(run(8, 8))
-    room(5 * one + 1)
+    held = footprint(run(100, 100))
+    room(held.peak(50))
     with pytest.raises(UsageError) as caught:
-        memory.require(run(8, 8), device="cpu")
-    assert str(caught.value).startswith("--batch-size: 8 samples at once take 0.0 GB at least")
-    assert str(caught.value).endswith("; take 5 or fewer")
-    memory.require(run(8, 5), device="cpu")
-    with pytest.raises(UsageError, match=r"in each of 2 processes .* take 2 or fewer"):
-        memory.require(run(8, 4), device="cpu", workers=2)
-    memory.require(run(4, 4), device="cpu", workers=2)  # one batch, so one process
+        memory.require(run(100, 100), device="cpu")
+    assert str(caught.value).startswith(
+        "--batch-size: 100 samples of digits, none at once take 0.0 GB at least"
+    )
+    assert str(caught.value).endswith("; take 50 or fewer")
+    memory.require(run(100, 50), device="cpu")
+    room(2 * held.peak(50))
+    memory.require(run(100, 50), device="cpu", workers=2)
+    with pytest.raises(UsageError, match=r"in each of 2 processes .* take 50 or fewer"):
+        memory.require(run(200, 100), device="cpu", workers=2)
+    memory.require(run(100, 100), device="cpu", workers=2)  # one batch, so one process
+
+
+def test_what_may_fit_is_let_through(room):
+    """By as much as the estimate was ever too high."""
+    held = footprint(run(100, 100))
+    steps = 100 * (held.step + held.kept)
+    room(held.weights + LOW * steps + 1)
+    memory.require(run(100, 100), device="cpu")
+    room(held.weights + LOW * steps - 1)
+    with pytest.raises(UsageError):
+        memory.require(run(100, 100), device="cpu")
+
+
+def test_no_batch_fits_beside_the_weights(room):
+    room(footprint(run(1, 1)).weights)
+    with pytest.raises(UsageError, match="no batch fits here"):
+        memory.require(run(1, 1), device="cpu")
 
 
 def test_the_memory_of_this_machine_is_known():
-    assert 1e8 < memory._room("cpu") < 1e14
+    assert 1e8 < memory.room_of("cpu") < 1e14
 
 
 FORMS = [  # as they were raised on machines of other people

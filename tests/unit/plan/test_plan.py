@@ -35,12 +35,13 @@ OTHERWISE = {
     "classes": None,
     "batch_size": 8,
     "precision": "float16",
+    "decode_precision": "float16",
     "weights": "",
     "prompts": ("a horse",),
 }
 
 
-STABLE = "2a4e5d0cda12a1e1"
+STABLE = "1b2a3220dfaec31c"
 
 
 def test_the_key_is_stable():
@@ -132,6 +133,14 @@ def test_a_run_is_read_strictly():
         runs.from_dict({**content, "seeed": 1})
     del content["seed"]
     with pytest.raises(ValueError, match=r"^unknown or missing: seed$"):
+        runs.from_dict(content)
+
+
+def test_a_run_from_before_there_were_precisions_is_told():
+    content = {**RUN.to_dict(), "dtype": "float32"}
+    del content["precision"], content["decode_precision"]
+    missing = r"^unknown or missing: decode_precision, dtype, precision$"
+    with pytest.raises(ValueError, match=missing):
         runs.from_dict(content)
 
 
@@ -250,6 +259,11 @@ def test_a_change_of_how_weights_are_drawn_is_another_run(monkeypatch):
         (
             ("hunyuan-dit", "none", {"precision": "bfloat16"}),
             "HERE: hunyuan-dit gives black images in bfloat16; use float16 or float32 or tf32",
+        ),
+        (
+            ("digits", "none", {"decode_precision": "float16"}),
+            "HERE: decode_precision float16 needs an autoencoder and digits has none; "
+            "leave decode_precision out",
         ),
         (
             ("latte", "none", {"classes": [1]}),
@@ -451,6 +465,18 @@ def test_the_run_behind_the_cost_columns():
     run = runs.profile_run(own, own.rows[0])
     assert (run.model, run.steps, run.sampler.name) == ("ffs", "ddim50", "ddim")
     assert (run.batch_size, run.num_samples) == (3, 3)
+
+
+def test_the_run_behind_the_timings():
+    """It is that of the counts, unless the recipe says what is timed: then by that alone."""
+    counted = {"group": "y", "batch_size": 3, "steps": "ddim50", "sampler": "ddim"}
+    own = _recipe(profile=counted)
+    assert runs.timed_run(own, own.rows[0]) == runs.profile_run(own, own.rows[0])
+    own = _recipe(profile=counted, timing={"batch_size": 1, "steps": "250"}, precision="float16")
+    run, counts = (get(own, own.rows[0]) for get in (runs.timed_run, runs.profile_run))
+    assert (run.model, run.sampler.name, run.steps) == ("taichi", "ddpm", "250")
+    assert (run.batch_size, run.num_samples, run.precision) == (1, 1, "float16")
+    assert (counts.model, counts.steps, counts.batch_size) == ("ffs", "ddim50", 3)
 
 
 def test_guidance_that_is_dropped_costs_half():

@@ -18,7 +18,8 @@ paper: {hours: 3}
 scales:
   tiny:
     groups: {digits: moving-digits}
-    settings: {num_samples: 4, steps: 10, guidance: none, profile: {batch_size: 2}}
+    settings:
+      {num_samples: 4, steps: 10, guidance: none, profile: {batch_size: 2}, timing: {steps: 250}}
     columns:
       - {label: PSNR, metric: psnr, group: digits, unit: dB, better: higher}
       - {key: speedup, label: Speedup, metric: speedup}
@@ -65,6 +66,7 @@ def test_both_scales(write):
         "steps": "10",
         "guidance": None,
         "profile": {"batch_size": 2},
+        "timing": {"steps": "250"},
     }
     assert paper.settings == {"num_samples": 2048}
     assert (tiny.paper_only, paper.paper_only) == ((paper.columns[0].label,), ())
@@ -133,6 +135,10 @@ MISTAKES = [
     (
         ("{batch_size: 2}", "{group: digit}"),
         " scales.tiny.settings.profile.group: unknown group 'digit'; did you mean 'digits'?",
+    ),
+    (
+        ("{steps: 250}", "{num_samples: 250}"),
+        " scales.tiny.settings.timing: unknown key 'num_samples'; did you mean 'sampler'?",
     ),
     (
         ("metric: psnr", "metric: pnsr"),

@@ -20,6 +20,8 @@ from skipdit_cli.recipe.settings import setting
         ("negative_prompt", None, None),  # the model's own
         ("sampler", "ddpm", "ddpm"),
         ("weights", "random", "random"),
+        ("precision", "tf32", "tf32"),
+        ("decode_precision", "bfloat16", "bfloat16"),
         ("guidance", "7", 7.0),
         ("guidance", None, None),
         ("guidance", "none", None),
@@ -61,6 +63,13 @@ def test_values(key, value, expected):
         ),
         ("seed", -1, "HERE: seed '-1' is not a whole number; seed is 0 or more"),
         ("sampler", "ddmp", "HERE: unknown sampler 'ddmp'; did you mean 'ddpm'?"),
+        ("precision", "float61", "HERE: unknown precision 'float61'; did you mean 'float16'?"),
+        ("precision", 16, "HERE: unknown precision '16'"),
+        (
+            "decode_precision",
+            "tf23",
+            "HERE: unknown decode_precision 'tf23'; did you mean 'tf32'?",
+        ),
         (
             "guidance",
             0.5,

@@ -306,12 +306,13 @@ def loops(monkeypatch):
 
     A loop takes a second without cache and half of one with n=2.
     """
-    called, now = [], [0.0]
+    called, now, allowed = [], [0.0], set()
 
     def loop_of(run, *, device, weights_path):
         def body(cache, *, brief=False):
             if loops.fail:
                 raise loops.fail
+            allowed.add((run.precision, torch.backends.cudnn.allow_tf32))
             if not brief:
                 called.append((run.key, str(cache)))
                 now[0] += 1.0 if cache.name == "none" else 0.5
@@ -320,6 +321,7 @@ def loops(monkeypatch):
 
     class Loops(list):
         fail = None
+        tf32 = allowed
 
     loops = Loops()
     called = loops
@@ -330,6 +332,15 @@ def loops(monkeypatch):
         "skipdit_cli.profiling.latency.peak_bytes", lambda work, device: work() or 7
     )
     return loops
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "float16"])
+def test_loops_are_timed_in_the_precision_of_the_run(options, loops, precision):
+    options = replace(options, repeats=1)
+    timed = replace(run("skip-cache(n=2)"), precision=precision)
+    made = timing.time_together([timed], options)[timed.key]["latency"].provenance
+    assert loops.tf32 == {(precision, precision == "tf32")}
+    assert made["tf32_matmul"] is made["tf32_cudnn"] is (precision == "tf32")
 
 
 def test_timings(options, generated, loops, said):
@@ -394,6 +405,28 @@ def test_each_reference_is_timed_with_its_own(options, generated, loops):
     swept(runs, replace(options, repeats=1), metrics=[])
     order = [key for key, _ in loops]
     assert order == [runs[0].reference.key] * 4 + [runs[1].reference.key] * 4
+
+
+@pytest.mark.parametrize(
+    ("paper", "given", "expected"), [(1, None, 1), (3, None, 3), (3, 2, 2), (None, None, 2)]
+)
+def test_the_batch_that_is_timed_is_the_paper_s_unless_one_was_chosen(
+    options, generated, loops, monkeypatch, paper, given, expected
+):
+    """Of a batch of two samples; nobody asked for another."""
+    card = replace(run("none").card, timed_batch=paper)
+    wanted = replace(run("skip-cache(n=2)"), card=card, num_samples=6, batch_size=2)
+    options = replace(options, repeats=1)
+    rows = sweep.sweep([(wanted, [])], options, batch_size=given)
+    timed = replace(wanted, batch_size=expected, num_samples=expected)
+    assert {key for key, _ in loops} == {timed.reference.key}
+    assert [(row.timed_batch, row.results["speedup"].value) for row in rows] == [
+        (expected, 1.0),
+        (expected, 2.0),
+    ]
+    assert rows[1].results["latency"].run == timed.key
+    assert [row.run for row in rows] == [wanted.reference, wanted]
+    assert set(generated) == {wanted.reference, wanted}
 
 
 def test_runs_to_time_may_be_others(options, generated, loops):
