@@ -142,7 +142,11 @@ def _load(folder: Path, dtype: str, *, drawn: bool) -> "nn.Module":
             model = empty(lambda: kind.from_config(kind.load_config(folder)))
             return fill(model, dtype=dtype)
         decoder, loading_info = kind.from_pretrained(
-            folder, low_cpu_mem_usage=False, local_files_only=True, output_loading_info=True
+            folder,
+            torch_dtype=getattr(torch, dtype),
+            low_cpu_mem_usage=False,
+            local_files_only=True,
+            output_loading_info=True,
         )
         if absent := loading_info["missing_keys"]:  # diffusers draws them at random
             raise ValueError(f"no weights of {', '.join(sorted(absent))}")
@@ -156,4 +160,4 @@ def _load(folder: Path, dtype: str, *, drawn: bool) -> "nn.Module":
         ) from None
     finally:
         logging.set_verbosity(level)
-    return decoder.to(getattr(torch, dtype)).requires_grad_(False).eval()
+    return decoder.requires_grad_(False).eval()
