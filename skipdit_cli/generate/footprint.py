@@ -2,8 +2,8 @@
 
 The network's part is what one call of it holds on the meta device (`profiling/live.py`). What a
 cache keeps between steps is found by its own code: the session that runs in a generation calls the
-method at every site of the steps that tell, on tensors of the right shapes without content. A method that
-decides while it runs is taken to compute every second step.
+method at every site of the steps that tell, on tensors of the right shapes without content. A
+method that decides while it runs is taken to compute every second step.
 
 Compared with what was measured on the embedded models (tests/contract/test_footprint.py) the
 estimate of a step is between LOW and HIGH times the truth.

@@ -150,8 +150,8 @@ def _scored(job: ScoringJob, blank: Result, root: Path) -> Result:
         result = replace(result, assets=seen_through)
         with products("float32"):
             computed = score(job)
-        looks = job.metric.NEEDS == "prompted" or assets.networks(job.metric)
-        made = provenance.collect(import_torch=True, device=job.how.device if looks else "cpu")
+            looks = job.metric.NEEDS == "prompted" or assets.networks(job.metric)
+            made = provenance.collect(import_torch=True, device=job.how.device if looks else "cpu")
     except MissingAssetError as error:
         return known or replace(result, status="needs weights", note=str(error))
     result = replace(
