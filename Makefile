@@ -6,11 +6,13 @@ SKIPDIT := $(BIN)/skipdit
 TABLES := $(patsubst recipes/%.yaml,%,$(wildcard recipes/table*.yaml))
 EMBEDDED := skipdit_cli/embedded
 VBENCH_VENV := .vbench-env
+OFFICIAL_ENV := .official-env
 # vbench cannot run on a later Python; a name on the path may be a stub, so each is tried
 VBENCH_PYTHON ?= $(shell for name in python3.11 python3.10; do \
 	$$name -c 'import venv' 2>/dev/null && echo $$name && break; done)
 
-.PHONY: help setup demo test test-slow test-vbench test-mutants vbench-env check docs bench methods \
+.PHONY: help setup demo test test-slow test-vbench test-mutants vbench-env check docs bench \
+	bench-official methods \
 	tables paper-flops train clean
 
 help:  ## this list
@@ -58,8 +60,17 @@ check: setup  ## formatting, lint, types
 docs: setup  ## the documentation, into site/; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: setup  ## measured against ideal speedup; on an idle machine
+bench: setup  ## measured against ideal speedup, and what storing costs; on an idle machine
 	$(SKIPDIT) profile --model moving-digits-skip --n 2..6 --batch-size 32 --repeats 7
+	$(BIN)/python tests/bench/overlap.py
+
+$(OFFICIAL_ENV)/.done:
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--target $(OFFICIAL_ENV) timm==0.9.16 einops==0.8.1
+	touch $@
+
+bench-official: setup $(OFFICIAL_ENV)/.done  ## a step beside the official code's: OFFICIAL=CHECKOUT; half an hour
+	PYTHONPATH=$(OFFICIAL_ENV) $(BIN)/python tests/bench/official.py "$(OFFICIAL)"
 
 table%: setup  ## one table of the paper: make table1 ... table8
 	$(SKIPDIT) cache-sweep --recipe $@
@@ -114,4 +125,4 @@ train: setup  ## the embedded models again: two and a half hours on two cores
 			--out $(EMBEDDED)/$$model || exit 1; done; done
 
 clean:  ## everything that can be made again
-	rm -rf $(VENV) $(VBENCH_VENV) site results/samples results/embeddings results/scores results/failures results/sweeps results/train
+	rm -rf $(VENV) $(VBENCH_VENV) $(OFFICIAL_ENV) site results/samples results/embeddings results/scores results/failures results/sweeps results/train

@@ -21,6 +21,12 @@ from difflib import get_close_matches
 from typing import Any
 
 LONGEST = 500  # characters of each part of a message, whatever value is quoted in it
+_LACKING = re.compile(  # what allocators of CPUs, drivers, CUDA's libraries and C++ say
+    r"out of memory|not enough memory|can(?:no|')t allocate memory|_ALLOC_FAILED|\bbad_alloc\b"
+    # and cuDNN where it finds no room to work in, though it may mean other things by it
+    r"|CUDNN_STATUS_NOT_SUPPORTED|unable to find an engine to execute this computation",
+    re.IGNORECASE,
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -68,6 +74,17 @@ class ToleranceError(SkipditError):
 
 class StoreError(SkipditError):
     exit_code = 1
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error tells of a lack of memory, of this machine or of a GPU.
+
+    torch has a class of its own for what its allocator on a GPU is refused; what a driver, cuBLAS,
+    cuDNN or the allocator of a CPU is refused comes as a RuntimeError, told by its words alone.
+    """
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | OSError) and _LACKING.search(str(error)) is not None
+    )
 
 
 def shortened(text: str) -> str:

@@ -26,7 +26,7 @@ from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from skipdit_cli.contract import Plugin, check
-from skipdit_cli.errors import SkipditError, UsageError, unknown
+from skipdit_cli.errors import SkipditError, UsageError, lacks_memory, unknown
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -134,7 +134,7 @@ def blamed(error: BaseException) -> SkipditError | None:
 
     The innermost call decides that is of such code or of this package.
     """
-    if isinstance(error, SkipditError | MemoryError):
+    if isinstance(error, SkipditError) or lacks_memory(error):
         return None
     announced = {point.module for (group, _), point in _announced().items() if group in _GROUPS}
     others = {module.partition(".")[0] for module in announced} - {__package__}

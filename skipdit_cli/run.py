@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 # Versions of what every run goes through; raised when a change there changes a pixel, as VERSION
 # in the file of a cache, sampler or family is (CONTRIBUTING.md).
-LOOP = 1  # generate/loop.py, hooks.py, rng.py, conditioning.py
-DECODING = 1  # generate/decode.py, storage/codec.py
-TEXT = 2  # generate/text.py; what is kept of prompts depends on it too
+LOOP = 2  # generate/loop.py, hooks.py, rng.py, conditioning.py
+DECODING = 2  # generate/decode.py, storage/codec.py
+TEXT = 3  # generate/text.py; what is kept of prompts depends on it too
+DRAWING = 1  # checkpoints/drawn.py, of random weights alone; embeddings depend on it too
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,13 @@ class Run:
         num_samples: how many; runs that differ in nothing else share their samples.
         batch_size: samples computed together; guidance doubles what the model sees.
         precision: of the denoiser and the text encoders, one of PRECISIONS.
-        weights: fingerprint of the weights, text encoders and autoencoder included.
+        decode_precision: of the autoencoder.
+        weights: fingerprint of the weights, text encoders and autoencoder included; RANDOM where
+            all of them are drawn, which the card says as well.
         prompts: taken in turn by the samples; None for a model that takes no text, and where the
             list has not been fetched.
         negative_prompt: of the null half of guidance; it counts for a model that takes text alone.
+        compile: whether the denoiser's layers are compiled, which rounds otherwise.
     """
 
     card: Card
@@ -56,14 +60,21 @@ class Run:
     num_samples: int
     batch_size: int
     precision: str = "float32"
+    decode_precision: str = "float32"
     weights: str = ""
     prompts: tuple[str, ...] | None = None
     negative_prompt: str = ""
+    compile: bool = False
 
     @property
     def model(self) -> str:
         """Name of the checkpoint."""
         return self.card.name
+
+    @property
+    def label(self) -> str:
+        """Name of the checkpoint for people, who are told where its weights are random."""
+        return f"{self.model} (random weights)" if self.card.random else self.model
 
     @property
     def guided(self) -> bool:
@@ -108,6 +119,8 @@ class Run:
             "num_samples": self.num_samples,
             "batch_size": self.batch_size,
             "precision": self.precision,
+            "decode_precision": self.decode_precision,
+            "compile": self.compile,
             "weights": self.weights,
         }
         if self.prompts is not None:
@@ -128,6 +141,8 @@ class Run:
         }
         if self.card.text:
             versions["text"] = TEXT
+        if self.card.random:
+            versions["drawing"] = DRAWING
         if self.cache.method.has("hooks"):
             versions["diffusers"] = metadata.version("diffusers")
         return versions

@@ -3,6 +3,7 @@
 A model announces its sites and never a method; a method names sites and never a model class.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ class Place:
 
     def name(self, module: "nn.Module") -> str:
         """The name of the argument."""
-        return list(inspect.signature(type(module).forward).parameters)[self.argument + 1]
+        return _parameters(type(module).forward)[self.argument + 1]
 
     def entering(
         self, module: "nn.Module", args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -81,6 +82,12 @@ class Place:
         """The hidden state in what a module returned."""
         return returned if self.output is None else returned[self.output]
 
+    def replaced(self, returned: Any, hidden_states: "Tensor | None") -> Any:
+        """What a module returned, with another hidden state in its place."""
+        if (place := self.output) is None:
+            return hidden_states
+        return (*returned[:place], hidden_states, *returned[place + 1 :])
+
     def misfit(self, returned: object) -> str:
         """What is wrong with what a module returned, or nothing."""
         if self.output is None:
@@ -92,7 +99,22 @@ class Place:
         return ""
 
 
+@functools.cache
+def _parameters(forward: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(forward).parameters)
+
+
 Sites = Mapping[str, str | Place]  # by kind; a path alone is a Place with nothing else to say
+
+
+def gated(x: "Tensor", gate: "Tensor | None", residual: "Tensor | None") -> "Tensor":
+    """What a module's output becomes: residual + gate * x, without either where it is None.
+
+    It is one operation, so that a site gives the same bits whether a cache stands on it or not.
+    """
+    if residual is None:
+        return x if gate is None else gate * x
+    return residual + x if gate is None else residual.addcmul(gate, x)
 
 
 class Sited(Protocol):

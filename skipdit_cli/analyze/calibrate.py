@@ -5,7 +5,7 @@ entered and left the sites it watches, and at the step before (`observe` in its 
 end makes its settings of that (`fit`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from skipdit_cli.precision import dtype_of, products
 from skipdit_cli.recipe import calibration
 from skipdit_cli.recipe.calibration import Calibration
 from skipdit_cli.run import Run
-from skipdit_cli.sites import Seen, Site, place_of, site_modules
+from skipdit_cli.sites import Seen, Site, gated, place_of, site_modules
 from skipdit_cli.storage import provenance
 
 if TYPE_CHECKING:
@@ -117,15 +117,21 @@ def watched(
     observed: list[Tensor] = []
     before: Seen | None = None
 
+    closing: dict[Site, dict[str, Any]] = {}  # gate and residual, which a method does not see
+
     def enters(site: Site) -> Any:
-        def hook(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        def hook(module: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
             entered[site] = place_of(model, site.kind).entering(module, args, kwargs)
+            closing[site] = {name: kwargs.pop(name, None) for name in ("gate", "residual")}
+            return args, kwargs
 
         return hook
 
     def leaves(site: Site) -> Any:
-        def hook(module: nn.Module, args: Sequence[Any], output: Any) -> None:
-            left[site] = place_of(model, site.kind).leaving(output)
+        def hook(module: nn.Module, args: Sequence[Any], output: Any) -> Any:
+            place = place_of(model, site.kind)
+            left[site] = place.leaving(output)
+            return place.replaced(output, gated(left[site], **closing[site]))
 
         return hook
 

@@ -29,7 +29,8 @@ class Method(Registered, Protocol):
             a field that may be left out and has no value of its own is None. Fields are int, float,
             bool, str, a window (start, stop) named `window`, or a tuple of these.
         VERSION: raised whenever a change gives other samples (CONTRIBUTING.md).
-        AFTER_GATE: whether it keeps what a gated site gives after its gate, not before it.
+        AFTER_GATE: whether a gated site is reused with the gate of the step that computed it, not
+            with that of the step at hand.
         BY_BATCH: whether what it does to a sample depends on the others of its batch.
         DYNAMIC: whether it decides while it runs; it then has `skipped` in place of `reused`.
         CALIBRATED: fields of Config that `skipdit analyze calibrate` fills where they are left out.

@@ -6,6 +6,9 @@ from typing import Any
 
 from skipdit_cli.precision import PRECISIONS
 
+RANDOM = "random"  # what stands for a fingerprint where weights are drawn
+DRY_RUN = "random weights: a dry run, the samples and their scores mean nothing"
+EMBEDDED, CONFIGS = "embedded", "configs"  # repositories that are folders of the package
 DATASETS = {"c2i": "imagenet256", "t2v": "vbench", "t2i": "coco"}  # that samples are scored by
 
 
@@ -36,7 +39,7 @@ class Component:
     """A part of a pipeline beside the denoiser, in the layout of diffusers or transformers.
 
     Attributes:
-        repository: on the hub; "embedded" ships with the package.
+        repository: on the hub; EMBEDDED ships with the package, CONFIGS does without weights.
         folder: inside the repository; "" is its root.
         size: bytes of the download, about.
     """
@@ -64,8 +67,10 @@ class Card:
         precisions: of the denoiser, the usual one first; in others it is known to fail.
         prompts: name of the prompt list that is used unless told otherwise.
         negative_prompt: what the null half of guidance is conditioned on unless told otherwise.
+        timed_batch: samples in the batch that the paper times; None where it has no latency of it.
         folder: where its weights are, of a checkpoint that comes with its family's package: a file
             diffusion_pytorch_model.safetensors.
+        random: whether all weights are drawn instead of read (`drawn.card`): a dry run.
     """
 
     name: str
@@ -87,7 +92,9 @@ class Card:
     precisions: tuple[str, ...] = PRECISIONS
     prompts: str = ""
     negative_prompt: str = ""
+    timed_batch: int | None = None
     folder: str = ""
+    random: bool = False
 
     def __hash__(self) -> int:
         return hash(self.name)

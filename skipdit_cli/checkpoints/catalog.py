@@ -61,6 +61,7 @@ def _video(
         licence="CC-BY-NC-4.0" if skip else "MIT",
         elsewhere=_SKIP_PAGE if skip else "",
         components=_vae("stabilityai/sd-vae-ft-ema"),
+        timed_batch=1,
     )
 
 
@@ -91,6 +92,7 @@ def _latte(*, skip: bool) -> Card:
         components=parts,
         precisions=("float16", "float32", "tf32", "bfloat16"),
         prompts="vbench",
+        timed_batch=1,
     )
 
 
@@ -119,6 +121,7 @@ def _hunyuan() -> Card:
         components=parts,
         precisions=("float16", "float32", "tf32"),
         prompts="coco",
+        timed_batch=1,
         negative_prompt=_HUNYUAN_NEGATIVE,
     )
 
@@ -190,6 +193,7 @@ _ALL = (
         size=2_700_000_000,
         licence="CC-BY-NC-4.0",
         components=_vae("stabilityai/sd-vae-ft-mse"),
+        timed_batch=8,
     ),
     Card(
         name="dit-xl-2-skip",
@@ -207,6 +211,7 @@ _ALL = (
         licence="CC-BY-NC-4.0",
         elsewhere=_SKIP_PAGE,
         components=_vae("stabilityai/sd-vae-ft-mse"),
+        timed_batch=8,
     ),
     _video("ucf101", ("ucf101.pt",), skip=False),
     _video("ucf101", ("ucf101-skip.pt",), skip=True, size=2_771_053_040, digest="4f65d391"),

@@ -3,18 +3,24 @@
 import functools
 import hashlib
 import os
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from skipdit_cli.checkpoints import licences
-from skipdit_cli.checkpoints.card import Card, Component
+from skipdit_cli.checkpoints.card import CONFIGS, EMBEDDED, RANDOM, Card, Component
 from skipdit_cli.embedded import shipped
-from skipdit_cli.errors import MissingAssetError
-from skipdit_cli.storage import given
+from skipdit_cli.errors import MissingAssetError, StoreError
+from skipdit_cli.storage import given, kept
+from skipdit_cli.storage.disk import write_whole
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"  # the name diffusers looks for
 INCOMPLETE = ".incomplete"  # in the folder of a component while it is being fetched
 SKIP_STEPS = 150  # of the first stage of training, as the embedded models had them
 SMALL = 1_000_000  # bytes of a file that a fingerprint reads
+LARGE = 16_000_000  # bytes of a file whose hash is worth remembering
+YOUNG = 2 * 10**9  # nanoseconds: no file system has coarser times
+HASH = kept.Kind("hash of a file", 1)
 
 
 def home() -> Path:
@@ -33,43 +39,53 @@ def weights_file(chosen: Card) -> Path:
 
 def component_folder(part: Component) -> Path:
     """Where a component is, or will be."""
-    if part.repository == "embedded":
+    if part.repository == EMBEDDED:
         return shipped.embedded() / part.folder
+    if part.repository == CONFIGS:
+        return Path(__file__).parent / CONFIGS / part.folder
     return home() / "components" / part.repository.replace("/", "--") / part.folder
 
 
 def locate(chosen: Card) -> Path | None:
-    """The converted weights file of a checkpoint, or None if it is not here."""
+    """The converted weights file of a checkpoint; None if it is not here, or weights are drawn."""
     path = weights_file(chosen)
-    return path if path.is_file() else None
+    return path if path.is_file() and not chosen.random else None
 
 
-def require(chosen: Card, *, path: Path | None = None) -> Path:
+def require(chosen: Card, *, path: Path | None = None) -> Path | None:
     """The converted weights file, or `path` in its place; all components are here as well.
+
+    None where the weights are drawn.
 
     Raises:
         MissingAssetError: something is not here; the command that fetches it and how much that is
             are named.
     """
-    file, name = path or locate(chosen), chosen.name
-    if file is None and (chosen.embedded or chosen.folder):
-        source = "skipdit" if chosen.embedded else "its family's package"
-        fix = reinstall(chosen) if chosen.embedded else "install it again"
-        raise MissingAssetError(
-            f"the weights of {name} are not here, though they come with {source}", fix=fix
-        )
-    if file is None:
-        size = size_text(chosen.size)
-        if lacking := absent_components(chosen):
-            parts = sum(chosen.components[key].size for key in lacking)
-            size += f", and {size_text(parts)} of {', '.join(lacking)}"
-        raise MissingAssetError(
-            f"the weights of {name} are not here",
-            fix=f"run `{fetching(chosen)}` (about {size}), or give a file with --weights",
-        )
+    file = path or locate(chosen)
+    if file is None and not chosen.random:
+        raise _not_here(chosen)
     for key in absent_components(chosen):
         component(chosen, key)
     return file
+
+
+def _not_here(chosen: Card) -> MissingAssetError:
+    """The error of weights that are not here; what brings them is named."""
+    name = chosen.name
+    if chosen.embedded or chosen.folder:
+        source = "skipdit" if chosen.embedded else "its family's package"
+        fix = reinstall(chosen) if chosen.embedded else "install it again"
+        return MissingAssetError(
+            f"the weights of {name} are not here, though they come with {source}", fix=fix
+        )
+    size = size_text(chosen.size)
+    if lacking := absent_components(chosen):
+        parts = sum(chosen.components[key].size for key in lacking)
+        size += f", and {size_text(parts)} of {', '.join(lacking)}"
+    return MissingAssetError(
+        f"the weights of {name} are not here",
+        fix=f"run `{fetching(chosen)}` (about {size}), or give a file with --weights",
+    )
 
 
 def fetching(chosen: Card) -> str:
@@ -144,18 +160,63 @@ def denoiser_size(chosen: Card) -> str:
 def fingerprint(chosen: Card, *, path: Path | None = None) -> str:
     """16 hex digits that change with the weights file or a component; "absent" if it is not here.
 
-    Without components they are the first digits of the file's sha256.
+    RANDOM where weights are drawn. Without components they are the first digits of the file's
+    sha256.
     """
+    if chosen.random:
+        return RANDOM
     source = path or locate(chosen)
     if source is None:
         return "absent"
     if path is not None:
         given.check(path, place=f"--weights {path}", fix="give a file, .pt or .safetensors")
-    digest = sha256(source)
+    digest = remembered_sha256(source)
     if parts := chosen.components:
         prints = [digest, *(component_fingerprint(part) for part in parts.values())]
         digest = hashlib.sha256(":".join(prints).encode()).hexdigest()
     return digest[:16]
+
+
+def remembered_sha256(path: Path) -> str:
+    """The sha256 of a file, read once unless its size, times or place on the disk change.
+
+    It is kept under `home`, where that can be written. Of a file that has just changed it is not:
+    as for git's index, a second change might leave the same times.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    seen = _seen(path)
+    if seen["size"] < LARGE:
+        return sha256(path)
+    key = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+    record = home() / "hashes" / f"{key}.json"
+    with suppress(StoreError), kept.damaged_is_absent():
+        known = kept.read_json(record, dict, HASH, of=key)
+        if known and known.get("file") == seen:
+            return str(known["sha256"])
+    began = time.time_ns()
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if _seen(path) == seen and began - max(seen["modified"], seen["changed"]) > YOUNG:
+        with suppress(StoreError):
+            content = {"file": seen, "sha256": digest}
+            write_whole(record, kept.sealed_json(content, HASH, of=key))
+    return digest
+
+
+def _seen(path: Path) -> dict[str, int]:
+    """What tells a file from what it was, seen from outside.
+
+    Nobody can set the time of its last change, as they can that of the last change of its content.
+    """
+    stat = path.stat()
+    return {
+        "size": stat.st_size,
+        "modified": stat.st_mtime_ns,
+        "changed": stat.st_ctime_ns,
+        "inode": stat.st_ino,
+    }
 
 
 def sha256(path: Path) -> str:

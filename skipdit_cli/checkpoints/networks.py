@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
+from skipdit_cli.checkpoints import drawn
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.checkpoints.local import require
 from skipdit_cli.checkpoints.official import check_keys, converted, read_state
@@ -40,7 +41,7 @@ def build(chosen: Card, *, device: str = "meta") -> "Network":
 def load(
     chosen: Card, *, path: Path | None = None, device: str = "cpu", dtype: str = "float32"
 ) -> "Network":
-    """The model of a checkpoint with its weights, in eval mode.
+    """The model of a checkpoint with its weights, read or drawn, in eval mode.
 
     Args:
         path: an official file (.pt, .safetensors) or a converted one, instead of the known place.
@@ -51,8 +52,11 @@ def load(
     """
     from skipdit_cli.checkpoints.official import filled
 
-    model = build(chosen)
     source = path or require(chosen)
+    if source is None:
+        family, given = registry.load("models", chosen.family), arguments(chosen)
+        return drawn.fill(drawn.empty(lambda: family.MODEL(**given)), device=device, dtype=dtype)
+    model = build(chosen)
     state = read_state(source)
     if path is not None:
         state = converted(chosen.family, model.config, state)

@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 
 from skipdit_cli import __version__, registry
-from skipdit_cli.errors import SkipditError, UsageError, one_line
+from skipdit_cli.errors import SkipditError, UsageError, lacks_memory, one_line
 from skipdit_cli.storage import disk
 
 BEFORE = "skipdit-crash-"  # what the names of crash files begin with
@@ -29,7 +29,7 @@ def told(error: Exception) -> SkipditError:
             return UsageError("file name too long", place=error.filename, fix="give a shorter one")
         return disk.refused(error, Path(error.filename))
     kind = type(error).__name__
-    what = "out of memory" if isinstance(error, MemoryError) else f"a mistake in skipdit: {kind}"
+    what = "out of memory" if lacks_memory(error) else f"a mistake in skipdit: {kind}"
     problem = f"{what} ({one_line(str(error))})" if str(error) else what
     try:
         fix = f"please report it with {_written(error)}, which tells where"

@@ -62,9 +62,21 @@ Scale = Annotated[
 ]
 Root = Annotated[Path, typer.Option("--results", help="Folder of samples, scores and reports.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
-Workers = Annotated[int, typer.Option(min=1, help="Processes that generate side by side.")]
-Weights = Annotated[
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Processes side by side; give as many as there are GPUs, and each has its own."
+    ),
+]
+WeightsFile = Annotated[
     Path | None, typer.Option(help="A checkpoint file to use for --model: .pt or .safetensors.")
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="A checkpoint file to use for --model, .pt or .safetensors; or random: a dry run at "
+        "full size, for which nothing is downloaded and whose samples mean nothing."
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of all noise and classes.")]
 NumSamples = Annotated[int | None, typer.Option(help="How many samples.")]
@@ -99,10 +111,30 @@ NegativePrompt = Annotated[
 Offload = Annotated[
     bool, typer.Option("--offload", help="Keep the autoencoder off the GPU while denoising.")
 ]
+NoPreviews = Annotated[
+    bool, typer.Option("--no-previews", help="Make no mp4 of clips, beside the lossless ones.")
+]
 Precision = Annotated[
     str | None,
     typer.Option(help="float32 (strict), tf32 (float32 with TF32 products), float16 or bfloat16."),
 ]
+DecodePrecision = Annotated[
+    str | None, typer.Option(help="The same, of the autoencoder; else float32.")
+]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile", help="Compile the layers (torch.compile): faster steps after minutes of that."
+    ),
+]
+Gpu = Annotated[
+    str | None,
+    typer.Option(
+        "--gpu",
+        help="What hours are for: a100, h100, h200, l40s, rtx4090, v100 or cpu; else what is here.",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before hours of work.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 Redo = Annotated[
     bool,
@@ -143,7 +175,8 @@ def settings(**given: Any) -> dict[str, Any]:
     """The settings that were given on the command line, in the form that `runs.make_run` takes.
 
     Args:
-        given: what the options hold, by setting; None is not given.
+        given: what the options hold, by setting; None is not given. Weights are a setting where
+            they are random; else they are a file (`weights_file`).
     Raises:
         UsageError: the classes cannot be read as a range, or --prompt and --prompts are both given.
     """
@@ -151,6 +184,8 @@ def settings(**given: Any) -> dict[str, Any]:
     from skipdit_cli.spec import parse_range
 
     chosen = {key: value for key, value in given.items() if value is not None}
+    if weights_file(chosen.get("weights")):
+        del chosen["weights"]
     if "classes" in chosen:
         chosen["classes"] = tuple(parse_range(chosen["classes"], place="--classes"))
     if prompt := chosen.pop("prompt", None):
@@ -158,6 +193,13 @@ def settings(**given: Any) -> dict[str, Any]:
             raise UsageError("--prompt and --prompts say the same", fix="give one of them")
         chosen["prompts"] = tuple(prompt)
     return chosen
+
+
+def weights_file(given: str | None) -> Path | None:
+    """The file that --weights names, if it names one."""
+    from skipdit_cli.checkpoints.card import RANDOM
+
+    return None if given in (None, RANDOM) else Path(given)
 
 
 def at_least(least: int, given: int, *, place: str, zero: str = "") -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from skipdit_cli.run import Run
     from skipdit_cli.score.redo import Removed
 
+TELLS = 300.0  # seconds between two lines of progress in a log
 Update = Callable[[int, int], None]  # (done, total)
 
 
@@ -84,24 +86,45 @@ def show_json(content: Any) -> None:
 
 @contextmanager
 def stage(description: str) -> Iterator[Update]:
-    """A progress bar on a terminal, one line at the end elsewhere; total 0 shows a spinner."""
+    """A progress bar on a terminal, with the time that is left; total 0 shows a spinner.
+
+    Elsewhere it is a line at the beginning, and one every TELLS seconds: in a log of a run of days
+    the last line tells how far it is.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
+    from skipdit_cli.cli._pace import Pace
+
+    console, pace = Console(stderr=True), Pace()
+    if not console.is_terminal:
+        say(description)
+        told = time.monotonic()
+
+        def line(done: int, total: int) -> None:
+            nonlocal told
+            left = pace.left(done, total)
+            if left and time.monotonic() - told >= TELLS:
+                told = time.monotonic()
+                say(f"{description}: {done} of {total}, {left}")
+
+        yield line
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
     )
-    if not console.is_terminal:
-        say(description)
-        yield lambda done, total: None
-        return
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(description, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        task = progress.add_task(description, total=None, left="")
+
+        def bar(done: int, total: int) -> None:
+            left = pace.left(done, total)
+            progress.update(task, completed=done, total=total, left=left)
+
+        yield bar
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def calibrate(
     guidance: options.Guidance = None,
     precision: options.Precision = None,
     device: options.Device = "auto",
-    weights: options.Weights = None,
+    weights: options.WeightsFile = None,
     results: options.Root = "results",  # type: ignore[assignment]
     out: Annotated[
         Path | None, typer.Option(help="Folder for the file; else where the caches look for it.")

@@ -52,7 +52,7 @@ def evaluate(
     ] = False,
     results: options.Root = "results",  # type: ignore[assignment]
     device: options.Device = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Threads that read samples.")] = 8,
+    workers: options.Workers = 1,
     override: options.Override = None,
     json: options.Json = False,
 ) -> None:
@@ -64,7 +64,7 @@ def evaluate(
     from skipdit_cli.errors import UsageError
     from skipdit_cli.recipe import runs
     from skipdit_cli.score import jobs
-    from skipdit_cli.score.evaluate import How, evaluate_npz, write_npz
+    from skipdit_cli.score.evaluate import READERS, How, evaluate_npz, write_npz
     from skipdit_cli.score.evaluate import evaluate as score
 
     named = options.recipe_named(target, recipe)
@@ -75,7 +75,12 @@ def evaluate(
     asked = None if metrics in (None, ALL) else [name.strip() for name in metrics.split(",")]
     for name in asked or ():
         registry.load("metrics", name, place="--metrics")
-    how = How(device=options.device_name(device), workers=workers, reference=reference)
+    how = How(
+        device=options.device_name(device),
+        workers=READERS,
+        processes=workers,
+        reference=reference,
+    )
     if isinstance(subject, Path):
         if redo:
             raise UsageError(
@@ -103,7 +108,7 @@ def evaluate(
     scored = score(meant, root=results, how=how, stage=stage, asked=asked, strict=strict)
     for run in {run.key: run for run, _ in scored.results}.values():
         say_black(run, results)
-    _print([(run.model, str(run.cache), result) for run, result in scored.results], json=json)
+    _print([(run.label, str(run.cache), result) for run, result in scored.results], json=json)
     for error in scored.errors[:-1]:
         say(f"skipdit: {error}")
     if scored.errors:

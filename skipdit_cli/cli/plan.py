@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from skipdit_cli.cli import _estimate as estimates
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import say, show, show_json, table
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from skipdit_cli.plan.plan import RunPlan
     from skipdit_cli.recipe.shape import Recipe
 
+REPEATS = 3  # of a sweep, unless it is told otherwise
 HEADINGS = (
     "run",
     "full",
@@ -21,6 +23,8 @@ HEADINGS = (
     "MACs executed",
     "FLOPs",
     "ideal speedup",
+    "hours",
+    "memory",
     "disk",
     "missing",
 )
@@ -42,11 +46,13 @@ def plan(
     precision: options.Precision = None,
     num_samples: options.NumSamples = None,
     batch_size: options.BatchSize = None,
+    weights: options.Weights = None,
     results: options.Root = "results",  # type: ignore[assignment]
     override: options.Override = None,
     out: Annotated[
         Path | None, typer.Option(help="Write a recipe's costs there, as RECIPE.md and RECIPE.csv.")
     ] = None,
+    gpu: options.Gpu = None,
     json: options.Json = False,
 ) -> None:
     """Count what a run or a table will do and cost; needs no weights and no GPU.
@@ -55,6 +61,11 @@ def plan(
     implementation; "executed" is the same rule on this one, which computes the modulation of a clip
     once. FLOPs are two per multiply-accumulate, attention included. What a dynamic method saves
     ("at run") is known once its first batch is there.
+
+    Hours are those FLOPs, and the autoencoder's, at the rate of a GPU: as `skipdit profile
+    --calibrate` measured it, or else assumed. Memory is the most that tensors take at a time, disk
+    that of samples before compression with all that is kept beside them. A row has those of all its
+    samples; what is left to do is told below, where what rows share counts once.
     """
     from skipdit_cli.errors import UsageError
     from skipdit_cli.plan import plan as planning
@@ -68,34 +79,52 @@ def plan(
         precision=precision,
         num_samples=num_samples,
         batch_size=batch_size,
+        weights=weights,
     )
+    path = options.weights_file(weights)
     if recipe:
-        options.fixed_by_recipe(recipe, model=model, cache=cache, n=n, window=window, method=method)
+        names = {"model": model, "cache": cache, "n": n, "window": window, "method": method}
+        options.fixed_by_recipe(recipe, **names, weights=path)
         given_recipe = options.recipe_at(recipe, scale, options.overrides(given, override))
-        _show_recipe(given_recipe, json=json, out=out)
+        _show_recipe(given_recipe, gpu=gpu, root=results, json=json, out=out)
         return
     if out is not None:
         raise UsageError("--out is for recipes", place="--out", fix="name one, or take --json")
     options.refuse_overrides(override)
     chosen = options.model_at(model, scale)
     wanted = ["none", *(cache or []), *specs(method, n=n, window=window)]
-    runs = options.runs(chosen, wanted, given)
+    runs = options.runs(chosen, wanted, given, weights_path=path)
     rows = [planning.plan(run, batch=run.batch_size, root=results) for run in runs]
+    jobs: list[estimates.Job] = [(run, ()) for run in runs]
+    costs = [estimates.told([job], gpu) for job in jobs]
+    left = estimates.told(jobs, gpu, root=results)
     if json:
-        show_json([_content(row) for row in rows])
+        pairs = zip(rows, costs, strict=True)
+        show_json({"rows": [_content(*pair) for pair in pairs], "left": left.content})
         return
     run = runs[0]
     sampling = f"{run.sampler.name} {run.steps}, guidance {run.guidance}, batch {run.batch_size}"
     show(f"{chosen}: {sampling}\n")
-    show(table(HEADINGS, [(row.run.cache.short, *_cells(row)) for row in rows]))
+    shown = [
+        (row.run.cache.short, *_cells(row, cost)) for row, cost in zip(rows, costs, strict=True)
+    ]
+    show(table(HEADINGS, shown))
+    show("\n" + "\n".join(left.lines))
 
 
-def _show_recipe(chosen: "Recipe", *, json: bool, out: Path | None = None) -> None:
+def _show_recipe(
+    chosen: "Recipe", *, gpu: str | None, root: Path, json: bool, out: Path | None = None
+) -> None:
     """What every row of a recipe costs, the published FLOPs beside ours; also as files in `out`."""
     from skipdit_cli.plan import costs
+    from skipdit_cli.recipe import runs
 
     content, shown = [], []
     counted = costs.cost_lines(chosen)
+    jobs, by_row = runs.scored(chosen), dict[str, list[estimates.Job]]()
+    for (row, _, _), job in zip(runs.of_recipe(chosen), jobs, strict=True):
+        by_row.setdefault(row.id, []).append(job)
+    timed = [runs.timed_run(chosen, row) for row in chosen.rows if row.planned is None]
     for path in costs.write_costs(chosen, counted, out) if out else ():
         say(f"wrote {path}")
     for line in counted:
@@ -105,20 +134,22 @@ def _show_recipe(chosen: "Recipe", *, json: bool, out: Path | None = None) -> No
         beside = ("", "")
         if line.difference is not None:
             beside = (f"{line.published:.2f}", f"{line.difference:+.3f} %")
-        cells = _cells(line.counted)
+        cost = estimates.told(by_row[line.row.id], gpu)
+        cells = _cells(line.counted, cost)
         shown.append((line.row.label, *cells[:3], *beside, *cells[3:]))
         published = {"row": line.row.id, "published_macs_t": line.published}
-        content.append({**published, **_content(line.counted)})
+        content.append({**published, **_content(line.counted, cost)})
+    left = estimates.told(jobs, gpu, root=root, timed=timed, repeats=REPEATS)
     if json:
-        show_json(content)
+        show_json({"rows": content, "left": left.content})
         return
     headings = (*HEADINGS[:4], "published", "difference", *HEADINGS[4:])
     show(f"{chosen.title} ({chosen.scale} scale)\n")
     show(table(headings, shown))
+    show("\n" + "\n".join(left.lines))
 
 
-def _cells(row: "RunPlan") -> tuple[str, ...]:
-    from skipdit_cli.checkpoints.local import size_text
+def _cells(row: "RunPlan", cost: estimates.Told) -> tuple[str, ...]:
     from skipdit_cli.plan.costs import AT_RUN
 
     return (
@@ -128,7 +159,7 @@ def _cells(row: "RunPlan") -> tuple[str, ...]:
         _count(row.macs_executed),
         _count(row.flops),
         AT_RUN if row.ideal_speedup is None else f"{row.ideal_speedup:.3f}",
-        size_text(row.disk_bytes),
+        *cost.cells,
         ", ".join(row.missing) or "nothing",
     )
 
@@ -143,5 +174,5 @@ def _count(value: float | None) -> str:
     return f"{value / size:.3f} {unit}"
 
 
-def _content(row: "RunPlan") -> dict:
-    return {**vars(row), "run": row.run.to_dict(), "key": row.run.key}
+def _content(row: "RunPlan", cost: estimates.Told) -> dict:
+    return {**vars(row), "run": row.run.to_dict(), "key": row.run.key, "estimate": cost.content}

@@ -1,13 +1,17 @@
 """skipdit profile"""
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
-from skipdit_cli.cli._output import show, show_json, stage
+from skipdit_cli.cli._output import say, show, show_json, stage, table
+
+if TYPE_CHECKING:
+    from skipdit_cli.generate.options import Options
+
+LARGE = "dit-xl-2"
 
 
 @app.command()
@@ -17,44 +21,80 @@ def profile(
     n: options.Intervals = None,
     window: options.Windows = None,
     method: options.Methods = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="A checkpoint file, or random: latency does not depend on the weights."),
-    ] = None,
+    weights: options.Weights = None,
     batch_size: options.BatchSize = None,
     steps: options.Steps = None,
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     precision: options.Precision = None,
+    compile: options.Compile = False,
     repeats: Annotated[int, typer.Option(help="Timed repetitions of each loop.")] = 5,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Measure how many operations a second this machine does, from which `plan` and "
+            "sweeps tell hours.",
+        ),
+    ] = False,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
     results: options.Root = "results",  # type: ignore[assignment]
     json: options.Json = False,
 ) -> None:
-    """Time the denoiser alone under each cache, interleaved with the uncached reference."""
+    """Time the denoiser alone under each cache, interleaved with the uncached reference.
+
+    With --weights random it needs no checkpoint: latency does not depend on the weights. Without
+    --batch-size it is the batch that the paper times of the model, or 4 samples.
+
+    With --calibrate it is the uncached loop alone, a few steps of it with random weights, in the
+    precision that is named, or on a GPU in all that the model has. What it reaches is kept under
+    $SKIPDIT_HOME/rates and comes before what is assumed of a GPU. A large model is what a GPU is
+    measured by, dit-xl-2 unless another one is named.
+    """
+    from skipdit_cli.checkpoints import catalog
+    from skipdit_cli.checkpoints.card import RANDOM
     from skipdit_cli.generate.options import Options
     from skipdit_cli.recipe.specs import specs
     from skipdit_cli.report.markdown import to_markdown
     from skipdit_cli.report.publish import records
     from skipdit_cli.report.sweep import build_sweep_table
     from skipdit_cli.score.compare import compare, require
+    from skipdit_cli.score.speed import STEPS
 
     options.at_least(1, repeats, place="--repeats")
+    if calibrate:
+        _refuse(cache=cache, n=n, window=window, method=method, weights=weights)
+        how = Options(
+            root=results, device=options.device_name(device), stage=stage, repeats=repeats
+        )
+        given = options.settings(
+            batch_size=batch_size,
+            num_samples=batch_size,
+            steps=steps or STEPS,
+            sampler=sampler,
+            guidance=guidance,
+            weights=RANDOM,
+        )
+        model = model or (LARGE if how.device == "cuda" else None)
+        _calibrate(options.model_at(model, scale), how, given, precision=precision, json=json)
+        return
     chosen = options.model_at(model, scale)
-    random = weights == "random"
-    path = None if weights is None or random else Path(weights)
+    path = options.weights_file(weights)
+    size = batch_size or catalog.card(chosen).timed_batch
     given = options.settings(
-        batch_size=batch_size,
-        num_samples=batch_size,  # one batch is timed
+        batch_size=size,
+        num_samples=size,  # one batch is timed
         steps=steps,
         sampler=sampler,
         guidance=guidance,
         precision=precision,
+        compile=compile or None,
+        weights=weights,
     )
     wanted = ["none", *(cache or []), *specs(method, n=n, window=window)]
     runs = options.runs(chosen, wanted, given, weights_path=path)
-    require(runs, weights_path=path, random_weights=random)
+    require(runs, weights_path=path)
     how = Options(
         root=results,
         device=options.device_name(device),
@@ -62,10 +102,50 @@ def profile(
         repeats=repeats,
         weights_path=path,
     )
-    rows = compare(runs, how, random_weights=random)
-    title = f"{chosen}: batch {runs[0].batch_size}, {runs[0].precision}, {how.device}"
-    table = build_sweep_table(rows, title=title)
+    rows = compare(runs, how)
+    title = f"{runs[0].label}: batch {runs[0].batch_size}, {runs[0].precision}, {how.device}"
+    title += ", compiled" if compile else ""
+    built = build_sweep_table(rows, title=title)
     if json:
-        show_json(records(table))
+        show_json(records(built))
     else:
-        show(to_markdown(table))
+        show(to_markdown(built))
+
+
+def _calibrate(
+    model: str,
+    how: "Options",
+    given: dict[str, Any],
+    *,
+    precision: str | None,
+    json: bool,
+) -> None:
+    """Measure this machine by a model, and tell what it reached."""
+    from skipdit_cli.checkpoints import catalog
+    from skipdit_cli.score.speed import calibrate
+
+    usual = catalog.card(model).precisions
+    wanted = [precision] if precision else usual if how.device == "cuda" else usual[:1]
+    runs = [options.runs(model, ["none"], {**given, "precision": each})[0] for each in wanted]
+    measured = calibrate(runs, how)
+    if json:
+        show_json([vars(each) for each in measured])
+        return
+    rows = [
+        (each.precision, each.model, run.batch_size, f"{each.tflops:.3g}")
+        for each, run in zip(measured, runs, strict=True)
+    ]
+    show(table(("precision", "model", "batch", "TFLOP/s"), rows))
+    say("kept: `skipdit plan` and sweeps tell hours from it")
+
+
+def _refuse(**given: Any) -> None:
+    """Raise UsageError if something is given that a calibration has no use for."""
+    from skipdit_cli.errors import UsageError
+
+    if names := [f"--{key}" for key, value in given.items() if value]:
+        raise UsageError(
+            f"{', '.join(names)} changes nothing of the speed of a machine",
+            place="--calibrate",
+            fix="leave it out",
+        )

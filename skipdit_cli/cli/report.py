@@ -74,7 +74,7 @@ def report(
     try:
         paths = reports.write_table(
             built,
-            results / chosen.scale,
+            results / chosen.folder,
             name=chosen.name,
             formats=(formats or "md,csv").split(","),
             behind=behind,

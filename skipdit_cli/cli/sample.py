@@ -7,6 +7,7 @@ import typer
 from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
+from skipdit_cli.cli._estimate import announce
 from skipdit_cli.cli._output import say_black, say_removed, show, show_json, stage
 
 
@@ -28,16 +29,21 @@ def sample(
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     precision: options.Precision = None,
+    decode_precision: options.DecodePrecision = None,
+    compile: options.Compile = False,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
     workers: options.Workers = 1,
     offload: options.Offload = False,
+    no_previews: options.NoPreviews = False,
     weights: options.Weights = None,
     redo: options.Redo = False,
     results: options.Root = "results",  # type: ignore[assignment]
+    yes: options.Yes = False,
     json: options.Json = False,
 ) -> None:
     """Generate samples; a killed run continues where it stopped."""
+    from skipdit_cli.checkpoints.card import DRY_RUN
     from skipdit_cli.generate.options import Options
     from skipdit_cli.score.sweep import generate
 
@@ -53,24 +59,31 @@ def sample(
         sampler=sampler,
         guidance=guidance,
         precision=precision,
+        compile=compile or None,
+        weights=weights,
+        decode_precision=decode_precision,
     )
+    path = options.weights_file(weights)
     chosen = options.model_at(model, scale)
-    (run,) = options.runs(chosen, [cache], given, weights_path=weights)
+    (run,) = options.runs(chosen, [cache], given, weights_path=path)
     how = Options(
         root=results,
         device=options.device_name(device),
         stage=stage,
         workers=workers,
-        weights_path=weights,
+        weights_path=path,
         offload=offload,
+        previews=not no_previews,
     )
     if redo:
         from skipdit_cli.score import redo as again
 
-        say_removed(again.samples([run], root=results, weights_path=weights))
+        say_removed(again.samples([run], root=results, weights_path=path))
+    announce([(run, ())], how, yes=yes)
     store = generate(run, how)
     say_black(run, results)
     if json:
         show_json({"key": run.key, "folder": str(store.path), "run": run.to_dict()})
         return
-    show(f"{run.num_samples} samples of run {run.key} in {store.path}")
+    dry = f"; {DRY_RUN}" if run.card.random else ""
+    show(f"{run.num_samples} samples of run {run.key} in {store.path}{dry}")

@@ -8,6 +8,7 @@ import typer
 from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
+from skipdit_cli.cli._estimate import announce
 from skipdit_cli.cli._output import say, say_black, say_removed, show, show_json, stage
 
 if TYPE_CHECKING:
@@ -44,33 +45,40 @@ def cache_sweep(
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     precision: options.Precision = None,
+    decode_precision: options.DecodePrecision = None,
+    compile: options.Compile = False,
     repeats: Annotated[int, typer.Option(help="Timed repetitions of each loop; 0: none.")] = 3,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
     workers: options.Workers = 1,
     offload: options.Offload = False,
+    no_previews: options.NoPreviews = False,
     weights: options.Weights = None,
     redo: options.Redo = False,
     results: options.Root = "results",  # type: ignore[assignment]
     override: options.Override = None,
+    yes: options.Yes = False,
     json: options.Json = False,
 ) -> None:
-    """Generate, score and time caches against the uncached model; print and write the table.
+    """Time, generate and score caches against the uncached model; print and write the table.
 
     With no model named it runs an embedded one: offline, on a CPU, in about two minutes. Where
     neither --n, --window nor --cache says what to run, it is --n 2..6 of methods with an interval.
+    Without --batch-size, latency is that of the batch that the paper times of a model.
     """
     from skipdit_cli.checkpoints import catalog
+    from skipdit_cli.checkpoints.card import RANDOM
     from skipdit_cli.generate.options import Options
+    from skipdit_cli.recipe.runs import scored as scored_runs
     from skipdit_cli.recipe.specs import specs
     from skipdit_cli.report import recipe as recipe_table
     from skipdit_cli.report import sweep as model_table
     from skipdit_cli.score import jobs
     from skipdit_cli.score import redo as again
-    from skipdit_cli.score.sweep import runs_of, sweep, sweep_recipe
+    from skipdit_cli.score.sweep import runs_of, sweep, sweep_recipe, timed, timed_as
 
     options.at_least(0, repeats, place="--repeats", zero="0 times nothing")
-    recipe = options.recipe_named(target, recipe)
+    recipe, path = options.recipe_named(target, recipe), options.weights_file(weights)
     if recipe:
         options.fixed_by_recipe(
             "--recipe",
@@ -82,7 +90,7 @@ def cache_sweep(
             metrics=metrics,
             classes=classes,
             prompt=prompt,
-            weights=weights,
+            weights=path,
         )
     how = Options(
         root=results,
@@ -90,8 +98,9 @@ def cache_sweep(
         stage=stage,
         workers=workers,
         repeats=repeats,
-        weights_path=weights,
+        weights_path=path,
         offload=offload,
+        previews=not no_previews,
     )
     given = options.settings(
         classes=classes,
@@ -105,14 +114,18 @@ def cache_sweep(
         sampler=sampler,
         guidance=guidance,
         precision=precision,
+        compile=compile or None,
+        weights=weights,
+        decode_precision=decode_precision,
     )
     if recipe:
         asked = options.recipe_at(recipe, scale, options.overrides(given, override))
         if redo:
             say_removed(again.samples(runs_of(asked), root=results))
+        announce(scored_runs(asked), how, timed=timed(asked), yes=yes)
         rows = sweep_recipe(asked, how)
         table, name = recipe_table.build_recipe_table(asked, root=results), asked.name
-        folder = results / asked.scale
+        folder = results / asked.folder
     else:
         options.refuse_overrides(override)
         chosen = options.model_at(model, scale)
@@ -120,13 +133,16 @@ def cache_sweep(
             catalog.card(chosen), None if metrics is None else metrics.split(",")
         )
         caches = [*specs(method, n=n, window=window, otherwise=None if cache else SWEPT)]
-        runs = options.runs(chosen, [*caches, *(cache or [])], given, weights_path=weights)
+        runs = options.runs(chosen, [*caches, *(cache or [])], given, weights_path=path)
+        both = [*(run.reference for run in runs), *runs]
         if redo:
-            both = [*(run.reference for run in runs), *runs]
-            say_removed(again.samples(both, root=results, weights_path=weights))
-        rows = sweep([(run, scored) for run in runs], how)
+            say_removed(again.samples(both, root=results, weights_path=path))
+        wanted = [(run, scored) for run in runs]
+        announce(wanted, how, timed=[timed_as(run, batch_size) for run in both], yes=yes)
+        rows = sweep(wanted, how, batch_size=batch_size)
         table, name = model_table.build_sweep_table(rows, metrics=scored), "sweep"
-        folder = results / "sweeps" / chosen
+        dry = [RANDOM] if runs[0].card.random else []
+        folder = results.joinpath(*dry, "sweeps", chosen)
     _publish(table, folder, name=name, rows=rows, root=results, json=json)
 
 

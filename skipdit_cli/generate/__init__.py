@@ -8,6 +8,8 @@ text          prompts -> what a text denoiser is conditioned on
 decode        latents -> pixels
 rng           noise that depends on seed, index and step alone
 engine        batches in this process or in several
+behind        what is left of a batch, done beside the next one
+loaded        networks in memory, one of a kind at a time
 options       where and how work runs
 memory        a lack of memory told in one line
 """

@@ -29,6 +29,12 @@ def meta(run: "Run", index: int) -> dict[str, Any]:
     return {"class": rng.choice(known, seed=run.seed, index=index)}
 
 
+def require(run: "Run") -> None:
+    """Raise MissingAssetError where a run wants prompts and there are none."""
+    if run.card.text:
+        _computed(run)
+
+
 def pending(run: "Run", root: Path) -> int:
     """How many encodings of a prompt are not on disk yet; 0 without prompts.
 

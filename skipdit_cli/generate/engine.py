@@ -9,23 +9,29 @@ import os
 import pickle
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from itertools import islice
+from contextlib import ExitStack, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
 from skipdit_cli.errors import SkipditError, UsageError, print_warnings
+from skipdit_cli.generate.behind import Batch, Behind, Work
 from skipdit_cli.generate.memory import memory_checked
 
-Batch = list[int]
 OnDone = Callable[[Batch], object]
+Told = tuple[list[Batch], BaseException | None]  # which batches are finished, and what went wrong
+
+# Of a worker process alone.
+_number: int | None = None  # from 0, among the workers
+_finished: deque[Batch] = deque()  # and not told of yet
+_behind: Behind | None = None
 
 
 def run_batches(
-    work: Callable[[Batch], object],
+    work: Work,
     batches: Sequence[Batch],
     *,
     workers: int = 1,
@@ -33,20 +39,24 @@ def run_batches(
 ) -> None:
     """Call `work` on every batch of sample indices.
 
-    `work` stores what it computes; its return value is dropped. With more than one worker it
-    travels to freshly started Python processes, once per batch: it is a module-level function or a
+    `work` computes a batch and returns what is left of it, sample by sample; that is done in a
+    thread beside the next batch (`behind.py`). With more than one worker it travels to freshly
+    started Python processes, once per batch: it is a module-level function or a
     `functools.partial` of one over small arguments, and keeps its model in a module-level cache, so
     that each process loads the model once.
 
-    After a failure no further batch is begun, those being computed are finished, and the first
-    error is raised. On Ctrl-C, and when this process is killed, the workers end at once.
+    After a failure no further batch is begun, those that were begun are finished, and the first
+    error is raised. On Ctrl-C the sample that is being written is finished; the workers end at
+    once then, as they do when this process is killed.
 
     Args:
-        work: computes and stores the samples of one batch.
+        work: computes the samples of one batch; returns an iterator whose steps store them, or None
+            where nothing is left.
         batches: of sample indices.
         workers: number of processes; 1 computes here, in order. Each uses as many threads as torch
             does here, so set OMP_NUM_THREADS lower to share the cores without changing that.
-        on_done: called in this process with each batch that was finished.
+        on_done: called in this process with each batch that was finished. A worker tells of a
+            batch when it has computed the next one, or when there is none.
 
     Raises:
         UsageError: fewer than one worker.
@@ -56,25 +66,29 @@ def run_batches(
         raise UsageError(
             f"the number of workers cannot be {workers}", place="workers", fix="take 1 or more"
         )
-    threads = _pin_threads()
+    threads = pin_threads()
     workers = min(workers, len(batches))
     if workers <= 1:
-        for batch in batches:
-            work(batch)
-            if on_done:
-                on_done(batch)
+        with Behind(on_done or (lambda batch: None)) as behind:
+            for batch in batches:
+                behind.run(work, batch)
         return
     context = get_context("spawn")
     lifeline, held = context.Pipe(duplex=False)  # `held` never leaves this process
-    with (
-        lifeline,
-        held,
-        ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_begin, initargs=(lifeline, threads)
-        ) as pool,
-    ):
+    with lifeline, held, ExitStack() as stack:
+        pools = [
+            stack.enter_context(
+                ProcessPoolExecutor(
+                    1,
+                    mp_context=context,
+                    initializer=_begin,
+                    initargs=(lifeline, threads, number),
+                )
+            )
+            for number in range(workers)
+        ]
         try:
-            _run(pool, work, batches, workers=workers, on_done=on_done)
+            _run(pools, work, batches, on_done=on_done or (lambda batch: None))
         except BrokenProcessPool as error:
             raise SkipditError(
                 "a worker process died: killed, or out of memory",
@@ -88,51 +102,76 @@ def run_batches(
 
 
 def _run(
-    pool: Executor,
-    work: Callable[[Batch], object],
-    batches: Sequence[Batch],
-    *,
-    workers: int,
-    on_done: OnDone | None,
+    pools: Sequence[Executor], work: Work, batches: Sequence[Batch], *, on_done: OnDone
 ) -> None:
+    """Give every worker (a pool of one) a batch whenever it has none, and wait for all in the end.
+
+    One batch each: what is queued in a pool cannot be called back.
+    """
     queue = iter(batches)
-    running: dict[Future, Batch] = {}
+    running: dict[Future[Told], Executor | None] = {}
     failure: BaseException | None = None
-    while True:
-        # Never more than there are workers: what is queued in the pool cannot be called back.
-        if failure is None:
-            for batch in islice(queue, workers - len(running)):
-                running[pool.submit(_told, work, batch)] = batch
-        if not running:
-            break
+
+    def go_on(pool: Executor) -> None:
+        batch = next(queue, None) if failure is None else None
+        running[pool.submit(_told, work, batch)] = pool if batch is not None else None
+
+    for pool in pools:
+        go_on(pool)
+    while running:
         for future in wait(running, return_when=FIRST_COMPLETED).done:
-            batch, error = running.pop(future), future.exception()
+            free, error = running.pop(future), future.exception()
+            if error is None:
+                finished, error = future.result()
+                for batch in finished:
+                    on_done(batch)
+            else:
+                free = None  # it is no more
             failure = failure or error
-            if error is None and on_done:
-                on_done(batch)
+            if free is not None:
+                go_on(free)
     if failure is not None:
         raise failure
 
 
-def _told(work: Callable[[Batch], object], batch: Batch) -> None:
-    """Work on a batch in a worker, whose errors travel to its parent whatever they hold."""
+def _told(work: Work, batch: Batch | None) -> Told:
+    """Work on a batch in a worker, or with None finish all that was begun.
+
+    Its errors travel to its parent whatever they hold.
+    """
+    assert _behind is not None
+    failure: BaseException | None = None
     try:
-        with memory_checked(len(batch)):
-            work(batch)
+        if batch is None:
+            _behind.finish()
+        else:
+            with memory_checked(len(batch)):
+                _behind.run(work, batch)
     except Exception as error:
         try:
-            pickle.loads(pickle.dumps(error))
+            failure = pickle.loads(pickle.dumps(error))
         except Exception:
-            raise RuntimeError(f"{type(error).__name__}: {error}") from error
-        raise
+            failure = RuntimeError(f"{type(error).__name__}: {error}")
+    return [_finished.popleft() for _ in range(len(_finished))], failure
 
 
-def _begin(lifeline: Connection, threads: int) -> None:
+def own_device(name: str) -> str:
+    """The device of this process: `cuda` in a worker is one GPU of several, in turn."""
+    if name != "cuda" or _number is None:
+        return name
+    import torch
+
+    return f"cuda:{_number % torch.cuda.device_count()}"
+
+
+def _begin(lifeline: Connection, threads: int, number: int) -> None:
     """Prepare a worker: it leaves Ctrl-C to its parent and ends when the parent does."""
+    global _number, _behind
+    _number, _behind = number, Behind(_finished.append)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     print_warnings()
-    _pin_threads(threads)
+    pin_threads(threads)
 
 
 def _end_with(lifeline: Connection) -> None:
@@ -141,7 +180,7 @@ def _end_with(lifeline: Connection) -> None:
     os._exit(1)
 
 
-def _pin_threads(threads: int | None = None) -> int:
+def pin_threads(threads: int | None = None) -> int:
     """Fix the number of torch's threads, here and now, and return it.
 
     Asking for the number that is set already is not idle: it also keeps MKL from taking fewer

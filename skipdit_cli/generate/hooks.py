@@ -27,6 +27,7 @@ from skipdit_cli.sites import (
     Guided,
     Place,
     Site,
+    gated,
     place_of,
     site_modules,
     where,
@@ -80,7 +81,8 @@ class Session:
         self.branch = ""
         self.batch = BOTH if self.guided else CONDITIONAL
         self.stores: dict[str, dict[Any, Any]] = defaultdict(dict)
-        self.others: dict[tuple[str, Site], tuple] = {}  # what sites return beside hidden states
+        self.others: dict[tuple[str, Site], Any] = {}  # what sites return beside hidden states
+        self.gates: dict[tuple[str, Site], Tensor | None] = {}  # of their last computed step
         self.computed: Counter[tuple[int, Site]] = Counter()
         for manager in self._managers():
             manager.reset()
@@ -155,7 +157,10 @@ def _call(hook: ModelHook, compute: Callable[..., Any], hidden_states: Any) -> A
     """A diffusers hook at a site, as its registry would call it."""
     hook.fn_ref = HookFunctionReference()
     hook.fn_ref.original_forward = compute
-    return hook.new_forward(None, hidden_states)
+    try:
+        return hook.new_forward(None, hidden_states)
+    finally:
+        hook.fn_ref = None  # else what entered the site stays in memory until the next step
 
 
 class SiteHook(ModelHook):
@@ -164,8 +169,9 @@ class SiteHook(ModelHook):
     What a site returns besides its hidden state is, where the site is reused, what it returned when
     it was last computed.
 
-    A site whose output is gated gets its gate as a keyword. The method sees what comes before the
-    gate, unless it says `AFTER_GATE`: then what it keeps is reused with the old gate.
+    A site whose output is gated, and added to a residual, gets either as a keyword. The method sees
+    what comes before both; what it gives is gated by the gate of this step, or, if the method says
+    `AFTER_GATE`, by that of the step that computed the site.
     """
 
     def __init__(self, session: Session, site: Site, place: Place, *, where: str) -> None:
@@ -173,11 +179,9 @@ class SiteHook(ModelHook):
         self.session, self.site, self.place, self.where = session, site, place, where
 
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        gate = kwargs.get("gate")
-        before_gate = gate is not None and not self.session.cache.method.AFTER_GATE
-        if before_gate:
-            kwargs["gate"] = 1.0
-        at, others = self.place.argument, self.session.others
+        gate, residual = kwargs.pop("gate", None), kwargs.pop("residual", None)
+        at, others, gates = self.place.argument, self.session.others, self.session.gates
+        here = self.session.branch, self.site
 
         def compute(hidden_states: Tensor) -> Tensor:
             if at < len(args):
@@ -192,18 +196,15 @@ class SiteHook(ModelHook):
                     place=self.where,
                     fix="say there with Place(..., output=) where the hidden state is",
                 )
-            if (here := self.place.output) is not None:
-                rest = (*output[:here], None, *output[here + 1 :])
-                others[self.session.branch, self.site] = rest
+            gates[here] = gate
+            others[here] = self.place.replaced(output, None)
             return self.place.leaving(output)
 
         hidden_states = self.place.entering(module, args, kwargs)
         output = self.session.run(self.site, compute, hidden_states)
-        output = gate * output if before_gate else output
-        if self.place.output is None:
-            return output
-        whole = others[self.session.branch, self.site]
-        return (*whole[: self.place.output], output, *whole[self.place.output + 1 :])
+        if self.session.cache.method.AFTER_GATE:
+            gate = gates.get(here, gate)
+        return self.place.replaced(others.get(here), gated(output, gate, residual))
 
 
 @contextmanager

@@ -4,7 +4,9 @@ Guidance is one call of the doubled batch, so that a cache that stands on a netw
 at once; what a method does to guidance is in its file (`guide`).
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 from skipdit_cli.cache import Cache
 from skipdit_cli.checkpoints.card import Sampling
 from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.generate.compiling import compiled
 from skipdit_cli.generate.hooks import Session, attached
 from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST
 
@@ -45,6 +48,7 @@ def replay(
     """
     steps, given = [int(t) for t in timesteps], dict(conditions or {})
     outputs = []
+    part = parts(given)
     with torch.no_grad(), attached(model, cache, steps, guided=guidance is not None) as session:
         for step, (t, x) in enumerate(zip(steps, inputs, strict=True)):
             session.begin(step)
@@ -53,7 +57,7 @@ def replay(
                 outputs.append(model(x, t_batch, **given, return_dict=False)[0])
             else:
                 half, single = x[: len(x) // 2], t_batch[: len(x) // 2]
-                outputs.append(guided(model, half, single, session, guidance, conditions=given))
+                outputs.append(guided(model, half, single, session, guidance, part=part))
     return outputs
 
 
@@ -64,7 +68,7 @@ def guided(
     session: Session,
     guidance: float,
     *,
-    conditions: Mapping[str, Tensor],
+    part: Callable[[str], Mapping[str, Tensor]],
 ) -> Tensor:
     """Classifier-free guidance in one call of the doubled batch, or as the cache's method has it.
 
@@ -73,21 +77,16 @@ def guided(
         timestep: [B].
         session: of the cache on the model.
         guidance: scale.
-        conditions: of the conditional half, then of the null half ([2B, ...]).
+        part: halves -> the conditions of these, as `parts` gives them.
     Returns:
         [2B, ...] in the model's layout: the guided channels are the same in both halves, the
         others (the variance, and for class-to-image the fourth latent channel) those of each half.
     """
 
     def compute(halves: str) -> Tensor:
-        if halves == BOTH:
-            given, times = dict(conditions), timestep.repeat(2)
-            return model(torch.cat([x, x]), times, **given, return_dict=False)[0]
-        if halves == NULL_FIRST:
-            given, times = {key: swapped(v) for key, v in conditions.items()}, timestep.repeat(2)
-            return model(torch.cat([x, x]), times, **given, return_dict=False)[0]
-        part = slice(len(x)) if halves == CONDITIONAL else slice(len(x), None)
-        given = {key: value[part] for key, value in conditions.items()}
+        given = part(halves)
+        if halves in (BOTH, NULL_FIRST):
+            return model(torch.cat([x, x]), timestep.repeat(2), **given, return_dict=False)[0]
         return model(x, timestep, **given, return_dict=False)[0]
 
     channel = model.CHANNEL_DIM
@@ -97,6 +96,25 @@ def guided(
     conditional, null = eps.chunk(2)
     eps = null + guidance * (conditional - null)
     return torch.cat([torch.cat([eps, eps]), rest], dim=channel)
+
+
+def parts(conditions: Mapping[str, Tensor]) -> Callable[[str], Mapping[str, Tensor]]:
+    """halves -> the conditions of these, put together once.
+
+    Args:
+        conditions: of the conditional half, then of the null half ([2B, ...]).
+    """
+
+    @functools.cache
+    def part(halves: str) -> Mapping[str, Tensor]:
+        if halves == BOTH:
+            return conditions
+        if halves == NULL_FIRST:
+            return {key: swapped(value) for key, value in conditions.items()}
+        index = 0 if halves == CONDITIONAL else 1
+        return {key: value.chunk(2)[index] for key, value in conditions.items()}
+
+    return part
 
 
 def swapped(x: Tensor) -> Tensor:
@@ -116,6 +134,7 @@ def denoise(
     null: Mapping[str, Tensor] | None = None,
     guidance: float | None = None,
     trained: Sampling | None = None,
+    compile: bool = False,
     on_step: Callable[[Session, Tensor], None] | None = None,
 ) -> Tensor:
     """The denoising loop: noise in, sample out, in the model's layout.
@@ -130,6 +149,7 @@ def denoise(
         null: the same for the null half of guidance.
         guidance: scale, or None for no guidance.
         trained: noise schedule and meaning of the output; by default those of DiT and Latte.
+        compile: whether the layers are compiled, which takes its time at their first call.
         on_step: called after every call of the model with the session of the cache and the latents
             that the model was given.
     Raises:
@@ -146,25 +166,27 @@ def denoise(
     given = dict(conditions or {})
     if guidance is not None and null:
         given = {key: torch.cat([value, null[key]]) for key, value in given.items()}
-    planned, visited = sampler.timesteps(steps), list[int]()
+    part = parts(given)
+    planned, visited = sampler.timesteps(steps), list[Tensor]()
 
     def call(x: Tensor, t: Tensor) -> Tensor:
-        visited.append(int(t[0]))
-        if visited != planned[: len(visited)]:
-            raise _strays(sampler, visited, planned)
+        if len(visited) == len(planned):
+            raise _strays(sampler, f"takes more steps than the {len(planned)} that it announces")
+        visited.append(t[0])  # read in the end: on a GPU, to read is to wait for it
         session.begin(len(visited) - 1)
         if guidance is None:
             out = model(x.to(dtype), t, **given, return_dict=False)[0]
         else:
-            out = guided(model, x.to(dtype), t, session, guidance, conditions=given)[: len(x)]
+            out = guided(model, x.to(dtype), t, session, guidance, part=part)[: len(x)]
         if on_step:
             on_step(session, x)
         if not trained.learned_variance:
             out = out.narrow(model.CHANNEL_DIM, 0, x.shape[model.CHANNEL_DIM])
         return out.float()
 
+    faster = compiled(model, cache) if compile else nullcontext()
     on = attached(model, cache, planned, guided=guidance is not None)
-    with torch.no_grad(), on as session:
+    with torch.no_grad(), faster, on as session:
         sample = sampler.sample(
             call,
             x,
@@ -176,20 +198,17 @@ def denoise(
             prediction=trained.prediction,
             fixed_large=trained.learned_variance,
         )
-    if visited != planned:
-        raise _strays(sampler, visited, planned)
+    for step, t in enumerate(map(int, torch.stack(visited).tolist() if visited else ())):
+        if t != planned[step]:
+            problem = f"visits timestep {t} at step {step} and announces {planned[step]}"
+            raise _strays(sampler, problem)
+    if len(visited) < len(planned):
+        raise _strays(sampler, f"ends after {len(visited)} steps and announces {len(planned)}")
     return sample
 
 
-def _strays(sampler: "Sampler", visited: Sequence[int], planned: Sequence[int]) -> SkipditError:
+def _strays(sampler: "Sampler", problem: str) -> SkipditError:
     """The error of a sampler that does not do what caches and `plan` were told."""
-    at = len(visited) - 1
-    if len(visited) < len(planned) and list(visited) == list(planned[: len(visited)]):
-        what = f"ends after {len(visited)} steps and announces {len(planned)}"
-    elif len(visited) > len(planned):
-        what = f"takes more steps than the {len(planned)} that it announces"
-    else:
-        what = f"visits timestep {visited[at]} at step {at} and announces {planned[at]}"
     return SkipditError(
-        what, place=f"sampler {sampler.name}", fix="let its `timesteps` say what it visits"
+        problem, place=f"sampler {sampler.name}", fix="let its `timesteps` say what it visits"
     )

@@ -2,16 +2,16 @@
 
 import math
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
-from skipdit_cli.errors import SkipditError, UsageError
-from skipdit_cli.plan.plan import sample_bytes
-from skipdit_cli.precision import dtype_of
-from skipdit_cli.profiling import counts
+from skipdit_cli.errors import SkipditError, UsageError, lacks_memory
+from skipdit_cli.generate import loaded
+from skipdit_cli.generate.footprint import footprint
 
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
@@ -22,32 +22,45 @@ _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_
 def require(run: "Run", *, device: str, workers: int = 1) -> None:
     """Raise UsageError, before anything starts, where the batches of a run cannot fit in memory.
 
+    What the estimate of a step may be wrong by is on the side of the run: nothing is refused that
+    fits, and what is let through may still turn out too large.
+
     Args:
         device: "cpu" or "cuda", of which each worker may have one of its own.
         workers: processes that compute a batch each.
     """
     batches = min(workers, math.ceil(run.num_samples / run.batch_size)) if device == "cpu" else 1
-    needed, room = least_bytes(run) * batches, _room(device)
-    if needed * run.batch_size > room:
-        most = int(room // needed)
-        fix = f"take {most} or fewer" if most else "no batch fits here"
+    held, room = footprint(run), room_of(device) / batches
+    if (needed := held.least(run.batch_size)) > room:
+        most = held.fitting(room) or int(held.least(1) <= room)
         beside = f" in each of {batches} processes" if batches > 1 else ""
         raise UsageError(
-            f"{run.batch_size} samples at once{beside} take {needed * run.batch_size / 1e9:.1f} GB "
-            f"at least, and there are {room / 1e9:.1f} GB",
+            f"{run.batch_size} samples of {run.model}, {run.cache.short} at once{beside} take "
+            f"{needed / 1e9:.1f} GB at least, and there are {room / 1e9:.1f} GB",
             place="--batch-size",
-            fix=fix,
+            fix=f"take {most} or fewer" if most else "no batch fits here",
         )
 
 
-def least_bytes(run: "Run") -> int:
-    """What a sample of a batch takes at least: one module's values, or its decoded pixels."""
-    value = 4 if dtype_of(run.precision) == "float32" else 2
-    step = counts.widest(run.card) * value * (2 if run.guided else 1)
-    return max(step, 4 * sample_bytes(run.card))
+def require_room(what: str, sizes: Mapping[str, int], *, precision: str, device: str) -> None:
+    """Raise UsageError where a network does not fit in the memory of a device.
+
+    Args:
+        what: the network, for people.
+        sizes: bytes of its weights by the precisions that it may have.
+        precision: the one that it is to have.
+    """
+    room = room_of(device)
+    if sizes[precision] > room:
+        fitting = [f"{each} ({size / 1e9:.1f} GB)" for each, size in sizes.items() if size <= room]
+        raise UsageError(
+            f"{what} takes {sizes[precision] / 1e9:.1f} GB in {precision} and there are "
+            f"{room / 1e9:.1f} GB",
+            fix=f"take {' or '.join(fitting)}" if fitting else "take a machine with more memory",
+        )
 
 
-def _room(device: str) -> float:
+def room_of(device: str) -> float:
     """Bytes that a process may have of a device's memory; infinite where that is not known."""
     if device != "cpu":
         import torch
@@ -63,33 +76,42 @@ def _room(device: str) -> float:
     return min(limits)
 
 
-@contextmanager
-def memory_checked(batch_size: int | None, *, scored: str = "") -> Iterator[None]:
+def memory_checked(batch_size: int | None, *, scored: str = "") -> AbstractContextManager[None]:
     """Tell a lack of memory in the block, on a GPU or not, as an error for people.
-
-    So is what the code of another distribution raises, with its file and line.
 
     Args:
         batch_size: of the sampling; None while samples are scored.
         scored: how `skipdit evaluate` is told which these are.
-    Raises:
-        SkipditError: in place of what torch or Python raises for it.
     """
-    import torch
+    if batch_size is None:
+        return told("while scoring", fix=f"score with `skipdit evaluate {scored} --device cpu`")
+    return told(f"at batch size {batch_size}", fix="take a smaller --batch-size")
 
+
+@contextmanager
+def told(where: str, *, fix: str) -> Iterator[None]:
+    """Tell a lack of memory in the block as an error for people, and make room for what follows.
+
+    So is what the code of another distribution raises, with its file and line.
+
+    Args:
+        where: what was done ("while scoring").
+        fix: what takes less.
+    Raises:
+        SkipditError: in place of what torch, CUDA or Python raises for it.
+    """
     try:
         yield
     except SkipditError:
         raise
     except Exception as error:
-        lacking = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not lacking and "can't allocate memory" not in str(error):  # what a CPU's allocator says
+        if not lacks_memory(error):
             if blamed := registry.blamed(error):
                 raise blamed from error
             raise
-        if batch_size is None:
-            fix = f"score with `skipdit evaluate {scored} --device cpu`"
-            raise SkipditError("out of memory while scoring", fix=fix) from None
-        raise SkipditError(
-            f"out of memory at batch size {batch_size}", fix="take a smaller --batch-size"
-        ) from None
+        traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
+        loaded.release()
+        words = str(error).strip().partition("\n")[0][:120]
+        sure = isinstance(error, MemoryError) or re.search("memory|alloc", words, re.IGNORECASE)
+        problem = f"out of memory {where}" + ("" if sure else f", as it seems ({words})")
+        raise SkipditError(problem, fix=fix) from None

@@ -24,10 +24,11 @@ class Options:
         device: "cpu" or "cuda".
         stage: opens a progress display of the name it is given; what it yields is called with
             (done, total).
-        workers: processes that generate side by side.
+        workers: processes that generate side by side, and on GPUs score as well.
         repeats: timed repetitions of every loop; 0 times nothing.
         weights_path: a checkpoint file instead of the known place.
         offload: keep the autoencoder off the GPU while samples are denoised.
+        previews: make an mp4 of every clip, to look at.
     """
 
     root: Path
@@ -37,3 +38,4 @@ class Options:
     repeats: int = 5
     weights_path: Path | None = None
     offload: bool = False
+    previews: bool = True

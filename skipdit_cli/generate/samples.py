@@ -6,31 +6,34 @@ was interrupted.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from skipdit_cli.checkpoints import local, networks
-from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import SkipditError, UsageError, warn
-from skipdit_cli.generate import conditioning, decode, memory, rng
-from skipdit_cli.generate.engine import run_batches
+from skipdit_cli.generate import conditioning, decode, loaded, memory, rng
+from skipdit_cli.generate.engine import own_device, run_batches
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.loop import denoise
 from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Stage, silent
 from skipdit_cli.precision import dtype_of, products
 from skipdit_cli.run import Run
-from skipdit_cli.storage import trajectory
+from skipdit_cli.storage import provenance, trajectory
 from skipdit_cli.storage.disk import check_writable
 from skipdit_cli.storage.store import Store, open_store
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from skipdit_cli.models import Network
+
+ENCODED = "take a precision of 16 bits, or a GPU with more memory: what is encoded is kept"
 
 
 def generate(
@@ -41,6 +44,7 @@ def generate(
     workers: int = 1,
     weights_path: Path | None = None,
     offload: bool = False,
+    previews: bool = True,
     stage: Stage = silent,
     wait: bool = False,
 ) -> Store:
@@ -49,6 +53,7 @@ def generate(
     Args:
         root: results folder.
         offload: keep the autoencoder off the GPU while samples are denoised.
+        previews: make an mp4 of every clip, to look at.
         weights_path: a checkpoint file instead of the known place.
         stage: opens a progress display: of prompts that are encoded, of samples that are finished.
         wait: for another process that works on the run, which is an error otherwise.
@@ -85,9 +90,21 @@ def generate(
         if batches:
             pending = conditioning.pending(run, root)
             encoding = stage(f"encoding the prompts of {run.model}") if pending else nullcontext()
-            with encoding as update:
+            if pending:
+                loaded.release()  # a text encoder may be larger than the denoiser
+            with encoding as update, memory.told("while prompts are encoded", fix=ENCODED):
                 conditioning.prepare(run, root, device=device, progress=update)
-        work = functools.partial(_compute, run, root, device, weights_path, offload)
+        if workers > 1:
+            loaded.release()  # the workers have their own, on the same GPUs
+        work = functools.partial(
+            _compute,
+            run,
+            root,
+            device=device,
+            weights_path=weights_path,
+            offload=offload,
+            previews=previews,
+        )
         showing = stage(f"sampling {run.model}, {run.cache.short}")
         with showing as update, memory_checked(run.batch_size):
             update(done, run.num_samples)
@@ -138,6 +155,7 @@ def latents_of(
             null=null,
             guidance=run.guidance,
             trained=run.card.sampling,
+            compile=run.compile,
             on_step=on_step,
         )
 
@@ -145,14 +163,19 @@ def latents_of(
 def _compute(
     run: Run,
     root: Path,
+    wanted: list[int],
+    *,
     device: str,
     weights_path: Path | None,
     offload: bool,
-    wanted: list[int],
-) -> None:
-    """Compute the whole batch that the wanted samples belong to, and store the wanted ones.
+    previews: bool,
+) -> Iterator[None]:
+    """Compute the whole batch that the wanted samples belong to.
 
     With none wanted it is the first batch, whose trajectory is kept in any case.
+
+    Returns:
+        Steps, each of which stores one of the wanted samples, and then the trajectory.
     """
     dynamic = run.cache.method.DYNAMIC
     model = network(run, device=device, weights_path=weights_path)
@@ -173,20 +196,48 @@ def _compute(
             f"{run.model} gave values that are not finite in {run.precision} with {run.cache}",
             fix="take float32, or a milder cache",
         )
-    store = open_store(root, run)
+    made = {}
     if wanted:
         # the whole batch is decoded, whatever is wanted of it: the same bits again
-        pixels = decode.to_pixels(latents, run.card, channel_dim=model.CHANNEL_DIM, offload=offload)
+        pixels = decode.to_pixels(
+            latents,
+            run.card,
+            channel_dim=model.CHANNEL_DIM,
+            precision=run.decode_precision,
+            offload=offload,
+        )
     for index in wanted:
         sample, content = pixels[index - first], conditioning.meta(run, index)
         if not sample.any():
             content["black"] = True
         if dynamic:
             content["reused_steps"] = reused
-        store.write(index, sample, meta=content, device=latents.device.type)
-    if path:
-        states = torch.stack([*path[1:], _kept(latents)], dim=1)
-        trajectory.write_trajectory(store, states.cpu().numpy(), timesteps=run.timesteps)
+        made[index] = sample, content
+    states = torch.stack([*path[1:], _kept(latents)], dim=1).cpu().numpy() if path else None
+    return _stored(
+        open_store(root, run),
+        made,
+        states,
+        device=provenance.device_name(str(latents.device)),
+        previews=previews,
+    )
+
+
+def _stored(
+    store: Store,
+    made: dict[int, tuple["np.ndarray", dict[str, Any]]],
+    states: "np.ndarray | None",
+    *,
+    device: str,
+    previews: bool,
+) -> Iterator[None]:
+    """Store samples and what they show, a step each, and then the trajectory."""
+    for index, (sample, content) in made.items():
+        store.write(index, sample, meta=content, device=device, preview=previews)
+        yield
+    if states is not None:
+        trajectory.write_trajectory(store, states, timesteps=store.run.timesteps)
+        yield
 
 
 def _kept(x: Tensor) -> Tensor:
@@ -196,19 +247,10 @@ def _kept(x: Tensor) -> Tensor:
 
 
 def network(run: Run, *, device: str = "cpu", weights_path: Path | None = None) -> "Network":
-    """The denoiser of a run; a process loads each once."""
-    return _model(run.card, weights_path, _device(device), dtype_of(run.precision))
-
-
-def _device(name: str) -> str:
-    """`cuda` in a worker process is one GPU of several, in turn."""
-    from multiprocessing import current_process
-
-    if name == "cuda" and (identity := current_process()._identity):
-        return f"cuda:{(identity[-1] - 1) % torch.cuda.device_count()}"
-    return name
-
-
-@functools.cache
-def _model(card: Card, path: Path | None, device: str, dtype: str) -> "Network":
-    return networks.load(card, path=path, device=device, dtype=dtype)
+    """The denoiser of a run; a process has one at a time."""
+    dtype, device = dtype_of(run.precision), own_device(device)
+    return loaded.one(
+        "denoiser",
+        (run.card, weights_path, device, dtype),
+        lambda: networks.load(run.card, path=weights_path, device=device, dtype=dtype),
+    )

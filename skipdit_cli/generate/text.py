@@ -1,8 +1,12 @@
 """Prompts -> what a text denoiser is conditioned on.
 
-Every prompt is encoded once, by itself, and kept on disk under the results folder, where all rows
-of a sweep and all worker processes find it. The text encoders are in memory only meanwhile, never
-while a sample is denoised.
+Every prompt is encoded once and kept on disk under the results folder, where all rows of a sweep
+and all worker processes find it. The text encoders are in memory only meanwhile, never while a
+sample is denoised.
+
+Prompts are encoded in batches that always have the same shape, filled up where there are fewer: the
+bits of an embedding are then those of its own prompt, whatever stands beside it and wherever in the
+batch it stands, since every row of a product is summed in the same order.
 """
 
 import hashlib
@@ -13,17 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import local, networks
+from skipdit_cli.checkpoints.drawn import fill
 from skipdit_cli.checkpoints.inventory import remedy
 from skipdit_cli.errors import (
     MissingAssetError,
     SkipditError,
-    UsageError,
+    lacks_memory,
     shortened,
     warn,
 )
-from skipdit_cli.models import Conditions
+from skipdit_cli.generate import encoders, memory
+from skipdit_cli.models import ATTENTION_MASK, Conditions
 from skipdit_cli.precision import dtype_of, products
-from skipdit_cli.run import TEXT
+from skipdit_cli.run import DRAWING, TEXT
 from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import write_whole
 
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
 EMBEDDING = kept.Kind(
     "embedding of a prompt", 2, fix="run the same command again: it is made again"
 )
+BATCH = 8  # prompts that are encoded together
 TOLD = 10  # prompts that are named where more are cut
 
 
@@ -69,7 +76,8 @@ def encode(
 ) -> None:
     """Encode those of the prompts, and the negative one, that are not on disk yet.
 
-    Each is written as soon as an encoder has read it, so that an interrupted call goes on there.
+    They are written as soon as an encoder has read their batch, so that an interrupted call goes on
+    there.
 
     Args:
         root: the results folder.
@@ -86,13 +94,14 @@ def encode(
         if not some:
             continue
         run = _encoder(card, suffix, length=length, device=device, precision=precision)
-        for text in some:
-            states, mask = run(text)
-            content = {f"states{suffix}": states, f"mask{suffix}": mask}
-            _save(_path(folder, text, suffix), content)
-            done += 1
-            if progress:
-                progress(done, total)
+        for first in range(0, len(some), BATCH):
+            batch = some[first : first + BATCH]
+            for text, (states, mask) in zip(batch, run(batch), strict=True):
+                content = {f"states{suffix}": states, f"mask{suffix}": mask}
+                _save(_path(folder, text, suffix), content)
+                done += 1
+                if progress:
+                    progress(done, total)
         del run  # before the next encoder comes
 
 
@@ -109,7 +118,9 @@ def warn_of_cuts(card: "Card", prompts: Sequence[str], *, negative: str | None =
     if texts.get("", "").strip():
         cuts[""] = ["nothing is left of it when it is cleaned as officially"]
     for length, suffix in zip(_tokens(card), _suffixes(card), strict=True):
-        tokenizer = _load_tokenizer(local.component(card, f"tokenizer{suffix}"))
+        if f"tokenizer{suffix}" not in card.components:  # a stand-in counts other tokens
+            continue
+        tokenizer = _tokenizer(card, suffix)
         for text, ids in zip(texts, tokenizer([*texts], verbose=False)["input_ids"], strict=True):
             if (cut := len(ids) - length) > 0:
                 problem = f"text_encoder{suffix} reads {length} tokens of it and {cut} are cut"
@@ -135,7 +146,8 @@ def conditions(
     Args:
         negative, precision: as in `encode`.
     Returns:
-        Two dictionaries of [B, ...], padded with zeros (and masks of 0) to the longest prompt.
+        Two dictionaries of [B, ...], padded with zeros (and masks of 0) to the longest prompt; an
+        attention mask that is all ones is left out of both.
     """
     folder = _folder(root, card, precision)
     family = registry.load("models", card.family)
@@ -144,7 +156,13 @@ def conditions(
     pairs = [
         family.condition(_read(folder, family.clean(prompt), suffixes), null) for prompt in prompts
     ]
-    conditional, unconditional = (_collate([pair[i] for pair in pairs], device) for i in (0, 1))
+    halves = [_collate([pair[i] for pair in pairs]) for i in (0, 1)]
+    if all(half[ATTENTION_MASK].all() for half in halves if ATTENTION_MASK in half):
+        for half in halves:
+            half.pop(ATTENTION_MASK, None)
+    conditional, unconditional = (
+        {key: value.to(device) for key, value in half.items()} for half in halves
+    )
     return conditional, unconditional
 
 
@@ -183,24 +201,33 @@ def _tokens(card: "Card") -> tuple[int, ...]:
 
 def _encoder(
     card: "Card", suffix: str, *, length: int, device: str, precision: str
-) -> "Callable[[str], tuple[Tensor, Tensor]]":
-    """prompt -> (states [L, C], mask [L] int64), both on the CPU."""
+) -> "Callable[[Sequence[str]], list[tuple[Tensor, Tensor]]]":
+    """Up to BATCH prompts -> (states [L, C], mask [L] int64) of each, on the CPU."""
     import torch
 
-    tokenizer = _load_tokenizer(local.component(card, f"tokenizer{suffix}"))
-    folder = local.component(card, f"text_encoder{suffix}")
-    model = _load_model(folder, getattr(torch, dtype_of(precision))).to(device)
+    tokenizer = _tokenizer(card, suffix)
+    model = _load_model(card, f"text_encoder{suffix}", device=device, precision=precision)
 
-    def run(prompt: str) -> "tuple[Tensor, Tensor]":
+    def run(prompts: Sequence[str]) -> "list[tuple[Tensor, Tensor]]":
+        whole = [*prompts, *[prompts[-1]] * (BATCH - len(prompts))]
         tokens = tokenizer(
-            [prompt], padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+            whole, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
         ids, mask = tokens["input_ids"].to(device), tokens["attention_mask"].to(device)
         with torch.no_grad(), products(precision):
             states = model(input_ids=ids, attention_mask=mask)[0]
-        return states[0].cpu(), mask[0].cpu()
+        return list(zip(states.cpu(), mask.cpu(), strict=True))[: len(prompts)]
 
     return run
+
+
+def _tokenizer(card: "Card", suffix: str) -> Any:
+    """The tokenizer of an encoder; a dry run that has none takes bytes for tokens."""
+    if (key := f"tokenizer{suffix}") in card.components:
+        return _load_tokenizer(local.component(card, key))
+    from transformers import ByT5Tokenizer
+
+    return ByT5Tokenizer()
 
 
 def _load_tokenizer(folder: Path) -> Any:
@@ -217,31 +244,32 @@ def _load_tokenizer(folder: Path) -> Any:
     return _quietly(load, folder)
 
 
-def _load_model(folder: Path, dtype: Any) -> Any:
-    import transformers
+def _load_model(card: "Card", key: str, *, device: str, precision: str) -> Any:
+    """A text encoder with its weights, read or drawn.
+
+    Raises:
+        UsageError: the device has no room for it.
+    """
+    import torch
+
+    folder, dtype = local.component(card, key), dtype_of(precision)
 
     def load() -> Any:
-        kind = transformers.AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-        known: dict[str, tuple[Any, dict[str, Any]]] = {
-            "t5": (transformers.T5EncoderModel, {}),
-            "mt5": (transformers.MT5EncoderModel, {}),
-            "bert": (transformers.BertModel, {"add_pooling_layer": False}),
-        }
-        if kind not in known:
-            raise UsageError(
-                f"a text encoder of type '{kind}' cannot be used",
-                place=str(folder),
-                fix="take T5 or BERT",
-            )
-        chosen, options = known[kind]
+        _, chosen, options = encoders.kind(folder)
+        kind = getattr(torch, dtype)
         model, loading_info = chosen.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, output_loading_info=True, **options
+            folder, dtype=kind, local_files_only=True, output_loading_info=True, **options
         )
         if absent := loading_info["missing_keys"]:  # transformers draws them at random
             raise ValueError(f"no weights of {', '.join(sorted(absent))}")
         return model.eval()
 
-    return _quietly(load, folder)
+    model = _quietly(lambda: encoders.blank(folder), folder)
+    sizes = encoders.sizes(model, card.precisions)
+    memory.require_room(f"the {key} of {card.name}", sizes, precision=precision, device=device)
+    if card.random:
+        return fill(model, device=device, dtype=dtype, kept=encoders.kept(model, dtype))
+    return _quietly(load, folder).to(device)
 
 
 @contextmanager
@@ -267,6 +295,8 @@ def _quietly(load: Callable[[], Any], folder: Path) -> Any:
         with quiet():
             return load()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if lacks_memory(error):
+            raise
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise MissingAssetError(
             f"cannot be loaded ({reason})", place=str(folder), fix=remedy(folder)
@@ -276,12 +306,15 @@ def _quietly(load: Callable[[], Any], folder: Path) -> Any:
 def _folder(root: Path, card: "Card", precision: str) -> Path:
     """Where embeddings are: they depend on encoders, number of tokens and precision alone.
 
+    Those of random weights lie by themselves.
+
     The name of a file in it is of the text that the tokenizers get, the prompt being cleaned.
     """
     parts = [
         local.component_fingerprint(card.components[key]) for key in card.components if key != "vae"
     ]
-    text = ":".join([str(TEXT), card.family, precision, *map(str, _tokens(card)), *parts])
+    drawn = [f"random {DRAWING}"] if card.random else []
+    text = ":".join([str(TEXT), card.family, precision, *map(str, _tokens(card)), *parts, *drawn])
     return root / "embeddings" / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -319,11 +352,8 @@ def _read(folder: Path, prompt: str, suffixes: Sequence[str]) -> Conditions:
     return content
 
 
-def _collate(items: Sequence[Conditions], device: str) -> Conditions:
+def _collate(items: Sequence[Conditions]) -> Conditions:
     """Stack tensors [L, ...] into [B, longest L, ...], with zeros where one is shorter."""
     from torch.nn.utils.rnn import pad_sequence
 
-    return {
-        key: pad_sequence([item[key] for item in items], batch_first=True).to(device)
-        for key in items[0]
-    }
+    return {key: pad_sequence([item[key] for item in items], batch_first=True) for key in items[0]}

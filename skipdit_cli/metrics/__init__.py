@@ -97,12 +97,16 @@ class Extractor:
         version: goes up when the features change.
         assets: what must be downloaded for it.
         load: (paths of the assets by name, device) -> a function from samples to their features.
+        values: how many float32 numbers are kept of a sample, as far as is known; by_frame: of
+            every frame of it.
     """
 
     name: str
     version: int
     assets: tuple[Asset, ...]
     load: Callable[[Mapping[str, Path], str], Extract]
+    values: int = 0
+    by_frame: bool = False
 
 
 class Reference(Protocol):

@@ -67,4 +67,4 @@ FILE = Asset(
     licence="not stated (I3D itself: Apache-2.0)",
     runs_code=True,
 )
-EXTRACTOR = Extractor("i3d", 1, (FILE,), _load)
+EXTRACTOR = Extractor("i3d", 1, (FILE,), _load, values=400)

@@ -127,6 +127,6 @@ FILE = Asset(
     digest="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
     licence="Apache-2.0",
 )
-IMAGES = Extractor("inception", 1, (FILE,), _load_all)
-FRAMES = Extractor("inception-frames", 1, (FILE,), _load_frames)
-RESIZED = Extractor("inception-256", 1, (FILE,), _load_resized)
+IMAGES = Extractor("inception", 1, (FILE,), _load_all, values=POOL + SPATIAL + LOGITS)
+FRAMES = Extractor("inception-frames", 1, (FILE,), _load_frames, values=POOL, by_frame=True)
+RESIZED = Extractor("inception-256", 1, (FILE,), _load_resized, values=POOL)

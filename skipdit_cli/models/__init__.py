@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Encoded = Mapping[str, "Tensor"]  # what the text encoders give for one prompt, see `condition`
 Conditions = dict[str, "Tensor"]  # arguments of `forward` by name
+ATTENTION_MASK = "encoder_attention_mask"  # diffusers' name; `forward` can do without
 
 
 class Family(Registered, Protocol):
@@ -88,7 +89,8 @@ class Family(Registered, Protocol):
             null: the same of the negative prompt, which is empty unless told otherwise.
         Returns:
             The arguments for the prompt and for the negative one, without batch dimension: those of
-            several prompts are padded with zeros at the end to the longest, and stacked.
+            several prompts are padded with zeros at the end to the longest, and stacked. An
+            `encoder_attention_mask` that then is all ones is not handed on.
         """
         first, second = (
             {"encoder_hidden_states": part["states"], "encoder_attention_mask": part["mask"]}
@@ -109,8 +111,9 @@ class Denoiser(Sited, Protocol):
         GUIDED_CHANNELS: how many leading output channels classifier-free guidance acts on.
         SITES: kind of site -> dotted path of its module, with {i} for the layer; or a `Place`
             where that module returns a tuple or does not take the hidden state first. A module
-            whose output is gated takes the gate as keyword `gate`, so that a cache may keep what
-            comes before it.
+            whose output is gated takes the gate as keyword `gate`, and one that adds its output
+            to the residual that as keyword `residual`; a cache leaves them out and keeps what the
+            module gives then.
         config: the constructor arguments, and `learn_sigma: bool`, whether the second half of the
             output's channels is the variance; true where it is left out.
     """

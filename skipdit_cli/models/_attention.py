@@ -1,9 +1,10 @@
 """Attention and feed-forward of text-to-video Latte: diffusers' modules, as a cache can see them.
 
 Their parameters and what they compute are those of diffusers' `Attention` and `FeedForward`. What
-is multiplied by a gate gets the gate as a keyword, so that a cache may keep it before or after its
-gate: `forward` takes other arguments than diffusers' own. The keys and values of the caption, the
-same for every frame, are computed once per clip; the official code repeats the caption for each.
+is multiplied by a gate and added to a residual gets both as keywords, so that a cache may keep it
+before either: `forward` takes other arguments than diffusers' own. The keys and values of the
+caption, the same for every frame, are computed once per clip; the official code repeats the caption
+for each.
 """
 
 import torch.nn.functional as F
@@ -11,17 +12,24 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
+from skipdit_cli.sites import gated
+
 
 class SelfAttention(Attention):
-    """Gated self-attention. [N, T, D], gate [N, 1, D] -> like the first"""
+    """Gated self-attention among the tokens of each sequence.
+
+    Shapes: [B, sequences, T, D], gate [B, 1, 1, D], residual like the first -> like the first
+    """
 
     def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__(hidden_size, heads=num_heads, dim_head=hidden_size // num_heads, bias=True)
 
     def forward(  # type: ignore[override]
-        self, hidden_states: Tensor, *, gate: Tensor
+        self, hidden_states: Tensor, *, gate: Tensor | None = None, residual: Tensor | None = None
     ) -> Tensor:
-        return gate * super().forward(hidden_states)
+        sequences = hidden_states.flatten(0, 1)
+        x = _attend(self, sequences, sequences)
+        return gated(x.view(hidden_states.shape), gate, residual)
 
 
 class CrossAttention(Attention):
@@ -39,27 +47,32 @@ class CrossAttention(Attention):
     def forward(  # type: ignore[override]
         self, hidden_states: Tensor, caption: Tensor, caption_bias: Tensor | None = None
     ) -> Tensor:
-        """[B * F, T, D], caption [B, L, C], caption_bias [B, 1, L] -> like the first"""
-
-        def heads(states: Tensor) -> Tensor:  # [B, heads, tokens, D / heads]
-            width = states.shape[-1] // self.heads
-            return states.reshape(len(caption), -1, self.heads, width).transpose(1, 2)
-
-        query = heads(self.to_q(hidden_states))  # of all frames: tokens is F * T
-        key, value = heads(self.to_k(caption)), heads(self.to_v(caption))
-        bias = None if caption_bias is None else caption_bias[:, None].to(query.dtype)
-        x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        x = x.transpose(1, 2).reshape(*hidden_states.shape[:2], -1)
-        for module in self.to_out:
-            x = module(x)
-        return x
+        """[B, F, T, D], caption [B, L, C], caption_bias [B, 1, 1, L] -> like the first"""
+        x = _attend(self, hidden_states.flatten(1, 2), caption, caption_bias)
+        return x.view(hidden_states.shape)
 
 
 class Mlp(FeedForward):
-    """Gated feed-forward. [N, T, D], gate [N, 1, D] -> like the first"""
+    """Gated feed-forward. [B, sequences, T, D], gate and residual as in SelfAttention -> same"""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__(hidden_size, activation_fn="gelu-approximate")
 
-    def forward(self, hidden_states: Tensor, *, gate: Tensor) -> Tensor:
-        return gate * super().forward(hidden_states)
+    def forward(  # type: ignore[override]
+        self, hidden_states: Tensor, *, gate: Tensor | None = None, residual: Tensor | None = None
+    ) -> Tensor:
+        return gated(super().forward(hidden_states), gate, residual)
+
+
+def _attend(module: Attention, x: Tensor, context: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x [N, T, D], context [N, L, C], bias [N, 1, 1, L], added to scores -> like x"""
+
+    def heads(states: Tensor) -> Tensor:  # [N, heads, tokens, D / heads]
+        return states.unflatten(-1, (module.heads, -1)).transpose(1, 2)
+
+    query, key, value = (
+        heads(project(states))
+        for project, states in ((module.to_q, x), (module.to_k, context), (module.to_v, context))
+    )
+    x = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    return module.to_out[0](x.transpose(1, 2).flatten(2))

@@ -7,11 +7,14 @@ nothing (images) or for one dimension of sequences (frames, or places along time
 
 import math
 import re
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
+
+from skipdit_cli.sites import gated
 
 
 class TimestepEmbedder(nn.Module):
@@ -25,14 +28,37 @@ class TimestepEmbedder(nn.Module):
         )
 
     def forward(self, timestep: Tensor) -> Tensor:
-        half = self.frequencies // 2
-        index = torch.arange(half, dtype=torch.float32, device=timestep.device)
-        # Official order of operations; exp in float64, because the last bit of a float32 exp
-        # differs between processors and t = 999 magnifies it a thousandfold.
-        frequencies = (-math.log(10000) * index / half).double().exp().float()
-        angles = timestep[:, None].float() * frequencies
-        sinusoid = torch.cat([angles.cos(), angles.sin()], dim=-1)
+        sinusoid = timestep_sinusoid(timestep, self.frequencies)
         return self.mlp(sinusoid.to(next(self.mlp.parameters()).dtype))
+
+
+class Sinusoid(nn.Module):
+    """`timestep_sinusoid` where diffusers' networks have their `Timesteps`. [B] -> [B, size]"""
+
+    def __init__(self, size: int = 256) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, timestep: Tensor) -> Tensor:
+        return timestep_sinusoid(timestep, self.size)
+
+
+def timestep_sinusoid(timestep: Tensor, size: int) -> Tensor:
+    """Cosines, then sines of a timestep, in float32. [B] -> [B, size]"""
+    angles = timestep[:, None].float() * _frequencies(size // 2, timestep.device)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+@torch.compiler.assume_constant_result
+@lru_cache(maxsize=8)
+def _frequencies(count: int, device: torch.device) -> Tensor:
+    """1 to 1 / 10000, the last left out, each the same factor from the next. [count]
+
+    Official order of operations; exp in float64, because the last bit of a float32 exp differs
+    between processors and t = 999 magnifies it a thousandfold.
+    """
+    index = torch.arange(count, dtype=torch.float32, device="cpu")
+    return (-math.log(10000) * index / count).double().exp().float().to(device)
 
 
 class LabelEmbedder(nn.Module):
@@ -60,7 +86,7 @@ class PatchEmbed(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention over the last but one dimension. [B, ..., T, D] -> same
 
-    The output is multiplied by `gate`, so that a cache may keep it before or after its gate.
+    With a `gate` and a `residual` it gives what `gated` makes of its output.
     """
 
     def __init__(self, hidden_size: int, num_heads: int) -> None:
@@ -69,24 +95,29 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.proj = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, x: Tensor, *, gate: Tensor | float = 1.0) -> Tensor:
+    def forward(
+        self, x: Tensor, *, gate: Tensor | None = None, residual: Tensor | None = None
+    ) -> Tensor:
         *batch, tokens, hidden = x.shape
         qkv = self.qkv(x).reshape(-1, tokens, 3, self.num_heads, hidden // self.num_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [N, heads, T, D / heads]
         x = F.scaled_dot_product_attention(query, key, value)
-        return gate * self.proj(x.transpose(1, 2).reshape(*batch, tokens, hidden))
+        x = self.proj(x.transpose(1, 2).reshape(*batch, tokens, hidden))
+        return gated(x, gate, residual)
 
 
 class Mlp(nn.Module):
-    """Linear, tanh-approximated GELU, linear, gate. [..., D] -> same"""
+    """Linear, tanh-approximated GELU, linear, then as in `Attention`. [..., D] -> same"""
 
     def __init__(self, hidden_size: int, inner_size: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(hidden_size, inner_size)
         self.fc2 = nn.Linear(inner_size, hidden_size)
 
-    def forward(self, x: Tensor, *, gate: Tensor | float = 1.0) -> Tensor:
-        return gate * self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+    def forward(
+        self, x: Tensor, *, gate: Tensor | None = None, residual: Tensor | None = None
+    ) -> Tensor:
+        return gated(self.fc2(F.gelu(self.fc1(x), approximate="tanh")), gate, residual)
 
 
 class FinalLayer(nn.Module):
@@ -134,7 +165,7 @@ def rename_skip(key: str, *, layers: str, half: int) -> str:
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """adaLN's scale and shift of a normed x; shapes broadcast."""
-    return x * (1 + scale) + shift
+    return torch.addcmul(shift, x, 1 + scale)
 
 
 def _broadcast(modulation: Tensor, x: Tensor) -> Tensor:

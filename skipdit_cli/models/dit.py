@@ -28,6 +28,7 @@ from skipdit_cli.models._layers import (
 )
 from skipdit_cli.sites import Layout, Sites, kinds_of
 
+VERSION = 2  # fused modulation and gates
 VARIANTS = {
     "DiT-XL/2": {"hidden_size": 1152, "depth": 28, "num_heads": 16, "patch_size": 2},
     "DiT-digits/4": {
@@ -65,8 +66,8 @@ class Block(nn.Module):
             x = self.skip(x, skip)
         modulation = self.adaLN_modulation(c)[:, None]  # [B, 1, 6 D]
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.chunk(6, dim=-1)
-        x = x + self.attn(modulate(self.norm1(x), shift_a, scale_a), gate=gate_a)
-        return x + self.mlp(modulate(self.norm2(x), shift_m, scale_m), gate=gate_m)
+        x = self.attn(modulate(self.norm1(x), shift_a, scale_a), gate=gate_a, residual=x)
+        return self.mlp(modulate(self.norm2(x), shift_m, scale_m), gate=gate_m, residual=x)
 
 
 class DiT(ModelMixin, ConfigMixin):

@@ -33,9 +33,10 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.transformers.hunyuan_transformer_2d import HunyuanDiT2DModel
 from torch import Tensor, nn
 
+from skipdit_cli.models._layers import Sinusoid
 from skipdit_cli.sites import Layout, Sites, kinds_of
 
-VERSION = 2  # prompts are stripped
+VERSION = 3  # prompts are stripped; the sinusoid is made of float64 frequencies
 VARIANTS = {
     "HunyuanDiT-g/2": {
         "num_attention_heads": 16,
@@ -134,6 +135,7 @@ class HunyuanDiT(HunyuanDiT2DModel):
             text_len_t5=text_len_t5,
             use_style_cond_and_image_meta_size=use_style_cond_and_image_meta_size,
         )
+        self.time_extra_emb.time_proj = Sinusoid()  # type: ignore[assignment]
         # in bfloat16 the timestep itself would be rounded, 983 to 984: only its sinusoid may be
         self.time_extra_emb.timestep_embedder.register_forward_pre_hook(_to_own_dtype)
         self._initialize()
@@ -239,6 +241,7 @@ def _to_own_dtype(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, 
     return args[0].to(next(module.parameters()).dtype), *args[1:]
 
 
+@torch.compiler.assume_constant_result
 @lru_cache(maxsize=8)
 def rope(
     height: int,

@@ -32,6 +32,7 @@ from skipdit_cli.models._layers import (
 )
 from skipdit_cli.sites import Layout, Sites, kinds_of
 
+VERSION = 2  # fused modulation and gates
 VARIANTS = {
     "Latte-XL/2": {"hidden_size": 1152, "depth": 28, "num_heads": 16, "patch_size": 2},
     "Latte-digits/4": {
@@ -73,8 +74,8 @@ class Block(nn.Module):
         """x [B, sequences, tokens, D], c [B, D] -> like x"""
         modulation = self.adaLN_modulation(c)[:, None, None]  # [B, 1, 1, 6 D]
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.chunk(6, dim=-1)
-        x = x + self.attn(modulate(self.norm1(x), shift_a, scale_a), gate=gate_a)
-        return x + self.mlp(modulate(self.norm2(x), shift_m, scale_m), gate=gate_m)
+        x = self.attn(modulate(self.norm1(x), shift_a, scale_a), gate=gate_a, residual=x)
+        return self.mlp(modulate(self.norm2(x), shift_m, scale_m), gate=gate_m, residual=x)
 
 
 class Pair(nn.Module):

@@ -27,10 +27,10 @@ from torch import Tensor, nn
 
 from skipdit_cli.errors import MissingAssetError
 from skipdit_cli.models._attention import CrossAttention, Mlp, SelfAttention
-from skipdit_cli.models._layers import SkipFusion, modulate, rename_skip
+from skipdit_cli.models._layers import Sinusoid, SkipFusion, modulate, rename_skip
 from skipdit_cli.sites import Layout, Sites, kinds_of
 
-VERSION = 2  # captions are cleaned
+VERSION = 3  # captions are cleaned; fused modulation and gates
 MASK_BIAS = -10_000.0  # added to the attention scores of masked tokens (official code)
 MOST_TOKENS = 120  # of a caption
 INPUT_TOKENS = 32  # of a caption, where only the cost matters (the paper's profile)
@@ -87,13 +87,19 @@ class Block(nn.Module):
         caption: Tensor | None = None,
         caption_bias: Tensor | None = None,
     ) -> Tensor:
-        """x [N, T, D], modulation [N, 6 D], caption [B, L, D], caption_bias [B, 1, L] -> like x"""
-        table = self.scale_shift_table + modulation.unflatten(1, (6, -1))  # [N, 6, D]
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = table.chunk(6, dim=1)
-        x = x + self.attn1(modulate(self.norm1(x), shift_a, scale_a), gate=gate_a)
+        """x [B, sequences, T, D] -> like x
+
+        Args:
+            modulation: [B, 6 D], the same for all sequences; the official code repeats it for each.
+            caption: [B, L, D]. caption_bias: [B, 1, 1, L], added to attention scores.
+        """
+        table = self.scale_shift_table + modulation.unflatten(1, (6, -1))  # [B, 6, D]
+        table = table[:, :, None, None]
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = table.unbind(1)  # [B, 1, 1, D]
+        x = self.attn1(modulate(self.norm1(x), shift_a, scale_a), gate=gate_a, residual=x)
         if self.attn2 is not None:  # neither normed nor gated
             x = x + self.attn2(x, caption, caption_bias)
-        return x + self.ff(modulate(self.norm2(x), shift_m, scale_m), gate=gate_m)
+        return self.ff(modulate(self.norm2(x), shift_m, scale_m), gate=gate_m, residual=x)
 
 
 class Layer(nn.Module):
@@ -110,7 +116,7 @@ class Layer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        modulation: tuple[Tensor, Tensor],
+        modulation: Tensor,
         caption: Tensor,
         caption_bias: Tensor | None,
         skip: Tensor | None = None,
@@ -121,22 +127,19 @@ class Layer(nn.Module):
         """x [B, F, T, D], skip like x -> like x
 
         Args:
-            modulation: of every frame [B * F, 6 D] and of every place [B * T, 6 D].
-            caption: [B, L, D]. caption_bias: [B, 1, L], added to attention scores.
+            modulation: [B, 6 D].
+            caption: [B, L, D]. caption_bias: [B, 1, 1, L], added to attention scores.
             temporal_embedding: [F, D]. temporal: whether to run the temporal block.
         """
         if self.skip is not None:
             x = self.skip(x, skip)
-        batch, frames, tokens, _ = x.shape
-        x = self.spatial(x.flatten(0, 1), modulation[0], caption, caption_bias)
-        x = x.unflatten(0, (batch, frames))
+        x = self.spatial(x, modulation, caption, caption_bias)
         if not temporal:
             return x
-        x = x.transpose(1, 2).flatten(0, 1)  # [B * T, F, D]
+        x = x.transpose(1, 2)  # [B, T, F, D]
         if temporal_embedding is not None:
             x = x + temporal_embedding
-        x = self.temporal(x, modulation[1])
-        return x.unflatten(0, (batch, tokens)).transpose(1, 2)
+        return self.temporal(x, modulation).transpose(1, 2)
 
 
 class LatteT2V(ModelMixin, ConfigMixin):
@@ -178,6 +181,7 @@ class LatteT2V(ModelMixin, ConfigMixin):
             pos_embed_type=None,
         )
         self.adaln_single = AdaLayerNormSingle(hidden_size, use_additional_conditions=False)
+        self.adaln_single.emb.time_proj = Sinusoid()  # type: ignore[assignment]
         self.caption_projection = PixArtAlphaTextProjection(caption_channels, hidden_size)
         self.layers = nn.ModuleList(
             Layer(
@@ -240,13 +244,11 @@ class LatteT2V(ModelMixin, ConfigMixin):
         modulation, embedded = self.adaln_single(
             timestep, batch_size=batch, hidden_dtype=hidden_states.dtype
         )  # [B, 6 D], [B, D]
-        # one for each frame of the spatial blocks, and for each place of the temporal ones
-        modulations = tuple(modulation.repeat_interleave(n, dim=0) for n in x.shape[1:3])
         caption = self.caption_projection(encoder_hidden_states)  # [B, L, D]
         bias = None
         if encoder_attention_mask is not None:
             mask = encoder_attention_mask.to(x.dtype)
-            bias = (1 - (mask if mask.dim() == 3 else mask[:, None])) * MASK_BIAS  # [B, 1, L]
+            bias = (1 - mask.reshape(batch, 1, 1, -1)) * MASK_BIAS  # [B, 1, 1, L]
         temporal_embedding = (
             _temporal_positions(x.shape[-1], frames, x.device, x.dtype) if frames > 1 else None
         )
@@ -255,7 +257,7 @@ class LatteT2V(ModelMixin, ConfigMixin):
             skip = skips.pop() if layer.skip is not None else None
             x = layer(
                 x,
-                modulations,
+                modulation,
                 caption,
                 bias,
                 skip,
@@ -304,6 +306,7 @@ def official_calls(model: LatteT2V) -> dict[nn.Module, int]:
     return dict.fromkeys(caption, model.config.video_length)
 
 
+@torch.compiler.assume_constant_result
 @functools.cache
 def _spatial_positions(
     hidden_size: int,
@@ -314,21 +317,20 @@ def _spatial_positions(
     dtype: torch.dtype,
 ) -> Tensor:
     """Sinusoidal table of a grid of patches, [T, D]; `base` is the side that was trained."""
-    with torch.device("cpu"):
-        table = get_2d_sincos_pos_embed(
-            hidden_size, grid, base_size=base, interpolation_scale=scale, output_type="pt"
-        )
+    table = get_2d_sincos_pos_embed(
+        hidden_size, grid, base_size=base, interpolation_scale=scale, device=torch.device("cpu")
+    )
     return table.float().to(device, dtype)
 
 
+@torch.compiler.assume_constant_result
 @functools.cache
 def _temporal_positions(
     hidden_size: int, frames: int, device: torch.device, dtype: torch.dtype
 ) -> Tensor:
     """Sinusoidal table of the places in time, [F, D]."""
-    with torch.device("cpu"):
-        places = torch.arange(frames).unsqueeze(1)
-        table = get_1d_sincos_pos_embed_from_grid(hidden_size, places, output_type="pt")
+    places = torch.arange(frames, device="cpu").unsqueeze(1)
+    table = get_1d_sincos_pos_embed_from_grid(hidden_size, places)
     return table.float().to(device, dtype)
 
 

@@ -1,4 +1,5 @@
-"""The cost of one call of a network, site by site, and of a generation that reuses some of them."""
+"""The cost of one call of a network, site by site, of a generation that reuses some of them, and
+what a network and its autoencoder hold in memory meanwhile."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -63,3 +64,45 @@ class Costs:
         while site in self.inside:
             site = self.inside[site]
             yield site
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many numbers a network and one call of it hold, for one sample without guidance.
+
+    Attributes:
+        weights: parameters and buffers.
+        step: the most that is in memory at a time beside weights and inputs.
+        latents: the shape of a sample as the network takes it, without the batch.
+        channel_dim: where its channels are, the batch being dimension 0.
+        sites: by kind of site, the shape of the hidden state that enters one.
+        texts: tokens and width of what each text encoder gives.
+    """
+
+    weights: int
+    step: int
+    latents: tuple[int, ...]
+    channel_dim: int
+    sites: dict[str, tuple[int, ...]]
+    texts: tuple[tuple[int, int], ...]
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Frames, if it is a clip, height and width of the latents."""
+        channel = self.channel_dim - 1
+        return self.latents[:channel] + self.latents[channel + 1 :]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What an autoencoder does to decode one frame.
+
+    Attributes:
+        flops: floating-point operations.
+        values: the most numbers that are in memory at a time beside the weights.
+        weights: numbers of the whole autoencoder.
+    """
+
+    flops: int = 0
+    values: int = 0
+    weights: int = 0

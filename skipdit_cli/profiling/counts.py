@@ -22,9 +22,9 @@ from typing import Any
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import local, networks
-from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.checkpoints.card import CONFIGS, Card, Component
 from skipdit_cli.errors import StoreError
-from skipdit_cli.profiling.cost import Cost, Costs
+from skipdit_cli.profiling.cost import Cost, Costs, Decoding, Sizes
 from skipdit_cli.sites import Layout, Site
 from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import write_whole
@@ -37,7 +37,7 @@ _SOURCES = ("models/*.py", "profiling/*.py", "sites.py")
 @functools.cache
 def layout(card: Card) -> Layout:
     """What a cache may know of the network of a checkpoint."""
-    kept = _kept(card, "layout", lambda: asdict(networks.meta(card).layout()))
+    kept = remembered(card, "layout", lambda: asdict(networks.meta(card).layout()))
     pairs = tuple((to, origin) for to, origin in kept["skips"])
     return Layout(kept["family"], kept["layers"], tuple(kept["kinds"]), pairs)
 
@@ -51,20 +51,51 @@ def places(card: Card) -> int:
         latents = network.inputs(1, device="meta")["hidden_states"]
         return latents.numel() // latents.shape[network.CHANNEL_DIM]
 
-    return _kept(card, "places", count)
+    return remembered(card, "places", count)
 
 
 @functools.cache
-def widest(card: Card) -> int:
-    """How many values a step of one sample has in memory at least, without guidance."""
+def sizes(card: Card) -> Sizes:
+    """How much a network and one call of it hold, for one sample without guidance."""
 
-    def count() -> int:
-        from skipdit_cli.profiling.macs import widest as measured
+    def count() -> dict[str, Any]:
+        from skipdit_cli.profiling.live import sizes as counted
 
-        network = networks.meta(card)
-        return measured(network, network.inputs(1, device="meta"))
+        tokens = registry.load("models", card.family).tokens(networks.arguments(card))
+        return asdict(counted(networks.meta(card), tokens))
 
-    return _kept(card, "widest", count)
+    found = remembered(card, "sizes", count)
+    return Sizes(
+        **{
+            **found,
+            "latents": tuple(found["latents"]),
+            "sites": {kind: tuple(shape) for kind, shape in found["sites"].items()},
+            "texts": tuple((tokens, width) for tokens, width in found["texts"]),
+        }
+    )
+
+
+@functools.cache
+def decoding(card: Card) -> Decoding | None:
+    """What decoding one frame takes; nothing of a model that works on pixels.
+
+    None where the autoencoder is known neither here nor on this machine.
+    """
+    if "vae" not in card.components:
+        return Decoding()
+    part, (height, width) = card.components["vae"], sizes(card).grid[-2:]
+    folder = described(part)
+    if folder is None:
+        return None
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+
+    def count() -> dict[str, Any]:
+        from skipdit_cli.profiling.live import decoding as counted
+
+        return asdict(counted(config, (height, width)))
+
+    known = json.dumps(config, sort_keys=True)
+    return Decoding(**remembered(card, f"decoding {known}", count))
 
 
 @functools.cache
@@ -85,12 +116,21 @@ def costs(card: Card, text_tokens: int | None = None) -> Costs:
         official = registry.load("models", card.family).official_calls(network)
         return _to_json(site_costs(network, inputs, official=official))
 
-    return _from_json(_kept(card, f"costs {text_tokens or ''}", count))
+    return _from_json(remembered(card, f"costs {text_tokens or ''}", count))
 
 
-def _kept(card: Card, what: str, count: Callable[[], Any]) -> Any:
-    """What is on disk, or what `count` gives, which is then kept if the disk takes it."""
-    key = _key(card, what)
+def remembered(
+    card: Card, what: str, count: Callable[[], Any], *, sources: tuple[str, ...] = ()
+) -> Any:
+    """What is on disk, or what `count` gives, which is then kept if the disk takes it.
+
+    Args:
+        card: of the checkpoint whose network it is about.
+        what: tells it from all else that is counted of this network.
+        count: gives what JSON can hold.
+        sources: patterns of the files, beside those of networks and counting, that it depends on.
+    """
+    key = _key(card, what, sources)
     path = local.home() / "counts" / f"{key}.json"
     with suppress(StoreError), kept.damaged_is_absent():
         content = kept.read_json(path, lambda record: record["content"], COUNT, of=key)
@@ -102,17 +142,24 @@ def _kept(card: Card, what: str, count: Callable[[], Any]) -> Any:
     return content
 
 
-def _key(card: Card, what: str) -> str:
+def described(part: Component) -> Path | None:
+    """A folder with the config.json of a component: one that ships, or that on this machine."""
+    shipped = Component(CONFIGS, f"{part.repository.replace('/', '--')}/{part.folder}".rstrip("/"))
+    folders = (local.component_folder(each) for each in (shipped, part))
+    return next((each for each in folders if (each / "config.json").is_file()), None)
+
+
+def _key(card: Card, what: str, sources: tuple[str, ...] = ()) -> str:
     network = [card.family, card.variant, sorted(card.arguments.items()), card.skip]
     foreign = registry.source_hash("models", card.family)  # of another distribution
-    text = json.dumps([COUNT.version, what, network, foreign, _code()], default=str)
+    text = json.dumps([COUNT.version, what, network, foreign, _code(sources)], default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @functools.cache
-def _code() -> list[str]:
+def _code(more: tuple[str, ...] = ()) -> list[str]:
     """What says which code counts: the sources, and the versions of the packages they stand on."""
-    files = sorted(path for pattern in _SOURCES for path in _PACKAGE.glob(pattern))
+    files = sorted(path for pattern in (*_SOURCES, *more) for path in _PACKAGE.glob(pattern))
     sources = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
     return [sources, metadata.version("torch"), metadata.version("diffusers")]
 

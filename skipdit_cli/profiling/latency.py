@@ -7,6 +7,7 @@ the median of the ratios within repetitions. Latency does not depend on the weig
 
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +22,13 @@ class Latency:
     Attributes:
         seconds: of every repetition.
         speedup: the reference's seconds over these, per repetition.
+        compiling: seconds for which torch compiled in its warm-up; what one variant has compiled
+            the next ones have.
     """
 
     seconds: tuple[float, ...]
     speedup: tuple[float, ...]
+    compiling: float = 0.0
 
     @property
     def median(self) -> float:
@@ -64,8 +68,11 @@ def measure(
     Returns:
         Timings by name.
     """
-    for loop in loops.values():  # warm-up
+    compiling: dict[str, float] = {}
+    for name, loop in loops.items():  # warm-up
+        before = _compiled()
         loop()
+        compiling[name] = _compiled() - before
         if on_loop:
             on_loop()
     seconds: dict[str, list[float]] = {name: [] for name in loops}
@@ -82,9 +89,16 @@ def measure(
         name: Latency(
             tuple(seconds[name]),
             tuple(a / b for a, b in zip(seconds[reference], seconds[name], strict=True)),
+            compiling[name],
         )
         for name in loops
     }
+
+
+def _compiled() -> float:
+    """For how many seconds torch has compiled in this process so far."""
+    utils = sys.modules.get("torch._dynamo.utils")  # heavy, and absent where nothing was compiled
+    return sum(utils.compilation_time_metrics.get("_compile.compile_inner", ())) if utils else 0.0
 
 
 def synchronize(device: str) -> None:

@@ -68,23 +68,6 @@ def site_costs(
     return Costs(total=now(), sites=sites, inside=inside)
 
 
-def widest(model: nn.Module, inputs: dict[str, Tensor]) -> int:
-    """The most values that one module of a model takes and gives in one call `model(**inputs)`.
-
-    All of them are in memory at once, so that no less than this is needed.
-    """
-    most = 0
-
-    def leave(module: nn.Module, args: tuple, output: object) -> None:
-        nonlocal most
-        given = output if isinstance(output, tuple) else (output,)
-        most = max(most, sum(each.numel() for each in (*args, *given) if isinstance(each, Tensor)))
-
-    with _hooks(model, lambda module, args: None, leave), torch.no_grad():
-        model(**inputs)
-    return most
-
-
 def _macs(module: nn.Module, output: Tensor) -> int:
     """MACs of one call of a leaf module by thop's rules; zero for what thop does not know."""
     if type(module) is nn.Linear:

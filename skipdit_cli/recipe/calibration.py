@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from skipdit_cli import registry
 from skipdit_cli.cache import CacheSpec
 from skipdit_cli.checkpoints import local
-from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.checkpoints.card import RANDOM, Card
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
 from skipdit_cli.storage import kept
@@ -144,7 +144,8 @@ def complete(
     """The spec, with the calibrated settings that were left out filled in.
 
     Args:
-        fingerprint: of the weights that will run; "absent" if they are not here.
+        fingerprint: of the weights that will run; "absent" if they are not here. RANDOM ones take
+            a calibration of others: the samples mean nothing either way.
         sampler: the sampler of the run.
         steps: its steps, as a respacing string.
     Raises:
@@ -170,7 +171,7 @@ def complete(
             fix=fix,
         )
     calibration = read_calibration(fitting[0], card.name)
-    if fingerprint not in ("absent", calibration.weights):
+    if fingerprint not in ("absent", RANDOM, calibration.weights):
         raise UsageError(
             f"{spec.name} was calibrated on the weights {calibration.weights} of {card.name} and "
             f"these are {fingerprint}",

@@ -2,6 +2,7 @@
 
 from skipdit_cli.assets.assets import for_metric
 from skipdit_cli.checkpoints import catalog
+from skipdit_cli.checkpoints.card import RANDOM
 from skipdit_cli.checkpoints.inventory import COCO
 from skipdit_cli.metrics import Asset
 from skipdit_cli.recipe.shape import Recipe
@@ -14,6 +15,8 @@ def checkpoints(recipe: Recipe) -> tuple[str, ...]:
         for model in row.models.values():
             card = catalog.card(model)
             given = {**recipe.settings, **row.settings}
+            if given.get("weights") == RANDOM:
+                continue
             needs[model] = True
             if card.text and given.get("prompts", card.prompts) == COCO:
                 needs[COCO] = True

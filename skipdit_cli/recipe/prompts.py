@@ -19,6 +19,7 @@ REPEATED = "prompt_en"  # as VBench writes: an entry for each dimension that a p
 MOST_BYTES = 32 * 2**20  # of a file
 MOST_CHARACTERS = 10_000  # of a prompt; an encoder reads a few hundred tokens
 _SUFFIXES = (".jsonl", ".txt")
+_READ: dict[Path, tuple[tuple[int, int], tuple[str, ...]]] = {}  # time and size, and the prompts
 
 
 def names() -> list[str]:
@@ -50,6 +51,15 @@ def read_prompts(name_or_path: str, *, place: str = "") -> tuple[str, ...]:
     where = f"{place}: {shown}" if place else shown
     fix = f"give a file of prompts, or one of {', '.join(names())}"
     given.check(path, place=where, fix=fix)  # before its ending: there may be no such file
+    stat = path.stat()
+    now = stat.st_mtime_ns, stat.st_size
+    if (read := _READ.get(path.absolute())) is None or read[0] != now:
+        _READ[path.absolute()] = read = now, _read(path, where, fix)
+    return read[1]
+
+
+def _read(path: Path, where: str, fix: str) -> tuple[str, ...]:
+    """The prompts of a file."""
     with placed(where):
         kind = path.suffix.lower()
         if kind not in _READERS:

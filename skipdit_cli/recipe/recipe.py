@@ -30,10 +30,11 @@ from skipdit_cli.spec import parse_cache
 from skipdit_cli.storage import given
 
 SCALES = ("tiny", "paper")
-TIMINGS = ("latency", "speedup", "memory")
+TIMINGS = ("latency", "speedup", "memory", "compile")
 COSTS = ("macs", "flops", "macs_share", *TIMINGS)  # counted or timed, not scored
 PAPER = ("command", "headline", "hardware", "hours")
 MOST_TOLD = 20  # mistakes of one file
+COST_SETTINGS = ("profile", "timing")  # what counted and what timed columns are about
 PROFILE = ("group", "batch_size", "sampler", "steps", "guidance")
 
 
@@ -194,7 +195,7 @@ class _Check(Mistakes):
             paper=self.mapping(content.get("paper", {}), "paper", PAPER),
             notes=tuple(str(note) for note in self.sequence(content.get("notes", []), "notes")),
             settings=self.settings(
-                part.get("settings", {}), f"{place}.settings", groups, (*SETTINGS, "profile")
+                part.get("settings", {}), f"{place}.settings", groups, (*SETTINGS, *COST_SETTINGS)
             ),
             columns=tuple(
                 self.column(column, f"{place}.columns[{i}]", table, groups)
@@ -221,17 +222,17 @@ class _Check(Mistakes):
     def settings(
         self, value: Any, place: str, groups: dict[str, str], known: tuple[str, ...] = SETTINGS
     ) -> dict[str, Any]:
-        """The settings of a scale, of its profile or of a row, in their types.
+        """The settings of a scale, of its profile, its timing or a row, in their types.
 
         Args:
-            groups: those that a profile may be about.
+            groups: those that profile and timing may be about.
             known: the keys that are allowed.
         """
         typed: dict[str, Any] = {}
         for key, content in self.mapping(value, place, known).items():
             here = f"{place}.{key}"
             with self.at(here):
-                if key == "profile":
+                if key in COST_SETTINGS:
                     typed[key] = self.settings(content, here, groups, PROFILE)
                 elif key == "group":
                     typed[key] = _known_group(str(content), groups)

@@ -10,8 +10,8 @@ from typing import Any
 
 from skipdit_cli import registry
 from skipdit_cli.cache import NONE, CacheSpec
-from skipdit_cli.checkpoints import catalog, local
-from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.checkpoints import catalog, drawn, local
+from skipdit_cli.checkpoints.card import RANDOM, Card
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError, placed, unknown
 from skipdit_cli.profiling import counts
 from skipdit_cli.recipe import calibration, prompts
@@ -28,15 +28,21 @@ DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "classes": None,
     "negative_prompt": None,
+    "compile": False,
+    "weights": None,
+    "decode_precision": "float32",
 }
+STAND_IN = "vbench"  # the prompts of a dry run whose own are a download that is not here
 BATCH = 4  # samples computed together where 4 or more are wanted: such runs share samples
 SHAPE: dict[str, Any] = {  # of a run on disk
-    **dict.fromkeys(("model", "cache", "sampler", "steps", "precision", "weights"), str),
+    **dict.fromkeys(("model", "cache", "sampler", "steps", "weights"), str),
+    **dict.fromkeys(("precision", "decode_precision"), str),
     **dict.fromkeys(("seed", "num_samples", "batch_size"), int),
     "guidance": float | None,
     "classes": list[int] | None,
     "prompts": list[str] | None,
     "negative_prompt": str,
+    "compile": bool,
 }
 
 
@@ -60,12 +66,11 @@ def make_run(
         place: what errors name.
     Raises:
         UsageError: unknown name, a cache without meaning on this model, a class out of range,
-            guidance of an unconditional model, prompts of one that takes no text, or a negative
-            prompt where there is no guidance.
+            guidance of an unconditional model, prompts of one that takes no text, a negative
+            prompt where there is no guidance, or a precision that the model cannot take.
         MissingAssetError: the cache has to be calibrated on this model first.
     """
     card = catalog.card(model, place=place)
-    fingerprint = local.fingerprint(card, path=weights_path)
     sampling = {
         "sampler": card.sampling.sampler,
         "steps": card.sampling.steps,
@@ -79,6 +84,8 @@ def make_run(
             raise unknown("setting", key, chosen, place=place)
         known = key in SETTINGS and not isinstance(value, tuple)
         chosen[key] = setting(key, value, place=place) if known else value
+    card = drawn.card(card) if chosen.pop("weights") == RANDOM else card
+    fingerprint = local.fingerprint(card, path=weights_path)
     with placed(place):
         sampler = registry.load("samplers", chosen.pop("sampler"))
         spec = calibration.complete(
@@ -100,7 +107,7 @@ def make_run(
         try:
             chosen["prompts"] = prompts.read_prompts(chosen["prompts"], place=place)
         except MissingAssetError:  # costs can be counted without prompts
-            chosen["prompts"] = None
+            chosen["prompts"] = prompts.read_prompts(STAND_IN) if card.random else None
     elif chosen["prompts"] is not None:
         chosen["prompts"] = prompts.all_checked(chosen["prompts"], place=place)
     return Run(card=card, cache=resolved, sampler=sampler, weights=fingerprint, **chosen)
@@ -121,6 +128,7 @@ def from_dict(content: Mapping[str, Any]) -> Run:
         if not fits(content[name], kind):
             raise ValueError(f"its {name} cannot be {str(content[name])[:40]!r}")
     card = catalog.card(content.pop("model"))
+    card = drawn.card(card) if content["weights"] == RANDOM else card
     objects = {
         "cache": parse_cache(content["cache"]).resolve(counts.layout(card)),
         "sampler": registry.load("samplers", content["sampler"]),
@@ -180,14 +188,26 @@ def scored(recipe: Recipe) -> list[tuple[Run, list[str]]]:
 
 
 def profile_run(recipe: Recipe, row: RecipeRow) -> Run:
-    """The run that the cost columns (MACs, latency, speedup) of a row are about: one batch.
+    """The run that the counted columns (MACs, FLOPs) of a row are about: one batch.
 
     Args:
         row: one that is not planned.
     """
-    profile = recipe.settings.get("profile", {})
-    settings = _settings(recipe, row) | profile
-    if profile.get("guidance", "") is None:
+    return _cost_run(recipe, row, recipe.settings.get("profile", {}))
+
+
+def timed_run(recipe: Recipe, row: RecipeRow) -> Run:
+    """The run that the timed columns (latency, speedup, memory) of a row are about: one batch.
+
+    It is that of `profile_run` unless the recipe has a `timing` of its own.
+    """
+    settings = recipe.settings
+    return _cost_run(recipe, row, settings.get("timing", settings.get("profile", {})))
+
+
+def _cost_run(recipe: Recipe, row: RecipeRow, about: Mapping[str, Any]) -> Run:
+    settings = _settings(recipe, row) | {**about}
+    if about.get("guidance", "") is None:
         settings.pop("negative_prompt", None)
     group = settings.pop("group", None) or next(iter(row.models))
     settings["num_samples"] = settings.setdefault("batch_size", BATCH)
@@ -196,7 +216,8 @@ def profile_run(recipe: Recipe, row: RecipeRow) -> Run:
 
 def _settings(recipe: Recipe, row: RecipeRow) -> dict[str, Any]:
     """What the row's samples are made with, its own settings before the recipe's."""
-    return {k: v for k, v in {**recipe.settings, **row.settings}.items() if k != "profile"}
+    both = {**recipe.settings, **row.settings}
+    return {key: value for key, value in both.items() if key in SETTINGS}
 
 
 def _check(card: Card, chosen: Mapping[str, Any]) -> None:
@@ -205,6 +226,12 @@ def _check(card: Card, chosen: Mapping[str, Any]) -> None:
         raise UsageError(
             f"{card.name} gives black images in {chosen['precision']}",
             fix=f"use {' or '.join(card.precisions)}",
+        )
+    if chosen["decode_precision"] != DEFAULTS["decode_precision"] and "vae" not in card.components:
+        raise UsageError(
+            f"decode_precision {chosen['decode_precision']} needs an autoencoder and {card.name} "
+            "has none",
+            fix="leave decode_precision out",
         )
     text = dict.fromkeys(("prompts", "negative_prompt"), card.text)
     takes = {"classes": card.num_classes is not None, **text}

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from skipdit_cli.checkpoints import catalog, local
+from skipdit_cli.checkpoints.card import RANDOM
 from skipdit_cli.errors import UsageError, unknown
 from skipdit_cli.recipe import recipe
 
@@ -60,10 +61,13 @@ def recipe_at(name: str, scale: str, *, overrides: Iterable[str] = ()) -> "tuple
         return recipe.load_recipe(name, scale=scale, overrides=overrides), ""
     paper = recipe.load_recipe(name, scale="paper", overrides=overrides)
     models = {model for row in paper.rows for model in row.models.values()}
-    absent = sorted(model for model in models if local.locate(catalog.card(model)) is None)
+    drawn = paper.settings.get("weights") == RANDOM
+    absent = sorted(
+        model for model in models if not drawn and local.locate(catalog.card(model)) is None
+    )
     if not absent and _gpu():
-        said = "scale paper: weights and a GPU are here; --scale tiny runs the embedded models"
-        return paper, said
+        here = "a GPU is" if drawn else "weights and a GPU are"
+        return paper, f"scale paper: {here} here; --scale tiny runs the embedded models"
     why = f"the weights of {', '.join(absent)} are not here" if absent else "there is no GPU"
     tiny = recipe.load_recipe(name, scale="tiny", overrides=overrides)
     return tiny, f"scale tiny: {why}; --scale paper asks for the published setting"

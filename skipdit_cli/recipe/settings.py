@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from skipdit_cli import registry
+from skipdit_cli.checkpoints.card import RANDOM
 from skipdit_cli.errors import UsageError, placed, unknown
 from skipdit_cli.precision import PRECISIONS
 
@@ -13,15 +14,15 @@ MOST = {"num_samples": 10_000_000, "batch_size": 10_000_000, "seed": 2**63 - 1}
 DIGITS = 30  # more than any setting has: Python refuses to read thousands
 SETTINGS = (
     *("num_samples", "batch_size", "seed", "sampler", "steps", "guidance"),
-    *("prompts", "negative_prompt", "precision"),
+    *("prompts", "negative_prompt", "precision", "decode_precision", "compile", "weights"),
 )
 
 
 def setting(key: str, value: Any, *, place: str = "") -> Any:
     """One setting in its type: steps is a respacing string, guidance a float or None, the sampler a
-    name, precision one of PRECISIONS, prompts the name of a list or a file, negative_prompt a text
-    or None for the model's own, the others integers. Numbers may come as text, as they do from a
-    command line.
+    name, the two precisions of PRECISIONS, prompts the name of a list or a file, negative_prompt a
+    text or None for the model's own, compile true or false, weights RANDOM, the others integers.
+    All may come as text, as they do from a command line.
 
     Raises:
         UsageError: unknown key, or a value that does not fit.
@@ -35,12 +36,16 @@ def setting(key: str, value: Any, *, place: str = "") -> Any:
             return _guidance(value)
         if key == "prompts":
             return str(value)
-        if key == "precision":
-            return _precision(value)
+        if key in ("precision", "decode_precision"):
+            return _precision(key, value)
+        if key == "compile":
+            return _switch(key, value)
         if key == "negative_prompt":
             from skipdit_cli.recipe.prompts import checked
 
             return None if value is None else checked(value)
+        if key == "weights":
+            return _weights(value)
         if key in SETTINGS:
             return _integer(key, value, least=0 if key == "seed" else 1)
         raise unknown("setting", key, SETTINGS)
@@ -74,10 +79,26 @@ def _guidance(value: Any) -> float | None:
     return scale if scale > 1 else None  # a scale of 1 is the conditional output alone
 
 
-def _precision(value: Any) -> str:
+def _precision(key: str, value: Any) -> str:
     if value not in PRECISIONS:
-        raise unknown("precision", str(value), PRECISIONS)
+        raise unknown(key, str(value), PRECISIONS)
     return value
+
+
+def _switch(key: str, value: Any) -> bool:
+    known = {"true": True, "false": False}
+    if (text := str(value).lower()) not in known:
+        raise UsageError(f"{key} '{value}' is neither true nor false")
+    return known[text]
+
+
+def _weights(value: Any) -> str:
+    if value != RANDOM:
+        raise UsageError(
+            f"weights '{value}' cannot be a setting",
+            fix=f"write {RANDOM}, or give a file with --weights and --model",
+        )
+    return RANDOM
 
 
 def _integer(key: str, value: Any, *, least: int) -> int:

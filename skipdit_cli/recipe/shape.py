@@ -5,6 +5,7 @@ from typing import Any
 
 from skipdit_cli import registry
 from skipdit_cli.cache import CacheSpec, no_cache
+from skipdit_cli.checkpoints.card import RANDOM
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ class Recipe:
         name: of the file, without ending.
         table: the published table it reproduces ("table1") or None.
         paper: `command`, `headline` number, `hardware` and `hours` of the published run.
-        settings: any of SETTINGS, and `profile`: what the cost columns are about where that differs
-            (any of PROFILE). A setting left out is the model's own default; guidance None is no
-            guidance.
+        settings: any of SETTINGS; `profile`, what the cost columns are about where that differs
+            (any of PROFILE), and `timing`, what timings are about where that differs from
+            `profile`. A setting left out is the model's own default; guidance None is no guidance.
         paper_only: labels of the published columns that this scale does not measure.
     """
 
@@ -82,6 +83,12 @@ class Recipe:
     paper: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     paper_only: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """Where its table lies under a results folder; that of a dry run lies by itself."""
+        dry = self.settings.get("weights") == RANDOM
+        return f"{RANDOM}/{self.scale}" if dry else self.scale
 
     @property
     def scored(self) -> list[Column]:

@@ -15,7 +15,8 @@ from skipdit_cli.report.written import PAPER, STEPS, content
 
 RUN = (
     *("model", "cache", "sampler", "steps", "guidance", "seed", "classes", "prompts"),
-    *("negative_prompt", "num_samples", "batch_size", "precision", "weights"),
+    *("negative_prompt", "num_samples", "batch_size"),
+    *("precision", "decode_precision", "compile", "weights"),
 )
 SCORE = {
     "version": "metric version",

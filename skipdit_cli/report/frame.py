@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MADE = (
     *("model", "cache", "sampler", "steps", "guidance", "seed"),
-    *("num_samples", "batch_size", "precision"),
+    *("num_samples", "batch_size", "precision", "decode_precision", "compile", "weights"),
 )
 NUMBERS = ("value", "spread", "interval_low", "interval_high", "paper", "guidance")
 COUNTS = ("n", "seed", "num_samples", "batch_size")

@@ -117,7 +117,7 @@ def title(reference: "Run") -> str:
     """What tells one uncached reference of a table from another."""
     guidance = "" if reference.guidance is None else f", guidance {reference.guidance:g}"
     sampler = f"{reference.sampler.name} {reference.steps}"
-    return f"{reference.model}, {sampler}{guidance}, seed {reference.seed}"
+    return f"{reference.label}, {sampler}{guidance}, seed {reference.seed}"
 
 
 def groups(table: Table, behind: Behind) -> list[Group]:

@@ -69,7 +69,7 @@ def _grid(group: "Sequence[SweepRow]", path: Path, *, root: Path) -> Path:
     store = open_store(root, ordered[0].run)
     labels = [sample_label(i, store.meta(i)) for i in range(count)]
     run = ordered[0].run
-    title = f"{run.model}, {run.sampler.name} {run.steps}, seed {run.seed}"
+    title = f"{run.label}, {run.sampler.name} {run.steps}, seed {run.seed}"
     return grid(columns, path, rows=labels, title=title)
 
 

@@ -1,7 +1,7 @@
 """Which number of a column is the best one."""
 
 from skipdit_cli.report.markdown import PAPER_DECIMALS, ours
-from skipdit_cli.report.table import Cell, Heading, Table
+from skipdit_cli.report.table import DRY, Cell, Heading, Table
 
 RULE = (
     "Bold: best of a column among our numbers (the paper's where the column has none of ours); the "
@@ -35,5 +35,7 @@ def best(table: Table) -> dict[tuple[int, int], str]:
 
 def _printed(cell: Cell, heading: Heading, side: str) -> float | None:
     if side == "ours":
-        return None if cell.ours is None else float(ours(heading, cell.ours))
+        if cell.ours is None or cell.status == DRY:
+            return None
+        return float(ours(heading, cell.ours))
     return None if cell.paper is None else round(cell.paper, PAPER_DECIMALS)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from skipdit_cli.cache import NONE
 from skipdit_cli.errors import MissingAssetError
 from skipdit_cli.recipe import published
-from skipdit_cli.recipe.recipe import COSTS, TIMINGS
+from skipdit_cli.recipe.recipe import TIMINGS
 from skipdit_cli.report.table import (
     COUNTS,
+    DRY,
     Cell,
     Heading,
     Line,
@@ -23,6 +24,8 @@ from skipdit_cli.report.table import (
     commands,
     count_unit,
     decimals,
+    dry_run,
+    is_dry,
     is_reference,
     of_methods,
     one_protocol,
@@ -78,18 +81,20 @@ def build_recipe_table(recipe: "Recipe", *, root: Path) -> Table:
     headings = tuple(_heading(column, recipe) for column in recipe.columns)
     if recipe.scale == "tiny":
         headings = tuple(_shown(heading, lines, i) for i, heading in enumerate(headings))
+    drawn = any(each.run.card.random for row in rows for each in row if each.run)
     used = [
         each.result for row in rows for each in row if each.result and each.cell.ours is not None
     ]
     facts = [result.provenance for result in used] or [provenance.collect()]
     return Table(
-        title=f"{recipe.title} ({recipe.scale} scale)",
+        title=f"{recipe.title} ({recipe.scale} scale{f', {DRY}' if drawn else ''})",
         names=("method",),
         headings=headings,
         lines=lines,
         published=recipe.table is not None and recipe.scale != "tiny",
         spreads=False,
         notes=(
+            *dry_run(each.run for row in rows for each in row if each.run),
             *_scale(recipe, headings),
             *recipe.notes,
             *by_batch(each.run for row in rows for each in row if each.run),
@@ -172,22 +177,24 @@ def _row(recipe: "Recipe", row: "RecipeRow", runs: dict[str, "Run"], *, root: Pa
         runs: its runs by group; none where it is planned.
     """
     from skipdit_cli.plan import plan
+    from skipdit_cli.recipe.runs import timed_run
 
     paper = _published(recipe, row)
     counted = plan.profile(recipe, row, root=root) if runs else None
+    timed = timed_run(recipe, row) if runs else None
     row_entries = []
     for column in recipe.columns:
         value, reason = paper.get(column.key), row.planned or column.planned
-        if reason is not None or counted is None:
+        if reason is not None or counted is None or timed is None:
             cell = Cell(paper=value, status="planned", note=reason or "")
             row_entries.append(Entry(column=column, cell=cell))
             continue
-        scored = runs.get(column.group) or next(iter(runs.values()))
-        run = counted.run if column.metric in COSTS else scored
         if column.metric in COUNTS or column.metric == "macs_share":
             cell = _counted(column, row, counted, value)
-            row_entries.append(Entry(column=column, cell=cell, run=run))
+            row_entries.append(Entry(column=column, cell=cell, run=counted.run))
             continue
+        scored = runs.get(column.group) or next(iter(runs.values()))
+        run = timed if column.metric in TIMINGS else scored
         result = results.read_result(root, run.key, column.metric)
         cell = _measured(column, run, value, result=result, root=root)
         row_entries.append(Entry(column=column, cell=cell, run=run, result=result))
@@ -196,8 +203,9 @@ def _row(recipe: "Recipe", row: "RecipeRow", runs: dict[str, "Run"], *, root: Pa
 
 def _line(row: "RecipeRow", row_entries: Sequence[Entry]) -> Line:
     series, point = _series(row)
+    drawn = any(each.run.card.random for each in row_entries if each.run)
     return Line(
-        names=(row.label,),
+        names=(f"{row.label} ({DRY})" if drawn else row.label,),
         cells=tuple(each.cell for each in row_entries),
         runs=tuple(dict.fromkeys(each.run.key for each in row_entries if each.run)),
         series=", ".join([series, *map(_said, row.settings.items())]),
@@ -302,6 +310,8 @@ def _lacking(run: "Run", metric: str) -> str:
 
 def _verdict(column: "Column", run: "Run", paper: float | None, ours: float) -> str:
     """The status of a cell that has a number of ours."""
+    if is_dry(run, column.metric):
+        return DRY
     if run.card.embedded:
         return "tiny scale"
     if paper is None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
 from skipdit_cli.report.table import (
+    DRY,
     Cell,
     Heading,
     Line,
@@ -14,6 +15,8 @@ from skipdit_cli.report.table import (
     commands,
     count_unit,
     decimals,
+    dry_run,
+    is_dry,
     is_reference,
     of_methods,
     one_protocol,
@@ -46,6 +49,7 @@ def build_sweep_table(
         row.label for row in rows if row.run.cache.method.DYNAMIC and row.plan_row.cached_steps == 0
     ]
     notes = (
+        *dry_run(row.run for row in rows),
         *([EMBEDDED] if embedded else []),
         *(f"{label} skipped nothing; a higher threshold skips more." for label in idle),
         *by_batch(row.run for row in rows),
@@ -66,14 +70,21 @@ def build_sweep_table(
 
 
 def _title(rows: "Sequence[SweepRow]") -> str:
-    """What all runs share: `moving-digits-skip: 16 samples, ddim 50, guidance 2, seed 0`."""
+    """What all runs share: `moving-digits-skip: 16 samples, ddim 50, guidance 2, seed 0`.
+
+    Where they were timed, how many samples at once: that need not be how they were made.
+    """
     if not rows:
         return "cache sweep"
     run = rows[0].run
     guidance = "" if run.guidance is None else f", guidance {run.guidance:g}"
-    models = ", ".join(dict.fromkeys(row.run.model for row in rows))
+    models = ", ".join(dict.fromkeys(row.run.label for row in rows))
     how = f"{run.num_samples} samples, {run.sampler.name} {run.steps}{guidance}, seed {run.seed}"
-    return f"{models}: {how}"
+    how += ", compiled" if run.compile else ""
+    timed_rows = [row for row in rows if "latency" in row.results]
+    batches = sorted({row.timed_batch or row.run.batch_size for row in timed_rows})
+    timed = f"; latency of batch {', '.join(map(str, batches))}" if batches else ""
+    return f"{models}: {how}{timed}"
 
 
 def _headings(rows: "Sequence[SweepRow]", metrics: Sequence[str]) -> tuple[Heading, ...]:
@@ -90,6 +101,7 @@ def _headings(rows: "Sequence[SweepRow]", metrics: Sequence[str]) -> tuple[Headi
         Heading("speedup", "speedup", "speedup", better="higher"),
         Heading("latency_s", "latency", "latency", "s", "lower", decimals("latency")),
         Heading("memory_mib", "memory", "memory", "MiB", "", decimals("memory")),
+        *([Heading("compile_s", "compile", "compiling", "s")] if "compile" in measured else []),
         *(_metric_heading(metric) for metric in ordered),
     )
 
@@ -110,7 +122,7 @@ def _line(row: "SweepRow", headings: Sequence[Heading], *, several: bool) -> Lin
     method = row.label.replace(interval[0], "") if interval else name
     series = f"{method}, window {shown}" if shown else method
     return Line(
-        names=(row.run.model, row.label, shown, *steps),
+        names=(row.run.label, row.label, shown, *steps),
         cells=cells,
         runs=(row.run.key,),
         series=f"{row.run.model} {series}" if several else series,
@@ -139,6 +151,6 @@ def _cell(row: "SweepRow", heading: Heading) -> Cell:
         ours=scaled(result.value, heading.unit, result.unit),
         spread=None if result.spread is None else scaled(result.spread, heading.unit, result.unit),
         n=result.n,
-        status=done,
+        status=DRY if is_dry(row.run, heading.metric) else done,
         protocol=result.protocol,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
+from skipdit_cli.checkpoints.card import DRY_RUN
 
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
@@ -17,6 +18,7 @@ STATUSES = {
     "match": "the difference is within the tolerance of the column",
     "off": "the difference is larger than that",
     "measured": "the paper gives no value to compare with",
+    "random weights": "a dry run: the score is of weights drawn at random, and means nothing",
     "tiny scale": "computed on an embedded model; not comparable with the paper",
     "reference": "the uncached run that the others are compared with",
     "not run": "no result on disk",
@@ -24,6 +26,8 @@ STATUSES = {
     "planned": "skipdit cannot measure this yet; see the note",
     "failed": "the run ended with an error; see the note",
 }
+DRY = "random weights"
+INCOMPARABLE = (DRY, "tiny scale")  # with the paper
 COUNTS = {"macs": "macs_paper", "flops": "flops"}  # cost columns that are counted, not timed
 UNITS = (("T", 1e12), ("G", 1e9), ("M", 0))  # of counts, by the largest in the column
 DECIMALS = {"ssim": 3, "lpips": 3, "accuracy@digits": 3, "memory": 1, "macs_share": 1}
@@ -90,7 +94,7 @@ class Cell:
     @property
     def difference(self) -> float | None:
         """Ours minus the paper's, to nine decimals; None where they cannot be compared."""
-        if self.ours is None or self.paper is None or self.status == "tiny scale":
+        if self.ours is None or self.paper is None or self.status in INCOMPARABLE:
             return None
         return round(self.ours - self.paper, 9)
 
@@ -186,6 +190,16 @@ def by_batch(runs: Iterable["Run"]) -> tuple[str, ...]:
         f"Decided for a whole batch, so that a sample depends on the others of its batch: {names}."
     )
     return (note,) if names else ()
+
+
+def dry_run(runs: Iterable["Run"]) -> tuple[str, ...]:
+    """One note that says that weights are random; none if none are."""
+    drawn = [run for run in runs if run.card.random]
+    if not drawn:
+        return ()
+    dynamic = ", ".join(dict.fromkeys(run.cache.name for run in drawn if run.cache.method.DYNAMIC))
+    note = f"{DRY_RUN[0].upper()}{DRY_RUN[1:]}. What is counted or timed does not depend on weights"
+    return (note + (f", but for what {dynamic} skips." if dynamic else "."),)
 
 
 def of_methods(runs: Iterable["Run"]) -> tuple[str, ...]:
@@ -285,6 +299,11 @@ def is_reference(run: "Run", metric: str) -> bool:
         and registry.known("metrics", metric)
         and registry.load("metrics", metric).NEEDS == "pairs"
     )
+
+
+def is_dry(run: "Run", metric: str) -> bool:
+    """Whether a metric is a score of samples that mean nothing."""
+    return run.card.random and registry.known("metrics", metric)
 
 
 def _version(fact: dict[str, Any]) -> str:

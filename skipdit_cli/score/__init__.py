@@ -5,6 +5,7 @@ evaluate     score what is there, without generating anything
 measure      one metric of one run, kept until either changes
 scoring      what a score is computed of
 reference    the real samples that metrics compare with
+spread       chunks of these, made by several processes
 features     what networks see in samples, kept on disk
 real_clips   references made of a user's own videos
 real_videos  videos and folders of frames, read as a network sees them

@@ -8,16 +8,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skipdit_cli.cache import NONE, Cache
-from skipdit_cli.checkpoints import networks
 from skipdit_cli.generate import rng
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.loop import denoise
 from skipdit_cli.generate.samples import network
-from skipdit_cli.precision import dtype_of
 from skipdit_cli.run import Run
 
 
@@ -26,7 +23,6 @@ def loop_of(
     *,
     device: str = "cpu",
     weights_path: Path | None = None,
-    random_weights: bool = False,
 ) -> Callable[..., None]:
     """The loop as a function of the cache.
 
@@ -35,13 +31,8 @@ def loop_of(
 
     Args:
         weights_path: a checkpoint file instead of the known place.
-        random_weights: build the network without its weights.
     """
-    if random_weights:
-        model = networks.build(run.card, device=device)
-        nn.Module.to(model, getattr(torch, dtype_of(run.precision))).requires_grad_(False).eval()
-    else:
-        model = network(run, device=device, weights_path=weights_path)
+    model = network(run, device=device, weights_path=weights_path)
     given = model.inputs(run.batch_size, device=device)  # texts and classes cost what any do
     shape = given.pop("hidden_states").shape[1:]
     del given["timestep"]
@@ -68,6 +59,7 @@ def loop_of(
                 null=given,
                 guidance=run.guidance,
                 trained=run.card.sampling,
+                compile=run.compile,
                 on_step=stop if brief else None,
             )
 

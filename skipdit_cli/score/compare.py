@@ -17,19 +17,17 @@ if TYPE_CHECKING:
     from skipdit_cli.run import Run
 
 
-def require(
-    runs: Sequence["Run"], *, weights_path: Path | None = None, random_weights: bool = False
-) -> None:
+def require(runs: Sequence["Run"], *, weights_path: Path | None = None) -> None:
     """Raise an error unless runs of one model can be timed.
 
     Raises:
         MissingAssetError: the weights are not here.
         UsageError: the weights are random, and what a method reuses depends on them.
     """
-    if weights_path is None and not random_weights:
+    if weights_path is None:
         local.require(runs[0].card)
-    for run in runs if random_weights else ():
-        if run.cache.method.DYNAMIC:
+    for run in runs:
+        if run.card.random and run.cache.method.DYNAMIC:
             raise UsageError(
                 f"what {run.cache.name} reuses depends on the weights",
                 place="--weights random",
@@ -37,13 +35,9 @@ def require(
             )
 
 
-def compare(
-    runs: Sequence["Run"], options: Options, *, random_weights: bool = False
-) -> list[SweepRow]:
+def compare(runs: Sequence["Run"], options: Options) -> list[SweepRow]:
     """The timings of runs that share an uncached reference, each run once, in their order.
 
-    Args:
-        random_weights: time the network without its weights; nothing is kept then.
     Raises:
         UsageError: a batch cannot fit in memory.
         SkipditError: out of memory.
@@ -51,9 +45,8 @@ def compare(
     """
     for run in runs:
         memory.require(run, device=options.device)
-    if not random_weights:
-        check_writable(options.root)
-    timings = time_together(runs, options, random_weights=random_weights)
+    check_writable(options.root)
+    timings = time_together(runs, options)
     return [
         SweepRow(
             label(run.cache),

@@ -12,13 +12,15 @@ from skipdit_cli.errors import IncompleteError, SkipditError, StoreError, UsageE
 from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Stage
 from skipdit_cli.score import applicable
-from skipdit_cli.score.measure import How, measure, measure_npz, unscored
+from skipdit_cli.score.measure import READERS, How, measure, measure_npz, unscored
 from skipdit_cli.storage import failures, npz
 from skipdit_cli.storage.store import open_store
 
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
     from skipdit_cli.storage.results import Result
+
+__all__ = ["READERS", "How", "Scores", "evaluate", "evaluate_npz", "not_scored", "write_npz"]
 
 
 @dataclass(frozen=True)

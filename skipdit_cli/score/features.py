@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from skipdit_cli.precision import products
 from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import read_metadata, write_whole
 
@@ -25,6 +26,17 @@ Item = TypeVar("Item")
 
 CHUNK = kept.Kind("part of features", 2)
 AHEAD = 4  # items that are read beforehand, per worker
+
+
+def lacking(folder: Path, *, inputs: Sequence[str], size: int) -> list[int]:
+    """The numbers of the chunks that are not there, seen from their heads; as `chunks`."""
+    parts = parts_of(len(inputs), size)
+    return [i for i, part in enumerate(parts) if not _known(folder, part, inputs)]
+
+
+def parts_of(n: int, size: int) -> list[range]:
+    """The samples of every chunk."""
+    return [range(start, min(start + size, n)) for start in range(0, n, size)]
 
 
 def chunks(
@@ -36,6 +48,7 @@ def chunks(
     compute: Callable[[range, list[Item]], Arrays],
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    only: Sequence[int] | None = None,
 ) -> Iterator[Arrays]:
     """Arrays of all samples, chunk by chunk; only what is not there yet is read and computed.
 
@@ -47,23 +60,18 @@ def chunks(
         compute: the arrays of a chunk, from its indices and samples.
         progress: called with samples done and samples in all, for a chunk that is there already;
             `compute` tells of the others.
+        only: the numbers of the chunks that are wanted; all by default.
     Raises:
         StoreError: a chunk cannot be written.
     """
-    n = len(inputs)
-    parts = [range(start, min(start + size, n)) for start in range(0, n, size)]
-    digests = [
-        hashlib.sha256(json.dumps(inputs[part.start : part.stop]).encode()).hexdigest()
-        for part in parts
-    ]
-    files = [folder / f"{part.start:06d}-{part.stop:06d}.safetensors" for part in parts]
-    known = [
-        read_metadata(file).get("inputs") == digest
-        for file, digest in zip(files, digests, strict=True)
-    ]
-    lacking = [i for part, here in zip(parts, known, strict=True) if not here for i in part]
-    items = ahead(read, lacking, workers=workers)
-    for part, file, digest, here in zip(parts, files, digests, known, strict=True):
+    parts = parts_of(len(inputs), size)
+    if only is not None:
+        parts = [parts[i] for i in only]
+    known = [_known(folder, part, inputs) for part in parts]
+    rest = [i for part, here in zip(parts, known, strict=True) if not here for i in part]
+    items = ahead(read, rest, workers=workers)
+    for part, here in zip(parts, known, strict=True):
+        file, digest = _file(folder, part), _digest(part, inputs)
         of = f"{folder.name} {file.stem} {digest}"
         arrays: Arrays | None = None
         if here:
@@ -71,12 +79,25 @@ def chunks(
                 arrays = kept.read_arrays(file, dict, CHUNK, of=of)
         if arrays is not None:
             if progress:
-                progress(part.stop, n)
+                progress(part.stop, len(inputs))
         else:  # one that is damaged was not counted among what is read ahead
             source = ahead(read, part, workers=workers) if here else items
-            arrays = compute(part, list(islice(source, len(part))))
+            with products("float32"):  # in whatever process
+                arrays = compute(part, list(islice(source, len(part))))
             _save(file, arrays, digest, of=of)
         yield arrays
+
+
+def _file(folder: Path, part: range) -> Path:
+    return folder / f"{part.start:06d}-{part.stop:06d}.safetensors"
+
+
+def _digest(part: range, inputs: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(inputs[part.start : part.stop]).encode()).hexdigest()
+
+
+def _known(folder: Path, part: range, inputs: Sequence[str]) -> bool:
+    return read_metadata(_file(folder, part)).get("inputs") == _digest(part, inputs)
 
 
 def ahead(read: Callable[[int], Item], indices: Sequence[int], *, workers: int) -> Iterator[Item]:

@@ -3,10 +3,13 @@
 import hashlib
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
+from skipdit_cli.assets import assets
+from skipdit_cli.checkpoints.card import DRY_RUN
 from skipdit_cli.errors import IncompleteError, MissingAssetError, SkipditError
 from skipdit_cli.generate.options import Progress
 from skipdit_cli.metrics import Metric
@@ -20,7 +23,9 @@ from skipdit_cli.storage.store import Store, open_store
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
 
-__all__ = ["How", "measure", "measure_npz", "unscored"]
+__all__ = ["READERS", "How", "measure", "measure_npz", "unscored"]
+
+READERS = 8  # threads: each reads some 500 images of 256x256 a second, fewer than a GPU looks at
 
 
 def measure(
@@ -47,25 +52,37 @@ def measure(
     chosen = registry.load("metrics", metric)
     n = run.num_samples
     result = _blank(chosen, metric, run.key, n)
+    if run.card.random:
+        result = replace(result, note=DRY_RUN)
     original = run.reference if chosen.NEEDS == "pairs" else None
     if original and original.key == run.key:
         note = "what the other runs are compared with"
         return replace(result, reference=run.key, status="reference", note=note)
-    samples = open_store(root, run)
-    samples.require(n)
-    job = ScoringJob(
+    open_store(root, run).require(n)
+    if original:
+        _require_original(open_store(root, original), n=n)
+    job = replace(
+        _job(run, metric, root=root, how=how),
+        progress=progress or (lambda done, total: None),
+        again=partial(_job, run, metric, root=root, how=how),
+    )
+    return _scored(job, replace(result, reference=original.key if original else None), root)
+
+
+def _job(run: "Run", metric: str, *, root: Path, how: How) -> ScoringJob:
+    """A run's samples and what they are scored by, in whichever process."""
+    chosen, samples, n = registry.load("metrics", metric), open_store(root, run), run.num_samples
+    return ScoringJob(
         metric=chosen,
         part=metric.partition(".")[2],
         samples=samples,
         n=n,
         folder=samples.path / "features",
         dataset=run.card.dataset,
-        originals=_originals(root, original, n=n) if original else None,
+        originals=open_store(root, run.reference) if chosen.NEEDS == "pairs" else None,
         files=tuple(samples.file(i) for i in range(n)) if chosen.NEEDS == "prompted" else (),
         how=how,
-        progress=progress or (lambda done, total: None),
     )
-    return _scored(job, replace(result, reference=original.key if original else None), root)
 
 
 def measure_npz(
@@ -132,7 +149,9 @@ def _scored(job: ScoringJob, blank: Result, root: Path) -> Result:
             return known
         result = replace(result, assets=seen_through)
         with products("float32"):
-            computed, made = score(job), provenance.collect(import_torch=True)
+            computed = score(job)
+        looks = job.metric.NEEDS == "prompted" or assets.networks(job.metric)
+        made = provenance.collect(import_torch=True, device=job.how.device if looks else "cpu")
     except MissingAssetError as error:
         return known or replace(result, status="needs weights", note=str(error))
     result = replace(
@@ -146,8 +165,7 @@ def _scored(job: ScoringJob, blank: Result, root: Path) -> Result:
     return result
 
 
-def _originals(root: Path, run: "Run", *, n: int) -> Store:
-    store = open_store(root, run)
+def _require_original(store: Store, *, n: int) -> None:
     try:
         store.require(n)
     except IncompleteError as error:
@@ -156,7 +174,6 @@ def _originals(root: Path, run: "Run", *, n: int) -> Store:
             place=error.place,
             fix="make the same samples with --cache none first",
         ) from None
-    return store
 
 
 def _digest(*stores: Samples | None, n: int) -> str:

@@ -4,20 +4,23 @@ Scores of single samples and features of a metric's network are kept in chunks b
 (`features.py`), so that scoring resumes where it stopped.
 """
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 
+from skipdit_cli.assets import assets
 from skipdit_cli.errors import UsageError, placed
+from skipdit_cli.generate import loaded
+from skipdit_cli.generate.engine import own_device, pin_threads
 from skipdit_cli.generate.options import Progress
 from skipdit_cli.metrics import Features, Metric
+from skipdit_cli.precision import products
 from skipdit_cli.score import features, reference
-
-Item = TypeVar("Item")
+from skipdit_cli.score.spread import spread
 
 RESAMPLES = 1000
 COVERAGE = 0.95
@@ -30,12 +33,14 @@ class How:
 
     Attributes:
         device: of the networks.
-        workers: threads that read and decode.
+        workers: threads that read and decode, in each process.
+        processes: that score samples of a run side by side, on GPUs each on its own.
         reference: an npz in place of a metric's own reference.
     """
 
     device: str = "cpu"
     workers: int = 1
+    processes: int = 1
     reference: Path | None = None
 
 
@@ -67,6 +72,7 @@ class ScoringJob:
         files: those of the samples, for a metric of prompts.
         how: device, threads, and what the samples are compared with.
         progress: called with samples done and samples in all.
+        again: gives the same job in another process; None where none can.
     """
 
     metric: Metric
@@ -79,6 +85,12 @@ class ScoringJob:
     files: tuple[Path, ...] = ()
     how: How = ON_CPU
     progress: Progress = lambda done, total: None
+    again: "Callable[[], ScoringJob] | None" = None
+
+    @cached_property
+    def network(self) -> Any:
+        """What the metric looks through, loaded when it is first asked for."""
+        return reference.network(self.metric, own_device(self.how.device))
 
     @property
     def prompts(self) -> list[str]:
@@ -107,17 +119,39 @@ def score(job: ScoringJob) -> Score:
         return Score(_prompted(job))
     if job.metric.NEEDS == "set":
         return Score(_set_score(job))
-    scores = _scores(job)
+    scores = np.concatenate([chunk["score"] for chunk in _chunks(job)])
     spread, interval = _uncertainty(scores)
     if average := job.metric.average:
         return Score(float(average(scores)), spread)  # it may depend on the order: no interval
     return Score(float(np.mean(scores)), spread, interval)
 
 
-def _scores(job: ScoringJob) -> np.ndarray:
-    """One score per sample [n]; where there is no network, by the threads that read as well."""
+@dataclass(frozen=True)
+class _Look:
+    """What a metric makes of single samples: scores, or features of its network.
+
+    Attributes:
+        inputs: a hash of all that each is made of.
+        read: a sample, or all that can be done of it without the network.
+        compute: the arrays of a chunk, from its indices and what was read.
+    """
+
+    inputs: Sequence[str]
+    read: Callable[[int], Any]
+    compute: Callable[[range, list[Any]], features.Arrays]
+
+
+def _look(job: ScoringJob) -> _Look:
     metric, samples, originals = job.metric, job.samples, job.originals
-    network = _network(job)
+    inputs = samples.hashes(job.n)
+
+    def extract(part: range, items: list[np.ndarray]) -> features.Arrays:
+        extracted = job.network(items)
+        job.progress(part.stop, job.n)
+        return extracted
+
+    if metric.EXTRACTOR:
+        return _Look(inputs, samples.read, extract)
 
     def pair(i: int) -> tuple[Any, Any]:
         sample = samples.read(i)
@@ -127,58 +161,67 @@ def _scores(job: ScoringJob) -> np.ndarray:
         with placed(f"{samples.path} sample {i}, {metric.NAME}"):
             return metric.score(*given)
 
-    def seen(i: int, given: tuple[Any, Any]) -> float:
-        return one(i, *given, network())
+    def each(score: Callable[[int, Any], float]) -> Callable[[range, list[Any]], features.Arrays]:
+        def compute(part: range, items: list[Any]) -> features.Arrays:
+            scores = np.zeros(len(part))
+            for place, (i, item) in enumerate(zip(part, items, strict=True)):
+                scores[place] = score(i, item)
+                job.progress(i + 1, job.n)
+            return {"score": scores}
 
-    def plain(i: int) -> float:
-        return one(i, *pair(i))
+        return compute
 
-    inputs = samples.hashes(job.n)
     if originals:
         inputs = ["/".join(both) for both in zip(inputs, originals.hashes(job.n), strict=True)]
     if metric.ASSETS:
-        chunks = _chunks(job, inputs, read=pair, compute=_each(job, seen))
-    else:
-        chunks = _chunks(job, inputs, read=plain, compute=_each(job, lambda i, score: score))
-    return np.concatenate([chunk["score"] for chunk in chunks])
+        return _Look(inputs, pair, each(lambda i, given: one(i, *given, job.network)))
+    # without a network the threads that read score as well
+    return _Look(inputs, lambda i: one(i, *pair(i)), each(lambda i, score: score))
 
 
-def _each(
-    job: ScoringJob, score: Callable[[int, Item], float]
-) -> Callable[[range, list[Item]], features.Arrays]:
-    """The scores of a chunk, one by one, as progress is told of them."""
+def _chunks(job: ScoringJob) -> Iterator[features.Arrays]:
+    """What the metric makes of all samples, to which several processes help where told so."""
+    look, size = _look(job), CHUNK[job.samples.read(0).ndim]
+    folder = job.folder / reference.kept_as(job.metric)
+    if job.again and job.how.processes > 1:
+        numbers = features.lacking(folder, inputs=look.inputs, size=size)
+        done = job.n - sum(len(features.parts_of(job.n, size)[i]) for i in numbers)
 
-    def compute(part: range, items: list[Item]) -> features.Arrays:
-        scores = np.zeros(len(part))
-        for place, (i, item) in enumerate(zip(part, items, strict=True)):
-            scores[place] = score(i, item)
-            job.progress(i + 1, job.n)
-        return {"score": scores}
+        def told(chunks: list[int]) -> None:
+            nonlocal done
+            done += sum(len(features.parts_of(job.n, size)[i]) for i in chunks)
+            job.progress(done, job.n)
 
-    return compute
+        if len(numbers) > 1:
+            name = f"{job.samples.path} {folder.name}"
+            spread(_make, job.again, numbers, name=name, workers=job.how.processes, on_done=told)
+    if assets.networks(job.metric):
+        pin_threads()  # as several processes do, so that sums are the same to the last bit
+    return _of_chunks(job, look, folder, size)
 
 
-def _chunks(
-    job: ScoringJob,
-    inputs: Sequence[str],
-    *,
-    read: Callable[[int], Item],
-    compute: Callable[[range, list[Item]], features.Arrays],
+def _make(job: ScoringJob, numbers: list[int]) -> None:
+    """Make some chunks, in a process of several."""
+    look, size = _look(job), CHUNK[job.samples.read(0).ndim]
+    folder = job.folder / reference.kept_as(job.metric)
+    with products("float32"):
+        for _ in _of_chunks(job, look, folder, size, only=numbers):
+            pass
+
+
+def _of_chunks(
+    job: ScoringJob, look: _Look, folder: Path, size: int, *, only: Sequence[int] | None = None
 ) -> Iterator[features.Arrays]:
     return features.chunks(
-        job.folder / reference.kept_as(job.metric),
-        inputs=inputs,
-        size=CHUNK[job.samples.read(0).ndim],
-        read=read,
-        compute=compute,
+        folder,
+        inputs=look.inputs,
+        size=size,
+        read=look.read,
+        compute=look.compute,
         workers=job.how.workers,
         progress=job.progress,
+        only=only,
     )
-
-
-def _network(job: ScoringJob) -> Callable[[], Any]:
-    """What gives the metric's network, loaded when it is first asked for."""
-    return functools.cache(lambda: reference.network(job.metric, job.how.device))
 
 
 def _set_score(job: ScoringJob) -> float:
@@ -199,21 +242,12 @@ def _set_score(job: ScoringJob) -> float:
 
 def _through_extractor(job: ScoringJob) -> float:
     """The score of features, beside those of real samples."""
-    network, samples = _network(job), job.samples
-
-    def compute(part: range, items: list[np.ndarray]) -> features.Arrays:
-        extracted = network()(items)
-        job.progress(part.stop, job.n)
-        return extracted
-
-    chunks: Iterator[Features] = _chunks(
-        job, samples.hashes(job.n), read=samples.read, compute=compute
-    )
+    chunks: Iterator[Features] = _chunks(job)
     real = reference.of(
         job.metric,
         job.dataset,
         given=job.how.reference,
-        extract=lambda items: network()(items),
+        extract=lambda items: job.network(items),
         workers=job.how.workers,
         progress=job.progress,
     )
@@ -233,6 +267,7 @@ def _finite(chunks: Iterator[Features]) -> Iterator[Features]:
 
 
 def _prompted(job: ScoringJob) -> float:
+    loaded.release()  # it is scored by a process that wants the GPU for itself
     return job.metric.score_prompts(
         list(zip(job.prompts, job.files, strict=True)),
         part=job.part,

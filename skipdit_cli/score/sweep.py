@@ -1,8 +1,9 @@
-"""Sweep: generate, score and time several caches against the uncached model.
+"""Sweep: time, generate and score several caches against the uncached model.
 
-The main job. References come first; every number is saved as soon as it is there, so that a killed
-sweep continues where it stopped; a run that fails keeps its place in the table, with the reason,
-also in later reports.
+The main job. All is timed before anything is generated, so that a sweep that is cut off has its
+speedups; runs of one model follow each other, so that it is loaded once, and its references come
+first. Every number is saved as soon as it is there, so that a killed sweep continues where it
+stopped; a run that fails keeps its place in the table, with the reason, also in later reports.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from skipdit_cli.cache import NONE, Cache
 from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import SkipditError, StoreError
-from skipdit_cli.generate import memory
+from skipdit_cli.generate import conditioning, loaded, memory
 from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
 from skipdit_cli.plan import plan
@@ -24,12 +25,12 @@ from skipdit_cli.score.evaluate import not_scored
 from skipdit_cli.score.timing import TIMED, time_together
 from skipdit_cli.storage import failures as failed
 from skipdit_cli.storage import results
+from skipdit_cli.storage.disk import check_writable
 from skipdit_cli.storage.results import Result
 
 if TYPE_CHECKING:
     from skipdit_cli.storage.store import Store
 
-READERS = 8  # threads: each reads some 500 images of 256x256 a second, fewer than a GPU looks at
 SWEPT = ("n", "threshold")  # what a table tells the runs of a method by
 
 
@@ -44,6 +45,8 @@ class SweepRow:
         results: by metric: `latency` (seconds per batch), `speedup` and `memory` (bytes) of the
             denoising loop, and any metric of metrics/.
         failure: why there are no results, or "".
+        timed_batch: samples in the batch that `latency`, `speedup` and `memory` are of; None for
+            that of the run.
     """
 
     label: str
@@ -51,6 +54,7 @@ class SweepRow:
     plan_row: plan.RunPlan
     results: dict[str, Result] = field(default_factory=dict)
     failure: str = ""
+    timed_batch: int | None = None
 
 
 def label(cache: Cache) -> str:
@@ -94,12 +98,15 @@ def sweep(
     options: Options,
     *,
     profile: Sequence[Run] = (),
+    batch_size: int | None = None,
 ) -> list[SweepRow]:
-    """Generate runs and their references, score them, and time them.
+    """Time runs and their references, generate them, and score them.
 
     Args:
         jobs: runs, each with the metrics it is scored by; its reference is scored by them as well.
-        profile: runs to time, one batch each; by default the runs themselves.
+        profile: runs to time, one batch each; by default those of the jobs.
+        batch_size: of the jobs, where somebody chose it, and then of what is timed by default;
+            else that is the batch that the paper times of each model, if it does.
     Returns:
         One row per run, references among them.
     Raises:
@@ -108,51 +115,72 @@ def sweep(
     for card in dict.fromkeys(run.card for run, _ in jobs):
         local.require(card, path=options.weights_path)
     ordered = list(dict.fromkeys([run.reference for run, _ in jobs] + [run for run, _ in jobs]))
+    timed = {run.key: run if profile else timed_as(run, batch_size) for run in ordered}
+    profile = profile or list(timed.values())
     for run in (*ordered, *profile):
         memory.require(run, device=options.device, workers=options.workers)
+    for run in ordered:
+        conditioning.require(run)
+    check_writable(options.root)
     asked: dict[str, dict[str, None]] = {run.key: {} for run in ordered}
     for run, metrics in jobs:
         for each in (run.reference, run):
             asked[each.key] |= dict.fromkeys(metrics)
-    failures = {run.key: failure for run in ordered if (failure := _generate(run, options))}
+    timings = _time(by_model(profile), options) if options.repeats else {}
+    failures = {
+        run.key: failure for run in by_model(ordered) if (failure := _generate(run, options))
+    }
+    loaded.release()  # what scores needs the room
     scores: dict[str, dict[str, Result]] = {}
     for run in ordered:
         if run.key in failures or run.reference.key in failures:
             failures.setdefault(run.key, failed.OF_REFERENCE)
-            continue
-        scores[run.key] = _score(run, list(asked[run.key]), options)
-    if options.repeats:
-        timed = [run for run in (profile or ordered) if run.key not in failures]
-        for key, timings in _time(timed, options).items():
-            scores.setdefault(key, {}).update(timings)
+        else:
+            scores[run.key] = _score(run, list(asked[run.key]), options)
     labels = _labels(ordered)
     return [
         SweepRow(
             label=labels[run.key],
             run=run,
             plan_row=plan.plan(run, seen=plan.observed(run, options.root)),
-            results=scores.get(run.key, {}),
+            results=scores.get(run.key, {}) | timings.get(timed[run.key].key, {}),
             failure=failures.get(run.key, ""),
+            timed_batch=timed[run.key].batch_size,
         )
         for run in ordered
     ]
 
 
+def timed_as(run: Run, batch_size: int | None) -> Run:
+    """The batch that is timed of a run."""
+    size = batch_size or run.card.timed_batch or run.batch_size
+    return replace(run, batch_size=size, num_samples=size)
+
+
+def by_model(runs: Sequence[Run]) -> list[Run]:
+    """Runs, those of one model together; otherwise in their order."""
+    models = list(dict.fromkeys(run.card for run in runs))
+    return sorted(runs, key=lambda run: models.index(run.card))
+
+
 def sweep_recipe(recipe: Recipe, options: Options) -> list[SweepRow]:
     """Sweep the rows of a recipe that can run; nothing is timed where no column asks for it."""
-    if not any(column.metric in TIMINGS for column in recipe.columns):
-        options = replace(options, repeats=0)
-    return sweep(runs.scored(recipe), options, profile=_timed(recipe))
+    profile = timed(recipe)
+    options = options if profile else replace(options, repeats=0)
+    return sweep(runs.scored(recipe), options, profile=profile)
 
 
 def runs_of(recipe: Recipe) -> list[Run]:
     """All runs that `sweep_recipe` makes or times, with their uncached references."""
-    meant = [*(run for run, _ in runs.scored(recipe)), *_timed(recipe)]
+    meant = [*(run for run, _ in runs.scored(recipe)), *timed(recipe)]
     return [*dict.fromkeys(run.reference for run in meant), *meant]
 
 
-def _timed(recipe: Recipe) -> list[Run]:
-    return [runs.profile_run(recipe, row) for row in recipe.rows if row.planned is None]
+def timed(recipe: Recipe) -> list[Run]:
+    """The runs that are timed, one batch each; none where no column asks for it."""
+    if not any(column.metric in TIMINGS for column in recipe.columns):
+        return []
+    return [runs.timed_run(recipe, row) for row in recipe.rows if row.planned is None]
 
 
 def generate(run: Run, options: Options, *, wait: bool = False) -> "Store":
@@ -171,6 +199,7 @@ def generate(run: Run, options: Options, *, wait: bool = False) -> "Store":
             workers=options.workers,
             weights_path=options.weights_path,
             offload=options.offload,
+            previews=options.previews,
             stage=options.stage,
             wait=wait,
         )
@@ -203,9 +232,10 @@ def _of_the_run(error: SkipditError) -> bool:
 
 def _score(run: Run, metrics: Sequence[str], options: Options) -> dict[str, Result]:
     """One metric after the other; one that fails does not take the others' numbers with it."""
-    from skipdit_cli.score.measure import How, measure
+    from skipdit_cli.score.measure import READERS, How, measure
 
-    how = How(device=options.device, workers=READERS)
+    processes = options.workers if options.device == "cuda" else 1  # a CPU is busy with one
+    how = How(device=options.device, workers=READERS, processes=processes)
     scores = {}
     with options.stage(f"scoring {run.model}, {run.cache.short}") as update:
         for metric in metrics:

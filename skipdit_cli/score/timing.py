@@ -12,15 +12,15 @@ from skipdit_cli.generate.options import Options
 from skipdit_cli.precision import products
 from skipdit_cli.run import Run
 from skipdit_cli.storage import failures, results
+from skipdit_cli.storage.provenance import device_name
 from skipdit_cli.storage.results import Result
 
 VERSION = 1
 TIMED = {"latency": "s", "speedup": "x", "memory": "B"}  # what is timed, and its unit
+COMPILING = {"compile": "s"}  # of runs that are compiled, besides
 
 
-def time_together(
-    runs: Sequence[Run], options: Options, *, random_weights: bool = False
-) -> dict[str, dict[str, Result]]:
+def time_together(runs: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]:
     """Time runs that share an uncached reference, interleaved with it.
 
     Where all of them were timed before, on this device and as often, that is what is returned;
@@ -28,27 +28,26 @@ def time_together(
 
     Args:
         runs: of one reference, which may be among them.
-        random_weights: time the network without its weights, on which latency does not depend;
-            nothing is kept then.
     Returns:
         By run key: `latency` (seconds of one batch), `speedup` (of the reference over it) and
         `memory` (bytes), medians and half the interquartile range; of new ones the reference's too.
+        Of compiled runs also `compile`: seconds, which are in none of the others.
     Raises:
         SkipditError: out of memory.
         StoreError: the disk is full or cannot be written.
     """
-    known = {} if random_weights else {run.key: _known(run, options) for run in runs}
+    known = {run.key: _known(run, options) for run in runs}
     kept = {key: timings for key, timings in known.items() if timings}
     if len(kept) == len({run.key for run in runs}):
         return kept
     with memory_checked(runs[0].batch_size), products(runs[0].precision):
-        return _timed(runs, options, random_weights=random_weights)
+        return _timed(runs, options)
 
 
 def _known(run: Run, options: Options) -> dict[str, Result] | None:
     """The timings on disk; None unless they are of this device and as many repetitions."""
     timings = {}
-    for metric in TIMED:
+    for metric in _units(run):
         result = results.read_result(options.root, run.key, metric)
         same = result and (result.version, result.n) == (VERSION, options.repeats)
         if not result or not same or result.inputs != _hardware(options.device):
@@ -57,32 +56,27 @@ def _known(run: Run, options: Options) -> dict[str, Result] | None:
     return timings
 
 
+def _units(run: Run) -> dict[str, str]:
+    return TIMED | COMPILING if run.compile else TIMED
+
+
 def _hardware(device: str) -> str:
     """What timings are only comparable on: the device and the number of threads."""
     import torch
 
     if device.startswith("cuda"):
-        return torch.cuda.get_device_name()
-    from skipdit_cli.storage.provenance import collect
-
-    return f"{collect()['device']}, {torch.get_num_threads()} threads"
+        return device_name(device)
+    return f"{device_name(device)}, {torch.get_num_threads()} threads"
 
 
-def _timed(
-    group: Sequence[Run], options: Options, *, random_weights: bool
-) -> dict[str, dict[str, Result]]:
-    """New timings of a group, its reference among them; kept unless the weights are random."""
+def _timed(group: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]:
+    """New timings of a group, its reference among them."""
     from skipdit_cli.profiling.latency import measure, peak_bytes, spread
     from skipdit_cli.score.body import loop_of
     from skipdit_cli.storage import provenance
 
     reference = group[0].reference
-    body = loop_of(
-        reference,
-        device=options.device,
-        weights_path=options.weights_path,
-        random_weights=random_weights,
-    )
+    body = loop_of(reference, device=options.device, weights_path=options.weights_path)
     loops = {str(run.cache): partial(body, run.cache) for run in (reference, *group)}
     total = (options.repeats + 1) * len(loops)
     done = 0
@@ -104,7 +98,7 @@ def _timed(
         spec: peak_bytes(partial(loop, brief=True), device=options.device)
         for spec, loop in loops.items()
     }
-    made = provenance.collect(import_torch=True)
+    made = provenance.collect(import_torch=True, device=options.device)
     timings: dict[str, dict[str, Result]] = {}
     for run in {run.key: run for run in [reference, *group]}.values():
         latency = timed[str(run.cache)]
@@ -112,24 +106,24 @@ def _timed(
             "latency": (latency.median, spread(latency.seconds)),
             "speedup": (latency.median_speedup, spread(latency.speedup)),
             "memory": (memory[str(run.cache)], None),
+            "compile": (latency.compiling, None),
         }
         timings[run.key] = {
             metric: results.Result(
                 metric=metric,
-                value=value,
-                unit=TIMED[metric],
+                value=values[metric][0],
+                unit=unit,
                 n=options.repeats,
                 run=run.key,
                 reference=reference.key,
-                spread=half,
+                spread=values[metric][1],
                 version=VERSION,
                 inputs=_hardware(options.device),
                 provenance=made,
             )
-            for metric, (value, half) in values.items()
+            for metric, unit in _units(run).items()
         }
-        if not random_weights:
-            for result in timings[run.key].values():
-                results.write_result(options.root, result)
-            failures.clear_failure(options.root, run.key, failures.TIMING)
+        for result in timings[run.key].values():
+            results.write_result(options.root, result)
+        failures.clear_failure(options.root, run.key, failures.TIMING)
     return timings

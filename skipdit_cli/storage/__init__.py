@@ -3,6 +3,7 @@
 disk        files written whole or not at all, read and checked in one place
 given       files that a person names, looked at before anything is read of them
 store       the samples of a run, lossless and verified
+encoded     a sample as the bytes of its file
 codec       clips as bytes: lossless, and previews
 trajectory  the latents of a run's first samples after every step
 results     one number per run and metric

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.errors import SkipditError, UsageError, lacks_memory
 
 MOST = 200 * 10**9  # bytes of any file: 50,000 images of 1024x1024 in an npz are 157 GB
 MOST_TEXT = 64 * 10**6  # bytes of a recipe or a list of prompts: COCO's 30,000 captions are 2 MB
@@ -77,9 +77,11 @@ def decoding(place: str, problem: str, *, fix: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except (SkipditError, MemoryError):
+    except SkipditError:
         raise
     except Exception as error:  # zip, zlib, pickle, Pillow, FFmpeg and numpy each have their own
+        if lacks_memory(error):
+            raise
         raise UsageError(f"{problem} ({_reason(error)})", place=place, fix=fix) from None
 
 

@@ -28,12 +28,12 @@ _PATH = re.compile(  # all of an absolute path but its last part, behind no sche
 )
 
 
-def collect(*, import_torch: bool = False) -> dict[str, Any]:
+def collect(*, import_torch: bool = False, device: str = "") -> dict[str, Any]:
     """Everything known about this process; cheap after the first call, raises nothing.
 
-    The device is the GPU if this process uses one, and the processor otherwise.
-
     Args:
+        device: "cpu" or "cuda", what the number was computed on; without it the device is the GPU
+            if this process uses one, and the processor otherwise.
         import_torch: import torch to ask it about device and precision; otherwise it is asked only
             if it is imported already, and if not, precision and threads are None.
     """
@@ -41,7 +41,7 @@ def collect(*, import_torch: bool = False) -> dict[str, Any]:
         "skipdit": __version__,
         **_checkout(),
         **_versions(),
-        **_torch(import_torch),
+        **_torch(import_torch, device),
         "command": command_line(sys.argv),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -102,7 +102,18 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _torch(import_torch: bool) -> dict[str, Any]:
+def device_name(device: str) -> str:
+    """What a device ("cpu", "cuda", "cuda:1") is called by its maker; itself if torch has none."""
+    if not device.startswith("cuda"):
+        return _processor()
+    import torch
+
+    with suppress(RuntimeError, AssertionError):  # the latter: torch was built without CUDA
+        return torch.cuda.get_device_name(device)
+    return device
+
+
+def _torch(import_torch: bool, device: str) -> dict[str, Any]:
     if import_torch:
         with suppress(ImportError):
             import_module("torch")
@@ -110,9 +121,9 @@ def _torch(import_torch: bool) -> dict[str, Any]:
     if torch is None:
         unknown = dict.fromkeys(("tf32_matmul", "tf32_cudnn", "threads"))
         return {"device": _processor(), **unknown}
-    on_gpu = torch.cuda.is_initialized()
+    device = device or ("cuda" if torch.cuda.is_initialized() else "cpu")
     return {
-        "device": torch.cuda.get_device_name() if on_gpu else _processor(),
+        "device": device_name(device),
         "tf32_matmul": _tf32(torch.backends.cuda.matmul),
         "tf32_cudnn": _tf32(torch.backends.cudnn),
         "threads": torch.get_num_threads(),

@@ -4,7 +4,7 @@
         run.json             the run, and what made its first sample (provenance)
         samples.jsonl        the journal: one line per finished sample; later lines win
         000000.png           an image, or 000000.mkv, a lossless clip
-        previews/000000.mp4  a clip to look at; never scored
+        previews/000000.mp4  a clip to look at, if wanted; never scored
         trajectory.safetensors    latents of the first samples after every step (trajectory.py)
 
 A sample is written beside its place, flushed, moved into place and only then entered in the
@@ -13,7 +13,6 @@ and entered, or are made again; a torn or damaged line of the journal is none.
 """
 
 import hashlib
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -23,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skipdit_cli.checkpoints.card import DRY_RUN, RANDOM
 from skipdit_cli.errors import IncompleteError, StoreError, warn
-from skipdit_cli.storage import kept
+from skipdit_cli.storage import encoded, kept
 from skipdit_cli.storage.disk import append, on_disk, put, remove_leftovers
 
 if TYPE_CHECKING:
@@ -72,15 +72,25 @@ class Store:
     corrupt: list[int] = field(default_factory=list)
     _journal: dict[int, JournalEntry] = field(default_factory=dict, repr=False)
     _journal_stat: tuple[int, ...] | None = field(default=None, repr=False)
+    _described: bool = field(default=False, repr=False)
 
-    def write(self, index: int, array: np.ndarray, *, meta: dict, device: str = "") -> None:
+    def write(
+        self,
+        index: int,
+        array: np.ndarray,
+        *,
+        meta: dict,
+        device: str = "",
+        preview: bool = True,
+    ) -> None:
         """Put one sample in place and enter it in the journal.
 
         Args:
             index: of the sample, from 0.
             array: uint8 RGB, an image [H, W, 3] or a clip [T, H, W, 3].
             meta: what else is known of the sample, as JSON can hold it ({"class": 3}).
-            device: what computed it.
+            device: the name of what computed it.
+            preview: make an mp4 of a clip, to look at.
 
         Raises:
             StoreError: the disk is full or the folder cannot be written; what was finished before
@@ -90,7 +100,7 @@ class Store:
             raise ValueError(f"not uint8 RGB: {array.dtype} {array.shape}")
         clip = array.ndim == 4
         path = self.path / f"{index:06d}.{'mkv' if clip else 'png'}"
-        data = _encode(array)
+        data = encoded.encode(array)
         entry = {
             "index": index,
             "file": path.name,
@@ -100,11 +110,12 @@ class Store:
         }
         line = kept.sealed_json(entry, ENTRY, of=self.run.key, indent=None)
         with self._on_disk(path):
-            if not (self.path / "run.json").exists():
-                self._create()
-            if clip:
+            if not self._described:
+                self._create(device)
+                self._described = True
+            if clip and preview:
                 (self.path / "previews").mkdir(exist_ok=True)
-                put(self.path / "previews" / f"{index:06d}.mp4", _encode_preview(array))
+                put(self.path / "previews" / f"{index:06d}.mp4", encoded.preview(array))
             put(path, data)
             append(self.path / "samples.jsonl", line)
 
@@ -138,7 +149,7 @@ class Store:
                 place=str(path),
                 fix="run the same command again to redo it",
             )
-        return _decode(data, clip=path.suffix == ".mkv")
+        return encoded.decode(data, clip=path.suffix == ".mkv")
 
     def file(self, index: int) -> Path:
         """Where a sample is; IncompleteError if it was never finished."""
@@ -151,6 +162,10 @@ class Store:
     def black(self, n: int) -> list[int]:
         """Those of samples 0 to n-1 that were black all over when they were written."""
         return [i for i, entry in self._entries().items() if i < n and entry["meta"].get("black")]
+
+    def entered(self) -> frozenset[int]:
+        """The indices in the journal, whether their files are sound or not."""
+        return frozenset(self._entries())
 
     def count(self) -> int:
         """How many samples are in the journal, whether their files are sound or not."""
@@ -229,21 +244,30 @@ class Store:
                 holder.unlink(missing_ok=True)
             lock.release()
 
-    def _create(self) -> None:
-        """Write run.json, unless it is there and counts as many samples."""
+    def _create(self, device: str = "") -> None:
+        """Write run.json, unless it is there, counts as many samples and knows what made them.
+
+        Args:
+            device: of the first sample, which only the process that computed it can tell.
+        """
         known: dict[str, dict] = {}
         with kept.damaged_is_absent():
             known = read_run(self.path.parents[1], self.run.key)
-        if known and known["run"]["num_samples"] >= self.run.num_samples:
+        enough = known and known["run"]["num_samples"] >= self.run.num_samples
+        if enough and (known["provenance"].get("device") or not device):
             return
         if known:
             provenance = known["provenance"]
         else:
             from skipdit_cli.storage.provenance import collect
 
-            provenance = collect()
+            provenance = collect() | {"device": ""}
+        provenance["device"] = provenance.get("device") or device
         self.path.mkdir(parents=True, exist_ok=True)
-        content = {"run": self.run.to_dict(), "provenance": provenance}
+        described = self.run.to_dict()
+        content: dict[str, Any] = {"run": described, "provenance": provenance}
+        if described.get("weights") == RANDOM:
+            content["note"] = DRY_RUN
         put(self.path / "run.json", kept.sealed_json(content, DESCRIPTION, of=self.run.key))
 
     def _mend_journal(self) -> None:
@@ -328,37 +352,6 @@ class Store:
             place=str(self.path),
             fix="wait for it to end, or stop it: what it has finished is kept",
         )
-
-
-def _encode(array: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    if array.ndim == 4:
-        from skipdit_cli.storage.codec import write_clip
-
-        write_clip(file, array)
-    else:
-        from PIL import Image
-
-        Image.fromarray(array).save(file, format="PNG")
-    return file.getvalue()
-
-
-def _decode(data: bytes, *, clip: bool) -> np.ndarray:
-    if clip:
-        from skipdit_cli.storage.codec import read_clip
-
-        return read_clip(io.BytesIO(data))
-    from PIL import Image
-
-    return np.array(Image.open(io.BytesIO(data)))
-
-
-def _encode_preview(frames: np.ndarray) -> bytes:
-    from skipdit_cli.storage.codec import write_preview
-
-    file = io.BytesIO()
-    write_preview(file, frames)
-    return file.getvalue()
 
 
 def _sha256(path: Path) -> str | None:

@@ -30,6 +30,7 @@ from skipdit_cli.models import hunyuan_dit, latte_t2v
 from skipdit_cli.plan import plan
 from skipdit_cli.recipe import runs
 from skipdit_cli.samplers import timesteps
+from skipdit_cli.storage.store import read_run
 
 CORPUS = """a three moving to the left; a horse runs over a green field; an old man reads a book by
 the sea; the quick brown fox jumps over the lazy dog; two cats sit on a red sofa"""
@@ -445,8 +446,8 @@ def test_the_encoders_run_once_for_a_whole_sweep_and_never_while_denoising(
 ):
     loaded, load, denoise, read, alive = [], text._load_model, generating.denoise, [], []
 
-    def record(*given):
-        model = load(*given)
+    def record(*given, **how):
+        model = load(*given, **how)
         loaded.append(weakref.ref(model))
         model.register_forward_pre_hook(lambda module, args: read.append(type(module).__name__))
         return model
@@ -473,8 +474,8 @@ def test_a_part_that_is_not_here_is_told_before_anything_is_computed(
 ):
     folder = local.component(catalog.card("tiny-hunyuan"), key)
     before = planned("tiny-hunyuan")
-    monkeypatch.setattr(text, "_load_model", lambda *_: pytest.fail("loaded an encoder"))
-    monkeypatch.setattr(generating, "_model", lambda *_: pytest.fail("loaded the denoiser"))
+    monkeypatch.setattr(text, "_load_model", lambda *_, **__: pytest.fail("loaded an encoder"))
+    monkeypatch.setattr(generating, "network", lambda *_, **__: pytest.fail("the denoiser"))
     (folder / local.INCOMPLETE).touch()
     try:
         for wanted in (before, planned("tiny-hunyuan")):  # planned with and without the part
@@ -566,6 +567,79 @@ def test_an_overflow_in_half_precision_is_told_by_name(home, tmp_path, name):
     assert generate(whole, tmp_path, weights_path=path).missing([0]) == []
 
 
+@pytest.mark.parametrize("precision", ["tf32", "float16", "bfloat16"])
+def test_decoding_has_a_precision_of_its_own(planned, part, denoised, tmp_path, precision):
+    """The official video scripts decode in float16, pixels and all."""
+    whole = planned("tiny-latte", num_samples=1, batch_size=1, steps="ddim2")
+    wanted = replace(whole, decode_precision=precision)
+    expected, ours, again = (
+        generate(run, tmp_path / str(i)).read(0) for i, run in enumerate((whole, wanted, whole))
+    )
+    assert wanted.key != whole.key
+    assert np.array_equal(again, expected)  # which decoding in between did not round
+    if precision == "tf32":  # which a CPU does not know
+        assert np.array_equal(ours, expected)
+        return
+    vae = part("tiny-latte", "vae", diffusers.AutoencoderKLTemporalDecoder)
+    latents = denoised[1].to(getattr(torch, precision))[0].transpose(0, 1) / 0.18215
+    with torch.no_grad():
+        frames = [
+            vae.to(latents.dtype).decode(some, num_frames=len(some)).sample
+            for some in latents.split(14)
+        ]
+    images = ((torch.cat(frames) / 2 + 0.5).clamp(0, 1) * 255).to(torch.uint8)
+    assert np.array_equal(ours, images.permute(0, 2, 3, 1).numpy())
+    assert 0 < np.abs(ours.astype(int) - expected).mean() < 2
+
+
+@pytest.mark.parametrize("others", [("float32", "tf32"), ("tf32", "float32"), ("float16", "tf32")])
+def test_tf32_is_allowed_where_it_was_asked_for(planned, monkeypatch, tmp_path, others):
+    """In a worker process too, which calls `_compute` and nothing else of this."""
+    seen = set()
+
+    def watch(kind, name):
+        called = getattr(kind, name)
+
+        def watched(*given, **more):
+            flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+            seen.add((kind.__name__, *flags))
+            return called(*given, **more)
+
+        monkeypatch.setattr(kind, name, watched)
+
+    watch(transformers.T5EncoderModel, "forward")
+    watch(latte_t2v.MODEL, "forward")
+    watch(diffusers.AutoencoderKLTemporalDecoder, "decode")
+    precision, decode_precision = others
+    wanted = planned("tiny-latte", steps="ddim2", precision=precision)
+    wanted = replace(wanted, decode_precision=decode_precision)
+    conditioning.prepare(wanted, tmp_path)
+    where = {"device": "cpu", "weights_path": None, "offload": False, "previews": False}
+    generating._compute(wanted, tmp_path, [0, 1, 2], **where)
+    one, other = precision == "tf32", decode_precision == "tf32"
+    assert seen == {
+        ("T5EncoderModel", one, one),
+        (latte_t2v.MODEL.__name__, one, one),
+        ("AutoencoderKLTemporalDecoder", other, other),
+    }
+    generate(wanted, tmp_path / "whole")
+    made = read_run(tmp_path / "whole", wanted.key)["provenance"]
+    assert (made["tf32_matmul"], made["tf32_cudnn"]) == (one, one)
+
+
+def test_an_overflow_of_the_autoencoder_is_told_by_name(planned, monkeypatch, tmp_path):
+    wanted = planned("tiny-latte", num_samples=1, batch_size=1, steps="ddim2")
+    vae = decode._load(local.component(catalog.card("tiny-latte"), "vae"), "float16", drawn=False)
+    vae.decoder.conv_out.bias.fill_(torch.inf)
+    monkeypatch.setattr(decode, "_load", lambda *_, **__: vae)
+    with pytest.raises(SkipditError) as caught:
+        generate(replace(wanted, decode_precision="float16"), tmp_path)
+    assert str(caught.value) == (
+        "the autoencoder of tiny-latte gave values that are not finite in float16; "
+        "decode in float32"
+    )
+
+
 def test_black_samples_are_marked_and_kept(planned, monkeypatch, tmp_path):
     to_pixels = decode.to_pixels
 
@@ -590,7 +664,8 @@ def test_black_samples_are_marked_and_kept(planned, monkeypatch, tmp_path):
 def test_offload_keeps_the_autoencoder_off_the_device(planned, monkeypatch, tmp_path, offload):
     wanted = planned("tiny-latte", num_samples=2, batch_size=1, steps="ddim2")
     expected = generate(wanted, tmp_path / "expected")
-    vae = decode._autoencoder(local.component(catalog.card("tiny-latte"), "vae"))
+    vae = decode._autoencoder(local.component(catalog.card("tiny-latte"), "vae"), "float32")
+    monkeypatch.setattr(decode, "_autoencoder", lambda *_, **__: vae)
     events, denoise, decoded = [], generating.denoise, vae.decode
 
     def to(device):

@@ -12,6 +12,7 @@ from skipdit_cli.checkpoints import catalog
 from skipdit_cli.embedded import shipped
 from skipdit_cli.plan import plan
 from skipdit_cli.recipe import prompts, published, recipe, runs
+from skipdit_cli.score.sweep import runs_of
 
 NAMES = recipe.names()
 BOTH = [(name, scale) for name in NAMES for scale in recipe.scales(name)]
@@ -276,6 +277,55 @@ def test_the_steps_that_the_paper_s_rows_cache(name, row, steps):
     run = runs.profile_run(loaded, row)
     reused = run.cache.reused(run.timesteps, guided=run.guided)
     assert [step for step, sites in enumerate(reused) if sites] == list(steps)
+
+
+PRECISIONS = {
+    **dict.fromkeys(["table1", "table2", "table3", "table4", "table5", "table6"], "float16"),
+    **dict.fromkeys(["table7", "table8"], "tf32"),
+}
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_a_table_is_sampled_and_timed_in_the_precision_of_the_released_code(name):
+    loaded = recipe.load_recipe(name, scale="paper")
+    found = [run for *_, run in runs.of_recipe(loaded)]
+    found += [runs.timed_run(loaded, row) for row in loaded.rows]
+    assert {(run.precision, run.decode_precision) for run in found} == {
+        (PRECISIONS[name], "float32")
+    }
+    forced = recipe.load_recipe(
+        name, scale="paper", overrides=["precision=float32", "decode_precision=float16"]
+    )
+    found = [run for *_, run in runs.of_recipe(forced)]
+    assert {(run.precision, run.decode_precision) for run in found} == {("float32", "float16")}
+    tiny = runs.of_recipe(recipe.load_recipe(name))
+    assert {run.precision for *_, run in tiny} == {"float32"}
+
+
+@pytest.mark.parametrize(
+    ("name", "timed"),
+    [
+        ("table1", ("taichi", "ddpm", "250", None, 1)),  # by the caption
+        ("table3", ("latte", "ddim", "ddim50", 7.5, 1)),
+        ("table4", ("hunyuan-dit", "ddpm", "ddim50+1", 6.0, 1)),
+        ("table8", ("dit-xl-2", "ddpm", "250", 1.5, 8)),
+    ],
+)
+def test_latency_is_of_the_published_batch_and_steps(name, timed):
+    loaded = recipe.load_recipe(name, scale="paper")
+    run = runs.timed_run(loaded, loaded.rows[0])
+    assert (run.model, run.sampler.name, run.steps, run.guidance, run.batch_size) == timed
+    assert run.card.timed_batch == run.batch_size  # which a sweep of the model times as well
+    assert run in runs_of(loaded)
+
+
+def test_table1_counts_three_clips_over_50_steps():
+    loaded = recipe.load_recipe("table1", scale="paper")
+    run = runs.profile_run(loaded, loaded.rows[0])
+    assert (run.model, run.sampler.name, run.steps, run.guidance, run.batch_size) == (
+        *("taichi", "ddim", "ddim50", None),
+        3,
+    )
 
 
 @pytest.mark.parametrize("name", ["table3", "table4", "table5", "table6"])

@@ -511,3 +511,22 @@ def test_a_run_of_other_weights_is_refused(planned, tmp_path):
     with pytest.raises(UsageError, match="is of the weights 0123456789abcdef and these are"):
         generate(other, tmp_path, weights_path=path)
     assert not (tmp_path / "samples").exists()
+
+
+def test_run_json_and_the_journal_name_the_device_that_computed(planned, tmp_path, monkeypatch):
+    wanted, path = planned(IMAGES, 4)
+    name = "skipdit_cli.generate.samples.provenance.device_name"
+    monkeypatch.setattr(name, lambda device: f"what is called {device}")
+    store = generate(wanted, tmp_path, weights_path=path)
+    told = json.loads((store.path / "run.json").read_text())["provenance"]["device"]
+    assert told == "what is called cpu"
+    assert {store._entry(i)["device"] for i in range(4)} == {told}
+
+
+def test_without_previews_the_clips_are_the_same(planned, tmp_path):
+    wanted, path = planned(CLIPS, 2)
+    plain = generate(wanted, tmp_path / "plain", weights_path=path)
+    without = generate(wanted, tmp_path / "without", weights_path=path, previews=False)
+    assert files(without) == files(plain)
+    assert (plain.path / "previews").is_dir()
+    assert not (without.path / "previews").exists()

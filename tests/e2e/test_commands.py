@@ -427,7 +427,7 @@ def test_profile(skipdit, table, tmp_path, model):
     given = f"profile --n 2,3 --weights random --steps 4 --batch-size 1 --repeats 1 --model {model}"
     done = skipdit(given).ok()
     lines = table(done.out)
-    assert f"# {model}: batch 1, float32, cpu" in done.out
+    assert f"# {model} (random weights): batch 1, float32, cpu" in done.out
     assert [line["cache"] for line in lines] == [
         "no cache (n=1)",
         "skip-cache n=2",
@@ -435,7 +435,7 @@ def test_profile(skipdit, table, tmp_path, model):
     ]
     assert all(float(line["latency (s) ↓"]) > 0 for line in lines)
     assert lines[0]["speedup ↑"] == "1.00"
-    assert list(tmp_path.iterdir()) == []  # timings of random weights are not kept
+    assert "the samples and their scores mean nothing" in done.out
     if model == "digits-skip":
         records = json.loads(skipdit(f"{given} --json").ok().out)
         assert [record["speedup"]["n"] for record in records] == [1, 1, 1]

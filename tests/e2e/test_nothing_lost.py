@@ -57,7 +57,7 @@ def full_after(monkeypatch):
 def test_a_full_disk(skipdit, tmp_path, samples, full_after):
     skipdit(f"{SAMPLE} --results whole").ok()
     results = tmp_path / "results"
-    free = full_after(2 + 5)  # run.pid and run.json, then four samples and the trajectory
+    free = full_after(3 + 5)  # run.pid, run.json twice, then four samples and the trajectory
     done = skipdit(SAMPLE)
     done.failed(
         1, "no space left on device", "finished samples are kept: 4", "run the same command"
@@ -79,7 +79,7 @@ def test_a_full_disk(skipdit, tmp_path, samples, full_after):
 def test_a_full_disk_while_a_sweep_scores(skipdit, tmp_path, full_after, monkeypatch):
     """Samples are made, their scores find no room: they are not made again."""
     given = "cache-sweep --model digits-skip --n 2 --steps 3 --num-samples 2 --batch-size 2"
-    free = full_after(2 * (2 + 3))  # two runs: pid, json, two samples, trajectory
+    free = full_after(2 * (3 + 3))  # two runs: pid, json twice, two samples, trajectory
     skipdit(f"{given} --repeats 0").failed(1, "results/scores/", "no space left", "again")
     before = written(tmp_path / "results")
     assert len(before) == 4

@@ -188,7 +188,10 @@ def test_a_prompt_that_is_cut_is_told_on_stderr(skipdit):
             "sample --model hunyuan-dit --precision bfloat16 --prompt",
             ["a horse"],
             2,
-            ["--precision: hunyuan-dit gives black images in bfloat16; use float16 or float32 or tf32"],
+            [
+                "--precision: hunyuan-dit gives black images in bfloat16; "
+                "use float16 or float32 or tf32"
+            ],
         ),
         (
             "sample --model latte-skip --prompt",

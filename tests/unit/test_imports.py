@@ -64,7 +64,7 @@ WHO_RUNS = {
     "generate.hooks": {"generate.loop", "generate.samples", "score.body", "analyze.calibrate"},
     "generate.samples": {"score.sweep", "score.body", "analyze.calibrate"},
     "score.measure": {"score.evaluate", "score.sweep"},
-    "generate.engine": {"generate.samples"},
+    "generate.engine": {"generate.samples", "score.scoring", "score.spread"},
 }
 HEAVY = {
     *("torch", "diffusers", "transformers", "tokenizers", "sentencepiece", "huggingface_hub"),

@@ -21,9 +21,10 @@ from skipdit_cli import registry, run
 PACKAGE = Path(run.__file__).parent
 KNOWN = Path(__file__).with_name("versions.json")
 PARTS = {  # in run.py, of what every run goes through
-    "LOOP": ("loop", "hooks", "rng", "conditioning"),
-    "DECODING": ("decode",),
-    "TEXT": ("text",),
+    "LOOP": ("generate/loop", "generate/hooks", "generate/rng", "generate/conditioning"),
+    "DECODING": ("generate/decode",),
+    "TEXT": ("generate/text",),
+    "DRAWING": ("checkpoints/drawn",),
 }
 
 
@@ -64,7 +65,7 @@ def pieces():
             files = sorted(path.parent.glob("*.py")) if path.stem == "__init__" else shared(path)
             found[f"{kind}/{name}"] = (registry.version(kind, name), files)
     for part, names in PARTS.items():
-        files = [PACKAGE / "generate" / f"{name}.py" for name in names]
+        files = [PACKAGE / f"{name}.py" for name in names]
         found[f"run/{part}"] = (getattr(run, part), files)
     return found
 

@@ -24,7 +24,7 @@ class Branch(nn.Module):
         super().__init__()
         self.a = a
 
-    def forward(self, x, *, gate):
+    def forward(self, x, *, gate=1.0):
         return gate * self.a * x
 
 

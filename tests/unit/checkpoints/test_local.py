@@ -1,6 +1,7 @@
 """Checkpoint files: what is read, what is refused and how, and where files live."""
 
 import argparse
+import hashlib
 import os
 import pickle
 import zipfile
@@ -16,7 +17,7 @@ from skipdit_cli.checkpoints import catalog, local, networks
 from skipdit_cli.checkpoints.catalog import CARDS
 from skipdit_cli.checkpoints.official import from_official, read_state
 from skipdit_cli.embedded import shipped
-from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.errors import MissingAssetError, SkipditWarning, UsageError
 from skipdit_cli.recipe import prompts
 from skipdit_cli.train.settings import TrainingSettings
 
@@ -517,6 +518,77 @@ def test_the_fingerprint_is_that_of_the_content(tmp_path):
     write(path, content=b"abd")
     os.utime(path, ns=(1, 1))
     assert local.fingerprint(catalog.card("digits"), path=path) != sha256
+
+
+@pytest.fixture
+def large(home, tmp_path, monkeypatch):
+    """A file that is large enough to have its hash remembered, and how often files are hashed."""
+    path, digest, hashed = tmp_path / "large.pt", hashlib.file_digest, []
+    path.write_bytes(bytes(1000))
+    monkeypatch.setattr(local, "LARGE", 1000)
+    monkeypatch.setattr(local, "YOUNG", -1)  # as if it had been there for a while
+    monkeypatch.setattr(hashlib, "file_digest", lambda *given: hashed.append(1) or digest(*given))
+    return path, hashed
+
+
+def true_digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_weights_are_hashed_once(large, home):
+    path, hashed = large
+    assert local.remembered_sha256(path) == local.remembered_sha256(path) == true_digest(path)
+    assert len(hashed) == 1
+    (record,) = (home / "hashes").iterdir()
+    record.write_text(record.read_text().replace(true_digest(path), "0" * 64))
+    with pytest.warns(SkipditWarning, match="was changed or damaged .* it counts as absent"):
+        assert local.remembered_sha256(path) == true_digest(path)
+    assert len(hashed) == 2
+
+
+@pytest.mark.parametrize("how", ["written in place", "put in its place", "larger"])
+def test_weights_that_changed_are_hashed_again(large, how):
+    """Whoever writes the times of a file back does not write back when that was."""
+    path, hashed = large
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    before = local.remembered_sha256(path)
+    content = b"1" * (1001 if how == "larger" else 1000)
+    if how == "put in its place":
+        (path.parent / "other").write_bytes(content)
+        os.replace(path.parent / "other", path)
+    else:
+        path.write_bytes(content)
+    os.utime(path, ns=times)
+    assert local.remembered_sha256(path) == true_digest(path) != before
+    assert len(hashed) == 2
+
+
+def test_the_hash_of_weights_that_have_just_changed_is_not_remembered(large, home, monkeypatch):
+    path, hashed = large
+    monkeypatch.setattr(local, "YOUNG", 2 * 10**9)
+    seen = local._seen(path)
+    monkeypatch.setattr(local, "_seen", lambda path: seen)  # as if the clock of the disk stood
+    for content in (bytes(1000), b"1" * 1000):
+        path.write_bytes(content)
+        assert local.remembered_sha256(path) == true_digest(path)
+    assert len(hashed) == 2
+    assert not (home / "hashes").exists()
+    assert 0 < local.YOUNG < 10**10
+
+
+def test_a_home_that_cannot_be_written_remembers_nothing(large, home, monkeypatch):
+    path, hashed = large
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "hashes").write_text("")
+    assert local.remembered_sha256(path) == local.remembered_sha256(path) == true_digest(path)
+    assert len(hashed) == 2
+
+
+def test_a_command_remembers_the_hash_of_its_weights(large, home):
+    path, hashed = large
+    assert local.fingerprint(catalog.card("digits"), path=path) == true_digest(path)[:16]
+    assert local.fingerprint(catalog.card("digits"), path=path) == true_digest(path)[:16]
+    assert len(hashed) == 1
 
 
 @pytest.mark.parametrize(

@@ -82,13 +82,14 @@ def test_latents_are_unscaled_and_decoded_a_few_frames_at_a_time(
 ):
     parts = []
     monkeypatch.setattr(local, "component_path", lambda part: tmp_path)
-    monkeypatch.setattr(decode, "_autoencoder", lambda folder: stand_in(parts, kind, scale))
-    card = SimpleNamespace(name="one", task=task, components={"vae": Component("some/vae")})
+    monkeypatch.setattr(decode, "_autoencoder", lambda *_, **__: stand_in(parts, kind, scale))
+    vae = {"vae": Component("some/vae")}
+    card = SimpleNamespace(name="one", task=task, components=vae, random=False)
     frames = (20,) if task != "t2i" else ()
     latents = scale * torch.rand(2, *frames, 4, 2, 2, generator=torch.Generator().manual_seed(0))
     laid = latents.transpose(1, 2) if task == "t2v" else latents
     pixels = to_pixels(laid.half(), card, channel_dim=2 if task == "c2v" else 1)
-    assert [len(part) for part, _ in parts] == ([14, 6] * 2 if frames else [1, 1])
+    assert [len(part) for part, _ in parts] == ([14, 6] * 2 if frames else [2])
     assert all(part.dtype == torch.float32 for part, _ in parts)
     temporal = [{"num_frames": n} for n in (14, 6, 14, 6)] if task == "t2v" else [{}] * len(parts)
     assert [given for _, given in parts] == temporal
@@ -97,6 +98,24 @@ def test_latents_are_unscaled_and_decoded_a_few_frames_at_a_time(
     one = (latents.half().float() / scale)[place][:3][None]
     expected = to_uint8(one, task=task)[0].numpy()
     assert np.array_equal(pixels[place][::8, ::8], expected)
+
+
+@pytest.mark.parametrize(("side", "sizes"), [(32, [16, 4]), (48, [7, 7, 6]), (128, [1] * 20)])
+def test_images_are_decoded_together_as_far_as_their_size_allows(
+    monkeypatch, tmp_path, side, sizes
+):
+    """Sixteen of 256x256 take what one of 1024x1024 takes, however much memory is free."""
+    parts = []
+    monkeypatch.setattr(local, "component_path", lambda part: tmp_path)
+    vae = stand_in(parts, "AutoencoderKL", 0.18215)
+    monkeypatch.setattr(decode, "_autoencoder", lambda *_, **__: vae)
+    named = {"vae": Component("some/vae")}
+    card = SimpleNamespace(name="one", task="c2i", components=named, random=False)
+    latents = torch.arange(20.0).reshape(20, 1, 1, 1).expand(-1, 4, side, side) / 200
+    pixels = to_pixels(latents, card)
+    assert [len(part) for part, _ in parts] == sizes
+    assert sum(sizes) == len(pixels) == 20
+    assert [image[0, 0, 0] for image in pixels] == sorted({image[0, 0, 0] for image in pixels})
 
 
 def test_text_to_video_is_cut_off_without_rounding():

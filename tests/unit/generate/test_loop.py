@@ -8,12 +8,12 @@ from diffusers.configuration_utils import FrozenDict
 from torch import nn
 
 from skipdit_cli import registry
-from skipdit_cli.checkpoints import networks
+from skipdit_cli.checkpoints import catalog, drawn, networks
 from skipdit_cli.checkpoints.card import Sampling
 from skipdit_cli.errors import SkipditError, UsageError
-from skipdit_cli.generate import samples as generate
+from skipdit_cli.generate import engine
 from skipdit_cli.generate.hooks import attached
-from skipdit_cli.generate.loop import denoise, guided, replay
+from skipdit_cli.generate.loop import denoise, guided, parts, replay
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.score.body import loop_of
 from skipdit_cli.sites import BOTH, CONDITIONAL, NULL, NULL_FIRST, Layout
@@ -51,7 +51,7 @@ def combined(model, x, **conditions):
     """Guidance of scale 3 at timestep 7, without cache."""
     with attached(model, NO_CACHE, [7], guided=True) as session:
         session.begin(0)
-        return guided(model, x, torch.tensor([7]), session, 3.0, conditions=conditions)
+        return guided(model, x, torch.tensor([7]), session, 3.0, part=parts(conditions))
 
 
 def test_class_to_image_guidance_leaves_the_fourth_channel_alone():
@@ -112,7 +112,7 @@ def test_every_half_is_computed_under_its_own_conditions(halves, texts):
 
     text = torch.tensor([1, 2, -1, -2])
     session = SimpleNamespace(guide=guide)
-    guided(model, x, torch.tensor([7, 7]), session, 3.0, conditions={"text": text})
+    guided(model, x, torch.tensor([7, 7]), session, 3.0, part=parts({"text": text}))
     [(seen, t, given)] = model.calls
     assert given.tolist() == texts
     assert seen.flatten().tolist() == [5, 6] * (len(texts) // 2)
@@ -271,13 +271,11 @@ def test_replay_gives_one_output_per_step():
 
 def test_workers_take_the_gpus_in_turn(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    process = SimpleNamespace(_identity=())
-    monkeypatch.setattr("multiprocessing.current_process", lambda: process)
-    assert generate._device("cuda") == "cuda"  # this process has its own default
-    for number, device in ((1, "cuda:0"), (2, "cuda:1"), (3, "cuda:0")):
-        process._identity = (number,)
-        assert generate._device("cuda") == device
-        assert generate._device("cpu") == "cpu"
+    assert engine.own_device("cuda") == "cuda"  # this process has its own default
+    for number, device in enumerate(("cuda:0", "cuda:1", "cuda:0")):
+        monkeypatch.setattr(engine, "_number", number)
+        assert engine.own_device("cuda") == device
+        assert engine.own_device("cpu") == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -302,14 +300,11 @@ def test_workers_take_the_gpus_in_turn(monkeypatch):
 def test_the_loop_that_is_timed(monkeypatch, model, shape, cache, brief, calls):
     """Three samples, guided, so the network sees six; the window leaves no step out."""
     cache = cache.replace(")", ",window=1000-0)")
-    built, seen, build = [], [], networks.build
-    monkeypatch.setattr(
-        networks, "build", lambda *a, **k: built.append(build(*a, **k)) or built[-1]
-    )
-    settings = {"steps": "8", "batch_size": 3, "guidance": 2.0}
+    seen, network = [], networks.load(drawn.card(catalog.card(model)))
+    settings = {"steps": "8", "batch_size": 3, "guidance": 2.0, "weights": "random"}
     wanted = make_run(model, settings=settings)
-    body = loop_of(wanted, random_weights=True)
-    [*_, network] = built
+    monkeypatch.setattr("skipdit_cli.score.body.network", lambda *_, **__: network)
+    body = loop_of(wanted)
     network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     resolved = parse_cache(cache).resolve(wanted.cache.layout)
     body(resolved, brief=brief)

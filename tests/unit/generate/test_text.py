@@ -27,12 +27,16 @@ EMBEDDED = shipped.embedded() / "text"
 
 @pytest.fixture
 def seen(monkeypatch):
-    """What the encoders read: (class, token ids) of every call."""
+    """What the encoders read: (class, token ids) of every prompt, in batches of one size."""
     calls = []
     for kind in (transformers.T5EncoderModel, transformers.BertModel):
 
         def forward(self, *args, original=kind.forward, **given):
-            calls.append((type(self).__name__, given["input_ids"].tolist()))
+            ids = given["input_ids"].tolist()
+            assert len(ids) == text.BATCH
+            calls.extend(
+                (type(self).__name__, [list(row)]) for row in dict.fromkeys(map(tuple, ids))
+            )
             return original(self, *args, **given)
 
         monkeypatch.setattr(kind, "forward", forward)
@@ -130,6 +134,21 @@ def test_embeddings_do_not_depend_on_batch_and_order(tmp_path):
     assert files(tmp_path / "reversed") == files(tmp_path / "one-by-one") == together
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_bits_of_an_embedding_do_not_depend_on_its_batch_or_its_place_in_it(
+    tmp_path, precision
+):
+    """More prompts than fit in one batch, in every order that a batch can begin with."""
+    prompts = [f"a {digit} moving {way}" for digit in ("one", "two", "nine") for way in "abcd"]
+    text.encode(IMAGE, prompts, root=tmp_path / "all", precision=precision)
+    whole = files(tmp_path / "all")
+    assert len(whole) == 2 * (1 + len(prompts)) > 2 * text.BATCH
+    for start in range(1, text.BATCH):
+        root = tmp_path / str(start)
+        text.encode(IMAGE, prompts[start:] + prompts[:start], root=root, precision=precision)
+        assert files(root) == whole
+
+
 def test_embeddings_are_those_of_the_encoder_in_its_precision(tmp_path):
     """The last hidden states, all tokens up to the family's length, padding included."""
     model = transformers.BertModel.from_pretrained(EMBEDDED / "text_encoder_bert").eval()
@@ -143,7 +162,7 @@ def test_embeddings_are_those_of_the_encoder_in_its_precision(tmp_path):
             expected = model.to(dtype)(**tokens).last_hidden_state[0]
         for states in given["encoder_hidden_states"]:
             assert states.dtype == dtype
-            assert torch.equal(states, expected)
+            torch.testing.assert_close(states, expected)
         assert given["text_embedding_mask"].tolist() == [tokens["attention_mask"][0].tolist()] * 2
         assert given["text_embedding_mask"].sum() == null["text_embedding_mask"].sum() + 2 * 6
     assert len({path.split("/")[1] for path in files(tmp_path)}) == 2  # a folder for each
@@ -197,6 +216,17 @@ def test_a_padded_batch_gives_what_its_prompts_give_alone(tmp_path, card):
     assert difference > 1e-2 * alone[0][0].abs().max()  # the text matters
 
 
+def test_a_mask_of_ones_alone_is_left_out(tmp_path):
+    """It would keep attention from its fastest kernels, and says nothing."""
+    text.encode(VIDEO, [SHORT, LONG], root=tmp_path)
+    for wanted, kept in (([SHORT], False), ([LONG, LONG], False), ([SHORT, LONG], True)):
+        for half in text.conditions(VIDEO, wanted, root=tmp_path):
+            assert ("encoder_attention_mask" in half) is kept
+    text.encode(IMAGE, [SHORT], root=tmp_path)  # what is padding is replaced there, not masked
+    given, _ = text.conditions(IMAGE, [SHORT], root=tmp_path)
+    assert {"text_embedding_mask", "text_embedding_mask_t5"} < given.keys()
+
+
 def test_prompts_of_text_to_video_are_cleaned_as_the_official_pipeline_does(tmp_path, seen):
     """What the encoder gets is what is kept: prompts that are the same to it are encoded once."""
     text.encode(VIDEO, [SHORT], root=tmp_path)
@@ -240,9 +270,9 @@ def test_the_official_negative_prompt_is_what_hunyuan_encodes(tmp_path, monkeypa
     read = []
 
     def encoder(card, suffix, **_):
-        def run(prompt):
-            read.append((suffix, prompt))
-            return torch.zeros(4, 8), torch.ones(4, dtype=torch.int64)
+        def run(prompts):
+            read.extend((suffix, prompt) for prompt in prompts)
+            return [(torch.zeros(4, 8), torch.ones(4, dtype=torch.int64)) for _ in prompts]
 
         return run
 
@@ -326,9 +356,9 @@ def test_the_encoders_are_gone_when_all_is_encoded(tmp_path, monkeypatch):
     """One is gone before the next is loaded: the two of HunyuanDiT never share the memory."""
     loaded, load = [], text._load_model
 
-    def record(*given):
+    def record(*given, **how):
         assert [model() for model in loaded] == [None] * len(loaded)
-        model = load(*given)
+        model = load(*given, **how)
         loaded.append(weakref.ref(model))
         return model
 

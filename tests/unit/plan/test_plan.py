@@ -35,12 +35,13 @@ OTHERWISE = {
     "classes": None,
     "batch_size": 8,
     "precision": "float16",
+    "decode_precision": "float16",
     "weights": "",
     "prompts": ("a horse",),
 }
 
 
-STABLE = "2a4e5d0cda12a1e1"
+STABLE = "1b2a3220dfaec31c"
 
 
 def test_the_key_is_stable():
@@ -135,6 +136,14 @@ def test_a_run_is_read_strictly():
         runs.from_dict(content)
 
 
+def test_a_run_from_before_there_were_precisions_is_told():
+    content = {**RUN.to_dict(), "dtype": "float32"}
+    del content["precision"], content["decode_precision"]
+    missing = r"^unknown or missing: decode_precision, dtype, precision$"
+    with pytest.raises(ValueError, match=missing):
+        runs.from_dict(content)
+
+
 def test_what_is_left_out_is_the_checkpoints_own():
     run = make_run("ucf101-skip", "skip-cache(n=3)")
     assert (run.sampler.name, run.steps, run.guidance) == ("ddim", "50", 7.0)
@@ -192,6 +201,30 @@ def test_the_fingerprint_of_the_weights_is_part_of_the_run(monkeypatch, tmp_path
     )
 
 
+@pytest.mark.parametrize("model", ["digits", "taichi-skip", "latte-skip", "hunyuan-dit"])
+def test_random_weights_lack_nothing(monkeypatch, tmp_path, model):
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
+    run = make_run(model, settings={"weights": "random"})
+    assert plan._missing(run, None) == []
+    assert run.weights == "random"
+    assert run.key != make_run(model).key
+    if model == "hunyuan-dit":  # its own prompts are a download
+        assert run.prompts == prompts.read_prompts("vbench")
+        assert make_run(model).prompts is None
+
+
+def test_random_weights_take_a_calibration_of_others():
+    run = make_run("digits", "teacache", {"weights": "random"})
+    assert str(run.cache) == str(make_run("digits", "teacache").cache)
+
+
+def test_a_change_of_how_weights_are_drawn_is_another_run(monkeypatch):
+    keys = [make_run("digits").key, make_run("digits", settings={"weights": "random"}).key]
+    monkeypatch.setattr(run_module, "DRAWING", 99)
+    after = [make_run("digits").key, make_run("digits", settings={"weights": "random"}).key]
+    assert (keys[0] == after[0], keys[1] == after[1]) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -226,6 +259,11 @@ def test_the_fingerprint_of_the_weights_is_part_of_the_run(monkeypatch, tmp_path
         (
             ("hunyuan-dit", "none", {"precision": "bfloat16"}),
             "HERE: hunyuan-dit gives black images in bfloat16; use float16 or float32 or tf32",
+        ),
+        (
+            ("digits", "none", {"decode_precision": "float16"}),
+            "HERE: decode_precision float16 needs an autoencoder and digits has none; "
+            "leave decode_precision out",
         ),
         (
             ("latte", "none", {"classes": [1]}),
@@ -427,6 +465,18 @@ def test_the_run_behind_the_cost_columns():
     run = runs.profile_run(own, own.rows[0])
     assert (run.model, run.steps, run.sampler.name) == ("ffs", "ddim50", "ddim")
     assert (run.batch_size, run.num_samples) == (3, 3)
+
+
+def test_the_run_behind_the_timings():
+    """It is that of the counts, unless the recipe says what is timed: then by that alone."""
+    counted = {"group": "y", "batch_size": 3, "steps": "ddim50", "sampler": "ddim"}
+    own = _recipe(profile=counted)
+    assert runs.timed_run(own, own.rows[0]) == runs.profile_run(own, own.rows[0])
+    own = _recipe(profile=counted, timing={"batch_size": 1, "steps": "250"}, precision="float16")
+    run, counts = (get(own, own.rows[0]) for get in (runs.timed_run, runs.profile_run))
+    assert (run.model, run.sampler.name, run.steps) == ("taichi", "ddpm", "250")
+    assert (run.batch_size, run.num_samples, run.precision) == (1, 1, "float16")
+    assert (counts.model, counts.steps, counts.batch_size) == ("ffs", "ddim50", 3)
 
 
 def test_guidance_that_is_dropped_costs_half():

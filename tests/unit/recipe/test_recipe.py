@@ -8,7 +8,7 @@ import pytest
 
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import UsageError
-from skipdit_cli.recipe import recipe
+from skipdit_cli.recipe import needs, recipe, scales
 
 GOOD = """\
 title: A table
@@ -18,7 +18,8 @@ paper: {hours: 3}
 scales:
   tiny:
     groups: {digits: moving-digits}
-    settings: {num_samples: 4, steps: 10, guidance: none, profile: {batch_size: 2}}
+    settings:
+      {num_samples: 4, steps: 10, guidance: none, profile: {batch_size: 2}, timing: {steps: 250}}
     columns:
       - {label: PSNR, metric: psnr, group: digits, unit: dB, better: higher}
       - {key: speedup, label: Speedup, metric: speedup}
@@ -65,6 +66,7 @@ def test_both_scales(write):
         "steps": "10",
         "guidance": None,
         "profile": {"batch_size": 2},
+        "timing": {"steps": "250"},
     }
     assert paper.settings == {"num_samples": 2048}
     assert (tiny.paper_only, paper.paper_only) == ((paper.columns[0].label,), ())
@@ -133,6 +135,10 @@ MISTAKES = [
     (
         ("{batch_size: 2}", "{group: digit}"),
         " scales.tiny.settings.profile.group: unknown group 'digit'; did you mean 'digits'?",
+    ),
+    (
+        ("{steps: 250}", "{num_samples: 250}"),
+        " scales.tiny.settings.timing: unknown key 'num_samples'; did you mean 'sampler'?",
     ),
     (
         ("metric: psnr", "metric: pnsr"),
@@ -353,3 +359,15 @@ def test_only_the_first_of_many_mistakes_are_told(tmp_path):
         recipe.load_recipe(str(path))
     assert len(caught.value.errors) == 50
     assert str(caught.value).split("\n")[recipe.MOST_TOLD :] == ["and 30 mistakes more"]
+
+
+def test_a_dry_run_needs_no_weights_to_be_of_paper_scale(monkeypatch):
+    monkeypatch.setattr(scales, "_gpu", lambda: True)
+    found, said = scales.recipe_at("table8", "auto", overrides=["weights=random"])
+    assert (found.scale, found.settings["weights"]) == ("paper", "random")
+    assert said.startswith("scale paper: a GPU is here")
+    assert needs.checkpoints(found) == ()
+    assert scales.recipe_at("table8", "auto")[0].scale == "tiny"
+    monkeypatch.setattr(scales, "_gpu", lambda: False)
+    found, said = scales.recipe_at("table8", "auto", overrides=["weights=random"])
+    assert (found.scale, said.split(";")[0]) == ("tiny", "scale tiny: there is no GPU")

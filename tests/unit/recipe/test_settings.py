@@ -19,6 +19,9 @@ from skipdit_cli.recipe.settings import setting
         ("negative_prompt", "", ""),  # the empty one, where the model may have another
         ("negative_prompt", None, None),  # the model's own
         ("sampler", "ddpm", "ddpm"),
+        ("weights", "random", "random"),
+        ("precision", "tf32", "tf32"),
+        ("decode_precision", "bfloat16", "bfloat16"),
         ("guidance", "7", 7.0),
         ("guidance", None, None),
         ("guidance", "none", None),
@@ -53,8 +56,20 @@ def test_values(key, value, expected):
         ("negative_prompt", 3, "HERE: 3 is not text; write it in quotes"),
         ("negative_prompt", "a\ud800", "HERE: 'a\\ud800' has the character U+D800, which is not"),
         ("num_samples", True, "HERE: num_samples 'True' is not a whole number; "),
+        (
+            "weights",
+            "a.pt",
+            "HERE: weights 'a.pt' cannot be a setting; write random, or give a file with --weights",
+        ),
         ("seed", -1, "HERE: seed '-1' is not a whole number; seed is 0 or more"),
         ("sampler", "ddmp", "HERE: unknown sampler 'ddmp'; did you mean 'ddpm'?"),
+        ("precision", "float61", "HERE: unknown precision 'float61'; did you mean 'float16'?"),
+        ("precision", 16, "HERE: unknown precision '16'"),
+        (
+            "decode_precision",
+            "tf23",
+            "HERE: unknown decode_precision 'tf23'; did you mean 'tf32'?",
+        ),
         (
             "guidance",
             0.5,

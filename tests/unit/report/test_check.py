@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 from skipdit_cli.errors import IncompleteError, ToleranceError, UsageError
+from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.recipe.shape import Column, Recipe
 from skipdit_cli.report.check import check, require
+from skipdit_cli.report.recipe import _verdict
 from skipdit_cli.report.table import Cell
 
 COLUMNS = (
@@ -112,3 +114,20 @@ def test_nothing_to_compare(compared, recipe, scale, fix):
 def test_a_recipe_of_no_table(compared, recipe):
     with pytest.raises(UsageError, match="table0 does not name a table of the paper"):
         check(compared, replace(recipe, table=None))
+
+
+def test_scores_of_random_weights_are_not_compared_and_costs_are(compared, recipe):
+    run = make_run("dit-xl-2", settings={"weights": "random"})
+    assert _verdict(COLUMNS[1], run, 30.0, 30.0) == "random weights"
+    assert _verdict(COLUMNS[0], run, 30.0, 30.0) == "match"
+    assert _verdict(Column("s", "Latency", "latency", unit="s"), run, 30.0, 60.0) == "off"
+    assert _verdict(COLUMNS[1], make_run("dit-xl-2"), 30.0, 30.0) == "match"
+    cells = (
+        Cell(paper=1.0, ours=1.0, status="match"),
+        Cell(paper=2.0, ours=90.0, status="random weights"),
+        Cell(status="planned"),
+    )
+    assert cells[1].difference is None
+    found = check(only(compared, *cells), recipe)
+    assert (found.compared, found.outside) == (1, ())
+    assert found.left_out == {"random weights": 1}

@@ -133,3 +133,8 @@ def test_it_compiles(compared, tmp_path):
         [str(COMPILER), *options, "all.tex"], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_scores_of_random_weights_are_never_the_best():
+    cells = Cell(ours=2.0, status="measured"), Cell(ours=9.0, status="random weights")
+    assert number("higher", *cells) == {(0, 0): "ours"}

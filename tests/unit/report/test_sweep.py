@@ -166,7 +166,9 @@ def test_only_what_was_asked_for_has_a_column():
 
 def test_title_notes_and_provenance():
     table = sweep.build_sweep_table([UNCACHED_ROW, CACHED_ROW])
-    assert table.title == "moving-digits-skip: 16 samples, ddim 50, guidance 2, seed 7"
+    assert table.title == (
+        "moving-digits-skip: 16 samples, ddim 50, guidance 2, seed 7; latency of batch 8"
+    )
     assert table.notes == (sweep.EMBEDDED,)
     assert table.provenance == {"skipdit": "0.1.0", "device": "a CPU", "time": "t"}
     assert table.command == "skipdit cache-sweep"
@@ -175,11 +177,11 @@ def test_title_notes_and_provenance():
 
 def test_full_size_models_are_measured_not_tiny():
     run = replace(RUN, card=catalog.card("taichi-skip"), guidance=None)
-    row = replace(UNCACHED_ROW, run=run, results={"latency": result("latency", 9.9)})
+    row = replace(UNCACHED_ROW, run=run, results={"latency": result("latency", 9.9)}, timed_batch=1)
     table = sweep.build_sweep_table([row])
     assert table.cell(table.lines[0], "latency") == Cell(ours=9.9, n=16, status="measured")
     assert table.notes == ()
-    assert table.title == "taichi-skip: 16 samples, ddim 50, seed 7"
+    assert table.title == "taichi-skip: 16 samples, ddim 50, seed 7; latency of batch 1"
 
 
 def test_what_a_dynamic_method_saves_is_not_known_before_it_has_run():

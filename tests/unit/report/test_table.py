@@ -345,6 +345,20 @@ def test_timings_are_those_of_the_profiled_run(tmp_path):
     assert only(mine, tmp_path) == Cell(paper=1.56, ours=1.5, spread=0.01, status="match")
 
 
+def test_what_is_timed_may_be_another_run_than_what_is_counted(tmp_path):
+    settings = {"profile": {"batch_size": 3}, "timing": {"batch_size": 1}}
+    mine = recipe(CACHED, columns=(FLOPS, SPEEDUP), **settings)
+    timed, counted = runs.timed_run(mine, CACHED), runs.profile_run(mine, CACHED)
+    score(tmp_path, counted, "speedup", 1.99, n=5)
+    score(tmp_path, timed, "speedup", 1.5, n=5, spread=0.01)
+    (line,) = recipe_table.build_recipe_table(mine, root=tmp_path).lines
+    assert [cell.ours for cell in line.cells] == [
+        pytest.approx(plan.plan(counted, batch=3).macs_paper / 1e12),
+        1.5,
+    ]
+    assert line.runs == (counted.key, timed.key)
+
+
 def test_each_group_has_its_own_model(tmp_path):
     row = RecipeRow(
         "c2",

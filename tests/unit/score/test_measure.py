@@ -18,6 +18,7 @@ from skipdit_cli.errors import (
     UsageError,
 )
 from skipdit_cli.metrics import Extractor
+from skipdit_cli.precision import products
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.score import reference
 from skipdit_cli.score.measure import How, measure, measure_npz
@@ -82,6 +83,20 @@ def test_pairs_by_hand(pairs):
     assert result.provenance["skipdit"]
     low, high = result.interval
     assert min(scores) <= low < result.value < high <= max(scores)
+
+
+def test_scores_are_computed_in_strict_float32(pairs, monkeypatch):
+    flags = []
+
+    def score(reference, sample):
+        flags.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+        return 1.0
+
+    monkeypatch.setattr(registry.load("metrics", "psnr"), "score", score)
+    with products("tf32"):
+        made = measure(RUN, "psnr", root=pairs).provenance
+    assert set(flags) == {(False, False)}
+    assert (made["tf32_matmul"], made["tf32_cudnn"]) == (False, False)
 
 
 def test_the_result_is_on_disk(pairs):

@@ -47,19 +47,19 @@ def options(tmp_path, said):
 def generated(monkeypatch):
     """Runs in the order in which `generate` is called, which stores noise instead of samples.
 
-    `generated.fail[cache]` is raised instead; `generated.offload` has what each was told.
+    `generated.fail[cache]` is raised instead; `generated.told` has what each was told.
     """
 
     class Calls(list):
         def __init__(self):
             super().__init__()
-            self.fail, self.offload = {}, []
+            self.fail, self.told = {}, []
 
     calls = Calls()
 
-    def generate(run, root, *, device, workers, weights_path, offload, stage, wait=False):
+    def generate(run, root, *, device, workers, weights_path, offload, previews, stage, wait=False):
         calls.append(run)
-        calls.offload.append(offload)
+        calls.told.append({"offload": offload, "previews": previews})
         if str(run.cache) in calls.fail:
             with memory_checked(run.batch_size):
                 raise calls.fail[str(run.cache)]
@@ -226,10 +226,12 @@ def test_without_its_encoders_a_text_model_is_not_sampled(
     assert generated == []
 
 
-@pytest.mark.parametrize("offload", [False, True])
-def test_offload_is_passed_on(options, generated, offload):
-    swept([run("skip-cache(n=2)")], replace(options, offload=offload), metrics=[])
-    assert generated.offload == [offload] * 2
+@pytest.mark.parametrize("option", ["offload", "previews"])
+def test_how_samples_are_made_is_passed_on(options, generated, option):
+    for value in (False, True):
+        generated.told.clear()
+        swept([run("skip-cache(n=2)")], replace(options, **{option: value}), metrics=[])
+        assert [told[option] for told in generated.told] == [value] * 2
 
 
 def test_a_failed_run_keeps_its_row_with_the_reason(options, generated):
@@ -304,12 +306,13 @@ def loops(monkeypatch):
 
     A loop takes a second without cache and half of one with n=2.
     """
-    called, now = [], [0.0]
+    called, now, allowed = [], [0.0], set()
 
-    def loop_of(run, *, device, weights_path, random_weights):
+    def loop_of(run, *, device, weights_path):
         def body(cache, *, brief=False):
             if loops.fail:
                 raise loops.fail
+            allowed.add((run.precision, torch.backends.cudnn.allow_tf32))
             if not brief:
                 called.append((run.key, str(cache)))
                 now[0] += 1.0 if cache.name == "none" else 0.5
@@ -318,6 +321,7 @@ def loops(monkeypatch):
 
     class Loops(list):
         fail = None
+        tf32 = allowed
 
     loops = Loops()
     called = loops
@@ -328,6 +332,15 @@ def loops(monkeypatch):
         "skipdit_cli.profiling.latency.peak_bytes", lambda work, device: work() or 7
     )
     return loops
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "float16"])
+def test_loops_are_timed_in_the_precision_of_the_run(options, loops, precision):
+    options = replace(options, repeats=1)
+    timed = replace(run("skip-cache(n=2)"), precision=precision)
+    made = timing.time_together([timed], options)[timed.key]["latency"].provenance
+    assert loops.tf32 == {(precision, precision == "tf32")}
+    assert made["tf32_matmul"] is made["tf32_cudnn"] is (precision == "tf32")
 
 
 def test_timings(options, generated, loops, said):
@@ -342,8 +355,8 @@ def test_timings(options, generated, loops, said):
     assert second.results["memory"].value == 7
     assert second.results["latency"].spread == 0
     assert len(loops) == 3 * (1 + 3)  # a warm-up and three repetitions of each of three
-    assert said[-1] == (12, 12)
-    assert "timing digits-skip, 3 caches" in said
+    assert said.index((12, 12)) < said.index("sampling digits-skip, none")
+    assert said[0] == "timing digits-skip, 3 caches"
 
 
 def test_timings_are_kept(options, generated, loops):
@@ -394,6 +407,28 @@ def test_each_reference_is_timed_with_its_own(options, generated, loops):
     assert order == [runs[0].reference.key] * 4 + [runs[1].reference.key] * 4
 
 
+@pytest.mark.parametrize(
+    ("paper", "given", "expected"), [(1, None, 1), (3, None, 3), (3, 2, 2), (None, None, 2)]
+)
+def test_the_batch_that_is_timed_is_the_paper_s_unless_one_was_chosen(
+    options, generated, loops, monkeypatch, paper, given, expected
+):
+    """Of a batch of two samples; nobody asked for another."""
+    card = replace(run("none").card, timed_batch=paper)
+    wanted = replace(run("skip-cache(n=2)"), card=card, num_samples=6, batch_size=2)
+    options = replace(options, repeats=1)
+    rows = sweep.sweep([(wanted, [])], options, batch_size=given)
+    timed = replace(wanted, batch_size=expected, num_samples=expected)
+    assert {key for key, _ in loops} == {timed.reference.key}
+    assert [(row.timed_batch, row.results["speedup"].value) for row in rows] == [
+        (expected, 1.0),
+        (expected, 2.0),
+    ]
+    assert rows[1].results["latency"].run == timed.key
+    assert [row.run for row in rows] == [wanted.reference, wanted]
+    assert set(generated) == {wanted.reference, wanted}
+
+
 def test_runs_to_time_may_be_others(options, generated, loops):
     other = run("skip-cache(n=2)", batch_size=1)
     rows = swept([run("skip-cache(n=2)")], replace(options, repeats=1), metrics=[], profile=[other])
@@ -402,27 +437,60 @@ def test_runs_to_time_may_be_others(options, generated, loops):
     assert results.read_result(options.root, other.key, "speedup").value == 2.0
 
 
-def test_failed_runs_are_not_timed(options, generated, loops):
+def test_a_run_that_fails_has_its_speedup_all_the_same(options, generated, loops):
     cached = [run(f"skip-cache(n={n})") for n in (2, 3)]
     generated.fail[str(cached[0].cache)] = SkipditError("no")
-    rows = swept(cached, replace(options, repeats=1), metrics=[])
-    assert cached[0].cache not in {cache for _, cache in loops}
-    assert rows[2].results["speedup"].value == 2.0
+    rows = swept(cached, replace(options, repeats=1), metrics=["psnr"])
+    assert rows[1].failure == "no"
+    assert set(rows[1].results) == {"latency", "speedup", "memory"}
+    assert [row.results["speedup"].value for row in rows] == [1.0, 2.0, 2.0]
 
 
-def test_random_weights_leave_nothing_behind(options, loops):
-    runs = [run(), run("skip-cache(n=2)")]
-    timings = timing.time_together(runs, replace(options, repeats=1), random_weights=True)
-    assert timings[runs[1].key]["speedup"].value == 2.0
-    assert list(options.root.iterdir()) == []
+def test_all_is_timed_before_anything_is_generated(options, generated, loops):
+    """What ends a sweep while it generates leaves the speedups of all models."""
+    cached = [run("skip-cache(n=2)"), run("skip-cache(n=2)", model="moving-digits-skip")]
+    generated.fail["none"] = StoreError("no space left on device", place="results")
+    with pytest.raises(StoreError):
+        swept(cached, replace(options, repeats=1), metrics=["psnr"])
+    assert len(generated) == 1
+    for each in cached:
+        assert results.read_result(options.root, each.key, "speedup").value == 2.0
 
 
-def test_random_weights_are_timed_though_there_are_timings(options, loops):
-    runs, once = [run(), run("skip-cache(n=2)")], replace(options, repeats=1)
+def test_nothing_is_timed_for_what_cannot_be_generated(options, generated, loops, tmp_path):
+    cached = run("skip-cache(n=2)", model="captioned-digits-skip")
+    without = replace(cached, prompts=None)
+    with pytest.raises(MissingAssetError, match="captioned-digits-skip has no prompts"):
+        swept([without], replace(options, repeats=1), metrics=[])
+    (tmp_path / "results").write_text("")
+    with pytest.raises(StoreError, match="a file is where a folder should be"):
+        swept([cached], replace(options, repeats=1, root=tmp_path / "results"), metrics=[])
+    assert (loops, generated) == ([], [])
+
+
+def test_runs_of_a_model_follow_one_another_and_rows_keep_their_order(options, generated):
+    """A model at full size is loaded once then."""
+    names = ("digits-skip", "digits", "digits-skip", "digits")
+    cached = [
+        run(f"fora(n={n})", model=model) for n, model in zip((2, 2, 3, 3), names, strict=True)
+    ]
+    rows = swept(cached, options, metrics=[])
+    assert [row.run for row in rows[2:]] == cached
+    assert [row.run for row in rows[:2]] == [cached[0].reference, cached[1].reference]
+    assert generated == [
+        *(cached[0].reference, cached[0], cached[2]),
+        *(cached[1].reference, cached[1], cached[3]),
+    ]
+
+
+def test_timings_of_random_weights_stay_by_themselves(options, loops):
+    once = replace(options, repeats=1)
+    for count, weights in ((1, {}), (2, {"weights": "random"})):
+        runs = [run("none", **weights), run("skip-cache(n=2)", **weights)]
+        timing.time_together(runs, once)
+        assert len(loops) == 4 * count  # a warm-up and one repetition of both
     timing.time_together(runs, once)
-    loops.clear()
-    timing.time_together(runs, once, random_weights=True)
-    assert len(loops) == 2 * 2  # a warm-up and one repetition of both
+    assert len(loops) == 8
 
 
 def test_a_run_that_is_asked_for_twice_is_timed_once(options, loops):
@@ -504,7 +572,7 @@ def test_a_score_that_failed_is_kept_until_there_is_one(options, generated):
 
 def test_a_lack_of_memory_while_timing_leaves_the_scores(options, generated, loops):
     cached = [run("skip-cache(n=2)"), run("skip-cache(n=2)", seed=1, batch_size=1)]
-    loops.fail = torch.OutOfMemoryError("CUDA out of memory")
+    loops.fail = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`")
     timed = replace(options, repeats=1)
     rows = swept(cached, timed, metrics=["psnr"])
     assert all(row.results["latency"].status == "failed" for row in rows)
@@ -521,7 +589,7 @@ def test_a_lack_of_memory_while_timing_leaves_the_scores(options, generated, loo
 
 def test_a_lack_of_memory_while_scoring_leaves_a_table(options, generated, monkeypatch):
     def lacking(reference, sample):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")
 
     monkeypatch.setattr("skipdit_cli.metrics.ssim.score", lacking)
     cached = swept([run("fora(n=2)")], options, metrics=["ssim", "psnr"])[1].results

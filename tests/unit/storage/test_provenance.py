@@ -97,9 +97,16 @@ def test_versions_and_settings_are_those_of_this_process():
 
 def test_settings_follow_torch(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
-    found = provenance.collect()
-    assert found["device"] == "Some GPU"
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Some GPU, {device}")
+    assert provenance.collect()["device"] == "Some GPU, cuda"
+
+
+def test_the_device_is_the_one_that_is_named(monkeypatch):
+    """A process may use a GPU and yet have computed something on its processor."""
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Some GPU, {device}")
+    assert provenance.collect(device="cuda:1")["device"] == "Some GPU, cuda:1"
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    assert provenance.collect(device="cpu")["device"] == provenance._processor()
 
 
 @pytest.mark.parametrize("wanted", [True, False])

@@ -142,9 +142,35 @@ def test_run_json_grows_with_the_run_and_keeps_its_provenance(tmp_path):
     rewrite(path, provenance={"marked": 1})
     fill(tmp_path, 5)
     after = json.loads(path.read_text())
-    assert (after["run"]["num_samples"], after["provenance"]) == (5, {"marked": 1})
+    provenance = {"marked": 1, "device": "cpu"}
+    assert (after["run"]["num_samples"], after["provenance"]) == (5, provenance)
     fill(tmp_path, 3)
     assert json.loads(path.read_text()) == after
+
+
+def test_run_json_names_what_computed_the_first_sample(tmp_path):
+    """It is written before anything is computed, by a process that may compute nothing."""
+
+    def device():
+        return json.loads((store.path / "run.json").read_text())["provenance"]["device"]
+
+    store = open_store(tmp_path, TinyRun())
+    with store.lock():
+        assert device() == ""
+        elsewhere = open_store(tmp_path, TinyRun())
+        elsewhere.write(0, sample(0), meta={}, device="a GPU")
+        assert device() == "a GPU"
+        open_store(tmp_path, TinyRun()).write(1, sample(1), meta={}, device="another GPU")
+    with open_store(tmp_path, TinyRun()).lock():
+        assert device() == "a GPU"
+    assert [json.loads(line)["device"] for line in lines(store)] == ["a GPU", "another GPU"]
+
+
+def test_a_clip_can_be_without_preview(tmp_path):
+    store = open_store(tmp_path, TinyRun())
+    store.write(0, sample(0, "clip"), meta={}, preview=False)
+    assert not (store.path / "previews").exists()
+    assert np.array_equal(store.read(0), sample(0, "clip"))
 
 
 def test_looking_at_a_store_writes_nothing(tmp_path):

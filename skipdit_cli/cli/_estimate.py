@@ -1,0 +1,277 @@
+"""What runs will take, told before they run: by `plan`, and by what computes samples."""
+
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skipdit_cli.cli._output import say
+
+if TYPE_CHECKING:
+    from skipdit_cli.generate.footprint import Footprint
+    from skipdit_cli.generate.options import Options
+    from skipdit_cli.plan.estimate import Estimate
+    from skipdit_cli.run import Run
+
+Job = tuple["Run", Sequence[str]]  # a run and its metrics
+
+ASKS = 1.0  # hours, from which on it is asked on a terminal
+SMALL = 1e9  # bytes: less is told in one line
+LITTLE = 50_000  # bytes that are not told
+CODED = 0.25  # of their size before compression, which lossless samples do not come below
+
+
+@dataclass(frozen=True)
+class Told:
+    """An estimate in words.
+
+    Attributes:
+        found: hours and disk.
+        run: the one that takes the most memory.
+        held: its memory.
+        offload: whether the autoencoder leaves the GPU while samples are denoised.
+    """
+
+    found: "Estimate"
+    run: "Run"
+    held: "Footprint"
+    offload: bool = False
+
+    @property
+    def peak(self) -> int:
+        """Bytes of memory, at most."""
+        return self.held.peak(self.run.batch_size, offload=self.offload)
+
+    @property
+    def cells(self) -> tuple[str, str, str]:
+        """Hours, memory and disk, for a table."""
+        hours = self.found.hours
+        told = "unknown" if hours is None else f"{hours:.2f}" if hours < 10 else f"{hours:.0f}"
+        return "< " * self.found.at_most + told, size(self.peak), size(self.found.bytes)
+
+    def hours(self, gpus: int = 1) -> list[str]:
+        """Lines of hours; none where no rate is known."""
+        found, whole = self.found, self.found.shared(gpus)
+        if whole is None:
+            return []
+        parts = {"sampling": found.sampling, "decoding": found.decoding, "timing": found.timing}
+        told = ", ".join(f"{what} {duration(part)}" for what, part in parts.items() if part)
+        where = found.machine.label if gpus == 1 else f"{gpus} x {found.machine.label}"
+        left = f"{found.samples} samples of {found.runs} runs are left"
+        if not told:
+            return [left]
+        head = f"{'at most ' * found.at_most}{duration(whole)} on {where}: {told}"
+        return [f"{head}; {left}", f"rates: {'; '.join(found.sources)}"]
+
+    def unknown(self) -> str:
+        """Why there are no hours, and which command gives them."""
+        precision, model = self.found.lacks or ("", "")
+        machine, fix = self.found.machine, "take another --gpu"
+        if machine.gpu in ("", "cpu"):
+            fix = f"`skipdit profile --calibrate --model {model} --precision {precision}` measures "
+            fix += "it, --gpu a100 has those of another machine"
+        return (
+            f"hours are not known: nothing says how fast {machine.label} is in {precision}; {fix}"
+        )
+
+    def scoring(self) -> list[str]:
+        """Lines of the metrics that take long."""
+        return [
+            f"scoring takes beside that: {what} {duration(hours)}"
+            for what, hours in self.found.scoring.items()
+            if hours * 60 >= 1
+        ]
+
+    def memory(self, room: float | None = None) -> str:
+        """The line of memory.
+
+        Args:
+            room: bytes that there are.
+        """
+        run, held, batch = self.run, self.held, self.run.batch_size
+        parts = {
+            "weights": held.weights,
+            "steps": held.step * batch,
+            "kept by the cache": held.kept * batch,
+            "autoencoder": held.autoencoder,
+            "decoding": held.decoding,
+            "text encoder, before that": held.encoder,
+        }
+        told = _listed(parts)
+        most = f"{run.cache.short} on {run.model}" if not run.is_reference else run.model
+        line = f"{size(self.peak)} of memory at batch {batch} ({most}: {told})"
+        if room is not None and self.peak > room:
+            line += f"; there are {size(room)}, in which batch {held.fitting(room) or 1} fits"
+        return line
+
+    def disk(self, free: float | None = None) -> str:
+        """The line of disk.
+
+        Args:
+            free: bytes that there are.
+        """
+        here = "" if free is None else f"; {size(free)} are free"
+        return f"{size(self.found.bytes)} of disk at most ({_listed(self.found.disk)}){here}"
+
+    @property
+    def lines(self) -> list[str]:
+        """All of it, for under a table."""
+        hours = self.hours() or [self.unknown()]
+        return [*hours, *self.scoring(), self.memory(self.found.machine.memory), self.disk()]
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """All of it, for programs: hours and bytes."""
+        found, held, batch = self.found, self.held, self.run.batch_size
+        return {
+            "machine": found.machine.label,
+            "hours": found.hours,
+            "sampling_hours": found.sampling,
+            "decoding_hours": found.decoding,
+            "timing_hours": found.timing,
+            "at_most": found.at_most,
+            "rates": found.sources,
+            "scoring_hours": found.scoring,
+            "samples": found.samples,
+            "memory_bytes": self.peak,
+            "memory": {
+                "run": self.run.key,
+                "batch_size": batch,
+                "weights": held.weights,
+                "steps": held.step * batch,
+                "kept": held.kept * batch,
+                "autoencoder": held.autoencoder,
+                "decoding": held.decoding,
+                "text_encoder": held.encoder,
+            },
+            "disk_bytes": found.bytes,
+            "disk": found.disk,
+        }
+
+
+def told(
+    jobs: "Iterable[Job]",
+    gpu: str | None = None,
+    *,
+    root: Path | None = None,
+    timed: "Iterable[Run]" = (),
+    repeats: int = 0,
+    offload: bool = False,
+    previews: bool = True,
+) -> Told:
+    """The estimate of runs.
+
+    Args:
+        jobs: at least one.
+        gpu: a name of the table of GPUs, "cpu", or None for what is here.
+        root: the results folder, where what is there already does not count.
+        timed: the runs that are timed, `repeats` times each.
+    """
+    from skipdit_cli.generate.footprint import footprint
+    from skipdit_cli.plan.estimate import estimate
+    from skipdit_cli.plan.rates import machine
+
+    jobs = [*jobs]
+    found = estimate(jobs, machine(gpu), root=root, timed=timed, repeats=repeats, previews=previews)
+    largest = max(
+        (run for run, _ in jobs),
+        key=lambda run: footprint(run).peak(run.batch_size, offload=offload),
+    )
+    return Told(found, largest, footprint(largest), offload)
+
+
+def announce(
+    jobs: "Iterable[Job]", how: "Options", *, timed: "Iterable[Run]" = (), yes: bool = False
+) -> None:
+    """Say what is left to do and what it takes; stop where the disk cannot hold it.
+
+    On a terminal it asks before work of more than an hour. Whether the memory will do is looked at
+    where the work begins (`generate/memory.py`); without weights or prompts it does not begin.
+
+    Args:
+        jobs: runs, each with its metrics; where there are metrics, their references are added.
+        timed: the runs that are timed.
+        yes: do not ask.
+    Raises:
+        StoreError: the disk is too small.
+        SkipditError: the answer was no.
+    """
+    from skipdit_cli.errors import SkipditError, StoreError
+    from skipdit_cli.generate.memory import room_of
+
+    jobs = [*jobs]
+    jobs = [*((run.reference, metrics) for run, metrics in jobs if metrics), *jobs]
+    if any(run.weights == "absent" or (run.card.text and not run.prompts) for run, _ in jobs):
+        return
+    whole = told(
+        jobs,
+        "cpu" if how.device == "cpu" else None,
+        root=how.root,
+        timed=timed,
+        repeats=how.repeats,
+        offload=how.offload,
+        previews=how.previews,
+    )
+    found, gpus = whole.found, 1 if how.device == "cpu" else _gpus(how.workers)
+    if not found.samples and not found.timing:
+        return
+    free = _free(how.root)
+    space = [whole.memory(room_of(how.device)), whole.disk(free)]
+    if max(whole.peak, found.bytes) < SMALL:
+        space = [f"{size(whole.peak)} of memory, {size(found.bytes)} of disk"]
+    for line in (*whole.hours(gpus), *whole.scoring(), *space):
+        say(f"estimate: {line}")
+    least = found.bytes - found.disk.get("samples", 0) * (1 - CODED)
+    if least > free:
+        raise StoreError(
+            f"what is left takes {size(least)} at least and {size(free)} are free",
+            place=str(how.root),
+            fix="free some space, or take another folder with --results",
+        )
+    hours = found.shared(gpus)
+    if hours is None or hours < ASKS or yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    import typer
+
+    if not typer.confirm("Go on?", default=True, err=True):
+        raise SkipditError("stopped before anything was made", fix="--yes does not ask")
+
+
+def duration(hours: float) -> str:
+    """Hours as people say them.
+
+    >>> duration(0.004), duration(0.5), duration(3.21), duration(1190)
+    ('under a minute', '30 minutes', '3.2 hours', '1190 hours')
+    """
+    if hours * 60 < 1:
+        return "under a minute"
+    if hours < 1:
+        return f"{hours * 60:.0f} minutes"
+    return f"{hours:.{1 if hours < 100 else 0}f} hours"
+
+
+def _listed(parts: "Mapping[str, float]") -> str:
+    """What takes bytes, but for what rounds to none."""
+    told = (f"{what} {size(part)}" for what, part in parts.items() if part >= LITTLE)
+    return ", ".join(told) or "nothing"
+
+
+def size(count: float) -> str:
+    """Bytes as people say them."""
+    from skipdit_cli.checkpoints.local import size_text
+
+    return size_text(int(count))
+
+
+def _free(root: Path) -> float:
+    """Bytes that are left on the disk of a folder, which may not be there yet."""
+    here = root.absolute()
+    return shutil.disk_usage(next(path for path in (here, *here.parents) if path.exists())).free
+
+
+def _gpus(workers: int) -> int:
+    import torch
+
+    return max(1, min(workers, torch.cuda.device_count()))

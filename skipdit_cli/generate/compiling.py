@@ -1,0 +1,67 @@
+"""torch.compile of a network part by part, under any cache.
+
+A part is a layer or, of a layer that a cache acts inside of, each of its sites. Its own `forward`
+is compiled and the hook of a cache stands around it, so nothing that changes from step to step is
+compiled in. What torch has compiled belongs to the code of a part, not to the module: layers of one
+structure share it, and it outlives the block, so that every further loop in the process has it.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from skipdit_cli.cache import Cache
+from skipdit_cli.errors import SkipditError
+from skipdit_cli.sites import Site, site_modules
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from skipdit_cli.models import Network
+
+BACKEND = "inductor"
+VARIANTS = 64  # of one part: with a skip or without, shapes, dtypes; torch gives up at 8
+
+
+@contextmanager
+def compiled(model: "Network", cache: Cache) -> Iterator[None]:
+    """The parts of a network compiled while the block runs; a cache is attached inside of it.
+
+    Each is compiled when it is first called, and again for every other shape.
+
+    Raises:
+        SkipditError: they cannot be compiled here, as without a C++ compiler.
+    """
+    import torch
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+
+    modules = parts(site_modules(model), cache.hooked)
+    own = [vars(module).get("forward") for module in modules]  # somebody else's wrapper
+    limits = {"recompile_limit": VARIANTS, "fail_on_recompile_limit_hit": True}
+    try:
+        for module in modules:
+            module.forward = torch.compile(module.forward, backend=BACKEND, dynamic=False)
+        with torch._dynamo.config.patch(limits):  # type: ignore[attr-defined]
+            yield
+    except (TorchDynamoException, FailOnRecompileLimitHit) as error:
+        cause = getattr(error, "inner_exception", error)
+        said = (str(cause).strip() or type(cause).__name__).splitlines()[0][:200]
+        raise SkipditError(
+            f"the layers cannot be compiled here ({said})",
+            place="compile",
+            fix="install a C++ compiler, as g++, or leave it out",
+        ) from error
+    finally:
+        for module, forward in zip(modules, own, strict=True):
+            if forward is None:
+                vars(module).pop("forward", None)
+            else:
+                module.forward = forward
+
+
+def parts(sites: "dict[Site, nn.Module]", hooked: Iterable[Site]) -> "list[nn.Module]":
+    """What is compiled: whole layers, but the sites of those in which a cache acts."""
+    within = {site.layer for site in hooked if site.kind != "layer"}
+    return [
+        module for site, module in sites.items() if (site.kind == "layer") != (site.layer in within)
+    ]

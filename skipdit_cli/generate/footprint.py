@@ -1,0 +1,182 @@
+"""Footprint: the memory that a run takes, before it runs and from shapes alone.
+
+The network's part is what one call of it holds on the meta device (`profiling/live.py`). What a
+cache keeps between steps is found by its own code: the session that runs in a generation calls the
+method at every site of every step, on tensors of the right shapes without content. A method that
+decides while it runs is taken to compute every second step.
+
+Compared with what was measured on the embedded models (tests/contract/test_footprint.py) the
+estimate of a step is between LOW and HIGH times the truth.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from skipdit_cli import registry
+from skipdit_cli.generate.decode import FRAMES
+from skipdit_cli.generate.decode import at_once as images_at_once
+from skipdit_cli.precision import PRECISIONS, dtype_of
+from skipdit_cli.profiling import counts
+from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST, Site
+
+if TYPE_CHECKING:
+    from skipdit_cli.checkpoints.card import Card, Component
+    from skipdit_cli.run import Run
+
+LOW, HIGH = 0.8, 1.25
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}  # of a number
+FLOAT32 = 4
+_SOURCES = ("caches/*.py", "cache.py", "generate/hooks.py", "generate/footprint.py")
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of memory of a run; `step`, `kept` and `pixels` are those of one sample of a batch.
+
+    Attributes:
+        weights: of the denoiser.
+        autoencoder: its weights; beside the denoiser unless it is offloaded.
+        encoder: weights of the largest text encoder, which is gone when a sample is denoised.
+        step: the most that one step holds, both halves of guidance.
+        kept: what the cache keeps between steps.
+        decoding: the most that is held while frames of a clip, or some images, are decoded.
+        pixels: the decoded sample.
+    """
+
+    weights: int
+    autoencoder: int
+    encoder: int
+    step: int
+    kept: int
+    decoding: int
+    pixels: int
+
+    def peak(self, batch_size: int, *, offload: bool = False) -> int:
+        """The most that is in memory at a time, in bytes."""
+        return max(self.denoising(batch_size, offload=offload), self._decoding(batch_size))
+
+    def denoising(self, batch_size: int, *, offload: bool = False) -> int:
+        """The same while samples are denoised."""
+        beside = 0 if offload else self.autoencoder
+        return self.weights + beside + batch_size * (self.step + self.kept)
+
+    def _decoding(self, batch_size: int) -> int:
+        return self.weights + self.autoencoder + self.decoding + batch_size * self.pixels
+
+    def least(self, batch_size: int) -> int:
+        """What is needed even if a step is as far below the estimate as it ever was measured."""
+        return self.weights + int(LOW * batch_size * (self.step + self.kept))
+
+    def fitting(self, room: float) -> int:
+        """The largest batch whose peak fits in so many bytes; 0 where none does."""
+        free = room - self.weights - self.autoencoder
+        if free < self.decoding:
+            return 0
+        by_step = free // (self.step + self.kept)
+        return int(min(by_step, (free - self.decoding) // max(self.pixels, 1)))
+
+
+@functools.cache
+def footprint(run: "Run") -> Footprint:
+    """The memory of a run; counted once, and kept on disk as counts are."""
+    card, value = run.card, BYTES[dtype_of(run.precision)]
+    sizes, decoding = counts.sizes(card), counts.decoding(card)
+    clip, scale = len(sizes.grid) == 3, 8 if "vae" in card.components else 1
+    at_once = (
+        min(sizes.grid[0], FRAMES) if clip else min(run.batch_size, images_at_once(*sizes.grid))
+    )
+    halves, latents = 2 if run.guided else 1, math.prod(sizes.latents) * FLOAT32
+    return Footprint(
+        weights=sizes.weights * value,
+        autoencoder=decoding.weights * FLOAT32 if decoding else 0,
+        encoder=_encoder(card, run.precision),
+        step=sizes.step * value * halves + latents * (1 + halves),
+        kept=_kept(run),
+        decoding=decoding.values * FLOAT32 * at_once if decoding else 0,
+        pixels=math.prod(sizes.grid) * scale**2 * 3 * FLOAT32,
+    )
+
+
+def _encoder(card: "Card", precision: str) -> int:
+    """Weights of the largest text encoder."""
+    parts = (part for key, part in card.components.items() if key.startswith("text_encoder"))
+    return max((_encoder_bytes(card, part, precision) for part in parts), default=0)
+
+
+def _encoder_bytes(card: "Card", part: "Component", precision: str) -> int:
+    folder = counts.described(part)
+    if folder is None:  # a download of float32
+        return part.size // FLOAT32 * BYTES[dtype_of(precision)]
+
+    def count() -> dict[str, int]:
+        from skipdit_cli.generate import encoders
+
+        return encoders.sizes(encoders.blank(folder), PRECISIONS)
+
+    known = (folder / "config.json").read_text(encoding="utf-8")
+    sources = ("generate/encoders.py", "checkpoints/drawn.py")
+    return counts.remembered(card, f"encoder {known}", count, sources=sources)[precision]
+
+
+def _kept(run: "Run") -> int:
+    """What the cache keeps of one sample between steps, in bytes."""
+    what = [run.cache, run.guided, dtype_of(run.precision), *run.timesteps]
+    foreign = registry.source_hash("caches", run.cache.name)
+    return counts.remembered(
+        run.card,
+        f"kept by {' '.join(map(str, what))} {foreign}",
+        lambda: _simulated(run),
+        sources=_SOURCES,
+    )
+
+
+def _simulated(run: "Run") -> int:
+    """Every step of the run's schedule, on tensors without content."""
+    import torch
+
+    from skipdit_cli.generate.hooks import Session
+    from skipdit_cli.profiling.live import Live
+
+    sizes, cache = counts.sizes(run.card), run.cache
+    dtype = getattr(torch, dtype_of(run.precision))
+    inside: dict[int, list[Site]] = {layer: [] for layer in range(cache.layout.layers)}
+    for site in cache.hooked:
+        inside[site.layer].append(site)
+    session, most = Session(cache, run.timesteps, guided=run.guided), 0
+
+    def compute(halves: str) -> torch.Tensor:
+        branches = 2 if halves in (BOTH, NULL_FIRST) else 1
+
+        def at(site: Site, within: Sequence[Site] = ()) -> None:
+            def leaving(hidden_states: torch.Tensor) -> torch.Tensor:
+                for each in within:
+                    at(each)
+                return torch.empty_like(hidden_states)
+
+            first, *rest = sizes.sites[site.kind]
+            entering = torch.empty(first * branches, *rest, dtype=dtype, device="meta")
+            session.run(site, leaving, entering)
+
+        for layer, sites in inside.items():
+            parts = [site for site in sites if site.kind != "layer"]
+            if len(parts) < len(sites):
+                at(Site("layer", layer), parts)
+            else:
+                for each in parts:
+                    at(each)
+        return torch.empty(branches, *sizes.latents, dtype=dtype, device="meta")
+
+    x = torch.empty(1, *sizes.latents, dtype=dtype, device="meta")
+    with torch.no_grad(), Live() as live:
+        for step in range(len(run.timesteps)):
+            live.scalar = 0.0 if step % 2 else math.inf
+            session.begin(step)
+            if run.guided:
+                session.guide(x, compute, channel_dim=sizes.channel_dim)
+            else:
+                compute(CONDITIONAL)
+            most = max(most, live.now)
+    return most

@@ -1,0 +1,76 @@
+"""The memory of a run, from shapes alone, beside what its loop took on the embedded models."""
+
+from functools import partial
+
+import pytest
+
+from skipdit_cli import registry
+from skipdit_cli.checkpoints import catalog
+from skipdit_cli.generate.footprint import HIGH, LOW, footprint
+from skipdit_cli.profiling.latency import peak_bytes
+from skipdit_cli.recipe.runs import make_run
+from skipdit_cli.score.body import loop_of
+
+BATCH = 2
+CALIBRATED = ("teacache", "mag-cache")  # for their usual number of steps
+SKIP, TEXT = "digits-skip", "captioned-digits"
+ON = {"t-gate": TEXT}
+RARE = [
+    (model, cache) for model in ("moving-digits-skip", TEXT) for cache in registry.names("caches")
+]
+
+
+def measured_and_estimated(model, cache, guidance=3.0):
+    settings = {"num_samples": BATCH, "batch_size": BATCH, "guidance": guidance}
+    run = make_run(model, cache, settings | ({} if cache in CALIBRATED else {"steps": "10"}))
+    held = footprint(run)
+    took = peak_bytes(partial(loop_of(run), run.cache, brief=True))
+    return took, BATCH * (held.step + held.kept)
+
+
+@pytest.mark.parametrize("cache", registry.names("caches"))
+def test_the_estimate_of_a_step_is_near_the_truth(cache):
+    took, estimated = measured_and_estimated(ON.get(cache, SKIP), cache)
+    assert LOW <= estimated / took <= HIGH
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "cache"), RARE)
+@pytest.mark.parametrize("guidance", [None, 3.0])
+def test_it_is_on_other_models_and_without_guidance(model, cache, guidance):
+    layout = catalog.card(model)
+    if (cache == "t-gate" and not layout.text) or (cache == "skip-cache" and not layout.skip):
+        return  # it has no meaning there
+    took, estimated = measured_and_estimated(model, cache, guidance)
+    assert LOW <= estimated / took <= HIGH
+
+
+def test_what_is_kept_by_hand():
+    """FORA keeps the outputs of two sites in each of six layers, both halves; no cache nothing."""
+    settings = {"num_samples": 1, "batch_size": 1, "guidance": 3.0}
+    one = 16 * 72 * 4  # bytes of a hidden state of digits
+    assert footprint(make_run("digits", "fora(n=2)", settings)).kept == 2 * 6 * 2 * one
+    assert footprint(make_run("digits", "none", settings)).kept == 0
+    unguided = footprint(make_run("digits", "fora(n=2)", settings | {"guidance": None}))
+    assert unguided.kept == 2 * 6 * one
+    half = footprint(make_run("digits", "fora(n=2)", settings | {"precision": "float16"}))
+    assert half.kept == 6 * 2 * one
+
+
+def test_full_size_networks_are_estimated_without_weights():
+    """DiT-XL/2 has 675 million parameters; a step of it, of a batch of 1, is tens of megabytes."""
+    held = footprint(make_run("dit-xl-2", settings={"num_samples": 1, "precision": "float16"}))
+    assert held.weights == pytest.approx(2 * 675.5e6, rel=0.01)
+    assert 10e6 < held.step < 50e6
+    assert held.autoencoder == pytest.approx(335e6, rel=0.01)
+    assert held.encoder == 0
+    assert held.peak(1) < held.peak(8)
+    room = held.peak(8)
+    assert held.fitting(room) >= 8
+    assert held.peak(held.fitting(room)) <= room < held.peak(held.fitting(room) + 1)
+
+
+def test_a_text_model_has_its_encoder_before(monkeypatch):
+    held = footprint(make_run("latte", settings={"num_samples": 1, "prompts": ("a horse",)}))
+    assert held.encoder == 19_050_000_000 // 2  # T5-XXL in float16
+    assert held.decoding > 14 * 3 * 512 * 512 * 4  # 14 frames at once
