@@ -43,7 +43,7 @@ def main() -> int:
     names = {part.__name__: part for part in SHARES}
     if unknown := set(asked.parts) - names.keys():
         sys.exit(f"unknown parts {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    device = torch.cuda.get_device_name() if asked.device == "cuda" else provenance.processor()
+    device = provenance.device_name(asked.device)
     report: dict[str, Any] = {
         "device": device,
         "scale": asked.scale,

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import official as authors
 import torch
 
 from skipdit_cli import registry
@@ -30,6 +29,9 @@ from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.run import Run
 from skipdit_cli.score.body import loop_of
 from skipdit_cli.storage import provenance
+
+sys.path.append(str(Path(__file__).parents[1] / "bench"))
+import official as authors
 
 Fact = dict[str, Any]
 CLOSE = 1e-3  # relative, of samples in float32 on two devices
@@ -77,8 +79,9 @@ class How:
 def parity(how: How) -> Iterator[Fact]:
     """Every embedded model under every cache that fits it: the processor against the device."""
     settings = {"num_samples": 2, "batch_size": 2}
-    for model in catalog.embedded():
-        card = catalog.card(model)
+    for model, card in catalog.cards().items():
+        if not card.embedded:
+            continue
         steps = "ddim10" if card.sampling.steps.startswith("ddim") else "10"
         for method in registry.names("caches"):
             if (run := _fitting(model, method, {**settings, "steps": steps})) is None:
@@ -173,42 +176,42 @@ def timed(work: Callable[[], object], device: str, repeats: int = 3) -> float:
 
 
 def clean(how: How) -> None:
-    """Give back what is not in use."""
+    """Forget what is loaded, and give back what is not in use."""
+    loaded.release()
     gc.collect()
     if how.device == "cuda":
         torch.cuda.empty_cache()
 
 
 def official(how: How) -> Iterator[Fact]:
-    """Ours and the official networks, with the same weights: one guided call each, by turns."""
+    """Ours and the official networks, with the same weights: one call each, by turns."""
     if how.official is None:
         yield {"skipped": "give --official FOLDER, a checkout of the official code"}
         return
-    for name, batch in (("dit-xl-2-skip", 8), ("taichi-skip", 1)):
-        run = make_run(
-            how.named(name),
-            NONE,
-            _settings(how.named(name), batch=batch, precision="float32", steps=2),
-        )
-        ours = samples.network(run, device=how.device)
-        theirs = authors.network(run.card, ours, folder=how.official)
-        inputs = authors.inputs(ours, batch=batch)
-        for precision in ("float32", "tf32", "float16"):
-            with products(precision), torch.no_grad():
-                for network in (ours, theirs):
-                    torch.nn.Module.to(network, getattr(torch, dtype_of(precision)))
-                calls = [partial(authors.call, network, inputs) for network in (ours, theirs)]
-                off = relative(calls[0](), calls[1]())
+    for task in authors.CASES:
+        ours, theirs, inputs = authors.both(task, how.official, device=how.device)
+        for kind in ("float32", "tf32", "float16"):
+            dtype = getattr(torch, dtype_of(kind))
+            for network in (ours, theirs):
+                torch.nn.Module.to(network, dtype)
+            x, timestep, *labels = inputs.values()
+            x = x.to(dtype)
+            calls = (
+                lambda: ours(x, timestep, *labels, return_dict=False)[0],  # noqa: B023
+                lambda: theirs(x, timestep, *labels),  # noqa: B023
+            )
+            with products(kind), torch.no_grad():
+                off = relative(*(call() for call in calls))
                 seconds = [timed(call, how.device) for call in calls]
             yield {
-                "model": run.model,
-                "batch": batch,
-                "precision": precision,
+                "task": task,
+                "batch": len(x),
+                "precision": kind,
                 "ours_ms": 1000 * seconds[0],
                 "official_ms": 1000 * seconds[1],
                 "ratio": seconds[0] / seconds[1],
                 "off": off,
-                "ok": off < OFFICIAL[precision],
+                "ok": off < OFFICIAL[kind],
             }
         clean(how)
 
@@ -317,7 +320,7 @@ def sweep(how: How) -> Iterator[Fact]:
             ok = done.returncode == 0 and (not again or scored == before)
             before = scored
             yield {**fact, "ok": ok, **({} if ok else {"said": done.stderr[-500:]})}
-    wanted = torch.cuda.get_device_name() if how.device == "cuda" else provenance.processor()
+    wanted = provenance.device_name(how.device)
     for file in sorted((root / "samples").glob("*/run.json")):
         device = json.loads(file.read_text())["provenance"]["device"]
         yield {"run": file.parent.name, "device": device, "ok": device == wanted}
