@@ -12,8 +12,13 @@ VBENCH_PYTHON ?= $(shell for name in python3.11 python3.10; do \
 	$$name -c 'import venv' 2>/dev/null && echo $$name && break; done)
 
 .PHONY: help setup demo test test-slow test-vbench test-mutants vbench-env check docs bench \
+<<<<<<< HEAD
 	bench-official methods \
 	tables paper-flops hours train clean
+=======
+	bench-official gpu-check methods \
+	tables paper-flops train clean
+>>>>>>> gpucheck
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -71,6 +76,9 @@ $(OFFICIAL_ENV)/.done:
 
 bench-official: setup $(OFFICIAL_ENV)/.done  ## a step beside the official code's: OFFICIAL=CHECKOUT; half an hour
 	PYTHONPATH=$(OFFICIAL_ENV) $(BIN)/python tests/bench/official.py "$(OFFICIAL)"
+
+gpu-check: setup  ## what only a GPU can tell, in eight minutes, into results/gpu; OFFICIAL=CHECKOUT
+	PYTHONPATH=$(OFFICIAL_ENV) $(BIN)/python tests/gpu/check.py $(if $(OFFICIAL),--official "$(OFFICIAL)")
 
 table%: setup  ## one table of the paper: make table1 ... table8
 	$(SKIPDIT) cache-sweep --recipe $@

@@ -75,15 +75,14 @@ def products(model, call):
     return lambda: [product() for product in done]
 
 
-def bench(task: str, folder: Path, *, device: str, repeats: int) -> None:
-    """Time a task and print what came of it."""
+def both(task: str, folder: Path, *, device: str):
+    """Our network, the official one with the same random weights, and inputs by our names."""
     file, name, extra, family = CASES[task]
     network = getattr(official(folder, file), name)
 
     import torch
 
     from skipdit_cli.checkpoints.official import from_official
-    from skipdit_cli.profiling.latency import measure
 
     theirs = network(**SIZE, **extra)
     theirs = theirs.to(device).eval().requires_grad_(False)
@@ -94,8 +93,19 @@ def bench(task: str, folder: Path, *, device: str, repeats: int) -> None:
     inputs = ours.inputs(2 if task == "c2i" else 1, device=device)  # images are guided
     shape = inputs["hidden_states"].shape
     inputs["hidden_states"] = torch.randn(shape, generator=generator, device=device)
+    inputs["timestep"] += 500
+    return ours.to(device), theirs, inputs
+
+
+def bench(task: str, folder: Path, *, device: str, repeats: int) -> None:
+    """Time a task and print what came of it."""
+    ours, theirs, inputs = both(task, folder, device=device)
+
+    import torch
+
+    from skipdit_cli.profiling.latency import measure
+
     x, t, *labels = inputs.values()
-    t += 500
     with torch.no_grad():
         a, b = ours(*inputs.values(), return_dict=False)[0], theirs(x, t, *labels)
         off = float((a - b).abs().max() / b.abs().max())
@@ -116,7 +126,7 @@ def bench(task: str, folder: Path, *, device: str, repeats: int) -> None:
         f"{task}: official {timed['official'].median:.3f} s, ours {timed['ours'].median:.3f} s, "
         f"ratio {ratio:.3f}; matrix products alone {timed['products'].median:.3f} s, "
         f"{1 / share:.0%} of the official step and {1 / share / ratio:.0%} of ours "
-        f"({tuple(shape)}, medians of {repeats}, outputs differ by {off:.1e})",
+        f"({tuple(x.shape)}, medians of {repeats}, outputs differ by {off:.1e})",
         flush=True,
     )
 
