@@ -12,13 +12,8 @@ VBENCH_PYTHON ?= $(shell for name in python3.11 python3.10; do \
 	$$name -c 'import venv' 2>/dev/null && echo $$name && break; done)
 
 .PHONY: help setup demo test test-slow test-vbench test-mutants vbench-env check docs bench \
-<<<<<<< HEAD
-	bench-official methods \
-	tables paper-flops hours train clean
-=======
 	bench-official gpu-check methods \
-	tables paper-flops train clean
->>>>>>> gpucheck
+	tables paper-flops hours train clean
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
