@@ -21,10 +21,6 @@ def table(path):
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
-def planned(skipdit, given):
-    return json.loads(skipdit(f"plan {given} --weights random --json").ok().out)["rows"]
-
-
 def test_a_sweep_says_it_in_every_file(skipdit, tmp_path):
     done = skipdit(f"cache-sweep --model digits-skip --n 2 --repeats 1 {GIVEN}").ok()
     assert SAID in done.out
@@ -52,16 +48,18 @@ def test_a_sweep_says_it_in_every_file(skipdit, tmp_path):
 def test_a_sample_says_it_and_a_plan_takes_it(skipdit):
     done = skipdit(f"sample --model moving-digits {GIVEN}").ok()
     assert SAID in done.out
-    (row,) = planned(skipdit, "--model digits")
+    (row,) = json.loads(skipdit("plan --model digits --weights random --json").ok().out)["rows"]
     assert row["run"]["weights"] == "random"
 
 
 @pytest.mark.slow
 def test_a_plan_lacks_nothing(skipdit):
     for model in ("dit-xl-2-skip", "latte-skip", "hunyuan-dit"):
-        (row,) = planned(skipdit, f"--model {model}")
+        (row,) = json.loads(skipdit(f"plan --model {model} --weights random --json").ok().out)[
+            "rows"
+        ]
         assert row["missing"] == ["samples: 16 of 16"]
-    rows = planned(skipdit, "table8 --scale paper")
+    rows = json.loads(skipdit("plan table8 --scale paper --weights random --json").ok().out)["rows"]
     assert [row["missing"] for row in rows] == [[]] * len(rows)
 
 
