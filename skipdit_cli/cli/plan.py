@@ -12,6 +12,7 @@ from skipdit_cli.cli._output import say, show, show_json, table
 
 if TYPE_CHECKING:
     from skipdit_cli.plan.plan import RunPlan
+    from skipdit_cli.plan.tables import Line
     from skipdit_cli.recipe.shape import Recipe
 
 REPEATS = 3  # of a sweep, unless it is told otherwise
@@ -167,33 +168,35 @@ def _show_tables(*, json: bool) -> None:
     """A line for every table of the paper."""
     from skipdit_cli.plan import tables
 
-    content, shown = [], []
-    for line in tables.lines():
-        costs = [estimates.about(found, line.runs) for found in line.whole]
-        first = line.runs[0]
-        hours = []
-        for cost, rest in zip(costs, line.rest, strict=True):
-            after = f" ({rest.hours:.0f} after {_spoken(line.after)})" if line.after else ""
-            hours.append(f"{cost.found.hours:.0f}{after}")
-        _, memory, disk = costs[0].cells
-        scoring = [f"{value:.0f} of {what}" for what, value in costs[0].found.scoring.items()]
-        shown.append(
-            (
-                _spoken(line.name),
-                first.precision,
-                *hours,
-                "; ".join(scoring) or "little",
-                f"{memory} at batch {costs[0].run.batch_size}",
-                disk,
-            )
-        )
-        content.append({"table": line.name, "estimates": [cost.content for cost in costs]})
+    lines = list(tables.lines())
     if json:
-        show_json(content)
+        costs = {
+            line.name: [estimates.about(each, line.runs) for each in line.whole] for line in lines
+        }
+        show_json({name: [cost.content for cost in each] for name, each in costs.items()})
         return
     machines = (f"{machine.label} hours" for machine in tables.MACHINES)
     headings = ("table", "precision", *machines, "hours of scoring", "memory", "disk, at most")
-    show(table(headings, shown))
+    show(table(headings, [hours_of(line) for line in lines]))
+
+
+def hours_of(line: "Line") -> tuple[str, ...]:
+    """What `--all` says of a table."""
+    costs = [estimates.about(found, line.runs) for found in line.whole]
+    hours = []
+    for cost, rest in zip(costs, line.rest, strict=True):
+        after = f" ({rest.hours:.0f} after {_spoken(line.after)})" if line.after else ""
+        hours.append(f"{cost.found.hours:.0f}{after}")
+    _, memory, disk = costs[0].cells
+    scoring = (f"{value:.0f} of {what}" for what, value in costs[0].found.scoring.items())
+    return (
+        _spoken(line.name),
+        line.runs[0].precision,
+        *hours,
+        "; ".join(scoring) or "–",
+        f"{memory} at batch {costs[0].run.batch_size}",
+        disk,
+    )
 
 
 def _spoken(name: str) -> str:

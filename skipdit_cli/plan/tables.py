@@ -4,7 +4,7 @@ Nothing of this machine is in it, neither what was measured here nor what is her
 the same version gives the same lines anywhere; docs/tables.md has them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from skipdit_cli.plan.estimate import Estimate, estimate
@@ -36,10 +36,14 @@ class Line:
     after: str
 
 
-def lines() -> Iterator[Line]:
-    """A line for each recipe of a published table, in the order of their names."""
+def lines(names: Iterable[str] | None = None) -> Iterator[Line]:
+    """A line for each recipe of a published table, in the order of their names.
+
+    Args:
+        names: of the recipes, all of them by default.
+    """
     made: dict[str, str] = {}  # run key -> the first table that has it
-    for name in recipe.names():
+    for name in recipe.names() if names is None else names:
         loaded = recipe.load_recipe(name, scale="paper")
         if loaded.table is None:
             continue
