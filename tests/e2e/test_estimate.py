@@ -134,27 +134,27 @@ def test_a_plan_says_why_there_are_no_hours(skipdit, table, home):
     shown = skipdit("plan --model digits").ok().out
     assert table(shown)[0]["hours"] == "unknown"
     assert "`skipdit profile --calibrate --model digits --precision float32` measures it" in shown
-    shown = skipdit("plan --model taichi --precision bfloat16 --gpu v100").ok().out
+    shown = skipdit("plan --model digits --precision bfloat16 --gpu v100").ok().out
     assert "nothing says how fast V100 is in bfloat16; take another --gpu" in shown
     skipdit("plan --model digits --gpu x100").failed(2, "--gpu: unknown GPU 'x100'")
 
 
-def test_a_plan_for_a_gpu(skipdit, table, home):
-    given = "plan table8 --scale paper --num-samples 32 --gpu"
+def test_a_plan_for_a_gpu(skipdit, table):
+    given = "plan table7 --scale paper --num-samples 32 --gpu"
     shown = skipdit(given, "h100").ok().out
     lines = table(shown)
     assert all(re.fullmatch(r"\d+\.\d\d", line["hours"]) for line in lines)
     assert all(line["memory"].endswith(" GB") for line in lines)
-    assert re.search(r"minutes on H100: sampling .*; 448 samples of 14 runs are left", shown)
+    assert re.search(r"minutes on H100: sampling .*; 128 samples of 4 runs are left", shown)
     assert "rates: tf32 220 TFLOP/s, assumed, a share of NVIDIA's H100 SXM data sheet" in shown
     assert re.search(r"of memory at batch 32 \(.*: weights 2.85 GB, steps", shown)
-    assert re.search(r"of disk at most \(samples 88.1 MB, trajectories .*, features", shown)
+    assert re.search(r"of disk at most \(samples 25.2 MB, trajectories .*, features", shown)
     one, other = (json.loads(skipdit(given, gpu, "--json").ok().out) for gpu in ("a100", "h200"))
     assert one["left"]["machine"] == "A100"
     assert one["left"]["sampling_hours"] == pytest.approx(
         other["left"]["sampling_hours"] * 220 / 70
     )
-    assert len(one["rows"]) == 14
+    assert len(one["rows"]) == 4
     parts = [row["estimate"]["sampling_hours"] for row in one["rows"]]
     assert one["left"]["sampling_hours"] == pytest.approx(sum(parts))
     assert one["left"]["memory_bytes"] == max(

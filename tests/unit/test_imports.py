@@ -62,8 +62,11 @@ KNOWN_USERS = {
 # Where networks and measurements are put to use, and who may ask them to.
 WHO_RUNS = {
     "generate.hooks": {
-        *("generate.loop", "generate.samples", "generate.footprint"),
-        *("score.body", "analyze.calibrate"),
+        "generate.footprint",
+        "generate.loop",
+        "generate.samples",
+        "score.body",
+        "analyze.calibrate",
     },
     "generate.samples": {"score.sweep", "score.body", "analyze.calibrate"},
     "score.measure": {"score.evaluate", "score.sweep"},
