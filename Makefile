@@ -12,8 +12,8 @@ VBENCH_PYTHON ?= $(shell for name in python3.11 python3.10; do \
 	$$name -c 'import venv' 2>/dev/null && echo $$name && break; done)
 
 .PHONY: help setup demo test test-slow test-vbench test-mutants vbench-env check docs bench \
-	bench-official methods \
-	tables paper-flops train clean
+	bench-official gpu-check methods \
+	tables paper-flops hours train clean
 
 help:  ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -72,6 +72,9 @@ $(OFFICIAL_ENV)/.done:
 bench-official: setup $(OFFICIAL_ENV)/.done  ## a step beside the official code's: OFFICIAL=CHECKOUT; half an hour
 	PYTHONPATH=$(OFFICIAL_ENV) $(BIN)/python tests/bench/official.py "$(OFFICIAL)"
 
+gpu-check: setup  ## what only a GPU can tell, in eight minutes, into results/gpu; OFFICIAL=CHECKOUT
+	PYTHONPATH=$(OFFICIAL_ENV) $(BIN)/python tests/gpu/check.py $(if $(OFFICIAL),--official "$(OFFICIAL)")
+
 table%: setup  ## one table of the paper: make table1 ... table8
 	$(SKIPDIT) cache-sweep --recipe $@
 
@@ -85,7 +88,13 @@ paper-flops: setup  ## what every table costs at paper scale, counted, into resu
 	printf '%s\n' $(TABLES) | xargs -P 2 -I TABLE \
 		$(SKIPDIT) plan TABLE --scale paper --out results/paper-flops
 
-tables: $(TABLES) demo methods paper-flops  ## all of them, demo and methods, into results/tiny and the pages
+hours: setup  ## hours, memory and disk of every table at paper scale, into docs/tables.md
+	$(SKIPDIT) plan --all > results/hours.part
+	sed -i -e "/<!-- hours: begin -->/,/<!-- hours: end -->/{//!d}" \
+		-e "/<!-- hours: begin -->/r results/hours.part" docs/tables.md
+	rm results/hours.part
+
+tables: $(TABLES) demo methods paper-flops hours  ## all of them, demo and methods, into results/tiny and the pages
 	for part in .md .csv -samples.png -psnr-speedup.png; do \
 		cp results/sweeps/moving-digits-skip/sweep$$part results/tiny/demo$$part; \
 		cp results/sweeps/captioned-digits-skip/sweep$$part results/tiny/methods$$part; \

@@ -169,16 +169,19 @@ def told(
         root: the results folder, where what is there already does not count.
         timed: the runs that are timed, `repeats` times each.
     """
-    from skipdit_cli.generate.footprint import footprint
     from skipdit_cli.plan.estimate import estimate
     from skipdit_cli.plan.rates import machine
 
     jobs = [*jobs]
     found = estimate(jobs, machine(gpu), root=root, timed=timed, repeats=repeats, previews=previews)
-    largest = max(
-        (run for run, _ in jobs),
-        key=lambda run: footprint(run).peak(run.batch_size, offload=offload),
-    )
+    return about(found, [run for run, _ in jobs], offload=offload)
+
+
+def about(found: "Estimate", runs: "Sequence[Run]", *, offload: bool = False) -> Told:
+    """An estimate with the memory of its runs."""
+    from skipdit_cli.generate.footprint import footprint
+
+    largest = max(runs, key=lambda run: footprint(run).peak(run.batch_size, offload=offload))
     return Told(found, largest, footprint(largest), offload)
 
 
@@ -199,7 +202,7 @@ def announce(
         SkipditError: the answer was no.
     """
     from skipdit_cli.errors import SkipditError, StoreError
-    from skipdit_cli.generate.memory import room_of
+    from skipdit_cli.generate import memory
 
     jobs = [*jobs]
     jobs = [*((run.reference, metrics) for run, metrics in jobs if metrics), *jobs]
@@ -218,7 +221,7 @@ def announce(
     if not found.samples and not found.timing:
         return
     free = _free(how.root)
-    space = [whole.memory(room_of(how.device)), whole.disk(free)]
+    space = [whole.memory(memory.room_of(how.device)), whole.disk(free)]
     if max(whole.peak, found.bytes) < SMALL:
         space = [f"{size(whole.peak)} of memory, {size(found.bytes)} of disk"]
     for line in (*whole.hours(gpus), *whole.scoring(), *space):
@@ -231,7 +234,7 @@ def announce(
             fix="free some space, or take another folder with --results",
         )
     hours = found.shared(gpus)
-    if hours is None or hours < ASKS or yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if hours is None or hours < ASKS or yes or not _terminal():
         return
     import typer
 
@@ -269,6 +272,11 @@ def _free(root: Path) -> float:
     """Bytes that are left on the disk of a folder, which may not be there yet."""
     here = root.absolute()
     return shutil.disk_usage(next(path for path in (here, *here.parents) if path.exists())).free
+
+
+def _terminal() -> bool:
+    """Whether somebody is there to answer."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _gpus(workers: int) -> int:

@@ -131,7 +131,7 @@ Gpu = Annotated[
     str | None,
     typer.Option(
         "--gpu",
-        help="What hours are for: a100, h100, h200, l40s, rtx4090, v100 or cpu; else what is here.",
+        help="What hours are for: a100, h100, h200, l40s, v100 or cpu; else what is here.",
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before hours of work.")]

@@ -12,6 +12,7 @@ from skipdit_cli.cli._output import say, show, show_json, table
 
 if TYPE_CHECKING:
     from skipdit_cli.plan.plan import RunPlan
+    from skipdit_cli.plan.tables import Line
     from skipdit_cli.recipe.shape import Recipe
 
 REPEATS = 3  # of a sweep, unless it is told otherwise
@@ -53,6 +54,13 @@ def plan(
         Path | None, typer.Option(help="Write a recipe's costs there, as RECIPE.md and RECIPE.csv.")
     ] = None,
     gpu: options.Gpu = None,
+    tables: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Every table of the paper, a line each: hours as assumed of an A100 and an H100.",
+        ),
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Count what a run or a table will do and cost; needs no weights and no GPU.
@@ -72,6 +80,14 @@ def plan(
     from skipdit_cli.recipe.specs import specs
 
     recipe = options.recipe_named(target, recipe)
+    if tables:
+        one = {"model": model, "recipe": recipe, "gpu": gpu, "out": out}
+        if known := [f"--{name}" for name, value in one.items() if value]:
+            raise UsageError(
+                f"{', '.join(known)} is of one table", place="--all", fix="leave it out"
+            )
+        _show_tables(json=json)
+        return
     given = options.settings(
         steps=steps,
         sampler=sampler,
@@ -124,7 +140,6 @@ def _show_recipe(
     jobs, by_row = runs.scored(chosen), dict[str, list[estimates.Job]]()
     for (row, _, _), job in zip(runs.of_recipe(chosen), jobs, strict=True):
         by_row.setdefault(row.id, []).append(job)
-    timed = [runs.timed_run(chosen, row) for row in chosen.rows if row.planned is None]
     for path in costs.write_costs(chosen, counted, out) if out else ():
         say(f"wrote {path}")
     for line in counted:
@@ -139,7 +154,7 @@ def _show_recipe(
         shown.append((line.row.label, *cells[:3], *beside, *cells[3:]))
         published = {"row": line.row.id, "published_macs_t": line.published}
         content.append({**published, **_content(line.counted, cost)})
-    left = estimates.told(jobs, gpu, root=root, timed=timed, repeats=REPEATS)
+    left = estimates.told(jobs, gpu, root=root, timed=runs.timed(chosen), repeats=REPEATS)
     if json:
         show_json({"rows": content, "left": left.content})
         return
@@ -147,6 +162,46 @@ def _show_recipe(
     show(f"{chosen.title} ({chosen.scale} scale)\n")
     show(table(headings, shown))
     show("\n" + "\n".join(left.lines))
+
+
+def _show_tables(*, json: bool) -> None:
+    """A line for every table of the paper."""
+    from skipdit_cli.plan import tables
+
+    lines = list(tables.lines())
+    if json:
+        costs = {
+            line.name: [estimates.about(each, line.runs) for each in line.whole] for line in lines
+        }
+        show_json({name: [cost.content for cost in each] for name, each in costs.items()})
+        return
+    machines = (f"{machine.label} hours" for machine in tables.MACHINES)
+    headings = ("table", "precision", *machines, "hours of scoring", "memory", "disk, at most")
+    show(table(headings, [hours_of(line) for line in lines]))
+
+
+def hours_of(line: "Line") -> tuple[str, ...]:
+    """What `--all` says of a table."""
+    costs = [estimates.about(found, line.runs) for found in line.whole]
+    hours = []
+    for cost, rest in zip(costs, line.rest, strict=True):
+        after = f" ({rest.hours:.0f} after {_spoken(line.after)})" if line.after else ""
+        hours.append(f"{cost.found.hours:.0f}{after}")
+    _, memory, disk = costs[0].cells
+    scoring = (f"{value:.0f} of {what}" for what, value in costs[0].found.scoring.items())
+    return (
+        _spoken(line.name),
+        line.runs[0].precision,
+        *hours,
+        "; ".join(scoring) or "–",
+        f"{memory} at batch {costs[0].run.batch_size}",
+        disk,
+    )
+
+
+def _spoken(name: str) -> str:
+    """A table as people name it: Table 1."""
+    return name.replace("table", "Table ") if name.startswith("table") else name
 
 
 def _cells(row: "RunPlan", cost: estimates.Told) -> tuple[str, ...]:

@@ -69,13 +69,13 @@ def cache_sweep(
     from skipdit_cli.checkpoints import catalog
     from skipdit_cli.checkpoints.card import RANDOM
     from skipdit_cli.generate.options import Options
-    from skipdit_cli.recipe.runs import scored as scored_runs
+    from skipdit_cli.recipe import runs as known
     from skipdit_cli.recipe.specs import specs
     from skipdit_cli.report import recipe as recipe_table
     from skipdit_cli.report import sweep as model_table
     from skipdit_cli.score import jobs
     from skipdit_cli.score import redo as again
-    from skipdit_cli.score.sweep import runs_of, sweep, sweep_recipe, timed, timed_as
+    from skipdit_cli.score.sweep import runs_of, sweep, sweep_recipe, timed_as
 
     options.at_least(0, repeats, place="--repeats", zero="0 times nothing")
     recipe, path = options.recipe_named(target, recipe), options.weights_file(weights)
@@ -122,7 +122,7 @@ def cache_sweep(
         asked = options.recipe_at(recipe, scale, options.overrides(given, override))
         if redo:
             say_removed(again.samples(runs_of(asked), root=results))
-        announce(scored_runs(asked), how, timed=timed(asked), yes=yes)
+        announce(known.scored(asked), how, timed=known.timed(asked), yes=yes)
         rows = sweep_recipe(asked, how)
         table, name = recipe_table.build_recipe_table(asked, root=results), asked.name
         folder = results / asked.folder

@@ -2,8 +2,8 @@
 
 The network's part is what one call of it holds on the meta device (`profiling/live.py`). What a
 cache keeps between steps is found by its own code: the session that runs in a generation calls the
-method at every site of every step, on tensors of the right shapes without content. A method that
-decides while it runs is taken to compute every second step.
+method at every site of the steps that tell, on tensors of the right shapes without content. A
+method that decides while it runs is taken to compute every second step.
 
 Compared with what was measured on the embedded models (tests/contract/test_footprint.py) the
 estimate of a step is between LOW and HIGH times the truth.
@@ -24,11 +24,13 @@ from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST, Site
 
 if TYPE_CHECKING:
     from skipdit_cli.checkpoints.card import Card, Component
+    from skipdit_cli.generate.hooks import Session
     from skipdit_cli.run import Run
 
 LOW, HIGH = 0.8, 1.25
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}  # of a number
 FLOAT32 = 4
+DECIDING = 8  # steps in which a method that decides while it runs has kept all that it keeps
 _SOURCES = ("caches/*.py", "cache.py", "generate/hooks.py", "generate/footprint.py")
 
 
@@ -83,6 +85,7 @@ class Footprint:
 def footprint(run: "Run") -> Footprint:
     """The memory of a run; counted once, and kept on disk as counts are."""
     card, value = run.card, BYTES[dtype_of(run.precision)]
+    decoded = BYTES[dtype_of(run.decode_precision)]
     sizes, decoding = counts.sizes(card), counts.decoding(card)
     clip, scale = len(sizes.grid) == 3, 8 if "vae" in card.components else 1
     at_once = (
@@ -91,12 +94,12 @@ def footprint(run: "Run") -> Footprint:
     halves, latents = 2 if run.guided else 1, math.prod(sizes.latents) * FLOAT32
     return Footprint(
         weights=sizes.weights * value,
-        autoencoder=decoding.weights * FLOAT32 if decoding else 0,
+        autoencoder=decoding.weights * decoded if decoding else 0,
         encoder=_encoder(card, run.precision),
         step=sizes.step * value * halves + latents * (1 + halves),
         kept=_kept(run),
-        decoding=decoding.values * FLOAT32 * at_once if decoding else 0,
-        pixels=math.prod(sizes.grid) * scale**2 * 3 * FLOAT32,
+        decoding=decoding.values * decoded * at_once if decoding else 0,
+        pixels=math.prod(sizes.grid) * scale**2 * 3 * decoded,
     )
 
 
@@ -134,7 +137,7 @@ def _kept(run: "Run") -> int:
 
 
 def _simulated(run: "Run") -> int:
-    """Every step of the run's schedule, on tensors without content."""
+    """The steps of the run's schedule that tell, on tensors without content."""
     import torch
 
     from skipdit_cli.generate.hooks import Session
@@ -171,7 +174,7 @@ def _simulated(run: "Run") -> int:
 
     x = torch.empty(1, *sizes.latents, dtype=dtype, device="meta")
     with torch.no_grad(), Live() as live:
-        for step in range(len(run.timesteps)):
+        for step in _telling(session):
             live.scalar = 0.0 if step % 2 else math.inf
             session.begin(step)
             if run.guided:
@@ -180,3 +183,21 @@ def _simulated(run: "Run") -> int:
                 compute(CONDITIONAL)
             most = max(most, live.now)
     return most
+
+
+def _telling(session: "Session") -> Sequence[int]:
+    """The steps after which a cache may keep more than before.
+
+    What is kept follows from what a step reuses and what the one before it did, so that each such
+    pair is looked at once; diffusers' hooks count steps themselves and see all of them.
+    """
+    reused, halves = session.announced, session.halves
+    if reused is None:
+        return range(min(DECIDING, len(session.timesteps)))
+    if session.foreign:
+        return range(len(session.timesteps))
+    pairs: dict[tuple, int] = {}
+    for step, now in enumerate(zip(reused, halves, strict=True)):
+        before = (reused[step - 1], halves[step - 1]) if step else None
+        pairs.setdefault((before, now), step)
+    return list(pairs.values())

@@ -1,7 +1,7 @@
 """Estimate: the hours and the disk that runs take, less what is there already.
 
 Hours are counted operations over the rate of a machine (`rates.py`): of the denoising loop in the
-run's precision, of the autoencoder in float32. What a dynamic method saves is known once it has
+run's precision, of the autoencoder in its own. What a dynamic method saves is known once it has
 run; until then its hours are those of the uncached model, at most. Not in them: encoding prompts,
 writing, and scoring, of which the metrics that take long are told apart (SCORING).
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from skipdit_cli.plan.rates import Machine
     from skipdit_cli.run import Run
 
-DECODING = "float32"  # the precision of the autoencoder
 HOUR = 3600.0
 PREVIEW_BITS = 1  # a pixel, about, of H.264 at the quality of previews
 FILE = 600  # bytes of a kept file beside its arrays, about
@@ -46,7 +45,7 @@ class Estimate:
         samples: that are not there yet.
         sampling, decoding, timing: hours; None where the rate of the machine is not known.
         at_most: whether a dynamic method may take fewer.
-        scoring: hours beside those, by what takes them ("SSIM, of one core").
+        scoring: hours beside those, by what takes them ("SSIM on a core").
         disk: bytes by what takes them ("samples").
         sources: where the rates are from.
         lacks: the precision of which no rate is known, and a model that it is about.
@@ -149,7 +148,9 @@ def _of_run(
     second: tuple[str, ...] = ()
     if per_frame is not None:
         one = per_frame.flops * frames
-        decoding, second, lacking = _hours(one * computed, machine, DECODING, work=max(one, 1))
+        decoding, second, lacking = _hours(
+            one * computed, machine, run.decode_precision, work=max(one, 1)
+        )
         lacks = lacks or lacking
     return Estimate(
         machine,
@@ -229,10 +230,10 @@ def _scoring(run: "Run", metrics: Sequence[str], root: Path | None) -> dict[str,
             continue
         if name == "ssim" and not run.is_reference:
             per_pixel = SSIM[1 if _frames(run) == 1 else 16]
-            key = "SSIM, of one core"
+            key = "SSIM on a core"
             hours[key] = hours.get(key, 0) + per_pixel * _pixels(run) * run.num_samples / HOUR
         elif name == "vbench":
-            hours["VBench, of an H100"] = VBENCH * run.num_samples / 4720
+            hours["VBench on an H100"] = VBENCH * run.num_samples / 4720
     return hours
 
 

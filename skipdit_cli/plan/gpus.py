@@ -4,7 +4,8 @@ The rates of A100 and H100 are assumptions about networks such as these. They ar
 NVIDIA's data sheets give as peak without sparsity (A100: 19.5 TFLOP/s in float32, 156 in TF32, 312
 in half precision; H100 SXM: 67, 495 and 989): 0.82 and 0.72 in float32, 0.45 and 0.44 in TF32, 0.38
 and 0.33 in half precision. H200 has the chip of H100 and more memory. The other GPUs are taken to
-reach the share of their peak that H100 does. `skipdit profile --calibrate` measures a machine, and
+reach the share of their peak that H100 does; of cards for games that rule would make half precision
+slower than float32, so that there are none. `skipdit profile --calibrate` measures a machine, and
 what it measured comes before this table (`rates.py`).
 """
 
@@ -52,12 +53,6 @@ GPUS: Mapping[str, Gpu] = {
         48e9,
         _by_share(float32=91.6, tf32=183, float16=362, bfloat16=362),
         "assumed, a share of NVIDIA's L40S data sheet",
-    ),
-    "rtx4090": Gpu(
-        "RTX 4090",
-        24e9,
-        _by_share(float32=82.6, tf32=82.6, float16=165.2, bfloat16=165.2),
-        "assumed, a share of NVIDIA's white paper on the Ada architecture",
     ),
     "v100": Gpu(  # it has no TF32, so that float32 is what tf32 gives, and no bfloat16
         "V100",

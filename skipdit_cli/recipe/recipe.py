@@ -1,7 +1,7 @@
 """Recipes: a table of the paper, or one of your own, as a YAML file.
 
     title, table            what it is; the table of results/published that it is put beside
-    paper                   what the published numbers took (command, headline, hardware, hours)
+    paper                   what the published numbers took (command, headline, hardware)
     notes                   sentences that belong under the table
     scales.tiny / .paper    groups (data set -> base model), settings, columns; one of them will do
     rows                    id, label, published (key columns of the CSV line), model ("{model}" is
@@ -32,7 +32,7 @@ from skipdit_cli.storage import given
 SCALES = ("tiny", "paper")
 TIMINGS = ("latency", "speedup", "memory", "compile")
 COSTS = ("macs", "flops", "macs_share", *TIMINGS)  # counted or timed, not scored
-PAPER = ("command", "headline", "hardware", "hours")
+PAPER = ("command", "headline", "hardware")
 MOST_TOLD = 20  # mistakes of one file
 COST_SETTINGS = ("profile", "timing")  # what counted and what timed columns are about
 PROFILE = ("group", "batch_size", "sampler", "steps", "guidance")

@@ -15,6 +15,7 @@ from skipdit_cli.checkpoints.card import RANDOM, Card
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError, placed, unknown
 from skipdit_cli.profiling import counts
 from skipdit_cli.recipe import calibration, prompts
+from skipdit_cli.recipe.recipe import TIMINGS
 from skipdit_cli.recipe.settings import SETTINGS, setting
 from skipdit_cli.recipe.shape import Recipe, RecipeRow
 from skipdit_cli.run import Run
@@ -194,6 +195,13 @@ def profile_run(recipe: Recipe, row: RecipeRow) -> Run:
         row: one that is not planned.
     """
     return _cost_run(recipe, row, recipe.settings.get("profile", {}))
+
+
+def timed(recipe: Recipe) -> list[Run]:
+    """The runs that are timed, one batch each; none where no column asks for it."""
+    if not any(column.metric in TIMINGS for column in recipe.columns):
+        return []
+    return [timed_run(recipe, row) for row in recipe.rows if row.planned is None]
 
 
 def timed_run(recipe: Recipe, row: RecipeRow) -> Run:

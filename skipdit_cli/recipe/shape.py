@@ -66,7 +66,7 @@ class Recipe:
     Attributes:
         name: of the file, without ending.
         table: the published table it reproduces ("table1") or None.
-        paper: `command`, `headline` number, `hardware` and `hours` of the published run.
+        paper: `command`, `headline` number and `hardware` of the published run.
         settings: any of SETTINGS; `profile`, what the cost columns are about where that differs
             (any of PROFILE), and `timing`, what timings are about where that differs from
             `profile`. A setting left out is the model's own default; guidance None is no guidance.

@@ -143,7 +143,7 @@ def _said(setting: tuple[str, Any]) -> str:
 
 def _paper(paper: dict[str, Any]) -> list[str]:
     """The note that says what the published numbers took, or none."""
-    forms = {"headline": "{}", "hardware": "{}", "hours": "{} hours", "command": "`{}`"}
+    forms = {"headline": "{}", "hardware": "{}", "command": "`{}`"}
     said = [form.format(paper[key]) for key, form in forms.items() if key in paper]
     return [f"At paper scale: {'; '.join(said)}."] if said else []
 

@@ -148,10 +148,10 @@ def _scored(job: ScoringJob, blank: Result, root: Path) -> Result:
         if known and known.assets == seen_through:
             return known
         result = replace(result, assets=seen_through)
-        looks = job.metric.NEEDS == "prompted" or assets.networks(job.metric)
-        device = job.how.device if looks else "cpu"
         with products("float32"):
-            computed, made = score(job), provenance.collect(import_torch=True, device=device)
+            computed = score(job)
+            looks = job.metric.NEEDS == "prompted" or assets.networks(job.metric)
+            made = provenance.collect(import_torch=True, device=job.how.device if looks else "cpu")
     except MissingAssetError as error:
         return known or replace(result, status="needs weights", note=str(error))
     result = replace(

@@ -18,7 +18,6 @@ from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
 from skipdit_cli.plan import plan
 from skipdit_cli.recipe import runs
-from skipdit_cli.recipe.recipe import TIMINGS
 from skipdit_cli.recipe.shape import Recipe
 from skipdit_cli.run import Run
 from skipdit_cli.score.evaluate import not_scored
@@ -165,22 +164,15 @@ def by_model(runs: Sequence[Run]) -> list[Run]:
 
 def sweep_recipe(recipe: Recipe, options: Options) -> list[SweepRow]:
     """Sweep the rows of a recipe that can run; nothing is timed where no column asks for it."""
-    profile = timed(recipe)
+    profile = runs.timed(recipe)
     options = options if profile else replace(options, repeats=0)
     return sweep(runs.scored(recipe), options, profile=profile)
 
 
 def runs_of(recipe: Recipe) -> list[Run]:
     """All runs that `sweep_recipe` makes or times, with their uncached references."""
-    meant = [*(run for run, _ in runs.scored(recipe)), *timed(recipe)]
+    meant = [*(run for run, _ in runs.scored(recipe)), *runs.timed(recipe)]
     return [*dict.fromkeys(run.reference for run in meant), *meant]
-
-
-def timed(recipe: Recipe) -> list[Run]:
-    """The runs that are timed, one batch each; none where no column asks for it."""
-    if not any(column.metric in TIMINGS for column in recipe.columns):
-        return []
-    return [runs.timed_run(recipe, row) for row in recipe.rows if row.planned is None]
 
 
 def generate(run: Run, options: Options, *, wait: bool = False) -> "Store":

@@ -46,18 +46,21 @@ def products(model, call):
     from torch.nn import functional
     from torch.overrides import TorchFunctionMode
 
-    done = []
+    done, given = [], {}
+
+    def like(x):  # one tensor of each shape, as warm as what a network has just computed
+        return given.setdefault(x.shape, torch.randn_like(x.contiguous()))
 
     class Attention(TorchFunctionMode):
         def __torch_function__(self, function, types, args=(), kwargs=None):
             if function is functional.scaled_dot_product_attention:
-                query, key, value = (torch.randn_like(each.contiguous()) for each in args[:3])
-                weights = query @ key.transpose(-2, -1)
+                query, key, value = map(like, args[:3])
+                weights = like(query @ key.transpose(-2, -1))
                 done.append(lambda: (query @ key.transpose(-2, -1), weights @ value))
             return function(*args, **(kwargs or {}))
 
     def kept(module, inputs):
-        x = torch.randn_like(inputs[0].contiguous())
+        x = like(inputs[0])
         done.append(lambda: module(x))
 
     handles = [
@@ -72,15 +75,14 @@ def products(model, call):
     return lambda: [product() for product in done]
 
 
-def bench(task: str, folder: Path, *, device: str, repeats: int) -> None:
-    """Time a task and print what came of it."""
+def both(task: str, folder: Path, *, device: str):
+    """Our network, the official one with the same random weights, and inputs by our names."""
     file, name, extra, family = CASES[task]
     network = getattr(official(folder, file), name)
 
     import torch
 
     from skipdit_cli.checkpoints.official import from_official
-    from skipdit_cli.profiling.latency import measure
 
     theirs = network(**SIZE, **extra)
     theirs = theirs.to(device).eval().requires_grad_(False)
@@ -91,8 +93,19 @@ def bench(task: str, folder: Path, *, device: str, repeats: int) -> None:
     inputs = ours.inputs(2 if task == "c2i" else 1, device=device)  # images are guided
     shape = inputs["hidden_states"].shape
     inputs["hidden_states"] = torch.randn(shape, generator=generator, device=device)
+    inputs["timestep"] += 500
+    return ours.to(device), theirs, inputs
+
+
+def bench(task: str, folder: Path, *, device: str, repeats: int) -> None:
+    """Time a task and print what came of it."""
+    ours, theirs, inputs = both(task, folder, device=device)
+
+    import torch
+
+    from skipdit_cli.profiling.latency import measure
+
     x, t, *labels = inputs.values()
-    t += 500
     with torch.no_grad():
         a, b = ours(*inputs.values(), return_dict=False)[0], theirs(x, t, *labels)
         off = float((a - b).abs().max() / b.abs().max())
@@ -113,7 +126,7 @@ def bench(task: str, folder: Path, *, device: str, repeats: int) -> None:
         f"{task}: official {timed['official'].median:.3f} s, ours {timed['ours'].median:.3f} s, "
         f"ratio {ratio:.3f}; matrix products alone {timed['products'].median:.3f} s, "
         f"{1 / share:.0%} of the official step and {1 / share / ratio:.0%} of ours "
-        f"({tuple(shape)}, medians of {repeats}, outputs differ by {off:.1e})",
+        f"({tuple(x.shape)}, medians of {repeats}, outputs differ by {off:.1e})",
         flush=True,
     )
 

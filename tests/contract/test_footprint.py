@@ -6,6 +6,7 @@ import pytest
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import catalog
+from skipdit_cli.generate import footprint as module
 from skipdit_cli.generate.footprint import HIGH, LOW, footprint
 from skipdit_cli.profiling.latency import peak_bytes
 from skipdit_cli.recipe.runs import make_run
@@ -45,6 +46,15 @@ def test_it_is_on_other_models_and_without_guidance(model, cache, guidance):
     assert LOW <= estimated / took <= HIGH
 
 
+@pytest.mark.parametrize("cache", [*registry.names("caches"), "pab(n=3)", "skip-cache(n=3)"])
+def test_the_steps_that_are_looked_at_tell_all(cache, monkeypatch):
+    steps = {} if cache in CALIBRATED else {"steps": "25"}
+    run = make_run(ON.get(cache, SKIP), cache, {"num_samples": 1, "guidance": 3.0} | steps)
+    few = module._simulated(run)
+    monkeypatch.setattr(module, "_telling", lambda session: range(len(session.timesteps)))
+    assert module._simulated(run) == few
+
+
 def test_what_is_kept_by_hand():
     """FORA keeps the outputs of two sites in each of six layers, both halves; no cache nothing."""
     settings = {"num_samples": 1, "batch_size": 1, "guidance": 3.0}
@@ -70,7 +80,8 @@ def test_full_size_networks_are_estimated_without_weights():
     assert held.peak(held.fitting(room)) <= room < held.peak(held.fitting(room) + 1)
 
 
-def test_a_text_model_has_its_encoder_before(monkeypatch):
+@pytest.mark.slow
+def test_a_text_model_has_its_encoder_before():
     held = footprint(make_run("latte", settings={"num_samples": 1, "prompts": ("a horse",)}))
-    assert held.encoder == 19_050_000_000 // 2  # T5-XXL in float16
+    assert held.encoder == pytest.approx(11.6e9, rel=0.01)  # T5-XXL in float16, but for its norms
     assert held.decoding > 14 * 3 * 512 * 512 * 4  # 14 frames at once

@@ -38,7 +38,7 @@ def test_the_head_says_what_it_took(name):
     assert text.startswith("# ")
     loaded = recipe.load_recipe(name)
     if loaded.table:  # one's own recipe says what it wants to
-        assert set(loaded.paper) == {"command", "headline", "hardware", "hours"}
+        assert set(loaded.paper) == {"command", "headline", "hardware"}
         assert loaded.paper["command"] == f"skipdit cache-sweep --recipe {name} --scale paper"
     assert recipe.summary(name) == loaded.title
     assert max(map(len, text.splitlines())) <= 100

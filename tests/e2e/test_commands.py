@@ -64,7 +64,7 @@ def test_plan_of_a_table_beside_the_paper(skipdit, table):
     assert list(lines) == ["Latte", "Delta-DiT", "Delta-DiT (Table 9)", *list(published)[2:]]
     assert lines["Delta-DiT (Table 9)"]["published"] == ""
 
-    rows = json.loads(skipdit("plan table1 --scale paper --json").ok().out)
+    rows = json.loads(skipdit("plan table1 --scale paper --json").ok().out)["rows"]
     rows = [row for row in rows if row["published_macs_t"] is not None]
     assert [row["published_macs_t"] for row in rows] == list(published.values())
     for row in rows:
@@ -106,7 +106,7 @@ def test_plan_of_an_embedded_model(skipdit):
     cache = "skip-cache(n=2,window=1000-20,branch=1)"
     rows = json.loads(
         skipdit(f"plan --model digits-skip --cache {cache} --steps 10 --json").ok().out
-    )
+    )["rows"]
     assert [row["run"]["cache"] for row in rows] == ["none", cache]
     assert [(row["full_steps"], row["cached_steps"]) for row in rows] == [(10, 0), (5, 5)]
     assert [row["missing"] for row in rows] == [["samples: 16 of 16"]] * 2

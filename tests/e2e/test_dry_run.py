@@ -48,16 +48,18 @@ def test_a_sweep_says_it_in_every_file(skipdit, tmp_path):
 def test_a_sample_says_it_and_a_plan_takes_it(skipdit):
     done = skipdit(f"sample --model moving-digits {GIVEN}").ok()
     assert SAID in done.out
-    (row,) = json.loads(skipdit("plan --model digits --weights random --json").ok().out)
+    (row,) = json.loads(skipdit("plan --model digits --weights random --json").ok().out)["rows"]
     assert row["run"]["weights"] == "random"
 
 
 @pytest.mark.slow
 def test_a_plan_lacks_nothing(skipdit):
     for model in ("dit-xl-2-skip", "latte-skip", "hunyuan-dit"):
-        (row,) = json.loads(skipdit(f"plan --model {model} --weights random --json").ok().out)
+        (row,) = json.loads(skipdit(f"plan --model {model} --weights random --json").ok().out)[
+            "rows"
+        ]
         assert row["missing"] == ["samples: 16 of 16"]
-    rows = json.loads(skipdit("plan table8 --scale paper --weights random --json").ok().out)
+    rows = json.loads(skipdit("plan table8 --scale paper --weights random --json").ok().out)["rows"]
     assert [row["missing"] for row in rows] == [[]] * len(rows)
 
 

@@ -35,7 +35,7 @@ def test_a_sweep_shows_what_a_dynamic_method_did(skipdit, tmp_path):
     assert (line["full"], line["cached"]) == ("1", "7")
     assert line["ideal"]["ours"] > 2
     planned = f"plan --model digits --cache {cache} {FEW} --json"
-    row = json.loads(skipdit(planned, "--results", tmp_path).ok().out)[1]
+    row = json.loads(skipdit(planned, "--results", tmp_path).ok().out)["rows"][1]
     assert (row["full_steps"], row["cached_steps"]) == (1, 7)
 
 

@@ -9,7 +9,11 @@ import pytest
 from skipdit_cli.assets import assets
 from skipdit_cli.checkpoints import catalog
 from skipdit_cli.checkpoints.licences import RESTRICTED
-from skipdit_cli.recipe import recipe
+from skipdit_cli.cli import plan as cli_plan
+from skipdit_cli.plan import tables
+from skipdit_cli.plan.estimate import estimate
+from skipdit_cli.plan.gpus import GPUS
+from skipdit_cli.recipe import recipe, runs
 from skipdit_cli.report import doctor
 from skipdit_cli.score import real_clips
 
@@ -22,7 +26,7 @@ TABLES = [f"table{i}" for i in range(1, 9)]
 def lines(table):
     """The table of what each takes, by recipe; "as Table 1" is what is written there."""
     takes = TEXT.partition("## What it takes")[2]
-    found = {f"table{line['table']}": line for line in table(takes)}
+    found = {f"table{line['table']}": line for line in table(takes, 1)}
     for line in found.values():
         for key, cell in line.items():
             if match := re.fullmatch(r"as Table (\d)", cell):
@@ -41,42 +45,87 @@ def test_every_table_has_a_line(lines):
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_hours_and_hardware_are_those_of_the_recipe(lines, name):
-    paper, line = recipe.load_recipe(name).paper, lines[name]
-    assert f"about {line['GPU hours'].split()[0]}" == paper["hours"]
-    assert line["hardware of the paper"] in paper["hardware"]
+def test_hardware_is_that_of_the_recipe(lines, name):
+    assert lines[name]["hardware of the paper"] in recipe.load_recipe(name).paper["hardware"]
+
+
+@pytest.fixture(scope="module")
+def hours(table):
+    """The block that `make hours` writes, by recipe."""
+    _, _, block = TEXT.partition("<!-- hours: begin -->")
+    return {line["table"].lower().replace(" ", ""): line for line in table(block)}
+
+
+def test_every_table_has_its_hours(hours):
+    assert list(hours) == TABLES
+
+
+def of(names):
+    """What `plan --all` says of some tables, in the words of its cells."""
+    found = {line.name: line for line in tables.lines(names)}
+    return {name: cli_plan.hours_of(line) for name, line in found.items()}
+
+
+def test_the_hours_are_not_stale(hours):
+    """Those of a table that is counted in seconds."""
+    for name, cells in of(["table7"]).items():
+        assert tuple(hours[name].values()) == cells, "run `make hours`"
+
+
+@pytest.mark.slow
+def test_the_hours_of_the_other_tables_are_not_stale(hours):
+    for name, cells in of(TABLES).items():
+        assert tuple(hours[name].values()) == cells, "run `make hours`"
 
 
 @pytest.mark.parametrize(
-    ("name", "hours", "other"), [("table5", 48, "table3"), ("table7", 0, "table8")]
+    ("name", "eflop", "published"),
+    [("table1", 55.9, None), ("table2", 53.5, None), ("table3", None, 443), ("table4", None, 1180)],
 )
-def test_hours_that_are_left_after_another_table(lines, name, hours, other):
-    assert f"({hours} after Table {other[-1]})" in lines[name]["GPU hours"]
-    (own, settings), (made, others) = (
-        (
-            {
-                line["row"]: [
-                    line[key] for key in ("model", "cache", "sampler", "steps", "guidance")
-                ]
-                for line in counted(each)
-            },
-            recipe.load_recipe(each, scale="paper").settings,
-        )
-        for each in (name, other)
-    )
-    assert [settings[key] for key in ("num_samples", "seed")] == [
-        others[key] for key in ("num_samples", "seed")
-    ]
-    left = {row for row, run in own.items() if run not in made.values()}
-    assert left == ({"skip-cache-950-300", "skip-cache-900-50"} if hours else set())
-    if hours:  # at the seconds that the recipe takes for these two, for 4720 clips
-        assert round((20.0 + 16.7) * 4720 / 3600) == hours
+def test_the_hours_are_in_the_region_of_what_was_published(hours, name, eflop, published):
+    """By the operations of the tables, and by the seconds a sample that the paper has."""
+    a100 = float(hours[name]["A100 hours"].split()[0])
+    if eflop:  # decoding and timing are beside them
+        sampling = eflop * 1e18 / 120e12 / 3600
+        assert sampling < a100 < 1.2 * sampling
+    if published:
+        assert 0.6 < a100 / published < 1.3
+
+
+@pytest.mark.parametrize(("name", "said"), [("table7", "108"), ("table8", "271")])
+def test_the_hours_in_strict_float32(name, said):
+    loaded = recipe.load_recipe(name, scale="paper", overrides=["precision=float32"])
+    machine = next(each for each in tables.MACHINES if each.gpu == "h100")
+    found = estimate(runs.scored(loaded), machine, timed=runs.timed(loaded), repeats=tables.REPEATS)
+    assert f"{found.hours:.0f}" == said
+    assert "108 and 271 of an H100" in " ".join(TEXT.split())
+
+
+def test_tables_share_runs_as_their_hours_say(hours):
+    """Three of the five runs of Table 5 are in Table 3, and all of Table 7 in Table 8."""
+    shared = {"table2": 1, "table5": 3, "table6": 3, "table8": 7}
+    for name, line in hours.items():
+        after = re.search(r"\(\d+ after Table (\d)\)", line["A100 hours"])
+        assert (int(after[1]) if after else None) == shared.get(name)
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_disk_is_that_of_plan(lines, name):
+def test_disk_has_all_samples(hours, name):
     size = sum(int(line["samples_bytes"]) for line in counted(name))
-    assert lines[name]["samples on disk, at most"] == f"{size / 1e9:.0f} GB"
+    told = float(hours[name]["disk, at most"].removesuffix(" GB")) * 1e9
+    assert size < told < 1.15 * size
+
+
+def test_what_is_assumed_of_gpus_is_what_is_documented(table):
+    _, _, section = (ROOT / "docs" / "gpus.md").read_text(encoding="utf-8").partition("`--gpu`")
+    lines = {line["`--gpu`"].strip("`"): line for line in table("| `--gpu`" + section)}
+    assert list(lines) == list(GPUS)
+    for name, gpu in GPUS.items():
+        line = lines[name]
+        for heading in ("float32", "tf32", "float16, bfloat16"):
+            assert line[heading] == f"{gpu.rates[heading.split(',')[0]]:g}"
+        assert line["memory"] == f"{gpu.memory / 1e9:.0f} GB"
+        assert line["source"] == gpu.source
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ def test_the_commands_of_the_guide(outside):
         assert "Weighted MSE" in table
         assert "PSNR" not in table  # what was not asked for is no column
     assert "weighted-mse" in evaluated
-    plain, second, fourth = json.loads(planned)
+    plain, second, fourth = json.loads(planned)["rows"]
     assert (plain["full_steps"], plain["cached_steps"]) == (8, 0)
     assert (second["full_steps"], second["cached_steps"]) == (4, 4)
     assert (fourth["full_steps"], fourth["cached_steps"]) == (2, 6)
@@ -153,7 +153,7 @@ def test_an_edited_file_makes_its_samples_again(outside):
         """Of a run of the edited cache, and of one of another."""
         specs = ("echo(decay=0.5)", "fora")
         planned = outside.run(*(f"plan --model digits --cache {spec} --json" for spec in specs))
-        return [json.loads(out)[-1]["key"] for _, out, _ in planned]
+        return [json.loads(out)["rows"][-1]["key"] for _, out, _ in planned]
 
     before = keys()
     path = outside.site / "skipdit_example" / "echo.py"

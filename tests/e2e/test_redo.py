@@ -118,7 +118,7 @@ def test_nothing_is_removed_that_could_not_be_made_again(skipdit, tmp_path, monk
     run = "sample --model taichi --steps 2 --num-samples 1 --batch-size 1"
     skipdit(run).failed(4)
     planned = json.loads(skipdit("plan --model taichi --steps 2 --num-samples 1 --json").out)
-    kept = tmp_path / "results" / "samples" / planned[0]["key"] / "000000.png"
+    kept = tmp_path / "results" / "samples" / planned["rows"][0]["key"] / "000000.png"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"")
     skipdit(f"{run} --redo").failed(4, "the weights of taichi are not here")

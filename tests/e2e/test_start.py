@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from skipdit_cli import __version__
+from skipdit_cli.generate.footprint import footprint
 from skipdit_cli.profiling import counts
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +75,8 @@ def test_starting_imports_nothing_heavy(skipdit, arguments):
 )
 def test_what_was_counted_once_needs_no_network(skipdit, arguments):
     """Importing torch and diffusers is most of the time that these commands could take."""
-    for each in (counts.layout, counts.places, counts.costs, counts.widest):
+    counted = (counts.layout, counts.places, counts.costs, counts.sizes, counts.decoding)
+    for each in (*counted, footprint):
         each.cache_clear()  # whatever other tests counted, under homes of their own
     first, again = skipdit(*arguments).ok(), skipdit(*arguments).ok()
     assert again.out.splitlines()[:9] == first.out.splitlines()[:9]

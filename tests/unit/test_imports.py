@@ -61,7 +61,13 @@ KNOWN_USERS = {
 }
 # Where networks and measurements are put to use, and who may ask them to.
 WHO_RUNS = {
-    "generate.hooks": {"generate.loop", "generate.samples", "score.body", "analyze.calibrate"},
+    "generate.hooks": {
+        "generate.footprint",
+        "generate.loop",
+        "generate.samples",
+        "score.body",
+        "analyze.calibrate",
+    },
     "generate.samples": {"score.sweep", "score.body", "analyze.calibrate"},
     "score.measure": {"score.evaluate", "score.sweep"},
     "generate.engine": {"generate.samples", "score.scoring", "score.spread"},
@@ -74,7 +80,13 @@ HEAVY = {
 HEAVY_ALLOWED = ("models", "samplers", "train", "analyze")
 HEAVY_ALLOWED_FILES = {
     *("generate.hooks", "generate.samples", "generate.loop", "generate.rng", "score.body"),
-    *("profiling.macs", "profiling.latency", "embedded.classifier", "metrics._clip"),
+    *(
+        "profiling.macs",
+        "profiling.live",
+        "profiling.latency",
+        "embedded.classifier",
+        "metrics._clip",
+    ),
 }
 MOST_LINES = 400
 MOST_MODULES = 9  # at the package's top level

@@ -220,7 +220,9 @@ def test_what_is_not_finite_is_not_fitted(home, monkeypatch, value):
 
     monkeypatch.setattr(TEACACHE.module, "observe", observe)
     run = runs.make_run("digits", "none", {"steps": "7", "num_samples": 1})
-    with pytest.raises(SkipditError, match=r"^digits: what it computes is not finite; take --dtyp"):
+    with pytest.raises(
+        SkipditError, match=r"^digits: what it computes is not finite; take --preci"
+    ):
         analysis.calibrate(run, "teacache", root=home)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from skipdit_cli.checkpoints import catalog, drawn, local, networks
 from skipdit_cli.checkpoints.card import RANDOM, Component
 from skipdit_cli.errors import MissingAssetError
-from skipdit_cli.generate import text
+from skipdit_cli.generate import encoders
 
 RELEASED = [card for card in catalog.CARDS.values() if not card.embedded]
 EMBEDDED = [card for card in catalog.CARDS.values() if card.embedded]
@@ -113,8 +113,7 @@ def test_autoencoders_and_text_encoders_have_the_size_of_the_released_ones(part)
         model = drawn.empty(lambda: kind.from_config(kind.load_config(folder)))
         assert model.config.scaling_factor == config["scaling_factor"]
     else:
-        config, kind, options = text._kind(folder)
-        model = drawn.empty(lambda: kind(config, **options))
+        model = encoders.blank(folder)
     assert drawn.size(model, "float32") == pytest.approx(part.size, rel=0.005)
     assert all(value.is_meta for value in model.parameters())
 
@@ -124,7 +123,7 @@ def test_the_text_encoders_give_what_the_denoisers_take():
         card = drawn.card(catalog.card(name))
         config = networks.meta(card).config
         widths = {
-            key: text._kind(local.component(card, key))[0].hidden_size
+            key: encoders.kind(local.component(card, key))[0].hidden_size
             for key in card.components
             if key.startswith("text_encoder")
         }

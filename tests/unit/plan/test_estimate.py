@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from skipdit_cli.checkpoints import catalog
 from skipdit_cli.plan import estimate as estimates
 from skipdit_cli.plan import plan
 from skipdit_cli.plan.estimate import Estimate, estimate
 from skipdit_cli.plan.rates import Machine, Measured
+from skipdit_cli.profiling import counts
 from skipdit_cli.recipe import recipe, runs
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.storage.store import open_store
@@ -89,11 +91,19 @@ def test_timing_is_a_warm_up_and_the_repetitions():
 
 
 def test_scoring_that_takes_long_is_told_apart():
+    run = make_run("moving-digits", "fora(n=2)", TINY)
+    found = estimate([(run.reference, ["ssim"]), (run, ["ssim", "psnr"])], CPU).scoring
+    seconds = 10 * 8 * 16 * 16 * 1.33 / (16 * 512**2)
+    assert found == {"SSIM on a core": pytest.approx(seconds / 3600)}
+
+
+@pytest.mark.slow
+def test_scoring_at_full_size():
     settings = {"num_samples": 100, "prompts": ("a horse",)}
-    video = make_run("latte-skip", "skip-cache(n=2)", settings)
+    video = make_run("latte-skip", "skip-cache(n=2)", settings)  # whose pixels alone matter
     found = estimate([(video.reference, ["ssim"]), (video, ["ssim", "vbench"])], H100)
-    assert found.scoring["SSIM, of one core"] == pytest.approx(100 * 1.33 / 3600)
-    assert found.scoring["VBench, of an H100"] == pytest.approx(12 * 100 / 4720)
+    assert found.scoring["SSIM on a core"] == pytest.approx(100 * 1.33 / 3600)
+    assert found.scoring["VBench on an H100"] == pytest.approx(12 * 100 / 4720)
     image = make_run("hunyuan-dit", "fora(n=2)", settings)
     (seconds,) = estimate([(image, ["ssim@videosys", "psnr"])], H100).scoring.values()
     assert seconds == pytest.approx(100 * 0.83 / 3600)
@@ -118,6 +128,18 @@ def test_disk_by_hand():
     assert "previews" not in disk
 
 
+def test_prompts_are_embedded_once():
+    """By an encoder that two models share."""
+    (tokens, width), *others = counts.sizes(catalog.card("captioned-digits")).texts
+    assert not others
+    one = tokens * (4 * width + 8) + estimates.FILE
+    settings = {"num_samples": 4, "batch_size": 4, "prompts": ("a one", "a two", "a one")}
+    run, other = (make_run(f"captioned-digits{end}", settings=settings) for end in ("", "-skip"))
+    disk = estimate([(run, []), (other, [])], CPU).disk
+    assert disk["prompt embeddings"] == 3 * one  # two prompts and the negative one
+
+
+@pytest.mark.slow
 def test_prompts_are_embedded_once_for_all_runs_of_a_precision():
     """COCO's captions, for HunyuanDiT: 36 GB in float16."""
     run = make_run("hunyuan-dit", settings={"num_samples": 30_000, "batch_size": 1})

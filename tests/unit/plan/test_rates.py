@@ -24,14 +24,14 @@ def test_the_rates_that_are_assumed():
     for gpu in gpus.GPUS.values():
         assert set(gpu.rates) <= set(PRECISIONS)
         assert gpu.rates.get("bfloat16", gpu.rates["float16"]) == gpu.rates["float16"]
-        assert gpu.rates["float32"] <= gpu.rates["tf32"] <= gpu.rates["float16"]
+        assert gpu.rates["float32"] <= gpu.rates["tf32"]
         assert gpu.source.startswith("assumed")
         assert gpu.memory >= 24e9
 
 
 def test_others_have_the_share_of_their_peak_that_h100_has():
     assert gpus.GPUS["l40s"].rates["float16"] == pytest.approx(362 * 330 / 989, rel=0.02)
-    assert gpus.GPUS["rtx4090"].rates["float32"] == pytest.approx(82.6 * 48 / 67, rel=0.02)
+    assert gpus.GPUS["v100"].rates["float32"] == pytest.approx(15.7 * 48 / 67, rel=0.03)
     assert "bfloat16" not in gpus.GPUS["v100"].rates
 
 
@@ -43,7 +43,6 @@ def test_others_have_the_share_of_their_peak_that_h100_has():
         ("NVIDIA H100 80GB HBM3", "h100"),
         ("NVIDIA H200", "h200"),
         ("NVIDIA L40S", "l40s"),
-        ("NVIDIA GeForce RTX 4090", "rtx4090"),
         ("Tesla V100-SXM2-16GB", "v100"),
         ("NVIDIA L4", None),
         ("AMD EPYC 7763 64-Core Processor", None),
@@ -55,7 +54,7 @@ def test_a_device_is_known_by_its_name(device, gpu):
 
 def test_names_of_people():
     assert gpus.known("H100") == gpus.known("h100") == "h100"
-    assert gpus.known("RTX 4090") == gpus.known("rtx-4090") == "rtx4090"
+    assert gpus.known("L40 S") == gpus.known("l-40s") == "l40s"
     with pytest.raises(UsageError, match=r"^--gpu: unknown GPU 'h10'; did you mean 'h100'\?$"):
         rates.machine("h10")
 

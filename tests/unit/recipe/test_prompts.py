@@ -179,6 +179,7 @@ def test_files_and_prompts_are_of_bounded_size(written, monkeypatch):
     monkeypatch.setattr(prompts, "MOST_BYTES", 700)
     assert len(prompts.read_prompts(path)) == 100
     monkeypatch.setattr(prompts, "MOST_BYTES", 699)
+    monkeypatch.setattr(prompts, "_READ", {})
     with pytest.raises(UsageError) as caught:
         prompts.read_prompts(path, place="--prompts")
     assert str(caught.value) == (

@@ -14,7 +14,7 @@ GOOD = """\
 title: A table
 table: table1
 notes: [one sentence]
-paper: {hours: 3}
+paper: {hardware: one A100}
 scales:
   tiny:
     groups: {digits: moving-digits}
@@ -60,7 +60,7 @@ def test_both_scales(write):
     tiny, paper = recipe.load_recipe(path), recipe.load_recipe(path, scale="paper")
     assert (tiny.name, tiny.table, tiny.title, tiny.scale) == ("own", "table1", "A table", "tiny")
     assert tiny.notes == ("one sentence",)
-    assert tiny.paper == {"hours": 3}
+    assert tiny.paper == {"hardware": "one A100"}
     assert tiny.settings == {
         "num_samples": 4,
         "steps": "10",
@@ -114,7 +114,10 @@ MISTAKES = [
         ("notes: [one sentence]", "notes: 1"),
         " notes: '1' is not a list; write one line that starts with - per entry",
     ),
-    (("{hours: 3}", "{hour: 3}"), " paper: unknown key 'hour'; did you mean 'hours'?"),
+    (
+        ("{hardware: one", "{hardwar: one"),
+        " paper: unknown key 'hardwar'; did you mean 'hardware'?",
+    ),
     (
         ("{digits: moving-digits}", "{digits: moving-digit}"),
         " scales.tiny.groups.digits: unknown model 'moving-digit'; did you mean 'moving-digits'?",

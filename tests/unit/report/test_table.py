@@ -396,11 +396,11 @@ def test_an_ambiguous_published_line_is_an_error(tmp_path):
 def test_headings_title_and_notes(tmp_path):
     mine = recipe(columns=(FLOPS, SPEEDUP))
     mine = Recipe(
-        **vars(mine) | {"notes": ("One.",), "paper": {"hours": 3, "hardware": "one A100"}}
+        **vars(mine) | {"notes": ("One.",), "paper": {"hardware": "one A100", "headline": "FID 2"}}
     )
     built = recipe_table.build_recipe_table(mine, root=tmp_path)
     assert built.title == "Mine (paper scale)"
-    assert built.notes == ("One.", "At paper scale: one A100; 3 hours.")
+    assert built.notes == ("One.", "At paper scale: FID 2; one A100.")
     assert [(h.label, h.unit, h.better) for h in built.headings] == [
         ("FLOPs", "T", ""),
         ("Speedup", "", "higher"),
