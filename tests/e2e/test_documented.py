@@ -218,6 +218,14 @@ LINES = {
         "--precision float16": NO_GPU,
         "skipdit profile --model latte-skip --n 2 --weights random --steps 4 --device cuda "
         "--compile": NO_GPU,
+        "skipdit plan table1 --scale paper --gpu h100": Then(shows=("hours on H100", "of disk")),
+        "skipdit plan --model dit-xl-2-skip --n 2..4 --gpu a100": Then(
+            check=column("full", "250", "128", "88", "68"), shows=("on A100", "of memory at batch 4")
+        ),
+        "skipdit plan --all": Then(check=column("table", *(f"Table {i}" for i in range(1, 9)))),
+        "skipdit profile --calibrate --model digits": Then(
+            check=column("precision", "float32"), more="--repeats 1"
+        ),
         "skipdit sample --model dit-xl-2-skip --weights random --steps 2 --num-samples 1": Then(
             more="--scale tiny", shows=("1 samples of run ", "mean nothing")
         ),
