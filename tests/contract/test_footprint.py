@@ -29,7 +29,16 @@ def measured_and_estimated(model, cache, guidance=3.0):
     return took, BATCH * (held.step + held.kept)
 
 
-@pytest.mark.parametrize("cache", registry.names("caches"))
+QUICK = ("fora", "skip-cache", "taylorseer", "teacache")
+
+
+@pytest.mark.parametrize(
+    "cache",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK))
+        for name in registry.names("caches")
+    ],
+)
 def test_the_estimate_of_a_step_is_near_the_truth(cache):
     took, estimated = measured_and_estimated(ON.get(cache, SKIP), cache)
     assert LOW <= estimated / took <= HIGH

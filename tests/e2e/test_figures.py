@@ -92,6 +92,7 @@ def test_the_hours_are_in_the_region_of_what_was_published(hours, name, eflop, p
         assert 0.6 < a100 / published < 1.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "said"), [("table7", "108"), ("table8", "271")])
 def test_the_hours_in_strict_float32(name, said):
     loaded = recipe.load_recipe(name, scale="paper", overrides=["precision=float32"])

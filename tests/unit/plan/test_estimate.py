@@ -168,7 +168,10 @@ def test_a_precision_that_a_gpu_has_not(monkeypatch):
     assert (found.hours, found.lacks) == (None, ("bfloat16", "taichi"))
 
 
-@pytest.mark.parametrize(("name", "eflop"), [("table7", 17.9), ("table8", 44.7)])
+@pytest.mark.parametrize(
+    ("name", "eflop"),
+    [("table7", 17.9), pytest.param("table8", 44.7, marks=pytest.mark.slow)],
+)
 def test_the_operations_of_the_image_tables(name, eflop):
     """By multiply-accumulates, as the paper counts them; attention's products are 3.5 % more."""
     loaded = recipe.load_recipe(name, scale="paper")
