@@ -220,7 +220,8 @@ LINES = {
         "--compile": NO_GPU,
         "skipdit plan table1 --scale paper --gpu h100": Then(shows=("hours on H100", "of disk")),
         "skipdit plan --model dit-xl-2-skip --n 2..4 --gpu a100": Then(
-            check=column("full", "250", "128", "88", "68"), shows=("on A100", "of memory at batch 4")
+            check=column("full", "250", "128", "88", "68"),
+            shows=("on A100", "of memory at batch 4"),
         ),
         "skipdit plan --all": Then(check=column("table", *(f"Table {i}" for i in range(1, 9)))),
         "skipdit profile --calibrate --model digits": Then(
