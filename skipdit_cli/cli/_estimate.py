@@ -262,10 +262,14 @@ def _listed(parts: "Mapping[str, float]") -> str:
 
 
 def size(count: float) -> str:
-    """Bytes as people say them."""
+    """Bytes as people say them.
+
+    >>> size(900), size(2_345_678_901)
+    ('1 kB', '2.35 GB')
+    """
     from skipdit_cli.checkpoints.local import size_text
 
-    return size_text(int(count))
+    return size_text(int(count)) if count >= LITTLE else f"{count / 1e3:.0f} kB"
 
 
 def _free(root: Path) -> float:

@@ -146,7 +146,9 @@ def test_sample_prompts(skipdit, tmp_path, samples):
     """Named on the command line or in a file, in turn, and kept with the samples."""
     given = f"sample --model painted-digits {FEW}"
     done = skipdit(given, "--prompt", "a three", "--prompt", "The digit NINE").ok()
-    assert done.err.startswith("encoding the prompts of painted-digits\nsampling painted-digits")
+    estimated, *stages = done.err.splitlines()
+    assert estimated.startswith("estimate: ")
+    assert stages == ["encoding the prompts of painted-digits", "sampling painted-digits, none"]
     (folder,) = (tmp_path / "results" / "samples").iterdir()
     lines = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     assert [line["meta"] for line in lines] == [{"prompt": "a three"}, {"prompt": "The digit NINE"}]

@@ -19,7 +19,7 @@ def test_plan_says_what_only_a_run_can_tell(skipdit, tmp_path):
     line = next(line for line in done.out.splitlines() if "first-block" in line)
     assert line.count("at run") == 6
     assert "at run" not in next(line for line in done.out.splitlines() if "taylorseer" in line)
-    (_, row, other) = json.loads(skipdit(command, "--results", tmp_path, "--json").ok().out)
+    (_, row, other) = json.loads(skipdit(command, "--results", tmp_path, "--json").ok().out)["rows"]
     assert (row["steps"], row["full_steps"], row["flops"], row["ideal_speedup"]) == (8, *[None] * 3)
     assert other["full_steps"] == 3  # 0, 1, 6
 

@@ -46,7 +46,7 @@ def told(done):
 
 def test_little_work_on_a_machine_nobody_measured_is_one_line(skipdit, home):
     (line,) = told(skipdit(SAMPLE).ok())
-    assert re.fullmatch(r"estimate: [\d.]+ MB of memory, [\d.]+ MB of disk", line)
+    assert re.fullmatch(r"estimate: [\d.]+ MB of memory, \d+ kB of disk", line)
     assert told(skipdit(SAMPLE).ok()) == []  # nothing is left
 
 
