@@ -1,6 +1,7 @@
 """The memory of a run, from shapes alone, beside what its loop took on the embedded models."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +12,7 @@ from skipdit_cli.generate.footprint import HIGH, LOW, footprint
 from skipdit_cli.profiling.latency import peak_bytes
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.score.body import loop_of
+from skipdit_cli.sites import Site
 
 BATCH = 2
 CALIBRATED = ("teacache", "mag-cache")  # for their usual number of steps
@@ -62,6 +64,19 @@ def test_the_steps_that_are_looked_at_tell_all(cache, monkeypatch):
     few = module._simulated(run)
     monkeypatch.setattr(module, "_telling", lambda session: range(len(session.timesteps)))
     assert module._simulated(run) == few
+
+
+def test_each_pair_of_neighbours_is_looked_at_once():
+    """A step that reuses after a full one, one after a reusing one, and guidance that ends."""
+    none, some = frozenset(), frozenset({Site("layer", 1)})
+    reused, halves = [none, some, some, none, some, some, none, none], ["both"] * 7 + ["null"]
+    session = SimpleNamespace(announced=reused, halves=halves, foreign={}, timesteps=range(8))
+    assert list(module._telling(session)) == [0, 1, 2, 3, 7]
+    session.foreign = {Site("layer", 1): None}  # which counts steps itself
+    assert list(module._telling(session)) == list(range(8))
+    session.announced = None
+    session.timesteps = range(100)
+    assert list(module._telling(session)) == list(range(module.DECIDING))
 
 
 def test_what_is_kept_by_hand():

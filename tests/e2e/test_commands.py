@@ -78,9 +78,13 @@ def test_plan_of_a_table_beside_the_paper(skipdit, table):
         (
             "table3",
             {"Latte": 1587.25, "Skip-DiT": 1648.13, "Skip-Cache n=2, 700-50": 1127.83},
-            "59.39 GB",  # 4720 clips of 16 frames of 512 x 512
+            "62.80 GB",  # 4720 clips of 16 x 512 x 512: 59.39, previews 2.47, embeddings 0.93
         ),
-        ("table4", {"HunYuan-DiT": 514.02, "Skip-Cache n=2": 348.24}, "94.37 GB"),  # 30000 images
+        (
+            "table4",
+            {"HunYuan-DiT": 514.02, "Skip-Cache n=2": 348.24},
+            "130.93 GB",  # 30000 images: 94.37, features 0.25, embeddings 36.31
+        ),
     ],
 )
 def test_plan_of_a_table_of_text(skipdit, table, recipe, published, disk):
