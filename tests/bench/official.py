@@ -30,6 +30,8 @@ def official(folder: Path, file: str):
     path = folder / file
     if not path.is_file():
         refuse(f"{path} is not there; give the folder of a checkout of OpenSparseLLMs/Skip-DiT")
+    import skipdit_cli  # noqa: F401  # timm imports torchvision, which it mends where that is broken
+
     spec = importlib.util.spec_from_file_location(path.stem + "_official", path)
     module = importlib.util.module_from_spec(spec)
     try:

@@ -232,7 +232,7 @@ def encoded(monkeypatch):
 
     def watched(card, suffix, **how):
         encode = load(card, suffix, **how)
-        return lambda prompt: seen.append((suffix, prompt)) or encode(prompt)
+        return lambda some: seen.extend((suffix, prompt) for prompt in some) or encode(some)
 
     monkeypatch.setattr(text, "_encoder", watched)
     return seen
