@@ -15,6 +15,7 @@ from skipdit_cli.generate import rng
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.loop import denoise
 from skipdit_cli.generate.samples import network
+from skipdit_cli.precision import products
 from skipdit_cli.run import Run
 
 
@@ -24,7 +25,7 @@ def loop_of(
     device: str = "cpu",
     weights_path: Path | None = None,
 ) -> Callable[..., None]:
-    """The loop as a function of the cache.
+    """The loop as a function of the cache, in the precision of the run.
 
     With `brief=True` it ends at the first full step that follows another kind of step: long enough
     to hold everything in memory that a whole loop does.
@@ -47,7 +48,7 @@ def loop_of(
             raise _Enough
 
     def body(cache: Cache, *, brief: bool = False) -> None:
-        with suppress(_Enough):
+        with products(run.precision), suppress(_Enough):
             denoise(
                 model,
                 x,

@@ -9,6 +9,7 @@ from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
 from skipdit_cli.plan import plan, rates
 from skipdit_cli.plan.rates import Measured
+from skipdit_cli.score.timing import clocked
 
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
@@ -38,27 +39,13 @@ def calibrate(runs: "Iterable[Run]", options: Options) -> list[Measured]:
 
 
 def _measured(run: "Run", options: Options) -> Measured:
-    from skipdit_cli.profiling.latency import measure
     from skipdit_cli.score.body import loop_of
 
     flops = plan.plan(run, batch=run.batch_size).flops
     assert flops is not None  # it is uncached
     loop = loop_of(run, device=options.device)
-    done, total = 0, options.repeats + 1
-    with options.stage(f"timing {run.model}, {run.precision}") as update:
-
-        def finished() -> None:
-            nonlocal done
-            done += 1
-            update(done, total)
-
-        timed = measure(
-            {"none": partial(loop, run.cache)},
-            reference="none",
-            repeats=options.repeats,
-            device=options.device,
-            on_loop=finished,
-        )
+    loops, what = {"none": partial(loop, run.cache)}, f"{run.model}, {run.precision}"
+    timed = clocked(loops, options, reference="none", what=what)
     return Measured(
         precision=run.precision,
         model=run.model,

@@ -4,8 +4,9 @@
 they were timed before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
@@ -14,6 +15,9 @@ from skipdit_cli.run import Run
 from skipdit_cli.storage import failures, results
 from skipdit_cli.storage.provenance import device_name
 from skipdit_cli.storage.results import Result
+
+if TYPE_CHECKING:
+    from skipdit_cli.profiling.latency import Latency
 
 VERSION = 1
 TIMED = {"latency": "s", "speedup": "x", "memory": "B"}  # what is timed, and its unit
@@ -69,31 +73,45 @@ def _hardware(device: str) -> str:
     return f"{device_name(device)}, {torch.get_num_threads()} threads"
 
 
-def _timed(group: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]:
-    """New timings of a group, its reference among them."""
-    from skipdit_cli.profiling.latency import measure, peak_bytes, spread
-    from skipdit_cli.score.body import loop_of
-    from skipdit_cli.storage import provenance
+def clocked(
+    loops: Mapping[str, Callable[[], object]], options: Options, *, reference: str, what: str
+) -> "dict[str, Latency]":
+    """Time loops by turns, with progress.
 
-    reference = group[0].reference
-    body = loop_of(reference, device=options.device, weights_path=options.weights_path)
-    loops = {str(run.cache): partial(body, run.cache) for run in (reference, *group)}
-    total = (options.repeats + 1) * len(loops)
-    done = 0
-    with options.stage(f"timing {reference.model}, {len(loops)} caches") as update:
+    Args:
+        loops, reference: as in `latency.measure`.
+        what: they are, for the display.
+    """
+    from skipdit_cli.profiling.latency import measure
+
+    done, total = 0, (options.repeats + 1) * len(loops)
+    with options.stage(f"timing {what}") as update:
 
         def finished() -> None:
             nonlocal done
             done += 1
             update(done, total)
 
-        timed = measure(
+        return measure(
             loops,
-            reference=str(reference.cache),
+            reference=reference,
             repeats=options.repeats,
             device=options.device,
             on_loop=finished,
         )
+
+
+def _timed(group: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]:
+    """New timings of a group, its reference among them."""
+    from skipdit_cli.profiling.latency import peak_bytes, spread
+    from skipdit_cli.score.body import loop_of
+    from skipdit_cli.storage import provenance
+
+    reference = group[0].reference
+    body = loop_of(reference, device=options.device, weights_path=options.weights_path)
+    loops = {str(run.cache): partial(body, run.cache) for run in (reference, *group)}
+    what = f"{reference.model}, {len(loops)} caches"
+    timed = clocked(loops, options, reference=str(reference.cache), what=what)
     memory = {
         spec: peak_bytes(partial(loop, brief=True), device=options.device)
         for spec, loop in loops.items()

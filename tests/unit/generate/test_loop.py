@@ -14,6 +14,8 @@ from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.generate import engine
 from skipdit_cli.generate.hooks import attached
 from skipdit_cli.generate.loop import denoise, guided, parts, replay
+from skipdit_cli.generate.samples import network
+from skipdit_cli.precision import products
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.score.body import loop_of
 from skipdit_cli.sites import BOTH, CONDITIONAL, NULL, NULL_FIRST, Layout
@@ -312,3 +314,20 @@ def test_the_loop_that_is_timed(monkeypatch, model, shape, cache, brief, calls):
     seen.clear()
     body(wanted.cache)  # nothing is left on the model, and the loop can run again
     assert len(seen) == 8
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_the_loop_that_is_timed_computes_in_its_precision(precision):
+    """Whoever times it: a sweep, and what measures the speed of a machine."""
+    wanted = make_run("digits", settings={"steps": "2", "batch_size": 1, "precision": precision})
+    body, seen = loop_of(wanted), []
+    model = network(wanted)
+    hook = model.register_forward_pre_hook(
+        lambda *_: seen.append(
+            (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
+        )
+    )
+    with products("float32" if precision == "tf32" else "tf32"):
+        body(wanted.cache)
+    hook.remove()
+    assert seen == [(precision == "tf32",) * 2] * 2
