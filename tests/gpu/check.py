@@ -43,12 +43,10 @@ def main() -> int:
     names = {part.__name__: part for part in SHARES}
     if unknown := set(asked.parts) - names.keys():
         sys.exit(f"unknown parts {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    device = provenance.device_name(asked.device)
     report: dict[str, Any] = {
-        "device": device,
         "scale": asked.scale,
         "cuda": torch.version.cuda,
-        **provenance.collect(),
+        **provenance.collect(device=asked.device),
         "facts": [],
     }
     with tempfile.TemporaryDirectory() as scratch:
@@ -62,7 +60,7 @@ def main() -> int:
                 print(" ".join(f"{key}={_short(value)}" for key, value in fact.items()), flush=True)
                 report["facts"].append(fact)
                 _write(report, asked.out)
-            parts.clean(how)
+            parts.clean()
     failed = [fact for fact in report["facts"] if fact.get("ok") is False]
     print(f"{len(failed)} of {len(report['facts'])} failed" if failed else "all checks passed")
     return 1 if failed else 0
@@ -83,7 +81,7 @@ def _until(part: Any, how: "parts.How", due: float) -> Any:
         except Exception:
             yield {"ok": False, "error": traceback.format_exc()[-1500:]}
             break
-    yield {"seconds": time.perf_counter() - began}
+    yield {"part_s": time.perf_counter() - began}
 
 
 def _write(report: dict[str, Any], folder: Path) -> None:

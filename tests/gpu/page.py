@@ -29,7 +29,7 @@ def to_markdown(report: dict[str, Any]) -> str:
 
 
 def _section(facts: list[dict[str, Any]]) -> str:
-    rows = [fact for fact in facts if not {"error", "skipped", "seconds"} & fact.keys()]
+    rows = [fact for fact in facts if not {"error", "skipped", "part_s"} & fact.keys()]
     said = [_said(fact) for fact in facts if fact not in rows]
     columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key != "part"]
     table = tabulate(
@@ -44,7 +44,7 @@ def _section(facts: list[dict[str, Any]]) -> str:
 def _said(fact: dict[str, Any]) -> str:
     if "error" in fact:
         return f"Failed:\n\n```\n{fact['error']}\n```"
-    return f"Not done: {fact['skipped']}." if "skipped" in fact else f"{fact['seconds']:.0f} s."
+    return f"Not done: {fact['skipped']}." if "skipped" in fact else f"{fact['part_s']:.0f} s."
 
 
 def _text(value: Any) -> str:

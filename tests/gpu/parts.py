@@ -5,7 +5,6 @@
 
 import gc
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -24,7 +23,7 @@ from skipdit_cli.errors import SkipditError
 from skipdit_cli.generate import conditioning, decode, loaded, samples
 from skipdit_cli.plan.plan import plan
 from skipdit_cli.precision import PRECISIONS, dtype_of, products
-from skipdit_cli.profiling.latency import peak_bytes, synchronize
+from skipdit_cli.profiling.latency import Latency, measure, peak_bytes
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.run import Run
 from skipdit_cli.score.body import loop_of
@@ -133,7 +132,7 @@ def speed(how: How) -> Iterator[Fact]:
         for spec in (NONE, *caches):
             run = make_run(model, spec, settings)
             counted = plan(run, batch=batch)
-            took = timed(partial(body, run.cache), how.device)
+            took = timed(partial(body, run.cache), how.device).median
             uncached = uncached or took
             peak = peak_bytes(partial(body, run.cache, brief=True), device=how.device)
             yield {
@@ -148,7 +147,7 @@ def speed(how: How) -> Iterator[Fact]:
                 "ideal": counted.ideal_speedup,
                 "memory_mib": peak / 2**20,
             }
-        clean(how)
+        clean()
 
 
 def _settings(model: str, *, batch: int, precision: str, steps: int) -> Fact:
@@ -162,25 +161,15 @@ def _settings(model: str, *, batch: int, precision: str, steps: int) -> Fact:
     }
 
 
-def timed(work: Callable[[], object], device: str, repeats: int = 3) -> float:
-    """Median seconds of a piece of work, after one warm-up."""
-    work()
-    seconds = []
-    for _ in range(repeats):
-        synchronize(device)
-        began = time.perf_counter()
-        work()
-        synchronize(device)
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
+def timed(work: Callable[[], object], device: str, repeats: int = 3) -> Latency:
+    """How long a piece of work takes, after one warm-up."""
+    return measure({"": work}, reference="", repeats=repeats, device=device)[""]
 
 
-def clean(how: How) -> None:
+def clean() -> None:
     """Forget what is loaded, and give back what is not in use."""
-    loaded.release()
     gc.collect()
-    if how.device == "cuda":
-        torch.cuda.empty_cache()
+    loaded.release()
 
 
 def official(how: How) -> Iterator[Fact]:
@@ -202,7 +191,7 @@ def official(how: How) -> Iterator[Fact]:
             )
             with products(kind), torch.no_grad():
                 off = relative(*(call() for call in calls))
-                seconds = [timed(call, how.device) for call in calls]
+                seconds = [timed(call, how.device).median for call in calls]
             yield {
                 "task": task,
                 "batch": len(x),
@@ -213,7 +202,7 @@ def official(how: How) -> Iterator[Fact]:
                 "off": off,
                 "ok": off < OFFICIAL[kind],
             }
-        clean(how)
+        clean()
 
 
 def compiled(how: How) -> Iterator[Fact]:
@@ -221,17 +210,13 @@ def compiled(how: How) -> Iterator[Fact]:
     for name, batch in (("dit-xl-2-skip", 8), ("taichi-skip", 1)):
         model = how.named(name)
         settings = _settings(model, batch=batch, precision="float16", steps=6)
-        took: dict[tuple[str, bool], float] = {}
+        took: dict[tuple[str, bool], Latency] = {}
         made: dict[tuple[str, bool], torch.Tensor] = {}
         for compile in (False, True):
             settings["compile"] = compile
             body = loop_of(make_run(model, NONE, settings), device=how.device)
             for spec in (NONE, "skip-cache(n=2)"):
                 run = make_run(model, spec, settings)
-                began = time.perf_counter()
-                body(run.cache)
-                synchronize(how.device)
-                first = time.perf_counter() - began
                 took[spec, compile] = timed(partial(body, run.cache), how.device)
                 made[spec, compile] = _latents(run, how, how.device)
                 if compile:
@@ -240,14 +225,14 @@ def compiled(how: How) -> Iterator[Fact]:
                         "model": model,
                         "batch": batch,
                         "cache": run.cache.short,
-                        "eager_ms": 1000 * took[spec, False],
-                        "compiled_ms": 1000 * took[spec, True],
-                        "gain": took[spec, False] / took[spec, True],
-                        "compile_s": first - took[spec, True],
+                        "eager_ms": 1000 * took[spec, False].median,
+                        "compiled_ms": 1000 * took[spec, True].median,
+                        "gain": took[spec, False].median / took[spec, True].median,
+                        "compile_s": took[spec, True].compiling,
                         "off": off,
                         "ok": off < HALF,
                     }
-            clean(how)
+            clean()
 
 
 def decoding(how: How) -> Iterator[Fact]:
@@ -272,11 +257,11 @@ def decoding(how: How) -> Iterator[Fact]:
                 "model": card.name,
                 "samples": batch,
                 "precision": precision,
-                "seconds": timed(work, how.device, repeats=2),
+                "seconds": timed(work, how.device, repeats=2).median,
                 "memory_mib": peak_bytes(work, device=how.device) / 2**20,
                 "pixels_that_differ": float((pixels != strict).mean()),
             }
-        clean(how)
+        clean()
 
 
 def precision(how: How) -> Iterator[Fact]:
@@ -301,7 +286,7 @@ def precision(how: How) -> Iterator[Fact]:
             if kind != "float64":
                 yield {"model": model, "precision": kind, "off": off, "ok": off < EXACT[kind]}
             loaded.release()
-        clean(how)
+        clean()
 
 
 def sweep(how: How) -> Iterator[Fact]:

@@ -1,5 +1,6 @@
 """The check of a GPU, run on a processor with the embedded models, so that it cannot rot."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def test_every_part_runs_on_a_processor(tmp_path, part):
     done = check(tmp_path, "--parts", part, "--budget", "460")
     assert done.returncode == 0, done.stdout + done.stderr
     found = facts(tmp_path)
-    measured = [fact for fact in found if not {"skipped", "seconds"} & fact.keys()]
+    measured = [fact for fact in found if not {"skipped", "part_s"} & fact.keys()]
     assert measured
     assert all(fact["part"] == part and fact.get("ok", True) for fact in measured)
     (page,) = tmp_path.glob("*.md")
@@ -38,3 +39,18 @@ def test_every_part_runs_on_a_processor(tmp_path, part):
 def test_what_there_is_no_time_for_is_named(tmp_path):
     assert check(tmp_path, "--parts", "speed,official", "--budget", "0").returncode == 0
     assert [fact.get("skipped") for fact in facts(tmp_path)] == ["the time was up"] * 2
+
+
+def test_the_page_shows_what_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(str(CHECK.parent))
+    page = importlib.import_module("page")
+    made = {"device": "A", "skipdit": "1", "commit": "c", "dirty": True, "torch": "2", "cuda": "12"}
+    found = [
+        {"part": "decoding", "model": "digits", "seconds": 0.25, "ok": False},
+        {"part": "decoding", "part_s": 3.2},
+        {"part": "official", "skipped": "the time was up"},
+    ]
+    shown = page.to_markdown({**made, "time": "now", "scale": "tiny", "facts": found})
+    assert "| digits  | 0.25      | NO   |" in shown
+    assert "\n3 s." in shown
+    assert "Not done: the time was up." in shown
