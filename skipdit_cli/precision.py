@@ -19,6 +19,11 @@ def dtype_of(precision: str) -> str:
     return "float32" if precision == "tf32" else precision
 
 
+def bytes_of(precision: str) -> int:
+    """How many bytes a number takes."""
+    return 4 if dtype_of(precision) == "float32" else 2
+
+
 @contextmanager
 def products(precision: str) -> Iterator[None]:
     """Compute float32 products and convolutions in TF32, for `tf32`, or strictly, for the others.

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from skipdit_cli.checkpoints import local
-from skipdit_cli.checkpoints.card import CONFIGS, EMBEDDED, Card, Component
+from skipdit_cli.checkpoints.card import EMBEDDED, Card
 
 if TYPE_CHECKING:
     import torch
@@ -32,8 +32,7 @@ def card(chosen: Card) -> Card:
     """A checkpoint whose weights are drawn; it has no tokenizers but those that ship."""
     parts = {}
     for key, part in chosen.components.items():
-        folder = f"{part.repository.replace('/', '--')}/{part.folder}".rstrip("/")
-        config = Component(CONFIGS, folder)
+        config = local.configuration(part)
         known = part.repository != EMBEDDED and local.component_folder(config).is_dir()
         if part.repository == EMBEDDED or not key.startswith("tokenizer"):
             parts[key] = config if known else part

@@ -46,6 +46,11 @@ def component_folder(part: Component) -> Path:
     return home() / "components" / part.repository.replace("/", "--") / part.folder
 
 
+def configuration(part: Component) -> Component:
+    """What the package has of a component of the hub: its configuration, if it ships."""
+    return Component(CONFIGS, f"{part.repository.replace('/', '--')}/{part.folder}".rstrip("/"))
+
+
 def locate(chosen: Card) -> Path | None:
     """The converted weights file of a checkpoint; None if it is not here, or weights are drawn."""
     path = weights_file(chosen)

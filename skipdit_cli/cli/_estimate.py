@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Job = tuple["Run", Sequence[str]]  # a run and its metrics
 
+WORDS = {"kept": "kept by the cache", "text_encoder": "text encoder, before that"}
 ASKS = 1.0  # hours, from which on it is asked on a terminal
 SMALL = 1e9  # bytes: less is told in one line
 LITTLE = 50_000  # bytes that are not told
@@ -43,6 +44,19 @@ class Told:
     def peak(self) -> int:
         """Bytes of memory, at most."""
         return self.held.peak(self.run.batch_size, offload=self.offload)
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Bytes of memory by what takes them; not all of it is there at a time."""
+        held, batch = self.held, self.run.batch_size
+        return {
+            "weights": held.weights,
+            "steps": held.step * batch,
+            "kept": held.kept * batch,
+            "autoencoder": held.autoencoder,
+            "decoding": held.decoding,
+            "text_encoder": held.encoder,
+        }
 
     @property
     def cells(self) -> tuple[str, str, str]:
@@ -91,15 +105,7 @@ class Told:
             room: bytes that there are.
         """
         run, held, batch = self.run, self.held, self.run.batch_size
-        parts = {
-            "weights": held.weights,
-            "steps": held.step * batch,
-            "kept by the cache": held.kept * batch,
-            "autoencoder": held.autoencoder,
-            "decoding": held.decoding,
-            "text encoder, before that": held.encoder,
-        }
-        told = _listed(parts)
+        told = _listed({WORDS.get(what, what): part for what, part in self.parts.items()})
         most = f"{run.cache.short} on {run.model}" if not run.is_reference else run.model
         line = f"{size(self.peak)} of memory at batch {batch} ({most}: {told})"
         if room is not None and self.peak > room:
@@ -124,7 +130,7 @@ class Told:
     @property
     def content(self) -> dict[str, Any]:
         """All of it, for programs: hours and bytes."""
-        found, held, batch = self.found, self.held, self.run.batch_size
+        found = self.found
         return {
             "machine": found.machine.label,
             "hours": found.hours,
@@ -138,13 +144,8 @@ class Told:
             "memory_bytes": self.peak,
             "memory": {
                 "run": self.run.key,
-                "batch_size": batch,
-                "weights": held.weights,
-                "steps": held.step * batch,
-                "kept": held.kept * batch,
-                "autoencoder": held.autoencoder,
-                "decoding": held.decoding,
-                "text_encoder": held.encoder,
+                "batch_size": self.run.batch_size,
+                **self.parts,
             },
             "disk_bytes": found.bytes,
             "disk": found.disk,

@@ -1,6 +1,6 @@
 """Options that several commands share, and what they mean."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -242,14 +242,16 @@ def runs(
 
 def fixed_by_recipe(place: str, **given: Any) -> None:
     """Raise UsageError if anything is given that a recipe decides by itself."""
+    fix = "give settings only, as --set seed=1"
+    refuse(given, "cannot be combined with a recipe", place=place, fix=fix)
+
+
+def refuse(given: Mapping[str, Any], why: str, *, place: str, fix: str = "leave it out") -> None:
+    """Raise UsageError if any of some options is given."""
     from skipdit_cli.errors import UsageError
 
     if names := [f"--{key}" for key, value in given.items() if value]:
-        raise UsageError(
-            f"{', '.join(names)} cannot be combined with a recipe",
-            place=place,
-            fix="give settings only, as --set seed=1",
-        )
+        raise UsageError(f"{', '.join(names)} {why}", place=place, fix=fix)
 
 
 def refuse_overrides(override: list[str] | None) -> None:

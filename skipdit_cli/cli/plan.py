@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from skipdit_cli.plan.tables import Line
     from skipdit_cli.recipe.shape import Recipe
 
-REPEATS = 3  # of a sweep, unless it is told otherwise
 HEADINGS = (
     "run",
     "full",
@@ -82,10 +81,7 @@ def plan(
     recipe = options.recipe_named(target, recipe)
     if tables:
         one = {"model": model, "recipe": recipe, "gpu": gpu, "out": out}
-        if known := [f"--{name}" for name, value in one.items() if value]:
-            raise UsageError(
-                f"{', '.join(known)} is of one table", place="--all", fix="leave it out"
-            )
+        options.refuse(one, "is of one table", place="--all")
         _show_tables(json=json)
         return
     given = options.settings(
@@ -133,13 +129,14 @@ def _show_recipe(
 ) -> None:
     """What every row of a recipe costs, the published FLOPs beside ours; also as files in `out`."""
     from skipdit_cli.plan import costs
+    from skipdit_cli.plan.tables import REPEATS
     from skipdit_cli.recipe import runs
 
     content, shown = [], []
     counted = costs.cost_lines(chosen)
-    jobs, by_row = runs.scored(chosen), dict[str, list[estimates.Job]]()
-    for (row, _, _), job in zip(runs.of_recipe(chosen), jobs, strict=True):
-        by_row.setdefault(row.id, []).append(job)
+    by_row: dict[str, list[estimates.Job]] = {}
+    for row, run, metrics in runs.jobs_of(chosen):
+        by_row.setdefault(row.id, []).append((run, metrics))
     for path in costs.write_costs(chosen, counted, out) if out else ():
         say(f"wrote {path}")
     for line in counted:
@@ -154,6 +151,7 @@ def _show_recipe(
         shown.append((line.row.label, *cells[:3], *beside, *cells[3:]))
         published = {"row": line.row.id, "published_macs_t": line.published}
         content.append({**published, **_content(line.counted, cost)})
+    jobs = [job for of_row in by_row.values() for job in of_row]
     left = estimates.told(jobs, gpu, root=root, timed=runs.timed(chosen), repeats=REPEATS)
     if json:
         show_json({"rows": content, "left": left.content})

@@ -64,7 +64,8 @@ def profile(
 
     options.at_least(1, repeats, place="--repeats")
     if calibrate:
-        _refuse(cache=cache, n=n, window=window, method=method, weights=weights)
+        others = {"cache": cache, "n": n, "window": window, "method": method, "weights": weights}
+        options.refuse(others, "changes nothing of the speed of a machine", place="--calibrate")
         how = Options(
             root=results, device=options.device_name(device), stage=stage, repeats=repeats
         )
@@ -137,15 +138,3 @@ def _calibrate(
     ]
     show(table(("precision", "model", "batch", "TFLOP/s"), rows))
     say("kept: `skipdit plan` and sweeps tell hours from it")
-
-
-def _refuse(**given: Any) -> None:
-    """Raise UsageError if something is given that a calibration has no use for."""
-    from skipdit_cli.errors import UsageError
-
-    if names := [f"--{key}" for key, value in given.items() if value]:
-        raise UsageError(
-            f"{', '.join(names)} changes nothing of the speed of a machine",
-            place="--calibrate",
-            fix="leave it out",
-        )

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from skipdit_cli import registry
 from skipdit_cli.generate.decode import FRAMES
 from skipdit_cli.generate.decode import at_once as images_at_once
-from skipdit_cli.precision import PRECISIONS, dtype_of
+from skipdit_cli.plan.plan import sample_bytes
+from skipdit_cli.precision import PRECISIONS, bytes_of, dtype_of
 from skipdit_cli.profiling import counts
 from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST, Site
 
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
     from skipdit_cli.run import Run
 
 LOW, HIGH = 0.8, 1.25
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}  # of a number
-FLOAT32 = 4
+FLOAT32 = bytes_of("float32")
 DECIDING = 8  # steps in which a method that decides while it runs has kept all that it keeps
 _SOURCES = ("caches/*.py", "cache.py", "generate/hooks.py", "generate/footprint.py")
 
@@ -84,10 +84,9 @@ class Footprint:
 @functools.cache
 def footprint(run: "Run") -> Footprint:
     """The memory of a run; counted once, and kept on disk as counts are."""
-    card, value = run.card, BYTES[dtype_of(run.precision)]
-    decoded = BYTES[dtype_of(run.decode_precision)]
+    card, value, decoded = run.card, bytes_of(run.precision), bytes_of(run.decode_precision)
     sizes, decoding = counts.sizes(card), counts.decoding(card)
-    clip, scale = len(sizes.grid) == 3, 8 if "vae" in card.components else 1
+    clip = len(sizes.grid) == 3
     at_once = (
         min(sizes.grid[0], FRAMES) if clip else min(run.batch_size, images_at_once(*sizes.grid))
     )
@@ -99,7 +98,7 @@ def footprint(run: "Run") -> Footprint:
         step=sizes.step * value * halves + latents * (1 + halves),
         kept=_kept(run),
         decoding=decoding.values * decoded * at_once if decoding else 0,
-        pixels=math.prod(sizes.grid) * scale**2 * 3 * decoded,
+        pixels=sample_bytes(card) * decoded,
     )
 
 
@@ -112,7 +111,7 @@ def _encoder(card: "Card", precision: str) -> int:
 def _encoder_bytes(card: "Card", part: "Component", precision: str) -> int:
     folder = counts.described(part)
     if folder is None:  # a download of float32
-        return part.size // FLOAT32 * BYTES[dtype_of(precision)]
+        return part.size // FLOAT32 * bytes_of(precision)
 
     def count() -> dict[str, int]:
         from skipdit_cli.generate import encoders

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
 from skipdit_cli.plan import plan
-from skipdit_cli.precision import dtype_of
+from skipdit_cli.precision import bytes_of, dtype_of
 from skipdit_cli.profiling import counts
 from skipdit_cli.storage import results, trajectory
 from skipdit_cli.storage.store import Store, open_store
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 HOUR = 3600.0
 PREVIEW_BITS = 1  # a pixel, about, of H.264 at the quality of previews
 FILE = 600  # bytes of a kept file beside its arrays, about
-FLOAT32, MASK = 4, 8  # bytes of a value, and of an entry of a mask
-NUMBER = {"float32": 4, "float16": 2, "bfloat16": 2}
+MASK = 8  # bytes of an entry of a mask
 # Seconds of a core per pixel, of images and clips: 0.83 s for 1024x1024, 1.33 s for 16x512x512.
 SSIM = {1: 0.83 / 1024**2, 16: 1.33 / (16 * 512**2)}
 VBENCH = 12.0  # hours of an H100 for 4720 clips
@@ -247,14 +246,14 @@ def _disk(
     if store is None or not (store.path / trajectory.FILE).is_file():
         values = min(trajectory.VALUES, math.prod(counts.sizes(run.card).latents))
         first = min(trajectory.SAMPLES, run.batch_size)
-        disk["trajectories"] = first * len(run.timesteps) * values * FLOAT32
+        disk["trajectories"] = first * len(run.timesteps) * values * bytes_of("float32")
     if store is None or not (store.path / "features").is_dir():
         loaded = [registry.load("metrics", metric).EXTRACTOR for metric in metrics]
         extractors = {each.name: each for each in loaded if each}
         values = sum(
             each.values * (_frames(run) if each.by_frame else 1) for each in extractors.values()
         )
-        disk["features"] = values * FLOAT32 * run.num_samples
+        disk["features"] = values * bytes_of("float32") * run.num_samples
     return {what: size for what, size in disk.items() if size}
 
 
@@ -286,7 +285,7 @@ def _embeddings(runs: Iterable["Run"], root: Path | None) -> dict[str, int]:
 def _embedding(run: "Run") -> Iterator[int]:
     """Bytes of what each text encoder gives for one prompt."""
     for tokens, width in counts.sizes(run.card).texts:
-        yield tokens * (width * NUMBER[dtype_of(run.precision)] + MASK) + FILE
+        yield tokens * (width * bytes_of(run.precision) + MASK) + FILE
 
 
 def _sum(one: float | None, other: float | None) -> float | None:

@@ -10,6 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -145,11 +146,8 @@ def _measured(gpu: str) -> Iterator[Measured]:
 
 def _read(path: Path) -> list[Measured]:
     """What a file says; nothing where it is absent, damaged or unreadable."""
-    try:
-        with kept.damaged_is_absent():
-            return kept.read_json(path, _parsed, _RATES, of=path.stem) or []
-    except StoreError:
-        return []
+    with suppress(StoreError), kept.damaged_is_absent():
+        return kept.read_json(path, _parsed, _RATES, of=path.stem) or []
     return []
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import local, networks
-from skipdit_cli.checkpoints.card import CONFIGS, Card, Component
+from skipdit_cli.checkpoints.card import Card, Component
 from skipdit_cli.errors import StoreError
 from skipdit_cli.profiling.cost import Cost, Costs, Decoding, Sizes
 from skipdit_cli.sites import Layout, Site
@@ -144,8 +144,7 @@ def remembered(
 
 def described(part: Component) -> Path | None:
     """A folder with the config.json of a component: one that ships, or that on this machine."""
-    shipped = Component(CONFIGS, f"{part.repository.replace('/', '--')}/{part.folder}".rstrip("/"))
-    folders = (local.component_folder(each) for each in (shipped, part))
+    folders = (local.component_folder(each) for each in (local.configuration(part), part))
     return next((each for each in folders if (each / "config.json").is_file()), None)
 
 

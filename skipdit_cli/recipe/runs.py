@@ -182,9 +182,14 @@ def of_recipe(recipe: Recipe) -> list[tuple[RecipeRow, str, Run]]:
 
 def scored(recipe: Recipe) -> list[tuple[Run, list[str]]]:
     """The runs of a recipe, each with the metrics that the columns of its group name."""
+    return [(run, metrics) for _, run, metrics in jobs_of(recipe)]
+
+
+def jobs_of(recipe: Recipe) -> list[tuple[RecipeRow, Run, list[str]]]:
+    """The same, each with its row."""
     return [
-        (run, [column.metric for column in recipe.scored if column.group in ("", group)])
-        for _, group, run in of_recipe(recipe)
+        (row, run, [column.metric for column in recipe.scored if column.group in ("", group)])
+        for row, group, run in of_recipe(recipe)
     ]
 
 

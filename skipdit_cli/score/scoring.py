@@ -18,7 +18,6 @@ from skipdit_cli.generate import loaded
 from skipdit_cli.generate.engine import own_device, pin_threads
 from skipdit_cli.generate.options import Progress
 from skipdit_cli.metrics import Features, Metric
-from skipdit_cli.precision import products
 from skipdit_cli.score import features, reference
 from skipdit_cli.score.spread import spread
 
@@ -204,9 +203,8 @@ def _make(job: ScoringJob, numbers: list[int]) -> None:
     """Make some chunks, in a process of several."""
     look, size = _look(job), CHUNK[job.samples.read(0).ndim]
     folder = job.folder / reference.kept_as(job.metric)
-    with products("float32"):
-        for _ in _of_chunks(job, look, folder, size, only=numbers):
-            pass
+    for _ in _of_chunks(job, look, folder, size, only=numbers):
+        pass
 
 
 def _of_chunks(

@@ -301,7 +301,7 @@ def sweep(how: How) -> Iterator[Fact]:
             began = time.perf_counter()
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             fact = {"model": model, "again": again, "wall_s": time.perf_counter() - began}
-            scored = [row.get("psnr") for row in json.loads(done.stdout)] if done.stdout else []
+            scored = [row.get("psnr") for row in json.loads(done.stdout or "{}").get("rows", [])]
             ok = done.returncode == 0 and (not again or scored == before)
             before = scored
             yield {**fact, "ok": ok, **({} if ok else {"said": done.stderr[-500:]})}
