@@ -33,17 +33,25 @@ class Told:
         run: the one that takes the most memory.
         held: its memory.
         offload: whether the autoencoder leaves the GPU while samples are denoised.
+        uncounted: the caches of which is not known what they keep.
     """
 
     found: "Estimate"
     run: "Run"
     held: "Footprint"
     offload: bool = False
+    uncounted: tuple[str, ...] = ()
 
     @property
     def peak(self) -> int:
         """Bytes of memory, at most."""
         return self.held.peak(self.run.batch_size, offload=self.offload)
+
+    @property
+    def memory_size(self) -> str:
+        """The peak, for people; at least that, where not all is counted."""
+        least = "at least " if self.uncounted else ""
+        return f"{least}{size(self.peak)} of memory"
 
     @property
     def parts(self) -> dict[str, int]:
@@ -63,7 +71,8 @@ class Told:
         """Hours, memory and disk, for a table."""
         hours = self.found.hours
         told = "unknown" if hours is None else f"{hours:.2f}" if hours < 10 else f"{hours:.0f}"
-        return "< " * self.found.at_most + told, size(self.peak), size(self.found.bytes)
+        memory = "> " * bool(self.uncounted) + size(self.peak)
+        return "< " * self.found.at_most + told, memory, size(self.found.bytes)
 
     def hours(self, gpus: int = 1) -> list[str]:
         """Lines of hours; none where no rate is known."""
@@ -107,9 +116,11 @@ class Told:
         run, held, batch = self.run, self.held, self.run.batch_size
         told = _listed({WORDS.get(what, what): part for what, part in self.parts.items()})
         most = f"{run.cache.short} on {run.model}" if not run.is_reference else run.model
-        line = f"{size(self.peak)} of memory at batch {batch} ({most}: {told})"
+        line = f"{self.memory_size} at batch {batch} ({most}: {told})"
         if room is not None and self.peak > room:
             line += f"; there are {size(room)}, in which batch {held.fitting(room) or 1} fits"
+        if self.uncounted:
+            line += f"; what {', '.join(self.uncounted)} keeps cannot be counted"
         return line
 
     def disk(self, free: float | None = None) -> str:
@@ -142,6 +153,7 @@ class Told:
             "scoring_hours": found.scoring,
             "samples": found.samples,
             "memory_bytes": self.peak,
+            "memory_without": self.uncounted,
             "memory": {
                 "run": self.run.key,
                 "batch_size": self.run.batch_size,
@@ -183,7 +195,8 @@ def about(found: "Estimate", runs: "Sequence[Run]", *, offload: bool = False) ->
     from skipdit_cli.generate.footprint import footprint
 
     largest = max(runs, key=lambda run: footprint(run).peak(run.batch_size, offload=offload))
-    return Told(found, largest, footprint(largest), offload)
+    uncounted = {run.cache.short: 0 for run in runs if not footprint(run).counted}
+    return Told(found, largest, footprint(largest), offload, tuple(uncounted))
 
 
 def announce(
@@ -224,7 +237,7 @@ def announce(
     free = _free(how.root)
     space = [whole.memory(memory.room_of(how.device)), whole.disk(free)]
     if max(whole.peak, found.bytes) < SMALL:
-        space = [f"{size(whole.peak)} of memory, {size(found.bytes)} of disk"]
+        space = [f"{whole.memory_size}, {size(found.bytes)} of disk"]
     for line in (*whole.hours(gpus), *whole.scoring(), *space):
         say(f"estimate: {line}")
     least = found.bytes - found.disk.get("samples", 0) * (1 - CODED)

@@ -46,6 +46,8 @@ class Footprint:
         kept: what the cache keeps between steps.
         decoding: the most that is held while frames of a clip, or some images, are decoded.
         pixels: the decoded sample.
+        counted: whether what the cache keeps is known; a method of somebody else may need tensors
+            with content, or fail.
     """
 
     weights: int
@@ -55,6 +57,7 @@ class Footprint:
     kept: int
     decoding: int
     pixels: int
+    counted: bool = True
 
     def peak(self, batch_size: int, *, offload: bool = False) -> int:
         """The most that is in memory at a time, in bytes."""
@@ -91,14 +94,16 @@ def footprint(run: "Run") -> Footprint:
         min(sizes.grid[0], FRAMES) if clip else min(run.batch_size, images_at_once(*sizes.grid))
     )
     halves, latents = 2 if run.guided else 1, math.prod(sizes.latents) * FLOAT32
+    kept = _kept(run)
     return Footprint(
         weights=sizes.weights * value,
         autoencoder=decoding.weights * decoded if decoding else 0,
         encoder=_encoder(card, run.precision),
         step=sizes.step * value * halves + latents * (1 + halves),
-        kept=_kept(run),
+        kept=kept or 0,
         decoding=decoding.values * decoded * at_once if decoding else 0,
         pixels=sample_bytes(card) * decoded,
+        counted=kept is not None,
     )
 
 
@@ -123,16 +128,25 @@ def _encoder_bytes(card: "Card", part: "Component", precision: str) -> int:
     return counts.remembered(card, f"encoder {known}", count, sources=sources)[precision]
 
 
-def _kept(run: "Run") -> int:
-    """What the cache keeps of one sample between steps, in bytes."""
+def _kept(run: "Run") -> int | None:
+    """What the cache keeps of one sample between steps, in bytes; None if that cannot be counted.
+
+    Without content a tensor answers few questions, and a method of another distribution may ask
+    others. Where it has a fault of its own, its run will say so.
+    """
     what = [run.cache, run.guided, dtype_of(run.precision), *run.timesteps]
     foreign = registry.source_hash("caches", run.cache.name)
-    return counts.remembered(
-        run.card,
-        f"kept by {' '.join(map(str, what))} {foreign}",
-        lambda: _simulated(run),
-        sources=_SOURCES,
-    )
+    try:
+        return counts.remembered(
+            run.card,
+            f"kept by {' '.join(map(str, what))} {foreign}",
+            lambda: _simulated(run),
+            sources=_SOURCES,
+        )
+    except Exception:
+        if not foreign:
+            raise
+        return None
 
 
 def _simulated(run: "Run") -> int:

@@ -68,7 +68,8 @@ def test_the_table(swept, table):
 
 def test_what_is_said_on_the_way(swept):
     said = swept[1].err.splitlines()
-    assert said[:2] == ["timing digits-skip, 3 caches", "sampling digits-skip, none"]
+    assert said[0].startswith("estimate: ")
+    assert said[1:3] == ["timing digits-skip, 3 caches", "sampling digits-skip, none"]
     written = [line for line in said if line.startswith("wrote ")]
     assert written == [f"wrote {swept[0]}/sweeps/digits-skip/{name}" for name in FILES]
     assert said[-len(FILES) :] == written
@@ -90,7 +91,7 @@ def test_the_files(swept, table):
 def test_the_report_says_how_it_was_made(swept):
     printed = swept[1].out
     assert printed.startswith(
-        "# digits-skip: 3 samples, ddim 6, guidance 2, seed 0; latency of batch 3\n"
+        "# digits-skip: 3 samples, ddim 6, guidance 2, seed 0; latency of batch 2\n"
     )
     assert "Embedded model: compare the lines with one another, not with the paper." in printed
     assert re.search(r"^Made with skipdit \S+.* torch \S+", printed, re.MULTILINE)

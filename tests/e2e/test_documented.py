@@ -218,6 +218,10 @@ LINES = {
         "--precision float16": NO_GPU,
         "skipdit profile --model latte-skip --n 2 --weights random --steps 4 --device cuda "
         "--compile": NO_GPU,
+        "skipdit cache-sweep --recipe table8 --scale paper --precision float32": Then(
+            more="--scale tiny --num-samples 2 --batch-size 2 --steps 4 --repeats 0",
+            shows=("(tiny scale)",),
+        ),
         "skipdit plan table1 --scale paper --gpu h100": Then(shows=("hours on H100", "of disk")),
         "skipdit plan --model dit-xl-2-skip --n 2..4 --gpu a100": Then(
             check=column("full", "250", "128", "87", "67"),
@@ -410,6 +414,25 @@ def test_offload_changes_no_bit(skipdit, samples, machine):
     skipdit(f"{given} --results one").ok()
     skipdit(f"{given} --results other --offload").ok()
     assert samples(Path("one")) == samples(Path("other"))
+
+
+def test_previews_can_be_left_out(skipdit, machine):
+    given = f"sample --model moving-digits-skip {SHORT} --steps 2"
+    for more, previews in (("--results bare --no-previews", 0), ("--results whole", 2)):
+        skipdit(f"{given} {more}").ok()
+        folder = Path(more.split()[1], "samples")
+        assert len([*folder.glob("*/*.mkv")]) == 2
+        assert len([*folder.glob("*/previews/*.mp4")]) == previews
+
+
+def test_half_the_precision_of_decoding_takes_half_its_memory(skipdit, machine):
+    given = "plan --model dit-xl-2-skip --batch-size 2 --json"
+    fine = json.loads(skipdit(given).ok().out)["left"]["memory"]
+    coarse = json.loads(skipdit(f"{given} --decode-precision float16").ok().out)["left"]["memory"]
+    assert coarse["run"] != fine["run"]
+    assert coarse["autoencoder"] * 2 == fine["autoencoder"] > 1e8
+    assert coarse["decoding"] * 2 == fine["decoding"] > 1e8
+    assert coarse["weights"] == fine["weights"]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,6 +1,7 @@
 """Whatever goes wrong ends in one line and an exit code, never in a traceback."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -107,9 +108,9 @@ def test_values_that_nobody_expects(skipdit, tmp_path, words, code, parts):
     ("old", "new", "parts"),
     [
         ("num_samples: 2,", "num_samples: 2, num_samples: 1,", ["'num_samples' occurs twice"]),
-        ("steps: 12", "steps: 010", ["line 15: '010'"]),
-        ("seed: 0", "seed: 1:30", ["line 15: '1:30'"]),
-        ("seed: 0", "seed: !!bool abc", ["line 15: tag"]),
+        ("steps: 12", "steps: 010", ["line 14: '010'"]),
+        ("seed: 0", "seed: 1:30", ["line 14: '1:30'"]),
+        ("seed: 0", "seed: !!bool abc", ["line 14: tag"]),
         ("steps: 12", "steps: ²", ["'²'"]),
         ("groups: {digits: moving-digits}", "groups: {}", ["'groups' is empty"]),
         ("paper:\n  command", "table: ../../evil\npaper:\n  command", ["'../../evil'"]),
@@ -275,6 +276,7 @@ def test_a_method_of_somebody_else_that_fails(skipdit, tmp_path, faulty, crashes
     done.failed(3, "1 of 3 runs failed, first faulty", said)
     quality = {line["cache"]: line["PSNR (dB) ↑"] for line in table(done.out)}
     assert quality["faulty"].startswith("failed")
+    assert re.search(r"^estimate: at least \S+ [kM]?B of memory, ", done.err, re.MULTILINE)
     assert float(quality["fora n=2"].split()[0]) > 0
     assert crashes() == []
 
