@@ -43,6 +43,7 @@ for _name in (
     "sample",
     "sweep",
     "evaluate",
+    "compare",
     "report",
     "profile",
     "train",

@@ -159,6 +159,7 @@ def _scored(job: ScoringJob, blank: Result, root: Path) -> Result:
         value=computed.value,
         spread=computed.spread,
         interval=computed.interval,
+        scores=computed.scores,
         provenance=made,
     )
     results.write_result(root, result)

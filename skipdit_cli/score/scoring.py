@@ -20,9 +20,8 @@ from skipdit_cli.generate.options import Progress
 from skipdit_cli.metrics import Features, Metric
 from skipdit_cli.score import features, reference
 from skipdit_cli.score.spread import spread
+from skipdit_cli.score.statistics import interval_of_mean
 
-RESAMPLES = 1000
-COVERAGE = 0.95
 CHUNK = {3: 64, 4: 16}  # samples whose features are kept together, by the axes of a sample
 
 
@@ -99,11 +98,12 @@ class ScoringJob:
 
 @dataclass(frozen=True)
 class Score:
-    """A value, and what is known of its uncertainty where it is a mean over samples."""
+    """A value; where it is an average over samples, their scores and what it is known to."""
 
     value: float
     spread: float | None = None
     interval: tuple[float, float] | None = None
+    scores: tuple[float, ...] | None = None
 
 
 def score(job: ScoringJob) -> Score:
@@ -119,10 +119,11 @@ def score(job: ScoringJob) -> Score:
     if job.metric.NEEDS == "set":
         return Score(_set_score(job))
     scores = np.concatenate([chunk["score"] for chunk in _chunks(job)])
-    spread, interval = _uncertainty(scores)
+    deviation = float(scores.std(ddof=1)) if len(scores) > 1 else None
+    value, interval = float(np.mean(scores)), interval_of_mean(scores)
     if average := job.metric.average:
-        return Score(float(average(scores)), spread)  # it may depend on the order: no interval
-    return Score(float(np.mean(scores)), spread, interval)
+        value, interval = float(average(scores)), None  # it may depend on the order
+    return Score(value, deviation, interval, tuple(map(float, scores)))
 
 
 @dataclass(frozen=True)
@@ -274,14 +275,3 @@ def _prompted(job: ScoringJob) -> float:
         progress=job.progress,
         hashes=job.samples.hashes(job.n),
     )
-
-
-def _uncertainty(scores: np.ndarray) -> tuple[float | None, tuple[float, float] | None]:
-    """Standard deviation (ddof 1) and percentile bootstrap interval of the mean; None for one."""
-    n = len(scores)
-    if n < 2:
-        return None, None
-    random = np.random.default_rng(0)  # the same scores give the same interval
-    means = [scores[random.integers(n, size=n)].mean() for _ in range(RESAMPLES)]
-    low, high = np.quantile(means, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
-    return float(scores.std(ddof=1)), (float(low), float(high))

@@ -12,7 +12,7 @@ from skipdit_cli.errors import SkipditError
 from skipdit_cli.storage import failures, kept
 from skipdit_cli.storage.disk import write_whole
 
-RESULT = kept.Kind("score", 2)
+RESULT = kept.Kind("score", 3)
 STATUSES = ("ok", "reference", "needs weights", "failed")
 
 
@@ -30,6 +30,7 @@ class Result:
         spread: standard deviation over samples (ddof 1); None for a set or a single sample.
         interval: 95 % bootstrap interval of the mean over samples; None where spread is, or where
             the average is another one.
+        scores: of every sample, by index; None for a set.
         status: "ok", "reference" (compared with itself), "needs weights" or "failed".
         note: one line for people.
         version: VERSION of the metric.
@@ -47,6 +48,7 @@ class Result:
     reference: str | None = None
     spread: float | None = None
     interval: tuple[float, float] | None = None
+    scores: tuple[float, ...] | None = None
     status: str = "ok"
     note: str = ""
     version: int = 0
@@ -95,8 +97,8 @@ def _identity(run: str, metric: str) -> str:
 
 
 def _parse(record: dict[str, Any]) -> Result:
-    interval = record["interval"]
-    result = kept.shaped(Result, record | {"interval": interval and tuple(interval)})
+    lists = {key: tuple(record[key]) for key in ("interval", "scores") if record[key] is not None}
+    result = kept.shaped(Result, record | lists)
     if result.n < 0 or (result.spread or 0) < 0 or result.status not in STATUSES:
         raise ValueError("its n, spread or status is none")
     return result

@@ -1,0 +1,187 @@
+"""Is one better than another: runs that begin with the same noise, compared sample by sample."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skipdit_cli import registry
+from skipdit_cli.errors import UsageError
+from skipdit_cli.recipe import runs
+from skipdit_cli.score.statistics import Difference, holm, paired
+from skipdit_cli.spec import parse_cache
+from skipdit_cli.storage import results
+from skipdit_cli.storage.store import keys, read_run
+
+if TYPE_CHECKING:
+    from skipdit_cli.run import Run
+    from skipdit_cli.storage.results import Result
+
+SURE = 0.05  # of being wrong once in all comparisons of a table
+METRICS = ("psnr", "ssim")
+_ALIKE = (
+    "seed",
+    "classes",
+    "prompts",
+)  # what gives samples of one index the same noise and subject
+_CODE = ("versions", "weights", "num_samples", "batch_size")  # may part two folders' runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One metric of two runs.
+
+    Attributes:
+        metric, unit: what was compared, and the unit of the means and their difference.
+        first, second: what the two are called.
+        means: over the samples that both have.
+        difference: the first's scores minus the second's.
+        p_holm: its p, adjusted for all comparisons that were made together.
+        better: "first" or "second" where the adjusted p is below 0.05 and the metric says which
+            direction is better, else "".
+    """
+
+    metric: str
+    unit: str
+    first: str
+    second: str
+    means: tuple[float, float]
+    difference: Difference
+    p_holm: float = 1.0
+    better: str = ""
+
+
+def find(target: str, *, root: Path, model: str | None = None) -> "list[Run]":
+    """The runs on disk that a key, the beginning of one, or a cache spec names.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if "(" not in target and not registry.known("caches", target):
+        return [runs.find_run(root, target)]
+    spec, found = parse_cache(target), []
+    for key in keys(root):
+        run = runs.find_run(root, key)
+        same = str(spec.resolve(run.cache.layout)) == str(run.cache)
+        if same and model in (None, run.model):
+            found.append(run)
+    return found
+
+
+def compare(
+    chosen: "Sequence[Run]",
+    metrics: Sequence[str],
+    scored: "Callable[[Run, str], Result]",
+) -> list[Comparison]:
+    """Every two of several runs in every metric.
+
+    Args:
+        metrics: names, of metrics that score samples one by one.
+        scored: gives the score of a run.
+    Raises:
+        UsageError: the runs do not pair, or a metric scores a set as a whole.
+    """
+    names = called(chosen)
+    for name in metrics:
+        if registry.load("metrics", name).NEEDS in ("set", "prompted"):
+            raise UsageError(
+                f"{name} scores a set as a whole, so that no samples pair",
+                place="--metric",
+                fix="take one that scores samples, as psnr or ssim",
+            )
+    for first, second in combinations(chosen, 2):
+        _check_alike(first.to_dict(), second.to_dict(), names[first.key], names[second.key])
+    pairs = []
+    for name in metrics:
+        for first, second in combinations(chosen, 2):
+            both = scored(first, name), scored(second, name)
+            pairs.append(_pair(both, names[first.key], names[second.key]))
+    return _judged(pairs)
+
+
+def compare_folders(old: Path, new: Path, metrics: Sequence[str]) -> list[Comparison]:
+    """The runs that two results folders have in common, whatever code made them.
+
+    Args:
+        metrics: those compared; all that were scored in both, where empty.
+    Raises:
+        UsageError: there is no run and metric with scores of samples in both.
+    """
+    before, after = ({_subject(root, key): key for key in keys(root)} for root in (old, new))
+    pairs = []
+    for subject, key in before.items():
+        if subject not in after:
+            continue
+        for path in sorted((old / "scores" / key).glob("*.json")):
+            if metrics and path.stem not in metrics:
+                continue
+            first = results.read_result(old, key, path.stem)
+            second = results.read_result(new, after[subject], path.stem)
+            if first and second and first.scores and second.scores:
+                label = dict(subject)["cache"]
+                pairs.append(_pair((first, second), f"{old}: {label}", f"{new}: {label}"))
+    if not pairs:
+        raise UsageError(
+            f"no run is scored sample by sample in both {old} and {new}",
+            place="skipdit compare",
+            fix="score the same runs in both, or name runs of one folder",
+        )
+    return _judged(pairs)
+
+
+def called(chosen: "Sequence[Run]") -> dict[str, str]:
+    """What each run is called beside the others, by key: its cache, and its model if they differ."""
+    several = len({run.model for run in chosen}) > 1
+    names = {
+        run.key: f"{run.model} {run.cache.short}" if several else run.cache.short for run in chosen
+    }
+    twice = len(set(names.values())) < len(names)
+    return {key: f"{name} [{key[:6]}]" if twice else name for key, name in names.items()}
+
+
+def _subject(root: Path, key: str) -> tuple[tuple[str, Any], ...]:
+    """What a run on disk is of, without what made it."""
+    made = read_run(root, key).get("run", {})
+    return tuple((name, str(value)) for name, value in sorted(made.items()) if name not in _CODE)
+
+
+def _check_alike(first: dict[str, Any], second: dict[str, Any], a: str, b: str) -> None:
+    for name in _ALIKE:
+        if first.get(name) != second.get(name):
+            raise UsageError(
+                f"{a} and {b} do not pair: their {name} differ", fix="make both with the same"
+            )
+
+
+def _pair(both: "tuple[Result, Result]", first: str, second: str) -> Comparison:
+    for result, name in zip(both, (first, second), strict=True):
+        if result.scores is None:
+            why = result.note or "it has no scores of single samples"
+            raise UsageError(f"{name} cannot be compared in {result.metric}: {why}")
+    n = min(len(result.scores or ()) for result in both)
+    a, b = ((result.scores or ())[:n] for result in both)
+    return Comparison(
+        metric=both[0].metric,
+        unit=both[0].unit,
+        first=first,
+        second=second,
+        means=(sum(a) / n, sum(b) / n),
+        difference=paired(a, b),
+    )
+
+
+def _judged(pairs: list[Comparison]) -> list[Comparison]:
+    """The comparisons, adjusted for one another."""
+    adjusted = holm([pair.difference.p for pair in pairs])
+    return [_with(pair, p) for pair, p in zip(pairs, adjusted, strict=True)]
+
+
+def _with(pair: Comparison, p: float) -> Comparison:
+    from dataclasses import replace
+
+    direction = registry.load("metrics", pair.metric).BETTER
+    better = ""
+    if p < SURE and direction:
+        better = "first" if (pair.difference.mean > 0) == (direction == "higher") else "second"
+    return replace(pair, p_holm=p, better=better)
