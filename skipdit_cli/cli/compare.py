@@ -53,7 +53,7 @@ def compare(
         fix = "name two runs or more, or two results folders"
         raise UsageError("there is nothing to compare with", place="skipdit compare", fix=fix)
     if folders:
-        _print(compare_folders(*folders, names or ()), json=json)
+        _print(compare_folders(folders[0], folders[1], names or ()), json=json)
         return
     chosen = options.found(targets, root=results, model=model)
     how = How(device=options.device_name(device))

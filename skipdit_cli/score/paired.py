@@ -131,7 +131,7 @@ def compare_folders(old: Path, new: Path, metrics: Sequence[str]) -> list[Compar
 
 
 def called(chosen: "Sequence[Run]") -> dict[str, str]:
-    """What each run is called beside the others, by key: its cache, and its model if they differ."""
+    """What each run is called beside the others: its cache, and its model if they differ."""
     several = len({run.model for run in chosen}) > 1
     names = {
         run.key: f"{run.model} {run.cache.short}" if several else run.cache.short for run in chosen
