@@ -43,8 +43,12 @@ def macs(value=2.0, paper=None):
     return Cell(ours=value, paper=paper, status="measured")
 
 
-def psnr(value=30.0, spread=None, n=16):
-    return Cell(ours=value, spread=spread, n=n, status="tiny scale")
+def psnr(value=30.0, margin=None, n=16):
+    return Cell(ours=value, interval=within(value, margin), n=n, status="tiny scale")
+
+
+def within(value, margin):
+    return None if margin is None else (value - margin, value + margin)
 
 
 def put(root: Path, table: Table, name="mine") -> Path:
@@ -86,10 +90,9 @@ def test_nothing_moved(sides):
 @pytest.mark.parametrize(
     ("old", "new", "kind"),
     [
-        (psnr(30.0), psnr(30.0001), "moved"),  # no spread: a relative 1e-6
-        (psnr(30.0, 2.0), psnr(31.9, 2.0), "within"),  # 2 x 1.96 x 2 / 4 = 1.96
-        (psnr(30.0, 2.0), psnr(32.0, 2.0), "moved"),
-        (psnr(30.0, 2.0, n=64), psnr(31.9, 2.0, n=64), "moved"),
+        (psnr(30.0), psnr(30.0001), "moved"),  # no interval: a relative 1e-6
+        (psnr(30.0, 1.5), psnr(31.9, 0.5), "within"),
+        (psnr(30.0, 1.5), psnr(32.1, 0.5), "moved"),
         (psnr(30.0, 2.0), Cell(status="failed"), "gone"),
         (Cell(status="not run"), psnr(), "new"),
     ],
@@ -132,20 +135,23 @@ def test_what_a_score_was_made_with_is_looked_up_where_it_is(sides, changes, kin
 
 
 @pytest.mark.parametrize(
-    ("spread", "new", "kind"),
+    ("margin", "new", "kind"),
     [(0.1, 1.15, "within"), (0.1, 1.25, "moved"), (None, 1.25, "unjudged")],
 )
 @pytest.mark.parametrize("published", [True, False])
-def test_timings_move_by_more_than_their_spread(sides, spread, new, kind, published):
+def test_timings_move_by_more_than_their_margin(sides, margin, new, kind, published):
     old, new = (
         table(
-            macs(), psnr(), Cell(ours=v, spread=spread, n=3, status="measured"), published=published
+            macs(),
+            psnr(),
+            Cell(ours=v, interval=within(v, margin), n=3, status="measured"),
+            published=published,
         )
         for v in (1.0, new)
     )
     (change,) = compare(sides, old, new)
     assert (change.kind, change.column) == (kind, "latency_s")
-    assert change.uncertainty == (None if spread is None else 0.2)
+    assert change.uncertainty == (None if margin is None else pytest.approx(0.2))
 
 
 def test_rows_columns_and_tables_of_one_side(sides):
@@ -254,7 +260,7 @@ def test_json_and_csv_are_the_same_table(sides, published):
     csv = written.read_table(sides[0] / "tiny/mine.csv")
     assert asdict(csv.rows["n=2"])["numbers"]["digits_psnr"] == {
         "value": 30.0,
-        "spread": 1.5,
+        "interval": (28.5, 31.5),
         "n": 16,
         "status": "tiny scale",
     }

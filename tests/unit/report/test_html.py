@@ -16,8 +16,8 @@ from PIL import Image
 from skipdit_cli.plan import plan
 from skipdit_cli.recipe import runs
 from skipdit_cli.report import charts, gallery, ranks
+from skipdit_cli.report.cells import number
 from skipdit_cli.report.gallery import Behind
-from skipdit_cli.report.markdown import number
 from skipdit_cli.report.page import to_html
 from skipdit_cli.report.sweep import build_sweep_table
 from skipdit_cli.report.table import Cell, Heading, Line, Table

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from skipdit_cli.report import markdown
+from skipdit_cli.report import cells, markdown
 from skipdit_cli.report.table import Cell, Heading, Line, Table
 
 COMPARED = """\
@@ -133,4 +133,4 @@ def test_a_note_is_only_marked_where_it_is_listed(compared):
     ],
 )
 def test_numbers(value, decimals, text):
-    assert markdown.number(value, decimals) == text
+    assert cells.number(value, decimals) == text
