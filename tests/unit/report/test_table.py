@@ -228,7 +228,7 @@ def test_what_a_tiny_model_compares_in_has_the_paper_s_value(tmp_path):
     text = markdown.body(built)
     heads = [head.strip() for head in text.splitlines()[0].split("|")]
     assert heads[2:-1] == ["FLOPs (G)", "Share of FLOPs (%)", "paper's", "Speedup ↑", "paper's"]
-    assert re.search(r"Skip-Cache n=2 .* 62\.3 \| +1\.25 \| +1\.56 \|", text)
+    assert re.search(r"Skip-Cache n=2 .* 62\.3 \| +\*\*1\.25\*\* \| +1\.56 \|", text)
     assert re.search(r"not in the paper .* – \| +not run \| +– \|", text)
     assert "tiny scale" not in text
 
