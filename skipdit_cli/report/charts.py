@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
-from skipdit_cli.report.plots import COLOURS, SPEEDUPS, Point, extent, front, points
+from skipdit_cli.report.plots import COLOURS, SPEEDUPS, Point, called, extent, front, points
 from skipdit_cli.report.table import Cell, Table
 
 WIDTH, HEIGHT = 760, 440
@@ -138,7 +138,7 @@ def _markers(
             dx, dy, anchor, box = _room(at, label, taken)
             if box:
                 taken.append(box)
-            whole = label if label == name else f"{name}, {label}"
+            whole = called(name, label)
             about = f"{whole}: {y:.2f}{_margin(point.psnr)} dB at {x:.2f}{_margin(point.speedup)}×"
             about += ", on the Pareto front" if point in best else ""
             parts.append(

@@ -17,7 +17,7 @@ from skipdit_cli.recipe.recipe import TIMINGS
 from skipdit_cli.report import written
 from skipdit_cli.report.cause import Side, cause, in_pairs, made_alike
 from skipdit_cli.report.written import PAPER, Number, Written
-from skipdit_cli.score.statistics import SURE
+from skipdit_cli.score.certainty import SURE
 from skipdit_cli.storage import given
 
 RELATIVE = 1e-6

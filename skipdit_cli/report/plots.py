@@ -1,6 +1,7 @@
 """Plots of a table: how much quality a cache costs for the speed it gives."""
 
 import io
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +9,14 @@ from pathlib import Path
 from skipdit_cli.errors import IncompleteError
 from skipdit_cli.report.ranks import told_apart
 from skipdit_cli.report.table import Cell, Heading, Line, Table
-from skipdit_cli.score.statistics import Interval
+from skipdit_cli.score.certainty import Interval
 from skipdit_cli.storage.disk import write_whole
 
 # Okabe and Ito's colours, told apart with every common colour vision. There is one marker more than
 # there are colours, so that colour and marker together tell 56 series apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+TITLE = 95  # characters of a line
 CROWDED = 6  # series; the legend of more would lie over their markers, and stands beside them
 WIDTH, HEIGHT, DPI = 1000, 640, 100  # pixels, pixels, per inch
 SPEEDUPS = {"speedup": "measured speedup (×)", "ideal": "ideal speedup, from MACs (×)"}
@@ -86,7 +88,7 @@ def plot(table: Table, path: Path) -> Path:
             y,
             xerr=_lengths(x, across),
             yerr=_lengths(y, up),
-            label=f"{label}, {names[0]}" if len(names) == 1 != len(series) else label,
+            label=called(label, names[0]) if len(names) == 1 != len(series) else label,
             color=colour,
             marker=MARKERS[i % len(MARKERS)],
             markersize=8,
@@ -108,7 +110,7 @@ def plot(table: Table, path: Path) -> Path:
             )
     axes.set_xlabel(SPEEDUPS[key], fontsize=13)
     axes.set_ylabel("PSNR against the uncached samples (dB)", fontsize=13)
-    axes.set_title(table.title, fontsize=13, loc="left")
+    axes.set_title(textwrap.fill(table.title, TITLE), fontsize=13, loc="left")
     axes.tick_params(labelsize=12)
     every = [point for series_points in series.values() for point in series_points]
     axes.set_xlim(extent(key, [1.0, *(x for point in every for x in point.bars[0])]))
@@ -148,6 +150,15 @@ def points(table: Table) -> tuple[str, dict[str, list[Point]]]:
 def _ours(table: Table, line: Line, metric: str) -> float | None:
     cell = table.cell(line, metric)
     return cell.ours if cell else None
+
+
+def called(series: str, label: str) -> str:
+    """What a point is called among others: its series too, once.
+
+    >>> called("skip-cache", "n=2"), called("FORA, guidance 1.5", "FORA")
+    ('skip-cache, n=2', 'FORA, guidance 1.5')
+    """
+    return series if label in series.split(", ") else f"{series}, {label}"
 
 
 def extent(metric: str, values: Iterable[float]) -> tuple[float, float]:

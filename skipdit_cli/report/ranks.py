@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from skipdit_cli.recipe.recipe import TIMINGS
 from skipdit_cli.report.cells import PAPER_DECIMALS, ours
 from skipdit_cli.report.table import DRY, Cell, Heading, Table
-from skipdit_cli.score.statistics import SURE, holm, paired
+from skipdit_cli.score.certainty import SURE, holm, paired
 
 RULE = (
     "Bold: best of a column among our numbers, with all that cannot be told from it (p of 0.05 or "

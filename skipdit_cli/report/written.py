@@ -12,7 +12,7 @@ from typing import Any
 from skipdit_cli.errors import StoreError, UsageError
 from skipdit_cli.report.delimited import KNOWN
 from skipdit_cli.report.table import COUNTS
-from skipdit_cli.score.statistics import Interval
+from skipdit_cli.score.certainty import Interval
 from skipdit_cli.storage import given
 from skipdit_cli.storage.disk import read_json
 from skipdit_cli.storage.spreadsheet import read_csv

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from skipdit_cli import registry
 from skipdit_cli.errors import UsageError
 from skipdit_cli.recipe import runs
-from skipdit_cli.score.statistics import SURE, Difference, holm, paired
+from skipdit_cli.score.certainty import SURE, Difference, holm, paired
 from skipdit_cli.spec import parse_cache
 from skipdit_cli.storage import results
 from skipdit_cli.storage.store import keys, read_run

@@ -12,7 +12,7 @@ from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
 from skipdit_cli.precision import products
 from skipdit_cli.run import Run
-from skipdit_cli.score.statistics import interval_of_median
+from skipdit_cli.score.certainty import interval_of_median
 from skipdit_cli.storage import failures, results
 from skipdit_cli.storage.provenance import device_name
 from skipdit_cli.storage.results import Result

@@ -135,6 +135,30 @@ def test_what_a_score_was_made_with_is_looked_up_where_it_is(sides, changes, kin
 
 
 @pytest.mark.parametrize(
+    ("shift", "seed", "kind"),
+    [
+        (0.5, 0, "moved"),  # in every sample, where the means are known to 2 dB
+        ((0.5, -0.4), 0, "within"),
+        (0.5, 1, "within"),  # of other noise: no pairs
+    ],
+)
+def test_scores_of_the_same_noise_are_compared_in_pairs(sides, shift, seed, kind):
+    """On another device; the two means alone would be told apart by 4 dB and no less."""
+    shifts = shift if isinstance(shift, tuple) else (shift, shift)
+    old, new = [20.0 + i for i in range(16)], [20.0 + i + shifts[i % 2] for i in range(16)]
+    other = replace(RUN, seed=seed)
+    made(sides[0], score=sum(old) / 16, scores=tuple(old))
+    gpu = MADE | {"device": "a GPU"}
+    mean = sum(new) / 16
+    made(sides[1], other, score=mean, scores=tuple(new), provenance=gpu)
+    tables = table(macs(), psnr(27.5, 2.0)), table(macs(), psnr(mean, 2.0), run=other.key)
+    (change,) = compare(sides, *tables)
+    assert change.kind == kind
+    if seed == 0:
+        assert change.uncertainty == pytest.approx(0 if kind == "moved" else 0.2, abs=0.03)
+
+
+@pytest.mark.parametrize(
     ("margin", "new", "kind"),
     [(0.1, 1.15, "within"), (0.1, 1.25, "moved"), (None, 1.25, "unjudged")],
 )
@@ -273,8 +297,8 @@ def test_json_and_csv_of_the_tiny_scale_are_the_same_table(sides, small):
     path = sides[0] / "mine.json"
     path.write_text(json.dumps({"rows": records(small), "files": []}))
     found = written.read_table(sides[0] / "tiny/mine.csv").rows["Skip-Cache n=2"].numbers
-    assert found["psnr"] == written.Number(30.0, 2.0, 16, "tiny scale")
-    assert found["speedup"] == written.Number(1.25, 0.1, None, "tiny scale")
+    assert found["psnr"] == written.Number(30.0, (28.0, 32.0), 16, "tiny scale")
+    assert found["speedup"] == written.Number(1.25, (1.15, 1.35), None, "tiny scale")
     assert found["speedup, paper"].value == 1.56
     assert diff(sides[0] / "tiny/mine.csv", path).changes == ()
     assert diff(path, sides[0] / "tiny/mine.csv").changes == ()

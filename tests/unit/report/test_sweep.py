@@ -170,7 +170,11 @@ def test_title_notes_and_provenance():
     assert table.title == (
         "moving-digits-skip: 16 samples, ddim 50, guidance 2, seed 7; latency of batch 8"
     )
-    assert table.notes == (sweep.EMBEDDED,)
+    embedded, margins = table.notes
+    assert embedded == sweep.EMBEDDED
+    assert margins.startswith(
+        "± is the margin of error: half the width of the 95 % interval, of a "
+    )
     assert table.provenance == {"skipdit": "0.1.0", "device": "a CPU", "time": "t"}
     assert table.command == "skipdit cache-sweep"
     assert not table.published

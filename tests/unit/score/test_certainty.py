@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
-from skipdit_cli.score import statistics
-from skipdit_cli.score.statistics import holm, interval_of_mean, interval_of_median, paired
+from skipdit_cli.score import certainty
+from skipdit_cli.score.certainty import holm, interval_of_mean, interval_of_median, paired
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_p_is_that_of_every_choice_of_signs():
 def test_many_pairs_are_judged_as_those_that_are_counted(monkeypatch):
     apart = np.random.default_rng(4).normal(0.05, 1, size=1200)
     normal = paired(apart, np.zeros(1200)).p
-    monkeypatch.setattr(statistics, "MANY", 10**9)
+    monkeypatch.setattr(certainty, "MANY", 10**9)
     assert paired(apart, np.zeros(1200)).p == pytest.approx(normal, abs=0.01)
     assert 0.01 < normal < 0.5
 
