@@ -88,7 +88,8 @@ def test_memory_that_may_not_do_is_told_and_what_cannot_do_is_refused(skipdit, h
     held = footprint(run)
     monkeypatch.setattr(_estimate, "SMALL", 0)
     monkeypatch.setattr(memory, "room_of", lambda device: held.peak(2) - 1)
-    line = told(skipdit(SAMPLE).ok())[0]
+    hours, line, _ = told(skipdit(SAMPLE).ok())
+    assert "nothing says how fast" in hours
     assert line.endswith(" MB, in which batch 1 fits")
     monkeypatch.setattr(memory, "room_of", lambda device: held.weights)
     skipdit(SAMPLE, "--seed", "9").failed(2, "--batch-size: 2 samples of digits", "no batch fits")
@@ -163,7 +164,7 @@ def test_a_plan_for_a_gpu(skipdit, table):
 
 
 def test_all_is_all(skipdit):
-    skipdit("plan table1 --all").failed(2, "--all: --recipe is of one table; leave it out")
+    skipdit("plan table1 --all").failed(2, "--all: table1 is one table; leave it out")
 
 
 def test_calibrating_gives_hours(skipdit, table, home):
