@@ -248,7 +248,7 @@ def announce(
             fix="free some space, or take another folder with --results",
         )
     hours = found.shared(gpus)
-    if hours is None or hours < ASKS or yes or not _terminal():
+    if hours is None or hours < ASKS or yes or not terminal():
         return
     import typer
 
@@ -292,7 +292,7 @@ def _free(root: Path) -> float:
     return shutil.disk_usage(next(path for path in (here, *here.parents) if path.exists())).free
 
 
-def _terminal() -> bool:
+def terminal() -> bool:
     """Whether somebody is there to answer."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
