@@ -57,6 +57,7 @@ def export(
     """
     from secrets import randbelow
 
+    from skipdit_cli.checkpoints.card import DRY_RUN, RANDOM
     from skipdit_cli.errors import UsageError, unknown
     from skipdit_cli.report import export as exporting
     from skipdit_cli.storage import shelf
@@ -80,8 +81,11 @@ def export(
         for done, _ in enumerate(exporting.write(samples, given), start=1):
             update(done, len(samples))
     for run in chosen:
-        if run.wanted and len(run.there) < run.wanted and not blind:
-            say(f"run {run.short} has {len(run.there)} of {run.wanted} samples")
+        shown = sum(each.run is run for each in samples)
+        if run.wanted and shown < run.wanted:
+            say(f"run {run.short}: {shown} of {run.wanted} samples")
+        if run.made.get("weights") == RANDOM:
+            say(f"run {run.short}: {DRY_RUN}")
     show(f"{len(samples)} samples of {len(chosen)} runs in {out}")
     if blind:
         show(f"which is which: {given.key.name}, beside it; drawn by --seed {given.seed}")

@@ -134,8 +134,11 @@ def _made(told: "Explained") -> list[str]:
             f"begun by: {known.get('command')}",
         ]
     if told.changed:
-        lines.append(f"not now: {told.changed}")
-    lines.append(f"again: {told.again or 'no command of this machine makes the same samples'}")
+        lines.append(f"note: {told.changed}")
+    if told.again:
+        lines.append(f"{'anew' if told.changed else 'again'}: {told.again}")
+    elif not told.changed:
+        lines.append("again: no single command of this machine makes these samples")
     return lines
 
 

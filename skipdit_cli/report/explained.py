@@ -27,8 +27,8 @@ class Explained:
         reference: what it is compared with, of the runs that are there; None for an uncached one.
         compared: the runs that are compared with it.
         failures: why something failed: "samples", "timing" or a metric -> the reason.
-        again: the command that makes its samples, "" where none on this machine does.
-        changed: why what is installed now makes other samples, or "".
+        again: the command that makes its samples, "" where no single one on this machine does.
+        changed: why what is installed now would make other samples, or "".
     """
 
     run: "Shelved"
@@ -107,4 +107,4 @@ def _again(run: "Shelved") -> tuple[str, str]:
         for name, version in run.made.get("versions", {}).items()
         if now_is.get(name) != version
     ]
-    return making(now), f"it was made by code that has changed since ({'; '.join(differ)})"
+    return making(now), f"it was made by code that has changed since: {', '.join(differ)}"

@@ -77,7 +77,7 @@ class Shelved:
         """How many samples it is to have; None where that is not known."""
         return self.made.get("num_samples")
 
-    @property
+    @cached_property
     def store(self) -> Store:
         """Its samples, to be read."""
         # reading asks of a run no more than its key

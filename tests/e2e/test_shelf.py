@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import re
 import shlex
 import shutil
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from skipdit_cli import registry
 from skipdit_cli.storage import lock
+from skipdit_cli.storage.failures import write_failure
 
 FEW = "--num-samples 2 --batch-size 2 --steps 3"
 
@@ -60,6 +62,22 @@ def test_the_runs_are_listed(skipdit, swept, table):
     (none,) = [run for run in content if run["key"] == folder.name]
     assert none["bytes"]["samples"] == sum(p.stat().st_size for p in folder.glob("*.png"))
     assert none["run"]["steps"] == "6"
+
+
+def test_what_failed_and_what_is_not_there_is_told(skipdit, root, table):
+    key = keys(root)["n=3"]
+    write_failure(root, key, "lpips", reason="out of memory")
+    (root / "samples" / key / "000001.png").unlink()
+    (line,) = [
+        run for run in table(skipdit("ls runs --results", root).out) if run["key"] == key[:8]
+    ]
+    assert line["samples"] == "2 / 3"
+    assert line["scored"].endswith("; failed: lpips")
+    shown = skipdit("show", key, "--results", root).ok().out
+    assert "\nlpips failed: out of memory\n" in shown
+    assert f"\nsamples: 2 of 3 in {root}" in shown
+    done = skipdit("export", key, "--out", "out", "--results", root)
+    assert (done.code, done.remarks) == (0, [f"run {key[:8]}: 2 of 3 samples"])
 
 
 def test_where_there_are_no_runs(skipdit, swept):
@@ -112,8 +130,9 @@ def test_a_run_of_other_code_is_shown_with_what_changed(skipdit, root, monkeypat
 
     monkeypatch.setattr(registry, "version", newer)
     shown = skipdit("show", key, "--results", root).ok().out
-    assert "not now: it was made by code that has changed since (cache " in shown
-    assert ", now 99)" in shown
+    assert re.search(
+        r"\nnote: it was made by code .* since: cache \d+, now 99\nanew: skipdit", shown
+    )
     given = skipdit("export", key, "--out", "out", "--results", root).ok().out
     assert given == "3 samples of 1 runs in out\n"
     assert skipdit("rm", key, "--results", root).ok().out.endswith(" removed\n")
