@@ -81,8 +81,10 @@ def plan(
 
     recipe = options.recipe_named(target, recipe)
     if tables:
-        one = {"model": model, "recipe": recipe, "gpu": gpu, "out": out}
+        one = {"model": model, "gpu": gpu, "out": out}
         options.refuse(one, "is of one table", place="--all")
+        if recipe:
+            raise UsageError(f"{recipe} is one table", place="--all", fix="leave it out")
         _show_tables(json=json)
         return
     given = options.settings(
@@ -118,7 +120,7 @@ def plan(
         return
     run = runs[0]
     sampling = f"{run.sampler.name} {run.steps}, guidance {run.guidance}, batch {run.batch_size}"
-    show(f"{chosen}: {sampling}\n")
+    show(f"{run.label}: {sampling}\n")
     shown = [
         (row.run.cache.short, *_cells(row, cost)) for row, cost in zip(rows, costs, strict=True)
     ]
@@ -159,7 +161,8 @@ def _show_recipe(
         show_json({"rows": content, "left": left.content})
         return
     headings = (*HEADINGS[:4], "published", "difference", *HEADINGS[4:])
-    show(f"{chosen.title} ({chosen.scale} scale)\n")
+    drawn = ", random weights" if any(run.card.random for run, _ in jobs) else ""
+    show(f"{chosen.title} ({chosen.scale} scale{drawn})\n")
     show(table(headings, shown))
     show("\n" + "\n".join(left.lines))
 
