@@ -103,15 +103,13 @@ def _chosen(
         )
     before = _before(older_than) if older_than else None
     of_caches = [run.key for spec in caches for run in shelf.of_cache(spec, runs, place="--cache")]
-    fitting = [
+    of_model = [run for run in runs if model in (None, run.model)]
+    named = [shelf.one(key, of_model, place=place) for key in keys]
+    chosen = [
         run
-        for run in runs
-        if (not caches or run.key in of_caches)
-        and model in (None, run.model)
-        and (before is None or run.time < before)
+        for run in {run.key: run for run in named or of_model}.values()
+        if (not caches or run.key in of_caches) and (before is None or run.time < before)
     ]
-    named = [shelf.one(key, fitting, place=place) for key in keys]
-    chosen = list({run.key: run for run in named}.values()) if keys else fitting
     going = {run.key for run in chosen}
     for run in chosen:
         left = [each for each in shelf.compared_with(run, runs) if each.key not in going]

@@ -141,7 +141,8 @@ class Shelved:
             return False
         if any(result.reference == other.key for result in self.results.values()):
             return True
-        return other.cache == NONE and bool(self.made) and _subject(self) == _subject(other)
+        paired = other.cache == NONE != self.cache
+        return paired and bool(self.made) and _subject(self) == _subject(other)
 
 
 def shelf(root: Path) -> list[Shelved]:

@@ -142,7 +142,7 @@ def test_what_names_no_run_or_several_is_told(root):
         of_cache("foar", shelf(root), place="--cache")
 
 
-def test_what_is_compared_with_a_reference(root):
+def test_what_is_compared_with_a_reference(root, monkeypatch):
     runs = by_key(root)
     assert keys(compared_with(runs[TWO.reference.key], runs.values())) == {TWO.key, THREE.key}
     assert keys(compared_with(runs[FORA.reference.key], runs.values())) == {FORA.key}
@@ -152,3 +152,9 @@ def test_what_is_compared_with_a_reference(root):
     assert other.key not in keys(compared_with(runs[TWO.reference.key], shelf(root)))
     score(root, TIMED.key, "latency", reference=TWO.reference.key)  # all that is left of a run
     assert TIMED.key in keys(compared_with(runs[TWO.reference.key], shelf(root)))
+    before = by_key(root)[FORA.reference.key]
+    version = registry.version
+    monkeypatch.setattr(registry, "version", lambda *name: 9 if "none" in name else version(*name))
+    fill(root, replace(FORA.reference))
+    assert len([run for run in shelf(root) if (run.model, run.cache) == ("digits", "none")]) == 2
+    assert keys(compared_with(before, shelf(root))) == {FORA.key}  # not the other reference
