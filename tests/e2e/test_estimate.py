@@ -204,5 +204,6 @@ def test_a_terminal_asks(measured, tmp_path, answer, code):
         if not more:
             break
     assert process.wait(timeout=120) == code
-    assert (b"left" in seen) == (code == 0) or b"4/4" in seen
+    assert (b"stopped before anything was made" in seen) == (code == 1)
+    assert len([*tmp_path.glob("results/samples/*/*.png")]) == (4 if code == 0 else 0)
     shutil.rmtree(tmp_path / "results", ignore_errors=True)
