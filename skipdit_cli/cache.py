@@ -30,6 +30,11 @@ class CacheSpec:
     def __str__(self) -> str:
         return _written(self.method.name, self.config)
 
+    @property
+    def short(self) -> str:
+        """The spec without what a calibration found, which is too long to be read."""
+        return _written(self.name, self.config, without=self.method.CALIBRATED)
+
     def resolve(self, layout: Layout) -> "Cache":
         """The cache on a model, with the defaults of its family filled in.
 
