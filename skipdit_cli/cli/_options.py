@@ -240,29 +240,6 @@ def runs(
     ]
 
 
-def found(targets: Iterable[str], *, root: Path, model: str | None) -> "list[Run]":
-    """One run on disk for each target: a key, the beginning of one, or a cache spec.
-
-    Raises:
-        UsageError: a target names none, or several.
-    """
-    from skipdit_cli.errors import UsageError
-    from skipdit_cli.score.paired import find
-
-    chosen = []
-    for target in targets:
-        matching = find(target, root=root, model=model)
-        if len(matching) != 1:
-            which = ", ".join(f"{run.key[:8]} ({run.model})" for run in matching[:5])
-            raise UsageError(
-                f"{target} is ambiguous" if matching else f"no run of {target} is here",
-                place=str(root),
-                fix=f"name one by its key: {which}" if matching else "make it with cache-sweep",
-            )
-        chosen.append(matching[0])
-    return chosen
-
-
 def fixed_by_recipe(place: str, **given: Any) -> None:
     """Raise UsageError if anything is given that a recipe decides by itself."""
     fix = "give settings only, as --set seed=1"

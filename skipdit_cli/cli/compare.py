@@ -21,7 +21,7 @@ def compare(
         typer.Argument(
             metavar="A B [C ...]",
             help="Runs, by key, its beginning, or cache spec; or two results folders.",
-            autocompletion=complete.targets,
+            autocompletion=complete.runs,
         ),
     ],
     metric: Annotated[
@@ -44,8 +44,10 @@ def compare(
     adjusted for all lines of the table (Holm). What is not scored yet is scored first.
     """
     from skipdit_cli.errors import UsageError
+    from skipdit_cli.recipe.runs import find_run
     from skipdit_cli.score.measure import How, measure
     from skipdit_cli.score.paired import METRICS, compare, compare_folders
+    from skipdit_cli.storage import shelf
 
     names = None if metric is None else [name.strip() for name in metric.split(",")]
     folders = [Path(target) for target in targets if Path(target).is_dir()]
@@ -55,7 +57,9 @@ def compare(
     if folders:
         _print(compare_folders(folders[0], folders[1], names or ()), json=json)
         return
-    chosen = options.found(targets, root=results, model=model)
+    here = [run for run in shelf.shelf(results) if model in (None, run.model)]
+    meant = [shelf.one(target, here, place=str(results)) for target in targets]
+    chosen = [find_run(results, run.key) for run in meant]
     how = How(device=options.device_name(device))
     with stage("scoring") as update:
         compared = compare(

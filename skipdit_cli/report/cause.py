@@ -12,8 +12,8 @@ from typing import Any
 
 from skipdit_cli.report.table import FACTORS
 from skipdit_cli.report.written import PAPER, content, counted
-from skipdit_cli.score.paired import ALIKE
 from skipdit_cli.score.certainty import Difference, paired
+from skipdit_cli.score.paired import ALIKE
 
 RUN = (
     *("model", "cache", "sampler", "steps", "guidance", "seed", "classes", "prompts"),

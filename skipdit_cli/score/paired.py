@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
 from skipdit_cli.errors import UsageError
-from skipdit_cli.recipe import runs
 from skipdit_cli.score.certainty import SURE, Difference, holm, paired
-from skipdit_cli.spec import parse_cache
 from skipdit_cli.storage import results
 from skipdit_cli.storage.store import keys, read_run
 
@@ -49,23 +47,6 @@ class Comparison:
     difference: Difference
     p_holm: float = 1.0
     better: str = ""
-
-
-def find(target: str, *, root: Path, model: str | None = None) -> "list[Run]":
-    """The runs on disk that a key, the beginning of one, or a cache spec names.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if "(" not in target and not registry.known("caches", target):
-        return [runs.find_run(root, target)]
-    spec, found = parse_cache(target), []
-    for key in keys(root):
-        run = runs.find_run(root, key)
-        same = str(spec.resolve(run.cache.layout)) == str(run.cache)
-        if same and model in (None, run.model):
-            found.append(run)
-    return found
 
 
 def compare(

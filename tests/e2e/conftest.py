@@ -136,7 +136,8 @@ def table():
     """table(text) -> a Markdown table in it, the first unless told, one dictionary per line."""
 
     def parse(text: str, number: int = 0) -> list[dict[str, str]]:
-        lines = re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE)[number].splitlines()
+        plain = text.replace("**", "")  # bold: the best of a column
+        lines = re.findall(r"(?:^\|.*\n?)+", plain, re.MULTILINE)[number].splitlines()
         headings, _, *body = ([c.strip() for c in ln.strip("|").split("|")] for ln in lines)
         return [dict(zip(headings, line, strict=True)) for line in body]
 

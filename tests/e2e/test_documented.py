@@ -53,7 +53,8 @@ class Then:
 
 def rows(out: str) -> list[dict[str, str]]:
     """The first table in a text, one dictionary per line."""
-    lines = re.search(r"(?:^\|.*\n?)+", out, re.MULTILINE)[0].splitlines()
+    plain = out.replace("**", "")  # bold: the best of a column
+    lines = re.search(r"(?:^\|.*\n?)+", plain, re.MULTILINE)[0].splitlines()
     headings, _, *body = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
     return [dict(zip(headings, line, strict=True)) for line in body]
 
@@ -174,6 +175,9 @@ LINES = {
         "skipdit cache-sweep --model digits-skip --n 2..4 --window 1000-20,700-50": SWEEP,
         "skipdit evaluate smoke": SMOKE,
         "skipdit report table1": REPORT,
+        'skipdit compare "skip-cache(n=2,window=700-50)" "skip-cache(n=3,window=700-50)"': Then(
+            check=column("metric", "psnr", "ssim")
+        ),
         "skipdit ls runs": Then(shows=("| digits-skip ", "| skip-cache(n=3,", " 10 / 10 ")),
         "skipdit doctor": DOCTOR,
     },
@@ -283,6 +287,10 @@ LINES = {
         "skipdit ls metrics": Then(check=column("metrics", *registry.names("metrics"))),
         "skipdit sample --model digits-skip --num-samples 10": Then(
             more="--steps 4", writes=("results/samples/*/000009.png",)
+        ),
+        'skipdit compare "skip-cache(n=2)" "skip-cache(n=3)" --metric psnr,ssim': Then(
+            before=f"cache-sweep --model digits-skip --n 2..3 --steps 4 {SHORT} --repeats 0",
+            check=column("metric", "psnr", "ssim"),
         ),
         "skipdit evaluate 3f9c21": Then(check=column("metric", *DIGITS)),
         "skipdit evaluate 3f9c21 --npz ours.npz": Then(writes=("ours.npz",)),
@@ -421,6 +429,7 @@ JSON = {
     "evaluate": "smoke --scale tiny --set steps=2",
     "show": "fora --model digits",
     "report": "smoke --scale tiny",
+    "compare": "fora fora --model digits",
     "profile": "--model digits --weights random --steps 2 --batch-size 1 --repeats 1",
     "analyze calibrate": f"--model digits --method mag-cache {SHORT} --steps 2",
     "doctor": "",

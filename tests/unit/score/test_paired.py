@@ -9,7 +9,7 @@ from skipdit_cli import registry
 from skipdit_cli.errors import UsageError
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.score.measure import measure
-from skipdit_cli.score.paired import called, compare, compare_folders, find
+from skipdit_cli.score.paired import called, compare, compare_folders
 from skipdit_cli.storage.store import open_store
 
 SETTINGS = {"sampler": "ddim", "steps": "20", "guidance": None, "num_samples": 8}
@@ -73,14 +73,6 @@ def test_other_noise_does_not_pair(study):
 def test_the_uncached_run_is_what_the_others_are_compared_with(study):
     with pytest.raises(UsageError, match=r"^none cannot be compared in psnr: what the other runs"):
         compared(study, ONE.reference, ONE)
-
-
-def test_a_run_is_found_by_its_key_and_by_its_spec(study):
-    assert find(ONE.key[:8], root=study) == [ONE]
-    assert find("skip-cache(n=3,window=1000-20)", root=study) == [TWO]
-    assert find("none", root=study) == [ONE.reference]
-    assert find("fora(n=2)", root=study) == []
-    assert find("none", root=study, model="digits") == []
 
 
 def test_runs_of_one_name_are_told_apart_by_their_keys():
