@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 HEADINGS = (
     "run",
+    "window",
     "full",
     "cached",
     "MACs",
@@ -78,6 +79,7 @@ def plan(
     from skipdit_cli.errors import UsageError
     from skipdit_cli.plan import plan as planning
     from skipdit_cli.recipe.specs import specs
+    from skipdit_cli.report.table import windows
 
     recipe = options.recipe_named(target, recipe)
     if tables:
@@ -123,7 +125,7 @@ def plan(
         (row.run.cache.short, *_cells(row, cost)) for row, cost in zip(rows, costs, strict=True)
     ]
     show(table(HEADINGS, shown))
-    show("\n" + "\n".join(left.lines))
+    show("\n" + "\n".join((*windows(runs), *left.lines)))
 
 
 def _show_recipe(
@@ -133,6 +135,7 @@ def _show_recipe(
     from skipdit_cli.plan import costs
     from skipdit_cli.plan.tables import REPEATS
     from skipdit_cli.recipe import runs
+    from skipdit_cli.report.table import windows
 
     content, shown = [], []
     counted = costs.cost_lines(chosen)
@@ -150,7 +153,7 @@ def _show_recipe(
             beside = (f"{line.published:.2f}", f"{line.difference:+.3f} %")
         cost = estimates.told(by_row[line.row.id], gpu)
         cells = _cells(line.counted, cost)
-        shown.append((line.row.label, *cells[:3], *beside, *cells[3:]))
+        shown.append((line.row.label, *cells[:4], *beside, *cells[4:]))
         published = {"row": line.row.id, "published_macs_t": line.published}
         content.append({**published, **_content(line.counted, cost)})
     jobs = [job for of_row in by_row.values() for job in of_row]
@@ -158,10 +161,11 @@ def _show_recipe(
     if json:
         show_json({"rows": content, "left": left.content})
         return
-    headings = (*HEADINGS[:4], "published", "difference", *HEADINGS[4:])
+    counted_runs = [line.counted.run for line in counted if line.counted]
+    headings = (*HEADINGS[:5], "published", "difference", *HEADINGS[5:])
     show(f"{chosen.title} ({chosen.scale} scale)\n")
     show(table(headings, shown))
-    show("\n" + "\n".join(left.lines))
+    show("\n" + "\n".join((*windows(counted_runs), *left.lines)))
 
 
 def _show_tables(*, json: bool) -> None:
@@ -208,6 +212,7 @@ def _cells(row: "RunPlan", cost: estimates.Told) -> tuple[str, ...]:
     from skipdit_cli.plan.costs import AT_RUN
 
     return (
+        row.run.cache.span,
         AT_RUN if row.full_steps is None else str(row.full_steps),
         AT_RUN if row.cached_steps is None else str(row.cached_steps),
         _count(row.macs_paper),

@@ -56,12 +56,12 @@ def _grid(group: "Sequence[SweepRow]", path: Path, *, root: Path) -> Path:
 
     ordered = sorted(group, key=lambda row: not row.run.is_reference)
     count = min(GRID_ROWS, ordered[0].run.num_samples)
-    windows = [row.run.cache.window for row in ordered]
-    several = len(set(filter(None, windows))) > 1
+    spans = [row.run.cache.span for row in ordered]
+    several = len(set(filter(None, spans))) > 1
     columns = []
-    for row, window in zip(ordered, windows, strict=True):
+    for row, span in zip(ordered, spans, strict=True):
         store = open_store(root, row.run)
-        title = f"{row.label}, {window[0]}-{window[1]}" if several and window else row.label
+        title = f"{row.label}, {span}" if several and span else row.label
         psnr = row.results.get("psnr")
         quality = f"{psnr.value:.2f} dB" if psnr and psnr.value is not None else ""
         quality = "reference" if row.run.is_reference else quality

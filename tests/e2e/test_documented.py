@@ -183,6 +183,19 @@ LINES = {
         'skipdit plan --model latte-skip --cache "pab(spatial=2,temporal=4,cross=6)"': Then(
             shows=("latte-skip: ", "| pab(", "skipdit download latte-skip")
         ),
+        "skipdit plan --model latte-skip "
+        '--cache "skip-cache(n=2..4,window=700-50|1000-0,branch=1..2)"': Then(
+            check=column(
+                "run",
+                "none",
+                *(
+                    f"skip-cache(n={n},window={window},branch={branch})"
+                    for n in (2, 3, 4)
+                    for window in ("700-50", "1000-0")
+                    for branch in (1, 2)
+                ),
+            )
+        ),
         "skipdit analyze calibrate --model digits-skip": Then(
             more=f"{SHORT} --steps 8", shows=("teacache on digits-skip, from 14 observations: ",)
         ),
