@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from skipdit_cli.caches import _choices
 from skipdit_cli.contract import Registered
 from skipdit_cli.sites import BOTH, Call, Guided, Layout, Seen, Site
 
@@ -110,6 +111,18 @@ class Method(Registered, Protocol):
             [2B, ...] in the model's layout.
         """
         return call.compute(BOTH)
+
+    def choices(self, layout: Layout, steps: int) -> Mapping[str, Sequence[Any]]:
+        """What a search for settings of a given cost tries: values of fields of Config, by name.
+
+        They are crossed, together with the default of each; combinations that Config or `resolve`
+        refuses are left out. A dynamic method is not asked. By default 1 to 10 of every integer,
+        and a few dozen windows.
+
+        Args:
+            steps: how many there are.
+        """
+        return _choices.usual(self.Config)
 
     def note(self, settings: Any) -> str:
         """One sentence for under a table: in what it differs from what its authors run."""

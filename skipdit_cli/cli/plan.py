@@ -7,6 +7,7 @@ import typer
 
 from skipdit_cli.cli import _estimate as estimates
 from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import _target as targets
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import say, show, show_json, table
 
@@ -40,6 +41,8 @@ def plan(
     n: options.Intervals = None,
     window: options.Windows = None,
     method: options.Methods = None,
+    target_speedup: targets.Speedup = None,
+    target_macs: targets.Macs = None,
     scale: options.Scale = "auto",
     steps: options.Steps = None,
     sampler: options.Sampler = None,
@@ -100,6 +103,7 @@ def plan(
     path = options.weights_file(weights)
     if recipe:
         names = {"model": model, "cache": cache, "n": n, "window": window, "method": method}
+        names |= {"target-speedup": target_speedup, "target-macs": target_macs}
         options.fixed_by_recipe(recipe, **names, weights=path)
         given_recipe = options.recipe_at(recipe, scale, options.overrides(given, override))
         _show_recipe(given_recipe, gpu=gpu, root=results, json=json, out=out)
@@ -108,24 +112,42 @@ def plan(
         raise UsageError("--out is for recipes", place="--out", fix="name one, or take --json")
     options.refuse_overrides(override)
     chosen = options.model_at(model, scale)
-    wanted = ["none", *(cache or []), *specs(method, n=n, window=window)]
-    runs = options.runs(chosen, wanted, given, weights_path=path)
+    found = targets.search(
+        chosen,
+        given,
+        speedup=target_speedup,
+        macs=target_macs,
+        method=method,
+        n=n,
+        window=window,
+        weights_path=path,
+    )
+    if found:
+        near = [each for nearest in found.found.values() for each in nearest]
+        asked = [each.spec.short for each in near]
+        names = {str(each.cache): each.spec.short for each in near}
+    else:
+        asked, names = specs(method, n=n, window=window), {}
+    runs = options.runs(chosen, ["none", *(cache or []), *asked], given, weights_path=path)
     rows = [planning.plan(run, batch=run.batch_size, root=results) for run in runs]
     jobs: list[estimates.Job] = [(run, ()) for run in runs]
     costs = [estimates.told([job], gpu) for job in jobs]
     left = estimates.told(jobs, gpu, root=results)
     if json:
         pairs = zip(rows, costs, strict=True)
-        show_json({"rows": [_content(*pair) for pair in pairs], "left": left.content})
+        more = {"target": targets.content(found)} if found else {}
+        show_json({"rows": [_content(*pair) for pair in pairs], "left": left.content, **more})
         return
     run = runs[0]
     sampling = f"{run.sampler.name} {run.steps}, guidance {run.guidance}, batch {run.batch_size}"
     show(f"{chosen}: {sampling}\n")
     shown = [
-        (row.run.cache.short, *_cells(row, cost)) for row, cost in zip(rows, costs, strict=True)
+        (names.get(str(row.run.cache), row.run.cache.short), *_cells(row, cost))
+        for row, cost in zip(rows, costs, strict=True)
     ]
     show(table(HEADINGS, shown))
-    show("\n" + "\n".join((*windows(runs), *left.lines)))
+    lines = targets.told(found) if found else windows(runs)
+    show("\n" + "\n".join((*lines, *left.lines)))
 
 
 def _show_recipe(

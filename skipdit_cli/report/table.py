@@ -211,7 +211,7 @@ def windows(runs: Iterable["Run"]) -> tuple[str, ...]:
     if len(methods) < 2:
         return ()
     said = "; ".join(f"{window} of {', '.join(names)}" for window, names in methods.items())
-    return (f"Windows differ, and with them what the same n saves: {said}.",)
+    return (f"Windows differ, so that the same n does not save the same: {said}.",)
 
 
 def of_methods(runs: Iterable["Run"]) -> tuple[str, ...]:

@@ -243,7 +243,7 @@ def test_windows_that_differ_are_told_of_every_method():
     rows = [UNCACHED_ROW, *map(of_cache, caches)]
     (note,) = [each for each in sweep.build_sweep_table(rows).notes if "Windows" in each]
     assert note == (
-        "Windows differ, and with them what the same n saves: whole of fora; "
+        "Windows differ, so that the same n does not save the same: whole of fora; "
         "700-50 of skip-cache, pab."
     )
 
