@@ -196,6 +196,14 @@ LINES = {
                 ),
             )
         ),
+        "skipdit cache-sweep --model digits-skip "
+        '--cache "skip-cache(n=2..4,window=700-50|1000-0,branch=1..2)"': Then(
+            more=f"{SHORT} --steps 6 --repeats 0",
+            shows=("| skip-cache n=4 branch=2 ", "Windows differ"),
+            writes=tuple(
+                f"results/sweeps/digits-skip/sweep-heat-{each}.png" for each in ("ideal", "psnr")
+            ),
+        ),
         "skipdit plan --model captioned-digits-skip --target-speedup 1.5": Then(
             more="--steps 12",
             shows=("nearest to 1.5x by counting: ", "left out: first-block decides "),

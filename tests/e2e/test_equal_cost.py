@@ -66,6 +66,10 @@ def test_a_sweep_of_a_grid(skipdit, tmp_path):
         "skip-cache n=3 branch=1",
         "skip-cache n=3 branch=2",
     ]
+    maps = [path for path in content["files"] if "-heat-" in path]
+    assert [path.rpartition("-")[2] for path in maps] == [
+        *("ideal.png", "psnr.png", "ssim.png", "digits.png")
+    ]
 
 
 DIFFER = "Windows differ, so that the same n does not save the same: "
