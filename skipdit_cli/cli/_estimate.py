@@ -135,8 +135,11 @@ class Told:
     @property
     def lines(self) -> list[str]:
         """All of it, for under a table."""
-        hours = self.hours() or [self.unknown()]
-        return [*hours, *self.scoring(), self.memory(self.found.machine.memory), self.disk()]
+        from skipdit_cli.generate.memory import room_of
+
+        hours, machine = self.hours() or [self.unknown()], self.found.machine
+        room = machine.memory or room_of("cpu" if machine.gpu == "cpu" else "cuda")
+        return [*hours, *self.scoring(), self.memory(room), self.disk()]
 
     @property
     def content(self) -> dict[str, Any]:
@@ -235,10 +238,13 @@ def announce(
     if not found.samples and not found.timing:
         return
     free = _free(how.root)
+    hours = whole.hours(gpus)
     space = [whole.memory(memory.room_of(how.device)), whole.disk(free)]
     if max(whole.peak, found.bytes) < SMALL:
         space = [f"{whole.memory_size}, {size(found.bytes)} of disk"]
-    for line in (*whole.hours(gpus), *whole.scoring(), *space):
+    elif not hours:
+        hours = [whole.unknown()]
+    for line in (*hours, *whole.scoring(), *space):
         say(f"estimate: {line}")
     least = found.bytes - found.disk.get("samples", 0) * (1 - CODED)
     if least > free:
@@ -247,8 +253,8 @@ def announce(
             place=str(how.root),
             fix="free some space, or take another folder with --results",
         )
-    hours = found.shared(gpus)
-    if hours is None or hours < ASKS or yes or not _terminal():
+    whole_hours = found.shared(gpus)
+    if whole_hours is None or whole_hours < ASKS or yes or not _terminal():
         return
     import typer
 
@@ -259,13 +265,14 @@ def announce(
 def duration(hours: float) -> str:
     """Hours as people say them.
 
-    >>> duration(0.004), duration(0.5), duration(3.21), duration(1190)
-    ('under a minute', '30 minutes', '3.2 hours', '1190 hours')
+    >>> duration(0.004), duration(0.02), duration(0.5), duration(3.21), duration(1190)
+    ('under a minute', '1 minute', '30 minutes', '3.2 hours', '1190 hours')
     """
     if hours * 60 < 1:
         return "under a minute"
     if hours < 1:
-        return f"{hours * 60:.0f} minutes"
+        minutes = round(hours * 60)
+        return f"{minutes} minute{'s' * (minutes != 1)}"
     return f"{hours:.{1 if hours < 100 else 0}f} hours"
 
 

@@ -86,8 +86,10 @@ def plan(
 
     recipe = options.recipe_named(target, recipe)
     if tables:
-        one = {"model": model, "recipe": recipe, "gpu": gpu, "out": out}
+        one = {"model": model, "gpu": gpu, "out": out}
         options.refuse(one, "is of one table", place="--all")
+        if recipe:
+            raise UsageError(f"{recipe} is one table", place="--all", fix="leave it out")
         _show_tables(json=json)
         return
     given = options.settings(
@@ -140,7 +142,7 @@ def plan(
         return
     run = runs[0]
     sampling = f"{run.sampler.name} {run.steps}, guidance {run.guidance}, batch {run.batch_size}"
-    show(f"{chosen}: {sampling}\n")
+    show(f"{run.label}: {sampling}\n")
     shown = [
         (names.get(str(row.run.cache), row.run.cache.short), *_cells(row, cost))
         for row, cost in zip(rows, costs, strict=True)
@@ -185,7 +187,8 @@ def _show_recipe(
         return
     counted_runs = [line.counted.run for line in counted if line.counted]
     headings = (*HEADINGS[:5], "published", "difference", *HEADINGS[5:])
-    show(f"{chosen.title} ({chosen.scale} scale)\n")
+    drawn = ", random weights" if any(run.card.random for run, _ in jobs) else ""
+    show(f"{chosen.title} ({chosen.scale} scale{drawn})\n")
     show(table(headings, shown))
     show("\n" + "\n".join((*windows(counted_runs), *left.lines)))
 

@@ -72,6 +72,7 @@ def report(
     behind = Behind(results, [run for _, _, run in runs.of_recipe(chosen)])
     paths, unwritten = [], None
     try:
+        reports.keep_numbers(built, results / chosen.folder, name=chosen.name)
         paths = reports.write_table(
             built,
             results / chosen.folder,

@@ -35,11 +35,15 @@ def require(run: "Run", *, device: str, workers: int = 1) -> None:
         most = held.fitting(room) or int(held.least(1) <= room)
         beside = f" in each of {batches} processes" if batches > 1 else ""
         raise UsageError(
-            f"{run.batch_size} samples of {run.model}, {run.cache.short} at once{beside} take "
+            f"{run.batch_size} samples of {run.label} {_cached(run)} at once{beside} take "
             f"{needed / 1e9:.1f} GB at least, and there are {room / 1e9:.1f} GB",
             place="--batch-size",
             fix=f"take {most} or fewer" if most else "no batch fits here",
         )
+
+
+def _cached(run: "Run") -> str:
+    return "without a cache" if run.is_reference else f"with {run.cache.short}"
 
 
 def require_room(what: str, sizes: Mapping[str, int], *, precision: str, device: str) -> None:

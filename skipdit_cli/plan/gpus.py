@@ -71,7 +71,7 @@ def known(name: str, *, place: str = "--gpu") -> str:
     """
     plain = _plain(name)
     if plain not in GPUS:
-        raise unknown("GPU", name, GPUS, place=place)
+        raise unknown("GPU", name, (*GPUS, "cpu"), place=place)
     return plain
 
 

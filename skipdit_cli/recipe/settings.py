@@ -88,7 +88,7 @@ def _precision(key: str, value: Any) -> str:
 def _switch(key: str, value: Any) -> bool:
     known = {"true": True, "false": False}
     if (text := str(value).lower()) not in known:
-        raise UsageError(f"{key} '{value}' is neither true nor false")
+        raise UsageError(f"{key} '{value}' is neither true nor false", fix="write one of them")
     return known[text]
 
 
@@ -103,10 +103,11 @@ def _weights(value: Any) -> str:
 
 def _integer(key: str, value: Any, *, least: int) -> int:
     text = str(value).strip()
-    digits = text.removeprefix("+").lstrip("0")[:DIGITS]
-    whole = re.fullmatch(r"\+?[0-9]+", text) is not None
-    if not whole or (number := int(digits or 0)) < least:
+    if not re.fullmatch(r"[+-]?[0-9]+", text):
         raise UsageError(f"{key} '{value}' is not a whole number", fix=f"{key} is {least} or more")
+    number = int(text.lstrip("+-").lstrip("0")[:DIGITS] or 0) * (-1 if text[0] == "-" else 1)
+    if number < least:
+        raise UsageError(f"{key} {text} is too small", fix=f"{key} is {least} or more")
     if number > (most := MOST[key]):
         raise UsageError(f"{key} {text} is too many", fix=f"{key} is {most} or less")
     return number

@@ -119,4 +119,4 @@ class Mistakes:
         for i, value in enumerate(values):
             if value in values[:i]:
                 with self.at(f"{place}[{i}].{what}"):
-                    raise UsageError(f"'{value}' occurs twice")
+                    raise UsageError(f"'{value}' occurs twice", fix="rename one of them")

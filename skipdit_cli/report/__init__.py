@@ -11,11 +11,12 @@ Nothing here computes a number: what is not on disk or in the plan is reported a
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from skipdit_cli.errors import unknown
-from skipdit_cli.report import delimited, latex, markdown, page
+from skipdit_cli.errors import StoreError, UsageError, unknown
+from skipdit_cli.report import delimited, latex, markdown, page, written
 from skipdit_cli.report.gallery import Behind
 from skipdit_cli.report.table import Table
 from skipdit_cli.storage.disk import write_whole
@@ -26,6 +27,22 @@ FORMATS: dict[str, Callable[[Table], str]] = {
     "tex": latex.to_latex,
     "html": page.to_html,
 }
+
+
+def keep_numbers(table: Table, folder: Path, *, name: str) -> None:
+    """Raise StoreError where a table with numbers would give way to one in which none is measured.
+
+    Runs of other settings, a fourth of the samples say, are not those of a recipe as it stands.
+    """
+    path = folder / f"{name}.csv"
+    with suppress(UsageError):  # there is none, or it is no table
+        there = written.measured(written.read_table(path).rows)
+        if there and not written.measured(written.rows_of(delimited.to_csv(table))):
+            raise StoreError(
+                "it has numbers, and nothing of these settings is scored or timed",
+                place=str(path),
+                fix="give the settings that it was made with, as --set, or remove it",
+            )
 
 
 def write_table(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skipdit_cli.report.table import COUNTS, FACTORS
-from skipdit_cli.report.written import PAPER, STEPS, content
+from skipdit_cli.report.table import FACTORS
+from skipdit_cli.report.written import PAPER, content, counted
 
 RUN = (
     *("model", "cache", "sampler", "steps", "guidance", "seed", "classes", "prompts"),
@@ -109,7 +109,7 @@ def _of_table(column: str, old: Side, new: Side) -> str:
     said = _first((old.made, new.made), (*TOLD, "skipdit"))
     if said:
         return f"{said} (of the table)"
-    if column.partition("_")[0] in (*COUNTS, "ideal", *STEPS):
+    if counted(column):
         return "the same run, counted in another way"
     return "the same run; its score is not here" if old.runs else "no run"
 

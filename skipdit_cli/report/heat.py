@@ -238,7 +238,7 @@ def _draw(title: str, each: Heading, found: Sequence[HeatMap], path: Path) -> Pa
         axes.patch.set(hatch="////", edgecolor="#999999")  # seen where there is no number
         axes.imshow(grid, cmap="cividis", vmin=0, vmax=1, aspect="auto")
         for (i, j), value in one.values.items():
-            colour = "black" if shades[i, j] > 0.55 else "white"
+            colour = "black" if shades[i, j] > 0.5 else "white"
             axes.text(j, i, ours(each, value), ha="center", va="center", color=colour, fontsize=10)
         axes.set_xticks(range(len(one.columns)), one.columns, fontsize=10)
         axes.set_yticks(range(len(one.rows)), one.rows, fontsize=10)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_cli.errors import StoreError, UsageError
+from skipdit_cli.report.table import COUNTS
 from skipdit_cli.storage import given
 from skipdit_cli.storage.disk import read_json
 from skipdit_cli.storage.spreadsheet import read_csv
@@ -75,7 +76,7 @@ def read_table(path: Path) -> Written:
     """
     text = given.read_text(path, fix="name a CSV or JSON file")
     try:
-        rows = _json(text) if path.suffix == ".json" else _csv(text)
+        rows = _json(text) if path.suffix == ".json" else rows_of(text)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(
             f"is not a table that skipdit wrote ({error})",
@@ -87,7 +88,26 @@ def read_table(path: Path) -> Written:
     return Written(rows=rows, root=next(roots, None), made=_made(path.with_suffix(".md")))
 
 
-def _csv(text: str) -> dict[str, WrittenRow]:
+def measured(rows: Mapping[str, WrittenRow]) -> bool:
+    """Whether any number in a table was scored or timed, rather than counted or published."""
+    return any(
+        number.value is not None and not column.endswith(PAPER) and not counted(column)
+        for row in rows.values()
+        for column, number in row.numbers.items()
+    )
+
+
+def counted(column: str) -> bool:
+    """Whether a column has operations or steps."""
+    return column.partition("_")[0] in (*COUNTS, "ideal", *STEPS)
+
+
+def rows_of(text: str) -> dict[str, WrittenRow]:
+    """The rows of a CSV.
+
+    Raises:
+        ValueError: it is not a table that skipdit wrote.
+    """
     lines = read_csv(text)
     if not lines or "runs" not in lines[0]:
         raise ValueError("it has no column of runs")

@@ -84,6 +84,15 @@ def test_a_recipe_as_a_dry_run(skipdit, tmp_path):
     assert skipdit(f"report {given}").ok().out == before
     rows = table(tmp_path / "results" / "tiny" / "smoke.csv")
     assert not any("random" in row["method"] for row in rows)
+    files = [*(tmp_path / "results" / "random" / "tiny").iterdir()]
+    made = {path: path.read_bytes() for path in files}
+    kept = skipdit("report smoke --scale tiny --set weights=random")  # 128 samples: none are here
+    assert (kept.code, "not run" in kept.out) == (0, True)
+    assert "smoke.csv: no files (it has numbers, and nothing of these settings" in kept.err
+    skipdit("report smoke --scale tiny --set weights=random --format html").failed(
+        1, "it has numbers"
+    )
+    assert {path: path.read_bytes() for path in files} == made
     scored = skipdit(f"evaluate {given} --set weights=random").ok().out
     assert "(random weights)" in scored
 

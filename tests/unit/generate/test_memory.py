@@ -33,7 +33,7 @@ def test_too_large_a_batch_is_told_with_one_that_fits(room):
     with pytest.raises(UsageError) as caught:
         memory.require(run(100, 100), device="cpu")
     assert str(caught.value).startswith(
-        "--batch-size: 100 samples of digits, none at once take 0.0 GB at least"
+        "--batch-size: 100 samples of digits without a cache at once take 0.0 GB at least"
     )
     assert str(caught.value).endswith("; take 50 or fewer")
     memory.require(run(100, 50), device="cpu")

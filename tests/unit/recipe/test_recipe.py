@@ -166,9 +166,9 @@ MISTAKES = [
     ),
     (
         ("key: speedup, label: Speedup, metric: speedup", "label: A, metric: psnr, group: digits"),
-        " scales.tiny.columns[1].key: 'digits_psnr' occurs twice",
+        " scales.tiny.columns[1].key: 'digits_psnr' occurs twice; rename one of them",
     ),
-    (("id: latte", "id: cached"), " rows[1].id: 'cached' occurs twice"),
+    (("id: latte", "id: cached"), " rows[1].id: 'cached' occurs twice; rename one of them"),
     (("id: latte, ", ""), " rows[0]: 'id' is missing"),
     (("label: Latte", "label: [Latte]"), " rows[0].label: '['Latte']' is not text"),
     (

@@ -46,7 +46,7 @@ def test_values(key, value, expected):
         (
             "num_samples",
             0,
-            "HERE: num_samples '0' is not a whole number; num_samples is 1 or more",
+            "HERE: num_samples 0 is too small; num_samples is 1 or more",
         ),
         (
             "batch_size",
@@ -61,7 +61,7 @@ def test_values(key, value, expected):
             "a.pt",
             "HERE: weights 'a.pt' cannot be a setting; write random, or give a file with --weights",
         ),
-        ("seed", -1, "HERE: seed '-1' is not a whole number; seed is 0 or more"),
+        ("seed", -1, "HERE: seed -1 is too small; seed is 0 or more"),
         ("sampler", "ddmp", "HERE: unknown sampler 'ddmp'; did you mean 'ddpm'?"),
         ("precision", "float61", "HERE: unknown precision 'float61'; did you mean 'float16'?"),
         ("precision", 16, "HERE: unknown precision '16'"),
