@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from skipdit_cli.caches._choices import INTERVALS, WINDOWS
+from skipdit_cli.caches import WINDOWS
+from skipdit_cli.caches._choices import INTERVALS
 from skipdit_cli.caches._fixed import kept_output, within
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import Call, Layout, Site

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skipdit_cli.caches._choices import INTERVALS, WINDOWS, evenly
+from skipdit_cli.caches import WINDOWS
+from skipdit_cli.caches._choices import INTERVALS, evenly
 from skipdit_cli.caches._fixed import kept_output, within
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import BOTH, NULL, Call, Guided, Layout, Site

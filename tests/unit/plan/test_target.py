@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from skipdit_cli.caches import _choices
+from skipdit_cli.caches import WINDOWS, usual_choices
 from skipdit_cli.errors import UsageError
 from skipdit_cli.plan import target
 from skipdit_cli.profiling import counts
@@ -151,13 +151,13 @@ class Foreign:
 
 
 def test_integers_and_the_window_of_a_method_that_says_nothing_are_searched():
-    known = _choices.usual(Foreign)
+    known = usual_choices(Foreign)
     assert known == {
         "every": tuple(range(1, 11)),
         "least": tuple(range(1, 11)),
-        "window": _choices.WINDOWS,
+        "window": WINDOWS,
     }
-    assert all(1000 >= start > stop >= 0 for start, stop in _choices.WINDOWS)
+    assert all(1000 >= start > stop >= 0 for start, stop in WINDOWS)
 
 
 def test_more_combinations_than_can_be_counted_leave_the_last_settings_alone(six_layers):

@@ -68,6 +68,13 @@ def test_every_method_has_its_own():
     assert [one.title for one in maps] == ["fora on digits-skip", "skip-cache on digits-skip"]
 
 
+def test_a_setting_that_follows_from_another_is_no_axis():
+    """pab's interval of spatial attention is its n, and that of the others grows with it."""
+    (one,) = psnr("pab(n=2..3,window=700-50|900-50)")
+    assert (one.title, one.down, one.across) == ("pab on digits-skip", "n", "window")
+    assert len(one.values) == 4
+
+
 def test_the_window_of_a_method_without_one():
     (one,) = psnr("fora(n=2..3,window=700-50)", "fora(n=2..3)")
     assert one.columns == ("700-50", "whole")
