@@ -312,9 +312,9 @@ def test_damaged_and_deleted_samples_are_found_and_redone(planned, tmp_path, kin
 )
 def test_killed_at_random_moments_the_run_ends_as_if_undisturbed(planned, start, tmp_path, kind):
     wanted, path = planned(kind, 28, batch_size=2)
-    begun = time.monotonic()
-    undisturbed = files(generate(wanted, tmp_path / "whole", weights_path=path))
-    pace = (time.monotonic() - begun) / 14  # seconds per batch
+    whole = generate(wanted, tmp_path / "whole", weights_path=path)
+    undisturbed, ends = files(whole), [whole.file(i).stat().st_mtime for i in (0, 27)]
+    pace = (ends[1] - ends[0]) / 13  # seconds per batch
     store, moment = open_store(tmp_path / "killed", wanted), random.Random(1)
     counts = []
     for _ in range(4):

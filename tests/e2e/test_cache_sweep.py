@@ -204,7 +204,8 @@ def test_a_text_model(skipdit, table, tmp_path, model, window, digits):
     assert all(0 < number(line["PSNR (dB) ↑"]) <= 100 for line in lines[1:])
     assert all(0 <= number(line[name]) <= 1 for line in lines for name in digits)
     said = done.err.splitlines()
-    assert said[0] == f"encoding the prompts of {model}"
+    assert said[1] == f"timing {model}, 3 caches"
+    assert said[2] == f"encoding the prompts of {model}"
     embeddings = {
         path: path.stat().st_mtime_ns
         for path in (tmp_path / "results" / "embeddings").rglob("*")

@@ -309,7 +309,8 @@ LINES = {
             more=f"{SHORT} --steps 6 --repeats 0", check=swept("skip-cache", intervals=(2, 3))
         ),
         "skipdit profile --model ucf101-skip --weights random --steps 2 --batch-size 1": Then(
-            more="--scale tiny --repeats 1", check=column("model", "moving-digits-skip")
+            more="--scale tiny --repeats 1",
+            check=column("model", "moving-digits-skip (random weights)"),
         ),
         "skipdit sample --model captioned-digits-skip --prompt "
         '"a three moving to the left" --num-samples 4': Then(
@@ -408,14 +409,14 @@ def a_run_of_images(folder: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "line", [line for line in LINES["docs/gpus.md"] if line.startswith("skipdit profile")]
+    "line", [line for line in LINES["docs/gpus.md"] if line.startswith("skipdit profile --model")]
 )
 def test_the_timings_of_full_size_models_run_on_small_ones(skipdit, machine, tmp_path, line):
     """The same lines with the embedded model, on the processor, for a few steps."""
     more = "--scale tiny --device cpu --steps 2 --batch-size 1 --repeats 1"
     done = skipdit(*shlex.split(f"{line} {more}")[1:]).ok()
     timed = rows(done.out)
-    assert len(timed) == (6 if "--n 2..6" in line else 1)
+    assert len(timed) == (6 if "--n 2..6" in line else 2 if "--n 2" in line else 1)
     assert all(float(row["latency (s) ↓"]) > 0 for row in timed)
     assert "PSNR (dB) ↑" not in timed[0]
     assert all(row["model"].endswith(" (random weights)") for row in timed)

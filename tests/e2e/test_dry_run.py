@@ -107,24 +107,22 @@ def test_what_cannot_be(skipdit, tmp_path):
 
 @pytest.mark.slow
 def test_a_full_size_sweep_on_a_processor(skipdit, tmp_path):
-    """DiT-XL/2 with skip branches, 256x256, three guided steps; nothing is here but the package."""
-    given = "--model dit-xl-2-skip --weights random --steps 3 --num-samples 1 --results"
+    """DiT-XL/2 with skip branches, 256x256, two guided steps; nothing is here but the package."""
+    given = "--model dit-xl-2-skip --weights random --steps 2 --num-samples 1 --results"
     sweep = f"cache-sweep --cache skip-cache(n=2,window=1000-0) --repeats 0 {given}"
     done = skipdit(sweep, tmp_path / "one").ok()
     assert "dit-xl-2-skip (random weights)" in done.out
     assert SAID in done.out
     skipdit(f"sample {given}", tmp_path / "other").ok()
-    skipdit(f"sample --seed 1 {given}", tmp_path / "seed").ok()
     pixels = {}
-    for name in ("one", "other", "seed"):
+    for name in ("one", "other"):
         paths = (tmp_path / name / "samples").glob("*/000000.png")
         pixels[name] = {path.parent.name: np.asarray(Image.open(path)) for path in paths}
     [(key, uncached)] = pixels["other"].items()
     assert np.array_equal(pixels["one"].pop(key), uncached)
-    [cached], [seeded] = pixels["one"].values(), pixels["seed"].values()
-    for image in (uncached, cached, seeded):
+    [cached] = pixels["one"].values()
+    for image in (uncached, cached):
         assert image.shape == (256, 256, 3)
         assert image.std() > 20
         assert len(np.unique(image)) == 256
     assert not np.array_equal(uncached, cached)
-    assert not np.array_equal(uncached, seeded)

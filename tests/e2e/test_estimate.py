@@ -88,7 +88,8 @@ def test_memory_that_may_not_do_is_told_and_what_cannot_do_is_refused(skipdit, h
     held = footprint(run)
     monkeypatch.setattr(_estimate, "SMALL", 0)
     monkeypatch.setattr(memory, "room_of", lambda device: held.peak(2) - 1)
-    line = told(skipdit(SAMPLE).ok())[0]
+    hours, line, _ = told(skipdit(SAMPLE).ok())
+    assert "nothing says how fast" in hours
     assert line.endswith(" MB, in which batch 1 fits")
     monkeypatch.setattr(memory, "room_of", lambda device: held.weights)
     skipdit(SAMPLE, "--seed", "9").failed(2, "--batch-size: 2 samples of digits", "no batch fits")
@@ -163,7 +164,7 @@ def test_a_plan_for_a_gpu(skipdit, table):
 
 
 def test_all_is_all(skipdit):
-    skipdit("plan table1 --all").failed(2, "--all: --recipe is of one table; leave it out")
+    skipdit("plan table1 --all").failed(2, "--all: table1 is one table; leave it out")
 
 
 def test_calibrating_gives_hours(skipdit, table, home):
@@ -204,5 +205,6 @@ def test_a_terminal_asks(measured, tmp_path, answer, code):
         if not more:
             break
     assert process.wait(timeout=120) == code
-    assert (b"left" in seen) == (code == 0) or b"4/4" in seen
+    assert (b"stopped before anything was made" in seen) == (code == 1)
+    assert len([*tmp_path.glob("results/samples/*/*.png")]) == (4 if code == 0 else 0)
     shutil.rmtree(tmp_path / "results", ignore_errors=True)

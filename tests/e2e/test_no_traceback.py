@@ -298,6 +298,7 @@ def test_a_sweep_waits_for_what_another_one_makes(skipdit, tmp_path, wait_for):
     reference = open_store(tmp_path / "results", make_run("digits-skip", "none", given))
     with reference.lock():
         second = skipdit.start(f"{command} --n 2 --repeats 0")
+        assert second.stderr.readline().startswith("estimate: ")
         line = second.stderr.readline()
         assert line == f"waiting: process {os.getpid()} is working on run {reference.run.key}\n"
         assert second.poll() is None

@@ -17,15 +17,6 @@ from skipdit_cli.recipe import runs
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.sites import Site, site_modules
 
-CACHES = ("none", "skip-cache(n=2)", "pab(n=2)", "first-block", "delta-dit(n=2)")
-TEXT = ("faster-cache(n=2)", "t-gate(n=2,gate=4,warmup=0)")  # of one half of guidance at times
-FAMILIES = {
-    "digits-skip": CACHES,
-    "moving-digits-skip": CACHES,
-    "captioned-digits-skip": (*CACHES, *TEXT),
-    "painted-digits": (*CACHES, *TEXT),
-}
-
 
 @pytest.fixture
 def traced(monkeypatch):
@@ -147,7 +138,14 @@ def test_a_compiled_run_is_another_run():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("model", "cache"), [(model, cache) for model in FAMILIES for cache in FAMILIES[model]]
+    ("model", "cache"),
+    [
+        ("digits-skip", "skip-cache(n=2)"),
+        ("moving-digits-skip", "none"),
+        ("captioned-digits-skip", "faster-cache(n=2)"),
+        ("painted-digits", "none"),
+        ("painted-digits", "pab(n=2)"),
+    ],
 )
 def test_machine_code_gives_the_same_samples(model, cache):
     run = make_run(model, cache)
@@ -176,8 +174,7 @@ def test_profile_tells_how_long_was_compiled(tmp_path):
         *("--compile", "--repeats", "1", "--json", "--results", str(tmp_path)),
     )
     assert done.returncode == 0, done.stderr
-    rows = [row for row in json.loads(done.stdout) if row["metric"] == "compile"]
-    seconds = [row["value"] for row in rows]
+    seconds = [row["compile_s"]["ours"] for row in json.loads(done.stdout)]
     assert seconds[0] > seconds[1] == 0
 
 
