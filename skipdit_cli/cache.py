@@ -33,9 +33,14 @@ class CacheSpec:
 
     @property
     def short(self) -> str:
+        """The spec without what a calibration found, which is too long to be read."""
+        return _written(self.name, self.config, without=self.method.CALIBRATED)
+
+    @property
+    def brief(self) -> str:
         """The spec without what is the method's default anyway."""
         usual = [each.name for each in fields(self.config) if _is_default(each, self.config)]
-        return _written(self.method.name, self.config, without=usual)
+        return _written(self.name, self.config, without=usual)
 
     def resolve(self, layout: Layout) -> "Cache":
         """The cache on a model, with the defaults of its family filled in.

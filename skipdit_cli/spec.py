@@ -35,7 +35,7 @@ def parse_cache(text: str, *, place: str = "") -> CacheSpec:
         raise UsageError(
             f"'{text}' is {len(caches)} caches, and one is wanted",
             place=place,
-            fix=f"take one of them, as {caches[0].short}",
+            fix=f"take one of them, as {caches[0].brief}",
         )
     return caches[0]
 

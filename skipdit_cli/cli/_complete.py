@@ -5,6 +5,7 @@ from glob import escape, glob
 from pathlib import Path
 
 KINDS = ("models", "caches", "samplers", "metrics", "recipes")
+RUNS = "runs"  # in a results folder; listed only where they are asked for
 
 
 def _begin(names: Iterable[str], incomplete: str) -> list[str]:
@@ -62,8 +63,13 @@ def recipes(incomplete: str) -> list[str]:
 
 def targets(incomplete: str) -> list[str]:
     """The recipes, and the keys of runs in the usual results folder."""
-    runs = sorted(path.parent.name for path in Path("results/samples").glob("*/run.json"))
-    return [*recipes(incomplete), *_begin(runs, incomplete)]
+    return [*recipes(incomplete), *runs(incomplete)]
+
+
+def runs(incomplete: str) -> list[str]:
+    """The keys of runs in the usual results folder."""
+    found = sorted(path.parent.name for path in Path("results/samples").glob("*/run.json"))
+    return _begin(found, incomplete)
 
 
 def downloads(incomplete: str) -> list[str]:
@@ -79,4 +85,4 @@ def downloads(incomplete: str) -> list[str]:
 
 def kinds(incomplete: str) -> list[str]:
     """What `skipdit ls` lists."""
-    return _begin(KINDS, incomplete)
+    return _begin((*KINDS, RUNS), incomplete)

@@ -254,7 +254,7 @@ def announce(
             fix="free some space, or take another folder with --results",
         )
     whole_hours = found.shared(gpus)
-    if whole_hours is None or whole_hours < ASKS or yes or not _terminal():
+    if whole_hours is None or whole_hours < ASKS or yes or not terminal():
         return
     import typer
 
@@ -299,7 +299,7 @@ def _free(root: Path) -> float:
     return shutil.disk_usage(next(path for path in (here, *here.parents) if path.exists())).free
 
 
-def _terminal() -> bool:
+def terminal() -> bool:
     """Whether somebody is there to answer."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 

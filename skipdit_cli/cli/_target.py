@@ -62,14 +62,14 @@ def nearest(found: "Search") -> list[str]:
     """The nearest settings of every method, as specs; what they and others come to is told."""
     shown = found.target.shown
     for first, *others in found.found.values():
-        more = ", ".join(f"{each.spec.short} {shown(each.reached)}" for each in others)
+        more = ", ".join(f"{each.spec.brief} {shown(each.reached)}" for each in others)
         say(
-            f"target: {first.spec.short} comes to {shown(first.reached)}"
+            f"target: {first.spec.brief} comes to {shown(first.reached)}"
             f"{f'; in other windows: {more}' if more else ''}"
         )
     for line in told(found):
         say(f"target: {line}")
-    return [settings[0].spec.short for settings in found.found.values()]
+    return [settings[0].spec.brief for settings in found.found.values()]
 
 
 def told(found: "Search") -> list[str]:
@@ -96,7 +96,7 @@ def content(found: "Search") -> dict[str, Any]:
         "value": found.target.value,
         "of": "macs" if found.target.macs else "speedup",
         "found": [
-            {"method": name, "spec": each.spec.short, "reached": each.reached, "off": each.off}
+            {"method": name, "spec": each.spec.brief, "reached": each.reached, "off": each.off}
             for name, settings in found.found.items()
             for each in settings
         ],

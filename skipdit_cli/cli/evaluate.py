@@ -131,16 +131,14 @@ def _print(results: "list[tuple[str, str, Result]]", *, json: bool) -> None:
         metric, protocol = result.metric, result.protocol
         rows.append((result.run, model, cache, metric, value, str(result.n), protocol))
     if rows:
-        show(table(("run", "model", "cache", "metric", "value", "n", "protocol"), rows))
+        show(table(("run", "model", "cache", "metric", "value [95 %]", "n", "protocol"), rows))
     for note, number in notes.items():
         show(f"[{number}] {note}")
 
 
 def _value(result: "Result") -> str:
+    """`29.52 dB [28.1, 30.9]`: the number and its 95 % interval."""
     if result.value is None:
         return result.status
-    spread = "" if result.spread is None else f" ± {result.spread:.4g}"
-    within = ""
-    if result.interval is not None:
-        within = f" [{result.interval[0]:.4g}, {result.interval[1]:.4g}]"
-    return f"{result.value:.6g}{spread}{within} {result.unit}".rstrip()
+    within = "" if result.interval is None else "[{:.4g}, {:.4g}]".format(*result.interval)
+    return " ".join(filter(None, (f"{result.value:.6g}", result.unit, within)))

@@ -1,5 +1,6 @@
 """skipdit ls"""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -7,10 +8,12 @@ import typer
 from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
-from skipdit_cli.cli._output import show, show_json, table
+from skipdit_cli.cli._estimate import size as bytes_text
+from skipdit_cli.cli._output import say, show, show_json, table
 
 if TYPE_CHECKING:
     from skipdit_cli.checkpoints.card import Card
+    from skipdit_cli.storage.shelf import Shelved
 
 TASKS = {
     "c2i": "class-to-image",
@@ -19,26 +22,40 @@ TASKS = {
     "t2i": "text-to-image",
 }
 
+RUN = ("key", "model", "cache", "sampler", "guidance", "samples", "made (UTC)", "scored")
+
 
 @app.command()
 def ls(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="models, caches, samplers, metrics or recipes.", autocompletion=complete.kinds
+            help="models, caches, samplers, metrics, recipes; or runs, those on disk.",
+            autocompletion=complete.kinds,
         ),
     ] = None,
     name: Annotated[
         str | None,
         typer.Argument(help="A cache, to list its settings.", autocompletion=complete.caches),
     ] = None,
+    size: Annotated[bool, typer.Option("--size", help="Of runs: what each takes on disk.")] = False,
+    model: options.Model = None,
+    results: options.Root = "results",  # type: ignore[assignment]
     json: options.Json = False,
 ) -> None:
-    """List models, caches, samplers, metrics and recipes, one line each; or a cache's settings."""
+    """List models, caches, samplers, metrics and recipes, one line each; or a cache's settings.
+
+    `ls runs` lists what is in a results folder, the oldest run first: how many of its samples are
+    there, when it was begun, what was scored and timed, and what failed.
+    """
     from skipdit_cli.errors import UsageError, unknown
 
-    if kind is not None and kind not in complete.KINDS:
-        raise unknown("list", kind, complete.KINDS)
+    if kind == complete.RUNS and name is None:
+        _runs(results, model, size=size, json=json)
+        return
+    options.refuse({"size": size, "model": model}, "is for `skipdit ls runs`", place="skipdit ls")
+    if kind is not None and kind not in (*complete.KINDS, complete.RUNS):
+        raise unknown("list", kind, (*complete.KINDS, complete.RUNS))
     if name is not None:
         if kind != "caches":
             raise UsageError(
@@ -72,6 +89,43 @@ def _settings(name: str, *, json: bool) -> None:
     if fields:
         rows = [(each.name, each.default, each.meaning) for each in fields]
         show("\n" + table((name, "default", ""), rows))
+
+
+def _runs(root: Path, model: str | None, *, size: bool, json: bool) -> None:
+    """What is in a results folder, run by run."""
+    from skipdit_cli.storage import shelf
+
+    found = [run for run in shelf.shelf(root) if model in (None, run.model)]
+    if json:
+        show_json([run.content | ({"bytes": run.sizes} if size else {}) for run in found])
+        return
+    if not found:
+        say(f"there are no runs{f' of {model}' if model else ''} in {root}")
+        return
+    more = ("samples (size)", *shelf.SIZES[1:], "all") if size else ()
+    rows = [_run(run) for run in found]
+    if size:
+        rows = [
+            (*row, *map(bytes_text, [*run.sizes.values(), sum(run.sizes.values())]))
+            for row, run in zip(rows, found, strict=True)
+        ]
+    show(table((*RUN, *more), rows))
+    if size:
+        everything = sum(sum(run.sizes.values()) for run in found)
+        show(f"\n{len(found)} runs, {bytes_text(everything)}")
+
+
+def _run(run: "Shelved") -> tuple[str, ...]:
+    """The line of a run."""
+    made, failed = run.made, "failed: " * bool(run.failed) + ", ".join(run.failed)
+    return (
+        *(run.short, run.model, run.cache),
+        f"{made['sampler']} {made['steps']}" if made else "",
+        str(made["guidance"] or "none") if made else "",
+        f"{len(run.there)} / {'?' if run.wanted is None else run.wanted}",
+        f"{run.time:%Y-%m-%d %H:%M}",
+        "; ".join(filter(None, (", ".join(run.results), failed))),
+    )
 
 
 def _rows(kind: str) -> list[tuple[str, str]]:

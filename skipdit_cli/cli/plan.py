@@ -126,8 +126,8 @@ def plan(
     )
     if found:
         near = [each for nearest in found.found.values() for each in nearest]
-        asked = [each.spec.short for each in near]
-        names = {str(each.cache): each.spec.short for each in near}
+        asked = [each.spec.brief for each in near]
+        names = {str(each.cache): each.spec.brief for each in near}
     else:
         asked, names = specs(method, n=n, window=window), {}
     runs = options.runs(chosen, ["none", *(cache or []), *asked], given, weights_path=path)

@@ -62,7 +62,7 @@ class Found:
     """Settings, and what they come to.
 
     Attributes:
-        spec: what was chosen; its `short` can be given as --cache.
+        spec: what was chosen; its `brief` can be given as --cache.
         cache: the same on the model.
         reached: in the unit of the target.
         off: how far from the target that is, relative to it.
@@ -201,7 +201,7 @@ def nearest(
         raise UsageError(f"{method.name} has no settings to vary")
     ordered = sorted(
         _counted(run, target, method, varied),
-        key=lambda each: (round(each.off, 9), each.spec.short.count("=")),
+        key=lambda each: (round(each.off, 9), each.spec.brief.count("=")),
     )
     windows: dict[str, Found] = {}
     for each in ordered:

@@ -9,7 +9,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -39,14 +39,6 @@ class Latency:
     def median_speedup(self) -> float:
         """Median of the ratios, which is not the ratio of the medians."""
         return statistics.median(self.speedup)
-
-
-def spread(values: Sequence[float]) -> float | None:
-    """Half the interquartile range; None for fewer than three values."""
-    if len(values) < 3:
-        return None
-    lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
-    return (upper - lower) / 2
 
 
 def measure(

@@ -10,6 +10,7 @@ specs           the caches that methods, intervals and windows ask for
 prompts         lists of prompts
 calibration     numbers that a method needs and that were measured on a model
 runs            models, caches and settings -> Run objects; recipes and files on disk too
+again           the command that makes a run again
 needs           what has to be downloaded before a recipe can run
 published       the paper's own numbers
 cache_settings  the settings of a caching method, for people

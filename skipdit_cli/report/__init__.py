@@ -6,6 +6,8 @@
     plots.plot                  PSNR against speedup
     curves.chart                how far each cache is from its uncached reference, step by step
     grid.grid                   the samples of several runs side by side
+    explained.explain           all that is known of one run
+    export.plan, export.write   samples as files to give away
 
 Nothing here computes a number: what is not on disk or in the plan is reported as missing.
 """

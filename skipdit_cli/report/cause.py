@@ -12,6 +12,8 @@ from typing import Any
 
 from skipdit_cli.report.table import FACTORS
 from skipdit_cli.report.written import PAPER, content, counted
+from skipdit_cli.score.certainty import Difference, paired
+from skipdit_cli.score.paired import ALIKE
 
 RUN = (
     *("model", "cache", "sampler", "steps", "guidance", "seed", "classes", "prompts"),
@@ -83,6 +85,24 @@ def made_alike(column: str, old: Side, new: Side) -> bool:
     made, sampled = ([each.get("provenance", {}) for each in pair] for pair in (scores, own))
     same = scores[0].get("inputs") == scores[1].get("inputs")
     return not _first(made, MADE) and (same or (all(sampled) and not _first(sampled, MADE)))
+
+
+def in_pairs(column: str, old: Side, new: Side) -> Difference | None:
+    """The new scores minus the old ones, sample by sample; None if they are no pairs, or not here.
+
+    They are pairs if there are as many and their samples begin with the same noise, of the same
+    classes or prompts.
+    """
+    scores = _score(column, old), _score(column, new)
+    if not all(scores) or not scores[0].get("scores"):
+        return None
+    before, after = (score.get("scores") or () for score in scores)
+    keys = _keys(old, new, scores) or ("", "")
+    runs = [_run(key, sides) for key, sides in zip(keys, ((old, new), (new, old)), strict=True)]
+    made = [run.get("run", {}) for run in runs]
+    if len(before) != len(after) or not all(made) or _first(made, ALIKE):
+        return None
+    return paired(after, before)
 
 
 def _of_score(scores: Pair, own: Pair) -> str:

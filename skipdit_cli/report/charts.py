@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
-from skipdit_cli.report.plots import COLOURS, SPEEDUPS, Point, points
-from skipdit_cli.report.table import Table
+from skipdit_cli.report.plots import COLOURS, SPEEDUPS, Point, called, extent, front, points
+from skipdit_cli.report.table import Cell, Table
 
 WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 20, 52
@@ -36,19 +36,6 @@ KINDS = {
 }
 
 
-def front(pairs: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other beats in both coordinates, from left to right.
-
-    >>> front([(1, 9), (2, 8), (1.5, 7), (3, 5), (2, 6)])
-    [(1, 9), (2, 8), (3, 5)]
-    """
-    kept: list[tuple[float, float]] = []
-    for point in sorted(set(pairs), reverse=True):
-        if not kept or point[1] > kept[-1][1]:
-            kept.append(point)
-    return kept[::-1]
-
-
 def ticks(low: float, high: float, count: int = 6) -> list[float]:
     """Round numbers within a range, about so many.
 
@@ -71,8 +58,8 @@ def scatter(table: Table) -> str:
     """
     key, series = points(table)
     every = [point for series_points in series.values() for point in series_points]
-    across = _range([1.0, *(x for x, *_ in every)])
-    up = _range([y for _, y, *_ in every])
+    across = extent(key, [1.0, *(x for point in every for x in point.bars[0])])
+    up = extent("psnr", [y for point in every for y in point.bars[1]])
 
     def place(x: float, y: float) -> tuple[float, float]:
         return (
@@ -80,11 +67,11 @@ def scatter(table: Table) -> str:
             round(HEIGHT - BOTTOM - (y - up[0]) / (up[1] - up[0]) * (HEIGHT - TOP - BOTTOM), 1),
         )
 
-    best = front((x, y) for x, y, *_ in every)
-    path = " ".join(f"{x},{y}" for x, y in (place(*point) for point in best))
+    best = front(every, key)
+    path = " ".join(f"{x},{y}" for x, y in (place(*point) for point in _outline(best)))
     start = place(1, up[0])[0]
     said = (start + 5, TOP, start + 5 + CHARACTER * len(UNCACHED), TOP + 16)
-    markers = _markers(series, place, set(best), said)
+    markers = _markers(series, place, best, said)
     inside = [
         *_axes(across, up, place, SPEEDUPS[key]),
         f'<line class="reference" x1="{start}" x2="{start}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>',
@@ -101,10 +88,13 @@ def scatter(table: Table) -> str:
     )
 
 
-def _range(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    margin = (high - low) * 0.08 or 0.5
-    return low - margin, high + margin
+def _outline(best: Sequence[Point]) -> list[tuple[float, float]]:
+    """Where the broken line along a front goes: through the points that nothing exceeds in both."""
+    kept: list[tuple[float, float]] = []
+    for at in sorted({point.at for point in best}, reverse=True):
+        if not kept or at[1] > kept[-1][1]:
+            kept.append(at)
+    return kept[::-1]
 
 
 def _axes(across: Extent, up: Extent, place: Place, title: str) -> list[str]:
@@ -128,7 +118,7 @@ def _axes(across: Extent, up: Extent, place: Place, title: str) -> list[str]:
 
 
 def _markers(
-    series: dict[str, list[Point]], place: Place, best: set[tuple[float, float]], said: tuple
+    series: dict[str, list[Point]], place: Place, best: Sequence[Point], said: tuple
 ) -> list[str]:
     """Markers with their label: shown where it has room, else when pointed at or in focus.
 
@@ -138,27 +128,41 @@ def _markers(
         best: the points of the Pareto front.
         said: the box of a text that is already drawn.
     """
-    spots = [place(x, y) for series_points in series.values() for x, y, *_ in series_points]
+    spots = [place(*point.at) for series_points in series.values() for point in series_points]
     taken = [said, *((x - 7, y - 7, x + 7, y + 7) for x, y in spots)]
     parts = []
     for i, (name, series_points) in enumerate(series.items()):
-        for x, y, spread, label in sorted(series_points, key=lambda point: point[:2]):
+        for point in sorted(series_points, key=lambda point: point.at):
+            (x, y), label = point.at, point.label
             at = place(x, y)
             dx, dy, anchor, box = _room(at, label, taken)
             if box:
                 taken.append(box)
-            whole = label if label == name else f"{name}, {label}"
-            about = f"{whole}: {y:.2f} dB at {x:.2f}×" + (f" ± {spread:.2f}" if spread else "")
-            about += ", on the Pareto front" if (x, y) in best else ""
+            whole = called(name, label)
+            about = f"{whole}: {y:.2f}{_margin(point.psnr)} dB at {x:.2f}{_margin(point.speedup)}×"
+            about += ", on the Pareto front" if point in best else ""
             parts.append(
                 f'<g class="point s{i % len(COLOURS)}" tabindex="0" role="img" '
                 f'aria-label="{escape(about)}" transform="translate({at[0]} {at[1]})">'
-                f'<title>{escape(about)}</title><circle class="halo" r="11"/>'
+                f'<title>{escape(about)}</title>{_bars(point, place)}<circle class="halo" r="11"/>'
                 f'<path d="{SHAPES[i % len(SHAPES)]}"/>'
                 f'<text class="{"" if box else "hidden"}" text-anchor="{anchor}" '
                 f'x="{dx}" y="{dy}">{escape(label)}</text></g>'
             )
     return parts
+
+
+def _margin(cell: Cell) -> str:
+    return "" if cell.margin is None else f" ± {cell.margin:.2f}"
+
+
+def _bars(point: Point, place: Place) -> str:
+    """Lines from end to end of the intervals of both numbers, about the marker."""
+    (x, y), (across, up) = point.at, point.bars
+    at = place(x, y)
+    left, right = (place(end, y)[0] - at[0] for end in across)
+    low, high = (place(x, end)[1] - at[1] for end in up)
+    return f'<path class="bars" d="M{left:.1f} 0H{right:.1f}M0 {low:.1f}V{high:.1f}"/>'
 
 
 def _room(at: tuple[float, float], label: str, taken: list) -> tuple:

@@ -1,12 +1,16 @@
 """A table as CSV for other programs: numbers in full, one group of columns per heading.
 
-A heading `psnr` becomes `psnr_paper, psnr_ours, psnr_spread, psnr_difference, psnr_n, psnr_status`;
-where there is no published value to stand beside ours `psnr, psnr_spread, psnr_n, psnr_status`. The
-last columns are the keys of the runs behind the line and its notes.
+A heading `psnr` becomes `psnr_paper, psnr_ours, psnr_spread, psnr_low, psnr_high, psnr_difference,
+psnr_n, psnr_status`; where there is no published value to stand beside ours `psnr, psnr_spread,
+psnr_low, psnr_high, psnr_n, psnr_status`. `spread` is the standard deviation over samples, `low`
+and `high` the ends of the 95 % interval of the number. The last columns are the keys of the runs
+behind the line and its notes.
 """
 
 from skipdit_cli.report.table import Cell, Heading, Table
 from skipdit_cli.storage.spreadsheet import csv_text
+
+KNOWN = ("spread", "low", "high")  # what a number is known to
 
 
 def to_csv(table: Table) -> str:
@@ -23,14 +27,14 @@ def to_csv(table: Table) -> str:
 
 def _columns(heading: Heading, beside: bool) -> list[str]:
     if beside:
-        parts = ("paper", "ours", "spread", "difference", "n", "status")
+        parts = ("paper", "ours", *KNOWN, "difference", "n", "status")
         return [f"{heading.key}_{part}" for part in parts]
-    return [heading.key, *(f"{heading.key}_{part}" for part in ("spread", "n", "status"))]
+    return [heading.key, *(f"{heading.key}_{part}" for part in (*KNOWN, "n", "status"))]
 
 
 def _values(cell: Cell, beside: bool) -> list[str]:
-    numbers = (cell.paper, cell.ours, cell.spread, cell.difference)
-    shown = numbers if beside else numbers[1:3]
+    ours = (cell.ours, cell.spread, *(cell.interval or (None, None)))
+    shown = (cell.paper, *ours, cell.difference) if beside else ours
     return [*map(_text, shown), "" if cell.n is None else str(cell.n), cell.status]
 
 

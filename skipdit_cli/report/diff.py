@@ -1,13 +1,12 @@
 """What changed between two tables, or two folders of them, and why.
 
-A score moved if the 95 % intervals of its mean, 1.96 spread / sqrt(n), do not overlap; a timing, if
-the medians with their spreads do not; what has no spread, if it differs by more than a relative
-1e-6. So do the scores of one run on one device and torch: their samples begin with the same noise,
-and how much another draw of samples would move the mean says nothing about them. A timing or a
-memory without spread cannot be judged, and is counted as such.
+A number moved if the 95 % intervals of both sides do not overlap; what has none, if it differs by
+more than a relative 1e-6. Where the scores of single samples are here on both sides, and begin with
+the same noise, they are compared in pairs instead: the mean moved if the sign-flip test says so.
+The scores of one run on one device and torch moved if they differ at all: nothing but the code can
+part them. A timing or a memory without an interval cannot be judged, and is counted as such.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,12 @@ from typing import Any
 from skipdit_cli.errors import ToleranceError, UsageError
 from skipdit_cli.recipe.recipe import TIMINGS
 from skipdit_cli.report import written
-from skipdit_cli.report.cause import Side, cause, made_alike
+from skipdit_cli.report.cause import Side, cause, in_pairs, made_alike
 from skipdit_cli.report.written import PAPER, Number, Written
+from skipdit_cli.score.certainty import SURE
 from skipdit_cli.storage import given
 
 RELATIVE = 1e-6
-NORMAL = 1.96  # standard errors that 95 % lie within
 LOST = ("moved", "gone")  # what ends with an exit code
 
 
@@ -65,7 +64,7 @@ class Diff:
             f"{count['moved']} of {self.numbers} numbers in {tables} moved by more than their "
             f"uncertainty, {count['gone']} gone, {count['new']} new, {count['within']} within it"
         )
-        more = f", {count['unjudged']} timings without a spread not judged"
+        more = f", {count['unjudged']} timings without an interval not judged"
         return text + (more if count["unjudged"] else "")
 
 
@@ -141,9 +140,13 @@ def _changes(table: str, old: Written, new: Written) -> Iterator[Change]:
                     Side(number.value, each.rows[row].runs, each.root, each.made)
                     for number, each in zip(sides, (old, new), strict=True)
                 )
-                known = _uncertainties(column, *sides)
-                if kind == "within" and _same_draw(column, sides, a, b):
-                    kind, known = "moved", []
+                known = _margins(*sides)
+                if not _timed(column) and kind in ("within", "moved"):
+                    if sides[0].n == sides[1].n and made_alike(column, a, b):
+                        kind, known = "moved", []
+                    elif pairs := in_pairs(column, a, b):
+                        kind = "moved" if pairs.p < SURE else "within"
+                        known = _margins(Number(pairs.mean, pairs.interval))
                 gone = sides[1].status or "not in the table"
                 yield Change(
                     kind=kind,
@@ -174,26 +177,15 @@ def _kind(column: str, old: Number, new: Number) -> str:
     apart = abs(new.value - old.value)
     if apart <= RELATIVE * max(abs(old.value), abs(new.value)):
         return ""
-    known = _uncertainties(column, old, new)
+    known = _margins(old, new)
     if not known and _timed(column):
         return "unjudged"
     return "within" if apart <= sum(known) else "moved"
 
 
-def _same_draw(column: str, sides: tuple[Number, Number], old: Side, new: Side) -> bool:
-    """Whether two scores are of the same noise, so that nothing but the code can part them."""
-    return not _timed(column) and sides[0].n == sides[1].n and made_alike(column, old, new)
-
-
-def _uncertainties(column: str, *sides: Number) -> list[float]:
-    return [known for side in sides if (known := _uncertainty(column, side)) is not None]
-
-
-def _uncertainty(column: str, number: Number) -> float | None:
-    """Half the width of what a number is known to; None where that is not written."""
-    if number.spread is None or _timed(column):
-        return number.spread
-    return NORMAL * number.spread / math.sqrt(number.n) if number.n else None
+def _margins(*sides: Number) -> list[float]:
+    """Half the widths of what numbers are known to."""
+    return [(each.interval[1] - each.interval[0]) / 2 for each in sides if each.interval]
 
 
 def _timed(column: str) -> bool:

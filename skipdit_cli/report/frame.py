@@ -13,7 +13,6 @@ from skipdit_cli import registry
 from skipdit_cli.errors import UsageError
 from skipdit_cli.recipe import recipe as recipes
 from skipdit_cli.report.recipe import Entry, entries
-from skipdit_cli.report.table import scaled
 from skipdit_cli.storage import results as scores
 from skipdit_cli.storage.kept import damaged_is_absent
 from skipdit_cli.storage.store import read_run
@@ -85,9 +84,7 @@ def frame(
 
 def _of_entry(row: str, entry: Entry) -> dict[str, Any]:
     column, cell, result = entry.column, entry.cell, entry.result
-    low = high = None
-    if result and result.interval:
-        low, high = (scaled(bound, column.unit, result.unit) for bound in result.interval)
+    low, high = cell.interval or (None, None)
     return {
         **(_settings(entry.run.to_dict()) if entry.run else {}),
         "row": row,

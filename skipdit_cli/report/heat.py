@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
 from skipdit_cli.cache import WHOLE, value_text
-from skipdit_cli.report.markdown import DASH, heading, ours
+from skipdit_cli.report.cells import DASH, heading, ours
 from skipdit_cli.report.table import Cell, Heading, Line, Table
 from skipdit_cli.storage.disk import write_whole
 

@@ -8,7 +8,7 @@ says why. The commands and what made the numbers are comments.
 import re
 
 from skipdit_cli.report import ranks
-from skipdit_cli.report.markdown import PAPERS, footnotes, ours, paper, spread
+from skipdit_cli.report.cells import PAPERS, footnotes, margin, ours, paper
 from skipdit_cli.report.table import Cell, Heading, Table
 
 PACKAGES = ("booktabs", "graphicx", "xcolor")
@@ -127,7 +127,7 @@ def _cell(column: Heading, cell: Cell, table: Table, *, bold: str) -> str:
     text = DASH if cell.ours is None else ours(column, cell.ours)
     shown = _bold(text, bold == "ours")
     if not table.published:
-        return shown + (escape(spread(column, cell, text)) if table.spreads else "")
+        return shown + (escape(margin(column, cell, text)) if table.margins else "")
     return f"{_bold(escape(paper(column, cell)), bold == 'paper')} / {shown}"
 
 

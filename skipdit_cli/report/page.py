@@ -11,21 +11,21 @@ from importlib.resources import files
 
 from skipdit_cli.errors import IncompleteError
 from skipdit_cli.report import charts, heat, ranks
-from skipdit_cli.report.curves import RunCurve, chart, curves
-from skipdit_cli.report.gallery import PIXELATED, Behind, Group, groups, labels
-from skipdit_cli.report.markdown import (
+from skipdit_cli.report.cells import (
     ARROWS,
     DASH,
     PAPERS,
     footnotes,
     form,
     heading,
+    margin,
     ours,
     paper,
     signed,
-    spread,
     statuses,
 )
+from skipdit_cli.report.curves import RunCurve, chart, curves
+from skipdit_cli.report.gallery import PIXELATED, Behind, Group, groups, labels
 from skipdit_cli.report.table import Cell, Heading, Line, Table
 
 OPEN = 2  # charts of errors that are seen without a click
@@ -169,7 +169,7 @@ def _cell(column: Heading, cell: Cell, table: Table, *, bold: str, noted: list[s
     if table.counted and cell.ours is not None and cell.n is not None:
         aside.append(f"n={cell.n}")
     if not table.published:
-        known = spread(column, cell, text) if table.spreads else ""
+        known = margin(column, cell, text) if table.margins else ""
         small = f"<small>{', '.join(aside)}</small>" if aside else ""
         return f'<td class="number">{shown}{known}{mark}{small}</td>'
     theirs = _bold(paper(column, cell), bold == "paper")

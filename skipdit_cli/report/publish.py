@@ -93,6 +93,7 @@ def records(table: Table, behind: Behind | None = None) -> list[dict[str, Any]]:
                 "ours": cell.ours,
                 "paper": cell.paper,
                 "spread": cell.spread,
+                "interval": cell.interval,
                 "n": cell.n,
                 "status": cell.status,
                 "note": cell.note,

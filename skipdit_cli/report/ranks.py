@@ -1,11 +1,17 @@
-"""Which number of a column is the best one."""
+"""Which numbers of a column are the best: one, and all that cannot be told from it."""
 
-from skipdit_cli.report.markdown import PAPER_DECIMALS, ours
+from collections.abc import Mapping
+
+from skipdit_cli.recipe.recipe import TIMINGS
+from skipdit_cli.report.cells import PAPER_DECIMALS, ours
 from skipdit_cli.report.table import DRY, Cell, Heading, Table
+from skipdit_cli.score.certainty import SURE, holm, paired
 
 RULE = (
-    "Bold: best of a column among our numbers (the paper's where the column has none of ours); the "
-    "uncached baselines, grey, do not compete."
+    "Bold: best of a column among our numbers, with all that cannot be told from it (p of 0.05 or "
+    "more by the sign-flip test of samples in pairs, adjusted by Holm; timings, intervals that "
+    "overlap), or of the paper's where the column has none of ours; the uncached baselines "
+    "do not compete."
 )
 
 
@@ -13,7 +19,8 @@ def best(table: Table) -> dict[tuple[int, int], str]:
     """The best numbers of every column that says which direction is better.
 
     A column of which one number is ours is decided among ours alone: ours and the paper's are never
-    compared. The uncached baselines do not compete. Numbers that are printed alike tie.
+    compared. The uncached baselines do not compete. Numbers that are printed alike tie, and so do
+    ours that cannot be told apart.
 
     Returns:
         By (line, column): "ours" or "paper", the number of the cell that is best.
@@ -28,9 +35,37 @@ def best(table: Table) -> dict[tuple[int, int], str]:
             values = {i: value for i, value in printed.items() if value is not None}
             if values:
                 top = (max if heading.better == "higher" else min)(values.values())
-                sides |= {(i, column): side for i, value in values.items() if value == top}
+                group = {i for i, value in values.items() if value == top}
+                if side == "ours":
+                    others = {i: cells[i] for i in values if i not in group}
+                    group |= {*others} - told_apart(heading, cells[min(group)], others)
+                sides |= {(i, column): side for i in group}
                 break
     return sides
+
+
+def told_apart(heading: Heading, one: Cell, others: Mapping[int, Cell]) -> set[int]:
+    """Which of several numbers of ours are surely others than one of their column.
+
+    Scores of as many samples are compared in pairs, for those of one index begin with the same
+    noise; timings and other numbers by their intervals; what has none, as it is.
+    """
+    scores, ps = () if heading.metric in TIMINGS else one.scores or (), dict[int, float]()
+    for i, other in others.items():
+        if scores and len(scores) == len(other.scores or ()):
+            ps[i] = paired(scores, other.scores or ()).p
+    adjusted = dict(zip(ps, holm(list(ps.values())), strict=True))
+    return {
+        i
+        for i, other in others.items()
+        if (adjusted[i] < SURE if i in adjusted else _disjoint(one, other))
+    }
+
+
+def _disjoint(one: Cell, other: Cell) -> bool:
+    if one.interval is None or other.interval is None:
+        return one.ours != other.ours
+    return one.interval[1] < other.interval[0] or other.interval[1] < one.interval[0]
 
 
 def _printed(cell: Cell, heading: Heading, side: str) -> float | None:

@@ -27,6 +27,7 @@ from skipdit_cli.report.table import (
     dry_run,
     is_dry,
     is_reference,
+    known_to,
     of_methods,
     one_protocol,
     protocols,
@@ -93,7 +94,7 @@ def build_recipe_table(recipe: "Recipe", *, root: Path) -> Table:
         headings=headings,
         lines=lines,
         published=recipe.table is not None and recipe.scale != "tiny",
-        spreads=False,
+        margins=False,
         notes=(
             *dry_run(each.run for row in rows for each in row if each.run),
             *_scale(recipe, headings),
@@ -287,7 +288,7 @@ def _measured(
     return Cell(
         paper=paper,
         ours=ours,
-        spread=None if result.spread is None else scaled(result.spread, column.unit, result.unit),
+        **known_to(result, column.unit),
         n=None if timed else result.n,
         status=_verdict(column, run, paper, ours),
         note=f"scored with another number of samples than {run.num_samples}" if short else "",

@@ -18,6 +18,8 @@ from skipdit_cli.report.table import (
     dry_run,
     is_dry,
     is_reference,
+    known_to,
+    margins,
     of_methods,
     one_protocol,
     protocols,
@@ -65,7 +67,7 @@ def build_sweep_table(
         headings=headings,
         lines=lines,
         published=False,
-        notes=(*notes, *protocols(headings, lines)),
+        notes=(*notes, *protocols(headings, lines), *margins(lines)),
         provenance=summary(facts),
         command=commands(facts),
     )
@@ -150,7 +152,7 @@ def _cell(row: "SweepRow", heading: Heading) -> Cell:
         return Cell(status=status, note=result.note if result and status != "reference" else "")
     return Cell(
         ours=scaled(result.value, heading.unit, result.unit),
-        spread=None if result.spread is None else scaled(result.spread, heading.unit, result.unit),
+        **known_to(result, heading.unit),
         n=result.n,
         status=DRY if is_dry(row.run, heading.metric) else done,
         protocol=result.protocol,

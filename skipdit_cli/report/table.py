@@ -27,6 +27,10 @@ STATUSES = {
     "failed": "the run ended with an error; see the note",
 }
 DRY = "random weights"
+MARGIN = (
+    "half the width of the 95 % interval, of a mean over samples by bootstrap, of a timing's "
+    "median over its repetitions (of fewer than six, half their range)"
+)
 INCOMPARABLE = (DRY, "tiny scale")  # with the paper
 COUNTS = {"macs": "macs_paper", "flops": "flops"}  # cost columns that are counted, not timed
 UNITS = (("T", 1e12), ("G", 1e9), ("M", 0))  # of counts, by the largest in the column
@@ -76,7 +80,9 @@ class Cell:
     Attributes:
         paper: the published value; None where there is none.
         ours: None unless it was computed.
-        spread: uncertainty of ours, as its metric defines it.
+        spread: standard deviation of ours over samples.
+        interval: 95 % interval of ours, over samples or over the repetitions of a timing.
+        scores: what ours is the average of, sample by sample or repetition by repetition.
         n: number of samples behind ours; None for what is counted or timed.
         status: one of STATUSES.
         note: one line for people.
@@ -86,10 +92,17 @@ class Cell:
     paper: float | None = None
     ours: float | None = None
     spread: float | None = None
+    interval: tuple[float, float] | None = None
+    scores: tuple[float, ...] | None = None
     n: int | None = None
     status: str
     note: str = ""
     protocol: str = ""
+
+    @property
+    def margin(self) -> float | None:
+        """Margin of error: half the width of the interval; None where it is not known."""
+        return self.interval and (self.interval[1] - self.interval[0]) / 2
 
     @property
     def difference(self) -> float | None:
@@ -127,7 +140,7 @@ class Table:
     Attributes:
         names: headings of the texts that each line begins with.
         published: whether a cell has the paper's number beside ours, their difference and a status.
-        spreads: whether a cell has its spread; else `sizes` tells the largest of each column.
+        margins: whether a cell has its margin; else `sizes` tells the largest of each column.
         provenance: what made the numbers, for people: version and commit, device, torch, time.
         command: the command lines that made them, one per line.
     """
@@ -137,7 +150,7 @@ class Table:
     headings: tuple[Heading, ...]
     lines: tuple[Line, ...]
     published: bool = True
-    spreads: bool = True
+    margins: bool = True
     notes: tuple[str, ...] = ()
     provenance: dict[str, str] = field(default_factory=dict)
     command: str = ""
@@ -150,7 +163,7 @@ class Table:
     @property
     def counted(self) -> bool:
         """Whether each cell says how many samples are behind it, rather than one note for all."""
-        return self.spreads or len(_sizes(self.lines)) > 1
+        return self.margins or len(_sizes(self.lines)) > 1
 
 
 def one_protocol(lines: Iterable[Line]) -> tuple[Line, ...]:
@@ -222,21 +235,24 @@ def of_methods(runs: Iterable["Run"]) -> tuple[str, ...]:
 def sizes(headings: Sequence[Heading], lines: Sequence[Line]) -> tuple[str, ...]:
     """What is the same for many numbers: how many samples they are of, and what they are known to.
 
-    Two notes: the number of samples, where all scores have the same; and the largest spread of
-    every column that has spreads.
+    Two notes: the number of samples, where all scores have the same; and the largest margin of
+    every column that has margins.
     """
     counts, largest = _sizes(lines), []
     for i, heading in enumerate(headings):
-        spreads = [s for line in lines if (s := line.cells[i].spread) is not None]
-        if any(spreads):
+        known = [m for line in lines if (m := line.cells[i].margin) is not None]
+        if any(known):
             unit = f" {heading.unit}" if heading.unit else ""
-            largest.append(f"{heading.label} {max(spreads):.2g}{unit}")
+            largest.append(f"{heading.label} {max(known):.2g}{unit}")
     samples = f"Every score is of {counts[0]} samples." if len(counts) == 1 else ""
-    known = (
-        f"Largest spread of a column: {', '.join(largest)}. It is the standard deviation over "
-        "samples; of a timing, half the interquartile range."
-    )
-    return tuple(filter(None, (samples, known if largest else "")))
+    margins = f"Largest margin of error of a column: {', '.join(largest)}; that is {MARGIN}."
+    return tuple(filter(None, (samples, margins if largest else "")))
+
+
+def margins(lines: Iterable[Line]) -> tuple[str, ...]:
+    """One note that says what stands behind ±; none if nothing does."""
+    any_known = any(cell.margin is not None for line in lines for cell in line.cells)
+    return (f"± is the margin of error: {MARGIN}.",) if any_known else ()
 
 
 def _sizes(lines: Iterable[Line]) -> list[int]:
@@ -260,6 +276,16 @@ def scaled(value: float, unit: str, given: str = "") -> float:
         given: the unit that the value is in, if it has one of its own.
     """
     return value if unit == given else value * FACTORS.get(unit, 1)
+
+
+def known_to(result: "Result", unit: str) -> dict[str, Any]:
+    """What a cell in a unit says of the uncertainty of a result."""
+    many = (
+        None if each is None else tuple(scaled(x, unit, result.unit) for x in each)
+        for each in (result.interval, result.scores)
+    )
+    spread = None if result.spread is None else scaled(result.spread, unit, result.unit)
+    return dict(zip(("interval", "scores"), many, strict=True)) | {"spread": spread}
 
 
 def count_unit(counts: Iterable[float]) -> str:

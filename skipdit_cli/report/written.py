@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_cli.errors import StoreError, UsageError
+from skipdit_cli.report.delimited import KNOWN
 from skipdit_cli.report.table import COUNTS
+from skipdit_cli.score.certainty import Interval
 from skipdit_cli.storage import given
 from skipdit_cli.storage.disk import read_json
 from skipdit_cli.storage.spreadsheet import read_csv
@@ -23,10 +25,10 @@ MADE = re.compile(r"^Made with (.*)\.$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Number:
-    """One number of a table: its value, its spread and how many samples are behind it."""
+    """One number of a table: its value, its 95 % interval and how many samples are behind it."""
 
     value: float | None
-    spread: float | None = None
+    interval: Interval | None = None
     n: int | None = None
     status: str = ""
 
@@ -114,7 +116,7 @@ def rows_of(text: str) -> dict[str, WrittenRow]:
     head = lines[0]
     keys = [name.removesuffix("_status") for name in head if name.endswith("_status")]
     paper = [key for key in keys if f"{key}_ours" in head]
-    parts = {f"{key}_{part}" for key in keys for part in ("n", "spread", "status", "difference")}
+    parts = {f"{key}_{part}" for key in keys for part in (*KNOWN, "n", "status", "difference")}
     parts |= {f"{key}_{part}" for key in paper for part in ("paper", "ours")}
     names = [name for name in head if name not in {*parts, *keys, *STEPS, "runs", "notes"}]
     rows = []
@@ -123,7 +125,7 @@ def rows_of(text: str) -> dict[str, WrittenRow]:
         numbers = {
             key: Number(
                 _float(record[f"{key}_ours" if key in paper else key]),
-                _float(record.get(f"{key}_spread", "")),
+                _interval(_float(record.get(f"{key}_{end}", "")) for end in ("low", "high")),
                 _int(record.get(f"{key}_n", "")),
                 record[f"{key}_status"],
             )
@@ -142,7 +144,7 @@ def _json(text: str) -> dict[str, WrittenRow]:
     for record in json.loads(text)["rows"]:
         cells = {key: cell for key, cell in record.items() if isinstance(cell, dict)}
         numbers = {
-            key: Number(cell["ours"], cell["spread"], cell["n"], cell["status"])
+            key: Number(cell["ours"], _interval(cell["interval"]), cell["n"], cell["status"])
             for key, cell in cells.items()
         }
         if any(cell["paper"] is not None for cell in cells.values()):
@@ -174,6 +176,11 @@ def _float(text: str) -> float | None:
     if number is not None and not math.isfinite(number):
         raise ValueError(f"{text} is not a number")
     return number
+
+
+def _interval(ends: Iterable[float | None] | None) -> Interval | None:
+    low, high = ends or (None, None)
+    return None if low is None or high is None else (low, high)
 
 
 def _int(text: str) -> int | None:

@@ -14,5 +14,7 @@ jobs         the runs that a command means, each with its metrics
 timing       latency, speedup and memory, kept as results
 body         the denoising loop as something to time
 compare      a model's caches timed side by side
+paired       runs of the same noise compared sample by sample
+certainty    intervals, and how sure a difference is
 redo         remove what is there of some runs, to make it again
 """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from skipdit_cli import registry
 from skipdit_cli.errors import UsageError
 from skipdit_cli.recipe import runs
-from skipdit_cli.score.statistics import Difference, holm, paired
+from skipdit_cli.score.certainty import SURE, Difference, holm, paired
 from skipdit_cli.spec import parse_cache
 from skipdit_cli.storage import results
 from skipdit_cli.storage.store import keys, read_run
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from skipdit_cli.run import Run
     from skipdit_cli.storage.results import Result
 
-SURE = 0.05  # of being wrong once in all comparisons of a table
 METRICS = ("psnr", "ssim")
-_ALIKE = (
+ALIKE = (
     "seed",
     "classes",
     "prompts",
@@ -147,7 +146,7 @@ def _subject(root: Path, key: str) -> tuple[tuple[str, Any], ...]:
 
 
 def _check_alike(first: dict[str, Any], second: dict[str, Any], a: str, b: str) -> None:
-    for name in _ALIKE:
+    for name in ALIKE:
         if first.get(name) != second.get(name):
             raise UsageError(
                 f"{a} and {b} do not pair: their {name} differ", fix="make both with the same"

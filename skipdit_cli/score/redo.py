@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import local
 from skipdit_cli.score import reference
+from skipdit_cli.storage import removal
 from skipdit_cli.storage.disk import on_disk
 from skipdit_cli.storage.store import open_store
 
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
-
-LOCK = ("run.lock", "run.pid")  # of the run's folder, while it is emptied
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,10 @@ def samples(
     for card in dict.fromkeys(run.card for run in runs):
         local.require(card, path=weights_path)
     for run in runs:
-        store, count = open_store(root, run), 0
-        if store.path.is_dir():
-            with store.lock():
-                count = store.count()
-                _empty(store.path)
-        scores = _remove(_files(root / "scores" / run.key))
-        _remove(_files(root / "failures" / run.key))
-        if count or scores:
-            yield Removed(run, count, scores)
+        count = open_store(root, run).count()
+        for _, scores in removal.remove(root, [run.key]):
+            if count or scores:
+                yield Removed(run, count, scores)
 
 
 def scores(jobs: Iterable[tuple["Run", Sequence[str]]], *, root: Path) -> Iterator[Removed]:
@@ -82,19 +76,6 @@ def scores(jobs: Iterable[tuple["Run", Sequence[str]]], *, root: Path) -> Iterat
         _remove(root / "failures" / run.key / f"{metric}.json" for metric in metrics)
         if count:
             yield Removed(run, 0, count)
-
-
-def _empty(folder: Path) -> None:
-    with on_disk(folder):
-        for path in folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name not in LOCK:
-                path.unlink()
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.json"))
 
 
 def _remove(paths: Iterable[Path]) -> int:

@@ -19,8 +19,8 @@ from skipdit_cli.generate.engine import own_device, pin_threads
 from skipdit_cli.generate.options import Progress
 from skipdit_cli.metrics import Features, Metric
 from skipdit_cli.score import features, reference
+from skipdit_cli.score.certainty import interval_of_mean
 from skipdit_cli.score.spread import spread
-from skipdit_cli.score.statistics import interval_of_mean
 
 CHUNK = {3: 64, 4: 16}  # samples whose features are kept together, by the axes of a sample
 

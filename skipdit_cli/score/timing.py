@@ -12,6 +12,7 @@ from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
 from skipdit_cli.precision import products
 from skipdit_cli.run import Run
+from skipdit_cli.score.certainty import interval_of_median
 from skipdit_cli.storage import failures, results
 from skipdit_cli.storage.provenance import device_name
 from skipdit_cli.storage.results import Result
@@ -19,7 +20,7 @@ from skipdit_cli.storage.results import Result
 if TYPE_CHECKING:
     from skipdit_cli.profiling.latency import Latency
 
-VERSION = 1
+VERSION = 2
 TIMED = {"latency": "s", "speedup": "x", "memory": "B"}  # what is timed, and its unit
 COMPILING = {"compile": "s"}  # of runs that are compiled, besides
 
@@ -34,7 +35,7 @@ def time_together(runs: Sequence[Run], options: Options) -> dict[str, dict[str, 
         runs: of one reference, which may be among them.
     Returns:
         By run key: `latency` (seconds of one batch), `speedup` (of the reference over it) and
-        `memory` (bytes), medians and half the interquartile range; of new ones the reference's too.
+        `memory` (bytes), medians and their 95 % intervals; of new ones the reference's too.
         Of compiled runs also `compile`: seconds, which are in none of the others.
     Raises:
         SkipditError: out of memory.
@@ -103,7 +104,7 @@ def clocked(
 
 def _timed(group: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]:
     """New timings of a group, its reference among them."""
-    from skipdit_cli.profiling.latency import peak_bytes, spread
+    from skipdit_cli.profiling.latency import peak_bytes
     from skipdit_cli.score.body import loop_of
     from skipdit_cli.storage import provenance
 
@@ -121,10 +122,10 @@ def _timed(group: Sequence[Run], options: Options) -> dict[str, dict[str, Result
     for run in {run.key: run for run in [reference, *group]}.values():
         latency = timed[str(run.cache)]
         values = {
-            "latency": (latency.median, spread(latency.seconds)),
-            "speedup": (latency.median_speedup, spread(latency.speedup)),
-            "memory": (memory[str(run.cache)], None),
-            "compile": (latency.compiling, None),
+            "latency": (latency.median, latency.seconds),
+            "speedup": (latency.median_speedup, latency.speedup),
+            "memory": (memory[str(run.cache)], ()),
+            "compile": (latency.compiling, ()),
         }
         timings[run.key] = {
             metric: results.Result(
@@ -134,7 +135,8 @@ def _timed(group: Sequence[Run], options: Options) -> dict[str, dict[str, Result
                 n=options.repeats,
                 run=run.key,
                 reference=reference.key,
-                spread=values[metric][1],
+                interval=interval_of_median(values[metric][1]),
+                scores=values[metric][1] or None,
                 version=VERSION,
                 inputs=_hardware(options.device),
                 provenance=made,

@@ -27,10 +27,11 @@ class Result:
         n: number of samples scored.
         run: key of the run.
         reference: key of the run it was compared with; None for a metric of a set.
-        spread: standard deviation over samples (ddof 1); None for a set or a single sample.
-        interval: 95 % bootstrap interval of the mean over samples; None where spread is, or where
-            the average is another one.
-        scores: of every sample, by index; None for a set.
+        spread: standard deviation over samples (ddof 1); None for a set, a single sample, a timing.
+        interval: 95 % bootstrap interval of the mean over samples, or 95 % interval of the median
+            over the repetitions of a timing; None for a set, one sample or one repetition, and
+            where the average is neither.
+        scores: of every sample, by index, or of every repetition of a timing; None for a set.
         status: "ok", "reference" (compared with itself), "needs weights" or "failed".
         note: one line for people.
         version: VERSION of the metric.

@@ -13,7 +13,6 @@ and entered, or are made again; a torn or damaged line of the journal is none.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from skipdit_cli.checkpoints.card import DRY_RUN, RANDOM
 from skipdit_cli.errors import IncompleteError, StoreError, warn
 from skipdit_cli.storage import encoded, kept
 from skipdit_cli.storage.disk import append, on_disk, put, remove_leftovers
+from skipdit_cli.storage.lock import held
 
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
@@ -219,30 +219,12 @@ class Store:
             StoreError: another process holds it and is not waited for, or the folder cannot be
                 written.
         """
-        from filelock import FileLock, Timeout
-
-        lock, holder = FileLock(self.path / "run.lock"), self.path / "run.pid"
-        with self._on_disk(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                locked = self._locked(holder)
-                if waiting is None:
-                    raise locked from None
-                with waiting(f"waiting: {locked.problem}"):
-                    lock.acquire()
-        try:
+        with held(self.path, waiting=waiting, kept=self._kept):
             with self._on_disk(self.path):
                 remove_leftovers(self.path)
-                put(holder, str(os.getpid()).encode())
                 self._create()
                 self._mend_journal()
             yield
-        finally:
-            with suppress(OSError):
-                holder.unlink(missing_ok=True)
-            lock.release()
 
     def _create(self, device: str = "") -> None:
         """Write run.json, unless it is there, counts as many samples and knows what made them.
@@ -340,17 +322,6 @@ class Store:
             f"missing {'sample' if len(gone) == 1 else 'samples'} {names}{count}",
             place=str(self.path),
             fix=f"run {maker(self.path)}: it makes only these",
-        )
-
-    def _locked(self, holder: Path) -> StoreError:
-        try:
-            who = f"process {int(holder.read_text())}"
-        except (OSError, ValueError):
-            who = "another process"
-        return StoreError(
-            f"{who} is working on run {self.run.key}",
-            place=str(self.path),
-            fix="wait for it to end, or stop it: what it has finished is kept",
         )
 
 

@@ -27,7 +27,7 @@ def every(model, method, only):
     for values in product(*only.values()):
         try:
             spec = CacheSpec(method, method.Config(**dict(zip(only, values, strict=True))))
-            speedups[spec.short] = plan.plan(make_run(model, spec.short)).ideal_speedup
+            speedups[spec.brief] = plan.plan(make_run(model, spec.brief)).ideal_speedup
         except UsageError:
             continue
     return speedups
@@ -52,7 +52,7 @@ def test_the_nearest_of_all_is_found(name, model):
         first = found.found[name][0]
         nearest = min(abs(speedup / goal - 1) for speedup in speedups.values())
         assert first.off == pytest.approx(nearest, abs=1e-9)
-        assert first.reached == pytest.approx(speedups[first.spec.short])
+        assert first.reached == pytest.approx(speedups[first.spec.brief])
 
 
 @pytest.mark.parametrize("name", CACHES)

@@ -121,6 +121,10 @@ def an_npz() -> None:
     np.savez("samples.npz", arr_0=images)
 
 
+def runs_are_gone(folder: str) -> None:
+    assert not list(Path(folder).glob("samples/*")) + list(Path(folder).glob("scores/*"))
+
+
 def own_weights() -> None:
     shutil.copy(local.weights_file(catalog.card("digits-skip")), "mine.safetensors")
 
@@ -170,6 +174,7 @@ LINES = {
         "skipdit cache-sweep --model digits-skip --n 2..4 --window 1000-20,700-50": SWEEP,
         "skipdit evaluate smoke": SMOKE,
         "skipdit report table1": REPORT,
+        "skipdit ls runs": Then(shows=("| digits-skip ", "| skip-cache(n=3,", " 10 / 10 ")),
         "skipdit doctor": DOCTOR,
     },
     "docs/caches.md": {
@@ -248,6 +253,30 @@ LINES = {
             5,
             before="cache-sweep --recipe smoke --repeats 0 --steps 6 --results before/results",
             shows=("numbers in 1 table moved", "| macs ", "| digits_psnr ", "(steps 6 -> 12)"),
+        ),
+        "skipdit cache-sweep --model digits-skip --method skip-cache,fora --n 2 "
+        "--results study": Then(
+            more=f"{SHORT} --steps 6 --repeats 1", check=swept("skip-cache", "fora", intervals=(2,))
+        ),
+        "skipdit ls runs --size --results study": Then(
+            check=column("samples", "2 / 2", "2 / 2", "2 / 2"), shows=("\n3 runs, ",)
+        ),
+        'skipdit show "skip-cache(n=2)" --results study': Then(
+            shows=(
+                "digits-skip, skip-cache(n=2,",
+                "| psnr ",
+                "again: skipdit sample --model digits",
+            )
+        ),
+        'skipdit export none fora --results study --out figures --name "{index:04d}-{class}"': Then(
+            writes=("figures/none/0001-*.png", "figures/fora*/0000-*.png", "figures/manifest.csv")
+        ),
+        "skipdit export none fora skip-cache --results study --out judged --blind --seed 1": Then(
+            writes=("judged/C/0001.png", "judged/manifest.csv", "judged-key.csv")
+        ),
+        "skipdit rm --cache fora --results study --dry-run": Then(shows=("1 runs, ", "would be")),
+        "skipdit rm fora none skip-cache --results study": Then(
+            shows=("3 runs, ", " removed"), check=lambda out: runs_are_gone("study")
         ),
     },
     "docs/gpus.md": {
@@ -428,6 +457,7 @@ JSON = {
     "sample": f"--model digits {SHORT} --steps 2",
     "cache-sweep": f"--model digits {SHORT} --steps 2 --method fora --n 2 --repeats 0",
     "evaluate": "smoke --scale tiny --set steps=2",
+    "show": "fora --model digits",
     "report": "smoke --scale tiny",
     "profile": "--model digits --weights random --steps 2 --batch-size 1 --repeats 1",
     "analyze calibrate": f"--model digits --method mag-cache {SHORT} --steps 2",

@@ -105,7 +105,7 @@ def test_hours_of_work_are_asked_for_on_a_terminal(skipdit, measured, monkeypatc
         return False
 
     monkeypatch.setattr(typer, "confirm", confirm)
-    monkeypatch.setattr(_estimate, "_terminal", lambda: True)
+    monkeypatch.setattr(_estimate, "terminal", lambda: True)
     done = skipdit(SAMPLE, *more.split())
     if more:
         done.ok()
@@ -121,7 +121,7 @@ def test_minutes_of_work_and_logs_are_not_asked_for(skipdit, measured, monkeypat
     measured(1e-8)
     skipdit(SAMPLE).ok()  # hours, but nobody is there to answer
     measured(1e-5)
-    monkeypatch.setattr(_estimate, "_terminal", lambda: True)
+    monkeypatch.setattr(_estimate, "terminal", lambda: True)
     skipdit(SAMPLE, "--seed", "1").ok()
 
 

@@ -26,6 +26,7 @@ from skipdit_cli.score import real_clips
 
 SOURCES = Path(skipdit_cli.__file__).parent
 COMMANDS = "ls|doctor|plan|download|sample|cache-sweep|evaluate|report|profile|train|analyze"
+COMMANDS += "|show|rm|export"
 MARKED = re.compile(r"`(skipdit [^`]+)`")
 BARE = re.compile(rf"(?<![`\w])skipdit (?:{COMMANDS}) [^`;,()]+")  # it ends its clause
 PLACEHOLDER = "1"  # a word, a number and a path

@@ -14,7 +14,10 @@ from skipdit_cli.generate.footprint import footprint
 from skipdit_cli.profiling import counts
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("ls", "plan", "sample", "cache-sweep", "evaluate", "report", "profile", "train")
+COMMANDS = (
+    *("ls", "plan", "sample", "cache-sweep", "evaluate", "report", "profile", "train"),
+    *("show", "rm", "export"),
+)
 HEAVY = {
     *("torch", "diffusers", "transformers", "tokenizers", "sentencepiece", "huggingface_hub"),
     *("matplotlib", "scipy", "skimage", "sklearn", "pandas"),
@@ -204,7 +207,7 @@ def test_ls_json(skipdit):
         ("ls caches fora pab", ["pab", "skipdit ls --help"]),
         ("ls caches foar", ["unknown cache 'foar'", "did you mean 'fora'?"]),
         ("ls model", ["unknown list 'model'", "did you mean 'models'?"]),
-        ("ls bogus", ["unknown list 'bogus'", "known: caches, metrics, models, recipes, samplers"]),
+        ("ls bogus", ["unknown list 'bogus'", "known: caches, metrics, models, recipes, runs, "]),
     ],
 )
 def test_a_wrong_command_line_is_told_in_one_line(skipdit, arguments, parts):

@@ -69,7 +69,7 @@ WHO_RUNS = {
         "analyze.calibrate",
     },
     "generate.samples": {"score.sweep", "score.body", "analyze.calibrate"},
-    "score.measure": {"score.evaluate", "score.sweep"},
+    "score.measure": {"score.evaluate", "score.sweep", "cli.compare"},
     "generate.engine": {"generate.samples", "score.scoring", "score.spread"},
 }
 HEAVY = {

@@ -196,9 +196,9 @@ def test_where_one_cache_is_wanted_a_grid_is_refused():
     )
 
 
-def test_the_short_form_leaves_out_what_is_the_default():
-    assert parse_cache("fora(n=3,mlp=false,window=9-1)").short == "fora(window=9-1,mlp=false)"
-    assert parse_cache("fora").short == "fora"
+def test_the_brief_form_leaves_out_what_is_the_default():
+    assert parse_cache("fora(n=3,mlp=false,window=9-1)").brief == "fora(window=9-1,mlp=false)"
+    assert parse_cache("fora").brief == "fora"
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_the_nearest_of_four(six_layers, given, spec, reached):
     asked = target.parse(**given)
     found = target.search(six_layers, asked, methods=["skip-cache"], only=ONLY)
     ((first,),) = found.found.values()
-    assert first.spec.short == spec
+    assert first.spec.brief == spec
     assert first.reached == pytest.approx(reached)
     assert first.off == pytest.approx(abs(reached / asked.value - 1))
     assert found.searched == {"skip-cache": ["n", "window", "branch"]}
@@ -115,7 +115,7 @@ def test_of_settings_as_near_as_one_another_the_one_nearer_to_the_defaults(six_l
     """n=3 inside 700-0 reuses three steps, 2, 4 and 5, as n=2 does, which is the default."""
     only = {"n": [4, 3, 2], "window": [(700, 0), (1000, 0)], "branch": [1]}
     found = target.search(six_layers, target.Target(1.5), methods=["skip-cache"], only=only)
-    assert found.found["skip-cache"][0].spec.short == "skip-cache(window=1000-0,branch=1)"
+    assert found.found["skip-cache"][0].spec.brief == "skip-cache(window=1000-0,branch=1)"
 
 
 def test_what_cannot_be_searched_is_left_out_by_name(six_layers):

@@ -85,21 +85,6 @@ def test_a_gpu_is_waited_for_around_every_timed_loop(loop, monkeypatch):
     assert timed["none"].seconds == (3 + 1,)  # the wait at the end counts, the one before does not
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ((1.0,), None),
-        ((1.0, 2.0), None),
-        ((1.0, 2.0, 4.0), (3 - 1.5) / 2),
-        ((4.0, 1.0, 2.0), (3 - 1.5) / 2),
-        ((1.0, 2.0, 3.0, 4.0, 100.0), (4 - 2) / 2),  # an outlier does not matter
-        ((5.0, 5.0, 5.0), 0.0),
-    ],
-)
-def test_spread_is_half_the_interquartile_range(values, expected):
-    assert latency.spread(values) == expected
-
-
 def test_peak_of_one_tensor():
     peak = latency.peak_bytes(lambda: torch.zeros(MIB, dtype=torch.float32))
     assert 4 * MIB <= peak < 1.1 * 4 * MIB

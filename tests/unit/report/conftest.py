@@ -33,7 +33,14 @@ def compared() -> Table:
                 ("a|b, n=2",),
                 (
                     Cell(paper=180.68, ours=184.1806, status="off"),
-                    Cell(paper=29.52, ours=28.0449, n=16, spread=1.5, status="off"),
+                    Cell(
+                        paper=29.52,
+                        ours=28.0449,
+                        n=16,
+                        spread=1.5,
+                        interval=(26.5449, 29.5449),
+                        status="off",
+                    ),
                     Cell(paper=0.06, ours=0.0604, n=16, status="match"),
                 ),
                 runs=("bbbb", "cccc"),
@@ -80,14 +87,14 @@ def small() -> Table:
             Line(
                 ("Skip-Cache n=2",),
                 (
-                    Cell(ours=30.0, spread=2.0, n=16, status="tiny scale"),
-                    Cell(paper=1.56, ours=1.25, spread=0.1, status="tiny scale"),
+                    Cell(ours=30.0, interval=(28.0, 32.0), n=16, status="tiny scale"),
+                    Cell(paper=1.56, ours=1.25, interval=(1.15, 1.35), status="tiny scale"),
                 ),
             ),
             Line(("mine",), (Cell(status="not run"), Cell(ours=1.5, status="tiny scale"))),
         ),
         published=False,
-        spreads=False,
+        margins=False,
         notes=("Every score is of 16 samples.",),
     )
 
@@ -108,7 +115,7 @@ def alone() -> Table:
                 ("toy", "no cache"),
                 (
                     Cell(ours=1.0, status="measured"),
-                    Cell(ours=1.0, spread=0.004, n=5, status="measured"),
+                    Cell(ours=1.0, interval=(0.996, 1.004), n=5, status="measured"),
                     Cell(status="reference"),
                 ),
                 reference=True,
@@ -117,8 +124,8 @@ def alone() -> Table:
                 ("toy", "skip-cache n=2"),
                 (
                     Cell(ours=1.5, status="measured"),
-                    Cell(ours=1.4567, spread=0.0312, n=5, status="measured"),
-                    Cell(ours=30.0, spread=2.126, n=16, status="measured"),
+                    Cell(ours=1.4567, interval=(1.4255, 1.4879), n=5, status="measured"),
+                    Cell(ours=30.0, interval=(27.874, 32.126), n=16, status="measured"),
                 ),
                 series="skip-cache",
                 point="n=2",
@@ -127,7 +134,7 @@ def alone() -> Table:
                 ("toy", "skip-cache n=3"),
                 (
                     Cell(ours=2.0, status="measured"),
-                    Cell(ours=1.9, spread=0.02, n=5, status="measured"),
+                    Cell(ours=1.9, interval=(1.88, 1.92), n=5, status="measured"),
                     Cell(ours=26.0, n=16, status="measured"),
                 ),
                 series="skip-cache",

@@ -43,8 +43,12 @@ def macs(value=2.0, paper=None):
     return Cell(ours=value, paper=paper, status="measured")
 
 
-def psnr(value=30.0, spread=None, n=16):
-    return Cell(ours=value, spread=spread, n=n, status="tiny scale")
+def psnr(value=30.0, margin=None, n=16):
+    return Cell(ours=value, interval=within(value, margin), n=n, status="tiny scale")
+
+
+def within(value, margin):
+    return None if margin is None else (value - margin, value + margin)
 
 
 def put(root: Path, table: Table, name="mine") -> Path:
@@ -86,10 +90,9 @@ def test_nothing_moved(sides):
 @pytest.mark.parametrize(
     ("old", "new", "kind"),
     [
-        (psnr(30.0), psnr(30.0001), "moved"),  # no spread: a relative 1e-6
-        (psnr(30.0, 2.0), psnr(31.9, 2.0), "within"),  # 2 x 1.96 x 2 / 4 = 1.96
-        (psnr(30.0, 2.0), psnr(32.0, 2.0), "moved"),
-        (psnr(30.0, 2.0, n=64), psnr(31.9, 2.0, n=64), "moved"),
+        (psnr(30.0), psnr(30.0001), "moved"),  # no interval: a relative 1e-6
+        (psnr(30.0, 1.5), psnr(31.9, 0.5), "within"),
+        (psnr(30.0, 1.5), psnr(32.1, 0.5), "moved"),
         (psnr(30.0, 2.0), Cell(status="failed"), "gone"),
         (Cell(status="not run"), psnr(), "new"),
     ],
@@ -132,20 +135,47 @@ def test_what_a_score_was_made_with_is_looked_up_where_it_is(sides, changes, kin
 
 
 @pytest.mark.parametrize(
-    ("spread", "new", "kind"),
+    ("shift", "seed", "kind"),
+    [
+        (0.5, 0, "moved"),  # in every sample, where the means are known to 2 dB
+        ((0.5, -0.4), 0, "within"),
+        (0.5, 1, "within"),  # of other noise: no pairs
+    ],
+)
+def test_scores_of_the_same_noise_are_compared_in_pairs(sides, shift, seed, kind):
+    """On another device; the two means alone would be told apart by 4 dB and no less."""
+    shifts = shift if isinstance(shift, tuple) else (shift, shift)
+    old, new = [20.0 + i for i in range(16)], [20.0 + i + shifts[i % 2] for i in range(16)]
+    other = replace(RUN, seed=seed)
+    made(sides[0], score=sum(old) / 16, scores=tuple(old))
+    gpu = MADE | {"device": "a GPU"}
+    mean = sum(new) / 16
+    made(sides[1], other, score=mean, scores=tuple(new), provenance=gpu)
+    tables = table(macs(), psnr(27.5, 2.0)), table(macs(), psnr(mean, 2.0), run=other.key)
+    (change,) = compare(sides, *tables)
+    assert change.kind == kind
+    if seed == 0:
+        assert change.uncertainty == pytest.approx(0 if kind == "moved" else 0.2, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("margin", "new", "kind"),
     [(0.1, 1.15, "within"), (0.1, 1.25, "moved"), (None, 1.25, "unjudged")],
 )
 @pytest.mark.parametrize("published", [True, False])
-def test_timings_move_by_more_than_their_spread(sides, spread, new, kind, published):
+def test_timings_move_by_more_than_their_margin(sides, margin, new, kind, published):
     old, new = (
         table(
-            macs(), psnr(), Cell(ours=v, spread=spread, n=3, status="measured"), published=published
+            macs(),
+            psnr(),
+            Cell(ours=v, interval=within(v, margin), n=3, status="measured"),
+            published=published,
         )
         for v in (1.0, new)
     )
     (change,) = compare(sides, old, new)
     assert (change.kind, change.column) == (kind, "latency_s")
-    assert change.uncertainty == (None if spread is None else 0.2)
+    assert change.uncertainty == (None if margin is None else pytest.approx(0.2))
 
 
 def test_rows_columns_and_tables_of_one_side(sides):
@@ -254,7 +284,7 @@ def test_json_and_csv_are_the_same_table(sides, published):
     csv = written.read_table(sides[0] / "tiny/mine.csv")
     assert asdict(csv.rows["n=2"])["numbers"]["digits_psnr"] == {
         "value": 30.0,
-        "spread": 1.5,
+        "interval": (28.5, 31.5),
         "n": 16,
         "status": "tiny scale",
     }
@@ -267,8 +297,8 @@ def test_json_and_csv_of_the_tiny_scale_are_the_same_table(sides, small):
     path = sides[0] / "mine.json"
     path.write_text(json.dumps({"rows": records(small), "files": []}))
     found = written.read_table(sides[0] / "tiny/mine.csv").rows["Skip-Cache n=2"].numbers
-    assert found["psnr"] == written.Number(30.0, 2.0, 16, "tiny scale")
-    assert found["speedup"] == written.Number(1.25, 0.1, None, "tiny scale")
+    assert found["psnr"] == written.Number(30.0, (28.0, 32.0), 16, "tiny scale")
+    assert found["speedup"] == written.Number(1.25, (1.15, 1.35), None, "tiny scale")
     assert found["speedup, paper"].value == 1.56
     assert diff(sides[0] / "tiny/mine.csv", path).changes == ()
     assert diff(path, sides[0] / "tiny/mine.csv").changes == ()

@@ -33,7 +33,15 @@ def test_a_recipe_has_a_row_for_each_of_its_cells(tmp_path):
         protocol="VideoSys",
         reference=run.reference.key,
     )
-    put(tmp_path, runs.profile_run(recipe, row).key, "speedup", 1.25, n=5, spread=0.1, unit="x")
+    put(
+        tmp_path,
+        runs.profile_run(recipe, row).key,
+        "speedup",
+        1.25,
+        n=5,
+        interval=(1.2, 1.3),
+        unit="x",
+    )
     frame = skipdit_cli.frame("table1", results=tmp_path)
     assert len(frame) == len(recipe.rows) * len(recipe.columns)
     assert not frame.duplicated(["row", "metric", "group"]).any()
@@ -54,7 +62,7 @@ def test_a_recipe_has_a_row_for_each_of_its_cells(tmp_path):
 
     speedup = mine.loc["speedup"]
     assert (speedup.value, speedup.n, speedup.paper, speedup.batch_size) == (1.25, 5, 1.56, 4)
-    assert speedup.status == "tiny scale"
+    assert (speedup.status, speedup.interval_low) == ("tiny scale", 1.2)
     assert mine.paper["macs_share"] == pytest.approx(100 * 180.68 / 290.05)
     absent = mine.loc["ssim"]
     assert (absent.status, absent.run) == ("not run", run.key)

@@ -16,8 +16,8 @@ from PIL import Image
 from skipdit_cli.plan import plan
 from skipdit_cli.recipe import runs
 from skipdit_cli.report import charts, gallery, ranks
+from skipdit_cli.report.cells import number
 from skipdit_cli.report.gallery import Behind
-from skipdit_cli.report.markdown import number
 from skipdit_cli.report.page import to_html
 from skipdit_cli.report.sweep import build_sweep_table
 from skipdit_cli.report.table import Cell, Heading, Line, Table
@@ -309,8 +309,8 @@ def test_the_plot_has_a_marker_per_point_and_the_front(alone):
     found = Page(to_html(alone))
     points = [g["aria-label"] for g in found.all("g") if g["class"].startswith("point")]
     assert points == [
-        "skip-cache, n=2: 30.00 dB at 1.46× ± 0.03, on the Pareto front",
-        "skip-cache, n=3: 26.00 dB at 1.90× ± 0.02, on the Pareto front",
+        "skip-cache, n=2: 30.00 ± 2.13 dB at 1.46 ± 0.03×, on the Pareto front",
+        "skip-cache, n=3: 26.00 dB at 1.90 ± 0.02×, on the Pareto front",
     ]
     (line,) = found.all("polyline")
     assert len(line["points"].split()) == 2
@@ -341,11 +341,6 @@ def test_a_label_beside_the_reference_does_not_cover_what_is_said_of_it(alone):
 
 def test_a_table_without_points_says_so(compared):
     assert "No line of this table has both" in to_html(compared)
-
-
-def test_front():
-    assert charts.front([(1, 1), (1, 2), (2, 1), (2, 2)]) == [(2, 2)]
-    assert charts.front([]) == []
 
 
 def test_provenance_and_commands(compared):

@@ -110,6 +110,24 @@ def test_equal_print_ties_and_a_baseline_does_not_compete():
     }
 
 
+def known(ours: float, *scores: float, interval=None) -> Cell:
+    return Cell(ours=ours, scores=scores or None, interval=interval, status="measured")
+
+
+def test_all_that_cannot_be_told_from_the_best_are_bold():
+    """Scores in pairs: one 0.1 below in every sample is told apart, one mixed is not."""
+    scores = [20.0 + i for i in range(16)]
+    mixed = [score + (0.1 if i % 2 else -0.3) for i, score in enumerate(scores)]
+    cells = known(27.5, *scores), known(27.4, *mixed), known(27.4, *(s - 0.1 for s in scores))
+    assert number("higher", *cells) == {(0, 0): "ours", (1, 0): "ours"}
+
+
+def test_scores_that_do_not_pair_are_told_apart_by_their_intervals():
+    best, near, far = (known(x, interval=(x - 1, x + 1)) for x in (30.0, 28.5, 27.9))
+    assert number("higher", best, near, far) == {(0, 0): "ours", (1, 0): "ours"}
+    assert number("higher", best, known(29.99)) == {(0, 0): "ours"}  # nothing known: as it is
+
+
 def test_braces_and_environments_close(compared, alone):
     for table in (compared, alone):
         text = latex.to_latex(table)

@@ -4,19 +4,20 @@ import re
 
 import pytest
 
-from skipdit_cli.report import markdown
+from skipdit_cli.report import cells, markdown, ranks
 from skipdit_cli.report.table import Cell, Heading, Line, Table
 
+BOLD = "BOLD", ranks.RULE  # of what stands below every table with a best number
 COMPARED = """\
 # Table 0: by hand (paper scale)
 
 | method | FLOPs (T) | PSNR (dB) ↑ | LPIPS ↓ |
 |:-|-:|-:|-:|
 | Skip-DiT | 290.05 / 290.05 (0.00) match | reference | not run |
-| a\\|b, n=2 | 180.68 / 184.18 (+3.50) off | 29.52 / 28.04 (-1.48, n=16) off | \
+| a\\|b, n=2 | 180.68 / 184.18 (+3.50) off | 29.52 / **28.04** (-1.48, n=16) off | \
 0.06 / 0.060 (0.000, n=16) match |
 | FORA | 1341.72 / – planned [1] | 22.93 / – needs weights [2] | \
-0.14 / 0.00123 (n=4) tiny scale |
+0.14 / **0.00123** (n=4) tiny scale |
 | PAB | planned [3] | – / 21.00 (n=16) measured | 0.20 / – planned [1] |
 
 A cell reads: paper / ours (difference, n = samples) status.
@@ -34,6 +35,7 @@ A cell reads: paper / ours (difference, n = samples) status.
 2. run `skipdit download x`
 3. PAB comes later
 
+- BOLD
 - FLOPs are MACs.
 
 Made with skipdit 0.1.0 (commit 0123456789); torch 2.13.0.
@@ -49,14 +51,16 @@ ALONE = """\
 | model | cache | ideal speedup | speedup ↑ | PSNR (dB) ↑ |
 |:-|:-|-:|-:|-:|
 | toy | no cache | 1.00 | 1.00 ± 0.00 | reference |
-| toy | skip-cache n=2 | 1.50 | 1.46 ± 0.03 | 30.00 ± 2.13 |
-| toy | skip-cache n=3 | 2.00 | 1.90 ± 0.02 | 26.00 |
+| toy | skip-cache n=2 | 1.50 | 1.46 ± 0.03 | **30.00** ± 2.13 |
+| toy | skip-cache n=3 | 2.00 | **1.90** ± 0.02 | 26.00 |
 | toy | skip-cache n=4 | 2.20 | failed [1] | failed [1] |
 
 - reference: the uncached run that the others are compared with
 - failed: the run ended with an error; see the note
 
 1. the disk is full
+
+- BOLD
 """
 
 
@@ -66,12 +70,13 @@ SMALL = """\
 | method | PSNR (dB) ↑ | Speedup ↑ | paper's |
 |:-|-:|-:|-:|
 | Skip-DiT | reference | 1.00 | 1.00 |
-| Skip-Cache n=2 | 30.00 | 1.25 | 1.56 |
-| mine | not run | 1.50 | – |
+| Skip-Cache n=2 | **30.00** | 1.25 | 1.56 |
+| mine | not run | **1.50** | – |
 
 - reference: the uncached run that the others are compared with
 - not run: no result on disk
 
+- BOLD
 - Every score is of 16 samples.
 """
 
@@ -82,15 +87,15 @@ def squeezed(text: str) -> str:
 
 
 def test_table_beside_published_values(compared):
-    assert squeezed(markdown.to_markdown(compared)) == squeezed(COMPARED)
+    assert squeezed(markdown.to_markdown(compared)) == squeezed(COMPARED.replace(*BOLD))
 
 
 def test_table_of_the_tiny_scale(small):
-    assert squeezed(markdown.to_markdown(small)) == squeezed(SMALL)
+    assert squeezed(markdown.to_markdown(small)) == squeezed(SMALL.replace(*BOLD))
 
 
 def test_table_without_published_values(alone):
-    assert squeezed(markdown.to_markdown(alone)) == squeezed(ALONE)
+    assert squeezed(markdown.to_markdown(alone)) == squeezed(ALONE.replace(*BOLD))
 
 
 def test_the_body_is_padded_so_that_the_plain_text_lines_up():
@@ -108,7 +113,7 @@ def test_the_body_is_padded_so_that_the_plain_text_lines_up():
         "| method   |   FVD@digits ↓ |\n"
         "|:---------|---------------:|\n"
         "| Latte    |         155.22 |\n"
-        "| Skip-DiT |           1.20 |"
+        "| Skip-DiT |       **1.20** |"
     )
 
 
@@ -133,4 +138,4 @@ def test_a_note_is_only_marked_where_it_is_listed(compared):
     ],
 )
 def test_numbers(value, decimals, text):
-    assert markdown.number(value, decimals) == text
+    assert cells.number(value, decimals) == text

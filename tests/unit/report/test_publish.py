@@ -189,6 +189,7 @@ def test_records(stored):
         "ours": 30.0,
         "paper": None,
         "spread": None,
+        "interval": None,
         "n": 2,
         "status": "tiny scale",
         "note": "",

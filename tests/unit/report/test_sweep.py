@@ -39,9 +39,10 @@ def planned(run: Run, *, cached_steps: int, macs: int, flops: int, ideal: float)
     )
 
 
-def result(metric: str, value: float, spread: float | None = None, n: int = 16) -> Result:
+def result(metric: str, value: float, margin: float | None = None, n: int = 16) -> Result:
+    interval = None if margin is None else (round(value - margin, 9), round(value + margin, 9))
     return Result(
-        metric=metric, value=value, unit="", n=n, run="r", spread=spread, provenance=FACTS
+        metric=metric, value=value, unit="", n=n, run="r", interval=interval, provenance=FACTS
     )
 
 
@@ -88,11 +89,11 @@ def test_every_column():
         Cell(ours=pytest.approx(8.2), **tiny),
         Cell(ours=pytest.approx(17.0), **tiny),
         Cell(ours=1.53, **tiny),
-        Cell(ours=1.43, spread=0.02, n=5, **tiny),
-        Cell(ours=1.4, spread=0.05, n=5, **tiny),
+        Cell(ours=1.43, interval=(1.41, 1.45), n=5, **tiny),
+        Cell(ours=1.4, interval=(1.35, 1.45), n=5, **tiny),
         Cell(ours=3.0, n=1, **tiny),
-        Cell(ours=31.5, spread=2.5, n=16, **tiny),
-        Cell(ours=0.95, spread=0.01, n=16, **tiny),
+        Cell(ours=31.5, interval=(29.0, 34.0), n=16, **tiny),
+        Cell(ours=0.95, interval=(0.94, 0.96), n=16, **tiny),
         Cell(ours=12.0, n=16, **tiny),
     )
     assert [cell.status for cell in uncached.cells[5:]] == [
@@ -169,7 +170,11 @@ def test_title_notes_and_provenance():
     assert table.title == (
         "moving-digits-skip: 16 samples, ddim 50, guidance 2, seed 7; latency of batch 8"
     )
-    assert table.notes == (sweep.EMBEDDED,)
+    embedded, margins = table.notes
+    assert embedded == sweep.EMBEDDED
+    assert margins.startswith(
+        "± is the margin of error: half the width of the 95 % interval, of a "
+    )
     assert table.provenance == {"skipdit": "0.1.0", "device": "a CPU", "time": "t"}
     assert table.command == "skipdit cache-sweep"
     assert not table.published

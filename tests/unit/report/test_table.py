@@ -176,9 +176,9 @@ def test_a_pair_metric_of_the_uncached_run_is_the_reference(tmp_path):
 
 def test_nothing_published_to_compare_with(tmp_path):
     mine = recipe(CACHED, columns=(PSNR,))
-    score(tmp_path, run_of(mine), "psnr", 30.5, unit="dB", spread=2.0)
+    score(tmp_path, run_of(mine), "psnr", 30.5, unit="dB", interval=(28.5, 32.5))
     cell = only(mine, tmp_path)
-    assert cell == Cell(ours=30.5, spread=2.0, n=8, status="measured")
+    assert cell == Cell(ours=30.5, interval=(28.5, 32.5), n=8, status="measured")
     assert cell.difference is None
 
 
@@ -215,7 +215,7 @@ def test_what_a_tiny_model_compares_in_has_the_paper_s_value(tmp_path):
     )
     mine = recipe(*rows, columns=(FLOPS, SHARE, SPEEDUP), scale="tiny", steps="10")
     run = runs.profile_run(mine, rows[1])
-    score(tmp_path, run, "speedup", 1.25, spread=0.125)
+    score(tmp_path, run, "speedup", 1.25, interval=(1.125, 1.375))
     built = recipe_table.build_recipe_table(mine, root=tmp_path)
     assert [heading.paper for heading in built.headings] == [False, True, True]
     uncached, cached, own = ([cell.paper for cell in line.cells] for line in built.lines)
@@ -228,7 +228,7 @@ def test_what_a_tiny_model_compares_in_has_the_paper_s_value(tmp_path):
     text = markdown.body(built)
     heads = [head.strip() for head in text.splitlines()[0].split("|")]
     assert heads[2:-1] == ["FLOPs (G)", "Share of FLOPs (%)", "paper's", "Speedup ↑", "paper's"]
-    assert re.search(r"Skip-Cache n=2 .* 62\.3 \| +1\.25 \| +1\.56 \|", text)
+    assert re.search(r"Skip-Cache n=2 .* 62\.3 \| +\*\*1\.25\*\* \| +1\.56 \|", text)
     assert re.search(r"not in the paper .* – \| +not run \| +– \|", text)
     assert "tiny scale" not in text
 
@@ -255,17 +255,26 @@ def test_what_only_the_paper_scale_has_is_left_out_and_said_once(tmp_path):
     assert not any("Left out" in note for note in paper.notes)
 
 
-def test_the_number_of_samples_and_the_largest_spread_are_told_once():
+def test_the_number_of_samples_and_the_largest_margin_are_told_once():
     headings = (Heading("psnr", "psnr", "PSNR", "dB"), Heading("t", "latency", "Latency", "s"))
     lines = [
-        Line(("a",), (Cell(status="reference"), Cell(ours=2.0, spread=0.01, status="measured"))),
-        Line(("b",), (Cell(ours=30.0, spread=1.5, n=16, status="off"), Cell(status="not run"))),
-        Line(("c",), (Cell(ours=20.0, spread=2.5, n=16, status="off"), Cell(status="not run"))),
+        Line(
+            ("a",),
+            (Cell(status="reference"), Cell(ours=2.0, interval=(1.99, 2.01), status="measured")),
+        ),
+        Line(
+            ("b",),
+            (Cell(ours=30.0, interval=(28.5, 31.5), n=16, status="off"), Cell(status="not run")),
+        ),
+        Line(
+            ("c",),
+            (Cell(ours=20.0, interval=(17.5, 22.5), n=16, status="off"), Cell(status="not run")),
+        ),
     ]
-    samples, spreads = sizes(headings, lines)
+    samples, margins = sizes(headings, lines)
     assert samples == "Every score is of 16 samples."
-    assert spreads.startswith("Largest spread of a column: PSNR 2.5 dB, Latency 0.01 s. ")
-    table = Table("t", ("row",), headings, tuple(lines), spreads=False)
+    assert margins.startswith("Largest margin of error of a column: PSNR 2.5 dB, Latency 0.01 s; ")
+    table = Table("t", ("row",), headings, tuple(lines), margins=False)
     assert "n=" not in markdown.body(table)
     lines[2] = replace(lines[2], cells=(replace(lines[2].cells[0], n=8), lines[2].cells[1]))
     assert len(sizes(headings, lines)) == 1
@@ -341,8 +350,8 @@ def test_timings_are_those_of_the_profiled_run(tmp_path):
     assert only(mine, tmp_path).status == "not run"
     profiled = runs.profile_run(mine, CACHED)
     assert profiled.batch_size == 3
-    score(tmp_path, profiled, "speedup", 1.5, n=5, spread=0.01)
-    assert only(mine, tmp_path) == Cell(paper=1.56, ours=1.5, spread=0.01, status="match")
+    score(tmp_path, profiled, "speedup", 1.5, n=5, interval=(1.49, 1.51))
+    assert only(mine, tmp_path) == Cell(paper=1.56, ours=1.5, interval=(1.49, 1.51), status="match")
 
 
 def test_what_is_timed_may_be_another_run_than_what_is_counted(tmp_path):
@@ -350,7 +359,7 @@ def test_what_is_timed_may_be_another_run_than_what_is_counted(tmp_path):
     mine = recipe(CACHED, columns=(FLOPS, SPEEDUP), **settings)
     timed, counted = runs.timed_run(mine, CACHED), runs.profile_run(mine, CACHED)
     score(tmp_path, counted, "speedup", 1.99, n=5)
-    score(tmp_path, timed, "speedup", 1.5, n=5, spread=0.01)
+    score(tmp_path, timed, "speedup", 1.5, n=5)
     (line,) = recipe_table.build_recipe_table(mine, root=tmp_path).lines
     assert [cell.ours for cell in line.cells] == [
         pytest.approx(plan.plan(counted, batch=3).macs_paper / 1e12),

@@ -353,7 +353,8 @@ def test_timings(options, generated, loops, said):
     assert second.results["speedup"].n == 3
     assert second.results["speedup"].reference == reference.run.key
     assert second.results["memory"].value == 7
-    assert second.results["latency"].spread == 0
+    assert second.results["latency"].interval == (0.5, 0.5)
+    assert second.results["latency"].scores == (0.5, 0.5, 0.5)
     assert len(loops) == 3 * (1 + 3)  # a warm-up and three repetitions of each of three
     assert said.index((12, 12)) < said.index("sampling digits-skip, none")
     assert said[0] == "timing digits-skip, 3 caches"

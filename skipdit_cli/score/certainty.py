@@ -12,6 +12,7 @@ import numpy as np
 RESAMPLES = 1000  # of the bootstrap
 COVERAGE = 0.95
 FLIPS = 9999  # of signs, drawn; all of them where there are no more (13 samples)
+SURE = 0.05  # p below which two are told apart, adjusted for all that are compared together
 MANY = 1000  # pairs, from which the mean under flipped signs is as good as normal
 
 Interval = tuple[float, float]
@@ -44,6 +45,22 @@ def interval_of_mean(scores: np.ndarray) -> Interval | None:
     means = [scores[random.integers(n, size=n)].mean() for _ in range(RESAMPLES)]
     low, high = np.quantile(means, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return float(low), float(high)
+
+
+def interval_of_median(values: Sequence[float]) -> Interval | None:
+    """95 % interval of the median, whatever the distribution; None for fewer than two values.
+
+    The bounds are two of the values themselves: between the k-th lowest and the k-th highest the
+    median lies unless fewer than k fall on one side of it. Of fewer than six values no two are sure
+    to 95 %, and all of their range is given.
+    """
+    from scipy.stats import binom
+
+    n, ordered = len(values), sorted(values)
+    if n < 2:
+        return None
+    k = max(1, int(binom.ppf((1 - COVERAGE) / 2, n, 0.5)))
+    return ordered[k - 1], ordered[n - k]
 
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Difference:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_ind
 
-from skipdit_cli.score import statistics
-from skipdit_cli.score.statistics import holm, interval_of_mean, paired
+from skipdit_cli.score import certainty
+from skipdit_cli.score.certainty import holm, interval_of_mean, interval_of_median, paired
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_p_is_that_of_every_choice_of_signs():
 def test_many_pairs_are_judged_as_those_that_are_counted(monkeypatch):
     apart = np.random.default_rng(4).normal(0.05, 1, size=1200)
     normal = paired(apart, np.zeros(1200)).p
-    monkeypatch.setattr(statistics, "MANY", 10**9)
+    monkeypatch.setattr(certainty, "MANY", 10**9)
     assert paired(apart, np.zeros(1200)).p == pytest.approx(normal, abs=0.01)
     assert 0.01 < normal < 0.5
 
@@ -81,3 +81,19 @@ def test_other_numbers_of_scores_do_not_pair(pairs):
 )
 def test_holm(ps, adjusted):
     assert holm(ps) == pytest.approx(adjusted)
+
+
+@pytest.mark.parametrize(
+    ("values", "interval"),
+    [
+        ((3.0,), None),
+        ((2.0, 1.0), (1.0, 2.0)),
+        ((5.0, 1.0, 3.0), (1.0, 5.0)),  # of fewer than six: their range
+        (tuple(range(1, 7)), (1, 6)),  # both sides: 2 / 2**6 = 3.1 %
+        (tuple(range(1, 9)), (1, 8)),  # without the ends it would be 2 * 9 / 2**8 = 7.0 %
+        (tuple(range(1, 10)), (2, 8)),  # 2 * (1 + 9) / 2**9 = 3.9 %
+        ((1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 100.0), (1.0, 1.0)),  # an outlier does not matter
+    ],
+)
+def test_the_interval_of_a_median_lies_between_two_of_the_values(values, interval):
+    assert interval_of_median(values) == interval

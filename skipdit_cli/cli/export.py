@@ -1,0 +1,91 @@
+"""skipdit export"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skipdit_cli.cli import _complete as complete
+from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import app
+from skipdit_cli.cli._output import say, show, stage
+
+
+@app.command()
+def export(
+    keys: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KEY...",
+            help="Runs: a key, the beginning of one, or a cache spec that names one.",
+            autocompletion=complete.runs,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write into; it is made.")],
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="png (of a clip a strip of its frames), mp4, gif; else png of images and mp4 of "
+            "clips.",
+        ),
+    ] = None,
+    name: Annotated[
+        str,
+        typer.Option(
+            help="Names of the files: {index}, {class}, {prompt}, {run}, {model}, {cache}, {seed}."
+        ),
+    ] = "{index:04d}",
+    blind: Annotated[
+        bool,
+        typer.Option(
+            "--blind",
+            help="For people who judge: runs are called A, B, C, ...; which is which stands in a "
+            "file beside the folder.",
+        ),
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="By which --blind draws the names; else another each time.")
+    ] = None,
+    model: options.Model = None,
+    results: options.Root = "results",  # type: ignore[assignment]
+) -> None:
+    """Write samples as files with a manifest.csv: file, run, cache, class or prompt, scores.
+
+    Several runs get a folder each. Nothing is overwritten: the same command goes on where it was
+    stopped, and other files in the folder are an error.
+    """
+    from secrets import randbelow
+
+    from skipdit_cli.checkpoints.card import DRY_RUN, RANDOM
+    from skipdit_cli.errors import UsageError, unknown
+    from skipdit_cli.report import export as exporting
+    from skipdit_cli.storage import shelf
+
+    if kind is not None and kind not in exporting.FORMATS:
+        raise unknown("format", kind, exporting.FORMATS, place="--format")
+    if seed is not None and not blind:
+        raise UsageError("draws names for --blind", place=f"--seed {seed}", fix="leave it out")
+    runs = [run for run in shelf.shelf(results) if model in (None, run.model)]
+    named = [shelf.one(key, runs, place=str(results)) for key in keys]
+    chosen = list({run.key: run for run in named}.values())
+    given = exporting.Export(
+        folder=out,
+        kind=kind,
+        name=name,
+        blind=blind,
+        seed=randbelow(2**31) if seed is None else seed,
+    )
+    samples = exporting.plan(chosen, given)
+    with stage(f"exporting {len(samples)} samples") as update:
+        for done, _ in enumerate(exporting.write(samples, given), start=1):
+            update(done, len(samples))
+    for run in chosen:
+        shown = sum(each.run is run for each in samples)
+        if run.wanted and shown < run.wanted:
+            say(f"run {run.short}: {shown} of {run.wanted} samples")
+        if run.made.get("weights") == RANDOM:
+            say(f"run {run.short}: {DRY_RUN}")
+    show(f"{len(samples)} samples of {len(chosen)} runs in {out}")
+    if blind:
+        show(f"which is which: {given.key.name}, beside it; drawn by --seed {given.seed}")
