@@ -1,7 +1,7 @@
 """A caching method with its settings: as a person writes it, and on a model."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Window = tuple[int, int]
 NONE = "none"  # the method of an uncached run
+WHOLE = "whole"  # the window of a method that has none: all steps
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,12 @@ class CacheSpec:
     def short(self) -> str:
         """The spec without what a calibration found, which is too long to be read."""
         return _written(self.name, self.config, without=self.method.CALIBRATED)
+
+    @property
+    def brief(self) -> str:
+        """The spec without what is the method's default anyway."""
+        usual = [each.name for each in fields(self.config) if _is_default(each, self.config)]
+        return _written(self.name, self.config, without=usual)
 
     def resolve(self, layout: Layout) -> "Cache":
         """The cache on a model, with the defaults of its family filled in.
@@ -82,6 +89,13 @@ class Cache:
         """(start, stop) in training timesteps; None for a method without, or one of all steps."""
         return self.setting("window")
 
+    @property
+    def span(self) -> str:
+        """The window as tables show it: `700-50`, WHOLE where there is none; "" of no cache."""
+        if self.name == NONE:
+            return ""
+        return value_text(self.window, window=True) if self.window else WHOLE
+
     def setting(self, name: str) -> Any:
         """A setting by its name; None where the method has none of that name."""
         return dict(_items(self.settings)).get(name)
@@ -105,7 +119,8 @@ class Cache:
         steps = self.method.reused(self.settings, self.layout, timesteps, guided=guided)
         if len(steps) != len(timesteps):
             raise _faulty(self.method, "reused", f"gives {len(steps)} of {len(timesteps)} steps")
-        self._check("reused", frozenset().union(*steps))
+        different = {id(sites): sites for sites in steps}.values()  # few, of many steps
+        self._check("reused", frozenset().union(*different))
         return steps
 
     def halves(self, timesteps: Sequence[int], *, guided: bool) -> list[str]:
@@ -159,6 +174,10 @@ def _faulty(method: "Method", function: str, what: str) -> SkipditError:
 
 def _items(settings: Any) -> list[tuple[str, Any]]:
     return [(each.name, vars(settings)[each.name]) for each in fields(settings)]
+
+
+def _is_default(each: Field, config: Any) -> bool:
+    return bool(vars(config)[each.name] == each.default)
 
 
 def _written(name: str, settings: Any, *, without: Sequence[str] = ()) -> str:

@@ -1,7 +1,8 @@
 """How people write things: `2..6`, `700-50`, `skip-cache(n=2,window=700-50)`, lists as `1/2/3`.
 
 The keys inside the parentheses of a cache are the fields of the method's `Config`, the same in YAML
-and on the command line.
+and on the command line. A grid has several values of a key, `n=2..4` or `window=700-50|1000-0`, and
+is every cache that has one of each.
 """
 
 import math
@@ -9,6 +10,7 @@ import re
 import types
 import typing
 from contextlib import suppress
+from itertools import product
 from typing import Any
 
 from skipdit_cli import registry
@@ -16,16 +18,35 @@ from skipdit_cli.cache import CacheSpec, Window
 from skipdit_cli.errors import UsageError, unknown
 
 MOST = 10_000  # values that a range may have
+MOST_CACHES = 1000  # that a grid may have
 WHOLE = "[0-9]{1,18}"  # as people write numbers: int() takes 1_000 and other scripts' digits too
 _NUMBERS = {int: (f"[+-]?{WHOLE}", "an integer"), float: (r"[0-9eE.+-]{1,99}", "a number")}
 
 
 def parse_cache(text: str, *, place: str = "") -> CacheSpec:
-    """Parse `name` or `name(key=value,...)`.
+    """Parse `name` or `name(key=value,...)`: one cache.
 
     Raises:
         UsageError: unknown method or key (the nearest known one is named), or a value that does
             not fit, with `place` in front.
+    """
+    caches = parse_grid(text, place=place)
+    if len(caches) > 1:
+        raise UsageError(
+            f"'{text}' is {len(caches)} caches, and one is wanted",
+            place=place,
+            fix=f"take one of them, as {caches[0].brief}",
+        )
+    return caches[0]
+
+
+def parse_grid(text: str, *, place: str = "") -> list[CacheSpec]:
+    """Parse a cache whose keys may have several values each: all of them crossed, each once.
+
+    The key that is written last changes fastest.
+
+    Raises:
+        UsageError: as `parse_cache`; or more than MOST_CACHES.
     """
     match = re.fullmatch(r"\s*([\w-]+)\s*(?:\(\s*(.*?)\s*\))?\s*", text)
     if not match:
@@ -35,22 +56,33 @@ def parse_cache(text: str, *, place: str = "") -> CacheSpec:
     name, inside = match[1], match[2] or ""
     method = registry.load("caches", name, place=place)
     hints = typing.get_type_hints(method.Config)
-    values: dict[str, Any] = {}
+    values: dict[str, list[Any]] = {}
     for part in filter(None, (p.strip() for p in inside.split(","))):
-        key, sign, value = (p.strip() for p in part.partition("="))
+        key, sign, written = (p.strip() for p in part.partition("="))
         if not sign:
             raise UsageError(f"'{part}' in '{text}' is not key=value", place=place)
         if key not in hints:
             raise unknown(f"setting of {name}", key, hints, place=place)
         if key in values:
             raise UsageError(f"{key} is given twice in '{text}'", place=place)
-        values[key] = _value(value, hints[key], place=f"{place or text} {key}".strip())
-    try:
-        return CacheSpec(method, method.Config(**values))
-    except UsageError as error:
+        values[key] = _values(written, hints[key], place=f"{place or text} {key}".strip())
+    count = math.prod(map(len, values.values()))
+    if count > MOST_CACHES:
         raise UsageError(
-            f"{error.problem} in '{text}'", place=place or error.place, fix=error.fix
-        ) from None
+            f"'{text}' is {count} caches, and {MOST_CACHES} is the most",
+            place=place,
+            fix="take fewer values",
+        )
+    caches = []
+    for chosen in product(*values.values()):
+        try:
+            config = method.Config(**dict(zip(values, chosen, strict=True)))
+        except UsageError as error:
+            raise UsageError(
+                f"{error.problem} in '{text}'", place=place or error.place, fix=error.fix
+            ) from None
+        caches.append(CacheSpec(method, config))
+    return caches
 
 
 def parse_range(text: str, *, place: str = "") -> list[int]:
@@ -98,9 +130,22 @@ def parse_window(text: str, *, place: str = "") -> Window:
     return start, stop
 
 
-def _value(text: str, hint: Any, *, place: str) -> Any:
+def _values(text: str, hint: Any, *, place: str) -> list[Any]:
+    """The different values of `4`, `2..6`, `700-50|800-50` or a mix, in the order written."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     kind = next(option for option in options if option is not type(None))
+    values: list[Any] = []
+    for part in map(str.strip, text.split("|")):
+        if not part and "|" in text:
+            raise UsageError(f"an alternative of '{text}' is empty", place=place)
+        if kind is int and ".." in part:
+            values += parse_range(part, place=place)
+        else:
+            values.append(_value(part, kind, place=place))
+    return list(dict.fromkeys(values))
+
+
+def _value(text: str, kind: Any, *, place: str) -> Any:
     if typing.get_origin(kind) is tuple and typing.get_args(kind)[1] is Ellipsis:
         (kind, _) = typing.get_args(kind)
         return tuple(_value(part.strip(), kind, place=place) for part in text.split("/"))

@@ -8,8 +8,11 @@ names sites, never a model; it imports torch and diffusers only inside a functio
 The smallest useful file has `Config`, `resolve`, `reused`, `hooked` and `forward`, as `fora.py`.
 """
 
+import types
+import typing
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +22,10 @@ from skipdit_cli.sites import BOTH, Call, Guided, Layout, Seen, Site
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+
+STARTS, STOPS = (1000, 900, 800, 700, 600, 500), (0, 50, 100, 150, 200, 300, 400)
+WINDOWS = tuple((start, stop) for start in STARTS for stop in STOPS)  # that a search tries
 
 
 class Method(Registered, Protocol):
@@ -111,6 +118,18 @@ class Method(Registered, Protocol):
         """
         return call.compute(BOTH)
 
+    def choices(self, layout: Layout, steps: int) -> Mapping[str, Sequence[Any]]:
+        """What a search for settings of a given cost tries: values of fields of Config, by name.
+
+        They are crossed, together with the default of each; combinations that Config or `resolve`
+        refuses are left out. A dynamic method is not asked. By default 1 to 10 of every integer,
+        and a few dozen windows.
+
+        Args:
+            steps: how many there are.
+        """
+        return usual_choices(self.Config)
+
     def note(self, settings: Any) -> str:
         """One sentence for under a table: in what it differs from what its authors run."""
         return ""
@@ -152,3 +171,17 @@ class Method(Registered, Protocol):
             if part not in parts:
                 return f"`{part}` is missing, which CALIBRATED needs"
         return ""
+
+
+def usual_choices(config: type) -> dict[str, Sequence[Any]]:
+    """Of a method that does not say what to try: 1 to 10 of every integer, WINDOWS of a window."""
+    hints = typing.get_type_hints(config)
+    known: dict[str, Sequence[Any]] = {}
+    for field in fields(config):
+        hint = hints[field.name]
+        kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        if int in kinds:
+            known[field.name] = tuple(range(1, 11))
+        elif field.name == "window":
+            known[field.name] = WINDOWS
+    return known

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from skipdit_cli.caches import WINDOWS
+from skipdit_cli.caches._choices import INTERVALS, evenly
 from skipdit_cli.caches._fixed import within
 from skipdit_cli.errors import UsageError, unknown
 from skipdit_cli.sites import Call, Layout, Site, whole_layers
@@ -80,6 +82,10 @@ def resolve(config: Config, layout: Layout) -> Settings:
     return chosen
 
 
+def choices(layout: Layout, steps: int) -> dict[str, Sequence[Any]]:
+    return {"n": INTERVALS, "layers": evenly(1, layout.layers - 1), "window": WINDOWS}
+
+
 def _ranges(settings: Settings, layout: Layout) -> dict[str, tuple[int, int]]:
     """First and last layer of every range that is ever replaced."""
     k, total = settings.layers, layout.layers
@@ -94,13 +100,16 @@ def _ranges(settings: Settings, layout: Layout) -> dict[str, tuple[int, int]]:
 
 
 def reused(settings: Settings, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
-    ranges, per_step = _ranges(settings, layout), []
+    replaced = {
+        name: whole_layers(layout, range(first, last + 1))
+        for name, (first, last) in _ranges(settings, layout).items()
+    }
+    per_step = []
     for step, (t, inside) in enumerate(
         zip(timesteps, within(timesteps, settings.window), strict=True)
     ):
         staged = "rear" if t > settings.boundary else "front"
-        first, last = ranges[staged if settings.part == "staged" else settings.part]
-        sites = whole_layers(layout, range(first, last + 1))
+        sites = replaced[staged if settings.part == "staged" else settings.part]
         per_step.append(sites if inside and step % settings.n else frozenset())
     return per_step
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from skipdit_cli.caches._choices import INTERVALS
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST, Guided, Layout, Site
 
@@ -66,6 +67,15 @@ def resolve(config: Config, layout: Layout) -> Config:
     if not set(KINDS) & set(layout.kinds):
         raise UsageError(f"faster-cache needs self-attention and {layout.family} has none")
     return config
+
+
+def choices(layout: Layout, steps: int) -> dict[str, Sequence[Any]]:
+    return {
+        "n": INTERVALS,
+        "null_every": range(1, 11),
+        "null_below": range(200, 1001, 200),
+        "below": (500, 1000),
+    }
 
 
 def halves(settings: Config, timesteps: Sequence[int]) -> list[str]:

@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from skipdit_cli.caches._choices import INTERVALS, evenly
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import Call, Layout, Site, whole_layers
 
 STEPS = 50  # that the original's key steps are chosen for
 KEYS = (0, 1, 2, 3, 5, 10, 15, 25, 35)
+KEY_SETS = tuple(KEYS[:count] for count in range(4, len(KEYS)))  # fewer of them, for less cost
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,10 @@ def resolve(config: Config, layout: Layout) -> Settings:
             fix=f"split is 1 to {layout.layers - 1}",
         )
     return Settings(config.n, config.keys, split)
+
+
+def choices(layout: Layout, steps: int) -> dict[str, Sequence[Any]]:
+    return {"n": INTERVALS, "keys": KEY_SETS, "split": evenly(1, layout.layers - 1)}
 
 
 def reused(settings: Settings, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from skipdit_cli.caches import WINDOWS
+from skipdit_cli.caches._choices import INTERVALS
 from skipdit_cli.caches._fixed import kept_output, within
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import Call, Layout, Site
@@ -36,6 +38,10 @@ class Config:
 
 def resolve(config: Config, layout: Layout) -> Config:
     return config
+
+
+def choices(layout: Layout, steps: int) -> dict[str, Sequence[Any]]:
+    return {"n": INTERVALS, "window": WINDOWS}
 
 
 def reused(settings: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:

@@ -79,6 +79,11 @@ def resolve(config: Config, layout: Layout) -> Settings:
     return Settings(config.threshold, config.max_skip, config.retention, config.ratios)
 
 
+def choices(layout: Layout, steps: int) -> dict[str, Sequence[Any]]:
+    thresholds = tuple(float(f"{0.01 * 1.25**i:.2g}") for i in range(25))  # 0.01 to about 2
+    return {"threshold": thresholds, "max_skip": range(1, 9), "retention": (0.1, 0.3, 0.4)}
+
+
 def skips(settings: Settings, steps: int) -> list[bool]:
     """Per step, whether it is skipped: the rule of diffusers' hook, counted beforehand."""
     decisions, ratios = [], at_steps(settings, steps)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from skipdit_cli.caches import WINDOWS
+from skipdit_cli.caches._choices import INTERVALS
 from skipdit_cli.caches._fixed import kept_output, within
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import Call, Layout, Site
@@ -72,21 +74,27 @@ def resolve(config: Config, layout: Layout) -> Config:
     )
 
 
+def choices(layout: Layout, steps: int) -> dict[str, Sequence[Any]]:
+    layers = (max(1, layout.layers // 2), layout.layers)
+    return {"n": INTERVALS, "window": WINDOWS, "mlp_layers": layers}
+
+
 def reused(settings: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
-    mlps = _mlps(settings, layout)
     intervals = _intervals(settings)
+    mlps, mlp_steps = frozenset(_mlps(settings, layout)), _mlp_reused(settings, timesteps)
+    attention = {
+        kind: frozenset(Site(f"attn.{kind}", layer) for layer in range(layout.layers))
+        for kind in intervals
+    }
     per_step = []
     for step, inside in enumerate(within(timesteps, settings.window)):
-        sites = {
-            Site(f"attn.{kind}", layer)
-            for kind in intervals
-            if inside and (interval := intervals[kind]) and step % interval
-            for layer in range(layout.layers)
-        }
-        per_step.append(sites)
-    for step in _mlp_reused(settings, timesteps):
-        per_step[step] |= mlps
-    return [frozenset(sites) for sites in per_step]
+        sites = [
+            attention[kind]
+            for kind, interval in intervals.items()
+            if inside and interval and step % interval
+        ]
+        per_step.append(frozenset().union(*sites, mlps if step in mlp_steps else ()))
+    return per_step
 
 
 def _intervals(config: Config) -> dict[str, int | None]:

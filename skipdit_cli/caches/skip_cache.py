@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from skipdit_cli.caches import WINDOWS
+from skipdit_cli.caches._choices import INTERVALS, evenly
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import Call, Layout, Site, whole_layers
 
@@ -82,6 +84,10 @@ def resolve(config: Config, layout: Layout) -> Settings:
         if to in outer and source not in outer:
             raise UsageError(f"layer {to} is joined with layer {source}, which would not be run")
     return chosen
+
+
+def choices(layout: Layout, steps: int) -> dict[str, Sequence[Any]]:
+    return {"n": INTERVALS, "window": WINDOWS, "branch": evenly(1, (layout.layers - 1) // 2)}
 
 
 def full_steps(settings: Settings, timesteps: Sequence[int], *, strict_stop: bool) -> list[bool]:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from skipdit_cli.caches import WINDOWS
+from skipdit_cli.caches._choices import INTERVALS, evenly
 from skipdit_cli.caches._fixed import kept_output, within
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import BOTH, NULL, Call, Guided, Layout, Site
@@ -57,9 +59,17 @@ def resolve(config: Config, layout: Layout) -> Config:
     return config
 
 
+def choices(layout: Layout, steps: int) -> dict[str, Sequence[Any]]:
+    return {"n": INTERVALS, "gate": evenly(2, steps), "window": WINDOWS}
+
+
 def reused(settings: Config, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:
     own = [kind for kind in layout.kinds if kind.startswith("attn") and kind != "attn.cross"]
     planning = _hooked_kinds(settings, layout) if settings.whole else own
+    sites = {
+        kind: frozenset(Site(kind, layer) for layer in range(layout.layers))
+        for kind in layout.kinds
+    }
     per_step = []
     for step, inside in enumerate(within(timesteps, settings.window)):
         kinds: list[str] = []
@@ -67,9 +77,7 @@ def reused(settings: Config, layout: Layout, timesteps: Sequence[int]) -> list[f
             kinds = planning
         elif inside and step >= settings.gate:
             kinds = ["attn.cross", *(own if step % settings.after else [])]
-        per_step.append(
-            frozenset(Site(kind, layer) for layer in range(layout.layers) for kind in kinds)
-        )
+        per_step.append(frozenset().union(*(sites[kind] for kind in kinds)))
     return per_step
 
 

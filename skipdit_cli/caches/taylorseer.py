@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from skipdit_cli.caches._choices import INTERVALS
 from skipdit_cli.errors import UsageError, unknown
 from skipdit_cli.sites import Layout, Site
 
@@ -69,6 +70,10 @@ def resolve(config: Config, layout: Layout) -> Settings:
         raise UsageError(f"taylorseer needs attention or MLP sites and {layout.family} has none")
     warmup = WARMUPS[config.schedule] if config.warmup is None else config.warmup
     return Settings(config.n, warmup, config.order, config.schedule)
+
+
+def choices(layout: Layout, steps: int) -> dict[str, Sequence[Any]]:
+    return {"n": INTERVALS, "warmup": range(1, steps)}
 
 
 def full_steps(settings: Settings, steps: int) -> list[bool]:

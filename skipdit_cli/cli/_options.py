@@ -10,6 +10,7 @@ from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli._output import say
 
 if TYPE_CHECKING:
+    from skipdit_cli.cache import CacheSpec
     from skipdit_cli.recipe.recipe import Recipe as LoadedRecipe
     from skipdit_cli.run import Run
 
@@ -39,8 +40,8 @@ Caches = Annotated[
     list[str] | None,
     typer.Option(
         "--cache",
-        help="A cache spec, as skip-cache(n=2); may be repeated. `skipdit ls caches NAME` lists "
-        "the settings of a method.",
+        help="A cache spec, as skip-cache(n=2), or a grid, as skip-cache(n=2..4,branch=1|2); may "
+        "be repeated. `skipdit ls caches NAME` lists the settings of a method.",
         autocompletion=complete.caches,
     ),
 ]
@@ -218,26 +219,29 @@ def at_least(least: int, given: int, *, place: str, zero: str = "") -> None:
 def runs(
     model: str, caches: Iterable[str], given: dict[str, Any], *, weights_path: Path | None = None
 ) -> "list[Run]":
-    """The runs of a model under several caches.
+    """The runs of a model under several caches, each once.
 
     Args:
+        caches: specs, or grids of them.
         given: what `settings` gives.
     Raises:
         UsageError: a setting or a cache does not fit; its option is named.
     """
     from skipdit_cli.recipe.runs import make_run
-    from skipdit_cli.spec import parse_cache
+    from skipdit_cli.spec import parse_grid
 
-    caches = list(caches)
-    for spec in caches:
-        parse_cache(spec, place="--cache")
+    specs: list[tuple[str, CacheSpec]] = []  # each with its text for errors
+    for text in caches:
+        grid = parse_grid(text, place="--cache")
+        specs += [(text if len(grid) == 1 else str(spec), spec) for spec in grid]
     for key, value in given.items():  # one by one, so that an error is about one option
         place = f"--{key.replace('_', '-')}"
         make_run(model, settings={key: value}, weights_path=weights_path, place=place)
-    return [
-        make_run(model, spec, given, weights_path=weights_path, place=f"{spec} on {model}")
-        for spec in caches
-    ]
+    made = (
+        make_run(model, spec, given, weights_path=weights_path, place=f"{text} on {model}")
+        for text, spec in specs
+    )
+    return list(dict.fromkeys(made))
 
 
 def fixed_by_recipe(place: str, **given: Any) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from skipdit_cli.cli import _estimate as estimates
 from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import _target as targets
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import say, show, show_json, table
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 HEADINGS = (
     "run",
+    "window",
     "full",
     "cached",
     "MACs",
@@ -39,6 +41,8 @@ def plan(
     n: options.Intervals = None,
     window: options.Windows = None,
     method: options.Methods = None,
+    target_speedup: targets.Speedup = None,
+    target_macs: targets.Macs = None,
     scale: options.Scale = "auto",
     steps: options.Steps = None,
     sampler: options.Sampler = None,
@@ -78,6 +82,7 @@ def plan(
     from skipdit_cli.errors import UsageError
     from skipdit_cli.plan import plan as planning
     from skipdit_cli.recipe.specs import specs
+    from skipdit_cli.report.table import windows
 
     recipe = options.recipe_named(target, recipe)
     if tables:
@@ -100,6 +105,7 @@ def plan(
     path = options.weights_file(weights)
     if recipe:
         names = {"model": model, "cache": cache, "n": n, "window": window, "method": method}
+        names |= {"target-speedup": target_speedup, "target-macs": target_macs}
         options.fixed_by_recipe(recipe, **names, weights=path)
         given_recipe = options.recipe_at(recipe, scale, options.overrides(given, override))
         _show_recipe(given_recipe, gpu=gpu, root=results, json=json, out=out)
@@ -108,24 +114,42 @@ def plan(
         raise UsageError("--out is for recipes", place="--out", fix="name one, or take --json")
     options.refuse_overrides(override)
     chosen = options.model_at(model, scale)
-    wanted = ["none", *(cache or []), *specs(method, n=n, window=window)]
-    runs = options.runs(chosen, wanted, given, weights_path=path)
+    found = targets.search(
+        chosen,
+        given,
+        speedup=target_speedup,
+        macs=target_macs,
+        method=method,
+        n=n,
+        window=window,
+        weights_path=path,
+    )
+    if found:
+        near = [each for nearest in found.found.values() for each in nearest]
+        asked = [each.spec.brief for each in near]
+        names = {str(each.cache): each.spec.brief for each in near}
+    else:
+        asked, names = specs(method, n=n, window=window), {}
+    runs = options.runs(chosen, ["none", *(cache or []), *asked], given, weights_path=path)
     rows = [planning.plan(run, batch=run.batch_size, root=results) for run in runs]
     jobs: list[estimates.Job] = [(run, ()) for run in runs]
     costs = [estimates.told([job], gpu) for job in jobs]
     left = estimates.told(jobs, gpu, root=results)
     if json:
         pairs = zip(rows, costs, strict=True)
-        show_json({"rows": [_content(*pair) for pair in pairs], "left": left.content})
+        more = {"target": targets.content(found)} if found else {}
+        show_json({"rows": [_content(*pair) for pair in pairs], "left": left.content, **more})
         return
     run = runs[0]
     sampling = f"{run.sampler.name} {run.steps}, guidance {run.guidance}, batch {run.batch_size}"
     show(f"{run.label}: {sampling}\n")
     shown = [
-        (row.run.cache.short, *_cells(row, cost)) for row, cost in zip(rows, costs, strict=True)
+        (names.get(str(row.run.cache), row.run.cache.short), *_cells(row, cost))
+        for row, cost in zip(rows, costs, strict=True)
     ]
     show(table(HEADINGS, shown))
-    show("\n" + "\n".join(left.lines))
+    lines = targets.told(found) if found else windows(runs)
+    show("\n" + "\n".join((*lines, *left.lines)))
 
 
 def _show_recipe(
@@ -135,6 +159,7 @@ def _show_recipe(
     from skipdit_cli.plan import costs
     from skipdit_cli.plan.tables import REPEATS
     from skipdit_cli.recipe import runs
+    from skipdit_cli.report.table import windows
 
     content, shown = [], []
     counted = costs.cost_lines(chosen)
@@ -152,7 +177,7 @@ def _show_recipe(
             beside = (f"{line.published:.2f}", f"{line.difference:+.3f} %")
         cost = estimates.told(by_row[line.row.id], gpu)
         cells = _cells(line.counted, cost)
-        shown.append((line.row.label, *cells[:3], *beside, *cells[3:]))
+        shown.append((line.row.label, *cells[:4], *beside, *cells[4:]))
         published = {"row": line.row.id, "published_macs_t": line.published}
         content.append({**published, **_content(line.counted, cost)})
     jobs = [job for of_row in by_row.values() for job in of_row]
@@ -160,11 +185,12 @@ def _show_recipe(
     if json:
         show_json({"rows": content, "left": left.content})
         return
-    headings = (*HEADINGS[:4], "published", "difference", *HEADINGS[4:])
+    counted_runs = [line.counted.run for line in counted if line.counted]
+    headings = (*HEADINGS[:5], "published", "difference", *HEADINGS[5:])
     drawn = ", random weights" if any(run.card.random for run, _ in jobs) else ""
     show(f"{chosen.title} ({chosen.scale} scale{drawn})\n")
     show(table(headings, shown))
-    show("\n" + "\n".join(left.lines))
+    show("\n" + "\n".join((*windows(counted_runs), *left.lines)))
 
 
 def _show_tables(*, json: bool) -> None:
@@ -211,6 +237,7 @@ def _cells(row: "RunPlan", cost: estimates.Told) -> tuple[str, ...]:
     from skipdit_cli.plan.costs import AT_RUN
 
     return (
+        row.run.cache.span,
         AT_RUN if row.full_steps is None else str(row.full_steps),
         AT_RUN if row.cached_steps is None else str(row.cached_steps),
         _count(row.macs_paper),

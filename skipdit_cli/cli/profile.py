@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import _target as targets
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import say, show, show_json, stage, table
 
@@ -21,6 +22,8 @@ def profile(
     n: options.Intervals = None,
     window: options.Windows = None,
     method: options.Methods = None,
+    target_speedup: targets.Speedup = None,
+    target_macs: targets.Macs = None,
     weights: options.Weights = None,
     batch_size: options.BatchSize = None,
     steps: options.Steps = None,
@@ -65,6 +68,7 @@ def profile(
     options.at_least(1, repeats, place="--repeats")
     if calibrate:
         others = {"cache": cache, "n": n, "window": window, "method": method, "weights": weights}
+        others |= {"target-speedup": target_speedup, "target-macs": target_macs}
         options.refuse(others, "changes nothing of the speed of a machine", place="--calibrate")
         how = Options(
             root=results, device=options.device_name(device), stage=stage, repeats=repeats
@@ -93,7 +97,18 @@ def profile(
         compile=compile or None,
         weights=weights,
     )
-    wanted = ["none", *(cache or []), *specs(method, n=n, window=window)]
+    found = targets.search(
+        chosen,
+        given,
+        speedup=target_speedup,
+        macs=target_macs,
+        method=method,
+        n=n,
+        window=window,
+        weights_path=path,
+    )
+    asked = targets.nearest(found) if found else specs(method, n=n, window=window)
+    wanted = ["none", *(cache or []), *asked]
     runs = options.runs(chosen, wanted, given, weights_path=path)
     require(runs, weights_path=path)
     how = Options(

@@ -46,7 +46,9 @@ def sample(
     from skipdit_cli.checkpoints.card import DRY_RUN
     from skipdit_cli.generate.options import Options
     from skipdit_cli.score.sweep import generate
+    from skipdit_cli.spec import parse_cache
 
+    parse_cache(cache, place="--cache")  # one, not a grid
     given = options.settings(
         classes=classes,
         prompt=prompt,

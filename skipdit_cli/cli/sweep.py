@@ -7,6 +7,7 @@ import typer
 
 from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import _target as targets
 from skipdit_cli.cli import app
 from skipdit_cli.cli._estimate import announce
 from skipdit_cli.cli._output import say, say_black, say_removed, show, show_json, stage
@@ -27,6 +28,8 @@ def cache_sweep(
     n: options.Intervals = None,
     window: options.Windows = None,
     method: options.Methods = None,
+    target_speedup: targets.Speedup = None,
+    target_macs: targets.Macs = None,
     cache: options.Caches = None,
     metrics: Annotated[
         str | None,
@@ -87,6 +90,7 @@ def cache_sweep(
             window=window,
             method=method,
             cache=cache,
+            **{"target-speedup": target_speedup, "target-macs": target_macs},
             metrics=metrics,
             classes=classes,
             prompt=prompt,
@@ -132,7 +136,19 @@ def cache_sweep(
         scored = jobs.metrics_of(
             catalog.card(chosen), None if metrics is None else metrics.split(",")
         )
-        caches = [*specs(method, n=n, window=window, otherwise=None if cache else SWEPT)]
+        found = targets.search(
+            chosen,
+            given,
+            speedup=target_speedup,
+            macs=target_macs,
+            method=method,
+            n=n,
+            window=window,
+            weights_path=path,
+        )
+        swept = None if cache else SWEPT
+        near = targets.nearest(found) if found else []
+        caches = near or specs(method, n=n, window=window, otherwise=swept)
         runs = options.runs(chosen, [*caches, *(cache or [])], given, weights_path=path)
         both = [*(run.reference for run in runs), *runs]
         if redo:

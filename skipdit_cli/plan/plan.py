@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from skipdit_cli.cache import Cache
 from skipdit_cli.checkpoints import local
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import IncompleteError
@@ -92,7 +93,7 @@ def plan(
     seen = observed(run, root) if root and seen is None else seen
     if seen is None and run.cache.method.DYNAMIC:
         return row
-    steps, whole = _steps(run, seen), _halves(run)
+    steps, whole = schedule(run.cache, run, seen), _halves(run)
     costs = counts.costs(run.card, text_tokens)
     cost = costs.trajectory(Counter(steps)) * batch
     uncached = costs.trajectory({(frozenset(), whole): len(steps)}) * batch
@@ -121,7 +122,9 @@ def shares(run: Run, *, root: Path | None = None) -> list[tuple[int, float]] | N
         return None
     costs = counts.costs(run.card)
     whole = costs.total.flops * _halves(run)
-    done = [costs.step(sites).flops * halves / whole for sites, halves in _steps(run, seen)]
+    done = [
+        costs.step(sites).flops * halves / whole for sites, halves in schedule(run.cache, run, seen)
+    ]
     return list(zip(run.timesteps, done, strict=True))
 
 
@@ -145,10 +148,17 @@ def _halves(run: Run) -> int:
     return 2 if run.guided else 1
 
 
-def _steps(run: Run, seen: Sequence[frozenset[Site]] | None) -> list[tuple[frozenset[Site], int]]:
-    """(sites that are reused, halves of guidance that are computed) at every step."""
-    reused = seen or run.cache.reused(run.timesteps, guided=run.guided)
-    halves = run.cache.halves(run.timesteps, guided=run.guided)
+def schedule(
+    cache: Cache, run: Run, seen: Sequence[frozenset[Site]] | None = None
+) -> list[tuple[frozenset[Site], int]]:
+    """(sites that are reused, halves of guidance that are computed) at every step of a run.
+
+    Args:
+        cache: in place of the run's own.
+        seen: what a dynamic method did reuse.
+    """
+    reused = seen or cache.reused(run.timesteps, guided=run.guided)
+    halves = cache.halves(run.timesteps, guided=run.guided)
     return [
         (sites, 2 if computed == BOTH else 1)
         for sites, computed in zip(reused, halves, strict=True)

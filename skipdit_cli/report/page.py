@@ -1,7 +1,7 @@
 """A table as one HTML page that needs nothing beside it: works from a file, offline.
 
-Table, plot of quality against speedup, what every step computed and how far it led from the
-uncached samples, samples side by side, and where all of it comes from. Style and script
+Table, plot of quality against speedup, heat maps, what every step computed and how far it led from
+the uncached samples, samples side by side, and where all of it comes from. Style and script
 (`page.css`, `page.js`) and samples are inside the page.
 """
 
@@ -10,7 +10,7 @@ from html import escape
 from importlib.resources import files
 
 from skipdit_cli.errors import IncompleteError
-from skipdit_cli.report import charts, ranks
+from skipdit_cli.report import charts, heat, ranks
 from skipdit_cli.report.cells import (
     ARROWS,
     DASH,
@@ -54,6 +54,8 @@ def to_html(table: Table, behind: Behind | None = None) -> str:
         ("Samples", _gallery(groups(table, behind) if behind else [])),
         ("How this was made", _made(table)),
     ]
+    if maps := heat.html(table, behind.runs if behind else ()):
+        sections.insert(2, ("Over two settings", maps))
     anchors = [re.sub(r"\W+", "-", name.lower()) for name, _ in sections]
     links = "".join(
         f'<a href="#{anchor}">{name}</a>'

@@ -1,4 +1,4 @@
-"""Everything a sweep leaves behind for people: the table, the plot and the grids of samples."""
+"""Everything a sweep leaves behind for people: the table, plots, maps and grids of samples."""
 
 import re
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import report
 from skipdit_cli.errors import IncompleteError
+from skipdit_cli.report import heat
 from skipdit_cli.report.curves import curves
 from skipdit_cli.report.gallery import Behind, sample_label
 from skipdit_cli.report.grid import GridColumn, grid
@@ -23,7 +24,8 @@ GRID_ROWS = 8
 def publish(
     table: Table, folder: Path, *, name: str, rows: "Sequence[SweepRow]", root: Path
 ) -> list[Path]:
-    """Write a table in every format, its plot, and a grid for each reference with cached runs.
+    """Write a table in every format, its plot, heat maps, and a grid for each reference with
+    cached runs.
 
     Args:
         rows: the runs behind the table.
@@ -36,6 +38,7 @@ def publish(
     paths = report.write_table(table, folder, name=name, formats=report.FORMATS, behind=behind)
     with suppress(IncompleteError):
         paths.append(plot(table, folder / f"{name}-psnr-speedup.png"))
+    paths += heat.draw(table, behind.runs, folder, name=name)
     groups: dict[str, list[SweepRow]] = {}
     for row in rows:
         if not row.failure:
@@ -44,7 +47,7 @@ def publish(
     for number, group in enumerate(shown, start=1):
         suffix = f"-{number}" if len(shown) > 1 else ""
         paths.append(_grid(group, folder / f"{name}-samples{suffix}.png", root=root))
-    ours = re.compile(rf"{re.escape(name)}-(samples(-\d+)?|psnr-speedup)\.png")
+    ours = re.compile(rf"{re.escape(name)}-(samples(-\d+)?|psnr-speedup|heat-[\w-]+)\.png")
     for path in set(folder.iterdir()) - set(paths):
         if ours.fullmatch(path.name):
             path.unlink()
@@ -56,12 +59,12 @@ def _grid(group: "Sequence[SweepRow]", path: Path, *, root: Path) -> Path:
 
     ordered = sorted(group, key=lambda row: not row.run.is_reference)
     count = min(GRID_ROWS, ordered[0].run.num_samples)
-    windows = [row.run.cache.window for row in ordered]
-    several = len(set(filter(None, windows))) > 1
+    spans = [row.run.cache.span for row in ordered]
+    several = len(set(filter(None, spans))) > 1
     columns = []
-    for row, window in zip(ordered, windows, strict=True):
+    for row, span in zip(ordered, spans, strict=True):
         store = open_store(root, row.run)
-        title = f"{row.label}, {window[0]}-{window[1]}" if several and window else row.label
+        title = f"{row.label}, {span}" if several and span else row.label
         psnr = row.results.get("psnr")
         quality = f"{psnr.value:.2f} dB" if psnr and psnr.value is not None else ""
         quality = "reference" if row.run.is_reference else quality

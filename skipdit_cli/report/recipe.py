@@ -35,6 +35,7 @@ from skipdit_cli.report.table import (
     score_status,
     sizes,
     summary,
+    windows,
 )
 from skipdit_cli.storage import failures, provenance, results
 
@@ -99,6 +100,7 @@ def build_recipe_table(recipe: "Recipe", *, root: Path) -> Table:
             *_scale(recipe, headings),
             *recipe.notes,
             *by_batch(each.run for row in rows for each in row if each.run),
+            *windows(each.run for row in rows for each in row if each.run),
             *of_methods(each.run for row in rows for each in row if each.run),
             *_paper(recipe.paper),
             *protocols(headings, lines),

@@ -26,6 +26,7 @@ from skipdit_cli.report.table import (
     scaled,
     score_status,
     summary,
+    windows,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def build_sweep_table(
         *([EMBEDDED] if embedded else []),
         *(f"{label} skipped nothing; a higher threshold skips more." for label in idle),
         *by_batch(row.run for row in rows),
+        *windows(row.run for row in rows),
         *of_methods(row.run for row in rows),
     )
     facts = [result.provenance for row in rows for result in row.results.values()]
@@ -114,11 +116,10 @@ def _metric_heading(metric: str) -> Heading:
 
 
 def _line(row: "SweepRow", headings: Sequence[Heading], *, several: bool) -> Line:
-    window = row.run.cache.window
     counts = (row.plan_row.full_steps, row.plan_row.cached_steps)
     steps = tuple("" if count is None else str(count) for count in counts)
     cells = tuple(_cell(row, heading) for heading in headings)
-    shown = "-".join(map(str, window)) if window else ""
+    shown = row.run.cache.span
     name = row.run.cache.name
     interval = re.search(r" ((?:n|threshold)=\S+)", row.label)
     method = row.label.replace(interval[0], "") if interval else name

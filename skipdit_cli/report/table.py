@@ -215,6 +215,18 @@ def dry_run(runs: Iterable["Run"]) -> tuple[str, ...]:
     return (note + (f", but for what {dynamic} skips." if dynamic else "."),)
 
 
+def windows(runs: Iterable["Run"]) -> tuple[str, ...]:
+    """One note that tells the window of every method, where cached runs have different ones."""
+    methods: dict[str, dict[str, None]] = {}
+    for run in runs:
+        if not run.is_reference:
+            methods.setdefault(run.cache.span, {})[run.cache.name] = None
+    if len(methods) < 2:
+        return ()
+    said = "; ".join(f"{window} of {', '.join(names)}" for window, names in methods.items())
+    return (f"Windows differ, so that the same n does not save the same: {said}.",)
+
+
 def of_methods(runs: Iterable["Run"]) -> tuple[str, ...]:
     """What methods say of themselves, each once."""
     return tuple(dict.fromkeys(note for run in runs if (note := run.cache.note)))

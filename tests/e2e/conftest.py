@@ -18,8 +18,8 @@ from skipdit_cli.cli import main
 
 ROOT = Path(__file__).parents[2]
 PROGRESS = re.compile(
-    r"(calibrating|encoding|estimate:|exporting|kept:|sampling|scoring|timing|training|waiting:|wrote|"
-    r"scale) "
+    r"(calibrating|encoding|estimate:|exporting|kept:|sampling|scoring|target:|timing|training|"
+    r"waiting:|wrote|scale) "
 )
 SWEEP = "cache-sweep --model digits-skip --n 2..3 --steps 6 --num-samples 3 --batch-size 2"
 

@@ -192,6 +192,41 @@ LINES = {
         'skipdit plan --model latte-skip --cache "pab(spatial=2,temporal=4,cross=6)"': Then(
             shows=("latte-skip: ", "| pab(", "skipdit download latte-skip")
         ),
+        "skipdit plan --model latte-skip "
+        '--cache "skip-cache(n=2..4,window=700-50|1000-0,branch=1..2)"': Then(
+            check=column(
+                "run",
+                "none",
+                *(
+                    f"skip-cache(n={n},window={window},branch={branch})"
+                    for n in (2, 3, 4)
+                    for window in ("700-50", "1000-0")
+                    for branch in (1, 2)
+                ),
+            )
+        ),
+        "skipdit cache-sweep --model digits-skip "
+        '--cache "skip-cache(n=2..4,window=700-50|1000-0,branch=1..2)"': Then(
+            more=f"{SHORT} --steps 6 --repeats 0",
+            shows=("| skip-cache n=4 branch=2 ", "Windows differ"),
+            writes=tuple(
+                f"results/sweeps/digits-skip/sweep-heat-{each}.png" for each in ("ideal", "psnr")
+            ),
+        ),
+        "skipdit plan --model captioned-digits-skip --target-speedup 1.5": Then(
+            more="--steps 12",
+            shows=("nearest to 1.5x by counting: ", "left out: first-block decides "),
+        ),
+        "skipdit plan --model latte-skip --target-macs 60% --method skip-cache,fora,pab "
+        "--window 700-50": Then(
+            more="--steps 12",
+            shows=("| skip-cache(", "| fora(", "| pab(", "nearest to 60 % of MACs by counting: "),
+        ),
+        "skipdit cache-sweep --model captioned-digits-skip --target-speedup 1.5 "
+        "--method skip-cache,fora,pab": Then(
+            more="--num-samples 1 --batch-size 1 --steps 12 --repeats 0",
+            shows=("| skip-cache", "| fora n=", "| pab n=", "ideal speedup"),
+        ),
         "skipdit analyze calibrate --model digits-skip": Then(
             more=f"{SHORT} --steps 8", shows=("teacache on digits-skip, from 14 observations: ",)
         ),
@@ -199,6 +234,9 @@ LINES = {
     "docs/checkpoints.md": {"skipdit doctor": DOCTOR},
     "docs/commands.md": {
         "skipdit cache-sweep --recipe smoke": Then(shows=("| Skip-Cache n=3 ", "PSNR (dB)")),
+        "skipdit plan --target-speedup 1.5": Then(
+            more="--steps 12", shows=("| skip-cache(", "nearest to 1.5x by counting: ")
+        ),
         "skipdit evaluate smoke": replace(SMOKE, before=""),
         "skipdit evaluate table8 --metrics all": Then(
             before=f"cache-sweep --recipe table8 {SHORT} --steps 4 --repeats 0",

@@ -109,9 +109,10 @@ def test_the_commands_of_the_guide(outside):
     lines = COMMANDS.findall(page[page.index("### What it takes to run them") :])
     assert len(lines) == 7
     listed = ("ls caches", "ls samplers", "ls metrics", "ls models", "ls recipes")
-    more = ("plan echoes --json", "evaluate echoes --json --metrics weighted-mse")
+    target = "plan --model mixer --method echo --sampler dpm-solver --steps 8 --target-macs 60%"
+    more = ("plan echoes --json", "evaluate echoes --json --metrics weighted-mse", target)
     runs = outside.run(*listed, *(line.removeprefix("skipdit ") for line in lines), *more)
-    assert [code for code, *_ in runs] == [0] * 14, [err for _, _, err in runs]
+    assert [code for code, *_ in runs] == [0] * 15, [err for _, _, err in runs]
     caches, samplers, metrics, models, recipes, settings, fetched, calibrated, *tables = (
         out for _, out, _ in runs
     )
@@ -124,7 +125,8 @@ def test_the_commands_of_the_guide(outside):
     assert "measured on the model" in settings
     assert "row-weights" in fetched
     assert "echo on mixer, from 112 observations" in calibrated  # 16 samples, 7 changes each
-    shown, swept, evaluated, reported, planned, scores = tables
+    shown, swept, evaluated, reported, planned, scores, nearest = tables
+    assert "nearest to 60 % of MACs by counting: echo by n" in nearest
     assert "Echo n=2" in shown
     for table in (swept, reported):
         assert "Weighted MSE" in table

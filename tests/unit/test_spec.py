@@ -10,7 +10,7 @@ from skipdit_cli.cache import CacheSpec
 from skipdit_cli.caches import skip_cache
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import Layout, Site, whole_layers
-from skipdit_cli.spec import parse_cache, parse_range, parse_window
+from skipdit_cli.spec import parse_cache, parse_grid, parse_range, parse_window
 
 LAYOUT = Layout("latte", 8, ("attn.spatial",), tuple((p, 7 - p) for p in range(4, 8)))
 
@@ -113,6 +113,92 @@ def test_every_type_a_config_may_have(monkeypatch):
         parse_cache("any(share=half)", place="here")
     with pytest.raises(UsageError, match=r"^here on: '1' is not true or false$"):
         parse_cache("any(on=1)", place="here")
+
+
+def test_a_grid_crosses_the_values_of_every_key():
+    found = parse_grid("skip-cache(n=2..3,window=700-50|1000-0,branch=1|2)")
+    assert [str(cache) for cache in found] == [
+        "skip-cache(n=2,window=700-50,branch=1)",
+        "skip-cache(n=2,window=700-50,branch=2)",
+        "skip-cache(n=2,window=1000-0,branch=1)",
+        "skip-cache(n=2,window=1000-0,branch=2)",
+        "skip-cache(n=3,window=700-50,branch=1)",
+        "skip-cache(n=3,window=700-50,branch=2)",
+        "skip-cache(n=3,window=1000-0,branch=1)",
+        "skip-cache(n=3,window=1000-0,branch=2)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("fora", ["fora(n=3,mlp=true)"]),
+        ("fora(n=2|6..7)", [f"fora(n={n},mlp=true)" for n in (2, 6, 7)]),
+        ("fora( n = 2 | 2..3 | 3 )", ["fora(n=2,mlp=true)", "fora(n=3,mlp=true)"]),
+        ("fora(mlp=true|false)", ["fora(n=3,mlp=true)", "fora(n=3,mlp=false)"]),
+        (
+            "first-block(threshold=0.1|0.10|2e-1)",
+            [f"first-block(threshold={t})" for t in (0.1, 0.2)],
+        ),
+        (
+            "faster-diffusion(keys=0/5|0/5/9)",
+            ["faster-diffusion(keys=0/5)", "faster-diffusion(keys=0/5/9)"],
+        ),
+        (
+            "delta-dit(part=front|rear,layers=1..1)",
+            [f"delta-dit(n=2,part={part},layers=1,boundary=400)" for part in ("front", "rear")],
+        ),
+    ],
+)
+def test_every_type_of_a_setting_can_have_several_values_and_each_counts_once(text, expected):
+    assert [str(cache) for cache in parse_grid(text)] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fora(n=4..2)", "--cache n: range '4..2' runs backwards; write 2..4"),
+        ("fora(n=2...4)", "--cache n: cannot read range '2...4'; write 4, 2..6 or 2,4,6"),
+        ("fora(n=2|two)", "--cache n: 'two' is not an integer"),
+        ("fora(n=2|)", "--cache n: an alternative of '2|' is empty"),
+        ("delta-dit(part=|front)", "--cache part: an alternative of '|front' is empty"),
+        ("fora(n=0..2)", "--cache: n=0 is not an interval in 'fora(n=0..2)'; n is 1 or more"),
+        ("fora(n=1..99999)", "--cache n: range '1..99999' is too long"),
+        (
+            "first-block(threshold=0.1..0.2)",
+            "--cache threshold: '0.1..0.2' is not a number",
+        ),
+        (
+            "skip-cache(n=1..9999,branch=1..9999)",
+            "--cache: 'skip-cache(n=1..9999,branch=1..9999)' is 99980001 caches, and 1000 is the "
+            "most; take fewer values",
+        ),
+    ],
+)
+def test_mistakes_in_a_grid(text, message):
+    with pytest.raises(UsageError) as caught:
+        parse_grid(text, place="--cache")
+    assert str(caught.value) == message
+
+
+def test_the_most_caches_that_a_grid_has():
+    assert len(parse_grid("skip-cache(n=1..100,branch=1..10)")) == 1000
+    with pytest.raises(UsageError, match="is 1010 caches"):
+        parse_grid("skip-cache(n=1..101,branch=1..10)")
+
+
+def test_where_one_cache_is_wanted_a_grid_is_refused():
+    assert parse_cache("fora(n=2|2..2)") == parse_cache("fora(n=2)")
+    with pytest.raises(UsageError) as caught:
+        parse_cache("fora(n=2..4)", place="row")
+    assert str(caught.value) == (
+        "row: 'fora(n=2..4)' is 3 caches, and one is wanted; take one of them, as fora(n=2)"
+    )
+
+
+def test_the_brief_form_leaves_out_what_is_the_default():
+    assert parse_cache("fora(n=3,mlp=false,window=9-1)").brief == "fora(window=9-1,mlp=false)"
+    assert parse_cache("fora").brief == "fora"
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,8 @@ def test_what_a_dynamic_method_saves_is_not_known_before_it_has_run():
     assert line.names[3:] == ("", "")
     assert [heading.unit for heading in table.headings[:2]] == ["G", "G"]
     assert [(cell.ours, cell.status) for cell in line.cells[:3]] == [(None, "not run")] * 3
-    assert (line.series, line.point) == ("first-block", "threshold=0.1")
+    assert line.names[2] == "whole"
+    assert (line.series, line.point) == ("first-block, window whole", "threshold=0.1")
 
 
 def test_a_dynamic_method_that_skipped_nothing_is_named():
@@ -234,3 +235,25 @@ def test_what_a_method_says_of_itself_stands_there_once():
         run = replace(RUN, cache=parse_cache(spec).resolve(RUN.cache.layout))
         rows = [SweepRow("t", run, replace(UNCACHED_ROW.plan_row, run=run))] * 2
         assert sweep.build_sweep_table([UNCACHED_ROW, *rows]).notes.count(note) == times
+
+
+def of_cache(cache):
+    return replace(
+        CACHED_ROW, run=replace(CACHED, cache=parse_cache(cache).resolve(RUN.cache.layout))
+    )
+
+
+def test_windows_that_differ_are_told_of_every_method():
+    caches = ("fora", "skip-cache(window=700-50)", "pab(window=700-50)", "fora(n=2)", "none")
+    rows = [UNCACHED_ROW, *map(of_cache, caches)]
+    (note,) = [each for each in sweep.build_sweep_table(rows).notes if "Windows" in each]
+    assert note == (
+        "Windows differ, so that the same n does not save the same: whole of fora; "
+        "700-50 of skip-cache, pab."
+    )
+
+
+@pytest.mark.parametrize("caches", [("fora", "delta-dit"), ("fora(window=9-1)", "pab(window=9-1)")])
+def test_windows_that_are_the_same_need_no_note(caches):
+    rows = [UNCACHED_ROW, *map(of_cache, caches)]
+    assert not [each for each in sweep.build_sweep_table(rows).notes if "Windows" in each]
