@@ -61,7 +61,7 @@ def compare(
     meant = [shelf.one(target, here, place=str(results)) for target in targets]
     chosen = [find_run(results, run.key) for run in meant]
     how = How(device=options.device_name(device))
-    with stage("scoring") as update:
+    with stage(f"scoring {len(chosen)} runs") as update:
         compared = compare(
             chosen,
             names or METRICS,

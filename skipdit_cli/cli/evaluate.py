@@ -129,16 +129,17 @@ def _print(results: "list[tuple[str, str, Result]]", *, json: bool) -> None:
         if result.value is None and result.note and result.status != "reference":
             value += f" [{notes.setdefault(result.note, len(notes) + 1)}]"
         metric, protocol = result.metric, result.protocol
-        rows.append((result.run, model, cache, metric, value, str(result.n), protocol))
+        within = "" if result.interval is None else "[{:.4g}, {:.4g}]".format(*result.interval)
+        rows.append((result.run, model, cache, metric, value, within, str(result.n), protocol))
     if rows:
-        show(table(("run", "model", "cache", "metric", "value [95 %]", "n", "protocol"), rows))
+        show(
+            table(
+                ("run", "model", "cache", "metric", "value", "95 % interval", "n", "protocol"), rows
+            )
+        )
     for note, number in notes.items():
         show(f"[{number}] {note}")
 
 
 def _value(result: "Result") -> str:
-    """`29.52 dB [28.1, 30.9]`: the number and its 95 % interval."""
-    if result.value is None:
-        return result.status
-    within = "" if result.interval is None else "[{:.4g}, {:.4g}]".format(*result.interval)
-    return " ".join(filter(None, (f"{result.value:.6g}", result.unit, within)))
+    return result.status if result.value is None else f"{result.value:.6g} {result.unit}".rstrip()
