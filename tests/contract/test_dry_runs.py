@@ -26,7 +26,10 @@ def read(run, root):
     return np.stack([store.read(i) for i in range(run.num_samples)])
 
 
-@pytest.mark.parametrize("model", EMBEDDED)
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(name, marks=[pytest.mark.slow] * ("caption" in name)) for name in EMBEDDED],
+)
 def test_a_dry_run_is_reproducible_marked_and_by_itself(model, tmp_path, monkeypatch):
     real, run = make_run(model, settings=GIVEN), dry(model)
     assert run.key != real.key

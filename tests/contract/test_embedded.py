@@ -151,6 +151,7 @@ def test_clips_show_the_digit_asked_for_and_it_moves(name):
     assert np.median(travelled) > 2  # training clips travel 4 pixels
 
 
+@pytest.mark.slow
 def test_images_show_the_digit_of_their_caption(tmp_path):
     samples, metas = draw_text("painted-digits", 60, tmp_path, steps="ddim25+1")
     assert samples.shape == (60, 16, 16, 3)

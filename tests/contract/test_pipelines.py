@@ -566,7 +566,10 @@ def test_an_overflow_in_half_precision_is_told_by_name(home, tmp_path, name):
     assert generate(whole, tmp_path, weights_path=path).missing([0]) == []
 
 
-@pytest.mark.parametrize("precision", ["tf32", "float16", "bfloat16"])
+@pytest.mark.parametrize(
+    "precision",
+    ["tf32", *(pytest.param(half, marks=pytest.mark.slow) for half in ("float16", "bfloat16"))],
+)
 def test_decoding_has_a_precision_of_its_own(planned, part, denoised, tmp_path, precision):
     """The official video scripts decode in float16, pixels and all."""
     whole = planned("tiny-latte", num_samples=1, batch_size=1, steps="ddim2")

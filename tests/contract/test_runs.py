@@ -263,12 +263,9 @@ def test_embeddings_that_are_gone_are_made_again(planned, tmp_path):
     assert files(generate(wanted, tmp_path, weights_path=path)) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(IMAGES, id="images"),
-        pytest.param(CAPTIONED, id="clips of text", marks=pytest.mark.slow),
-    ],
+    "kind", [pytest.param(IMAGES, id="images"), pytest.param(CAPTIONED, id="clips of text")]
 )
 def test_one_and_two_workers_agree_bit_for_bit(planned, tmp_path, kind):
     wanted, path = planned(kind, 11)
@@ -337,6 +334,7 @@ def test_killed_at_random_moments_the_run_ends_as_if_undisturbed(planned, start,
     assert {json.loads(line)["index"] for line in journal} == set(range(28))
 
 
+@pytest.mark.slow
 def test_a_second_process_on_the_same_run_is_refused(planned, start, tmp_path):
     wanted, path = planned(IMAGES, 2000, batch_size=1)
     holder = start(wanted, tmp_path, path)

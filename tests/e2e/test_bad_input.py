@@ -104,8 +104,14 @@ rows:
             "sample --model painted-digits --steps ddim50+20",
             ["--steps: cannot take steps 'ddim50+20'"],
         ),
-        ("sample --model digits --num-samples 0", ["--num-samples: ", " 0 is too small", "1 or more"]),
-        ("sample --model digits --batch-size -4", ["--batch-size: ", " -4 is too small", "1 or more"]),
+        (
+            "sample --model digits --num-samples 0",
+            ["--num-samples: ", " 0 is too small", "1 or more"],
+        ),
+        (
+            "sample --model digits --batch-size -4",
+            ["--batch-size: ", " -4 is too small", "1 or more"],
+        ),
         ("sample --model digits --seed -1", ["--seed: ", " -1 is too small", "0 or more"]),
         ("sample --model digits --steps 0", ["--steps: ", "'0'"]),
         ("sample --model digits --steps 1001", ["--steps: ", "'1001'"]),

@@ -72,6 +72,7 @@ def test_plan_of_a_table_beside_the_paper(skipdit, table):
         assert row["run"]["weights"] == "absent"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "published", "disk"),
     [

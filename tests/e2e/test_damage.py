@@ -117,6 +117,7 @@ def survives(skipdit, study, root, monkeypatch, seed):
             assert again.remarks == [] or how == "make a folder", (said, again.err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_no_damage_gives_another_number(skipdit, study, tmp_path, monkeypatch, seed):
     survives(skipdit, study, tmp_path / "copy", monkeypatch, seed)

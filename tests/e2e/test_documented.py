@@ -474,6 +474,7 @@ JSON = {
 }
 
 
+@pytest.mark.slow
 def test_the_commands_that_take_json_do(skipdit, machine):
     """Every command takes --help; those that the page names print JSON and nothing else."""
     (named,) = re.findall(r"takes `--help`; (.*?)\s+take `--json`", COMMANDS, re.DOTALL)
@@ -487,6 +488,7 @@ def test_the_commands_that_take_json_do(skipdit, machine):
         assert f"Usage: skipdit {command}" in skipdit(f"{command} --help").ok().out
 
 
+@pytest.mark.slow
 def test_offload_changes_no_bit(skipdit, samples, machine):
     given = f"sample --model painted-digits {SHORT} --steps 2"
     skipdit(f"{given} --results one").ok()

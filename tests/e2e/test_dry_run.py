@@ -63,6 +63,7 @@ def test_a_plan_lacks_nothing(skipdit):
     assert [row["missing"] for row in rows] == [[]] * len(rows)
 
 
+@pytest.mark.slow
 def test_a_recipe_as_a_dry_run(skipdit, tmp_path):
     """Beside the real one: no row, file of samples or number of one is taken for the other's."""
     real = "cache-sweep smoke --scale tiny --steps 3,1 --num-samples 2 --repeats 0"
@@ -107,8 +108,8 @@ def test_what_cannot_be(skipdit, tmp_path):
 
 @pytest.mark.slow
 def test_a_full_size_sweep_on_a_processor(skipdit, tmp_path):
-    """DiT-XL/2 with skip branches, 256x256, two guided steps; nothing is here but the package."""
-    given = "--model dit-xl-2-skip --weights random --steps 2 --num-samples 1 --results"
+    """DiT-XL/2 with skip branches, 256x256, three guided steps; nothing is here but the package."""
+    given = "--model dit-xl-2-skip --weights random --steps 3 --num-samples 1 --results"
     sweep = f"cache-sweep --cache skip-cache(n=2,window=1000-0) --repeats 0 {given}"
     done = skipdit(sweep, tmp_path / "one").ok()
     assert "dit-xl-2-skip (random weights)" in done.out

@@ -55,6 +55,7 @@ def test_a_recipe_s_row_is_one_cache(skipdit, tmp_path):
     skipdit("plan", str(path)).failed(2, "rows[0].cache: 'fora(n=2..3)' is 2 caches")
 
 
+@pytest.mark.slow
 def test_a_sweep_of_a_grid(skipdit, tmp_path):
     grid = "skip-cache(n=2..3,branch=1..2)"
     sweep = f"cache-sweep --model digits-skip --cache {grid} {FEW} --repeats 0 --json"
@@ -145,6 +146,7 @@ def test_n_and_window_are_held_where_they_are_given(skipdit):
     assert shares == [pytest.approx(each["reached"]) for each in found["found"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["profile", "cache-sweep --num-samples 1 --results"])
 def test_the_nearest_of_every_method_are_run(skipdit, table, tmp_path, command):
     how = "--model digits-skip --steps 6 --repeats 1 --target-speedup 1.5 --method skip-cache,fora"

@@ -207,6 +207,7 @@ def test_killed_twice_a_sweep_ends_as_if_undisturbed(skipdit, tmp_path, samples,
     assert table(again.out) == whole
 
 
+@pytest.mark.slow
 def test_a_second_process_and_ctrl_c(skipdit, tmp_path, samples, wait_for):
     """The second is refused, the first is not disturbed; Ctrl-C ends it and keeps its samples."""
     endless = "sample --model digits-skip --num-samples 100000 --batch-size 1 --steps 2"

@@ -71,6 +71,7 @@ def test_samples_are_made_again_with_their_scores(skipdit, tmp_path, changed):
     assert content(tmp_path, plain) == before
 
 
+@pytest.mark.slow
 def test_a_sweep_is_made_again(skipdit, tmp_path, changed, table):
     old = psnr(skipdit(SWEEP), table)
     changed()

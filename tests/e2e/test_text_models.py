@@ -43,6 +43,7 @@ def test_sample_a_clip_from_a_prompt(skipdit):
     assert not np.array_equal(stored("other").read(0), first)  # the same noise, another prompt
 
 
+@pytest.mark.slow
 def test_prompts_of_a_file_are_those_given_one_by_one(skipdit, tmp_path, samples):
     (tmp_path / "list.txt").write_text(LIST)
     content = json.loads(
@@ -112,6 +113,7 @@ def test_rows_with_other_caches_use_the_same_embeddings(skipdit, samples):
     assert none != cached
 
 
+@pytest.mark.slow
 def test_guidance_leads_away_from_the_negative_prompt(skipdit):
     """It is part of the run, and the empty one is what there is without it."""
     given = f"{IMAGE} --num-samples 1 --prompt"
@@ -250,6 +252,7 @@ def test_black_samples_are_reported_and_kept(skipdit, changed):
     assert (again.out, again.remarks) == (done.out, done.remarks)
 
 
+@pytest.mark.slow
 def test_values_that_are_not_finite_are_told_with_their_precision(skipdit, changed):
     for value, precision in ((float("nan"), "float32"), (1e5, "float16")):
         line = f"{IMAGE} --num-samples 1 --precision {precision} --prompt"
@@ -263,6 +266,7 @@ def stored_files():
     return [path for path in Path("results/samples").rglob("*") if path.suffix in (".png", ".mkv")]
 
 
+@pytest.mark.slow
 def test_a_damaged_embedding_is_told_in_one_line_and_made_again(skipdit, samples):
     line = f"{IMAGE} --num-samples 1 --prompt"
     skipdit(line, "a six").ok()
