@@ -2,9 +2,11 @@
 
 frame("table3")     the rows and columns of a recipe, beside the paper's values
 frame("results")    everything that was scored or timed into a results folder
+
+With `per_sample` a row is one sample, and has its score.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,7 @@ MADE = (
     *("num_samples", "batch_size", "precision", "decode_precision", "compile", "weights"),
 )
 NUMBERS = ("value", "spread", "interval_low", "interval_high", "paper", "guidance")
+OF_MEANS = ("n", "spread", "interval_low", "interval_high", "paper")
 COUNTS = ("n", "seed", "num_samples", "batch_size")
 COLUMNS = (
     *("row", "group", "metric", "label", "unit", "value", "n", "spread"),
@@ -41,6 +44,7 @@ def frame(
     results: str | Path | None = None,
     scale: str | None = None,
     overrides: Iterable[str] = (),
+    per_sample: bool = False,
 ) -> "pd.DataFrame":
     """The numbers of a recipe, or of a results folder, a row per run and metric.
 
@@ -61,6 +65,9 @@ def frame(
         results: the folder that a recipe's results are in; "results" unless given.
         scale: of a recipe: "tiny", unless given, or "paper".
         overrides: of a recipe: `key=value`, as `--set` takes them.
+        per_sample: a row per run, metric and sample instead, of metrics that score samples one by
+            one: `value` is the score of the sample whose index is in a last column, `sample`; what
+            is known of a mean, or published, is missing.
     Raises:
         UsageError: no such recipe or scale, or a folder without results.
         StoreError: a result on disk cannot be read.
@@ -77,9 +84,19 @@ def frame(
         cells_by_row = entries(chosen, root=Path(results or "results"))
         rows = zip(chosen.rows, cells_by_row, strict=True)
         records = [_of_entry(row.label, each) for row, cells in rows for each in cells]
-    made = pd.DataFrame(records, columns=list(COLUMNS))
+    if per_sample:
+        records = [each for record in records for each in _of_samples(record)]
+    made = pd.DataFrame(records, columns=[*COLUMNS, *(["sample"] if per_sample else [])])
     types = dict.fromkeys(NUMBERS, "float64") | dict.fromkeys(COUNTS, "Int64")
+    types |= {"sample": "Int64"} if per_sample else {}
     return made.astype(dict.fromkeys(COLUMNS, "string") | types)
+
+
+def _of_samples(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A record of a mean as one of each of its samples."""
+    if registry.known("metrics", record["metric"]):
+        for index, score in enumerate(record["scores"] or ()):
+            yield record | dict.fromkeys(OF_MEANS) | {"sample": index, "value": score}
 
 
 def _of_entry(row: str, entry: Entry) -> dict[str, Any]:
@@ -98,6 +115,7 @@ def _of_entry(row: str, entry: Entry) -> dict[str, Any]:
         "interval_low": low,
         "interval_high": high,
         "paper": cell.paper,
+        "scores": cell.scores,
         "status": cell.status,
         "note": cell.note,
         "protocol": cell.protocol,
@@ -136,6 +154,7 @@ def _of_result(result: "Result") -> dict[str, Any]:
         "spread": result.spread,
         "interval_low": low,
         "interval_high": high,
+        "scores": result.scores,
         "status": result.status,
         "note": result.note,
         "protocol": result.protocol,

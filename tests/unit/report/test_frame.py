@@ -113,6 +113,25 @@ def test_types_do_not_depend_on_what_is_there(tmp_path):
     assert (one["value"], one["n"], one["cache"]) == ("float64", "Int64", "string")
 
 
+def test_a_row_per_sample_is_its_score_in_the_unit_of_the_column(tmp_path):
+    recipe = recipes.load_recipe("table8", scale="paper")
+    row, _, run = runs.of_recipe(recipe)[0]
+    put(tmp_path, run.key, "precision", 0.5, scores=(0.25, 0.75), interval=(0.25, 0.75))
+    put(tmp_path, run.key, "latency", 2.0, scores=(1.0, 3.0))
+    put(tmp_path, run.key, "fid", 3.0)
+    of_recipe = skipdit_cli.frame("table8", results=tmp_path, scale="paper", per_sample=True)
+    found = of_recipe[of_recipe.row == row.label]
+    assert [*zip(found.metric, found["sample"], found.value, strict=True)] == [
+        ("precision", 0, 25.0),
+        ("precision", 1, 75.0),
+    ]
+    assert found[["n", "interval_low", "paper"]].isna().all().all()
+    of_folder = skipdit_cli.frame(tmp_path, per_sample=True)
+    assert [*of_folder.value] == [0.25, 0.75]  # no timing, and nothing of a whole set
+    assert of_folder.columns[-1] == "sample"
+    assert of_folder.dtypes["sample"] == "Int64"
+
+
 def test_mistakes(tmp_path):
     with pytest.raises(UsageError, match="there are no results here; make some with"):
         skipdit_cli.frame(tmp_path)
