@@ -3,6 +3,7 @@
 import os
 import signal
 import site
+from collections import Counter
 
 import pytest
 
@@ -12,6 +13,18 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # A shell that started the tests in the background lets them, and what they start, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Of the cases of a test that is marked few(n), those after the first n are slow."""
+    seen = Counter()
+    for item in items:
+        if few := item.get_closest_marker("few"):
+            test = (item.path, item.originalname)
+            seen[test] += 1
+            if seen[test] > few.args[0]:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -289,6 +289,7 @@ def latte_of_diffusers(home):
     return model.eval()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("whose", ["diffusers", "ours"])
 def test_text_to_video_is_the_pipeline_of_diffusers(
     planned, denoised, latte_pipeline, latte_of_diffusers, tmp_path, whose
@@ -310,6 +311,7 @@ def test_text_to_video_is_the_pipeline_of_diffusers(
     assert difference(other, latents[:1]) > 0.01  # the prompt matters
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("cache", ["none", CACHE])
 def test_a_skip_model_and_its_cache_in_the_pipeline_of_diffusers(
     planned, denoised, latte_pipeline, tmp_path, cache
@@ -392,6 +394,7 @@ def hunyuan_pipeline(part):
     return build
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("whose", ["diffusers", "ours"])
 def test_text_to_image_is_the_pipeline_of_diffusers(
     planned, denoised, hunyuan_pipeline, home, tmp_path, whose
@@ -525,6 +528,7 @@ def test_hunyuan_in_bfloat16_is_refused(planned):
     assert planned("tiny-latte", precision="bfloat16").precision == "bfloat16"
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["tiny-latte-skip", "tiny-hunyuan"])
 def test_half_precision_gives_nearly_the_same_samples(planned, tmp_path, name):
     """float16 is what the released checkpoints are run in, and their cards' default."""
@@ -594,6 +598,7 @@ def test_decoding_has_a_precision_of_its_own(planned, part, denoised, tmp_path, 
     assert 0 < np.abs(ours.astype(int) - expected).mean() < 2
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("others", [("float32", "tf32"), ("tf32", "float32"), ("float16", "tf32")])
 def test_tf32_is_allowed_where_it_was_asked_for(planned, monkeypatch, tmp_path, others):
     """In a worker process too, which calls `_compute` and nothing else of this."""
@@ -662,6 +667,7 @@ def test_black_samples_are_marked_and_kept(planned, monkeypatch, tmp_path):
     assert not store.read(1).any()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("offload", [False, True])
 def test_offload_keeps_the_autoencoder_off_the_device(planned, monkeypatch, tmp_path, offload):
     wanted = planned("tiny-latte", num_samples=2, batch_size=1, steps="ddim2")

@@ -44,6 +44,7 @@ def test_the_head_says_what_it_took(name):
     assert max(map(len, text.splitlines())) <= 100
 
 
+@pytest.mark.few(9)
 @pytest.mark.parametrize(("name", "scale"), BOTH)
 def test_every_row_resolves(name, scale):
     loaded = recipe.load_recipe(name, scale=scale)

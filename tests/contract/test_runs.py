@@ -139,6 +139,7 @@ def wait_for(condition, *, seconds=180.0):
         time.sleep(0.002)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("card", EMBEDDED, ids=lambda card: card.name)
 def test_a_run_end_to_end(planned, tmp_path, card):
     cache = "skip-cache(n=2,window=999-0)" if card.skip else "fora(n=2)"
@@ -275,6 +276,7 @@ def test_one_and_two_workers_agree_bit_for_bit(planned, tmp_path, kind):
     assert together == alone
 
 
+@pytest.mark.few(2)
 @KINDS
 def test_damaged_and_deleted_samples_are_found_and_redone(planned, tmp_path, kind):
     wanted, path = planned(kind, 7)

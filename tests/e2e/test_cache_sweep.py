@@ -160,6 +160,7 @@ def test_windows_and_whole_specs(skipdit, table):
     assert all(-1 <= number(line["SSIM ↑"]) <= 1 for line in lines[1:])
 
 
+@pytest.mark.slow
 def test_with_nothing_asked_for(skipdit, table, tmp_path):
     """No model and no range: the embedded video model and n = 2..6, as in `make demo`."""
     done = skipdit("cache-sweep --steps 6 --num-samples 1 --batch-size 1 --repeats 0").ok()
@@ -217,6 +218,7 @@ def test_a_text_model(skipdit, table, tmp_path, model, window, digits):
     assert len(embeddings) == 3 * (2 if model == "painted-digits" else 1)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("model", "tiny", "sampling"),
     [
@@ -249,6 +251,7 @@ def test_interval_one_is_the_reference(skipdit, table):
 METHODS = "t-gate,delta-dit,faster-diffusion"  # others: test_documented.py
 
 
+@pytest.mark.slow
 def test_methods_times_intervals_in_one_table(skipdit, table, tmp_path):
     done = skipdit(
         f"cache-sweep --model captioned-digits-skip --method {METHODS} --n 2..3 --steps 12"

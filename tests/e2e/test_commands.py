@@ -309,6 +309,7 @@ def test_a_run_out_of_memory_keeps_its_row_and_reason(skipdit, monkeypatch, tabl
     assert reason not in done.out
 
 
+@pytest.mark.slow
 def test_a_lack_of_memory_while_timing_keeps_the_scores(skipdit, monkeypatch, table):
     def lack(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -344,6 +345,7 @@ def test_evaluate_a_recipe_that_was_not_run(skipdit, tmp_path):
     assert done.out == ""
 
 
+@pytest.mark.slow
 def test_another_number_of_samples_of_a_recipe(skipdit, smoke, tmp_path):
     """--set and the option of that name mean the same, and reach every run."""
     root = shutil.copytree(smoke[0], tmp_path / "results")
@@ -429,6 +431,7 @@ def test_report_with_nothing_on_disk(skipdit, table, tmp_path):
     assert [path.name for path in (tmp_path / "results" / "paper").iterdir()] == ["table1.md"]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("model", ["digits-skip", "painted-digits"])
 def test_profile(skipdit, table, tmp_path, model):
     given = f"profile --n 2,3 --weights random --steps 4 --batch-size 1 --repeats 1 --model {model}"
@@ -448,6 +451,7 @@ def test_profile(skipdit, table, tmp_path, model):
         assert [record["speedup"]["n"] for record in records] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_profile_keeps_what_a_sweep_can_use(skipdit, tmp_path):
     given = "--model digits-skip --n 2 --steps 4 --batch-size 2 --repeats 1"
     skipdit(f"profile {given}").ok()

@@ -109,6 +109,7 @@ def test_windows_are_shown_and_a_note_tells_where_they_differ(
     assert (note in shown) if note else (DIFFER not in shown)
 
 
+@pytest.mark.slow
 def test_settings_of_a_given_speedup_can_be_pasted(skipdit, table):
     """The nearest of every method first; what `plan` says of the spec alone is the same."""
     plan = "plan --model digits-skip"

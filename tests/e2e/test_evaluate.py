@@ -51,6 +51,7 @@ WITHOUT = {
 }
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("model", WITHOUT)
 def test_every_metric_is_scored_or_says_what_it_lacks(skipdit, home, table, model):
     skipdit(RUN.format(model)).ok()

@@ -68,6 +68,7 @@ def test_starting_imports_nothing_heavy(skipdit, arguments):
     assert imported(skipdit, *arguments) & HEAVY == set()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "arguments",
     [

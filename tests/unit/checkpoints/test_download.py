@@ -64,6 +64,7 @@ def write(path, ema, **more):
     return path
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("task", FAMILIES)
 def test_a_training_file_of_every_family_becomes_a_model_of_diffusers(
     task, tmp_path, home, monkeypatch

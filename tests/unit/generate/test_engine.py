@@ -193,6 +193,7 @@ def test_results_are_bit_identical_on_one_and_two_workers(work, tmp_path):
     assert together == alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "more"), [pytest.param("fail", 0, marks=pytest.mark.slow), ("fail_late", 3)]
 )
@@ -245,6 +246,7 @@ def wait_for(condition, *, seconds: float) -> float:
     return time.monotonic() - start
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks at /proc")
 @pytest.mark.parametrize(
     "how",

@@ -280,6 +280,7 @@ def test_workers_take_the_gpus_in_turn(monkeypatch):
         assert engine.own_device("cpu") == "cpu"
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize(
     ("cache", "brief", "calls"),
     [

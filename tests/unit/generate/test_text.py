@@ -134,6 +134,7 @@ def test_embeddings_do_not_depend_on_batch_and_order(tmp_path):
     assert files(tmp_path / "reversed") == files(tmp_path / "one-by-one") == together
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_bits_of_an_embedding_do_not_depend_on_its_batch_or_its_place_in_it(
     tmp_path, precision

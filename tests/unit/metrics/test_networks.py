@@ -357,6 +357,7 @@ LOADED = {  # every network of a metric whose file is data
 }
 
 
+@pytest.mark.few(7)
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
 @pytest.mark.parametrize("name", LOADED)
 def test_no_code_of_a_network_is_run(monkeypatch, tmp_path, name, zipped):

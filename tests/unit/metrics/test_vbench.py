@@ -279,6 +279,7 @@ def test_the_total_needs_every_dimension_before_the_first_starts(make, fake, kep
     assert not fake.calls
 
 
+@pytest.mark.slow
 def test_all_parts_of_a_whole_run(make, fake, kept):
     """Every raw score is 0.75, each dimension is scored once, and the sum is by the formula."""
     samples, seen = make(prompts_of(*DIMENSIONS)), []
@@ -316,6 +317,7 @@ def test_how_far_a_dimension_is(make, fake, kept, tmp_path, monkeypatch, bar):
     assert told == [(0, 375), (30, 375), (375, 375)]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_with_the_next_dimension(make, fake, kept):
     samples = make(prompts_of(*table.members("quality")))
     vbench.score_prompts(samples, part="dynamic_degree", folder=kept)
@@ -328,6 +330,7 @@ def test_a_stopped_run_goes_on_with_the_next_dimension(make, fake, kept):
     assert fake.asked == ["dynamic_degree", names[0], *(n for n in names if n != "dynamic_degree")]
 
 
+@pytest.mark.slow
 def test_a_result_counts_as_long_as_its_clips_are_the_same(make, fake, kept, monkeypatch):
     samples = make(prompts_of(FLICKER))
     score = lambda **more: vbench.score_prompts(samples, part=FLICKER, folder=kept, **more)

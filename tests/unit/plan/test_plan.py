@@ -497,6 +497,7 @@ def test_guidance_that_is_dropped_costs_half():
     assert dropped == 4 * full + 2 * (full - cross)
 
 
+@pytest.mark.slow
 def test_fewer_text_tokens_cost_less():
     """12 tokens less of 32: keys and values of 28 layers, and the two linears of the projection."""
     run = make_run("latte", "none", {"steps": "1", "guidance": None})

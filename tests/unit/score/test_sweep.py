@@ -197,6 +197,7 @@ def test_references_come_first_and_once(options, generated, said):
     assert f"scoring digits-skip, {cached[0].cache}" in said
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("model", "encoders"), [("painted-digits", 2), ("captioned-digits-skip", 1)]
 )

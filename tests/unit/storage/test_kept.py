@@ -48,6 +48,7 @@ def test_arrays_and_tensors_come_back(tmp_path):
     assert torch.equal(kept.read_tensors(path, KIND, of="part 1")["states"], halves["states"])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("make", [json_of, arrays_of])
 def test_no_flipped_bit_changes_what_is_read(tmp_path, make):
     path = make(tmp_path)

@@ -619,6 +619,7 @@ store.write(2, sample(2, kind), meta={"class": 2})
     assert store.hashes(3) == fill(tmp_path / "undisturbed", 3, kind).hashes(3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["image", pytest.param("clip", marks=pytest.mark.slow)])
 def test_killed_again_and_again_the_run_ends_as_if_undisturbed(tmp_path, kind):
     n, kills, moments = {"image": 300, "clip": 60}[kind], 0, random.Random(0)

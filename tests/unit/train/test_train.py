@@ -295,6 +295,7 @@ def train_and_watch(settings, folder):
 STAGED = pytest.mark.parametrize("settings", [SKIP, CAPTIONED], ids=["images", "clips of text"])
 
 
+@pytest.mark.few(1)
 @STAGED
 def test_stage_one_trains_the_skip_branches_alone(vanilla, often, tmp_path, settings):
     checkpoints = train_and_watch(settings, tmp_path)
@@ -314,6 +315,7 @@ def test_stage_one_trains_the_skip_branches_alone(vanilla, often, tmp_path, sett
         assert not any(torch.equal(before["model"][n], after["model"][n]) for n in skip)
 
 
+@pytest.mark.few(1)
 @STAGED
 def test_a_skip_model_starts_from_the_vanilla_weights(vanilla, often, tmp_path, settings):
     first = train_and_watch(settings, tmp_path)[0]["model"]
