@@ -306,7 +306,7 @@ LINES = {
             more="--scale tiny", shows=("1 samples of run ", "mean nothing")
         ),
         "skipdit plan table1 --scale paper --weights random": Then(
-            shows=("(paper scale)", "nothing")
+            shows=("(paper scale, random weights)", "nothing")
         ),
         "skipdit cache-sweep table1 --scale paper --weights random --num-samples 2 "
         "--batch-size 2 --steps 4": Then(
