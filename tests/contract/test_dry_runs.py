@@ -50,6 +50,7 @@ def test_a_dry_run_is_reproducible_marked_and_by_itself(model, tmp_path, monkeyp
     assert described["run"]["weights"] == "random"
 
 
+@pytest.mark.slow
 def test_seed_cache_and_prompt_matter(tmp_path):
     """All parts of a random network reach its output."""
     model = "captioned-digits-skip"

@@ -331,7 +331,7 @@ def hold(kind, folder, *, examples, same):
     assert grown * 1024 < BYTES
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_some_of_each_kind(kind, tmp_path):
     hold(kind, tmp_path, examples=FEW.get(kind, 200), same=True)

@@ -311,7 +311,7 @@ def test_text_to_video_is_the_pipeline_of_diffusers(
     assert difference(other, latents[:1]) > 0.01  # the prompt matters
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["none", CACHE])
 def test_a_skip_model_and_its_cache_in_the_pipeline_of_diffusers(
     planned, denoised, latte_pipeline, tmp_path, cache
@@ -528,7 +528,7 @@ def test_hunyuan_in_bfloat16_is_refused(planned):
     assert planned("tiny-latte", precision="bfloat16").precision == "bfloat16"
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny-latte-skip", "tiny-hunyuan"])
 def test_half_precision_gives_nearly_the_same_samples(planned, tmp_path, name):
     """float16 is what the released checkpoints are run in, and their cards' default."""
@@ -553,6 +553,7 @@ def changed(home, name, tmp_path, change):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny-latte", "tiny-hunyuan"])
 def test_an_overflow_in_half_precision_is_told_by_name(home, tmp_path, name):
     """100,000 is beyond the largest float16, 65,504."""
@@ -634,6 +635,7 @@ def test_tf32_is_allowed_where_it_was_asked_for(planned, monkeypatch, tmp_path, 
     assert (made["tf32_matmul"], made["tf32_cudnn"]) == (one, one)
 
 
+@pytest.mark.slow
 def test_an_overflow_of_the_autoencoder_is_told_by_name(planned, monkeypatch, tmp_path):
     wanted = planned("tiny-latte", num_samples=1, batch_size=1, steps="ddim2")
     vae = decode._load(local.component(catalog.card("tiny-latte"), "vae"), "float16", drawn=False)
@@ -667,7 +669,7 @@ def test_black_samples_are_marked_and_kept(planned, monkeypatch, tmp_path):
     assert not store.read(1).any()
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("offload", [False, True])
 def test_offload_keeps_the_autoencoder_off_the_device(planned, monkeypatch, tmp_path, offload):
     wanted = planned("tiny-latte", num_samples=2, batch_size=1, steps="ddim2")

@@ -239,6 +239,7 @@ def encoded(monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 def test_every_row_of_a_sweep_finds_the_prompts_encoded(planned, tmp_path, encoded):
     """Once each, by both encoders: those of whole batches, and the empty one for guidance."""
     wanted, path = planned(PAINTED, 5, batch_size=3, prompts=("a 1", "a 2", "a 1", *"cdefgh"))
@@ -254,6 +255,7 @@ def test_every_row_of_a_sweep_finds_the_prompts_encoded(planned, tmp_path, encod
     assert encoded == [("", p) for p in "fgh"] + [("_2", p) for p in "fgh"]
 
 
+@pytest.mark.slow
 def test_embeddings_that_are_gone_are_made_again(planned, tmp_path):
     wanted, path = planned(CAPTIONED, 2)
     store = generate(wanted, tmp_path, weights_path=path)

@@ -280,6 +280,7 @@ def test_cuda_without_a_gpu(skipdit, monkeypatch):
 VAE = "(about 2.77 GB, and 335.0 MB of vae), or give a file with --weights"
 
 
+@pytest.mark.slow
 def test_missing_weights(skipdit, tmp_path):
     """A process of its own, as an end user would meet it."""
     done = skipdit.wait(skipdit.start("cache-sweep --model ucf101-skip"))

@@ -41,6 +41,7 @@ def test_plan_of_a_full_size_model_needs_no_weights(skipdit, table):
         assert "samples: 16 of 16" in line["missing"]
 
 
+@pytest.mark.slow
 def test_plan_of_a_table_beside_the_paper(skipdit, table):
     shown = skipdit("plan table1 --scale paper").ok().out
     lines = {line["run"]: line for line in table(shown)}
@@ -280,6 +281,7 @@ def test_report_as_a_page_and_for_a_paper(skipdit, smoke):
     assert "No samples" not in page
 
 
+@pytest.mark.slow
 def test_a_run_out_of_memory_keeps_its_row_and_reason(skipdit, monkeypatch, table):
     """In the sweep's table, in a later report, and until the same command finds the memory."""
     compute = generating._compute

@@ -129,6 +129,7 @@ def test_no_damage_of_many_gives_another_number(skipdit, study, tmp_path, monkey
     survives(skipdit, study, tmp_path / "copy", monkeypatch, seed)
 
 
+@pytest.mark.slow
 def test_every_kind_of_file_is_among_those_damaged(study):
     kinds = {kind(path, study.pristine) for path in files(study.pristine)}
     assert kinds == {

@@ -666,7 +666,7 @@ def test_a_card_describes_a_model_that_can_be_built(name):
     assert not card.prompts or card.prompts in prompts.names()
 
 
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", CARDS)
 def test_a_model_takes_the_inputs_it_names_and_leaves_the_rest_of_its_channels(name):
     """On the meta device: shapes alone. The sample's channels come first, then the variance."""

@@ -280,7 +280,7 @@ def test_workers_take_the_gpus_in_turn(monkeypatch):
         assert engine.own_device("cpu") == "cpu"
 
 
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("cache", "brief", "calls"),
     [

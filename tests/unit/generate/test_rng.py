@@ -44,6 +44,7 @@ def test_golden_choices():
     assert drawn == [620, 713, 520, 767, 661, 990, 18, 456]
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same():
     code = (
         "import json; from skipdit_cli.generate import rng;"

@@ -398,6 +398,7 @@ def test_the_end_of_a_long_prompt_is_kept(monkeypatch, home):
         assert 0 <= clip_score.score(image, {"prompt": long[0]}, network) <= 100
 
 
+@pytest.mark.slow
 def test_fvd_and_fid_of_frames_against_real_clips(monkeypatch, home, tmp_path):
     """From a folder of videos to the numbers; a run of the real clips themselves is at 0."""
     from skipdit_cli.score import real_clips, real_videos

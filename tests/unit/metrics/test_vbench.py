@@ -365,6 +365,7 @@ def test_a_damaged_clip_is_not_scored(make, fake, kept):
     assert not fake.calls
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("answer", "kind", "said"),
     [

@@ -332,6 +332,7 @@ def test_no_cache_is_no_faster():
         assert (row.cached_steps, row.ideal_speedup) == (0, 1.0)
 
 
+@pytest.mark.slow
 def test_disk_is_the_size_of_the_pixels():
     assert plan.plan(make_run("digits", settings={"num_samples": 5})).disk_bytes == 5 * 16 * 16 * 3
     for model, size in (
@@ -372,6 +373,7 @@ def test_what_is_missing(monkeypatch, tmp_path):
     assert plan.plan(replace(run, num_samples=1), root=tmp_path).missing == []
 
 
+@pytest.mark.slow
 def test_what_a_text_model_lacks(monkeypatch, tmp_path):
     monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path))
     line_of_prompts = "prompts: skipdit download coco"

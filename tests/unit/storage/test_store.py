@@ -580,6 +580,7 @@ def test_an_error_under_the_lock_frees_it(tmp_path):
         assert store.missing([0]) == [0]
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("kind", ["image", "clip"])
 @pytest.mark.parametrize(
     ("call", "moment"),

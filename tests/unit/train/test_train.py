@@ -342,6 +342,7 @@ def test_the_moving_average(vanilla, often, tmp_path, ema):
     assert decays == ([0.1, 2 / 11, 3 / 12, 4 / 13] if ema == 0.999 else [0.1, 0.15, 0.15, 0.15])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "settings",
     [
