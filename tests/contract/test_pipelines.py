@@ -289,7 +289,7 @@ def latte_of_diffusers(home):
     return model.eval()
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("whose", ["diffusers", "ours"])
 def test_text_to_video_is_the_pipeline_of_diffusers(
     planned, denoised, latte_pipeline, latte_of_diffusers, tmp_path, whose
@@ -394,7 +394,7 @@ def hunyuan_pipeline(part):
     return build
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("whose", ["diffusers", "ours"])
 def test_text_to_image_is_the_pipeline_of_diffusers(
     planned, denoised, hunyuan_pipeline, home, tmp_path, whose
@@ -571,9 +571,10 @@ def test_an_overflow_in_half_precision_is_told_by_name(home, tmp_path, name):
     assert generate(whole, tmp_path, weights_path=path).missing([0]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "precision",
-    ["tf32", *(pytest.param(half, marks=pytest.mark.slow) for half in ("float16", "bfloat16"))],
+    ["tf32", "float16", "bfloat16"],
 )
 def test_decoding_has_a_precision_of_its_own(planned, part, denoised, tmp_path, precision):
     """The official video scripts decode in float16, pixels and all."""

@@ -59,6 +59,7 @@ def test_hours_are_told_where_the_machine_was_measured(skipdit, measured):
     assert second == "estimate: rates: float32 1e-06 TFLOP/s, measured on digits"
 
 
+@pytest.mark.slow
 def test_a_sweep_counts_references_and_timing_and_what_is_there(skipdit, measured):
     measured(1e-5)
     given = "sample --model digits-skip --steps 3 --num-samples 2"

@@ -268,6 +268,7 @@ def faulty(tmp_path, monkeypatch):
         cache.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_method_of_somebody_else_that_fails(skipdit, tmp_path, faulty, crashes, table):
     given = "--model digits-skip --steps 2 --num-samples 2 --batch-size 1 --cache faulty"
     said = f"{faulty}, line {FAULTY.count(chr(10))}: Odd: no luck; mend the file"

@@ -87,6 +87,7 @@ def test_a_sweep_is_made_again(skipdit, tmp_path, changed, table):
     assert float(old.split()[0]) < float(new.split()[0]) == 100  # of the same samples
 
 
+@pytest.mark.slow
 def test_scores_are_made_again(skipdit, tmp_path, monkeypatch, table):
     skipdit(SWEEP).ok()
     key = next(key for cache, key in runs(tmp_path).items() if cache != "none")

@@ -29,6 +29,7 @@ def embeddings(root="results"):
     return {path.name: path.stat().st_mtime_ns for path in found}
 
 
+@pytest.mark.slow
 def test_sample_a_clip_from_a_prompt(skipdit):
     given = "--num-samples 2 --batch-size 2 --prompt"
     done = skipdit(f"{VIDEO} {given}", PROMPT).ok()

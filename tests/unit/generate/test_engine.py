@@ -130,6 +130,7 @@ def test_a_failure_here_ends_the_run_and_keeps_what_is_done():
     assert done == [[0]]
 
 
+@pytest.mark.slow
 def test_workers_share_the_batches_and_the_number_of_threads(work, tmp_path):
     batches, done, before = [[0, 1], [2], [3, 4], [5], [6]], [], torch.get_num_threads()
     torch.set_num_threads(3)

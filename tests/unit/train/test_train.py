@@ -440,6 +440,7 @@ def test_a_model_is_trained_further(vanilla, often, tmp_path):
         assert torch.equal(saved[key], value.half())  # it began with these weights
 
 
+@pytest.mark.slow
 def test_training_learns(monkeypatch, tmp_path):
     """A constant image: the loss of predicting nothing is 1 plus the bound; it must fall."""
     white = {"c2i": lambda count, _: (torch.ones(count, 1, 16, 16), torch.zeros(count).long())}
