@@ -96,7 +96,7 @@ def _timings(timings: "list[Result]") -> str:
     rows = [
         (
             *(each.metric, _number(each.value, each.unit) or each.status),
-            *(_within(each) or _quartiles(each), str(each.n), each.inputs, each.note),
+            *(_within(each), str(each.n), each.inputs, each.note),
         )
         for each in timings
     ]
@@ -153,10 +153,3 @@ def _within(result: "Result") -> str:
         return ""
     low, high = result.interval
     return f"[{low:.5g}, {high:.5g}]"
-
-
-def _quartiles(timing: "Result") -> str:
-    """What there is of a timing without an interval."""
-    if timing.spread is None:
-        return ""
-    return f"± {_number(timing.spread, timing.unit)} (half the interquartile range)"

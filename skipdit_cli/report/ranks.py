@@ -1,11 +1,14 @@
 """Which numbers of a column are the best: one, and all that cannot be told from it."""
 
+import functools
 from collections.abc import Mapping
+
+import numpy as np
 
 from skipdit_cli.recipe.recipe import TIMINGS
 from skipdit_cli.report.cells import PAPER_DECIMALS, ours
 from skipdit_cli.report.table import DRY, Cell, Heading, Table
-from skipdit_cli.score.certainty import SURE, holm, paired
+from skipdit_cli.score.certainty import SURE, holm, sign_flip
 
 RULE = (
     "Bold: best of a column among our numbers, with all that cannot be told from it (p of 0.05 or "
@@ -53,13 +56,18 @@ def told_apart(heading: Heading, one: Cell, others: Mapping[int, Cell]) -> set[i
     scores, ps = () if heading.metric in TIMINGS else one.scores or (), dict[int, float]()
     for i, other in others.items():
         if scores and len(scores) == len(other.scores or ()):
-            ps[i] = paired(scores, other.scores or ()).p
+            ps[i] = _probability(scores, other.scores or ())
     adjusted = dict(zip(ps, holm(list(ps.values())), strict=True))
     return {
         i
         for i, other in others.items()
         if (adjusted[i] < SURE if i in adjusted else _disjoint(one, other))
     }
+
+
+@functools.lru_cache(maxsize=4096)  # every format of a table, and its plots, ask for the same ones
+def _probability(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    return sign_flip(np.subtract(one, other))
 
 
 def _disjoint(one: Cell, other: Cell) -> bool:

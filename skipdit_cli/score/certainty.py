@@ -72,10 +72,11 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
     if len(first) != len(second) or not len(first):
         raise ValueError("scores of the same samples, one or more, are compared")
     apart = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    return Difference(float(apart.mean()), interval_of_mean(apart), _flipped(apart), len(apart))
+    return Difference(float(apart.mean()), interval_of_mean(apart), sign_flip(apart), len(apart))
 
 
-def _flipped(apart: np.ndarray) -> float:
+def sign_flip(apart: np.ndarray) -> float:
+    """The p of differences [n], two-sided: how often signs drawn at random make a mean as large."""
     from scipy.stats import norm, permutation_test
 
     if len(apart) < 2 or not apart.any():
