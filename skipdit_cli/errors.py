@@ -108,6 +108,11 @@ class SkipditWarning(UserWarning):
     """What a person should know and that stops nothing: `place: problem; what is done about it`."""
 
 
+def of_run(error: SkipditError) -> bool:
+    """Whether an error concerns one run, and not the disk, the weights or the command line."""
+    return error.exit_code == SkipditError.exit_code and not isinstance(error, StoreError)
+
+
 def warn(problem: str, *, place: str = "", fix: str = "") -> None:
     """Tell something that stops nothing, once in a process.
 

@@ -25,6 +25,9 @@ DECODING = 2  # generate/decode.py, storage/codec.py
 TEXT = 3  # generate/text.py; what is kept of prompts depends on it too
 DRAWING = 1  # checkpoints/drawn.py, of random weights alone; embeddings depend on it too
 
+FREE = ("num_samples", "names", "reference_steps")  # what changes no pixel
+TOLD = 5  # seeds that are told one by one
+
 
 @dataclass(frozen=True)
 class Run:
@@ -36,7 +39,8 @@ class Run:
         sampler: what `registry.load` gives.
         steps: respacing string, as the sampler's `timesteps` reads it ("50", "ddim50").
         guidance: scale of classifier-free guidance, None for none.
-        seed: of noise, and of classes where none are given.
+        seed: of noise, and of classes where none are given; 0 where there are `seeds`.
+        seeds: taken in turn by the samples, in place of the one.
         classes: taken in turn by the samples; None draws one for each.
         num_samples: how many; runs that differ in nothing else share their samples.
         batch_size: samples computed together; guidance doubles what the model sees.
@@ -46,6 +50,9 @@ class Run:
             all of them are drawn, which the card says as well.
         prompts: taken in turn by the samples; None for a model that takes no text, and where the
             list has not been fetched.
+        names: what the samples are called, taken in turn; they change no pixel.
+        reference_steps: of the uncached run that it is compared with, where these are others than
+            its own; it changes no pixel and is not kept with the samples.
         negative_prompt: of the null half of guidance; it counts for a model that takes text alone.
         compile: whether the denoiser's layers are compiled, which rounds otherwise.
     """
@@ -65,6 +72,9 @@ class Run:
     prompts: tuple[str, ...] | None = None
     negative_prompt: str = ""
     compile: bool = False
+    seeds: tuple[int, ...] | None = None
+    names: tuple[str, ...] | None = None
+    reference_steps: str | None = None
 
     @property
     def model(self) -> str:
@@ -77,6 +87,22 @@ class Run:
         return f"{self.model} (random weights)" if self.card.random else self.model
 
     @property
+    def seeded(self) -> str:
+        """Its seeds for people: `seed 0`, `seeds 0..4`, `seeds 7, 3`."""
+        seeds = list(dict.fromkeys(self.seeds or (self.seed,)))
+        if len(seeds) == 1:
+            return f"seed {seeds[0]}"
+        if seeds == list(range(seeds[0], seeds[-1] + 1)):
+            return f"seeds {seeds[0]}..{seeds[-1]}"
+        more = f" and {len(seeds) - TOLD} more" if len(seeds) > TOLD else ""
+        return f"seeds {', '.join(map(str, seeds[:TOLD]))}{more}"
+
+    @property
+    def sampled(self) -> str:
+        """Sampler and steps for people: `ddim 50`, where steps are "50" or "ddim50"."""
+        return f"{self.sampler.name} {self.steps.removeprefix(self.sampler.name)}"
+
+    @property
     def guided(self) -> bool:
         """Whether classifier-free guidance is on."""
         return self.guidance is not None
@@ -84,24 +110,42 @@ class Run:
     @property
     def is_reference(self) -> bool:
         """Whether it is uncached, so that others are compared with it."""
-        return self.cache.name == NONE
+        return self.cache.name == NONE and self.reference_steps is None
+
+    @property
+    def caution(self) -> str:
+        """What the cache's method has to say against itself with this sampler, or ""."""
+        method, stochastic = self.cache.method, self.sampler.STOCHASTIC
+        return method.caution(self.cache.settings, stochastic=stochastic)
 
     @cached_property
     def timesteps(self) -> tuple[int, ...]:
         """The training timesteps (999 to 0) of all steps, highest first."""
         return tuple(self.sampler.timesteps(self.steps))
 
+    def stream(self, index: int) -> tuple[int, int]:
+        """Seed and index of the noise of a sample.
+
+        Where there are seeds, it is that of the first sample of a run of its seed alone; a later
+        turn of the same seeds has the next ones.
+        """
+        if not self.seeds:
+            return self.seed, index
+        turn, place = divmod(index, len(self.seeds))
+        return self.seeds[place], turn
+
     @cached_property
     def key(self) -> str:
-        """16 hex digits; runs that differ in nothing but num_samples share their samples."""
-        content = {name: value for name, value in self.to_dict().items() if name != "num_samples"}
+        """16 hex digits; runs that differ in nothing but FREE share their samples."""
+        content = {name: value for name, value in self.to_dict().items() if name not in FREE}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @cached_property
     def reference(self) -> "Run":
-        """The same run without cache, which pair metrics compare with."""
-        return replace(self, cache=self.cache.uncached)
+        """The same run without cache, of all steps, which pair metrics compare with."""
+        steps = self.reference_steps or self.steps
+        return replace(self, cache=self.cache.uncached, steps=steps, reference_steps=None)
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -123,8 +167,9 @@ class Run:
             "compile": self.compile,
             "weights": self.weights,
         }
-        if self.prompts is not None:
-            content["prompts"] = list(self.prompts)
+        for name in ("prompts", "seeds", "names"):
+            if (values := getattr(self, name)) is not None:
+                content[name] = list(values)
         if self.card.text:
             content["negative_prompt"] = self.negative_prompt
         content["versions"] = self._versions()

@@ -198,6 +198,7 @@ class Call:
             alone, or NULL_FIRST; CONDITIONAL without guidance.
         store: what the method keeps between steps; one dictionary per guidance branch, emptied
             before every generation.
+        gate: what the site's output is multiplied by after the method, None where by nothing.
     """
 
     site: Site
@@ -208,6 +209,7 @@ class Call:
     cached: bool
     halves: str
     store: dict[Any, Any]
+    gate: "Tensor | None" = None
 
     @property
     def guided(self) -> bool:

@@ -18,6 +18,8 @@ from skipdit_cli.cache import CacheSpec, Window
 from skipdit_cli.errors import UsageError, unknown
 
 MOST = 10_000  # values that a range may have
+MOST_SEED = 2**63 - 1
+DIGITS = 30  # more than any number has: Python refuses to read thousands
 MOST_CACHES = 1000  # that a grid may have
 WHOLE = "[0-9]{1,18}"  # as people write numbers: int() takes 1_000 and other scripts' digits too
 _NUMBERS = {int: (f"[+-]?{WHOLE}", "an integer"), float: (r"[0-9eE.+-]{1,99}", "a number")}
@@ -83,6 +85,26 @@ def parse_grid(text: str, *, place: str = "") -> list[CacheSpec]:
             ) from None
         caches.append(CacheSpec(method, config))
     return caches
+
+
+def parse_whole(what: str, value: Any, *, least: int, most: int) -> int:
+    """A whole number as people write it, in text or as a number.
+
+    Args:
+        what: it is, for errors.
+    Raises:
+        UsageError: it is none, or out of range.
+    """
+    text = str(value).strip()
+    if not re.fullmatch(r"[+-]?[0-9]+", text):
+        problem = f"{what} '{value}' is not a whole number"
+        raise UsageError(problem, fix=f"{what} is {least} or more")
+    number = int(text.lstrip("+-").lstrip("0")[:DIGITS] or 0) * (-1 if text[0] == "-" else 1)
+    if number < least:
+        raise UsageError(f"{what} {text} is too small", fix=f"{what} is {least} or more")
+    if number > most:
+        raise UsageError(f"{what} {text} is too many", fix=f"{what} is {most} or less")
+    return number
 
 
 def parse_range(text: str, *, place: str = "") -> list[int]:

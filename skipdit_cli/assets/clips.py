@@ -22,7 +22,7 @@ from skipdit_cli.checkpoints.download import Item, alone
 from skipdit_cli.errors import MissingAssetError
 from skipdit_cli.storage.disk import on_disk
 
-CLIPS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".jpg", ".jpeg", ".png")
+CLIPS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".jpg", ".jpeg", ".png", ".webp")
 TRAINING = "training-clips"
 
 

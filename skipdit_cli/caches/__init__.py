@@ -8,6 +8,7 @@ names sites, never a model; it imports torch and diffusers only inside a functio
 The smallest useful file has `Config`, `resolve`, `reused`, `hooked` and `forward`, as `fora.py`.
 """
 
+import dataclasses
 import types
 import typing
 from abc import abstractmethod
@@ -28,6 +29,14 @@ STARTS, STOPS = (1000, 900, 800, 700, 600, 500), (0, 50, 100, 150, 200, 300, 400
 WINDOWS = tuple((start, stop) for start in STARTS for stop in STOPS)  # that a search tries
 
 
+def added(default: Any) -> Any:
+    """The default of a setting that a method's Config and settings got later.
+
+    A spec does not tell it where it has this value, so that runs from before keep their keys.
+    """
+    return dataclasses.field(default=default, metadata={"added": True})
+
+
 class Method(Registered, Protocol):
     """The contract of a caching method.
 
@@ -40,6 +49,7 @@ class Method(Registered, Protocol):
             with that of the step at hand.
         BY_BATCH: whether what it does to a sample depends on the others of its batch.
         DYNAMIC: whether it decides while it runs; it then has `skipped` in place of `reused`.
+        SEES_INPUT: whether its hooks look at what the network is given, `x` of their context.
         CALIBRATED: fields of Config that `skipdit analyze calibrate` fills where they are left out.
     """
 
@@ -49,6 +59,7 @@ class Method(Registered, Protocol):
     AFTER_GATE: bool = False
     BY_BATCH: bool = False
     DYNAMIC: bool = False
+    SEES_INPUT: bool = False
     CALIBRATED: tuple[str, ...] = ()
 
     @abstractmethod
@@ -122,8 +133,8 @@ class Method(Registered, Protocol):
         """What a search for settings of a given cost tries: values of fields of Config, by name.
 
         They are crossed, together with the default of each; combinations that Config or `resolve`
-        refuses are left out. A dynamic method is not asked. By default 1 to 10 of every integer,
-        and a few dozen windows.
+        refuses are left out. By default 1 to 10 of every integer, and a few dozen windows. A
+        dynamic method is not asked: trials find its `threshold`, a float of which more saves more.
 
         Args:
             steps: how many there are.
@@ -134,17 +145,53 @@ class Method(Registered, Protocol):
         """One sentence for under a table: in what it differs from what its authors run."""
         return ""
 
-    def watched(self, layout: Layout) -> Sequence[Site]:
+    def caution(self, settings: Any, *, stochastic: bool) -> str:
+        """Why the settings may be worse than they look, a sentence without its full stop, or "".
+
+        It is told before samples are made and under their tables, and stops nothing.
+
+        Args:
+            stochastic: whether the sampler adds noise at its steps.
+        """
+        return ""
+
+    def variant(self, config: Any, layout: Layout) -> Mapping[str, Any]:
+        """Of a calibrated method: the settings that a calibration is for; by default it is for all.
+
+        Args:
+            config: a Config, of which what is calibrated may be left out.
+        """
+        return {}
+
+    def variants(self, layout: Layout, steps: int) -> Sequence[Any]:
+        """Of a calibrated method: what is calibrated where nothing is said, as Configs."""
+        return [self.Config()]
+
+    def stand_in(self, config: Any, layout: Layout, steps: int) -> Mapping[str, Any]:
+        """Of a calibrated method: fields in CALIBRATED of the same cost, where none are measured.
+
+        For a plan, and for weights that are random; by default there are none.
+        """
+        return {}
+
+    def watched(self, layout: Layout, *, config: Any) -> Sequence[Site]:
         """Of a calibrated method: the sites that `observe` looks at."""
         return ()
 
-    def observe(self, layout: Layout, now: Seen, before: Seen) -> "Tensor":
+    def observe(self, layout: Layout, now: Seen, before: Seen, *, config: Any) -> "Tensor":
         """Of a calibrated method: what it is fitted on, from two steps of an uncached generation.
 
         Returns:
             [samples, ...].
         """
         raise NotImplementedError
+
+    def probes(self, layout: Layout, steps: int, *, config: Any) -> Sequence[Mapping[str, Any]]:
+        """Of a calibrated method: settings under which the same samples are generated as well.
+
+        How far each sample then strays from the uncached one is what `candidates` is told.
+        """
+        return ()
 
     def fit(self, observed: "np.ndarray") -> Mapping[str, Any]:
         """Of a calibrated method: the fields in CALIBRATED.
@@ -155,6 +202,19 @@ class Method(Registered, Protocol):
             UsageError: there are too few observations.
         """
         raise NotImplementedError
+
+    def candidates(
+        self, observed: "np.ndarray", *, layout: Layout, config: Any, strayed: "np.ndarray"
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Of a calibrated method, in place of `fit`: several answers, by names for people.
+
+        Those are kept under which samples stray least from the uncached ones.
+
+        Args:
+            observed: as of `fit`.
+            strayed: [probes, samples], by how much the latents of each sample differ (mean square).
+        """
+        return {"": self.fit(observed)}
 
     @staticmethod
     def rules(module: ModuleType) -> str:
@@ -167,7 +227,8 @@ class Method(Registered, Protocol):
             return (
                 "`reused` has no meaning in a dynamic method (DYNAMIC = True); remove one of them"
             )
-        for part in ("watched", "observe", "fit") if parts.get("CALIBRATED") else ():
+        answers = "candidates" if "candidates" in parts else "fit"
+        for part in ("watched", "observe", answers) if parts.get("CALIBRATED") else ():
             if part not in parts:
                 return f"`{part}` is missing, which CALIBRATED needs"
         return ""

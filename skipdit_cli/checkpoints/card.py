@@ -9,7 +9,7 @@ from skipdit_cli.precision import PRECISIONS
 RANDOM = "random"  # what stands for a fingerprint where weights are drawn
 DRY_RUN = "random weights: a dry run, the samples and their scores mean nothing"
 EMBEDDED, CONFIGS = "embedded", "configs"  # repositories that are folders of the package
-DATASETS = {"c2i": "imagenet256", "t2v": "vbench", "t2i": "coco"}  # that samples are scored by
+DATASETS = {"c2i": "imagenet256", "t2v": "vbench", "t2i": "coco-val2014"}  # scored by
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from skipdit_cli.checkpoints import licences
 from skipdit_cli.checkpoints.card import CONFIGS, EMBEDDED, RANDOM, Card, Component
 from skipdit_cli.embedded import shipped
+from skipdit_cli.embedded.shipped import home
 from skipdit_cli.errors import MissingAssetError, StoreError
 from skipdit_cli.storage import given, kept
 from skipdit_cli.storage.disk import write_whole
@@ -21,12 +22,6 @@ SMALL = 1_000_000  # bytes of a file that a fingerprint reads
 LARGE = 16_000_000  # bytes of a file whose hash is worth remembering
 YOUNG = 2 * 10**9  # nanoseconds: no file system has coarser times
 HASH = kept.Kind("hash of a file", 1)
-
-
-def home() -> Path:
-    """Where downloaded and converted files live: $SKIPDIT_HOME, or the user's cache folder."""
-    cache_home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(os.environ.get("SKIPDIT_HOME", cache_home / "skipdit"))
 
 
 def weights_file(chosen: Card) -> Path:

@@ -1,7 +1,7 @@
 """The command line: arguments, progress and printing. The work is imported inside the commands."""
 
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -17,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+at_end = ExitStack()  # what a command has to close, however it ends
 
 
 def _version(wanted: bool) -> None:
@@ -42,16 +43,19 @@ for _name in (
     "download",
     "sample",
     "sweep",
+    "status",
     "evaluate",
     "compare",
     "show",
     "rm",
     "export",
     "report",
+    "gate",
     "profile",
     "train",
     "analyze",
     "doctor",
+    "vbench_env",
 ):
     import_module(f"skipdit_cli.cli.{_name}")
 
@@ -67,7 +71,8 @@ def main() -> None:
     fit_any_encoding()
     try:
         _check_words(sys.argv[1:])
-        code = app(prog_name="skipdit", standalone_mode=False)
+        with at_end:
+            code = app(prog_name="skipdit", standalone_mode=False)
         finish()
     except SkipditError as error:
         _stop(str(error), error.exit_code)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 KINDS = ("models", "caches", "samplers", "metrics", "recipes")
 RUNS = "runs"  # in a results folder; listed only where they are asked for
+STUDIES = "studies"  # likewise
 
 
 def _begin(names: Iterable[str], incomplete: str) -> list[str]:
@@ -85,4 +86,15 @@ def downloads(incomplete: str) -> list[str]:
 
 def kinds(incomplete: str) -> list[str]:
     """What `skipdit ls` lists."""
-    return _begin((*KINDS, RUNS), incomplete)
+    return _begin((*KINDS, RUNS, STUDIES), incomplete)
+
+
+def studies(incomplete: str) -> list[str]:
+    """The studies in the usual results folder."""
+    found = sorted(path.parent.name for path in Path("results/sweeps").glob("*/study.json"))
+    return _begin(found, incomplete)
+
+
+def reported(incomplete: str) -> list[str]:
+    """The recipes, and the studies."""
+    return [*recipes(incomplete), *studies(incomplete)]

@@ -34,6 +34,7 @@ class Told:
         held: its memory.
         offload: whether the autoencoder leaves the GPU while samples are denoised.
         uncounted: the caches of which is not known what they keep.
+        gpus: that share the work.
     """
 
     found: "Estimate"
@@ -41,6 +42,7 @@ class Told:
     held: "Footprint"
     offload: bool = False
     uncounted: tuple[str, ...] = ()
+    gpus: int = 1
 
     @property
     def peak(self) -> int:
@@ -69,14 +71,14 @@ class Told:
     @property
     def cells(self) -> tuple[str, str, str]:
         """Hours, memory and disk, for a table."""
-        hours = self.found.hours
+        hours = self.found.shared(self.gpus)
         told = "unknown" if hours is None else f"{hours:.2f}" if hours < 10 else f"{hours:.0f}"
         memory = "> " * bool(self.uncounted) + size(self.peak)
         return "< " * self.found.at_most + told, memory, size(self.found.bytes)
 
-    def hours(self, gpus: int = 1) -> list[str]:
+    def hours(self) -> list[str]:
         """Lines of hours; none where no rate is known."""
-        found, whole = self.found, self.found.shared(gpus)
+        found, gpus, whole = self.found, self.gpus, self.found.shared(self.gpus)
         if whole is None:
             return []
         parts = {"sampling": found.sampling, "decoding": found.decoding, "timing": found.timing}
@@ -85,6 +87,7 @@ class Told:
         left = f"{found.samples} samples of {found.runs} runs are left"
         if not told:
             return [left]
+        told = told if gpus == 1 else f"of one of them {told}"
         head = f"{'at most ' * found.at_most}{duration(whole)} on {where}: {told}"
         return [f"{head}; {left}", f"rates: {'; '.join(found.sources)}"]
 
@@ -147,7 +150,8 @@ class Told:
         found = self.found
         return {
             "machine": found.machine.label,
-            "hours": found.hours,
+            "gpus": self.gpus,
+            "hours": found.shared(self.gpus),
             "sampling_hours": found.sampling,
             "decoding_hours": found.decoding,
             "timing_hours": found.timing,
@@ -176,6 +180,7 @@ def told(
     repeats: int = 0,
     offload: bool = False,
     previews: bool = True,
+    gpus: int = 1,
 ) -> Told:
     """The estimate of runs.
 
@@ -184,22 +189,25 @@ def told(
         gpu: a name of the table of GPUs, "cpu", or None for what is here.
         root: the results folder, where what is there already does not count.
         timed: the runs that are timed, `repeats` times each.
+        gpus: of that kind, that share the work.
     """
     from skipdit_cli.plan.estimate import estimate
     from skipdit_cli.plan.rates import machine
 
     jobs = [*jobs]
     found = estimate(jobs, machine(gpu), root=root, timed=timed, repeats=repeats, previews=previews)
-    return about(found, [run for run, _ in jobs], offload=offload)
+    return about(found, [run for run, _ in jobs], offload=offload, gpus=gpus)
 
 
-def about(found: "Estimate", runs: "Sequence[Run]", *, offload: bool = False) -> Told:
+def about(
+    found: "Estimate", runs: "Sequence[Run]", *, offload: bool = False, gpus: int = 1
+) -> Told:
     """An estimate with the memory of its runs."""
     from skipdit_cli.generate.footprint import footprint
 
     largest = max(runs, key=lambda run: footprint(run).peak(run.batch_size, offload=offload))
     uncounted = {run.cache.short: 0 for run in runs if not footprint(run).counted}
-    return Told(found, largest, footprint(largest), offload, tuple(uncounted))
+    return Told(found, largest, footprint(largest), offload, tuple(uncounted), gpus)
 
 
 def announce(
@@ -220,9 +228,12 @@ def announce(
     """
     from skipdit_cli.errors import SkipditError, StoreError
     from skipdit_cli.generate import memory
+    from skipdit_cli.generate.worker import device_here
 
     jobs = [*jobs]
     jobs = [*((run.reference, metrics) for run, metrics in jobs if metrics), *jobs]
+    if device_here(how.device) != how.device:  # nothing is known of the machines that work
+        return
     if any(run.weights == "absent" or (run.card.text and not run.prompts) for run, _ in jobs):
         return
     whole = told(
@@ -233,12 +244,13 @@ def announce(
         repeats=how.repeats,
         offload=how.offload,
         previews=how.previews,
+        gpus=1 if how.device == "cpu" else _gpus(how.engine.workers),
     )
-    found, gpus = whole.found, 1 if how.device == "cpu" else _gpus(how.workers)
+    found = whole.found
     if not found.samples and not found.timing:
         return
     free = _free(how.root)
-    hours = whole.hours(gpus)
+    hours = whole.hours()
     space = [whole.memory(memory.room_of(how.device)), whole.disk(free)]
     if max(whole.peak, found.bytes) < SMALL:
         space = [f"{whole.memory_size}, {size(found.bytes)} of disk"]
@@ -253,7 +265,7 @@ def announce(
             place=str(how.root),
             fix="free some space, or take another folder with --results",
         )
-    whole_hours = found.shared(gpus)
+    whole_hours = found.shared(whole.gpus)
     if whole_hours is None or whole_hours < ASKS or yes or not terminal():
         return
     import typer

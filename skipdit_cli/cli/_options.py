@@ -63,15 +63,6 @@ Scale = Annotated[
 ]
 Root = Annotated[Path, typer.Option("--results", help="Folder of samples, scores and reports.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
-Workers = Annotated[
-    int,
-    typer.Option(
-        min=1, help="Processes side by side; give as many as there are GPUs, and each has its own."
-    ),
-]
-WeightsFile = Annotated[
-    Path | None, typer.Option(help="A checkpoint file to use for --model: .pt or .safetensors.")
-]
 Weights = Annotated[
     str | None,
     typer.Option(
@@ -80,11 +71,25 @@ Weights = Annotated[
     ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of all noise and classes.")]
+Seeds = Annotated[
+    str | None,
+    typer.Option(
+        help="Several seeds, as 0..4, for every prompt or class; else --seed, or those of a file "
+        "of prompts. Then there are as many samples as seeds and prompts together."
+    ),
+]
 NumSamples = Annotated[int | None, typer.Option(help="How many samples.")]
 BatchSize = Annotated[
     int | None, typer.Option(help="Samples computed together; not more than are asked for.")
 ]
 Steps = Annotated[str | None, typer.Option(help='Sampling steps: 50, "ddim50" or "10,15,20".')]
+NoFewerSteps = Annotated[
+    bool,
+    typer.Option(
+        "--no-fewer-steps",
+        help="Without the uncached rows of as many steps as cost the MACs of each cache.",
+    ),
+]
 Sampler = Annotated[
     str | None,
     typer.Option(
@@ -102,7 +107,8 @@ Prompts = Annotated[
     str | None,
     typer.Option(
         help="A list of prompts (vbench, coco) or a file: .txt, one on a line, or .csv, .tsv, "
-        ".json, .jsonl with a column or key prompt, caption, text or prompt_en."
+        ".json, .jsonl with a column or key prompt, caption, text or prompt_en, and perhaps seed "
+        "and name. Fewer samples than VBench has prompts are spread evenly over its dimensions."
     ),
 ]
 NegativePrompt = Annotated[
@@ -135,8 +141,42 @@ Gpu = Annotated[
         help="What hours are for: a100, h100, h200, l40s, v100 or cpu; else what is here.",
     ),
 ]
+Gpus = Annotated[
+    int,
+    typer.Option("--workers", min=1, help="How many GPUs share the work, of which the hours are."),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before hours of work.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+Figure = Annotated[
+    str | None,
+    typer.Option(
+        help="Every plot for a paper, beside the table: pdf, svg, png; comma-separated.",
+    ),
+]
+FigureWidth = Annotated[
+    str | None,
+    typer.Option("--width", help="Of these: column (3.35 in), or page (7 in); else column."),
+]
+Study = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        metavar="STUDY",
+        help="The study's name, also of one that is there (`skipdit ls studies`); else the "
+        "model's, with a number where that is taken.",
+        autocompletion=complete.studies,
+    ),
+]
+InStudy = Annotated[
+    str | None,
+    typer.Option(
+        "--study",
+        metavar="STUDY",
+        help="A study (`skipdit ls studies`), whose runs alone are meant; all of them where none "
+        "is named.",
+        autocompletion=complete.studies,
+    ),
+]
 Redo = Annotated[
     bool,
     typer.Option(
@@ -151,9 +191,11 @@ Override = Annotated[
 ]
 
 
-def device_name(choice: str) -> str:
+def device_name(choice: str, *, elsewhere: bool = False) -> str:
     """The device of a choice: "cpu" or "cuda"; `auto` takes the GPU where there is one.
 
+    Args:
+        elsewhere: it is that of other machines, of which is not known what they have.
     Raises:
         UsageError: no such device, or there is no GPU.
     """
@@ -161,8 +203,8 @@ def device_name(choice: str) -> str:
 
     if choice not in DEVICES:
         raise unknown("device", choice, DEVICES, place="--device")
-    if choice == "cpu":
-        return "cpu"
+    if choice == "cpu" or (choice == "cuda" and elsewhere):
+        return choice
     import torch
 
     if torch.cuda.is_available():
@@ -179,7 +221,7 @@ def settings(**given: Any) -> dict[str, Any]:
         given: what the options hold, by setting; None is not given. Weights are a setting where
             they are random; else they are a file (`weights_file`).
     Raises:
-        UsageError: the classes cannot be read as a range, or --prompt and --prompts are both given.
+        UsageError: the classes cannot be read as a range, or two options say the same.
     """
     from skipdit_cli.errors import UsageError
     from skipdit_cli.spec import parse_range
@@ -189,6 +231,8 @@ def settings(**given: Any) -> dict[str, Any]:
         del chosen["weights"]
     if "classes" in chosen:
         chosen["classes"] = tuple(parse_range(chosen["classes"], place="--classes"))
+    if {"seed", "seeds"} <= chosen.keys():
+        raise UsageError("--seed and --seeds say the same", fix="give one of them")
     if prompt := chosen.pop("prompt", None):
         if "prompts" in chosen:
             raise UsageError("--prompt and --prompts say the same", fix="give one of them")
@@ -214,6 +258,21 @@ def at_least(least: int, given: int, *, place: str, zero: str = "") -> None:
     if given < least:
         fix = f"give {least} or more" + (f"; {zero}" if zero else "")
         raise UsageError(f"{given} is too few", place=place, fix=fix)
+
+
+def with_fewer_steps(
+    chosen: "Iterable[Run]", *, root: Path, off: bool, earlier: "Iterable[Run]" = ()
+) -> "list[Run]":
+    """Runs, and the uncached ones that cost what they do in fewer steps, unless that is off.
+
+    Args:
+        root: the results folder, which says what dynamic methods did reuse.
+        earlier: more runs that are to have such ones.
+    """
+    from skipdit_cli.plan.fewer import fewer_steps
+
+    chosen = [*chosen]
+    return chosen if off else [*chosen, *fewer_steps([*chosen, *earlier], root=root)]
 
 
 def runs(

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from traceback import walk_tb
@@ -15,8 +15,11 @@ import typer
 from skipdit_cli.errors import SkipditError
 
 if TYPE_CHECKING:
+    from skipdit_cli.report.gallery import Behind
+    from skipdit_cli.report.table import Table
     from skipdit_cli.run import Run
     from skipdit_cli.score.redo import Removed
+    from skipdit_cli.storage.results import Result
 
 TELLS = 300.0  # seconds between two lines of progress in a log
 Update = Callable[[int, int], None]  # (done, total)
@@ -84,6 +87,29 @@ def show_json(content: Any) -> None:
     typer.echo(json.dumps(content, indent=1, allow_nan=False))
 
 
+def show_table(
+    table: "Table", behind: "Behind", paths: Iterable[Path], *, json: bool, **more: Any
+) -> None:
+    """A table for people, or with the files it was written to and `more` for programs."""
+    if json:
+        from skipdit_cli.report.publish import records
+
+        files = [str(path) for path in paths]
+        show_json({"rows": records(table, behind), "files": files, **more})
+    else:
+        from skipdit_cli.report.markdown import to_markdown
+
+        show(to_markdown(table))
+
+
+def raise_last(errors: "Sequence[SkipditError]") -> None:
+    """Tell all errors, and end with the last, if there is any."""
+    for error in errors[:-1]:
+        say(f"skipdit: {error}")
+    if errors:
+        raise errors[-1]
+
+
 @contextmanager
 def stage(description: str) -> Iterator[Update]:
     """A progress bar on a terminal, with the time that is left; total 0 shows a spinner.
@@ -146,3 +172,16 @@ def table(headings: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
         from tabulate import tabulate
 
     return tabulate(rows, headings, tablefmt="github", disable_numparse=True)
+
+
+def value_of(result: "Result", notes: dict[str, int]) -> str:
+    """A score, or why there is none as `status [1]`: the number of a note, which is added.
+
+    Args:
+        notes: those so far, with their numbers from 1.
+    """
+    if result.value is not None:
+        return f"{result.value:.6g} {result.unit}".rstrip()
+    if not result.note or result.status == "reference":
+        return result.status
+    return f"{result.status} [{notes.setdefault(result.note, len(notes) + 1)}]"

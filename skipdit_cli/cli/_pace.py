@@ -25,7 +25,12 @@ class Pace:
         self.told: deque[tuple[int, float]] = deque(maxlen=WINDOW + 1)  # what was done when
 
     def left(self, done: int, total: int) -> str:
-        """What to say of the time that is left; nothing before a pace is known, and at the end.
+        """What to say of the time that is left; nothing where `seconds` knows none."""
+        seconds = self.seconds(done, total)
+        return "" if seconds is None else f"{span(seconds)} left"
+
+    def seconds(self, done: int, total: int) -> float | None:
+        """The time that is left; None before a pace is known, and at the end.
 
         Args:
             done: pieces that are finished, of so many in all.
@@ -41,8 +46,8 @@ class Pace:
             self.told.append((done, now))
         first, begun = self.told[0]
         if not first < done < total:
-            return ""
-        return f"{span((now - begun) / (done - first) * (total - done))} left"
+            return None
+        return (now - begun) / (done - first) * (total - done)
 
 
 def span(seconds: float) -> str:

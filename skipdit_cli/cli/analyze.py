@@ -1,10 +1,11 @@
 """skipdit analyze"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from skipdit_cli.cli import _engines as engines
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import show, show_json, stage
@@ -24,15 +25,25 @@ def calibrate(
     method: Annotated[
         str, typer.Option(help="A caching method that has to be calibrated, as mag-cache.")
     ] = "teacache",
+    full: Annotated[
+        str | None,
+        typer.Option(help="Of dp-cache: numbers of full steps, as 25,17,13,9; each is calibrated."),
+    ] = None,
+    branch: Annotated[
+        int | None, typer.Option(help="Of dp-cache: layers at each end that run on every step.")
+    ] = None,
     num_samples: options.NumSamples = None,
     batch_size: options.BatchSize = None,
-    seed: options.Seed = None,
+    seed: options.Seed = 1,  # apart from that of samples, which are then scored
     steps: options.Steps = None,
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     precision: options.Precision = None,
     device: options.Device = "auto",
-    weights: options.WeightsFile = None,
+    engine: engines.EngineName = None,
+    workers: engines.Workers = None,
+    slurm: engines.SlurmSettings = None,
+    weights: options.Weights = None,
     results: options.Root = "results",  # type: ignore[assignment]
     out: Annotated[
         Path | None, typer.Option(help="Folder for the file; else where the caches look for it.")
@@ -43,12 +54,15 @@ def calibrate(
 
     The uncached model generates a few samples. For teacache, a polynomial is fitted from the change
     of the first layer's modulated input to that of the output; for mag-cache, how much what all
-    layers add grows from step to step. The methods find the file by themselves.
+    layers add grows from step to step; for dp-cache, which steps are full and how those between are
+    forecast, and the best of six answers is kept. The methods find the files by themselves. What
+    was stopped goes on.
     """
     from dataclasses import asdict
 
+    from skipdit_cli.checkpoints.card import DRY_RUN
     from skipdit_cli.errors import unknown
-    from skipdit_cli.generate.memory import memory_checked
+    from skipdit_cli.generate.options import Options
     from skipdit_cli.recipe import calibration
     from skipdit_cli.storage.disk import check_writable
 
@@ -63,18 +77,48 @@ def calibrate(
         sampler=sampler,
         guidance=guidance,
         precision=precision,
+        weights=weights,
     )
-    (run,) = options.runs(chosen, ["none"], given, weights_path=weights)
-    where, folder = options.device_name(device), out or calibration.folder(chosen)
-    check_writable(folder)
+    path = options.weights_file(weights)
+    (run,) = options.runs(chosen, ["none"], given, weights_path=path)
+    configs = _configs(method, full, branch)
+    used, where = engines.chosen(engine, device, workers=workers, root=results, slurm=slurm)
+    folder = out or calibration.folder(chosen)
+    if not run.card.random:
+        check_writable(folder)
     from skipdit_cli.analyze.calibrate import calibrate as measure
 
-    with stage(f"calibrating {method} on {chosen}") as update, memory_checked(run.batch_size):
-        measured = measure(
-            run, method, root=results, device=where, weights_path=weights, progress=update
-        )
-    path = calibration.write_calibration(measured, folder)
-    if json:
-        show_json({"file": str(path), **asdict(measured)})
+    how = Options(root=results, device=used, stage=stage, engine=where, weights_path=path)
+    measured = measure(run, method, how, configs=configs)
+    if run.card.random:
+        show(f"{method} on {chosen}: nothing is written; {DRY_RUN}")
         return
-    show(f"{method} on {chosen}, from {measured.pairs} observations: {path}")
+    paths = [calibration.write_calibration(each, folder) for each in measured]
+    if json:
+        both = zip(paths, measured, strict=True)
+        show_json([{"file": str(file), **asdict(each)} for file, each in both])
+        return
+    for file, each in zip(paths, measured, strict=True):
+        what = ", ".join(f"{name}={value}" for name, value in each.variant.items())
+        show(f"{method} on {chosen}, {what or f'from {each.pairs} observations'}: {file}")
+        if each.tried:
+            first, *rest = sorted(each.tried.items(), key=lambda item: -item[1])
+            others = ", ".join(f"{name} {value - first[1]:+.1f}" for name, value in rest)
+            show(f"  {first[0]} is best; dB of the others: {others}")
+
+
+def _configs(method: str, full: str | None, branch: int | None) -> list[Any] | None:
+    """What is calibrated, as Configs of the method; None where nothing is said.
+
+    Raises:
+        UsageError: the method has no such setting, or a number is none.
+    """
+    from skipdit_cli.spec import parse_grid, parse_range
+
+    counts = parse_range(full, place="--full") if full else []
+    given = [f"full={'|'.join(map(str, counts))}"] if counts else []
+    given += [f"branch={branch}"] if branch is not None else []
+    if not given:
+        return None
+    specs = parse_grid(f"{method}({','.join(given)})", place="--full" if full else "--branch")
+    return [spec.config for spec in specs]

@@ -7,6 +7,7 @@ import typer
 
 from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import _studies as studies
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import show, show_json, stage, table
 
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 @app.command()
 def compare(
     targets: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="A B [C ...]",
             help="Runs, by key, its beginning, or cache spec; or two results folders.",
             autocompletion=complete.runs,
         ),
-    ],
+    ] = None,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -33,6 +34,7 @@ def compare(
         ),
     ] = None,
     model: options.Model = None,
+    study: options.InStudy = None,
     results: options.Root = "results",  # type: ignore[assignment]
     device: options.Device = "auto",
     json: options.Json = False,
@@ -43,6 +45,7 @@ def compare(
     mean difference, its 95 % bootstrap interval, the p of a two-sided sign-flip test, and the same
     adjusted for all lines of the table (Holm). What is not scored yet is scored first.
     """
+    from skipdit_cli.cache import NONE
     from skipdit_cli.errors import UsageError
     from skipdit_cli.recipe.runs import find_run
     from skipdit_cli.score.measure import How, measure
@@ -50,15 +53,25 @@ def compare(
     from skipdit_cli.storage import shelf
 
     names = None if metric is None else [name.strip() for name in metric.split(",")]
+    targets = targets or []
     folders = [Path(target) for target in targets if Path(target).is_dir()]
-    if len(targets) < 2 or (folders and (len(targets), len(folders)) != (2, 2)):
+    gone = [target for target in targets if folders and not Path(target).is_dir()]
+    if gone:
+        raise UsageError(f"{gone[0]} is no folder", place="skipdit compare", fix="name two folders")
+    few = len(targets) < 2 and not (study and not targets)
+    if few or (folders and (len(targets), len(folders)) != (2, 2)):
         fix = "name two runs or more, or two results folders"
         raise UsageError("there is nothing to compare with", place="skipdit compare", fix=fix)
     if folders:
         _print(compare_folders(folders[0], folders[1], names or ()), json=json)
         return
     here = [run for run in shelf.shelf(results) if model in (None, run.model)]
-    meant = [shelf.one(target, here, place=str(results)) for target in targets]
+    meant = studies.meant(targets, here, root=results, study=study)
+    if not targets:  # what all are compared with is none of them
+        meant = [run for run in meant if run.cache != NONE]
+    if len(meant) < 2:
+        fix = "name two that differ"
+        raise UsageError("all of them are one run", place="skipdit compare", fix=fix)
     chosen = [find_run(results, run.key) for run in meant]
     how = How(device=options.device_name(device))
     with stage(f"scoring {len(chosen)} runs") as update:
@@ -74,17 +87,18 @@ def _print(compared: "list[Comparison]", *, json: bool) -> None:
     if json:
         show_json([vars(each) | {"difference": vars(each.difference)} for each in compared])
         return
+    from skipdit_cli.report.cells import within
+
     headings = ("metric", "A", "B", "mean A", "mean B", "A - B", "95 % interval", "p", "p (Holm)")
     rows = []
     for each in compared:
         difference, unit = each.difference, f" {each.unit}" if each.unit else ""
-        within = difference.interval and "[{:+.4g}, {:+.4g}]".format(*difference.interval)
         rows.append(
             (
                 *(each.metric, each.first, each.second),
                 *(f"{mean:.5g}" for mean in each.means),
                 f"{difference.mean:+.4g}{unit}",
-                within or "",
+                within(difference.interval, "+.4g"),
                 *(_probability(p) for p in (difference.p, each.p_holm)),
                 str(difference.n),
                 {"first": "A", "second": "B", "": "cannot be told"}[each.better],

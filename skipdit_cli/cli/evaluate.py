@@ -6,11 +6,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skipdit_cli.cli import _complete as complete
+from skipdit_cli.cli import _engines as engines
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
-from skipdit_cli.cli._output import say, say_black, say_removed, show, show_json, stage, table
+from skipdit_cli.cli._output import (
+    raise_last,
+    say,
+    say_black,
+    say_removed,
+    show,
+    show_json,
+    stage,
+    table,
+    value_of,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from skipdit_cli.errors import SkipditError
+    from skipdit_cli.score.jobs import Job
     from skipdit_cli.storage.results import Result
 
 ALL = "all"
@@ -38,13 +53,31 @@ def evaluate(
             autocompletion=complete.metrics,
         ),
     ] = None,
-    npz: Annotated[
-        Path | None,
-        typer.Option(help="Score the images of this npz; with a run, write the run's into it."),
+    samples: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Score what any tool made: a folder of images or clips, a file, a pattern in "
+            "quotes, an npz; may be repeated, for a line each."
+        ),
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(help="An npz to compare with, instead of what FID and the like have."),
+        typer.Option(
+            help="What --samples are compared with, pair by pair, of the same forms; and the real "
+            "samples of FID and the like, instead of their own."
+        ),
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(help="What each of --samples was to show: a list of prompts or a file."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A folder for the scores of --samples as md, csv, json and html."),
+    ] = None,
+    npz: Annotated[
+        Path | None,
+        typer.Option(help="The same as --samples; with a run, write the run's images into it."),
     ] = None,
     scale: options.Scale = "auto",
     redo: Annotated[
@@ -52,47 +85,65 @@ def evaluate(
     ] = False,
     results: options.Root = "results",  # type: ignore[assignment]
     device: options.Device = "auto",
-    workers: options.Workers = 1,
+    engine: engines.EngineName = None,
+    workers: engines.Workers = None,
+    slurm: engines.SlurmSettings = None,
     override: options.Override = None,
     json: options.Json = False,
 ) -> None:
-    """Score samples that are there; generates nothing.
+    """Score samples that are there, of a run or of any other tool; generates nothing.
 
-    An npz is one of ADM's evaluator: images in arr_0, uint8 [N,H,W,3]; the rest is not read.
+    An npz is one of ADM's evaluator: images in arr_0, uint8 [N,H,W,3], or clips [N,T,H,W,3]; the
+    rest is not read.
     """
     from skipdit_cli import registry
     from skipdit_cli.errors import UsageError
     from skipdit_cli.recipe import runs
     from skipdit_cli.score import jobs
-    from skipdit_cli.score.evaluate import READERS, How, evaluate_npz, write_npz
+    from skipdit_cli.score.evaluate import READERS, How, write_npz
     from skipdit_cli.score.evaluate import evaluate as score
 
     named = options.recipe_named(target, recipe)
-    subject = npz if named is None else named
-    if subject is None:
-        fix = "name a run or a recipe, or give --npz; see skipdit evaluate --help"
+    places = [*(samples or ()), *([npz] if npz and not named else ())]
+    if named and samples:
+        fix = f"leave it out, or {named}; several files are a pattern in quotes"
+        raise UsageError("one subject is scored at a time", place="--samples", fix=fix)
+    if not named and not places:
+        fix = "name a run or a recipe, or give --samples; see skipdit evaluate --help"
         raise UsageError("no target", place="skipdit evaluate", fix=fix)
     asked = None if metrics in (None, ALL) else [name.strip() for name in metrics.split(",")]
     for name in asked or ():
         registry.load("metrics", name, place="--metrics")
+    used, where = engines.chosen(engine, device, workers=workers, root=results, slurm=slurm)
     how = How(
-        device=options.device_name(device),
+        device=used,
         workers=READERS,
-        processes=workers,
+        engine=where,
         reference=reference,
     )
-    if isinstance(subject, Path):
-        if redo:
-            raise UsageError(
-                "the scores of an npz are not kept", place="--redo", fix="leave it out"
-            )
-        scores = evaluate_npz(subject, root=results, how=how, stage=stage, asked=asked)
-        _print([("", str(subject), result) for result in scores], json=json)
+    if named is None:
+        from skipdit_cli.cli import _outside
+
+        _outside.evaluate(
+            places,
+            reference=reference,
+            prompts=prompts,
+            asked=asked,
+            every=metrics == ALL,
+            how=how,
+            root=results,
+            redo=redo,
+            out=out,
+            json=json,
+        )
         return
-    if recipe is not None or jobs.is_recipe(subject):
-        meant = runs.scored(options.recipe_at(subject, scale, override))
+    for option, given in (("--prompts", prompts), ("--out", out)):
+        if given:
+            raise UsageError("it is for --samples", place=option, fix="leave it out")
+    if recipe is not None or jobs.is_recipe(named):
+        meant = runs.scored(options.recipe_at(named, scale, override))
     else:
-        meant = jobs.of_key(subject, root=results)
+        meant = jobs.of_key(named, root=results)
     if metrics == ALL:
         meant = jobs.with_all_metrics(meant)
     if npz is not None:
@@ -109,10 +160,26 @@ def evaluate(
     for run in {run.key: run for run, _ in scored.results}.values():
         say_black(run, results)
     _print([(run.label, str(run.cache), result) for run, result in scored.results], json=json)
-    for error in scored.errors[:-1]:
-        say(f"skipdit: {error}")
-    if scored.errors:
-        raise scored.errors[-1]
+    raise_last(_together(scored.errors, meant, named) if npz is None else scored.errors)
+
+
+def _together(
+    errors: "Sequence[SkipditError]", meant: "Sequence[Job]", subject: str
+) -> "list[SkipditError]":
+    """Errors, those of samples that a recipe lacks as one that names what makes them."""
+    from skipdit_cli.errors import IncompleteError
+    from skipdit_cli.score.jobs import is_recipe
+
+    lacking = [error for error in errors if isinstance(error, IncompleteError)]
+    if len(lacking) < 2 or not is_recipe(subject):
+        return list(errors)
+    one = IncompleteError(
+        f"{len(lacking)} of {len({run.key for run, _ in meant})} runs lack samples, first "
+        f"{lacking[0].place} ({lacking[0].problem})",
+        place=subject,
+        fix=f"`skipdit cache-sweep {subject}`, with the same settings, makes them",
+    )
+    return [*(error for error in errors if error not in lacking), one]
 
 
 def _print(results: "list[tuple[str, str, Result]]", *, json: bool) -> None:
@@ -122,15 +189,15 @@ def _print(results: "list[tuple[str, str, Result]]", *, json: bool) -> None:
 
         show_json([asdict(result) for _, _, result in results])
         return
+    from skipdit_cli.report.cells import within
+
     notes: dict[str, int] = {}
     rows = []
     for model, cache, result in results:
-        value = _value(result)
-        if result.value is None and result.note and result.status != "reference":
-            value += f" [{notes.setdefault(result.note, len(notes) + 1)}]"
+        value, n = value_of(result, notes), str(result.n)
+        ends = within(result.interval)
         metric, protocol = result.metric, result.protocol
-        within = "" if result.interval is None else "[{:.4g}, {:.4g}]".format(*result.interval)
-        rows.append((result.run, model, cache, metric, value, within, str(result.n), protocol))
+        rows.append((result.run, model, cache, metric, value, ends, n, protocol))
     if rows:
         show(
             table(
@@ -139,7 +206,3 @@ def _print(results: "list[tuple[str, str, Result]]", *, json: bool) -> None:
         )
     for note, number in notes.items():
         show(f"[{number}] {note}")
-
-
-def _value(result: "Result") -> str:
-    return result.status if result.value is None else f"{result.value:.6g} {result.unit}".rstrip()

@@ -7,33 +7,36 @@ import typer
 
 from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import _studies as studies
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import say, show, stage
 
 
 @app.command()
 def export(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write into; it is made.")],
     keys: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="KEY...",
             help="Runs: a key, the beginning of one, or a cache spec that names one.",
             autocompletion=complete.runs,
         ),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write into; it is made.")],
+    ] = None,
+    study: options.InStudy = None,
     kind: Annotated[
         str | None,
         typer.Option(
             "--format",
-            help="png (of a clip a strip of its frames), mp4, gif; else png of images and mp4 of "
-            "clips.",
+            help="png (of a clip a strip of its frames), mkv (lossless clips), mp4, gif; else png "
+            "of images and mp4 of clips.",
         ),
     ] = None,
     name: Annotated[
         str,
         typer.Option(
-            help="Names of the files: {index}, {class}, {prompt}, {run}, {model}, {cache}, {seed}."
+            help="Names of the files: {index}, {name}, {class}, {prompt}, {run}, {model}, {cache}, "
+            "{seed}."
         ),
     ] = "{index:04d}",
     blind: Annotated[
@@ -67,8 +70,10 @@ def export(
     if seed is not None and not blind:
         raise UsageError("draws names for --blind", place=f"--seed {seed}", fix="leave it out")
     runs = [run for run in shelf.shelf(results) if model in (None, run.model)]
-    named = [shelf.one(key, runs, place=str(results)) for key in keys]
-    chosen = list({run.key: run for run in named}.values())
+    if not keys and study is None:
+        fix = "name runs by key or spec, or all of a study with --study"
+        raise UsageError("no run is named", place="skipdit export", fix=fix)
+    chosen = studies.meant(keys or (), runs, root=results, study=study)
     given = exporting.Export(
         folder=out,
         kind=kind,

@@ -30,7 +30,7 @@ def ls(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="models, caches, samplers, metrics, recipes; or runs, those on disk.",
+            help="models, caches, samplers, metrics, recipes; or runs or studies, those on disk.",
             autocompletion=complete.kinds,
         ),
     ] = None,
@@ -46,16 +46,22 @@ def ls(
     """List models, caches, samplers, metrics and recipes, one line each; or a cache's settings.
 
     `ls runs` lists what is in a results folder, the oldest run first: how many of its samples are
-    there, when it was begun, what was scored and timed, and what failed.
+    there, when it was begun, what was scored and timed, and what failed. `ls studies` lists the
+    tables that were made of them.
     """
     from skipdit_cli.errors import UsageError, unknown
 
     if kind == complete.RUNS and name is None:
         _runs(results, model, size=size, json=json)
         return
+    if kind == complete.STUDIES and name is None:
+        options.refuse({"size": size}, "is for `skipdit ls runs`", place="skipdit ls")
+        _studies(results, model, json=json)
+        return
     options.refuse({"size": size, "model": model}, "is for `skipdit ls runs`", place="skipdit ls")
-    if kind is not None and kind not in (*complete.KINDS, complete.RUNS):
-        raise unknown("list", kind, (*complete.KINDS, complete.RUNS))
+    lists = (*complete.KINDS, complete.RUNS, complete.STUDIES)
+    if kind is not None and kind not in lists:
+        raise unknown("list", kind, lists)
     if name is not None:
         if kind != "caches":
             raise UsageError(
@@ -65,11 +71,11 @@ def ls(
             )
         _settings(name, json=json)
         return
-    lists = {each: _rows(each) for each in ([kind] if kind else complete.KINDS)}
+    listed = {each: _rows(each) for each in ([kind] if kind else complete.KINDS)}
     if json:
-        show_json({k: [{"name": n, "summary": s} for n, s in rows] for k, rows in lists.items()})
+        show_json({k: [{"name": n, "summary": s} for n, s in rows] for k, rows in listed.items()})
         return
-    show("\n\n".join(table((each, ""), rows) for each, rows in lists.items()))
+    show("\n\n".join(table((each, ""), rows) for each, rows in listed.items()))
 
 
 def _settings(name: str, *, json: bool) -> None:
@@ -113,6 +119,44 @@ def _runs(root: Path, model: str | None, *, size: bool, json: bool) -> None:
     if size:
         everything = sum(sum(run.sizes.values()) for run in found)
         show(f"\n{len(found)} runs, {bytes_text(everything)}")
+
+
+def _studies(root: Path, model: str | None, *, json: bool) -> None:
+    """The studies of a results folder, a line each."""
+    from skipdit_cli.errors import UsageError, warn
+    from skipdit_cli.score import study as studies
+
+    found = []
+    for name in studies.names(root):
+        try:
+            study = studies.read(root, name)
+        except UsageError as error:
+            warn(error.problem, place=error.place, fix=error.fix)
+            continue
+        if study and model in (None, study.model):
+            found.append((name, study))
+    if json:
+        show_json(
+            [
+                {
+                    "name": name,
+                    "model": study.model,
+                    "runs": sorted(study.keys),
+                    "metrics": list(study.metrics),
+                    "folder": str(study.folder(root)),
+                }
+                for name, study in found
+            ]
+        )
+        return
+    if not found:
+        say(f"there are no studies{f' of {model}' if model else ''} in {root}")
+        return
+    rows = [
+        (name, study.model, str(len(study.runs)), ", ".join(study.metrics), str(study.folder(root)))
+        for name, study in found
+    ]
+    show(table(("study", "model", "runs", "metrics", "folder"), rows))
 
 
 def _run(run: "Shelved") -> tuple[str, ...]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from skipdit_cli.plan.plan import RunPlan
     from skipdit_cli.plan.tables import Line
     from skipdit_cli.recipe.shape import Recipe
+    from skipdit_cli.run import Run
 
 HEADINGS = (
     "run",
@@ -43,12 +44,16 @@ def plan(
     method: options.Methods = None,
     target_speedup: targets.Speedup = None,
     target_macs: targets.Macs = None,
+    no_fewer_steps: options.NoFewerSteps = False,
     scale: options.Scale = "auto",
     steps: options.Steps = None,
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     precision: options.Precision = None,
     decode_precision: options.DecodePrecision = None,
+    classes: options.Classes = None,
+    prompts: options.Prompts = None,
+    seeds: options.Seeds = None,
     num_samples: options.NumSamples = None,
     batch_size: options.BatchSize = None,
     weights: options.Weights = None,
@@ -58,6 +63,7 @@ def plan(
         Path | None, typer.Option(help="Write a recipe's costs there, as RECIPE.md and RECIPE.csv.")
     ] = None,
     gpu: options.Gpu = None,
+    workers: options.Gpus = 1,
     tables: Annotated[
         bool,
         typer.Option(
@@ -72,7 +78,8 @@ def plan(
     MACs are for one batch over the whole trajectory, as the paper counts them on the official
     implementation; "executed" is the same rule on this one, which computes the modulation of a clip
     once. FLOPs are two per multiply-accumulate, attention included. What a dynamic method saves
-    ("at run") is known once its first batch is there.
+    ("at run") is known once its first batch is there. Below the caches of a model are uncached runs
+    of as many steps as cost their MACs.
 
     Hours are those FLOPs, and the autoencoder's, at the rate of a GPU: as `skipdit profile
     --calibrate` measured it, or else assumed. Memory is the most that tensors take at a time, disk
@@ -82,11 +89,11 @@ def plan(
     from skipdit_cli.errors import UsageError
     from skipdit_cli.plan import plan as planning
     from skipdit_cli.recipe.specs import specs
-    from skipdit_cli.report.table import windows
+    from skipdit_cli.report.notes import windows
 
     recipe = options.recipe_named(target, recipe)
     if tables:
-        one = {"model": model, "gpu": gpu, "out": out}
+        one = {"model": model, "gpu": gpu, "out": out, "workers": workers > 1}
         options.refuse(one, "is of one table", place="--all")
         if recipe:
             raise UsageError(f"{recipe} is one table", place="--all", fix="leave it out")
@@ -98,6 +105,9 @@ def plan(
         guidance=guidance,
         precision=precision,
         decode_precision=decode_precision,
+        classes=classes,
+        prompts=prompts,
+        seeds=seeds,
         num_samples=num_samples,
         batch_size=batch_size,
         weights=weights,
@@ -106,9 +116,10 @@ def plan(
     if recipe:
         names = {"model": model, "cache": cache, "n": n, "window": window, "method": method}
         names |= {"target-speedup": target_speedup, "target-macs": target_macs}
-        options.fixed_by_recipe(recipe, **names, weights=path)
+        options.fixed_by_recipe(recipe, **names, classes=classes, weights=path)
+        options.fixed_by_recipe(recipe, **{"no-fewer-steps": no_fewer_steps})
         given_recipe = options.recipe_at(recipe, scale, options.overrides(given, override))
-        _show_recipe(given_recipe, gpu=gpu, root=results, json=json, out=out)
+        _show_recipe(given_recipe, gpu=gpu, gpus=workers, root=results, json=json, out=out)
         return
     if out is not None:
         raise UsageError("--out is for recipes", place="--out", fix="name one, or take --json")
@@ -122,6 +133,7 @@ def plan(
         method=method,
         n=n,
         window=window,
+        trial=lambda run: planning.observed(run, results),
         weights_path=path,
     )
     if found:
@@ -131,20 +143,21 @@ def plan(
     else:
         asked, names = specs(method, n=n, window=window), {}
     runs = options.runs(chosen, ["none", *(cache or []), *asked], given, weights_path=path)
+    runs = options.with_fewer_steps(runs, root=results, off=no_fewer_steps)
     rows = [planning.plan(run, batch=run.batch_size, root=results) for run in runs]
     jobs: list[estimates.Job] = [(run, ()) for run in runs]
-    costs = [estimates.told([job], gpu) for job in jobs]
-    left = estimates.told(jobs, gpu, root=results)
+    costs = [estimates.told([job], gpu, gpus=workers) for job in jobs]
+    left = estimates.told(jobs, gpu, root=results, gpus=workers)
     if json:
         pairs = zip(rows, costs, strict=True)
         more = {"target": targets.content(found)} if found else {}
         show_json({"rows": [_content(*pair) for pair in pairs], "left": left.content, **more})
         return
     run = runs[0]
-    sampling = f"{run.sampler.name} {run.steps}, guidance {run.guidance}, batch {run.batch_size}"
+    sampling = f"{run.sampled}, guidance {run.guidance}, batch {run.batch_size}"
     show(f"{run.label}: {sampling}\n")
     shown = [
-        (names.get(str(row.run.cache), row.run.cache.short), *_cells(row, cost))
+        (names.get(str(row.run.cache), _short(row.run)), *_cells(row, cost))
         for row, cost in zip(rows, costs, strict=True)
     ]
     show(table(HEADINGS, shown))
@@ -153,13 +166,19 @@ def plan(
 
 
 def _show_recipe(
-    chosen: "Recipe", *, gpu: str | None, root: Path, json: bool, out: Path | None = None
+    chosen: "Recipe",
+    *,
+    gpu: str | None,
+    gpus: int,
+    root: Path,
+    json: bool,
+    out: Path | None = None,
 ) -> None:
     """What every row of a recipe costs, the published FLOPs beside ours; also as files in `out`."""
     from skipdit_cli.plan import costs
     from skipdit_cli.plan.tables import REPEATS
     from skipdit_cli.recipe import runs
-    from skipdit_cli.report.table import windows
+    from skipdit_cli.report.notes import windows
 
     content, shown = [], []
     counted = costs.cost_lines(chosen)
@@ -175,13 +194,14 @@ def _show_recipe(
         beside = ("", "")
         if line.difference is not None:
             beside = (f"{line.published:.2f}", f"{line.difference:+.3f} %")
-        cost = estimates.told(by_row[line.row.id], gpu)
+        cost = estimates.told(by_row[line.row.id], gpu, gpus=gpus)
         cells = _cells(line.counted, cost)
         shown.append((line.row.label, *cells[:4], *beside, *cells[4:]))
         published = {"row": line.row.id, "published_macs_t": line.published}
         content.append({**published, **_content(line.counted, cost)})
     jobs = [job for of_row in by_row.values() for job in of_row]
-    left = estimates.told(jobs, gpu, root=root, timed=runs.timed(chosen), repeats=REPEATS)
+    timed = runs.timed(chosen)
+    left = estimates.told(jobs, gpu, root=root, timed=timed, repeats=REPEATS, gpus=gpus)
     if json:
         show_json({"rows": content, "left": left.content})
         return
@@ -257,6 +277,11 @@ def _count(value: float | None) -> str:
     units = (("T", 1e12), ("G", 1e9), ("M", 1e6))
     unit, size = next((pair for pair in units if value >= pair[1]), units[-1])
     return f"{value / size:.3f} {unit}"
+
+
+def _short(run: "Run") -> str:
+    steps = f", {len(run.timesteps)} steps" if run.reference_steps else ""
+    return f"{run.cache.short}{steps}"
 
 
 def _content(row: "RunPlan", cost: estimates.Told) -> dict:

@@ -58,7 +58,6 @@ def profile(
     from skipdit_cli.checkpoints import catalog
     from skipdit_cli.checkpoints.card import RANDOM
     from skipdit_cli.generate.options import Options
-    from skipdit_cli.recipe.specs import specs
     from skipdit_cli.report.markdown import to_markdown
     from skipdit_cli.report.publish import records
     from skipdit_cli.report.sweep import build_sweep_table
@@ -97,20 +96,6 @@ def profile(
         compile=compile or None,
         weights=weights,
     )
-    found = targets.search(
-        chosen,
-        given,
-        speedup=target_speedup,
-        macs=target_macs,
-        method=method,
-        n=n,
-        window=window,
-        weights_path=path,
-    )
-    asked = targets.nearest(found) if found else specs(method, n=n, window=window)
-    wanted = ["none", *(cache or []), *asked]
-    runs = options.runs(chosen, wanted, given, weights_path=path)
-    require(runs, weights_path=path)
     how = Options(
         root=results,
         device=options.device_name(device),
@@ -118,6 +103,19 @@ def profile(
         repeats=repeats,
         weights_path=path,
     )
+    asked = targets.asked(
+        chosen,
+        given,
+        how,
+        speedup=target_speedup,
+        macs=target_macs,
+        method=method,
+        n=n,
+        window=window,
+    )
+    wanted = ["none", *(cache or []), *asked]
+    runs = options.runs(chosen, wanted, given, weights_path=path)
+    require(runs, weights_path=path)
     rows = compare(runs, how)
     title = f"{runs[0].label}: batch {runs[0].batch_size}, {runs[0].precision}, {how.device}"
     title += ", compiled" if compile else ""

@@ -5,15 +5,38 @@ from typing import Annotated
 
 import typer
 
+from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import _studies as studies
 from skipdit_cli.cli import app
-from skipdit_cli.cli._output import say, show, show_json, table
+from skipdit_cli.cli._output import say, show, show_json, show_table, table
 
 
 @app.command()
 def report(
-    target: options.RecipeArgument = None,
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RECIPE|STUDY]",
+            help="A recipe (`skipdit ls recipes`) or a YAML file; or a study (`skipdit ls "
+            "studies`).",
+            autocompletion=complete.reported,
+        ),
+    ] = None,
     recipe: options.Recipe = None,
+    runs: Annotated[
+        str | None,
+        typer.Option(
+            "--runs",
+            metavar="KEY,KEY",
+            help="A table of these runs, by key or its beginning; --name makes it a study.",
+        ),
+    ] = None,
+    add: Annotated[
+        str | None,
+        typer.Option("--add", metavar="KEY", help="Put these runs into the study as well."),
+    ] = None,
+    name: options.Study = None,
     formats: Annotated[
         str | None,
         typer.Option(
@@ -39,18 +62,40 @@ def report(
             "more than its uncertainty or is gone.",
         ),
     ] = None,
+    figure: options.Figure = None,
+    width: options.FigureWidth = None,
     scale: options.Scale = "auto",
     results: options.Root = "results",  # type: ignore[assignment]
     override: options.Override = None,
     json: options.Json = False,
 ) -> None:
-    """Put what is on disk beside the paper's values; computes no new score."""
-    from skipdit_cli.errors import StoreError, UsageError, warn
+    """Put what is on disk beside the paper's values, or tabulate a study; computes no new score.
 
+    The table of a study is that which `cache-sweep` wrote, made again from what is on disk now. It
+    stands on the timings that the study was made with, also where runs were timed again since.
+    """
+    from skipdit_cli.errors import StoreError, UsageError, warn
+    from skipdit_cli.recipe.recipe import is_name
+    from skipdit_cli.report import figures
+
+    wanted = figures.wanted(figure, width)
+    study_named = target and not is_name(target) and not Path(target).exists()
+    if recipe is None and (runs or add or study_named):
+        given = {"check": check, "diff": diff, "set": override, "scale": scale != "auto"}
+        options.refuse(given, "is for recipes", place="skipdit report")
+        if target and is_name(target):
+            fix = "write the rows into a recipe of your own, or leave --add and --runs out"
+            raise UsageError(f"{target} is a recipe", place="--add" if add else "--runs", fix=fix)
+        study = studies.reported(target, runs, add, name=name, root=results)
+        studies.tabulate(study, root=results, formats=formats, figures=wanted, json=json)
+        return
+    options.refuse(
+        {"runs": runs, "add": add, "name": name}, "is for studies", place="skipdit report"
+    )
     recipe = options.recipe_named(target, recipe)
     if diff:
-        if check or override or scale != "auto":
-            fix = "leave --check, --set and --scale out"
+        if check or override or figure or width or scale != "auto":
+            fix = "leave --check, --figure, --set and --scale out"
             raise UsageError("tables are compared as they were written", place="--diff", fix=fix)
         _diff(*diff, recipe=recipe, json=json)
         return
@@ -58,18 +103,16 @@ def report(
         fix = "name one (skipdit ls recipes), or give --diff; see skipdit report --help"
         raise UsageError("no recipe", place="skipdit report", fix=fix)
     from skipdit_cli import report as reports
-    from skipdit_cli.recipe import runs
+    from skipdit_cli.recipe import runs as known
     from skipdit_cli.report.check import check as compare
     from skipdit_cli.report.check import require
     from skipdit_cli.report.gallery import Behind
-    from skipdit_cli.report.markdown import to_markdown
-    from skipdit_cli.report.publish import records
     from skipdit_cli.report.recipe import build_recipe_table
 
     chosen = options.recipe_at(recipe, scale, override)
     built = build_recipe_table(chosen, root=results)
     verdict = compare(built, chosen) if check else None
-    behind = Behind(results, [run for _, _, run in runs.of_recipe(chosen)])
+    behind = Behind(results, [run for _, _, run in known.of_recipe(chosen)])
     paths, unwritten = [], None
     try:
         reports.keep_numbers(built, results / chosen.folder, name=chosen.name)
@@ -80,16 +123,17 @@ def report(
             formats=(formats or "md,csv").split(","),
             behind=behind,
         )
+        if wanted:
+            paths += figures.draw(
+                built, behind, results / chosen.folder, name=chosen.name, figures=wanted
+            )
     except StoreError as error:
         if results.exists() and not results.is_dir():
             raise
         unwritten = error
-    if json:
-        content = {"rows": records(built, behind), "files": [str(path) for path in paths]}
-        show_json(content | ({"check": verdict.record()} if verdict else {}))
-    else:
-        show(to_markdown(built))
-    if unwritten and formats:
+    checked = {"check": verdict.record()} if verdict else {}
+    show_table(built, behind, paths, json=json, **checked)
+    if unwritten and (formats or wanted):
         raise unwritten
     if unwritten:
         fix = "the table is printed all the same"
@@ -103,24 +147,32 @@ def report(
 
 
 def _diff(old: Path, new: Path, *, recipe: str | None, json: bool) -> None:
-    """Print what changed between tables; of what is new, rows and tables only."""
+    """Print what changed between tables, table by table; of what is new, rows and tables only."""
     from skipdit_cli.report.diff import LOST, diff, record, require
 
     difference = diff(old, new, name=Path(recipe).stem if recipe else "")
-    changes = difference.of(*LOST, "within", "new")
-    headings = ("", "table", "row", "column", "old", "new", "first changed")
-    rows = [
-        (
-            *(each.kind, each.table, each.row, each.column),
-            *(_short(each.old), _short(each.new), each.cause),
-        )
-        for each in changes
-        if each.kind != "new" or not each.column
-    ]
     if json:
         show_json(record(difference))
-    else:
-        show(f"{table(headings, rows)}\n\n{difference}." if rows else f"{difference}.")
+        require(difference)
+        return
+    show(f"{difference}.")
+    headings = ("", "row", "column", "old", "new", "first changed")
+    for name, changed in difference.by_table.items():
+        rows = [
+            (each.kind, each.row, each.column, _short(each.old), _short(each.new), each.cause)
+            for each in changed.of(*LOST, "within", "new")
+            if each.row and (each.kind != "new" or not each.column)
+        ]
+        whole = next((each.kind for each in changed.changes if not each.row), "")
+        show(
+            f"\n{name}: {whole or changed.counts}"
+            + (f"\n\n{table(headings, rows)}" if rows else "")
+        )
+    if same := sorted(difference.shared.keys() - difference.by_table.keys()):
+        show(f"\nthe same: {', '.join(same)}")
+    if difference.left_out:
+        where = "left out, for nothing of their runs is there; name a recipe or two files"
+        show(f"\n{where}: {', '.join(difference.left_out)}")
     require(difference)
 
 

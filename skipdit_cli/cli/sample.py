@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from skipdit_cli.cli import _complete as complete
+from skipdit_cli.cli import _engines as engines
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
 from skipdit_cli.cli._estimate import announce
@@ -25,6 +26,7 @@ def sample(
     num_samples: options.NumSamples = None,
     batch_size: options.BatchSize = None,
     seed: options.Seed = None,
+    seeds: options.Seeds = None,
     steps: options.Steps = None,
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
@@ -33,7 +35,10 @@ def sample(
     compile: options.Compile = False,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
-    workers: options.Workers = 1,
+    engine: engines.EngineName = None,
+    workers: engines.Workers = None,
+    slurm: engines.SlurmSettings = None,
+    no_shared_folder: engines.NoSharedFolder = False,
     offload: options.Offload = False,
     no_previews: options.NoPreviews = False,
     weights: options.Weights = None,
@@ -57,6 +62,7 @@ def sample(
         num_samples=num_samples,
         batch_size=batch_size,
         seed=seed,
+        seeds=seeds,
         steps=steps,
         sampler=sampler,
         guidance=guidance,
@@ -68,11 +74,19 @@ def sample(
     path = options.weights_file(weights)
     chosen = options.model_at(model, scale)
     (run,) = options.runs(chosen, [cache], given, weights_path=path)
+    used, where = engines.chosen(
+        engine,
+        device,
+        workers=workers,
+        root=results,
+        no_shared_folder=no_shared_folder,
+        slurm=slurm,
+    )
     how = Options(
         root=results,
-        device=options.device_name(device),
+        device=used,
         stage=stage,
-        workers=workers,
+        engine=where,
         weights_path=path,
         offload=offload,
         previews=not no_previews,

@@ -1,6 +1,5 @@
 """skipdit show"""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,10 +12,12 @@ from skipdit_cli.cli._output import show as tell
 from skipdit_cli.cli._output import show_json, table
 
 if TYPE_CHECKING:
-    from skipdit_cli.report.explained import Explained
+    from collections.abc import Sequence
+
+    from skipdit_cli.report.explained import Explained, Scored
     from skipdit_cli.storage.results import Result
 
-SHOWN_PROMPTS = 5
+SHOWN = 5  # prompts, names and seeds
 
 
 @app.command()
@@ -30,6 +31,9 @@ def show(
         ),
     ],
     model: options.Model = None,
+    worst: Annotated[
+        int, typer.Option(min=0, help="How many samples with the worst scores are listed.")
+    ] = 0,
     results: options.Root = "results",  # type: ignore[assignment]
     json: options.Json = False,
 ) -> None:
@@ -38,23 +42,27 @@ def show(
     A cache spec names the run of its method that has the settings in it.
     """
     from skipdit_cli.report.explained import explain
+    from skipdit_cli.report.explained import worst as worst_of
     from skipdit_cli.storage import shelf
 
     runs = shelf.shelf(results)
     meant = [run for run in runs if model in (None, run.model)]
     told = explain(shelf.one(key, meant, place=str(results)), runs)
+    samples = worst_of(told.run, worst)
     if json:
-        show_json(told.content)
+        listed = {"worst": [vars(each) for each in samples]} if worst else {}
+        show_json({**told.content, **listed})
         return
-    tell("\n\n".join(filter(None, _parts(told, results))))
+    tell("\n\n".join(filter(None, _parts(told, samples))))
 
 
-def _parts(told: "Explained", root: Path) -> list[str]:
+def _parts(told: "Explained", worst: "Sequence[Scored]") -> list[str]:
     run = told.run
     return [
         f"run {run.key}" + (f": {run.model}, {run.cache}" if run.made else ""),
         _settings(told),
         _scores(told.scores),
+        _worst(worst),
         _timings(told.timings),
         *(f"{what} failed: {reason}" for what, reason in told.failures.items()),
         "\n".join([*_samples(told), *_made(told)]),
@@ -63,10 +71,13 @@ def _parts(told: "Explained", root: Path) -> list[str]:
 
 def _settings(told: "Explained") -> str:
     rows = []
-    for name, value in told.run.made.items():
-        if name == "prompts":
-            more = f" and {len(value) - SHOWN_PROMPTS} more" * (len(value) > SHOWN_PROMPTS)
-            value = "; ".join(value[:SHOWN_PROMPTS]) + more
+    made = told.run.made
+    for name, value in made.items():
+        if name == "seed" and made.get("seeds"):
+            continue  # which take its place
+        if name in ("prompts", "names", "seeds"):
+            more = f" and {len(value) - SHOWN} more" * (len(value) > SHOWN)
+            value = "; ".join(map(str, value[:SHOWN])) + more
         elif name == "versions":
             value = ", ".join(f"{part} {version}" for part, version in value.items())
         elif name == "classes" and value:
@@ -78,12 +89,13 @@ def _settings(told: "Explained") -> str:
 
 
 def _scores(scores: "list[Result]") -> str:
+    from skipdit_cli.report.cells import within
     from skipdit_cli.report.explained import outdated
 
     rows = [
         (
             *(each.metric, _number(each.value, each.unit) or each.status),
-            *(_within(each), str(each.n), each.protocol, (each.reference or "")[:8]),
+            *(within(each.interval, ".5g"), str(each.n), each.protocol, (each.reference or "")[:8]),
             "; ".join(filter(None, (each.note, outdated(each)))),
         )
         for each in scores
@@ -92,11 +104,21 @@ def _scores(scores: "list[Result]") -> str:
     return table(headings, rows) if rows else ""
 
 
+def _worst(worst: "Sequence[Scored]") -> str:
+    rows = [
+        (each.metric, _number(each.score, each.unit), str(each.sample), each.about, each.file)
+        for each in worst
+    ]
+    return table(("worst by", "score", "sample", "shows", "file"), rows) if rows else ""
+
+
 def _timings(timings: "list[Result]") -> str:
+    from skipdit_cli.report.cells import within
+
     rows = [
         (
             *(each.metric, _number(each.value, each.unit) or each.status),
-            *(_within(each), str(each.n), each.inputs, each.note),
+            *(within(each.interval, ".5g"), str(each.n), each.inputs, each.note),
         )
         for each in timings
     ]
@@ -146,10 +168,3 @@ def _number(value: float | None, unit: str) -> str:
     if value is None:
         return ""
     return size(value) if unit == "B" else f"{value:.5g} {unit}".rstrip()
-
-
-def _within(result: "Result") -> str:
-    if result.interval is None:
-        return ""
-    low, high = result.interval
-    return f"[{low:.5g}, {high:.5g}]"

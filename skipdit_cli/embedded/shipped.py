@@ -1,12 +1,20 @@
 """Data that ship with the package: where they are in a checkout, and in an installed wheel.
 
 A wheel has copies of the checkout's `recipes` and `results/published` inside the package
-(pyproject.toml, force-include); the small trained models lie there in both.
+(pyproject.toml, force-include); the small trained models lie there in both. What does not ship lies
+at `home`.
 """
 
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
+
+
+def home() -> Path:
+    """Where what is fetched or made on this machine lies: $SKIPDIT_HOME, or the user's cache."""
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return Path(os.environ.get("SKIPDIT_HOME", cache_home / "skipdit"))
 
 
 def recipes() -> Path:

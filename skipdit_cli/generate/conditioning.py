@@ -14,19 +14,25 @@ if TYPE_CHECKING:
 
 
 def meta(run: "Run", index: int) -> dict[str, Any]:
-    """What a sample shows: {"prompt": ...}, {"class": ...} or {}.
+    """What a sample shows: {"prompt": ...}, {"class": ...} or {}; and its name, if it has one.
 
     Prompts and classes are taken in turn; without classes, one is drawn from seed and index.
     """
     if run.prompts:
-        return {"prompt": run.prompts[index % len(run.prompts)]}
+        return {"prompt": run.prompts[index % len(run.prompts)], **named(run, index)}
     if run.classes:
         return {"class": run.classes[index % len(run.classes)]}
     if not (known := run.card.num_classes):
         return {}
     from skipdit_cli.generate import rng
 
-    return {"class": rng.choice(known, seed=run.seed, index=index)}
+    seed, place = run.stream(index)
+    return {"class": rng.choice(known, seed=seed, index=place)}
+
+
+def named(run: "Run", index: int) -> dict[str, Any]:
+    """What a sample is called: {"name": ...} or {}."""
+    return {"name": run.names[index % len(run.names)]} if run.names else {}
 
 
 def require(run: "Run") -> None:
@@ -77,6 +83,17 @@ def prepare(
             precision=run.precision,
             progress=progress,
         )
+
+
+def files(run: "Run", indices: Sequence[int], *, root: Path) -> list[tuple[str, bytes]]:
+    """The files of the embeddings of samples' prompts: name in the results folder, and content."""
+    if not run.card.text:
+        return []
+    prompts = [meta(run, index)["prompt"] for index in indices]
+    paths = text.paths(
+        run.card, prompts, negative=run.negative_prompt, root=root, precision=run.precision
+    )
+    return [(str(path.relative_to(root)), path.read_bytes()) for path in paths]
 
 
 def _computed(run: "Run") -> Sequence[str]:

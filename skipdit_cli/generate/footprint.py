@@ -165,6 +165,7 @@ def _simulated(run: "Run") -> int:
 
     def compute(halves: str) -> torch.Tensor:
         branches = 2 if halves in (BOTH, NULL_FIRST) else 1
+        session.look(given[branches], channel_dim=sizes.channel_dim)
 
         def at(site: Site, within: Sequence[Site] = ()) -> None:
             def leaving(hidden_states: torch.Tensor) -> torch.Tensor:
@@ -185,8 +186,10 @@ def _simulated(run: "Run") -> int:
                     at(each)
         return torch.empty(branches, *sizes.latents, dtype=dtype, device="meta")
 
-    x = torch.empty(1, *sizes.latents, dtype=dtype, device="meta")
+    x, pair = (torch.empty(n, *sizes.latents, dtype=dtype, device="meta") for n in (1, 2))
+    given = {1: x, 2: pair}
     with torch.no_grad(), Live() as live:
+        live.held_before(x, pair)
         for step in _telling(session):
             live.scalar = 0.0 if step % 2 else math.inf
             session.begin(step)

@@ -11,6 +11,7 @@ every call has a cache context (the guidance branch), and nothing of theirs stay
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from skipdit_cli.cache import Cache
 from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.samplers._schedule import LINEAR, Betas, signal_power
 from skipdit_cli.sites import (
     BOTH,
     CONDITIONAL,
@@ -38,6 +40,20 @@ if TYPE_CHECKING:
 
 _NAME = "skipdit"
 _REGISTRY = "_diffusers_hook"  # the attribute of a module where diffusers keeps its hooks
+_NO_MODULE = nn.Module()  # what diffusers' hooks are told that they stand on
+
+
+@dataclass(frozen=True)
+class Context(CacheContext):
+    """What diffusers' hooks know of a call: branch, step, its sigma as in flow matching, its input.
+
+    Attributes:
+        x: what the network is given, in the model's layout, of which the samples are the first
+            dimension and the channels `channel_dim`.
+    """
+
+    x: Tensor | None = None
+    channel_dim: int = 1
 
 
 class Session:
@@ -52,7 +68,14 @@ class Session:
         computed: Counter of (step, site) for every hooked site that was really computed.
     """
 
-    def __init__(self, cache: Cache, timesteps: Sequence[int], *, guided: bool = False) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        timesteps: Sequence[int],
+        *,
+        guided: bool = False,
+        betas: Betas = LINEAR,
+    ) -> None:
         self.cache, self.timesteps, self.guided = cache, tuple(timesteps), guided
         self.halves = cache.halves(self.timesteps, guided=guided)
         self.announced = (
@@ -61,6 +84,9 @@ class Session:
         self.foreign: dict[Site, ModelHook] = cache.method.hooks(
             cache.settings, cache.layout, self.timesteps, guided=guided
         )
+        power = signal_power(betas)[list(self.timesteps)]
+        noise = (1 - power) ** 0.5
+        self.sigmas = (noise / (noise + power**0.5)).tolist()
         self.reset()
 
     @property
@@ -73,7 +99,10 @@ class Session:
             {site for site in hooked if (step, site) in self.computed}
             for step in range(len(self.timesteps))
         ]
-        return [skipped if some and not some & skipped else frozenset() for some in computed]
+        return [
+            skipped if step in self.begun and not some & skipped else frozenset()
+            for step, some in enumerate(computed)
+        ]
 
     def reset(self) -> None:
         """Forget everything stored; the next step is step 0."""
@@ -84,6 +113,8 @@ class Session:
         self.others: dict[tuple[str, Site], Any] = {}  # what sites return beside hidden states
         self.gates: dict[tuple[str, Site], Tensor | None] = {}  # of their last computed step
         self.computed: Counter[tuple[int, Site]] = Counter()
+        self.begun: set[int] = set()
+        self.context = Context("")
         for manager in self._managers():
             manager.reset()
 
@@ -93,8 +124,23 @@ class Session:
             raise UsageError(f"step {step} is outside the schedule of {len(self.timesteps)} steps")
         self.step, self.branch = step, branch
         self.batch = BOTH if self.guided else CONDITIONAL
+        self.begun.add(step)
+        self._tell(
+            Context(branch, step, len(self.timesteps), self.timesteps[step], self.sigmas[step])
+        )
+
+    def look(self, x: Tensor, *, channel_dim: int) -> None:
+        """Let diffusers' hooks see what the network is given.
+
+        Args:
+            x: [B, ...] in the model's layout.
+        """
+        self._tell(replace(self.context, x=x, channel_dim=channel_dim))
+
+    def _tell(self, context: Context) -> None:
+        self.context = context
         for manager in self._managers():
-            manager.set_context(CacheContext(branch))
+            manager.set_context(context)
 
     def guide(self, x: Tensor, compute: Callable[[str], Tensor], *, channel_dim: int) -> Tensor:
         """The network's output of both halves of guidance, as the method has it.
@@ -120,11 +166,19 @@ class Session:
         )
         return self.cache.method.guide(self.cache.settings, call)
 
-    def run(self, site: Site, compute: Callable[..., Any], hidden_states: Any) -> Any:
+    def run(
+        self,
+        site: Site,
+        compute: Callable[..., Any],
+        hidden_states: Any,
+        *,
+        gate: Tensor | None = None,
+    ) -> Any:
         """What a hooked site gives at this step, as the method has it: computed, or reused.
 
         Args:
             compute: the site itself, a function of the hidden states alone.
+            gate: what comes after it, for the method to look at.
         """
         compute = partial(self._compute, site, compute)
         if site in self.foreign:
@@ -139,6 +193,7 @@ class Session:
             cached=bool(reused),
             halves=self.batch,
             store=self.stores[self.branch],
+            gate=gate,
         )
         cache = self.cache
         return cache.method.forward(cache.settings, cache.layout, call, compute, hidden_states)
@@ -158,7 +213,7 @@ def _call(hook: ModelHook, compute: Callable[..., Any], hidden_states: Any) -> A
     hook.fn_ref = HookFunctionReference()
     hook.fn_ref.original_forward = compute
     try:
-        return hook.new_forward(None, hidden_states)
+        return hook.new_forward(_NO_MODULE, hidden_states)
     finally:
         hook.fn_ref = None  # else what entered the site stays in memory until the next step
 
@@ -201,7 +256,7 @@ class SiteHook(ModelHook):
             return self.place.leaving(output)
 
         hidden_states = self.place.entering(module, args, kwargs)
-        output = self.session.run(self.site, compute, hidden_states)
+        output = self.session.run(self.site, compute, hidden_states, gate=gate)
         if self.session.cache.method.AFTER_GATE:
             gate = gates.get(here, gate)
         return self.place.replaced(others.get(here), gated(output, gate, residual))
@@ -209,20 +264,26 @@ class SiteHook(ModelHook):
 
 @contextmanager
 def attached(
-    model: "Network", cache: Cache, timesteps: Sequence[int], *, guided: bool = False
+    model: "Network",
+    cache: Cache,
+    timesteps: Sequence[int],
+    *,
+    guided: bool = False,
+    betas: Betas = LINEAR,
 ) -> Iterator[Session]:
     """A session with the cache's hooks on the model; they and all state are gone afterwards.
 
     Args:
         cache: resolved on the model's layout.
         guided: whether classifier-free guidance is on.
+        betas: the noise schedule that the model was trained with.
     Raises:
         UsageError: the cache is of a model of another layout, or the model has one on it already.
         SkipditError: the method's file does not do what its contract says.
     """
     if cache.layout != model.layout():
         raise UsageError(f"{cache} was resolved for a {cache.layout.family} of another structure")
-    session = Session(cache, timesteps, guided=guided)
+    session = Session(cache, timesteps, guided=guided, betas=betas)
     sites, hooked = site_modules(model), cache.hooked
     if absent := [site for site in hooked if site not in sites]:
         raise SkipditError(
@@ -233,6 +294,13 @@ def attached(
     if any(_is_hooked(sites[site]) for site in hooked):
         raise UsageError(f"the model already has a cache, so {cache} cannot be put on it")
     own = {site: vars(sites[site]).get("forward") for site in hooked}  # somebody else's wrapper
+
+    def look(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = args[0] if args else kwargs["hidden_states"]
+        session.look(x, channel_dim=model.CHANNEL_DIM)
+
+    sees = cache.method.SEES_INPUT
+    handle = model.register_forward_pre_hook(look, with_kwargs=True) if sees else None
     try:
         for site in hooked:
             registry = HookRegistry.check_if_exists_or_initialize(sites[site])
@@ -241,6 +309,8 @@ def attached(
         yield session
     finally:
         session.reset()
+        if handle:
+            handle.remove()
         for site in hooked:
             if _is_hooked(sites[site]):
                 _detach(sites[site], own_forward=own[site] is not None)

@@ -185,7 +185,7 @@ def denoise(
         return out.float()
 
     faster = compiled(model, cache) if compile else nullcontext()
-    on = attached(model, cache, planned, guided=guidance is not None)
+    on = attached(model, cache, planned, guided=guidance is not None, betas=trained.betas)
     with torch.no_grad(), faster, on as session:
         sample = sampler.sample(
             call,

@@ -27,8 +27,10 @@ def require(run: "Run", *, device: str, workers: int = 1) -> None:
 
     Args:
         device: "cpu" or "cuda", of which each worker may have one of its own.
-        workers: processes that compute a batch each.
+        workers: processes that compute a batch each; 0 where they are not on this machine.
     """
+    if not workers:
+        return
     batches = min(workers, math.ceil(run.num_samples / run.batch_size)) if device == "cpu" else 1
     held, room = footprint(run), room_of(device) / batches
     if (needed := held.least(run.batch_size)) > room:

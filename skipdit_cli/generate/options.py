@@ -2,8 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skipdit_cli.generate.local import Local
+
+if TYPE_CHECKING:
+    from skipdit_cli.generate.engine import Engine
 
 Progress = Callable[[int, int], None]  # (done, total)
 Stage = Callable[[str], AbstractContextManager[Progress]]
@@ -24,7 +30,7 @@ class Options:
         device: "cpu" or "cuda".
         stage: opens a progress display of the name it is given; what it yields is called with
             (done, total).
-        workers: processes that generate side by side, and on GPUs score as well.
+        engine: where batches are computed, and where a GPU does it scored as well.
         repeats: timed repetitions of every loop; 0 times nothing.
         weights_path: a checkpoint file instead of the known place.
         offload: keep the autoencoder off the GPU while samples are denoised.
@@ -34,7 +40,7 @@ class Options:
     root: Path
     device: str = "cpu"
     stage: Stage = silent
-    workers: int = 1
+    engine: "Engine" = field(default_factory=Local)
     repeats: int = 5
     weights_path: Path | None = None
     offload: bool = False

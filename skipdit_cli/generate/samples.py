@@ -1,38 +1,37 @@
-"""Generate: the samples of a Run, computed and stored.
+"""Generate: the samples of Runs, computed and stored.
 
-A Run is computed in batches of consecutive indices, always whole ones: a sample then depends on its
-seed, its index and the batch size alone, whichever process computes it and however often the run
-was interrupted.
+The batches of several runs are worked on as one: none waits for the last batch of the run before.
+Each run is held while it is made, so that several processes may share a results folder: what one
+of them holds the others leave until the end, and take its samples then.
 """
 
 import functools
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from skipdit_cli.checkpoints import local, networks
-from skipdit_cli.errors import SkipditError, UsageError, warn
-from skipdit_cli.generate import conditioning, decode, loaded, memory, rng
-from skipdit_cli.generate.engine import own_device, run_batches
-from skipdit_cli.generate.hooks import Session
-from skipdit_cli.generate.loop import denoise
-from skipdit_cli.generate.memory import memory_checked
-from skipdit_cli.generate.options import Stage, silent
-from skipdit_cli.precision import dtype_of, products
+from skipdit_cli.checkpoints import local
+from skipdit_cli.errors import SkipditError, UsageError, of_run, warn
+from skipdit_cli.generate import batch, conditioning, loaded, memory
+from skipdit_cli.generate.behind import Work
+from skipdit_cli.generate.local import Local
+from skipdit_cli.generate.options import Progress, Stage, silent
+from skipdit_cli.generate.worker import Task, device_here
+from skipdit_cli.precision import products
 from skipdit_cli.run import Run
-from skipdit_cli.storage import provenance, trajectory
+from skipdit_cli.storage import trajectory
 from skipdit_cli.storage.disk import check_writable
+from skipdit_cli.storage.lock import HeldError
 from skipdit_cli.storage.store import Store, open_store
 
 if TYPE_CHECKING:
-    import numpy as np
+    from skipdit_cli.generate.engine import Engine
 
-    from skipdit_cli.models import Network
-
+WAITS = 0.5  # seconds between two looks at what another process makes
 ENCODED = "take a precision of 16 bits, or a GPU with more memory: what is encoded is kept"
 
 
@@ -41,39 +40,231 @@ def generate(
     root: Path,
     *,
     device: str = "cpu",
-    workers: int = 1,
+    engine: "Engine | None" = None,
     weights_path: Path | None = None,
     offload: bool = False,
     previews: bool = True,
     stage: Stage = silent,
-    wait: bool = False,
 ) -> Store:
-    """Encode the prompts of a Run, if it has any, and compute the samples that it still lacks.
+    """The samples of one run; as `generate_all`.
+
+    Returns:
+        The complete store.
+    Raises:
+        SkipditError: what went wrong.
+    """
+    failures = generate_all(
+        [run],
+        root,
+        device=device,
+        engine=engine,
+        weights_path=weights_path,
+        offload=offload,
+        previews=previews,
+        stage=stage,
+    )
+    for failure in failures.values():
+        raise failure
+    return open_store(root, run)
+
+
+def generate_all(
+    runs: Sequence[Run],
+    root: Path,
+    *,
+    device: str = "cpu",
+    engine: "Engine | None" = None,
+    weights_path: Path | None = None,
+    offload: bool = False,
+    previews: bool = True,
+    stage: Stage = silent,
+) -> dict[str, SkipditError]:
+    """Encode the prompts of Runs, if they have any, and compute the samples that they still lack.
+
+    A run that another process works on is waited for, at the end.
 
     Args:
+        runs: in the order in which they are made.
         root: results folder.
+        engine: where batches are computed; in this process by default.
         offload: keep the autoencoder off the GPU while samples are denoised.
         previews: make an mp4 of every clip, to look at.
         weights_path: a checkpoint file instead of the known place.
         stage: opens a progress display: of prompts that are encoded, of samples that are finished.
-        wait: for another process that works on the run, which is an error otherwise.
     Returns:
-        The complete store.
+        Why runs failed, by key; the others are complete.
     Raises:
         MissingAssetError: the weights are not here.
-        StoreError: the disk, or another process on the same run.
+        StoreError: the disk.
+        UsageError: a batch does not fit in memory, or the weights are not those of the run.
     """
-    local.require(run.card, path=weights_path)
-    if run.weights not in ("", here := local.fingerprint(run.card, path=weights_path)):
-        raise UsageError(
-            f"run {run.key} is of the weights {run.weights} and these are {here}",
-            place=str(weights_path or run.model),
-            fix="plan the run again with this file",
-        )
-    memory.require(run, device=device, workers=workers)
+    engine = engine or Local()
+    for run in runs:
+        local.require(run.card, path=weights_path)
+        if run.weights not in ("", here := local.fingerprint(run.card, path=weights_path)):
+            raise UsageError(
+                f"run {run.key} is of the weights {run.weights} and these are {here}",
+                place=str(weights_path or run.model),
+                fix="plan the run again with this file",
+            )
+        memory.require(run, device=device, workers=engine.processes_here)
+        if run.caution:
+            warn(run.caution, place=f"{run.cache.short} on {run.model} with {run.sampler.name}")
     check_writable(root)
-    store = open_store(root, run)
-    with products(run.precision), store.lock(stage if wait else None):
+    how = batch.How(device, weights_path, offload, previews)
+
+    def task(run: Run, wanted: list[int]) -> Task:
+        work: Work = functools.partial(batch.make, run, root=root, how=how)
+        if not engine.shared:
+            known = conditioning.files(run, batch.whole(run, wanted), root=root)
+            work = functools.partial(batch.make_elsewhere, run, embeddings=known, how=how)
+        return Task(work, wanted, of=run.key)
+
+    made = _Making(
+        [*{run.key: run for run in runs}.values()],
+        root,
+        encode=functools.partial(_encode, root=root, device=device_here(device), stage=stage),
+        task=task,
+        stage=stage,
+    )
+    return made.all(engine)
+
+
+def _encode(run: Run, *, root: Path, device: str, stage: Stage) -> None:
+    """Encode the prompts of a run that are not encoded yet."""
+    pending = conditioning.pending(run, root)
+    if pending:
+        loaded.release()  # a text encoder may be larger than the denoiser
+    encoding = stage(f"encoding the prompts of {run.model}") if pending else nullcontext()
+    with encoding as update, memory.told("while prompts are encoded", fix=ENCODED):
+        conditioning.prepare(run, root, device=device, progress=update)
+
+
+@dataclass
+class _Held:
+    """A run that is being made.
+
+    Attributes:
+        left: batches that have not ended.
+        failure: why one of them failed.
+    """
+
+    store: Store
+    held: ExitStack
+    left: int = 0
+    failure: SkipditError | None = None
+
+
+class _Making:
+    """Runs that are made together."""
+
+    def __init__(
+        self,
+        runs: list[Run],
+        root: Path,
+        *,
+        encode: Callable[[Run], None],
+        task: Callable[[Run, list[int]], Task],
+        stage: Stage,
+    ) -> None:
+        self._runs, self._left, self._stage = runs, [*runs], stage
+        self._encode, self._task = encode, task
+        self._held: dict[str, _Held] = {}
+        self._encoded: set[str] = set()  # runs whose prompts are
+        self._counting = threading.Lock()  # what was stored is told of by another thread
+        self._failures: dict[str, SkipditError] = {}
+        self._update: Progress = lambda done, total: None
+        self._done = 0  # samples
+        self._stores = {run.key: open_store(root, run) for run in runs}
+        names = " and ".join(dict.fromkeys(run.model for run in runs))
+        self._what = f"{names}, {len(runs)} runs"
+        if len(runs) == 1:
+            self._what = f"{names}, {runs[0].cache.short}"
+
+    def all(self, engine: "Engine") -> dict[str, SkipditError]:
+        """Make them; why runs failed, by key."""
+        for run in self._left:
+            if self._entered(run) < run.num_samples:
+                self._encode(run)  # before workers take the memory
+                self._encoded.add(run.key)
+        while self._left:
+            try:
+                with self._stage(f"sampling {self._what}") as self._update:
+                    self._done = sum(map(self._entered, self._runs))
+                    engine.run(self._tasks(), on_done=self._finished, on_failed=self._failed)
+                    self._close()
+            finally:
+                for held in self._held.values():
+                    held.held.close()
+                self._held.clear()
+            if self._left:
+                self._wait_for(self._left[0])
+        return self._failures
+
+    def _entered(self, run: Run) -> int:
+        return len(self._stores[run.key].entered() & frozenset(range(run.num_samples)))
+
+    def _count(self, more: int) -> None:
+        self._done += more
+        self._update(self._done, sum(run.num_samples for run in self._runs))
+
+    def _there(self, run: Run) -> bool:
+        """Whether another process has made all of a run that it still holds."""
+        store = self._stores[run.key]
+        return (
+            self._entered(run) == run.num_samples
+            and not store.missing(range(run.num_samples))
+            and trajectory.read_trajectory(store) is not None
+        )
+
+    def _wait_for(self, run: Run) -> None:
+        """Wait until no other process holds a run, or all that is wanted of it is there."""
+        store = self._stores[run.key]
+        with ExitStack() as showing:
+            update: Progress | None = None
+            while not self._there(run):
+                try:
+                    with store.lock():
+                        return
+                except HeldError as held:
+                    if update is None:
+                        update = showing.enter_context(self._stage(f"waiting: {held.problem}"))
+                update(self._entered(run), run.num_samples)
+                time.sleep(WAITS)
+
+    def _tasks(self) -> Iterator[Task]:
+        """The batches of the runs that no other process holds, opened as they are come to."""
+        for run in [*self._left]:
+            self._close()
+            try:
+                batches = self._open(run)
+            except HeldError as held:
+                if self._there(run):
+                    self._left.remove(run)
+                elif len(self._left) > 1:
+                    warn(held.problem, place=held.place, fix="the other runs are made first")
+                continue
+            self._left.remove(run)
+            for wanted in batches:
+                opened = self._held[run.key]
+                if not opened.failure:
+                    yield self._task(run, wanted)
+                    continue
+                with self._counting:
+                    opened.left -= 1
+        self._close()
+
+    def _open(self, run: Run) -> list[list[int]]:
+        """Hold a run, and give its batches of samples that are missing.
+
+        Raises:
+            HeldError: another process holds it.
+        """
+        store, holding = self._stores[run.key], ExitStack()
+        entered = self._entered(run)
+        with products(run.precision):  # which run.json tells of
+            holding.enter_context(store.lock())
+        self._held[run.key] = opened = _Held(store, holding)
         missing = store.missing(range(run.num_samples))
         if corrupt := list(store.corrupt):
             warn(
@@ -86,171 +277,44 @@ def generate(
             batches[0] = []  # computed again, though none of its samples may be missing
         for index in missing:
             batches.setdefault(index // run.batch_size, []).append(index)
-        done = run.num_samples - len(missing)
-        if batches:
-            pending = conditioning.pending(run, root)
-            encoding = stage(f"encoding the prompts of {run.model}") if pending else nullcontext()
-            if pending:
-                loaded.release()  # a text encoder may be larger than the denoiser
-            with encoding as update, memory.told("while prompts are encoded", fix=ENCODED):
-                conditioning.prepare(run, root, device=device, progress=update)
-        if workers > 1:
-            loaded.release()  # the workers have their own, on the same GPUs
-        work = functools.partial(
-            _compute,
-            run,
-            root,
-            device=device,
-            weights_path=weights_path,
-            offload=offload,
-            previews=previews,
-        )
-        showing = stage(f"sampling {run.model}, {run.cache.short}")
-        with showing as update, memory_checked(run.batch_size):
-            update(done, run.num_samples)
+        there = set(range(run.num_samples)) - set(missing)
+        store.enter({index: conditioning.named(run, index) for index in there})
+        if batches and run.key not in self._encoded:
+            self._encode(run)
+        opened.left = len(batches)
+        with self._counting:
+            self._count(len(there) - entered)
+        if not batches:  # all of it was just looked at
+            with self._held.pop(run.key).held:
+                return []
+        return list(batches.values())
 
-            def finished(batch: list[int]) -> None:
-                nonlocal done
-                done += len(batch)
-                update(done, run.num_samples)
+    def _finished(self, task: Task, given: list[Any]) -> None:
+        opened = self._held[task.of]
+        for files in given:  # by a worker that does not see the folder
+            for name, data in files:
+                opened.store.put(name, data)
+        opened.store.collect(task.batch)
+        with self._counting:
+            opened.left -= 1
+            self._count(len(task.batch))
 
-            run_batches(work, list(batches.values()), workers=workers, on_done=finished)
-        store.require(run.num_samples)
-    return store
+    def _failed(self, task: Task, error: BaseException) -> None:
+        if not isinstance(error, SkipditError) or not of_run(error):
+            raise error
+        opened = self._held[task.of]
+        with self._counting:
+            opened.failure = opened.failure or error
+            opened.left -= 1
 
-
-def latents_of(
-    run: Run,
-    indices: Sequence[int],
-    *,
-    model: "Network",
-    root: Path,
-    on_step: Callable[[Session, Tensor], None] | None = None,
-) -> Tensor:
-    """Samples of a run before they are decoded, computed together.
-
-    Args:
-        model: the network of the run, on any device.
-        root: the results folder, for the embeddings of prompts.
-        on_step: as in `denoise`.
-    Returns:
-        float32 [B, ...] in the model's layout.
-    """
-    shape = model.inputs(1)["hidden_states"].shape[1:]
-    where = next(model.parameters()).device
-    given, null = conditioning.of_batch(run, indices, root=root, device=str(where))
-
-    def noise(step: int) -> Tensor:
-        return rng.batch_normal(shape, seed=run.seed, indices=indices, step=step).to(where)
-
-    with products(run.precision):
-        return denoise(
-            model,
-            noise(rng.INITIAL),
-            cache=run.cache,
-            sampler=run.sampler,
-            steps=run.steps,
-            step_noise=noise,
-            conditions=given,
-            null=null,
-            guidance=run.guidance,
-            trained=run.card.sampling,
-            compile=run.compile,
-            on_step=on_step,
-        )
-
-
-def _compute(
-    run: Run,
-    root: Path,
-    wanted: list[int],
-    *,
-    device: str,
-    weights_path: Path | None,
-    offload: bool,
-    previews: bool,
-) -> Iterator[None]:
-    """Compute the whole batch that the wanted samples belong to.
-
-    With none wanted it is the first batch, whose trajectory is kept in any case.
-
-    Returns:
-        Steps, each of which stores one of the wanted samples, and then the trajectory.
-    """
-    dynamic = run.cache.method.DYNAMIC
-    model = network(run, device=device, weights_path=weights_path)
-    first = wanted[0] // run.batch_size * run.batch_size if wanted else 0
-    reused: list[int] = []  # by a dynamic method, which only a run can tell
-    path: list[Tensor] = []  # of the first samples, from the noise to the last step
-
-    def note(session: Session, x: Tensor) -> None:
-        if first == 0:
-            path.append(_kept(x))
-        if dynamic and session.step == len(session.timesteps) - 1:
-            reused.extend(step for step, sites in enumerate(session.reused) if sites)
-
-    indices = range(first, first + run.batch_size)
-    latents = latents_of(run, indices, model=model, root=root, on_step=note)
-    if not torch.isfinite(latents).all():
-        raise SkipditError(
-            f"{run.model} gave values that are not finite in {run.precision} with {run.cache}",
-            fix="take float32, or a milder cache",
-        )
-    made = {}
-    if wanted:
-        # the whole batch is decoded, whatever is wanted of it: the same bits again
-        pixels = decode.to_pixels(
-            latents,
-            run.card,
-            channel_dim=model.CHANNEL_DIM,
-            precision=run.decode_precision,
-            offload=offload,
-        )
-    for index in wanted:
-        sample, content = pixels[index - first], conditioning.meta(run, index)
-        if not sample.any():
-            content["black"] = True
-        if dynamic:
-            content["reused_steps"] = reused
-        made[index] = sample, content
-    states = torch.stack([*path[1:], _kept(latents)], dim=1).cpu().numpy() if path else None
-    return _stored(
-        open_store(root, run),
-        made,
-        states,
-        device=provenance.device_name(str(latents.device)),
-        previews=previews,
-    )
-
-
-def _stored(
-    store: Store,
-    made: dict[int, tuple["np.ndarray", dict[str, Any]]],
-    states: "np.ndarray | None",
-    *,
-    device: str,
-    previews: bool,
-) -> Iterator[None]:
-    """Store samples and what they show, a step each, and then the trajectory."""
-    for index, (sample, content) in made.items():
-        store.write(index, sample, meta=content, device=device, preview=previews)
-        yield
-    if states is not None:
-        trajectory.write_trajectory(store, states, timesteps=store.run.timesteps)
-        yield
-
-
-def _kept(x: Tensor) -> Tensor:
-    """What a trajectory keeps of a batch of latents: [S, values]."""
-    flat = x[: trajectory.SAMPLES].flatten(1)
-    return flat[:, torch.from_numpy(trajectory.places(flat.shape[1])).to(x.device)]
-
-
-def network(run: Run, *, device: str = "cpu", weights_path: Path | None = None) -> "Network":
-    """The denoiser of a run; a process has one at a time."""
-    dtype, device = dtype_of(run.precision), own_device(device)
-    return loaded.one(
-        "denoiser",
-        (run.card, weights_path, device, dtype),
-        lambda: networks.load(run.card, path=weights_path, device=device, dtype=dtype),
-    )
+    def _close(self) -> None:
+        """Let go of the runs of which no batch is left, and find out whether they are complete."""
+        for key, opened in [*self._held.items()]:
+            if opened.left:
+                continue
+            with opened.held:
+                del self._held[key]
+                if opened.failure:
+                    self._failures[key] = opened.failure
+                else:
+                    opened.store.require(opened.store.run.num_samples)

@@ -64,6 +64,19 @@ def absent(
     }
 
 
+def paths(
+    card: "Card",
+    prompts: Sequence[str],
+    *,
+    root: Path,
+    negative: str | None = None,
+    precision: str = "float32",
+) -> list[Path]:
+    """The files of the prompts' embeddings, and of the negative one's; as `encode`."""
+    folder, wanted = _folder(root, card, precision), _texts(card, prompts, negative)
+    return [_path(folder, text, suffix) for text in wanted for suffix in _suffixes(card)]
+
+
 def encode(
     card: "Card",
     prompts: Sequence[str],

@@ -99,6 +99,7 @@ class Extractor:
         load: (paths of the assets by name, device) -> a function from samples to their features.
         values: how many float32 numbers are kept of a sample, as far as is known; by_frame: of
             every frame of it.
+        any_size: whether samples of several sizes may be looked at together.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Extractor:
     load: Callable[[Mapping[str, Path], str], Extract]
     values: int = 0
     by_frame: bool = False
+    any_size: bool = False
 
 
 class Reference(Protocol):
@@ -191,11 +193,26 @@ class Metric(Registered, Protocol):
             samples: prompt and file of each sample.
             part: which of PARTS was asked for, or "".
             folder: of this run alone, for what is to be kept.
-            device: "cpu" or "cuda".
+            device: "cpu", "cuda", or one of several GPUs, as "cuda:1".
             progress: to be called with samples done and samples in all.
             hashes: the sha256 of every file.
         """
         raise NotImplementedError
+
+    def lacking(
+        self,
+        samples: Sequence[tuple[str, Path]],
+        *,
+        part: str,
+        folder: Path,
+        hashes: Sequence[str],
+    ) -> list[str]:
+        """Which of PARTS `score_prompts` has still to score for one of them, to be spread.
+
+        Each of them is then a part that is asked for by itself, in any process and in this order;
+        what it finds is kept in the folder. By default none: all is done at once.
+        """
+        return []
 
     def protocol(self, prompts: Iterable[str]) -> str:
         """PROTOCOL, where it depends on the prompts that were asked for."""

@@ -27,6 +27,7 @@ POOL, SPATIAL, LOGITS = 2048, 17 * 17 * 7, 1008
 CHANNELS = 7  # of the spatial features
 BATCH = 64  # images in the network at once
 SIDE = 256  # pixels, where images are brought to one size first
+INSIDE = 299  # pixels that the network sees, after its resize
 
 
 def network(weights: Path, *, device: str) -> "nn.Module":
@@ -97,15 +98,45 @@ def _load_resized(assets: Mapping[str, Path], device: str) -> Extract:
     return extract
 
 
-def square(image: np.ndarray, side: int) -> np.ndarray:
-    """The middle square of an image uint8 [H,W,3], by Lanczos at side x side."""
+def _load_clean(assets: Mapping[str, Path], device: str) -> Extract:
+    """Images uint8 [H,W,3] of any size -> clean [N,2048], the pool features of clean-fid."""
+    import torch
+
+    inception = network(assets["inception"], device=device)
+    layers = [layer for name, layer in inception.named_children() if name != "fc"]
+    trunk = torch.nn.Sequential(*layers, torch.nn.Flatten())  # the network without its own resize
+
+    def extract(images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        parts = []
+        for start in range(0, len(images), BATCH):
+            whole = np.stack([stretched(image) for image in images[start : start + BATCH]])
+            batch = torch.from_numpy(whole).to(device).permute(0, 3, 1, 2)  # [n,3,299,299]
+            with torch.inference_mode():
+                parts.append(trunk((batch - 128) / 128).cpu())
+        return {"clean": torch.cat(parts).numpy()}
+
+    return extract
+
+
+def stretched(image: np.ndarray) -> np.ndarray:
+    """An image uint8 [H,W,3] at 299x299 by PIL's bicubic filter, float32 0 to 255, not rounded."""
+    from PIL import Image
+
+    planes = [Image.fromarray(plane.astype(np.float32)) for plane in np.moveaxis(image, -1, 0)]
+    size = (INSIDE, INSIDE)
+    resized = [np.asarray(plane.resize(size, Image.Resampling.BICUBIC)) for plane in planes]
+    return np.stack(resized, axis=-1).clip(0, 255)
+
+
+def square(image: np.ndarray, side: int, *, resample: str = "LANCZOS") -> np.ndarray:
+    """The middle square of an image uint8 [H,W,3], by a filter of PIL at side x side."""
     from PIL import Image
 
     height, width = image.shape[:2]
     short = min(height, width)
     top, left = (height - short) // 2, (width - short) // 2
     cut = Image.fromarray(image[top : top + short, left : left + short])
-    return np.asarray(cut.resize((side, side), Image.Resampling.LANCZOS))
+    return np.asarray(cut.resize((side, side), Image.Resampling[resample]))
 
 
 def _batches(images: Sequence[np.ndarray]) -> "Iterator[Tensor]":
@@ -129,4 +160,5 @@ FILE = Asset(
 )
 IMAGES = Extractor("inception", 1, (FILE,), _load_all, values=POOL + SPATIAL + LOGITS)
 FRAMES = Extractor("inception-frames", 1, (FILE,), _load_frames, values=POOL, by_frame=True)
-RESIZED = Extractor("inception-256", 1, (FILE,), _load_resized, values=POOL)
+RESIZED = Extractor("inception-256", 1, (FILE,), _load_resized, values=POOL, any_size=True)
+CLEAN = Extractor("inception-clean", 1, (FILE,), _load_clean, values=POOL, any_size=True)

@@ -53,12 +53,12 @@ def load(assets: Mapping[str, Path], device: str) -> "Network":
     from skipdit_cli.metrics import _clip
 
     folder = assets["clip"]
+    model = _networks.pretrained(CLIPModel, folder, "clip")
     try:
-        model = CLIPModel.from_pretrained(folder, local_files_only=True, weights_only=True)
         images = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # each part of transformers has its own
-        problem = f"is not a CLIP model ({type(error).__name__})"
+        problem = f"has no files of CLIP beside the model ({type(error).__name__})"
         raise UsageError(problem, place=str(folder), fix=_networks.again("clip")) from None
     clip, most = _networks.ready(_clip.Clip(model), device), tokenizer.model_max_length
     return _clip.Network(clip, images, tokenizer, device, most)

@@ -9,7 +9,7 @@ Source: the usual definition (Ramesh et al. 2021); there is no official code for
 
 from collections.abc import Iterable
 
-from skipdit_cli.metrics import Asset, Features, Reference, _frechet, _inception
+from skipdit_cli.metrics import Features, Reference, _coco, _frechet, _inception
 
 NAME = "fid@coco"
 LABEL = "FID@COCO"
@@ -21,19 +21,8 @@ VERSION = 1
 PROTOCOL = "COCO val2014, Lanczos 256"
 
 EXTRACTOR = _inception.RESIZED
-REFERENCE = "coco-val2014"
-REFERENCES = (
-    Asset(
-        name="coco-val2014",
-        what="COCO's val2014 images",
-        source="http://images.cocodataset.org/zips/val2014.zip",
-        file="val2014.zip",
-        size=6_645_013_297,
-        # TensorFlow Datasets, url_checksums/coco.txt; torchvision's prototypes have the same.
-        digest="fe9be816052049c34717e077d9e34aa60814a55679f804cd043e3cbee3b9fde0",
-        licence="terms of use of Flickr",
-    ),
-)
+REFERENCE = _coco.REFERENCE
+REFERENCES = (_coco.IMAGES,)
 
 
 def score_set(features: Iterable[Features], reference: Reference) -> float:

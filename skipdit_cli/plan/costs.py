@@ -140,7 +140,7 @@ def _texts(line: CostLine) -> tuple[str, ...]:
     if counted is None:
         return (line.row.label, *[""] * (len(HEADINGS) - 2), line.row.planned or "")
     run, tokens = counted.run, line.row.text_tokens
-    batch = f"{counted.batch}, {run.sampler.name} {run.steps}, "
+    batch = f"{counted.batch}, {run.sampled}, "
     batch += "unguided" if run.guidance is None else f"guidance {run.guidance:g}"
     batch += f", {tokens} text tokens" if tokens else ""
     return (

@@ -137,7 +137,10 @@ def _of_run(
     left = _left(run, store)
     flops, at_most = _flops(run, root)
     batch = run.batch_size
-    call = plan.plan(run.reference).flops / len(run.timesteps) * batch  # type: ignore[operator]
+    reference = run.reference
+    whole = plan.plan(reference).flops
+    assert whole is not None  # it is uncached
+    call = whole / len(reference.timesteps) * batch
     computed = len({index // batch for index in left}) * batch  # whole batches, always
     per_frame, frames = counts.decoding(run.card), _frames(run)
     sampling, first, lacks = _hours(
@@ -193,7 +196,7 @@ def _flops(run: "Run", root: Path | None) -> tuple[int, bool]:
 
 def _timing(run: "Run", machine: "Machine", *, repeats: int, root: Path | None) -> Estimate:
     """Timing a run's loop, after one repetition to warm up."""
-    if root and results.read_result(root, run.key, "latency"):
+    if root and results.is_timed(root, run):
         return Estimate(machine)
     flops, at_most = _flops(run, root)
     once, per_step = flops * run.batch_size, flops * run.batch_size / len(run.timesteps)
@@ -225,7 +228,7 @@ def _scoring(run: "Run", metrics: Sequence[str], root: Path | None) -> dict[str,
     hours: dict[str, float] = {}
     for metric in metrics:
         name = metric.partition("@")[0].partition(".")[0]
-        if root and results.read_result(root, run.key, metric):
+        if root and results.read_score(root, run, metric):
             continue
         if name == "ssim" and not run.is_reference:
             per_pixel = SSIM[1 if _frames(run) == 1 else 16]

@@ -19,6 +19,7 @@ from skipdit_cli.recipe.shape import Recipe, RecipeRow
 from skipdit_cli.run import Run
 from skipdit_cli.sites import BOTH, Site
 from skipdit_cli.storage.store import open_store
+from skipdit_cli.storage.trials import read_trial
 
 VAE_SCALE = 8  # pixels per latent, along each side
 
@@ -36,7 +37,7 @@ class RunPlan:
         macs_paper: multiply-accumulates of the whole trajectory in the paper's counting.
         macs_executed: the same rules on what this implementation executes.
         flops: floating-point operations with attention, as executed.
-        ideal_speedup: flops of the uncached model over flops.
+        ideal_speedup: flops of the uncached model, in all steps, over flops.
         disk_bytes: size of all samples before lossless compression.
         missing: what has to be there or made first, one line each.
     """
@@ -96,7 +97,7 @@ def plan(
     steps, whole = schedule(run.cache, run, seen), _halves(run)
     costs = counts.costs(run.card, text_tokens)
     cost = costs.trajectory(Counter(steps)) * batch
-    uncached = costs.trajectory({(frozenset(), whole): len(steps)}) * batch
+    uncached = costs.trajectory({(frozenset(), whole): len(run.reference.timesteps)}) * batch
     cached_steps = sum(bool(sites) or halves < whole for sites, halves in steps)
     return replace(
         row,
@@ -131,13 +132,15 @@ def shares(run: Run, *, root: Path | None = None) -> list[tuple[int, float]] | N
 def observed(run: Run, root: Path) -> list[frozenset[Site]] | None:
     """What a dynamic method reused at every step of the run's first batch.
 
-    None where that was not generated yet, or the method is not dynamic.
+    None where that was neither generated nor tried yet, or the method is not dynamic.
     """
     if not run.cache.method.DYNAMIC:
         return None
     try:
         steps = open_store(root, run).meta(0)["reused_steps"]
     except IncompleteError:
+        steps = read_trial(root, run)
+    if steps is None:
         return None
     skipped = run.cache.skipped
     return [skipped if i in steps else frozenset() for i in range(len(run.timesteps))]

@@ -51,6 +51,8 @@ class Live(TorchDispatchMode):
     ) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
             return self.scalar  # there is no value on the meta device
+        if func is torch.ops.aten._to_copy.default and args[0].is_meta:
+            kwargs = {**(kwargs or {}), "device": args[0].device}  # and none on another
         result = func(*args, **(kwargs or {}))
         for each in tree_leaves(result):
             if isinstance(each, Tensor) and (storage := each.untyped_storage()) not in self._known:

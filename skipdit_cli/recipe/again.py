@@ -28,15 +28,15 @@ def making(run: "Run") -> str:
     """
     for spec in (run.cache.short, str(run.cache)):  # what is calibrated is found again, mostly
         for words in _prompts(run):
-            settings = _differing(run) | words
+            settings = differing(run) | words
             with suppress(SkipditError):
                 if make_run(run.model, spec, settings).key == run.key:
                     return _written(run, spec, settings)
     return ""
 
 
-def _differing(run: "Run") -> dict[str, Any]:
-    """Settings of a run that are not those of its model, prompts left out."""
+def differing(run: "Run") -> dict[str, Any]:
+    """Settings of a run that are not its model's own, but for prompts, as `make_run` takes them."""
     weights = {"weights": RANDOM} if run.card.random else {}
     own = make_run(run.model, settings=weights)
     settings: dict[str, Any] = {**weights, "compile": True} if run.compile else weights
@@ -45,6 +45,11 @@ def _differing(run: "Run") -> dict[str, Any]:
             settings[name] = "none" if value is None else value
     if run.guided and run.negative_prompt != own.negative_prompt:
         settings["negative_prompt"] = run.negative_prompt
+    if run.seeds:
+        times = _times(run)
+        settings |= {"seeds": run.seeds[:times], "num_samples": run.num_samples}
+        if run.classes:
+            settings["classes"] = run.classes[::times]
     return settings
 
 
@@ -52,13 +57,27 @@ def _prompts(run: "Run") -> list[dict[str, Any]]:
     """The ways in which a run's prompts can be given, the shortest first."""
     ways: list[dict[str, Any]] = [{}]
     if run.prompts:
+        texts = run.prompts[:: _times(run)]
         for name in prompts.names():
             with suppress(SkipditError):
-                if prompts.read_prompts(name) == run.prompts:
+                if set(prompts.read_prompts(name).texts) == set(texts):  # in any order
                     ways.append({"prompts": name})
-        if len(run.prompts) <= MOST:
-            ways.append({"prompts": run.prompts})
+        if len(texts) <= MOST:
+            ways.append({"prompts": texts})
     return ways
+
+
+def _times(run: "Run") -> int:
+    """How many seeds are crossed with the prompts or classes of a run."""
+    seeds, subjects = run.seeds or (None,), run.prompts or run.classes
+    for times in range(1, len(seeds)):
+        same = seeds == seeds[:times] * (len(seeds) // times)
+        blocks = not subjects or all(
+            subjects[i] == subjects[i - i % times] for i in range(len(subjects))
+        )
+        if same and blocks:
+            return times
+    return len(seeds)
 
 
 def _written(run: "Run", spec: str, settings: dict[str, Any]) -> str:

@@ -5,6 +5,8 @@ ship with the package; others live in $SKIPDIT_HOME/calibration, beside the weig
 A run's cache spec holds the numbers themselves, so its key changes with them.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -15,13 +17,14 @@ from skipdit_cli.checkpoints import local
 from skipdit_cli.checkpoints.card import RANDOM, Card
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
+from skipdit_cli.profiling import counts
 from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import write_whole
 
 if TYPE_CHECKING:
     from skipdit_cli.samplers import Sampler
 
-CALIBRATION = kept.Kind("calibration", 2)
+CALIBRATION = kept.Kind("calibration", 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,10 @@ class Calibration:
         seed: their seed.
         pairs: how many observations there were, of two steps each.
         settings: of the method, by name: the coefficients of teacache, the ratios of mag-cache.
+        variant: the other settings that they are for; none where they are for all.
+        tried: by name, how near the samples came to the uncached ones under each of several
+            answers (minus 10 log10 of the mean square of what their latents differ by), of which
+            the best was kept.
         provenance: what `provenance.collect` says.
     """
 
@@ -52,6 +59,8 @@ class Calibration:
     seed: int
     pairs: int
     settings: dict[str, Any]
+    variant: dict[str, Any] = field(default_factory=dict)
+    tried: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
@@ -61,9 +70,17 @@ def methods() -> list[str]:
     return [name for name in names if registry.load("caches", name).CALIBRATED]
 
 
-def command(model: str, method: str, *, sampler: str = "", steps: str = "") -> str:
+def command(
+    model: str,
+    method: str,
+    *,
+    sampler: str = "",
+    steps: str = "",
+    variant: Mapping[str, Any] | None = None,
+) -> str:
     """What makes a calibration; of the model's own sampler and steps where none are named."""
-    how = f" --sampler {sampler} --steps {steps}" if sampler else ""
+    how = "".join(f" --{name} {value}" for name, value in (variant or {}).items())
+    how += f" --sampler {sampler} --steps {steps}" if sampler else ""
     return f"skipdit analyze calibrate --model {model} --method {method}{how}"
 
 
@@ -72,15 +89,19 @@ def folder(model: str) -> Path:
     return local.home() / "calibration" / model
 
 
-def file_name(method: str, *, sampler: str, steps: int | str) -> str:
-    """The name of a calibration's file: `teacache-ddim-50.json`.
+def file_name(
+    method: str, *, sampler: str, steps: int | str, variant: Mapping[str, Any] | None = None
+) -> str:
+    """The name of a calibration's file: `teacache-ddim-50.json`, or with what it is for alone,
+    `dp-cache-full=17,branch=1-ddim-50.json`.
 
     Args:
         method: name of the caching method.
         sampler: name of the sampler; "*" in a pattern.
         steps: number of steps; "*" in a pattern.
     """
-    return f"{method}-{sampler}-{steps}.json"
+    settings = ",".join(f"{name}={value}" for name, value in (variant or {}).items())
+    return "-".join([method, *filter(None, [settings]), sampler, f"{steps}.json"])
 
 
 def files(card: Card, pattern: str) -> list[Path]:
@@ -94,7 +115,12 @@ def files(card: Card, pattern: str) -> list[Path]:
 def write_calibration(calibration: Calibration, where: Path) -> Path:
     """Write a calibration into a folder; returns the file."""
     steps = len(registry.load("samplers", calibration.sampler).timesteps(calibration.steps))
-    path = where / file_name(calibration.method, sampler=calibration.sampler, steps=steps)
+    path = where / file_name(
+        calibration.method,
+        sampler=calibration.sampler,
+        steps=steps,
+        variant=calibration.variant,
+    )
     of = _identity(calibration.model, path)
     write_whole(path, kept.sealed_json(asdict(calibration), CALIBRATION, of=of))
     return path
@@ -106,13 +132,20 @@ def read_calibration(path: Path, model: str) -> Calibration:
     Raises:
         StoreError: the file is missing, cannot be read or is not a calibration.
     """
-    method, sampler, steps = [*path.stem.rsplit("-", 2), "", ""][:3]
-    fix = f"run `{command(model, method, sampler=sampler, steps=steps)}`"
+    fix = f"run `{_making(path, model)}`"
     kind = replace(CALIBRATION, fix=fix)
     calibration = kept.read_json(path, _parse, kind, of=_identity(model, path))
     if calibration is None:
         raise StoreError("there is no such file", place=str(path), fix=fix)
     return calibration
+
+
+def _making(path: Path, model: str) -> str:
+    """The command that makes a file of this name."""
+    start, sampler, steps = [*path.stem.rsplit("-", 2), "", ""][:3]
+    method, _, given = re.sub(r"-(\w+=)", r" \1", start, count=1).partition(" ")
+    settings = dict(re.findall(r"(\w+)=([^,]*)", given))
+    return command(model, method, sampler=sampler, steps=steps, variant=settings)
 
 
 def _identity(model: str, path: Path) -> str:
@@ -145,7 +178,8 @@ def complete(
 
     Args:
         fingerprint: of the weights that will run; "absent" if they are not here. RANDOM ones take
-            a calibration of others: the samples mean nothing either way.
+            a calibration of others: the samples mean nothing either way. Where there is none, both
+            take what the method says costs the same.
         sampler: the sampler of the run.
         steps: its steps, as a respacing string.
     Raises:
@@ -157,19 +191,24 @@ def complete(
     if not left_out:
         return spec
     count = len(sampler.timesteps(steps))
+    layout = counts.layout(card)
+    variant = spec.method.variant(spec.config, layout)
     own = (sampler.name, steps) == (card.sampling.sampler, card.sampling.steps)
     how = {} if own else {"sampler": sampler.name, "steps": steps}
-    fix = f"run `{command(card.name, spec.name, **how)}`"
-    fitting = files(card, file_name(spec.name, sampler=sampler.name, steps=count))
+    fix = f"run `{command(card.name, spec.name, variant=variant, **how)}`"
+    wanted = file_name(spec.name, sampler=sampler.name, steps=count, variant=variant)
+    fitting = files(card, wanted)
     if not fitting:
-        others = files(card, file_name(spec.name, sampler="*", steps="*"))
-        known = ", ".join(path.stem.removeprefix(f"{spec.name}-") for path in others)
-        raise MissingAssetError(
-            f"{spec.name} has not been calibrated on {card.name}"
-            + (f" for {sampler.name}-{count}, only for {known}" if known else ""),
-            place=place,
-            fix=fix,
-        )
+        unknown = fingerprint in ("absent", RANDOM)
+        if unknown and (stand_in := spec.method.stand_in(spec.config, layout, count)):
+            return CacheSpec(spec.method, replace(spec.config, **stand_in))
+        others = files(card, f"{spec.name}-*.json")
+        names = [path.stem.removeprefix(f"{spec.name}-") for path in others]
+        problem = f"{spec.name} has not been calibrated on {card.name}"
+        if names:
+            this = wanted.removeprefix(f"{spec.name}-").removesuffix(".json")
+            problem += f" for {this}, only for {', '.join(names)}"
+        raise MissingAssetError(problem, place=place, fix=fix)
     calibration = read_calibration(fitting[0], card.name)
     if fingerprint not in ("absent", RANDOM, calibration.weights):
         raise UsageError(

@@ -5,21 +5,60 @@ import io
 import json
 import os
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, UsageError, placed, unknown
+from skipdit_cli.spec import MOST_SEED, parse_whole
 from skipdit_cli.storage import given
+
+Entry = tuple[str, Mapping[str, Any]]  # where it is in its file, and what it says
 
 DOWNLOADED = "coco"
 KEYS = ("prompt", "caption", "text", "prompt_en")  # names of a column, or of an object's key
-REPEATED = "prompt_en"  # as VBench writes: an entry for each dimension that a prompt is for
+VBENCH = "prompt_en"  # as VBench writes: an entry, with its "dimension", for each that a prompt has
+SEED, NAME = COLUMNS = ("seed", "name")  # which may stand beside
 MOST_BYTES = 32 * 2**20  # of a file
 MOST_CHARACTERS = 10_000  # of a prompt; an encoder reads a few hundred tokens
 _SUFFIXES = (".jsonl", ".txt")
-_READ: dict[Path, tuple[tuple[int, int], tuple[str, ...]]] = {}  # time and size, and the prompts
+_READ: dict[Path, tuple[tuple[int, int], "Prompts"]] = {}  # time and size, and what is in it
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts, and what their file says of each; None where it does not.
+
+    Attributes:
+        texts: the prompts.
+        seeds: of the noise of their samples.
+        names: what their samples are called.
+        dimensions: the first of VBench's that each is for.
+    """
+
+    texts: tuple[str, ...]
+    seeds: tuple[int, ...] | None = None
+    names: tuple[str, ...] | None = None
+    dimensions: tuple[str, ...] | None = None
+
+    def taken(self, count: int) -> "Prompts":
+        """The prompts in the order in which `count` of them are taken.
+
+        All are taken in the order of their file. Where they are fewer, VBench's dimensions take
+        turns, so that every beginning of the list has as many prompts of each.
+        """
+        if not self.dimensions or count >= len(self.texts):
+            return self
+        turns, before = [], Counter[str]()
+        for dimension in self.dimensions:
+            turns.append(before[dimension])
+            before[dimension] += 1
+        order = sorted(range(len(turns)), key=turns.__getitem__)
+        columns = (column and tuple(column[i] for i in order) for column in vars(self).values())
+        return Prompts(*columns)
 
 
 def names() -> list[str]:
@@ -32,15 +71,16 @@ def fetching(name: str) -> str:
     return f"skipdit download {DOWNLOADED}" if name == DOWNLOADED else ""
 
 
-def read_prompts(name_or_path: str, *, place: str = "") -> tuple[str, ...]:
-    """The prompts of a list, in the order of the file.
+def read_prompts(name_or_path: str, *, place: str = "") -> Prompts:
+    """The prompts of a list, in the order of the file, each with its seed and name if it has them.
 
     Args:
         name_or_path: one of `names()`, or a file in UTF-8. Its ending says how it is read: .txt (or
             none), one prompt per line, where blank lines and lines that start with # are not
             prompts; .csv and .tsv, with a heading; .json, a list; .jsonl, one entry per line. The
             column is named as one of KEYS; an entry is an object with such a key, or the text
-            itself. A prompt counts as often as it is there, but once under `prompt_en`.
+            itself. `seed` and `name` are columns or keys beside it, which all have or none. A
+            prompt counts as often as it is there, but once (with a seed) under `prompt_en`.
         place: what errors name.
     Raises:
         UsageError: no such list, or a file that cannot be read or holds no prompt.
@@ -58,17 +98,17 @@ def read_prompts(name_or_path: str, *, place: str = "") -> tuple[str, ...]:
     return read[1]
 
 
-def _read(path: Path, where: str, fix: str) -> tuple[str, ...]:
+def _read(path: Path, where: str, fix: str) -> Prompts:
     """The prompts of a file."""
     with placed(where):
         kind = path.suffix.lower()
         if kind not in _READERS:
             endings = ", ".join(ending for ending in _READERS if ending)
             raise UsageError(f"files that end in {kind} are not read", fix=f"take {endings}")
-        prompts = _READERS[kind](_content(path, place=where, fix=fix))
-        if not prompts:
+        entries = _READERS[kind](_content(path, place=where, fix=fix))
+        if not entries:
             raise UsageError("there is no prompt in it", fix="write one prompt per line")
-        return all_checked(prompts)
+        return _prompts(entries)
 
 
 def all_checked(prompts: Any, *, place: str = "") -> tuple[str, ...]:
@@ -111,13 +151,13 @@ def _content(path: Path, *, place: str, fix: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _lines(content: str) -> list[str]:
-    lines = (line.strip() for line in content.split("\n"))
-    return [line for line in lines if line and not line.startswith("#")]
+def _lines(content: str) -> list[Entry]:
+    lines = enumerate(map(str.strip, content.split("\n")), 1)
+    return [(f"line {i}", {KEYS[0]: text}) for i, text in lines if text and text[0] != "#"]
 
 
-def _table(content: str, delimiter: str) -> list[str]:
-    """The column of prompts of a table with a heading."""
+def _table(content: str, delimiter: str) -> list[Entry]:
+    """The rows of a table with a heading."""
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     rows = []
     try:
@@ -130,20 +170,22 @@ def _table(content: str, delimiter: str) -> list[str]:
     if not rows:
         return []
     heading = [name.strip() for name in rows[0][1]]
-    key = _key([name.lower() for name in heading], "its heading", ", ".join(heading))
-    column, prompts = [name.lower() for name in heading].index(key), []
+    known = [name.lower() for name in heading]
+    _key(known, "its heading", ", ".join(heading))
+    for name in COLUMNS:
+        if known.count(name) > 1:
+            raise UsageError(f"its heading has {name} twice", fix="name one column so")
     for where, row in rows[1:]:
         if len(row) != len(heading):
             raise UsageError(
                 f"{where} has {len(row)} cells where the heading has {len(heading)}",
                 fix="put prompts that have the delimiter in them in double quotes",
             )
-        prompts.append((where, row[column]))
-    return _filled(prompts, once=key == REPEATED)
+    return [(where, dict(zip(known, row, strict=True))) for where, row in rows[1:]]
 
 
-def _list(content: str) -> list[str]:
-    """The prompts of a list in JSON."""
+def _list(content: str) -> list[Entry]:
+    """The entries of a list in JSON."""
     value = _json(content, "it")
     if not isinstance(value, list):
         fix = f'write ["...", "..."], or objects with the key {" or ".join(KEYS)}'
@@ -151,22 +193,25 @@ def _list(content: str) -> list[str]:
     return _entries([(f"entry {i}", entry) for i, entry in enumerate(value, 1)])
 
 
-def _json_lines(content: str) -> list[str]:
-    """The prompts of lines in JSON."""
+def _json_lines(content: str) -> list[Entry]:
+    """The entries of lines in JSON."""
     numbered = [(f"line {i}", line) for i, line in enumerate(content.split("\n"), 1)]
     return _entries([(where, _json(line, where)) for where, line in numbered if line.strip()])
 
 
-def _entries(entries: Sequence[tuple[str, Any]]) -> list[str]:
-    """The prompts of entries that are all text, or all objects with the same key of KEYS."""
+def _entries(entries: Sequence[tuple[str, Any]]) -> list[Entry]:
+    """Entries that are all text, or all objects with the same key of KEYS."""
     if not entries or isinstance(entries[0][1], str):
-        return _filled(entries)
+        return [(where, {KEYS[0]: entry}) for where, entry in entries]
     where, first = entries[0]
     key = _key(list(first) if isinstance(first, dict) else [], where, f"{first!r:.60}")
-    for where, entry in entries:
-        if not isinstance(entry, dict) or key not in entry:
-            raise UsageError(f"{where} is {entry!r:.60}, without '{key}'", fix=f"give it a '{key}'")
-    return _filled([(where, entry[key]) for where, entry in entries], once=key == REPEATED)
+    columns = {key}.union(*(entry for _, entry in entries if isinstance(entry, dict)))
+    for name in (key, *COLUMNS):
+        for where, entry in entries if name in columns else ():
+            if not isinstance(entry, dict) or name not in entry:
+                problem = f"{where} is {entry!r:.60}, without '{name}'"
+                raise UsageError(problem, fix=f"give it a '{name}'")
+    return list(entries)
 
 
 def _key(found: Sequence[str], where: str, shown: str) -> str:
@@ -178,17 +223,41 @@ def _key(found: Sequence[str], where: str, shown: str) -> str:
     return known[0]
 
 
-def _filled(prompts: Sequence[tuple[str, Any]], *, once: bool = False) -> list[str]:
-    """The prompts without the space around them, each with where it is.
+def _prompts(entries: Sequence[Entry]) -> Prompts:
+    """What entries say, all of which have the keys of the first."""
+    key = next(name for name in KEYS if name in entries[0][1])
+    texts = [_filled(entry[key], where, "prompt") for where, entry in entries]
+    seeds = names = dimensions = None
+    if SEED in entries[0][1]:
+        seeds = [_seed(entry[SEED], where) for where, entry in entries]
+    if NAME in entries[0][1]:
+        names = [checked(_filled(entry[NAME], where, NAME)) for where, entry in entries]
+    found = [entry.get("dimension") for _, entry in entries if key == VBENCH]
+    if found and all(isinstance(each, list) and each for each in found):
+        dimensions = [str(each[0]) for each in found if each]
+    first: dict[Any, int] = {}
+    for i, text in enumerate(texts):
+        subject = (text, seeds[i] if seeds else None) if key == VBENCH else i
+        first.setdefault(subject, i)
 
-    Args:
-        once: whether a prompt that is there again does not count again.
-    """
-    for where, prompt in prompts:
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise UsageError(f"{where} has {prompt!r:.60} for a prompt", fix="write text there")
-    texts = [prompt.strip() for _, prompt in prompts]
-    return list(dict.fromkeys(texts)) if once else texts
+    def kept(column: list[Any] | None) -> tuple[Any, ...] | None:
+        return None if column is None else tuple(column[i] for i in first.values())
+
+    return Prompts(all_checked(kept(texts)), kept(seeds), kept(names), kept(dimensions))
+
+
+def _seed(value: Any, where: str) -> int:
+    try:
+        return parse_whole(SEED, value, least=0, most=MOST_SEED)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error.problem}", fix=error.fix) from None
+
+
+def _filled(value: Any, where: str, what: str) -> str:
+    """A text without the space around it."""
+    if not isinstance(value, str) or not value.strip():
+        raise UsageError(f"{where} has {value!r:.60} for a {what}", fix="write text there")
+    return value.strip()
 
 
 def _json(text: str, where: str) -> Any:
@@ -206,7 +275,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-_READERS: dict[str, Callable[[str], list[str]]] = {
+_READERS: dict[str, Callable[[str], list[Entry]]] = {
     "": _lines,
     ".txt": _lines,
     ".csv": lambda content: _table(content, ","),

@@ -13,7 +13,8 @@ reports every mistake of the file at once; it needs no model and no torch.
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from typing import Any
 from skipdit_cli import registry
 from skipdit_cli.cache import no_cache
 from skipdit_cli.embedded import shipped
-from skipdit_cli.errors import UsageError, unknown
-from skipdit_cli.recipe import published, yaml_file
+from skipdit_cli.errors import SkipditError, UsageError, unknown
+from skipdit_cli.recipe import prompts, published, yaml_file
 from skipdit_cli.recipe.settings import SETTINGS, setting
-from skipdit_cli.recipe.shape import Column, Recipe, RecipeRow
+from skipdit_cli.recipe.shape import ENGINES, Column, Recipe, RecipeRow
 from skipdit_cli.recipe.yaml_file import Mistakes
 from skipdit_cli.spec import parse_cache
 from skipdit_cli.storage import given
@@ -109,11 +110,22 @@ def load_recipe(name_or_path: str, *, scale: str = "tiny", overrides: Iterable[s
         others = set(published.lines(recipe.table)[0]) - {column.key for column in recipe.columns}
         only = (column.label for column in by_scale["paper"].columns if column.key in others)
         recipe = replace(recipe, paper_only=tuple(only))
+    gone = {*forced, *({"seed", "seeds"} if _seeded(forced) else ())}
     rows = (
-        replace(row, settings={k: v for k, v in row.settings.items() if k not in forced})
+        replace(row, settings={k: v for k, v in row.settings.items() if k not in gone})
         for row in recipe.rows
     )
-    return replace(recipe, rows=tuple(rows), settings={**recipe.settings, **forced})
+    kept = {key: value for key, value in recipe.settings.items() if key not in gone}
+    return replace(recipe, rows=tuple(rows), settings=kept | forced)
+
+
+def _seeded(forced: Mapping[str, Any]) -> bool:
+    """Whether overrides say which seeds there are, so that those of the recipe do not count."""
+    if "seed" in forced or "seeds" in forced:
+        return True
+    with suppress(SkipditError):  # which is told where the prompts are needed
+        return "prompts" in forced and prompts.read_prompts(forced["prompts"]).seeds is not None
+    return False
 
 
 def _override(text: str) -> tuple[str, Any]:
@@ -183,15 +195,22 @@ class _Check(Mistakes):
             content.get("scales", {}), "scales", SCALES, self.scales if "scales" in content else ()
         )
         place, keys = f"scales.{scale}", ("groups", "settings", "columns")
-        part = self.mapping(scales.get(scale, {}), place, keys, keys if scale in scales else ())
+        part = self.mapping(
+            scales.get(scale, {}), place, (*keys, "engine"), keys if scale in scales else ()
+        )
         groups = self.groups(part.get("groups", {}), f"{place}.groups")
         columns = self.sequence(part.get("columns", []), f"{place}.columns")
         rows = self.sequence(content.get("rows", []), "rows")
+        engine = str(part.get("engine", ""))
+        with self.at(f"{place}.engine"):
+            if engine and engine not in ENGINES:
+                raise unknown("engine", engine, ENGINES)
         recipe = Recipe(
             name=name,
             table=table,
             title=texts.get("title", name),
             scale=scale,
+            engine=engine,
             paper=self.mapping(content.get("paper", {}), "paper", PAPER),
             notes=tuple(str(note) for note in self.sequence(content.get("notes", []), "notes")),
             settings=self.settings(

@@ -15,8 +15,9 @@ from skipdit_cli.checkpoints.card import RANDOM, Card
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError, placed, unknown
 from skipdit_cli.profiling import counts
 from skipdit_cli.recipe import calibration, prompts
+from skipdit_cli.recipe.prompts import Prompts
 from skipdit_cli.recipe.recipe import TIMINGS
-from skipdit_cli.recipe.settings import SETTINGS, setting
+from skipdit_cli.recipe.settings import SETTINGS, over, setting
 from skipdit_cli.recipe.shape import Recipe, RecipeRow
 from skipdit_cli.run import Run
 from skipdit_cli.spec import parse_cache
@@ -24,15 +25,19 @@ from skipdit_cli.storage.kept import fits
 from skipdit_cli.storage.store import keys, maker, read_run
 
 DEFAULTS: dict[str, Any] = {
-    "num_samples": 16,
+    "num_samples": None,
     "batch_size": None,
-    "seed": 0,
+    "seed": None,
+    "seeds": None,
     "classes": None,
     "negative_prompt": None,
     "compile": False,
     "weights": None,
     "decode_precision": "float32",
+    "reference_steps": None,
 }
+NUM_SAMPLES = 16  # where nothing says how many
+MOST_CROSSED = 1_000_000  # prompts or classes times seeds
 STAND_IN = "vbench"  # the prompts of a dry run whose own are a download that is not here
 BATCH = 4  # samples computed together where 4 or more are wanted: such runs share samples
 SHAPE: dict[str, Any] = {  # of a run on disk
@@ -41,7 +46,9 @@ SHAPE: dict[str, Any] = {  # of a run on disk
     **dict.fromkeys(("seed", "num_samples", "batch_size"), int),
     "guidance": float | None,
     "classes": list[int] | None,
+    "seeds": list[int] | None,
     "prompts": list[str] | None,
+    "names": list[str] | None,
     "negative_prompt": str,
     "compile": bool,
 }
@@ -62,13 +69,16 @@ def make_run(
         cache: a spec, as text or parsed; the defaults of the model's family, and its calibration,
             are filled in.
         settings: any of SETTINGS and `classes` (integers); what is left out is the checkpoint's
-            own default. `prompts` may also be the prompts themselves, as a tuple.
+            own default. `prompts` may also be the prompts themselves, as a tuple. `seeds` are
+            crossed with prompts or classes: all seeds of the first come first. With seeds there are
+            as many samples as that, else 16.
         weights_path: a checkpoint file instead of the known place.
         place: what errors name.
     Raises:
         UsageError: unknown name, a cache without meaning on this model, a class out of range,
             guidance of an unconditional model, prompts of one that takes no text, a negative
-            prompt where there is no guidance, or a precision that the model cannot take.
+            prompt where there is no guidance, seeds given twice, or a precision that the model
+            cannot take.
         MissingAssetError: the cache has to be calibrated on this model first.
     """
     card = catalog.card(model, place=place)
@@ -99,18 +109,13 @@ def make_run(
         )
         resolved = spec.resolve(counts.layout(card))
         _check(card, chosen)
+        chosen |= _in_turn(chosen, _listed(chosen["prompts"], card, place=place))
+    if chosen["reference_steps"] == chosen["steps"]:
+        chosen["reference_steps"] = None
     # what nobody asked for is not computed
     chosen["batch_size"] = min(chosen["batch_size"] or BATCH, chosen["num_samples"])
-    chosen["classes"] = tuple(chosen["classes"] or ()) or None
     if chosen["negative_prompt"] is None:
         chosen["negative_prompt"] = card.negative_prompt if chosen["guidance"] else ""
-    if isinstance(chosen["prompts"], str):
-        try:
-            chosen["prompts"] = prompts.read_prompts(chosen["prompts"], place=place)
-        except MissingAssetError:  # costs can be counted without prompts
-            chosen["prompts"] = prompts.read_prompts(STAND_IN) if card.random else None
-    elif chosen["prompts"] is not None:
-        chosen["prompts"] = prompts.all_checked(chosen["prompts"], place=place)
     return Run(card=card, cache=resolved, sampler=sampler, weights=fingerprint, **chosen)
 
 
@@ -121,7 +126,8 @@ def from_dict(content: Mapping[str, Any]) -> Run:
         ValueError: the keys are not those of a run.
         UsageError: a model, cache or sampler that is not known here.
     """
-    content = {"prompts": None, "negative_prompt": "", **content}
+    absent = dict.fromkeys(("prompts", "seeds", "names"))
+    content = {**absent, "negative_prompt": "", **content}
     content.pop("versions", None)  # what is installed now is what counts
     if differ := sorted(SHAPE.keys() ^ content.keys()):
         raise ValueError(f"unknown or missing: {', '.join(differ)}")
@@ -134,7 +140,7 @@ def from_dict(content: Mapping[str, Any]) -> Run:
         "cache": parse_cache(content["cache"]).resolve(counts.layout(card)),
         "sampler": registry.load("samplers", content["sampler"]),
         "classes": tuple(content["classes"] or ()) or None,
-        "prompts": tuple(content["prompts"] or ()) or None,
+        **{name: tuple(content[name] or ()) or None for name in absent},
     }
     return Run(card=card, **{**content, **objects})
 
@@ -229,8 +235,53 @@ def _cost_run(recipe: Recipe, row: RecipeRow, about: Mapping[str, Any]) -> Run:
 
 def _settings(recipe: Recipe, row: RecipeRow) -> dict[str, Any]:
     """What the row's samples are made with, its own settings before the recipe's."""
-    both = {**recipe.settings, **row.settings}
+    both = over(recipe.settings, row.settings)
     return {key: value for key, value in both.items() if key in SETTINGS}
+
+
+def _listed(given: Any, card: Card, *, place: str) -> Prompts | None:
+    """The prompts of a setting; None without, and where they have to be fetched first."""
+    if not isinstance(given, str):
+        return None if given is None else Prompts(prompts.all_checked(given, place=place))
+    try:
+        return prompts.read_prompts(given, place=place)
+    except MissingAssetError:  # costs can be counted without prompts
+        return prompts.read_prompts(STAND_IN) if card.random else None
+
+
+def _in_turn(chosen: Mapping[str, Any], listed: Prompts | None) -> dict[str, Any]:
+    """What the samples take in turn, crossed with the seeds, and how many there are.
+
+    Raises:
+        UsageError: the seeds are given twice, or too many.
+    """
+    seeds, own = chosen["seeds"], listed.seeds if listed else None
+    told = [key for key in ("seed", "seeds") if chosen[key] is not None]
+    told += ["the seeds of the prompts"] if own else []
+    if len(told) > 1:
+        raise UsageError(f"{' and '.join(told)} say the same", fix="leave one of them out")
+    classes = tuple(chosen["classes"] or ()) or None
+    subjects = len(listed.texts if listed else classes or (None,))
+    times = len(seeds or (None,))
+    if seeds and subjects * times > MOST_CROSSED:
+        raise UsageError(
+            f"{times} seeds of {subjects} prompts or classes are too many",
+            fix=f"take {MOST_CROSSED} in all, or fewer",
+        )
+    count = chosen["num_samples"] or (subjects * times if own or seeds else NUM_SAMPLES)
+    taken = listed.taken(-(-count // times)) if listed else None
+
+    def crossed(column: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+        return column and tuple(each for each in column for _ in range(times))
+
+    return {
+        "num_samples": count,
+        "seed": chosen["seed"] or 0,
+        "seeds": seeds * subjects if seeds else taken.seeds if taken else None,
+        "classes": crossed(classes),
+        "prompts": crossed(taken.texts) if taken else None,
+        "names": crossed(taken.names) if taken else None,
+    }
 
 
 def _check(card: Card, chosen: Mapping[str, Any]) -> None:

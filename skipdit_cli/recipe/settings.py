@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -9,20 +10,23 @@ from skipdit_cli import registry
 from skipdit_cli.checkpoints.card import RANDOM
 from skipdit_cli.errors import UsageError, placed, unknown
 from skipdit_cli.precision import PRECISIONS
+from skipdit_cli.spec import MOST_SEED, parse_range, parse_whole
 
-MOST = {"num_samples": 10_000_000, "batch_size": 10_000_000, "seed": 2**63 - 1}
-DIGITS = 30  # more than any setting has: Python refuses to read thousands
+MOST = {"num_samples": 10_000_000, "batch_size": 10_000_000, "seed": MOST_SEED}
 SETTINGS = (
-    *("num_samples", "batch_size", "seed", "sampler", "steps", "guidance"),
+    *("num_samples", "batch_size", "seed", "seeds", "sampler", "steps", "guidance"),
     *("prompts", "negative_prompt", "precision", "decode_precision", "compile", "weights"),
+    "reference_steps",
 )
 
 
 def setting(key: str, value: Any, *, place: str = "") -> Any:
-    """One setting in its type: steps is a respacing string, guidance a float or None, the sampler a
-    name, the two precisions of PRECISIONS, prompts the name of a list or a file, negative_prompt a
-    text or None for the model's own, compile true or false, weights RANDOM, the others integers.
-    All may come as text, as they do from a command line.
+    """One setting in its type.
+
+    Steps and reference_steps are respacing strings, guidance a float or None, the sampler a name,
+    the two precisions of PRECISIONS, prompts the name of a list or a file, negative_prompt a text
+    or None for the model's own, compile true or false, weights RANDOM, seeds several integers, each
+    once, the others one. All may come as text, as they do from a command line: seeds as 0..4.
 
     Raises:
         UsageError: unknown key, or a value that does not fit.
@@ -30,7 +34,7 @@ def setting(key: str, value: Any, *, place: str = "") -> Any:
     with placed(place):
         if key == "sampler":
             return _sampler(value)
-        if key == "steps":
+        if key in ("steps", "reference_steps"):
             return _steps(value)
         if key == "guidance":
             return _guidance(value)
@@ -46,8 +50,10 @@ def setting(key: str, value: Any, *, place: str = "") -> Any:
             return None if value is None else checked(value)
         if key == "weights":
             return _weights(value)
+        if key == "seeds":
+            return _seeds(value)
         if key in SETTINGS:
-            return _integer(key, value, least=0 if key == "seed" else 1)
+            return parse_whole(key, value, least=0 if key == "seed" else 1, most=MOST[key])
         raise unknown("setting", key, SETTINGS)
 
 
@@ -101,13 +107,13 @@ def _weights(value: Any) -> str:
     return RANDOM
 
 
-def _integer(key: str, value: Any, *, least: int) -> int:
-    text = str(value).strip()
-    if not re.fullmatch(r"[+-]?[0-9]+", text):
-        raise UsageError(f"{key} '{value}' is not a whole number", fix=f"{key} is {least} or more")
-    number = int(text.lstrip("+-").lstrip("0")[:DIGITS] or 0) * (-1 if text[0] == "-" else 1)
-    if number < least:
-        raise UsageError(f"{key} {text} is too small", fix=f"{key} is {least} or more")
-    if number > (most := MOST[key]):
-        raise UsageError(f"{key} {text} is too many", fix=f"{key} is {most} or less")
-    return number
+def over(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with others in place of them; a seed takes the place of seeds, and they of it."""
+    twins = {"seed": "seeds", "seeds": "seed"}
+    gone = {twins[key] for key in more if key in twins}
+    return {key: value for key, value in settings.items() if key not in gone} | dict(more)
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return tuple(dict.fromkeys(parse_range(text)))

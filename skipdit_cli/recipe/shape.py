@@ -7,6 +7,8 @@ from skipdit_cli import registry
 from skipdit_cli.cache import CacheSpec, no_cache
 from skipdit_cli.checkpoints.card import RANDOM
 
+ENGINES = ("local", "ray", "slurm")  # where batches are computed
+
 
 @dataclass(frozen=True)
 class Column:
@@ -71,6 +73,7 @@ class Recipe:
             (any of PROFILE), and `timing`, what timings are about where that differs from
             `profile`. A setting left out is the model's own default; guidance None is no guidance.
         paper_only: labels of the published columns that this scale does not measure.
+        engine: one of ENGINES, where batches are computed if the command does not say; or "".
     """
 
     name: str
@@ -83,6 +86,7 @@ class Recipe:
     paper: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     paper_only: tuple[str, ...] = ()
+    engine: str = ""
 
     @property
     def folder(self) -> str:

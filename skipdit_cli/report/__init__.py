@@ -3,8 +3,7 @@
     recipe.build_recipe_table   a recipe: every cell is paper / ours / difference / n / status
     sweep.build_sweep_table     the runs of a cache sweep, one line each
     write_table                 a table as files
-    plots.plot                  PSNR against speedup
-    curves.chart                how far each cache is from its uncached reference, step by step
+    figures.draw                plots as files: a metric against speedup, heat maps, errors
     grid.grid                   the samples of several runs side by side
     explained.explain           all that is known of one run
     export.plan, export.write   samples as files to give away

@@ -16,7 +16,7 @@ from skipdit_cli.score.certainty import Difference, paired
 from skipdit_cli.score.paired import ALIKE
 
 RUN = (
-    *("model", "cache", "sampler", "steps", "guidance", "seed", "classes", "prompts"),
+    *("model", "cache", "sampler", "steps", "guidance", "seed", "seeds", "classes", "prompts"),
     *("negative_prompt", "num_samples", "batch_size"),
     *("precision", "decode_precision", "compile", "weights"),
 )

@@ -33,6 +33,15 @@ def margin(column: Heading, cell: Cell, shown: str) -> str:
     return "" if cell.margin is None else f" ± {cell.margin * column.factor:.{digits}f}"
 
 
+def within(interval: tuple[float, float] | None, form: str = ".4g") -> str:
+    """An interval in full: `[27.87, 32.13]`; "" where none is known.
+
+    >>> within((27.874, 32.126)), within((-0.5, 0.25), "+.2g"), within(None)
+    ('[27.87, 32.13]', '[-0.5, +0.25]', '')
+    """
+    return "" if interval is None else f"[{interval[0]:{form}}, {interval[1]:{form}}]"
+
+
 def number(value: float, decimals: int) -> str:
     """A number to so many decimals, or to three digits where that would leave only one or none.
 

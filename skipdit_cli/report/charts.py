@@ -1,21 +1,27 @@
 """Charts of a page as inline SVG: quality against speedup, and what every step computed.
 
-Colours are classes (`s0` to `s6`, `full`, `partly`, `reused`) that the page's style sheet defines,
+Colours are classes (`s0` to `s9`, `full`, `partly`, `reused`) that the page's style sheet defines,
 so that they follow its dark and light modes; a marker's shape, a bar's height and a text say the
 same without colour.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
-from skipdit_cli.report.plots import COLOURS, SPEEDUPS, Point, called, extent, front, points
-from skipdit_cli.report.table import Cell, Table
+from skipdit_cli.report.cells import margin, ours
+from skipdit_cli.report.look import COLOURS, DASHES
+from skipdit_cli.report.plots import UNCACHED, Extent, Point, Scatter, called
+from skipdit_cli.report.room import Box, room
+from skipdit_cli.report.table import Cell
 
 WIDTH, HEIGHT = 760, 440
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 20, 52
-UNCACHED = "uncached (1×)"  # beside the line at the reference's speedup
-CHARACTER = 7.2  # pixels that a character of a label takes, at most
+CHARACTER, LINE, RISE = (
+    7.2,
+    14,
+    11,
+)  # pixels of a label: a character at most, height, above its foot
 SHAPES = (  # one per marker of the plots, in a box from -6 to 6
     "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0z",
     "M-5 -5h10v10h-10z",
@@ -25,8 +31,10 @@ SHAPES = (  # one per marker of the plots, in a box from -6 to 6
     "M-2 -6h4v4h4v4h-4v4h-4v-4h-4v-4h4z",
     "M0 -3l3 -3l3 3l-3 3l3 3l-3 3l-3 -3l-3 3l-3 -3l3 -3l-3 -3l3 -3z",
     "M0 -7l2 5h5l-4 3l2 5l-5 -3l-5 3l2 -5l-4 -3h5z",
+    "M-6 0l11 -6v12z",
+    "M6 0l-11 -6v12z",
+    "M0 -6l5.2 3v6l-5.2 3l-5.2 -3v-6z",
 )
-Extent = tuple[float, float]  # lowest and highest value of an axis
 Place = Callable[[float, float], tuple[float, float]]  # values -> pixels
 STRIP, BAR = 600, 24  # pixels: width of a strip, height of a step that is computed in full
 KINDS = {
@@ -50,16 +58,9 @@ def ticks(low: float, high: float, count: int = 6) -> list[float]:
     return [int(value) if step >= 1 else value for value in values]
 
 
-def scatter(table: Table) -> str:
-    """PSNR against speedup: a marker per line, a broken line along the Pareto front, a legend.
-
-    Raises:
-        IncompleteError: no line has both numbers.
-    """
-    key, series = points(table)
-    every = [point for series_points in series.values() for point in series_points]
-    across = extent(key, [1.0, *(x for point in every for x in point.bars[0])])
-    up = extent("psnr", [y for point in every for y in point.bars[1]])
+def scatter(one: Scatter) -> str:
+    """A metric against speedup: a marker per line, a broken line along the front, a legend."""
+    across, up = one.extents
 
     def place(x: float, y: float) -> tuple[float, float]:
         return (
@@ -67,37 +68,46 @@ def scatter(table: Table) -> str:
             round(HEIGHT - BOTTOM - (y - up[0]) / (up[1] - up[0]) * (HEIGHT - TOP - BOTTOM), 1),
         )
 
-    best = front(every, key)
-    path = " ".join(f"{x},{y}" for x, y in (place(*point) for point in _outline(best)))
+    path = " ".join(f"{x},{y}" for x, y in (place(*point) for point in _outline(one)))
+    to_beat = sorted(point.at for point in one.series.get(one.to_beat, ()))
+    beat = " ".join(f"{x},{y}" for x, y in (place(*at) for at in to_beat))
     start = place(1, up[0])[0]
     said = (start + 5, TOP, start + 5 + CHARACTER * len(UNCACHED), TOP + 16)
-    markers = _markers(series, place, best, said)
+    levels = [place(1, score)[1] for score in one.baselines]
     inside = [
-        *_axes(across, up, place, SPEEDUPS[key]),
+        *_axes(across, up, place, one.axes),
         f'<line class="reference" x1="{start}" x2="{start}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>',
+        *(
+            f'<line class="reference" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>'
+            for y in levels
+        ),
         f'<text class="faint" x="{start + 5}" y="{TOP + 12}">{UNCACHED}</text>',
         f'<polyline class="front" points="{path}"/>',
-        *markers,
+        *([f'<polyline class="to-beat" points="{beat}"/>'] if beat else []),
+        *_markers(one, place, said),
     ]
+    label = escape(" against ".join(reversed(one.axes)))
     picture = (
         f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="group" '
-        f'aria-label="PSNR against {escape(SPEEDUPS[key])}">{"".join(inside)}</svg>'
+        f'aria-label="{label}">{"".join(inside)}</svg>'
     )
     return f'<div class="scroll" tabindex="0" role="region" aria-label="Plot">{picture}</div>' + (
-        _legend(series)
+        _legend(one)
     )
 
 
-def _outline(best: Sequence[Point]) -> list[tuple[float, float]]:
+def _outline(one: Scatter) -> list[tuple[float, float]]:
     """Where the broken line along a front goes: through the points that nothing exceeds in both."""
     kept: list[tuple[float, float]] = []
-    for at in sorted({point.at for point in best}, reverse=True):
-        if not kept or at[1] > kept[-1][1]:
+    sign = 1 if one.heading.better == "higher" else -1
+    best = {point.at for point in one.front}
+    for at in sorted(best, key=lambda at: (at[0], sign * at[1]), reverse=True):
+        if not kept or sign * (at[1] - kept[-1][1]) > 0:
             kept.append(at)
     return kept[::-1]
 
 
-def _axes(across: Extent, up: Extent, place: Place, title: str) -> list[str]:
+def _axes(across: Extent, up: Extent, place: Place, titles: tuple[str, str]) -> list[str]:
     floor, left = HEIGHT - BOTTOM, LEFT
     parts = []
     for x in ticks(*across):
@@ -109,47 +119,67 @@ def _axes(across: Extent, up: Extent, place: Place, title: str) -> list[str]:
         parts.append(f'<line class="grid" x1="{left}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>')
         parts.append(f'<text text-anchor="end" x="{left - 8}" y="{at + 4}">{y:g}</text>')
     middle, centre = (left + WIDTH - RIGHT) / 2, (TOP + floor) / 2
-    parts.append(f'<text text-anchor="middle" x="{middle}" y="{HEIGHT - 10}">{title}</text>')
+    parts.append(f'<text text-anchor="middle" x="{middle}" y="{HEIGHT - 10}">{titles[0]}</text>')
     parts.append(
         f'<text text-anchor="middle" transform="translate(16 {centre}) rotate(-90)">'
-        "PSNR against the uncached samples (dB)</text>"
+        f"{escape(titles[1])}</text>"
     )
     return parts
 
 
-def _markers(
-    series: dict[str, list[Point]], place: Place, best: Sequence[Point], said: tuple
-) -> list[str]:
+def _markers(one: Scatter, place: Place, said: Box) -> list[str]:
     """Markers with their label: shown where it has room, else when pointed at or in focus.
 
     Args:
-        series: the points of every series, by its name.
         place: values of the axes -> pixels.
-        best: the points of the Pareto front.
         said: the box of a text that is already drawn.
     """
-    spots = [place(*point.at) for series_points in series.values() for point in series_points]
+    spots = [place(*point.at) for point in one.points]
     taken = [said, *((x - 7, y - 7, x + 7, y + 7) for x, y in spots)]
+    best = one.front
+    inside = (LEFT, TOP, WIDTH, HEIGHT - BOTTOM)
     parts = []
-    for i, (name, series_points) in enumerate(series.items()):
+    for i, (name, series_points) in enumerate(one.series.items()):
         for point in sorted(series_points, key=lambda point: point.at):
-            (x, y), label = point.at, point.label
-            at = place(x, y)
-            dx, dy, anchor, box = _room(at, label, taken)
-            if box:
-                taken.append(box)
-            whole = called(name, label)
-            about = f"{whole}: {y:.2f}{_margin(point.psnr)} dB at {x:.2f}{_margin(point.speedup)}×"
+            label, at = point.label, place(*point.at)
+            size = (CHARACTER * len(label), LINE)
+            found = room(at, size, gap=9, inside=inside, taken=taken)
+            if found:
+                taken.append(found[1])
+            about = f"{called(name, label)}: {_said(one, point)}"
             about += ", on the Pareto front" if point in best else ""
             parts.append(
-                f'<g class="point s{i % len(COLOURS)}" tabindex="0" role="img" '
+                f'<g class="point {_class(one, name, i)}" tabindex="0" role="img" '
                 f'aria-label="{escape(about)}" transform="translate({at[0]} {at[1]})">'
                 f'<title>{escape(about)}</title>{_bars(point, place)}<circle class="halo" r="11"/>'
-                f'<path d="{SHAPES[i % len(SHAPES)]}"/>'
-                f'<text class="{"" if box else "hidden"}" text-anchor="{anchor}" '
-                f'x="{dx}" y="{dy}">{escape(label)}</text></g>'
+                f'<path d="{_shape(one, name, i)}"/>'
+                f"{_label(label, at, found)}</g>"
             )
     return parts
+
+
+def _label(label: str, at: tuple[float, float], found: tuple[str, Box] | None) -> str:
+    """The label of a marker, relative to it; hidden where there is no room."""
+    hidden = "" if found else "hidden"
+    if found:
+        anchor, (left, top, right, _) = found
+        x = {"start": left, "middle": (left + right) / 2, "end": right}[anchor] - at[0]
+        y = top + RISE - at[1]
+    else:  # it is seen above everything else then, and has to stay within the picture
+        anchor = "end" if at[0] + 9 + CHARACTER * len(label) > WIDTH else "start"
+        x, y = (-9 if anchor == "end" else 9), -7
+    return (
+        f'<text class="{hidden}" text-anchor="{anchor}" x="{x:g}" y="{y:g}">{escape(label)}</text>'
+    )
+
+
+def _said(one: Scatter, point: Point) -> str:
+    """A point in words: `30.00 ± 2.13 dB at 1.46 ± 0.03×`."""
+    x, y = point.at
+    score = ours(one.heading, y)
+    unit = f" {one.heading.unit}" if one.heading.unit else ""
+    speed = f"{x:.2f}{_margin(point.speedup)}×"
+    return f"{score}{margin(one.heading, point.quality, score)}{unit} at {speed}"
 
 
 def _margin(cell: Cell) -> str:
@@ -165,29 +195,26 @@ def _bars(point: Point, place: Place) -> str:
     return f'<path class="bars" d="M{left:.1f} 0H{right:.1f}M0 {low:.1f}V{high:.1f}"/>'
 
 
-def _room(at: tuple[float, float], label: str, taken: list) -> tuple:
-    """Where a label beside a marker covers nothing: (dx, dy, anchor, box); no box if nowhere."""
-    width = CHARACTER * len(label)
-    for dx, dy, anchor in ((9, -7, "start"), (9, 17, "start"), (-9, -7, "end"), (-9, 17, "end")):
-        left = at[0] + dx - (width if anchor == "end" else 0)
-        box = (left, at[1] + dy - 11, left + width, at[1] + dy + 3)
-        inside = box[0] > LEFT and box[2] < WIDTH and box[1] > TOP and box[3] < HEIGHT - BOTTOM
-        if inside and not any(_overlap(box, other) for other in taken):
-            return dx, dy, anchor, box
-    end = at[0] + 9 + width > WIDTH
-    return -9 if end else 9, -7, "end" if end else "start", None
+def dash(index: int) -> str:
+    """The dashes of a series, as SVG takes them; "" for a whole line."""
+    return " ".join(f"{2 * each:g}" for each in DASHES[index % len(DASHES)])
 
 
-def _overlap(one: tuple, other: tuple) -> bool:
-    apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
-    return not apart
+def _class(one: Scatter, name: str, index: int) -> str:
+    """What the style sheet tells a series by."""
+    return "to-beat" if name == one.to_beat else f"s{index % len(COLOURS)}"
 
 
-def _legend(series: Iterable[str]) -> str:
+def _shape(one: Scatter, name: str, index: int) -> str:
+    """The marker of a series."""
+    return SHAPES[0 if name == one.to_beat else index % len(SHAPES)]
+
+
+def _legend(one: Scatter) -> str:
     items = [
-        f'<li><svg class="key s{i % len(COLOURS)}" viewBox="-8 -8 16 16" aria-hidden="true">'
-        f'<path d="{SHAPES[i % len(SHAPES)]}"/></svg>{escape(name)}</li>'
-        for i, name in enumerate(series)
+        f'<li><svg class="key {_class(one, name, i)}" viewBox="-8 -8 16 16" aria-hidden="true">'
+        f'<path d="{_shape(one, name, i)}"/></svg>{escape(name)}</li>'
+        for i, name in enumerate(one.series)
     ]
     items.append(
         '<li><svg class="key wide" viewBox="0 -8 28 16" aria-hidden="true">'

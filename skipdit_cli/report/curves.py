@@ -1,24 +1,31 @@
-"""How far every cache is from its uncached reference, step by step, as a chart of a page.
+"""How far every cache is from its uncached reference, step by step, as a chart and as a figure.
 
 A chart has the runs that share a reference: relative error of the latents, on a logarithmic axis,
 against the timestep, from noise on the left to the sample on the right.
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
-from skipdit_cli.report.charts import Place, ticks
+from skipdit_cli.report.charts import Place, dash, ticks
 from skipdit_cli.report.gallery import Behind, title, together
-from skipdit_cli.report.plots import COLOURS
+from skipdit_cli.report.look import COLOURS, GRID, MARKERS, Look, dashes, figure
 from skipdit_cli.report.table import Table
 from skipdit_cli.storage import trajectory
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 WIDTH, HEIGHT = 920, 380
+FIGURE_HEIGHT = 0.58  # of a figure's width, without its legend
 LEFT, RIGHT, TOP, BOTTOM = 64, 250, 16, 48
 LINE = 15  # pixels between the labels of two curves
-DASHES = ("", "7 4", "2 3")  # one per round of colours
+AXES = ("timestep, from noise to sample", "relative error of the latents")
+MARKS = 8  # markers along a curve of a figure
 LEAST = 1e-7  # what is below, float32 cannot tell from nothing
 MOST_DECADES = 6
 
@@ -60,12 +67,10 @@ def curves(table: Table, behind: Behind) -> list[tuple[str, list[RunCurve]]]:
 
 def chart(group: Sequence[RunCurve]) -> str:
     """The curves of one reference as inline SVG, each labelled at its right end."""
-    values = [error for curve in group for _, error in curve.points if error > LEAST]
-    if not values:
+    decades = _decades(group)
+    if decades is None:
         return "<p>No run here differs from the uncached one at any step.</p>"
-    top = math.ceil(math.log10(max(values)) - 1e-9)
-    bottom = max(math.floor(math.log10(min(values))), top - MOST_DECADES)
-    bottom = min(bottom, top - 1)
+    bottom, top = decades
     first, last = group[0].points[0][0], group[0].points[-1][0]
     floor, right = HEIGHT - BOTTOM, WIDTH - RIGHT
 
@@ -87,6 +92,52 @@ def chart(group: Sequence[RunCurve]) -> str:
     )
 
 
+def draw(group: Sequence[RunCurve], look: Look, *, title: str) -> "Figure | None":
+    """The curves of one reference as a figure; None where none differs from it.
+
+    `look` has to be applied.
+    """
+    decades = _decades(group)
+    if decades is None:
+        return None
+    labels = [textwrap.fill(each.label, look.characters(look.width - 0.5)) for each in group]
+    made = figure(look, look.width * FIGURE_HEIGHT + look.rows(labels))
+    axes = made.add_subplot()
+    for i, (each, label) in enumerate(zip(group, labels, strict=True)):
+        steps = max(1, len(each.points) // MARKS)
+        axes.plot(
+            [timestep for timestep, _ in each.points],
+            [error if error > LEAST else math.nan for _, error in each.points],
+            label=label,
+            color=COLOURS[i % len(COLOURS)],
+            linestyle=dashes(i),
+            marker=MARKERS[i % len(MARKERS)],
+            markevery=(i * steps // len(group), steps),
+        )
+    axes.set_yscale("log")
+    axes.set_ylim(bottom=max(axes.get_ylim()[0], 10.0 ** decades[0]))
+    axes.set_xlim(group[0].points[0][0], group[0].points[-1][0])
+    axes.set_xlabel(AXES[0])
+    axes.set_ylabel(AXES[1])
+    if not look.paper:
+        axes.set_title(textwrap.fill(title, look.characters(look.width)), loc="left")
+    axes.grid(color=GRID, linewidth=0.4 * look.line)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    look.legend(made, axes.lines)
+    return made
+
+
+def _decades(group: Sequence[RunCurve]) -> tuple[int, int] | None:
+    """From which power of ten to which the errors go; None where there are none."""
+    values = [error for curve in group for _, error in curve.points if error > LEAST]
+    if not values:
+        return None
+    top = math.ceil(math.log10(max(values)) - 1e-9)
+    bottom = max(math.floor(math.log10(min(values))), top - MOST_DECADES)
+    return min(bottom, top - 1), top
+
+
 def _axes(place: Place, first: int, last: int, decades: range) -> list[str]:
     floor, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = []
@@ -100,9 +151,9 @@ def _axes(place: Place, first: int, last: int, decades: range) -> list[str]:
         parts.append(f'<text text-anchor="end" x="{LEFT - 8}" y="{y + 4}">{10.0**decade:g}</text>')
     middle, centre = (LEFT + right) / 2, (TOP + floor) / 2
     parts.append(
-        f'<text text-anchor="middle" x="{middle}" y="{HEIGHT - 8}">timestep, from noise to sample'
-        f'</text><text text-anchor="middle" transform="translate(14 {centre}) rotate(-90)">'
-        "relative error of the latents</text>"
+        f'<text text-anchor="middle" x="{middle}" y="{HEIGHT - 8}">{AXES[0]}</text>'
+        f'<text text-anchor="middle" transform="translate(14 {centre}) rotate(-90)">'
+        f"{AXES[1]}</text>"
     )
     return parts
 
@@ -118,12 +169,11 @@ def _line(
             path, pen = f"{path}{pen}{x} {y}", "L"
         else:
             pen = "M"
-    dash = DASHES[index // len(COLOURS) % len(DASHES)]
     about, (x, y) = summary(curve), end
     return (
         f'<g class="curve s{index % len(COLOURS)}" tabindex="0" role="img" '
         f'aria-label="{escape(about)}"><title>{escape(about)}</title>'
-        f'<path class="wide" d="{path}"/><path d="{path}" stroke-dasharray="{dash}"/>'
+        f'<path class="wide" d="{path}"/><path d="{path}" stroke-dasharray="{dash(index)}"/>'
         f'<path class="leader" d="M{x + 4} {y}L{x + 18} {label}"/>'
         f'<text x="{x + 24}" y="{label + 4}">{escape(curve.label)}</text></g>'
     )

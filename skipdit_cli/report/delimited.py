@@ -3,8 +3,8 @@
 A heading `psnr` becomes `psnr_paper, psnr_ours, psnr_spread, psnr_low, psnr_high, psnr_difference,
 psnr_n, psnr_status`; where there is no published value to stand beside ours `psnr, psnr_spread,
 psnr_low, psnr_high, psnr_n, psnr_status`. `spread` is the standard deviation over samples, `low`
-and `high` the ends of the 95 % interval of the number. The last columns are the keys of the runs
-behind the line and its notes.
+and `high` the ends of the 95 % interval of the number. The last columns are the spec of the cache,
+the keys of the runs behind the line and its notes.
 """
 
 from skipdit_cli.report.table import Cell, Heading, Table
@@ -17,11 +17,11 @@ def to_csv(table: Table) -> str:
     """The table as text with \\n line ends; what is not known is empty."""
     beside = [table.published or heading.paper for heading in table.headings]
     columns = map(_columns, table.headings, beside)
-    rows = [[*table.names, *(name for group in columns for name in group), "runs", "notes"]]
+    rows = [[*table.names, *(name for group in columns for name in group), "spec", "runs", "notes"]]
     for line in table.lines:
         cells = (value for group in map(_values, line.cells, beside) for value in group)
         notes = dict.fromkeys(cell.note for cell in line.cells if cell.note)
-        rows.append([*line.names, *cells, " ".join(line.runs), "; ".join(notes)])
+        rows.append([*line.names, *cells, line.spec, " ".join(line.runs), "; ".join(notes)])
     return csv_text(rows)
 
 

@@ -5,6 +5,9 @@ more than a relative 1e-6. Where the scores of single samples are here on both s
 the same noise, they are compared in pairs instead: the mean moved if the sign-flip test says so.
 The scores of one run on one device and torch moved if they differ at all: nothing but the code can
 part them. A timing or a memory without an interval cannot be judged, and is counted as such.
+
+In results folders the tables count of which a run is there. Those that ship with the tool were not
+made there.
 """
 
 from collections.abc import Iterator
@@ -19,9 +22,11 @@ from skipdit_cli.report.cause import Side, cause, in_pairs, made_alike
 from skipdit_cli.report.written import PAPER, Number, Written
 from skipdit_cli.score.certainty import SURE
 from skipdit_cli.storage import given
+from skipdit_cli.storage.results import margin_of
 
 RELATIVE = 1e-6
 LOST = ("moved", "gone")  # what ends with an exit code
+KINDS = (*LOST, "new", "within", "unjudged")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,21 +52,51 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Diff:
-    """The tables and numbers that both sides have, and what changed."""
+    """What changed between the tables of two sides.
 
-    tables: int
-    numbers: int
+    Attributes:
+        shared: by table, how many numbers both sides have; the tables that both have.
+        changes: in the order of the tables.
+        left_out: tables in a results folder of whose runs nothing is there.
+    """
+
+    shared: dict[str, int]
     changes: tuple[Change, ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def numbers(self) -> int:
+        """How many both sides have."""
+        return sum(self.shared.values())
 
     def of(self, *kinds: str) -> list[Change]:
         """The changes of some kinds, in the order of the kinds and then of the tables."""
         return [change for kind in kinds for change in self.changes if change.kind == kind]
 
+    @property
+    def by_table(self) -> "dict[str, Diff]":
+        """The tables in which something changed, one by one."""
+        names = dict.fromkeys(change.table for change in self.changes)
+        return {
+            name: Diff(
+                shared={name: self.shared[name]} if name in self.shared else {},
+                changes=tuple(change for change in self.changes if change.table == name),
+            )
+            for name in names
+        }
+
+    @property
+    def counts(self) -> str:
+        """How many numbers moved, are gone, are new or did not move, for people."""
+        return self._told("")
+
     def __str__(self) -> str:
-        count = {kind: len(self.of(kind)) for kind in (*LOST, "new", "within", "unjudged")}
-        tables = "1 table" if self.tables == 1 else f"{self.tables} tables"
+        return self._told(f" in {len(self.shared)} table{'s' * (len(self.shared) != 1)}")
+
+    def _told(self, where: str) -> str:
+        count = {kind: len(self.of(kind)) for kind in KINDS}
         text = (
-            f"{count['moved']} of {self.numbers} numbers in {tables} moved by more than their "
+            f"{count['moved']} of {self.numbers} numbers{where} moved by more than their "
             f"uncertainty, {count['gone']} gone, {count['new']} new, {count['within']} within it"
         )
         more = f", {count['unjudged']} timings without an interval not judged"
@@ -74,22 +109,18 @@ def diff(old: Path, new: Path, *, name: str = "") -> Diff:
     Args:
         old: a CSV or JSON file, a results folder or a folder of tables.
         new: the same, to compare with it.
-        name: of a recipe, to compare its tables only.
+        name: of a recipe, to compare its tables only, wherever they were made.
     Raises:
         UsageError: a path is not there or not of this kind, or there is no table in both.
     """
-    pairs, changes = _pairs(old, new, name=name)
-    tables = [(table, written.read_table(a), written.read_table(b)) for table, a, b in pairs]
-    numbers = sum(
-        number.value is not None and _number(b, row, column).value is not None
-        for _, a, b in tables
-        for row, line in a.rows.items()
-        for column, number in line.numbers.items()
-        if not column.endswith(PAPER)
-    )
-    for table, a, b in tables:
-        changes.extend(_changes(table, a, b))
-    return Diff(tables=len(tables), numbers=numbers, changes=tuple(changes))
+    before, after, left_out = _sides(old, new, name=name)
+    both = {table: (before[table], after[table]) for table in before if table in after}
+    changes = [Change(kind="gone", table=table) for table in before if table not in after]
+    changes += [Change(kind="new", table=table) for table in after if table not in before]
+    for table, pair in both.items():
+        changes.extend(_changes(table, *pair))
+    shared = {table: _shared(*pair) for table, pair in both.items()}
+    return Diff(shared=shared, changes=tuple(changes), left_out=left_out)
 
 
 def require(difference: Diff) -> None:
@@ -104,28 +135,62 @@ def require(difference: Diff) -> None:
 
 def record(difference: Diff) -> dict[str, Any]:
     """Content that JSON can hold."""
-    changes = [vars(change) for change in difference.changes]
-    return {"tables": difference.tables, "numbers": difference.numbers, "changes": changes}
+    return {
+        "tables": len(difference.shared),
+        "numbers": difference.numbers,
+        "changes": [vars(change) for change in difference.changes],
+        "by_table": {
+            table: {"numbers": each.numbers} | {kind: len(each.of(kind)) for kind in KINDS}
+            for table, each in difference.by_table.items()
+        },
+        "left_out": difference.left_out,
+    }
 
 
-def _pairs(old: Path, new: Path, *, name: str) -> tuple[list[tuple[str, Path, Path]], list[Change]]:
-    """The tables that both have, and a change for each that only one has."""
+def _sides(
+    old: Path, new: Path, *, name: str
+) -> tuple[dict[str, Written], dict[str, Written], tuple[str, ...]]:
+    """The tables of both sides, by what they are called, and the names of those left out."""
     for path in (old, new):
         if not path.is_dir():
             given.check(path, place=f"--diff {path}", fix="name two files or two folders")
     if old.is_file() or new.is_file():
-        files = [a if a.is_file() else a / b.name for a, b in ((old, new), (new, old))]
-        return [(old.stem if old.is_file() else new.stem, files[0], files[1])], []
-    before, after = (written.tables(folder, name=name) for folder in (old, new))
-    both = [(table, path, after[table]) for table, path in before.items() if table in after]
-    if not both:
+        a, b = (a if a.is_file() else a / b.name for a, b in ((old, new), (new, old)))
+        called = old.stem if old.is_file() else new.stem
+        return {called: written.read_table(a)}, {called: written.read_table(b)}, ()
+    sides = [
+        {table: written.read_table(path) for table, path in written.tables(side, name=name).items()}
+        for side in (old, new)
+    ]
+    foreign = {
+        table
+        for side, folder in zip(sides, (old.absolute(), new.absolute()), strict=True)
+        for table, each in side.items()
+        if not name and each.root == folder and not written.made_there(each)
+    }
+    left_out = tuple(sorted(foreign))
+    before, after = (
+        {table: each for table, each in side.items() if table not in foreign} for side in sides
+    )
+    if not before.keys() & after.keys():
+        more = f" but {', '.join(left_out)}, of whose runs nothing is there" if left_out else ""
         raise UsageError(
-            f"no table is in both {old} and {new}",
+            f"no table is in both {old} and {new}{more}",
             place="--diff",
-            fix="name two files, two results folders, or two folders of tables",
+            fix=f"name {'a recipe, ' * bool(left_out)}two files, two results folders, or two "
+            "folders of tables",
         )
-    changes = [Change(kind="gone", table=table) for table in before if table not in after]
-    return both, changes + [Change(kind="new", table=t) for t in after if t not in before]
+    return before, after, left_out
+
+
+def _shared(old: Written, new: Written) -> int:
+    """How many numbers both have."""
+    return sum(
+        number.value is not None and _number(new, row, column).value is not None
+        for row, line in old.rows.items()
+        for column, number in line.numbers.items()
+        if not column.endswith(PAPER)
+    )
 
 
 def _changes(table: str, old: Written, new: Written) -> Iterator[Change]:
@@ -184,8 +249,8 @@ def _kind(column: str, old: Number, new: Number) -> str:
 
 
 def _margins(*sides: Number) -> list[float]:
-    """Half the widths of what numbers are known to."""
-    return [(each.interval[1] - each.interval[0]) / 2 for each in sides if each.interval]
+    """The margins of error of those that have one."""
+    return [known for each in sides if (known := margin_of(each.interval)) is not None]
 
 
 def _timed(column: str) -> bool:

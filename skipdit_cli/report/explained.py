@@ -8,6 +8,8 @@ from skipdit_cli.errors import SkipditError
 from skipdit_cli.recipe.again import making
 from skipdit_cli.recipe.recipe import TIMINGS
 from skipdit_cli.recipe.runs import from_dict
+from skipdit_cli.report.gallery import sample_label
+from skipdit_cli.report.scores import from_worst
 from skipdit_cli.storage import shelf
 from skipdit_cli.storage.failures import read_failure
 
@@ -81,6 +83,40 @@ def explain(run: "Shelved", runs: "Sequence[Shelved]") -> Explained:
         again=again,
         changed=changed,
     )
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One sample of a run by one metric.
+
+    Attributes:
+        metric, unit, score: the number.
+        sample: its index.
+        about: what it was to show.
+        file: where it is.
+    """
+
+    metric: str
+    score: float
+    unit: str
+    sample: int
+    about: str
+    file: str
+
+
+def worst(run: "Shelved", count: int) -> list[Scored]:
+    """The samples of a run that have the worst scores, by every metric that scores single ones."""
+    found = []
+    for result in run.results.values():
+        if not (scores := result.of_samples) or not registry.known("metrics", result.metric):
+            continue
+        better = registry.load("metrics", result.metric).BETTER
+        for index in from_worst(scores, better=better)[:count]:
+            there = index in run.store.entered()
+            about = sample_label(index, run.store.meta(index) if there else {})
+            file = str(run.store.file(index)) if there else ""
+            found.append(Scored(result.metric, scores[index], result.unit, index, about, file))
+    return found
 
 
 def outdated(result: "Result") -> str:

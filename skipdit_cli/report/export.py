@@ -1,7 +1,8 @@
 """Samples as files to give away: pictures and clips, with a table of what they are.
 
     FOLDER/RUN/0000.png    a sample; without the folder of the run where there is one run
-    FOLDER/manifest.csv    a line for each: file, run, cache, model, index, seed, class, scores
+    FOLDER/manifest.csv    a line for each: file, run, cache, model, index, seed, name, class or
+                           prompt, scores
 
 Blind, for people who judge: the folders of the runs are called A, B, C, ..., drawn by a seed, and
 nothing in FOLDER tells which is which. That is in FOLDER-key.csv, beside it.
@@ -29,10 +30,11 @@ from skipdit_cli.storage.spreadsheet import csv_text
 if TYPE_CHECKING:
     from skipdit_cli.storage.shelf import Shelved
 
-FORMATS = ("png", "mp4", "gif")
+FORMATS = ("png", "mkv", "mp4", "gif")
 MANIFEST = "manifest.csv"
 NAME = "{index:04d}"
-OF_SAMPLE = ("index", "class", "prompt")  # fields that tell of a sample and not of its run
+SUBJECT = ("name", "class", "prompt")
+OF_SAMPLE = ("index", *SUBJECT)  # fields that tell of a sample and not of its run
 OF_RUN = ("run", "model", "cache", "seed")
 FPS = 8  # of clips, as of previews
 _HALF = re.compile(r"\.(.+)\.\d+\.tmp")  # as `disk.replacing` calls what it has not finished
@@ -167,10 +169,10 @@ def _labelled(runs: "Sequence[Shelved]", export: Export) -> "list[tuple[str, She
 def _ending(run: "Shelved", export: Export) -> str:
     """The ending of the files of a run."""
     clip = run.store.file(run.there[0]).suffix == ".mkv"
-    if export.kind == "mp4" and not clip:
+    if export.kind in ("mkv", "mp4") and not clip:
         raise UsageError(
             f"the samples of {run.short} ({run.model}) are images",
-            place="--format mp4",
+            place=f"--format {export.kind}",
             fix="take png",
         )
     return export.kind or ("mp4" if clip else "png")
@@ -178,19 +180,21 @@ def _ending(run: "Shelved", export: Export) -> str:
 
 def _sample(run: "Shelved", index: int) -> Sample:
     scores = {
-        name: result.scores[index]
+        name: result.of_samples[index]
         for name, result in run.results.items()
-        if result.scores and index < len(result.scores)
+        if index < len(result.of_samples)
     }
     meta = run.store.meta(index)
-    subject = {name: meta[name] for name in ("class", "prompt") if name in meta}
-    of_run = {"run": run.key, "model": run.model, "cache": run.cache, "seed": run.made.get("seed")}
+    subject = {name: meta[name] for name in SUBJECT if name in meta}
+    of_run = {"run": run.key, "model": run.model, "cache": run.cache, "seed": run.seed(index)}
     return Sample(run, {"index": index, **subject, **of_run}, scores)
 
 
 def _bytes(pixels: np.ndarray, suffix: str) -> bytes:
     """Pixels, uint8 [H, W, 3] or [T, H, W, 3], as a file; a clip as png is a strip of frames."""
     clip = pixels.ndim == 4
+    if suffix == ".mkv":
+        return encoded.encode(pixels)
     if suffix == ".mp4":
         return encoded.preview(pixels)
     if suffix == ".png":
@@ -207,7 +211,7 @@ def _bytes(pixels: np.ndarray, suffix: str) -> bytes:
 def _rows(samples: Sequence[Sample], *, blind: bool) -> Iterator[list[Any]]:
     """The manifest: its head, and a row per sample."""
     there = {name for each in samples for name in each.values}
-    subject = [name for name in ("class", "prompt") if name in there]
+    subject = [name for name in SUBJECT if name in there]
     columns = ["index", *subject] if blind else ["run", "cache", "model", "index", "seed", *subject]
     metrics = [] if blind else sorted({name for each in samples for name in each.scores})
     yield ["file", *columns, *metrics]

@@ -58,7 +58,8 @@ def frame(
         status, note          why there is no value, or how it compares with the paper's
         protocol              whose definition of the metric it is
         run, reference        keys of the run and of the one it was compared with
-        model, cache, ...     settings of the run, as they are in its key
+        model, cache, ...     settings of the run, as they are in its key; no seed where there are
+                              several, unless per sample
 
     Args:
         what: a recipe (`skipdit ls recipes`), a YAML file, or a results folder.
@@ -95,8 +96,10 @@ def frame(
 def _of_samples(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """A record of a mean as one of each of its samples."""
     if registry.known("metrics", record["metric"]):
+        seeds = record.get("seeds") or (record.get("seed"),)
         for index, score in enumerate(record["scores"] or ()):
-            yield record | dict.fromkeys(OF_MEANS) | {"sample": index, "value": score}
+            own = {"sample": index, "value": score, "seed": seeds[index % len(seeds)]}
+            yield record | dict.fromkeys(OF_MEANS) | own
 
 
 def _of_entry(row: str, entry: Entry) -> dict[str, Any]:
@@ -164,4 +167,5 @@ def _of_result(result: "Result") -> dict[str, Any]:
 
 
 def _settings(run: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: run.get(key) for key in MADE}
+    seeds = run.get("seeds")
+    return {key: run.get(key) for key in MADE} | ({"seed": None, "seeds": seeds} if seeds else {})

@@ -5,28 +5,29 @@ axes, and there is a map for each combination of the others. One that follows fr
 intervals of pab from its n, is no axis.
 """
 
-import io
 import math
-import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
-from skipdit_cli.cache import WHOLE, value_text
+from skipdit_cli.cache import NONE, WHOLE, value_text
 from skipdit_cli.report.cells import DASH, heading, ours
+from skipdit_cli.report.gallery import title
+from skipdit_cli.report.look import Look, figure
 from skipdit_cli.report.table import Cell, Heading, Line, Table
-from skipdit_cli.storage.disk import write_whole
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from skipdit_cli.run import Run
 
 LEGEND = "The stronger the colour, the better, among all maps of a metric. Hatched: no number."
 FULL = 0.75  # of its places a map has a line for at least
-ACROSS, DPI = 3, 100  # maps beside one another in a picture; pixels per inch
+ACROSS = 3  # maps beside one another in a figure, at most
 SPEEDUPS = ("speedup", "ideal")  # the first of them that every line has is drawn
 
 
@@ -56,12 +57,18 @@ def maps(table: Table, runs: "Sequence[Run]") -> list[tuple[Heading, list[HeatMa
         runs: those that the lines of the table name.
     """
     known = {run.key: run for run in runs}
-    grids: dict[tuple[str, str], list[tuple[Line, Run]]] = {}
+    grids: dict[tuple[str, str, str], list[tuple[Line, Run]]] = {}
     for line in table.lines:
         run = next((known[key] for key in line.runs if key in known), None)
-        if run and not run.is_reference:
-            grids.setdefault((run.cache.name, run.label), []).append((line, run))
-    panels = [panel for of, lines in grids.items() for panel in _panels(" on ".join(of), lines)]
+        if run and run.cache.name != NONE:
+            of = (run.cache.name, run.label, run.reference.key)
+            grids.setdefault(of, []).append((line, run))
+    several = len({reference for *_, reference in grids}) > 1
+    panels = [
+        panel
+        for (method, model, _), lines in grids.items()
+        for panel in _panels(f"{method} on {_of(lines, model, several=several)}", lines)
+    ]
     drawn = []
     for column, each in enumerate(_drawn(table)):
         if each is None:
@@ -70,6 +77,11 @@ def maps(table: Table, runs: "Sequence[Run]") -> list[tuple[Heading, list[HeatMa
         if any(one.values for one in found):
             drawn.append((each, found))
     return drawn
+
+
+def _of(lines: "Sequence[tuple[Line, Run]]", model: str, *, several: bool) -> str:
+    """The model, and what its samples are where a table has those of several settings."""
+    return title(lines[0][1].reference) if several else model
 
 
 def _drawn(table: Table) -> list[Heading | None]:
@@ -202,33 +214,20 @@ def _html(one: HeatMap, each: Heading, shades: Mapping[tuple[int, int], float]) 
     )
 
 
-def draw(table: Table, runs: "Sequence[Run]", folder: Path, *, name: str) -> list[Path]:
-    """Write a picture per metric, `NAME-heat-METRIC.png`; returns the paths.
-
-    Raises:
-        StoreError: the disk is full or the folder cannot be written.
-    """
-    paths = []
-    for each, found in maps(table, runs):
-        metric = re.sub(r"\W+", "-", each.key)
-        paths.append(_draw(table.title, each, found, folder / f"{name}-heat-{metric}.png"))
-    return paths
-
-
-def _draw(title: str, each: Heading, found: Sequence[HeatMap], path: Path) -> Path:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    across = min(ACROSS, len(found))
-    down = math.ceil(len(found) / across)
-    width = max(2.2 + 0.95 * len(one.columns) for one in found)
-    height = max(1.5 + 0.5 * len(one.rows) for one in found)
-    figure = Figure(
-        figsize=(max(5.0, width * across), height * down + 0.6), dpi=DPI, layout="constrained"
-    )
-    FigureCanvasAgg(figure)
-    figure.suptitle(f"{heading(each)}\n{title}", fontsize=11)
-    panels = figure.subplots(down, across, squeeze=False).flat
+def draw(each: Heading, found: Sequence[HeatMap], look: Look, *, title: str) -> "Figure":
+    """The maps of a column as a figure; `look` has to be applied."""
+    em = look.small / 72
+    natural = max(10 * em + 6.5 * em * len(one.columns) for one in found)
+    across = min(ACROSS, len(found), max(1, int(look.width / natural)))
+    tallest = [
+        max(len(one.rows) for one in found[start : start + across])
+        for start in range(0, len(found), across)
+    ]
+    heights = [8 * em + 3.5 * em * rows for rows in tallest]
+    width = look.width if look.paper else max(look.width / 2, natural * across)
+    made = figure(look, sum(heights) + (2 if look.paper else 4) * em, width=width)
+    made.suptitle(heading(each) if look.paper else f"{heading(each)}\n{title}")
+    panels = made.subplots(len(heights), across, squeeze=False, height_ratios=heights).flat
     for axes, one, shades in zip(panels, found, _shades(found, each), strict=False):
         grid = [
             [shades.get((i, j), math.nan) for j in range(len(one.columns))]
@@ -239,15 +238,13 @@ def _draw(title: str, each: Heading, found: Sequence[HeatMap], path: Path) -> Pa
         axes.imshow(grid, cmap="cividis", vmin=0, vmax=1, aspect="auto")
         for (i, j), value in one.values.items():
             colour = "black" if shades[i, j] > 0.5 else "white"
-            axes.text(j, i, ours(each, value), ha="center", va="center", color=colour, fontsize=10)
-        axes.set_xticks(range(len(one.columns)), one.columns, fontsize=10)
-        axes.set_yticks(range(len(one.rows)), one.rows, fontsize=10)
-        axes.set_xlabel(one.across, fontsize=10)
-        axes.set_ylabel(one.down, fontsize=10)
-        axes.set_title(one.title, fontsize=10)
-    for axes in list(figure.axes)[len(found) :]:
+            axes.text(j, i, ours(each, value), ha="center", va="center", color=colour)
+        axes.set_xticks(range(len(one.columns)), one.columns)
+        axes.set_yticks(range(len(one.rows)), one.rows)
+        axes.set_xlabel(one.across)
+        axes.set_ylabel(one.down)
+        wide = look.characters(width / across - 4 * em)
+        axes.set_title(textwrap.fill(one.title, wide), fontsize=look.small)
+    for axes in list(made.axes)[len(found) :]:
         axes.set_visible(False)
-    data = io.BytesIO()
-    figure.savefig(data, format="png", metadata={"Software": None})
-    write_whole(path, data.getvalue())
-    return path
+    return made

@@ -42,12 +42,12 @@ def to_latex(table: Table) -> str:
     noted = footnotes(table)
     marks = {note: rf"\textsuperscript{{{i}}}" for i, note in enumerate(noted, start=1)}
     chosen = ranks.best(table)
-    heads = [*map(escape, table.names)]
+    heads = [escape(table.names[place]) for place in table.shown]
     for heading in table.headings:
         heads += [_heading(heading), *([escape(PAPERS)] if heading.paper else [])]
     rows = []
     for i, line in enumerate(table.lines):
-        texts = [*map(escape, line.names)]
+        texts = [escape(line.names[place]) for place in table.shown]
         for column, (heading, cell) in enumerate(zip(table.headings, line.cells, strict=True)):
             text = _cell(heading, cell, table, bold=chosen.get((i, column), ""))
             texts.append(text + marks.get(cell.note, ""))
@@ -57,7 +57,7 @@ def to_latex(table: Table) -> str:
             if i:
                 rows.append(r"\midrule")
         rows.append(_row(texts))
-    columns = "l" * len(table.names) + "r" * (len(heads) - len(table.names))
+    columns = "l" * len(table.shown) + "r" * (len(heads) - len(table.shown))
     return "\n".join(
         [
             *(f"% {line}" for line in _comments(table)),
@@ -146,5 +146,10 @@ def _comments(table: Table) -> list[str]:
 def _below(table: Table, noted: list[str]) -> list[str]:
     """What stands below the table: how to read it, numbered notes, notes."""
     form = "A cell is: the paper's value / ours." if table.published else ""
+    same = f"The same in all lines: {table.same}." if table.same else ""
     numbered = [rf"\textsuperscript{{{i}}} {escape(note)}" for i, note in enumerate(noted, start=1)]
-    return [*filter(None, [escape(form), escape(ranks.RULE)]), *numbered, *map(escape, table.notes)]
+    return [
+        *filter(None, [escape(same), escape(form), escape(ranks.rule(table))]),
+        *numbered,
+        *map(escape, table.notes),
+    ]

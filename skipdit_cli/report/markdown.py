@@ -27,8 +27,10 @@ from skipdit_cli.storage.markup import fenced, in_cell, plain
 def to_markdown(table: Table) -> str:
     """The whole report section, ending in a line end."""
     noted = footnotes(table)
-    parts = [f"# {plain(table.title)}", body(table, noted), _legend(table), _numbered(noted)]
-    notes = (*([ranks.RULE] if ranks.best(table) else []), *table.notes)
+    parts = [f"# {plain(table.title)}"]
+    parts += [f"The same in all lines: {plain(table.same)}."] if table.same else []
+    parts += [body(table, noted), _legend(table), _numbered(noted)]
+    notes = (*([ranks.rule(table)] if ranks.best(table) else []), *table.notes)
     parts.append("\n".join(f"- {plain(note)}" for note in notes))
     if table.provenance:
         made = "; ".join(f"{key} {value}" for key, value in table.provenance.items())
@@ -45,13 +47,13 @@ def body(table: Table, noted: list[str] | None = None) -> str:
     marks = {note: f" [{i}]" for i, note in enumerate(noted or (), start=1)}
     rows, chosen = [], ranks.best(table)
     for i, line in enumerate(table.lines):
-        texts = [in_cell(name) for name in line.names]
+        texts = [in_cell(line.names[place]) for place in table.shown]
         for j, (column, cell) in enumerate(zip(table.headings, line.cells, strict=True)):
             text = _cell(column, cell, table, bold=chosen.get((i, j), ""))
             texts.append(in_cell(text) + marks.get(cell.note, ""))
             texts += [paper(column, cell)] if column.paper else []
         rows.append(texts)
-    heads = [*table.names]
+    heads = [table.names[place] for place in table.shown]
     for column in table.headings:
         heads += [heading(column), *([PAPERS] if column.paper else [])]
     return tabulate(
@@ -59,7 +61,7 @@ def body(table: Table, noted: list[str] | None = None) -> str:
         headers=[in_cell(text) for text in heads],
         tablefmt="pipe",
         disable_numparse=True,
-        colalign=("left",) * len(table.names) + ("right",) * (len(heads) - len(table.names)),
+        colalign=("left",) * len(table.shown) + ("right",) * (len(heads) - len(table.shown)),
     )
 
 

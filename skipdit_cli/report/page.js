@@ -15,54 +15,82 @@ if (find("sample")) gallery();
 function gallery() {
   const groups = [...document.querySelectorAll(".group")];
   const view = () => document.querySelector("input[name=view]:checked").value;
-  let group, figures, media, playing = false;
+  let group, samples, tables, figures = [], media = [], playing = false;
 
-  // One option per text; the place of what was chosen is kept where there is such a place.
-  function fill(select, texts) {
-    const before = Math.max(0, select.selectedIndex);
-    select.replaceChildren(...texts.map((text) => new Option(text)));
-    select.selectedIndex = Math.min(before, texts.length - 1);
+  // One option per [text, value]; what was chosen stays chosen where there is such a value.
+  function fill(select, options) {
+    const before = select.value;
+    select.replaceChildren(...options.map(([text, value]) => new Option(text, value)));
+    const same = options.findIndex(([, value]) => value === before);
+    select.selectedIndex = Math.max(0, same);
   }
+
+  const texts = (elements) => [...elements].map((element) => element.firstChild.textContent);
 
   function chooseGroup() {
     pause();
-    for (const element of document.querySelectorAll("[data-sources]")) element.removeAttribute("src");
     group = groups[find("group").selectedIndex];
     groups.forEach((each) => { each.hidden = each !== group; });
-    figures = [...group.querySelectorAll("figure")];
-    media = figures.map((figure) => figure.querySelector("[data-sources]"));
-    fill(find("sample"), group.dataset.samples.split("\n"));
-    fill(find("method"), media.slice(1).map((element) => element.dataset.label));
+    samples = [...group.querySelectorAll(".sample")];
+    tables = [...group.querySelectorAll("table[data-metric]")];
+    const labels = texts(samples[0].querySelectorAll("figcaption"));
+    fill(find("sample"), samples.map((each) => [each.firstChild.textContent, each.dataset.index]));
+    fill(find("method"), labels.map((text, i) => [text, String(i)]).slice(1));
+    fill(find("metric"), tables.map((each) => [each.dataset.metric, each.dataset.metric]));
+    find("pick-controls").hidden = tables.length === 0;
     find("frame").max = group.dataset.frames;
     find("clip-controls").hidden = group.dataset.frames === "1";
+    choosePick();
+  }
+
+  // The worst, median or best sample of the method, or the one that is chosen by itself.
+  function choosePick() {
+    const which = find("which").value;
+    tables.forEach((each) => { each.parentElement.hidden = each.dataset.metric !== find("metric").value; });
+    const table = tables.find((each) => each.dataset.metric === find("metric").value);
+    const head = table && table.querySelector(`th[data-column="${find("method").value}"]`);
+    find("elsewhere").hidden = true;
+    if (which) {
+      const index = head && head.dataset[which];
+      const here = samples.some((each) => each.dataset.index === index);
+      if (here) find("sample").value = index;
+      else tell(which, head, index);
+    }
     chooseSample();
-    chooseView();
+  }
+
+  function tell(which, head, index) {
+    const method = find("method").selectedOptions[0].text;
+    find("elsewhere").textContent = head
+      ? `The ${which} sample of ${method} by ${find("metric").value} is #${index}, which is not in this page: `
+        + `see samples/${head.dataset.run} in the results folder.`
+      : `${method} has no ${find("metric").value} of single samples.`;
+    find("elsewhere").hidden = false;
   }
 
   function chooseSample() {
     pause();
-    const index = find("sample").selectedIndex;
-    const sample = find("sample").value;
-    media.forEach((element, i) => {
-      const source = element.dataset.sources.split(" ")[index];
-      const text = `${sample}, ${element.dataset.label}`;
-      element.hidden = source === "-";
-      figures[i].querySelector(".absent").hidden = source !== "-";
-      element.setAttribute(element.tagName === "IMG" ? "alt" : "aria-label", text);
-      if (source === "-") element.removeAttribute("src");
-      else element.src = source;
-    });
+    for (const element of videos()) { element.preload = "none"; element.load(); } // those of before
+    const index = find("sample").value;
+    samples.forEach((each) => { each.hidden = each.dataset.index !== index; });
+    figures = [...samples.find((each) => !each.hidden).children[1].children];
+    media = figures.map((figure) => figure.firstChild);
+    for (const row of group.querySelectorAll("tr[data-index]")) {
+      row.classList.toggle("shown", row.dataset.index === index);
+    }
+    for (const element of videos()) element.preload = "auto";
     find("frame").value = 1;
     if (videos().length) show();
+    chooseView();
   }
 
   function chooseView() {
     const over = view() === "over";
     group.classList.toggle("over", over);
+    group.classList.toggle("side", !over);
     find("overlay-controls").hidden = !over;
     figures.forEach((figure, i) => {
-      const method = i > 0 && i - 1 === find("method").selectedIndex;
-      figure.classList.toggle("chosen", i === 0 || method);
+      figure.classList.toggle("chosen", i > 0 && String(i) === find("method").value);
     });
     mix(find("mix").value / 100);
   }
@@ -73,7 +101,7 @@ function gallery() {
   }
 
   // Clips: the slider says which frame all of them show; playing moves the slider.
-  const videos = () => media.filter((element) => element.tagName === "VIDEO" && !element.hidden);
+  const videos = () => media.filter((element) => element.tagName === "VIDEO");
 
   function show() {
     const frame = Number(find("frame").value);
@@ -97,8 +125,8 @@ function gallery() {
   }
 
   find("group").addEventListener("change", chooseGroup);
-  find("sample").addEventListener("change", chooseSample);
-  find("method").addEventListener("change", chooseView);
+  find("sample").addEventListener("change", () => { find("which").value = ""; choosePick(); });
+  for (const id of ["method", "which", "metric"]) find(id).addEventListener("change", choosePick);
   for (const input of document.querySelectorAll("input[name=view]")) {
     input.addEventListener("change", chooseView);
   }
@@ -116,9 +144,46 @@ function gallery() {
     button.addEventListener(end, release);
   }
 
+  // A number in the table of scores shows its sample.
+  for (const link of document.querySelectorAll(".scores a")) {
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      find("which").value = "";
+      find("sample").value = link.textContent;
+      choosePick();
+      group.scrollIntoView();
+    });
+  }
+  for (const table of document.querySelectorAll("table[data-metric]")) sortable(table);
+
   // What was chosen before a reload is not: the page begins anew.
-  for (const select of [find("group"), find("sample")]) select.selectedIndex = 0;
+  for (const select of [find("group"), find("which"), find("sample")]) select.selectedIndex = 0;
   document.querySelector("input[name=view][value=side]").checked = true;
   find("mix").value = 100;
+  for (const video of document.querySelectorAll("video")) video.controls = false;
+  find("group").closest(".controls").classList.add("live");
   chooseGroup();
+}
+
+// A click on a heading sorts by it: scores from the worst on, another click the other way.
+function sortable(table) {
+  const [head, body] = [table.tHead.rows[0], table.tBodies[0]];
+  [...head.cells].forEach((cell, i) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...cell.childNodes);
+    cell.append(button);
+    button.addEventListener("click", () => {
+      const first = i > 1 && table.dataset.better === "lower" ? "descending" : "ascending";
+      const other = first === "ascending" ? "descending" : "ascending";
+      const order = cell.getAttribute("aria-sort") === first ? other : first;
+      for (const each of head.cells) each.removeAttribute("aria-sort");
+      cell.setAttribute("aria-sort", order);
+      const sign = order === "ascending" ? 1 : -1;
+      const text = (row) => row.cells[i].textContent;
+      const compare = (a, b) => text(a).localeCompare(text(b), "en", { numeric: true });
+      const byNumber = (a, b) => text(a) - text(b);
+      body.append(...[...body.rows].sort((a, b) => sign * (i === 1 ? compare : byNumber)(a, b)));
+    });
+  });
 }

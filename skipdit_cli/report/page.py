@@ -6,10 +6,11 @@ the uncached samples, samples side by side, and where all of it comes from. Styl
 """
 
 import re
+from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 
-from skipdit_cli.errors import IncompleteError
+from skipdit_cli import registry
 from skipdit_cli.report import charts, heat, ranks
 from skipdit_cli.report.cells import (
     ARROWS,
@@ -25,7 +26,9 @@ from skipdit_cli.report.cells import (
     statuses,
 )
 from skipdit_cli.report.curves import RunCurve, chart, curves
-from skipdit_cli.report.gallery import PIXELATED, Behind, Group, groups, labels
+from skipdit_cli.report.gallery import Behind, Group, groups, labels, told
+from skipdit_cli.report.plots import scatters
+from skipdit_cli.report.stage import gallery
 from skipdit_cli.report.table import Cell, Heading, Line, Table
 
 OPEN = 2  # charts of errors that are seen without a click
@@ -45,17 +48,29 @@ def to_html(table: Table, behind: Behind | None = None) -> str:
     Raises:
         StoreError: what is on disk cannot be read.
     """
-    title = escape(table.title)
     sections = [
         ("Results", _results(table)),
-        ("Quality against speedup", _plot(table)),
+        ("Quality against speedup", _plots(table)),
         ("What every step computes", _schedules(table, behind)),
         ("Error over timesteps", _errors(curves(table, behind) if behind else [])),
-        ("Samples", _gallery(groups(table, behind) if behind else [])),
+        ("Samples", gallery(groups(table, behind) if behind else [])),
         ("How this was made", _made(table)),
     ]
     if maps := heat.html(table, behind.runs if behind else ()):
         sections.insert(2, ("Over two settings", maps))
+    return _document(table.title, sections)
+
+
+def of_samples(table: Table, groups: Sequence[Group]) -> str:
+    """The page of samples that no runs are known of: the table, and samples side by side."""
+    shown = [("Samples", gallery(groups))] if groups else []
+    sections = [("Results", _results(table)), *shown, ("How this was made", _made(table))]
+    return _document(table.title, sections)
+
+
+def _document(text: str, sections: Sequence[tuple[str, str]]) -> str:
+    """A page with sections, each with its heading and HTML."""
+    title = escape(text)
     anchors = [re.sub(r"\W+", "-", name.lower()) for name, _ in sections]
     links = "".join(
         f'<a href="#{anchor}">{name}</a>'
@@ -102,38 +117,80 @@ def _text(text: str) -> str:
 
 
 def _results(table: Table) -> str:
+    """The table: what a line is, speedup and quality first, what else is known of it last."""
     noted, chosen = footnotes(table), ranks.best(table)
-    heads = [f'<th scope="col">{_text(name)}</th>' for name in table.names]
-    for each in table.headings:
-        heads.append(f'<th scope="col" class="number">{_heading(each)}</th>')
+    columns = sorted(range(len(table.headings)), key=lambda column: _order(table, column))
+    counted = [place for place in table.shown if place not in told(table)]
+    method = ", ".join(table.names[place] for place in told(table))
+    heads = [f'<th scope="col">{_text(method)}</th>']
+    for column in columns:
+        each = table.headings[column]
+        heads.append(f'<th scope="col" class="number">{_heading(each)}{_same(table, column)}</th>')
         heads += [f'<th scope="col" class="number paper">{PAPERS}</th>'] if each.paper else []
+    heads += [f'<th scope="col" class="number">{_text(table.names[each])}</th>' for each in counted]
     rows = []
-    for i, line in enumerate(table.lines):
-        first, *others = line.names
+    for i, (line, name) in enumerate(zip(table.lines, labels(table), strict=True)):
         cells = []
-        for column, (each, cell) in enumerate(zip(table.headings, line.cells, strict=True)):
-            cells.append(_cell(each, cell, table, bold=chosen.get((i, column), ""), noted=noted))
+        for column in columns:
+            each, cell = table.headings[column], line.cells[column]
+            aside = _aside(table, column, cell)
+            bold = chosen.get((i, column), "")
+            cells.append(_cell(each, cell, table, bold=bold, noted=noted, aside=aside))
             if each.paper:
                 cells.append(f'<td class="number paper">{paper(each, cell)}</td>')
         rows.append(
             f"<tr{' class=baseline' if line.reference else ''}>"
-            f'<th scope="row">{_text(first)}{_failure(line)}</th>'
-            + "".join(f"<td>{_text(name)}</td>" for name in others)
+            f'<th scope="row">{_text(name)}{_failure(line)}</th>'
             + "".join(cells)
+            + "".join(f'<td class="number">{_text(line.names[each])}</td>' for each in counted)
             + "</tr>"
         )
     body = "\n".join(rows)
+    said = _form(table)
+    described = ' aria-describedby="form"' if said else ""
     grid = (
-        f'<table class="results" aria-describedby="form"><caption>{_text(table.title)}</caption>'
+        f'<table class="results"{described}><caption>{_text(table.title)}</caption>'
         f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
     )
+    notes = (*([ranks.rule(table)] if chosen else []), *table.notes)
     return (
-        f'<p id="form" class="note">{_form(table)}</p>\n'
-        f'<div class="scroll" tabindex="0" role="region" aria-label="Table">{grid}</div>\n'
+        said
+        + f'<div class="scroll" tabindex="0" role="region" aria-label="Table">{grid}</div>\n'
         + _statuses(table)
         + _numbered(noted)
-        + "".join(f"<p class=note>{_text(note)}</p>\n" for note in table.notes)
+        + "".join(f"<p class=note>{_text(note)}</p>\n" for note in notes)
     )
+
+
+def _order(table: Table, column: int) -> int:
+    """Speedup, then quality, then the rest, each as the table has them."""
+    measured = any((cell := table.cell(line, "speedup")) and cell.ours for line in table.lines)
+    metric = table.headings[column].metric
+    if metric == ("speedup" if measured else "ideal"):
+        return 0
+    return 1 if registry.known("metrics", metric) else 2
+
+
+def _sizes(table: Table, column: int) -> set[int]:
+    """The different numbers of samples, or of repetitions, behind a column; none if told in all."""
+    counts = {line.cells[column].n for line in table.lines}
+    return {n for n in counts if n is not None} if table.counted else set()
+
+
+def _same(table: Table, column: int) -> str:
+    """The number of samples, below the heading, where all numbers of a column have the same."""
+    sizes = _sizes(table, column)
+    return f"<small>n={next(iter(sizes))}</small>" if len(sizes) == 1 else ""
+
+
+def _aside(table: Table, column: int, cell: Cell) -> list[str]:
+    """What stands below a number: its difference, and its number of samples if others differ."""
+    heading, parts = table.headings[column], []
+    if cell.difference is not None:
+        parts.append(signed(cell.difference, heading.decimals))
+    if cell.ours is not None and cell.n is not None and len(_sizes(table, column)) > 1:
+        parts.append(f"n={cell.n}")
+    return parts
 
 
 def _heading(column: Heading) -> str:
@@ -144,7 +201,10 @@ def _heading(column: Heading) -> str:
 
 
 def _form(table: Table) -> str:
-    return escape((f"{form(table)}. " if table.published else "") + ranks.RULE)
+    """What is the same in all lines, and how a cell is read where it does not go without saying."""
+    same = f"The same in all lines: {table.same}. " if table.same else ""
+    said = same + (f"{form(table)}." if table.published else "")
+    return f'<p id="form" class="note">{_text(said)}</p>\n' if said else ""
 
 
 def _failure(line: Line) -> str:
@@ -153,7 +213,9 @@ def _failure(line: Line) -> str:
     return "".join(f'<small class="reason">failed: {_text(text)}</small>' for text in said)
 
 
-def _cell(column: Heading, cell: Cell, table: Table, *, bold: str, noted: list[str]) -> str:
+def _cell(
+    column: Heading, cell: Cell, table: Table, *, bold: str, noted: list[str], aside: list[str]
+) -> str:
     status = f'<span class="status {cell.status.replace(" ", "-")}">{cell.status}</span>'
     mark = ""
     if cell.note:
@@ -163,11 +225,6 @@ def _cell(column: Heading, cell: Cell, table: Table, *, bold: str, noted: list[s
         return f'<td class="number">{status}{mark}</td>'
     text = DASH if cell.ours is None else ours(column, cell.ours)
     shown = _bold(text, bold == "ours")
-    aside = []
-    if cell.difference is not None:
-        aside.append(signed(cell.difference, column.decimals))
-    if table.counted and cell.ours is not None and cell.n is not None:
-        aside.append(f"n={cell.n}")
     if not table.published:
         known = margin(column, cell, text) if table.margins else ""
         small = f"<small>{', '.join(aside)}</small>" if aside else ""
@@ -195,11 +252,14 @@ def _numbered(noted: list[str]) -> str:
     return f'<ol class="note">{"".join(items)}</ol>\n' if items else ""
 
 
-def _plot(table: Table) -> str:
-    try:
-        return charts.scatter(table)
-    except IncompleteError:
-        return "<p>No line of this table has both a PSNR and a speedup.</p>"
+def _plots(table: Table) -> str:
+    """A plot for every metric; only the first is open."""
+    blocks = [
+        f"<details{'' if i else ' open'}><summary>{_heading(one.heading)}</summary>"
+        f"{charts.scatter(one)}</details>"
+        for i, one in enumerate(scatters(table))
+    ]
+    return "\n".join(blocks) or "<p>No line of this table has both a score and a speedup.</p>"
 
 
 def _schedules(table: Table, behind: Behind | None) -> str:
@@ -263,58 +323,6 @@ def _errors(references: list[tuple[str, list[RunCurve]]]) -> str:
         "<p>How far the latents are from the uncached ones after every step: "
         f"‖x − x<sub>ref</sub>‖ / ‖x<sub>ref</sub>‖, the mean over the first {samples} samples. "
         f"Where a line has not begun there is no difference.</p>{blocks}"
-    )
-
-
-def _gallery(shown_groups: list[Group]) -> str:
-    if not shown_groups:
-        return "<p>No samples of these runs are on disk, so none are shown.</p>"
-    choices = "".join(f"<option>{escape(group.title)}</option>" for group in shown_groups)
-    several = "" if len(shown_groups) > 1 else " hidden"
-    blocks = "\n".join(_group(i, group) for i, group in enumerate(shown_groups))
-    return f"""<noscript><p>The gallery needs JavaScript.</p></noscript>
-<div class="controls">
-<label{several}>Reference <select id="group">{choices}</select></label>
-<label>Sample <select id="sample"></select></label>
-<fieldset><legend>View</legend>
-<label><input type="radio" name="view" value="side" checked> side by side</label>
-<label><input type="radio" name="view" value="over"> overlay</label>
-</fieldset>
-<span id="clip-controls" class="controls">
-<button type="button" id="play">Play</button>
-<label>Frame <input type="range" id="frame" min="1" value="1">
-<output id="frame-now"></output></label>
-</span>
-<span id="overlay-controls" class="controls">
-<label>Method <select id="method"></select></label>
-<label>Reference <input type="range" id="mix" min="0" max="100" value="100"> method</label>
-<button type="button" id="hold">Hold for the reference</button>
-</span>
-</div>
-{blocks}"""
-
-
-def _group(index: int, group: Group) -> str:
-    figures = []
-    for column in group.columns:
-        label = escape(column.label)
-        sources = escape(" ".join(source or "-" for source in column.sources))
-        named = f'data-sources="{sources}" data-label="{label}"'
-        if group.frames > 1:
-            media = f'<video {named} muted playsinline preload="auto"></video>'
-        else:
-            media = f'<img {named} alt="{label}">'
-        note = f"<small>{escape(column.note)}</small>" if column.note else ""
-        figures.append(
-            f'<figure>{media}<p class="absent" hidden>not on disk</p>'
-            f"<figcaption>{label}{note}</figcaption></figure>"
-        )
-    samples = escape("\n".join(group.samples))
-    small = " small" if group.side <= PIXELATED else ""
-    return (
-        f'<div class="group{small}" data-group="{index}" data-samples="{samples}" '
-        f'data-frames="{group.frames}" data-rate="{group.rate:g}">'
-        f'<h3>{escape(group.title)}</h3><div class="stage">{"".join(figures)}</div></div>'
     )
 
 

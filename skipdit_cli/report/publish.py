@@ -2,17 +2,16 @@
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import report
-from skipdit_cli.errors import IncompleteError
-from skipdit_cli.report import heat
+from skipdit_cli.errors import IncompleteError, warn
+from skipdit_cli.report import figures as drawing
 from skipdit_cli.report.curves import curves
-from skipdit_cli.report.gallery import Behind, sample_label
+from skipdit_cli.report.figures import Wanted
+from skipdit_cli.report.gallery import Behind, sample_label, title
 from skipdit_cli.report.grid import GridColumn, grid
-from skipdit_cli.report.plots import plot
 from skipdit_cli.report.table import Table
 
 if TYPE_CHECKING:
@@ -22,7 +21,13 @@ GRID_ROWS = 8
 
 
 def publish(
-    table: Table, folder: Path, *, name: str, rows: "Sequence[SweepRow]", root: Path
+    table: Table,
+    folder: Path,
+    *,
+    name: str,
+    rows: "Sequence[SweepRow]",
+    root: Path,
+    figures: Wanted | None = None,
 ) -> list[Path]:
     """Write a table in every format, its plot, heat maps, and a grid for each reference with
     cached runs.
@@ -30,28 +35,39 @@ def publish(
     Args:
         rows: the runs behind the table.
         root: the results folder that holds their samples.
+        figures: for a paper, which of them; where none are asked for and earlier ones are there it
+            is told that these are of another table.
     Returns:
         The files; a picture for which there is nothing to show is left out, and an earlier one of
         that name is removed.
     """
     behind = Behind(root, [row.run for row in rows])
     paths = report.write_table(table, folder, name=name, formats=report.FORMATS, behind=behind)
-    with suppress(IncompleteError):
-        paths.append(plot(table, folder / f"{name}-psnr-speedup.png"))
-    paths += heat.draw(table, behind.runs, folder, name=name)
+    for each in dict.fromkeys((None, figures)):
+        paths += drawing.draw(table, behind, folder, name=name, figures=each)
+    if figures is None and (old := drawing.for_paper(folder, name=name)):
+        fix = "give --figure to draw them again"
+        warn(f"{len(old)} figures are of an earlier table", place=str(folder), fix=fix)
     groups: dict[str, list[SweepRow]] = {}
     for row in rows:
-        if not row.failure:
+        if not row.failure and _has_samples(row, root):
             groups.setdefault(row.run.reference.key, []).append(row)
     shown = [group for group in groups.values() if len(group) > 1]
     for number, group in enumerate(shown, start=1):
         suffix = f"-{number}" if len(shown) > 1 else ""
         paths.append(_grid(group, folder / f"{name}-samples{suffix}.png", root=root))
-    ours = re.compile(rf"{re.escape(name)}-(samples(-\d+)?|psnr-speedup|heat-[\w-]+)\.png")
+    ours = re.compile(rf"{re.escape(name)}-samples(-\d+)?\.png")
     for path in set(folder.iterdir()) - set(paths):
         if ours.fullmatch(path.name):
             path.unlink()
-    return paths
+    return list(dict.fromkeys(paths))
+
+
+def _has_samples(row: "SweepRow", root: Path) -> bool:
+    """Whether what a grid shows of a run is on disk."""
+    from skipdit_cli.storage.store import open_store
+
+    return not open_store(root, row.run).missing(range(min(GRID_ROWS, row.run.num_samples)))
 
 
 def _grid(group: "Sequence[SweepRow]", path: Path, *, root: Path) -> Path:
@@ -64,16 +80,14 @@ def _grid(group: "Sequence[SweepRow]", path: Path, *, root: Path) -> Path:
     columns = []
     for row, span in zip(ordered, spans, strict=True):
         store = open_store(root, row.run)
-        title = f"{row.label}, {span}" if several and span else row.label
+        name = f"{row.label}, {span}" if several and span else row.label
         psnr = row.results.get("psnr")
         quality = f"{psnr.value:.2f} dB" if psnr and psnr.value is not None else ""
         quality = "reference" if row.run.is_reference else quality
-        columns.append(GridColumn(title, quality, [store.read(i) for i in range(count)]))
+        columns.append(GridColumn(name, quality, [store.read(i) for i in range(count)]))
     store = open_store(root, ordered[0].run)
     labels = [sample_label(i, store.meta(i)) for i in range(count)]
-    run = ordered[0].run
-    title = f"{run.label}, {run.sampler.name} {run.steps}, seed {run.seed}"
-    return grid(columns, path, rows=labels, title=title)
+    return grid(columns, path, rows=labels, title=title(ordered[0].run))
 
 
 def records(table: Table, behind: Behind | None = None) -> list[dict[str, Any]]:
@@ -98,6 +112,7 @@ def records(table: Table, behind: Behind | None = None) -> list[dict[str, Any]]:
                 "status": cell.status,
                 "note": cell.note,
             }
+        record["spec"] = line.spec
         record["runs"] = list(line.runs)
         if behind:
             record["trajectories"] = [

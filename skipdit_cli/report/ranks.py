@@ -1,7 +1,7 @@
 """Which numbers of a column are the best: one, and all that cannot be told from it."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,12 +10,44 @@ from skipdit_cli.report.cells import PAPER_DECIMALS, ours
 from skipdit_cli.report.table import DRY, Cell, Heading, Table
 from skipdit_cli.score.certainty import SURE, holm, sign_flip
 
+PAIRS = 6  # samples: the fewest of which all signs alike are rarer than one in twenty
 RULE = (
     "Bold: best of a column among our numbers, with all that cannot be told from it (p of 0.05 or "
     "more by the sign-flip test of samples in pairs, adjusted by Holm; timings, intervals that "
     "overlap), or of the paper's where the column has none of ours; the uncached baselines "
     "do not compete."
 )
+
+
+def rule(table: Table) -> str:
+    """What bold means in a table, and what it cannot mean there."""
+    cells = [line.cells for line in table.lines if not line.reference]
+    counts = {
+        len(cell.scores)
+        for row in cells
+        for heading, cell in zip(table.headings, row, strict=True)
+        if heading.better and heading.metric not in TIMINGS and cell.scores
+    }
+    unsure = any(
+        _untold(heading, [row[i] for row in cells]) for i, heading in enumerate(table.headings)
+    )
+    said = [RULE]
+    if counts and min(counts) < PAIRS:
+        said.append(
+            f"Fewer than {PAIRS} samples, {min(counts)} here, are too few to tell any two apart."
+        )
+    if unsure:
+        said.append("Timings of a single repetition are not told apart: no best is bold.")
+    return " ".join(said)
+
+
+def _untold(heading: Heading, cells: Sequence[Cell]) -> bool:
+    """Whether a column has timings of which nothing says how sure they are."""
+    return (
+        heading.better != ""
+        and heading.metric in TIMINGS
+        and any(cell.ours is not None and cell.interval is None for cell in cells)
+    )
 
 
 def best(table: Table) -> dict[tuple[int, int], str]:
@@ -34,6 +66,8 @@ def best(table: Table) -> dict[tuple[int, int], str]:
             continue
         cells = {i: ln.cells[column] for i, ln in enumerate(table.lines) if not ln.reference}
         for side in ("ours", "paper"):
+            if side == "ours" and _untold(heading, [*cells.values()]):
+                break
             printed = {i: _printed(cell, heading, side) for i, cell in cells.items()}
             values = {i: value for i, value in printed.items() if value is not None}
             if values:
@@ -56,13 +90,19 @@ def told_apart(heading: Heading, one: Cell, others: Mapping[int, Cell]) -> set[i
     scores, ps = () if heading.metric in TIMINGS else one.scores or (), dict[int, float]()
     for i, other in others.items():
         if scores and len(scores) == len(other.scores or ()):
-            ps[i] = _probability(scores, other.scores or ())
+            ps[i] = probability(one, other)
     adjusted = dict(zip(ps, holm(list(ps.values())), strict=True))
     return {
         i
         for i, other in others.items()
         if (adjusted[i] < SURE if i in adjusted else _disjoint(one, other))
     }
+
+
+def probability(one: Cell, other: Cell) -> float:
+    """The p of a difference of samples in pairs; 1 where the two have no scores that pair."""
+    mine, theirs = one.scores or (), other.scores or ()
+    return _probability(mine, theirs) if mine and len(mine) == len(theirs) else 1.0
 
 
 @functools.lru_cache(maxsize=4096)  # every format of a table, and its plots, ask for the same ones

@@ -13,29 +13,25 @@ from skipdit_cli.cache import NONE
 from skipdit_cli.errors import MissingAssetError
 from skipdit_cli.recipe import published
 from skipdit_cli.recipe.recipe import TIMINGS
+from skipdit_cli.report import notes
 from skipdit_cli.report.table import (
     COUNTS,
     DRY,
+    FEWER,
     Cell,
     Heading,
     Line,
     Table,
-    by_batch,
     commands,
     count_unit,
     decimals,
-    dry_run,
     is_dry,
     is_reference,
     known_to,
-    of_methods,
     one_protocol,
-    protocols,
     scaled,
     score_status,
-    sizes,
     summary,
-    windows,
 )
 from skipdit_cli.storage import failures, provenance, results
 
@@ -96,15 +92,21 @@ def build_recipe_table(recipe: "Recipe", *, root: Path) -> Table:
         published=recipe.table is not None and recipe.scale != "tiny",
         margins=False,
         notes=(
-            *dry_run(each.run for row in rows for each in row if each.run),
+            *notes.dry_run(each.run for row in rows for each in row if each.run),
             *_scale(recipe, headings),
             *recipe.notes,
-            *by_batch(each.run for row in rows for each in row if each.run),
-            *windows(each.run for row in rows for each in row if each.run),
-            *of_methods(each.run for row in rows for each in row if each.run),
+            *notes.by_batch(each.run for row in rows for each in row if each.run),
+            *notes.windows(each.run for row in rows for each in row if each.run),
+            *notes.of_methods(each.run for row in rows for each in row if each.run),
+            *notes.series(
+                (row.label, each.result)
+                for row, cells in zip(recipe.rows, rows, strict=True)
+                for each in cells
+                if each.result and each.column.metric in TIMINGS
+            ),
             *_paper(recipe.paper),
-            *protocols(headings, lines),
-            *sizes(headings, lines),
+            *notes.protocols(headings, lines),
+            *notes.sizes(headings, lines),
         ),
         provenance=summary(facts),
         command=commands(facts),
@@ -198,22 +200,26 @@ def _row(recipe: "Recipe", row: "RecipeRow", runs: dict[str, "Run"], *, root: Pa
             continue
         scored = runs.get(column.group) or next(iter(runs.values()))
         run = timed if column.metric in TIMINGS else scored
-        result = results.read_result(root, run.key, column.metric)
+        result = results.read_score(root, run, column.metric)
         cell = _measured(column, run, value, result=result, root=root)
         row_entries.append(Entry(column=column, cell=cell, run=run, result=result))
     return row_entries
 
 
 def _line(row: "RecipeRow", row_entries: Sequence[Entry]) -> Line:
-    series, point = _series(row)
+    line, point = _series(row)
+    runs = [each.run for each in row_entries if each.run]
+    fewer = [run for run in runs if row.cache.name == NONE and not run.is_reference]
     drawn = any(each.run.card.random for each in row_entries if each.run)
     return Line(
         names=(f"{row.label} ({DRY})" if drawn else row.label,),
         cells=tuple(each.cell for each in row_entries),
         runs=tuple(dict.fromkeys(each.run.key for each in row_entries if each.run)),
-        series=", ".join([series, *map(_said, row.settings.items())]),
-        point=point,
-        reference=row.cache.name == NONE,
+        series=FEWER if fewer else ", ".join([line, *map(_said, row.settings.items())]),
+        point=f"{len(fewer[0].timesteps)} steps" if fewer else point,
+        reference=row.cache.name == NONE and not fewer,
+        fewer=bool(fewer),
+        spec=row.cache.brief,
     )
 
 

@@ -5,34 +5,35 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
+from skipdit_cli.cache import NONE
+from skipdit_cli.plan import fewer
+from skipdit_cli.report import notes
 from skipdit_cli.report.table import (
     DRY,
+    FEWER,
     Cell,
     Heading,
     Line,
     Table,
-    by_batch,
     commands,
     count_unit,
     decimals,
-    dry_run,
+    in_order,
     is_dry,
     is_reference,
     known_to,
-    margins,
-    of_methods,
+    metric_heading,
     one_protocol,
-    protocols,
     scaled,
     score_status,
     summary,
-    windows,
 )
+from skipdit_cli.score.labels import about
 
 if TYPE_CHECKING:
     from skipdit_cli.score.sweep import SweepRow
 
-PAIRS = ("psnr", "ssim")  # their columns come first
+EACH = "latency_per_sample_s"  # seconds, of a batch that is timed over its samples
 EMBEDDED = "Embedded model: compare the lines with one another, not with the paper."
 
 
@@ -47,48 +48,60 @@ def build_sweep_table(
     """
     headings = _headings(rows, metrics)
     several = len({row.run.model for row in rows}) > 1
+    lines = one_protocol(_line(row, headings, several=several) for row in rows)
     embedded = any(row.run.card.embedded for row in rows)
     idle = [
         row.label for row in rows if row.run.cache.method.DYNAMIC and row.plan_row.cached_steps == 0
     ]
-    notes = (
-        *dry_run(row.run for row in rows),
+    said = (
+        *notes.dry_run(row.run for row in rows),
         *([EMBEDDED] if embedded else []),
         *(f"{label} skipped nothing; a higher threshold skips more." for label in idle),
-        *by_batch(row.run for row in rows),
-        *windows(row.run for row in rows),
-        *of_methods(row.run for row in rows),
+        *notes.by_batch(row.run for row in rows),
+        *notes.windows(row.run for row in rows),
+        *notes.of_methods(row.run for row in rows),
+        *_beaten(rows, headings, lines),
+        *notes.series(
+            (row.label, row.results["latency"]) for row in rows if "latency" in row.results
+        ),
     )
     facts = [result.provenance for row in rows for result in row.results.values()]
-    lines = one_protocol(_line(row, headings, several=several) for row in rows)
     return Table(
         title=title or _title(rows),
         names=("model", "cache", "window", "full", "cached"),
         headings=headings,
         lines=lines,
         published=False,
-        notes=(*notes, *protocols(headings, lines), *margins(lines)),
+        notes=(*said, *notes.protocols(headings, lines), *notes.margins(lines)),
         provenance=summary(facts),
         command=commands(facts),
     )
 
 
-def _title(rows: "Sequence[SweepRow]") -> str:
-    """What all runs share: `moving-digits-skip: 16 samples, ddim 50, guidance 2, seed 0`.
+def _beaten(
+    rows: "Sequence[SweepRow]", headings: Sequence[Heading], lines: Sequence[Line]
+) -> tuple[str, ...]:
+    """The note that names the caches that lose to the uncached run of equal cost, or none."""
+    found: dict[tuple[str, int | None], Line] = {
+        (row.run.reference.key, row.plan_row.steps): line
+        for row, line in zip(rows, lines, strict=True)
+        if line.fewer
+    }
+    cached = zip(rows, lines, strict=True) if found else ()
+    beside = [
+        (row.label, line, found.get((row.run.reference.key, fewer.count(row.plan_row))))
+        for row, line in cached
+        if row.run.cache.name != NONE
+    ]
+    return notes.beaten([(label, line, other) for label, line, other in beside if other], headings)
 
-    Where they were timed, how many samples at once: that need not be how they were made.
-    """
+
+def _title(rows: "Sequence[SweepRow]") -> str:
+    """What all runs share: `moving-digits-skip: 16 samples, ddim 50, guidance 2, seed 0`."""
     if not rows:
         return "cache sweep"
-    run = rows[0].run
-    guidance = "" if run.guidance is None else f", guidance {run.guidance:g}"
     models = ", ".join(dict.fromkeys(row.run.label for row in rows))
-    how = f"{run.num_samples} samples, {run.sampler.name} {run.steps}{guidance}, seed {run.seed}"
-    how += ", compiled" if run.compile else ""
-    timed_rows = [row for row in rows if "latency" in row.results]
-    batches = sorted({row.timed_batch or row.run.batch_size for row in timed_rows})
-    timed = f"; latency of batch {', '.join(map(str, batches))}" if batches else ""
-    return f"{models}: {how}{timed}"
+    return f"{models}: {about([row.run for row in rows])}"
 
 
 def _headings(rows: "Sequence[SweepRow]", metrics: Sequence[str]) -> tuple[Heading, ...]:
@@ -97,22 +110,20 @@ def _headings(rows: "Sequence[SweepRow]", metrics: Sequence[str]) -> tuple[Headi
     flops = count_unit([row.flops for row in planned if row.flops is not None])
     measured = {metric for row in rows for metric in row.results}
     scored = {*metrics, *(metric for metric in measured if registry.known("metrics", metric))}
-    ordered = sorted(scored, key=lambda metric: (metric not in PAIRS, metric))
+    batches = sorted({_batch(row) for row in rows if "latency" in row.results})
+    timed = f"latency of batch {' or '.join(map(str, batches))}" if batches else "latency"
+    each = Heading(EACH, "latency", "latency per sample", "s", "lower", decimals("latency"))
     return (
         Heading(f"macs_{macs.lower()}", "macs", "MACs", macs),
         Heading(f"flops_{flops.lower()}", "flops", "FLOPs", flops),
         Heading("ideal", "ideal", "ideal speedup"),
         Heading("speedup", "speedup", "speedup", better="higher"),
-        Heading("latency_s", "latency", "latency", "s", "lower", decimals("latency")),
+        Heading("latency_s", "latency", timed, "s", "lower", decimals("latency")),
+        *([each] if any(batch > 1 for batch in batches) else []),
         Heading("memory_mib", "memory", "memory", "MiB", "", decimals("memory")),
         *([Heading("compile_s", "compile", "compiling", "s")] if "compile" in measured else []),
-        *(_metric_heading(metric) for metric in ordered),
+        *(metric_heading(metric) for metric in in_order(scored)),
     )
-
-
-def _metric_heading(metric: str) -> Heading:
-    module = registry.load("metrics", metric)
-    return Heading(metric, metric, module.LABEL, module.UNIT, module.BETTER, decimals(metric))
 
 
 def _line(row: "SweepRow", headings: Sequence[Heading], *, several: bool) -> Line:
@@ -121,17 +132,25 @@ def _line(row: "SweepRow", headings: Sequence[Heading], *, several: bool) -> Lin
     cells = tuple(_cell(row, heading) for heading in headings)
     shown = row.run.cache.span
     name = row.run.cache.name
-    interval = re.search(r" ((?:n|threshold)=\S+)", row.label)
+    is_fewer = row.run.cache.name == NONE and not row.run.is_reference
+    interval = re.search(r" ((?:n|full|threshold)=\S+|\d+ steps)", row.label)
     method = row.label.replace(interval[0], "") if interval else name
-    series = f"{method}, window {shown}" if shown else method
+    line = FEWER if is_fewer else f"{method}, window {shown}" if shown else method
     return Line(
         names=(row.run.label, row.label, shown, *steps),
         cells=cells,
         runs=(row.run.key,),
-        series=f"{row.run.model} {series}" if several else series,
+        series=f"{row.run.model} {line}" if several else line,
         point=interval[1] if interval else row.label,
         reference=row.run.is_reference,
+        fewer=is_fewer,
+        spec=row.run.cache.short,
     )
+
+
+def _batch(row: "SweepRow") -> int:
+    """How many samples its latency is of."""
+    return row.timed_batch or row.run.batch_size
 
 
 def _cell(row: "SweepRow", heading: Heading) -> Cell:
@@ -142,6 +161,7 @@ def _cell(row: "SweepRow", heading: Heading) -> Cell:
         if count is None:
             return Cell(status="not run", note=row.failure)
         return Cell(ours=scaled(count, heading.unit), status=done)
+    per = _batch(row) if heading.key == EACH else 1
     result = row.results.get(heading.metric)
     if result is None and row.failure:
         return Cell(status="failed", note=row.failure)
@@ -150,9 +170,12 @@ def _cell(row: "SweepRow", heading: Heading) -> Cell:
     if result is None or result.value is None:
         status = score_status(result)
         return Cell(status=status, note=result.note if result and status != "reference" else "")
+    scored = registry.known("metrics", heading.metric)
+    part = scored and result.n != row.run.num_samples
     return Cell(
-        ours=scaled(result.value, heading.unit, result.unit),
-        **known_to(result, heading.unit),
+        note=f"of {result.n} samples, and the run has {row.run.num_samples}" if part else "",
+        ours=scaled(result.value, heading.unit, result.unit) / per,
+        **known_to(result, heading.unit, per=per),
         n=result.n,
         status=DRY if is_dry(row.run, heading.metric) else done,
         protocol=result.protocol,

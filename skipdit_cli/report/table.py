@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
-from skipdit_cli.checkpoints.card import DRY_RUN
+from skipdit_cli.storage.results import margin_of
 
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
@@ -27,14 +27,23 @@ STATUSES = {
     "failed": "the run ended with an error; see the note",
 }
 DRY = "random weights"
-MARGIN = (
-    "half the width of the 95 % interval, of a mean over samples by bootstrap, of a timing's "
-    "median over its repetitions (of fewer than six, half their range)"
-)
+FEWER = "no cache, fewer steps"  # the series of these runs in plots
+FIRST = ("psnr", "ssim")  # metrics that come before the others
 INCOMPARABLE = (DRY, "tiny scale")  # with the paper
 COUNTS = {"macs": "macs_paper", "flops": "flops"}  # cost columns that are counted, not timed
 UNITS = (("T", 1e12), ("G", 1e9), ("M", 0))  # of counts, by the largest in the column
-DECIMALS = {"ssim": 3, "lpips": 3, "accuracy@digits": 3, "memory": 1, "macs_share": 1}
+DECIMALS = {
+    "ssim": 3,
+    "lpips": 3,
+    "dino-similarity": 4,
+    "dinov2-similarity": 4,
+    "clip-iqa": 3,
+    "cmmd": 3,
+    "kid": 5,
+    "accuracy@digits": 3,
+    "memory": 1,
+    "macs_share": 1,
+}
 FACTORS = {"T": 1e-12, "G": 1e-9, "M": 1e-6, "ms": 1e3, "MiB": 2**-20, "GiB": 2**-30, "%": 100}
 
 
@@ -101,8 +110,8 @@ class Cell:
 
     @property
     def margin(self) -> float | None:
-        """Margin of error: half the width of the interval; None where it is not known."""
-        return self.interval and (self.interval[1] - self.interval[0]) / 2
+        """Margin of error; None where it is not known."""
+        return margin_of(self.interval)
 
     @property
     def difference(self) -> float | None:
@@ -123,6 +132,8 @@ class Line:
         series: which line of a plot the row belongs to.
         point: what its marker in the plot is called.
         reference: whether this is the uncached run that others are compared with.
+        fewer: whether it is an uncached run of fewer steps, which caches have to beat.
+        spec: of the cache, as --cache takes it, but for what a calibration finds; "" of no run.
     """
 
     names: tuple[str, ...]
@@ -131,6 +142,8 @@ class Line:
     series: str = ""
     point: str = ""
     reference: bool = False
+    fewer: bool = False
+    spec: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,7 +151,7 @@ class Table:
     """Rows of numbers.
 
     Attributes:
-        names: headings of the texts that each line begins with.
+        names: headings of the texts that each line begins with; people read those of `shown`.
         published: whether a cell has the paper's number beside ours, their difference and a status.
         margins: whether a cell has its margin; else `sizes` tells the largest of each column.
         provenance: what made the numbers, for people: version and commit, device, torch, time.
@@ -161,15 +174,42 @@ class Table:
         return next((cell for heading, cell in cells if heading.metric == metric), None)
 
     @property
+    def shown(self) -> tuple[int, ...]:
+        """Places of the names that people read: those that are not the same in all lines.
+
+        Uncached runs have no window, which does not make windows differ.
+        """
+        places = range(len(self.names))
+        told = tuple(i for i in places if len(self._values(i)) > 1)
+        return told if told and len(self.lines) > 1 else tuple(places)
+
+    @property
+    def same(self) -> str:
+        """What the other names are, unless the title begins with it: `window 900-50`."""
+        left = [i for i in range(len(self.names)) if i not in self.shown]
+        values = [(self.names[i], next(iter(self._values(i)), "")) for i in left]
+        return ", ".join(
+            f"{name} {text}" for name, text in values if not self.title.startswith(text)
+        )
+
+    def _values(self, place: int) -> set[str]:
+        """The different texts of a name, without that of an uncached run that has none."""
+        return {
+            text
+            for line in self.lines
+            if (text := line.names[place]) or not (line.reference or line.fewer)
+        }
+
+    @property
     def counted(self) -> bool:
         """Whether each cell says how many samples are behind it, rather than one note for all."""
-        return self.margins or len(_sizes(self.lines)) > 1
+        return self.margins or len(counts_of(self.lines)) > 1
 
 
 def one_protocol(lines: Iterable[Line]) -> tuple[Line, ...]:
     """The lines, without the numbers that follow another protocol than others of their column."""
     lines = tuple(lines)
-    columns = [_protocols(lines, i) for i in range(len(lines[0].cells) if lines else 0)]
+    columns = [protocols_of(lines, i) for i in range(len(lines[0].cells) if lines else 0)]
 
     def kept(cell: Cell, known: list[str]) -> Cell:
         if cell.ours is None or not cell.protocol or cell.protocol == known[0]:
@@ -183,85 +223,13 @@ def one_protocol(lines: Iterable[Line]) -> tuple[Line, ...]:
     )
 
 
-def protocols(headings: Sequence[Heading], lines: Sequence[Line]) -> tuple[str, ...]:
-    """One note that tells the protocol of every column that has one; none if none has."""
-    labels_by_protocol: dict[str, list[str]] = {}
-    for i, heading in enumerate(headings):
-        for protocol in _protocols(lines, i):
-            labels_by_protocol.setdefault(protocol, []).append(heading.label)
-    said = "; ".join(
-        f"{', '.join(labels)}: {protocol}" for protocol, labels in labels_by_protocol.items()
-    )
-    return (f"Protocols: {said}.",) if said else ()
-
-
-def by_batch(runs: Iterable["Run"]) -> tuple[str, ...]:
-    """One note that names the methods whose samples depend on their batch; none if none does."""
-    deciding = [run for run in runs if run.cache.method.BY_BATCH and run.batch_size > 1]
-    names = ", ".join(dict.fromkeys(run.cache.name for run in deciding))
-    note = (
-        f"Decided for a whole batch, so that a sample depends on the others of its batch: {names}."
-    )
-    return (note,) if names else ()
-
-
-def dry_run(runs: Iterable["Run"]) -> tuple[str, ...]:
-    """One note that says that weights are random; none if none are."""
-    drawn = [run for run in runs if run.card.random]
-    if not drawn:
-        return ()
-    dynamic = ", ".join(dict.fromkeys(run.cache.name for run in drawn if run.cache.method.DYNAMIC))
-    note = f"{DRY_RUN[0].upper()}{DRY_RUN[1:]}. What is counted or timed does not depend on weights"
-    return (note + (f", but for what {dynamic} skips." if dynamic else "."),)
-
-
-def windows(runs: Iterable["Run"]) -> tuple[str, ...]:
-    """One note that tells the window of every method, where cached runs have different ones."""
-    methods: dict[str, dict[str, None]] = {}
-    for run in runs:
-        if not run.is_reference:
-            methods.setdefault(run.cache.span, {})[run.cache.name] = None
-    if len(methods) < 2:
-        return ()
-    said = "; ".join(f"{window} of {', '.join(names)}" for window, names in methods.items())
-    return (f"Windows differ, so that the same n does not save the same: {said}.",)
-
-
-def of_methods(runs: Iterable["Run"]) -> tuple[str, ...]:
-    """What methods say of themselves, each once."""
-    return tuple(dict.fromkeys(note for run in runs if (note := run.cache.note)))
-
-
-def sizes(headings: Sequence[Heading], lines: Sequence[Line]) -> tuple[str, ...]:
-    """What is the same for many numbers: how many samples they are of, and what they are known to.
-
-    Two notes: the number of samples, where all scores have the same; and the largest margin of
-    every column that has margins.
-    """
-    counts, largest = _sizes(lines), []
-    for i, heading in enumerate(headings):
-        known = [m for line in lines if (m := line.cells[i].margin) is not None]
-        if any(known):
-            unit = f" {heading.unit}" if heading.unit else ""
-            largest.append(f"{heading.label} {max(known):.2g}{unit}")
-    samples = f"Every score is of {counts[0]} samples." if len(counts) == 1 else ""
-    margins = f"Largest margin of error of a column: {', '.join(largest)}; that is {MARGIN}."
-    return tuple(filter(None, (samples, margins if largest else "")))
-
-
-def margins(lines: Iterable[Line]) -> tuple[str, ...]:
-    """One note that says what stands behind ±; none if nothing does."""
-    any_known = any(cell.margin is not None for line in lines for cell in line.cells)
-    return (f"± is the margin of error: {MARGIN}.",) if any_known else ()
-
-
-def _sizes(lines: Iterable[Line]) -> list[int]:
+def counts_of(lines: Iterable[Line]) -> list[int]:
     """The different numbers of samples behind the scores."""
     counts = (cell.n for line in lines for cell in line.cells)
     return list(dict.fromkeys(n for n in counts if n is not None))
 
 
-def _protocols(lines: Sequence[Line], column: int) -> list[str]:
+def protocols_of(lines: Sequence[Line], column: int) -> list[str]:
     """The protocols of a column's numbers, in the order of the lines."""
     cells = (line.cells[column] for line in lines)
     return list(dict.fromkeys(cell.protocol for cell in cells if cell.protocol))
@@ -278,13 +246,13 @@ def scaled(value: float, unit: str, given: str = "") -> float:
     return value if unit == given else value * FACTORS.get(unit, 1)
 
 
-def known_to(result: "Result", unit: str) -> dict[str, Any]:
-    """What a cell in a unit says of the uncertainty of a result."""
+def known_to(result: "Result", unit: str, *, per: int = 1) -> dict[str, Any]:
+    """What a cell in a unit says of the uncertainty of a result, or of its share per sample."""
     many = (
-        None if each is None else tuple(scaled(x, unit, result.unit) for x in each)
+        None if each is None else tuple(scaled(x, unit, result.unit) / per for x in each)
         for each in (result.interval, result.scores)
     )
-    spread = None if result.spread is None else scaled(result.spread, unit, result.unit)
+    spread = None if result.spread is None else scaled(result.spread, unit, result.unit) / per
     return dict(zip(("interval", "scores"), many, strict=True)) | {"spread": spread}
 
 
@@ -319,6 +287,17 @@ def commands(facts: Iterable[dict[str, Any]]) -> str:
 def decimals(metric: str) -> int:
     """Decimals that a metric is printed with."""
     return DECIMALS.get(metric, 2)
+
+
+def metric_heading(metric: str) -> Heading:
+    """The heading of a metric's scores, in its own unit."""
+    module = registry.load("metrics", metric)
+    return Heading(metric, metric, module.LABEL, module.UNIT, module.BETTER, decimals(metric))
+
+
+def in_order(metrics: Iterable[str]) -> list[str]:
+    """Metrics, each once, in the order of the columns: FIRST, then by name."""
+    return sorted(set(metrics), key=lambda metric: (metric not in FIRST, metric))
 
 
 def score_status(result: "Result | None") -> str:

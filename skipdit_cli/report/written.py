@@ -18,7 +18,10 @@ from skipdit_cli.storage.disk import read_json
 from skipdit_cli.storage.spreadsheet import read_csv
 
 FOLDERS = ("*.csv", "*/*.csv", "sweeps/*/*.csv")  # where tables lie in a results folder
+RUNS = "runs"  # the column of the keys behind a row, by which a table is known
+KEPT = ("samples", "scores")  # what a results folder has of runs
 STEPS = ("full", "cached")  # columns of a sweep that stand among the names and are counts
+ASIDE = ("spec", RUNS, "notes")  # columns of texts by which a row is not called
 PAPER = ", paper"  # what follows the name of a column in that of its published values
 MADE = re.compile(r"^Made with (.*)\.$", re.MULTILINE)
 
@@ -59,6 +62,8 @@ class Written:
 def tables(place: Path, *, name: str = "") -> dict[str, Path]:
     """The tables in a results folder, or in a folder of tables: "tiny/table1" -> its CSV.
 
+    Published values, what `plan --out` writes and the files of others are none.
+
     Args:
         name: of a recipe, to find its tables only.
     """
@@ -66,8 +71,16 @@ def tables(place: Path, *, name: str = "") -> dict[str, Path]:
     return {
         path.relative_to(place).with_suffix("").as_posix(): path
         for path in paths
-        if path.parent.name != "published" and name in ("", path.stem)
+        if name in ("", path.stem) and _tells_of_runs(path)
     }
+
+
+def _tells_of_runs(path: Path) -> bool:
+    """Whether a CSV has a column of runs; True where its heading cannot be read."""
+    with suppress(OSError), path.open(encoding="utf-8", errors="replace") as file:
+        heading = file.readline().strip()
+        return not heading or RUNS in heading.split(",")
+    return True
 
 
 def read_table(path: Path) -> Written:
@@ -85,9 +98,18 @@ def read_table(path: Path) -> Written:
             place=str(path),
             fix="name a CSV of `skipdit report`, or what --json printed",
         ) from None
-    kept = ("samples", "scores")
-    roots = (p for p in path.absolute().parents if any((p / name).is_dir() for name in kept))
+    roots = (p for p in path.absolute().parents if any((p / name).is_dir() for name in KEPT))
     return Written(rows=rows, root=next(roots, None), made=_made(path.with_suffix(".md")))
+
+
+def made_there(table: Written) -> bool:
+    """Whether anything of its runs is in the results folder of a table, or it lies in none.
+
+    The tables that ship in a checkout's results, and others that were copied there, are not.
+    """
+    keys = {key for row in table.rows.values() for key in row.runs}
+    root = table.root
+    return root is None or any((root / place / key).is_dir() for place in KEPT for key in keys)
 
 
 def measured(rows: Mapping[str, WrittenRow]) -> bool:
@@ -111,14 +133,14 @@ def rows_of(text: str) -> dict[str, WrittenRow]:
         ValueError: it is not a table that skipdit wrote.
     """
     lines = read_csv(text)
-    if not lines or "runs" not in lines[0]:
+    if not lines or RUNS not in lines[0]:
         raise ValueError("it has no column of runs")
     head = lines[0]
     keys = [name.removesuffix("_status") for name in head if name.endswith("_status")]
     paper = [key for key in keys if f"{key}_ours" in head]
     parts = {f"{key}_{part}" for key in keys for part in (*KNOWN, "n", "status", "difference")}
     parts |= {f"{key}_{part}" for key in paper for part in ("paper", "ours")}
-    names = [name for name in head if name not in {*parts, *keys, *STEPS, "runs", "notes"}]
+    names = [name for name in head if name not in {*parts, *keys, *STEPS, *ASIDE}]
     rows = []
     for line in lines[1:]:
         record = dict(zip(head, line, strict=True))
@@ -134,7 +156,7 @@ def rows_of(text: str) -> dict[str, WrittenRow]:
         numbers |= {key + PAPER: Number(_float(record[f"{key}_paper"])) for key in paper}
         numbers |= {key: Number(_float(record[key])) for key in STEPS if key in record}
         rows.append(
-            (_name(record[name] for name in names), WrittenRow(numbers, _runs(record["runs"])))
+            (_name(record[name] for name in names), WrittenRow(numbers, _runs(record[RUNS])))
         )
     return _unique(rows)
 
@@ -150,7 +172,7 @@ def _json(text: str) -> dict[str, WrittenRow]:
         if any(cell["paper"] is not None for cell in cells.values()):
             numbers |= {key + PAPER: Number(cell["paper"]) for key, cell in cells.items()}
         steps = {key: Number(_float(record[key])) for key in STEPS if key in record}
-        names = (v for k, v in record.items() if isinstance(v, str) and k not in STEPS)
+        names = (v for k, v in record.items() if isinstance(v, str) and k not in (*STEPS, *ASIDE))
         rows.append((_name(names), WrittenRow(numbers | steps, tuple(record["runs"]))))
     return _unique(rows)
 

@@ -22,9 +22,11 @@ class Sampler(Registered, Protocol):
 
     Attributes:
         VERSION: raised whenever a change gives other samples (CONTRIBUTING.md).
+        STOCHASTIC: whether it adds noise at its steps, as ancestral sampling does.
     """
 
     VERSION: int = 1
+    STOCHASTIC: bool = False
 
     @abstractmethod
     def sample(

@@ -52,10 +52,7 @@ def walk(steps: int | str, betas: Betas = LINEAR) -> Iterator[tuple[int, Step]]:
 @functools.cache
 def _walk(text: str, schedule: Betas) -> tuple[Step, ...]:
     kept = np.array(timesteps(text)[::-1])  # ascending
-    shape, first, last = schedule
-    power = {"linear": 1, "scaled_linear": 2}[shape]
-    training = np.linspace(first ** (1 / power), last ** (1 / power), TRAINING_STEPS) ** power
-    original = np.cumprod(1.0 - training)[kept]
+    original = signal_power(schedule)[kept]
     betas = 1.0 - original / np.append(1.0, original[:-1])
     bars = np.cumprod(1.0 - betas)
     following = np.append(1.0, bars[:-1])
@@ -66,6 +63,14 @@ def _walk(text: str, schedule: Betas) -> tuple[Step, ...]:
     rows = zip(*(column.tolist() for column in columns), strict=True)
     ascending = [Step(row[0], i == 0, *row[1:]) for i, row in enumerate(rows)]
     return tuple(ascending[::-1])
+
+
+def signal_power(schedule: Betas = LINEAR) -> np.ndarray:
+    """Alpha bar at every training timestep. -> [1000]"""
+    shape, first, last = schedule
+    power = {"linear": 1, "scaled_linear": 2}[shape]
+    training = np.linspace(first ** (1 / power), last ** (1 / power), TRAINING_STEPS) ** power
+    return np.cumprod(1.0 - training)
 
 
 def predicted_x0(

@@ -15,6 +15,8 @@ from skipdit_cli.samplers._schedule import LINEAR, Betas, predicted_x0, split, w
 if TYPE_CHECKING:  # a plan asks for the timesteps, and torch takes seconds
     from torch import Tensor
 
+STOCHASTIC = True
+
 
 def sample(
     denoise: "Callable[[Tensor, Tensor], Tensor]",

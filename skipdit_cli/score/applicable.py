@@ -1,15 +1,19 @@
-"""Which metrics can score the samples of a model, or the images of an npz."""
+"""Which metrics can score the samples of a model, or what other tools made."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints.card import Card
-from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.errors import MissingAssetError, UsageError, placed
 from skipdit_cli.metrics import Metric
-from skipdit_cli.score import reference
+from skipdit_cli.score import reference, sources
+from skipdit_cli.score.outside import DATASET, Outside, asks
 
 if TYPE_CHECKING:
-    from skipdit_cli.score.scoring import Samples
+    from skipdit_cli.score.sources import Samples
+
+TEXTS = {"t2i", "t2v"}  # tasks whose samples have prompts
 
 
 def check(metric: str, card: Card, *, place: str = "") -> None:
@@ -22,12 +26,25 @@ def check(metric: str, card: Card, *, place: str = "") -> None:
         )
 
 
-def check_npz(metric: str, *, place: str = "") -> None:
-    """Raise a UsageError unless a metric is known and can score the images of an npz."""
-    registry.load("metrics", metric, place=place)
-    if metric not in (known := to_npz()):
-        fix = f"take one of {', '.join(known)}"
-        raise UsageError(f"{metric} cannot score an npz", place=place, fix=fix)
+def check_outside(metric: str, given: Outside, *, place: str = "") -> None:
+    """Raise a UsageError that says what to give, unless a metric can score what others made."""
+    chosen = registry.load("metrics", metric, place=place)
+    samples, kind = given.samples, "clips" if given.samples.clips else "images"
+    if not sources.takes(chosen, clips=samples.clips):
+        known = ", ".join(to_kind(clips=samples.clips))
+        raise UsageError(f"{metric} cannot score {kind}", place=place, fix=f"take one of {known}")
+    if chosen.NEEDS == "pairs":
+        with placed(place):
+            given.paired(metric)
+    if asks(chosen) and set(chosen.TASKS) <= TEXTS and not given.prompts:
+        problem = f"{metric} needs to know what each sample was to show"
+        raise UsageError(problem, place=place, fix="give the prompts with --prompts FILE")
+    if chosen.NEEDS == "prompted" and None in map(samples.video, range(len(samples))):
+        problem = f"{metric} reads video files"
+        raise UsageError(problem, place=str(samples.path), fix="give a folder of such files")
+    if samples.clips and "{dataset}" in chosen.REFERENCE and not given.reference:
+        problem = f"{metric} compares clips with real ones, and does not know with which"
+        raise UsageError(problem, place=place, fix="give them with --reference FOLDER")
 
 
 def to_model(card: Card, *, variants: bool = False) -> list[str]:
@@ -60,14 +77,45 @@ def to_model_now(card: Card) -> list[str]:
     return ready
 
 
-def to_npz() -> list[str]:
-    """The metrics that can score the images of an npz: those of the ADM evaluator."""
-    fitting = []
+def to_outside(given: Outside, *, variants: bool = False) -> list[str]:
+    """The metrics that can score what others made.
+
+    Those of the embedded models are left out, and VBench, which takes hours.
+
+    Args:
+        given: what is scored; of its first sample it depends which metrics are left.
+        variants: as of `to_model`.
+    """
+    fitting: list[str] = []
     for name in registry.names("metrics"):
         metric = registry.load("metrics", name)
-        if metric.EXTRACTOR and "c2i" in metric.TASKS:
+        hours, embedded = metric.NEEDS == "prompted", name.endswith("@digits")
+        if hours or embedded or (_variant(name, fitting) and not variants):
+            continue
+        with suppress(UsageError):
+            check_outside(name, given)
+            check_size(metric, given.samples)
             fitting.append(name)
     return fitting
+
+
+def to_outside_now(given: Outside) -> list[str]:
+    """Those of `to_outside` that need nothing from outside, or have all of it here.
+
+    All of them where there are none of these: what they lack is said instead of their scores.
+    """
+    fitting, ready = to_outside(given), []
+    for name in fitting:
+        with suppress(MissingAssetError):
+            reference.identities(registry.load("metrics", name), DATASET, given=given.reference)
+            ready.append(name)
+    return ready or fitting
+
+
+def to_kind(*, clips: bool) -> list[str]:
+    """The metrics of clips, or of images."""
+    every = registry.names("metrics")
+    return [name for name in every if sources.takes(registry.load("metrics", name), clips=clips)]
 
 
 def check_size(metric: Metric, samples: "Samples") -> None:

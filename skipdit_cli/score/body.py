@@ -12,9 +12,9 @@ from torch import Tensor
 
 from skipdit_cli.cache import NONE, Cache
 from skipdit_cli.generate import rng
+from skipdit_cli.generate.batch import network
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.loop import denoise
-from skipdit_cli.generate.samples import network
 from skipdit_cli.precision import products
 from skipdit_cli.run import Run
 
@@ -25,7 +25,9 @@ def loop_of(
     device: str = "cpu",
     weights_path: Path | None = None,
 ) -> Callable[..., None]:
-    """The loop as a function of the cache, in the precision of the run.
+    """The loop as a function of the cache and, where these are others, the steps.
+
+    It runs in the precision of the run.
 
     With `brief=True` it ends at the first full step that follows another kind of step: long enough
     to hold everything in memory that a whole loop does.
@@ -47,14 +49,14 @@ def loop_of(
         if session.step and not here and (before or session.cache.name == NONE):
             raise _Enough
 
-    def body(cache: Cache, *, brief: bool = False) -> None:
+    def body(cache: Cache, *, steps: str = run.steps, brief: bool = False) -> None:
         with products(run.precision), suppress(_Enough):
             denoise(
                 model,
                 x,
                 cache=cache,
                 sampler=run.sampler,
-                steps=run.steps,
+                steps=steps,
                 step_noise=lambda step: noise,
                 conditions=given,
                 null=given,

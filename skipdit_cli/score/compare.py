@@ -9,7 +9,8 @@ from skipdit_cli.errors import UsageError
 from skipdit_cli.generate import memory
 from skipdit_cli.generate.options import Options
 from skipdit_cli.plan import plan
-from skipdit_cli.score.sweep import SweepRow, label
+from skipdit_cli.score.labels import labels
+from skipdit_cli.score.sweep import SweepRow
 from skipdit_cli.score.timing import time_together
 from skipdit_cli.storage.disk import check_writable
 
@@ -46,10 +47,10 @@ def compare(runs: Sequence["Run"], options: Options) -> list[SweepRow]:
     for run in runs:
         memory.require(run, device=options.device)
     check_writable(options.root)
-    timings = time_together(runs, options)
+    timings, named = time_together(runs, options), labels(runs)
     return [
         SweepRow(
-            label(run.cache),
+            named[run.key],
             run,
             plan.plan(run, seen=plan.observed(run, options.root)),
             timings[run.key],

@@ -6,13 +6,15 @@ A score that fails does not take the others with it, and why it failed is kept f
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from skipdit_cli.errors import IncompleteError, SkipditError, StoreError, UsageError
+from skipdit_cli import registry
+from skipdit_cli.errors import IncompleteError, SkipditError, StoreError, UsageError, warn
 from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Stage
 from skipdit_cli.score import applicable
-from skipdit_cli.score.measure import READERS, How, measure, measure_npz, unscored
+from skipdit_cli.score.measure import READERS, How, measure, measure_outside, unscored
+from skipdit_cli.score.outside import Outside
 from skipdit_cli.storage import failures, npz
 from skipdit_cli.storage.store import open_store
 
@@ -20,19 +22,21 @@ if TYPE_CHECKING:
     from skipdit_cli.run import Run
     from skipdit_cli.storage.results import Result
 
-__all__ = ["READERS", "How", "Scores", "evaluate", "evaluate_npz", "not_scored", "write_npz"]
+Subject = TypeVar("Subject")
+
+__all__ = ["READERS", "How", "Scores", "evaluate", "evaluate_outside", "not_scored", "write_npz"]
 
 
 @dataclass(frozen=True)
-class Scores:
-    """What came of scoring several runs.
+class Scores(Generic[Subject]):
+    """What came of scoring several runs, or what other tools made.
 
     Attributes:
-        results: each with its run, in the order in which they were made.
+        results: each with what was scored, in the order in which they were made.
         errors: why others are missing, each said once though several metrics may have met it.
     """
 
-    results: tuple[tuple["Run", "Result"], ...]
+    results: tuple[tuple[Subject, "Result"], ...]
     errors: tuple[SkipditError, ...]
 
 
@@ -44,7 +48,7 @@ def evaluate(
     stage: Stage,
     asked: Sequence[str] | None = None,
     strict: bool = True,
-) -> Scores:
+) -> "Scores[Run]":
     """Score runs by several metrics each.
 
     Args:
@@ -93,20 +97,46 @@ def evaluate(
     return Scores(tuple(scored), tuple(later.values()))
 
 
-def evaluate_npz(
-    path: Path, *, root: Path, how: How, stage: Stage, asked: Sequence[str] | None = None
-) -> "list[Result]":
-    """Score the images of an npz, by all metrics that can or by those that were asked for.
+def evaluate_outside(
+    jobs: Sequence[tuple[Outside, Sequence[str]]], *, root: Path, how: How, stage: Stage
+) -> Scores[Outside]:
+    """Score what other tools made, each by some metrics; lossy files of pairs are warned of.
+
+    A score that fails does not take the others with it.
 
     Raises:
-        UsageError: the file holds no images, or a metric cannot score an npz.
+        StoreError: the disk.
     """
-    scores = []
-    for name in asked or applicable.to_npz():
-        shown = stage(f"scoring {name} of {path}")
-        with shown as update, memory_checked(None, scored=f"--npz {path}"):
-            scores.append(measure_npz(path, name, root=root, how=how, progress=update))
-    return scores
+    for given, metrics in jobs:
+        if any(registry.load("metrics", name).NEEDS == "pairs" for name in metrics):
+            _warn_of_lossy(given)
+    scored: list[tuple[Outside, Result]] = []
+    later: dict[str, SkipditError] = {}  # errors by what they say: once for all metrics
+    for given, metrics in jobs:
+        place = given.samples.path
+        for name in metrics:
+            try:
+                shown = stage(f"scoring {name} of {place}")
+                with shown as update, memory_checked(None, scored=f"--samples {place}"):
+                    result = measure_outside(given, name, root=root, how=how, progress=update)
+            except StoreError:
+                raise
+            except SkipditError as error:
+                later[str(error)] = error
+            else:
+                scored.append((given, result))
+    return Scores(tuple(scored), tuple(later.values()))
+
+
+def _warn_of_lossy(given: Outside) -> None:
+    """Tell of samples and originals whose files lost detail when they were coded."""
+    for source in (given.samples, given.originals):
+        if source and (coded := source.lossy()):
+            warn(
+                f"{coded} loses detail, and decibels of PSNR with it",
+                place=str(source.path),
+                fix="where there are lossless files (PNG, FFV1, npz), score these",
+            )
 
 
 def write_npz(path: Path, runs: Sequence["Run"], *, root: Path) -> "Run":

@@ -13,16 +13,25 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
+from skipdit_cli.errors import UsageError
 from skipdit_cli.precision import products
 from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import read_metadata, write_whole
 
 Arrays = dict[str, np.ndarray]
 Item = TypeVar("Item")
+
+
+class Readable(Protocol):
+    """Samples that are read one by one, and have a name for errors."""
+
+    def read(self, index: int) -> np.ndarray: ...
+    def place(self, index: int) -> str: ...
+
 
 CHUNK = kept.Kind("part of features", 2)
 AHEAD = 4  # items that are read beforehand, per worker
@@ -86,6 +95,23 @@ def chunks(
                 arrays = compute(part, list(islice(source, len(part))))
             _save(file, arrays, digest, of=of)
         yield arrays
+
+
+def require_one_size(part: range, items: Sequence[np.ndarray], samples: "Readable") -> None:
+    """Raise a UsageError that names the first sample of a chunk of another size than the first."""
+    first = items[0] if part.start == 0 else samples.read(0)
+    for index, item in zip(part, items, strict=True):
+        if item.shape != first.shape:
+            raise UsageError(
+                f"is {_size(item)}, and {samples.place(0)} {_size(first)}",
+                place=samples.place(index),
+                fix="such a metric looks at samples of one size; make them alike",
+            )
+
+
+def _size(sample: np.ndarray) -> str:
+    size = f"{sample.shape[-2]}x{sample.shape[-3]}"
+    return f"{len(sample)} frames of {size}" if sample.ndim == 4 else size
 
 
 def _file(folder: Path, part: range) -> Path:

@@ -12,18 +12,21 @@ from skipdit_cli.assets import assets
 from skipdit_cli.checkpoints.card import DRY_RUN
 from skipdit_cli.errors import IncompleteError, MissingAssetError, SkipditError
 from skipdit_cli.generate.options import Progress
+from skipdit_cli.generate.worker import device_here
 from skipdit_cli.metrics import Metric
 from skipdit_cli.precision import products
 from skipdit_cli.score import applicable, reference
-from skipdit_cli.score.scoring import ON_CPU, How, Samples, ScoringJob, score
-from skipdit_cli.storage import npz, provenance, results
+from skipdit_cli.score.outside import DATASET, FOLDER, Outside, Prompted, asks
+from skipdit_cli.score.scoring import ON_CPU, How, ScoringJob, score
+from skipdit_cli.score.sources import Samples
+from skipdit_cli.storage import provenance, results
 from skipdit_cli.storage.results import Result
 from skipdit_cli.storage.store import Store, open_store
 
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
 
-__all__ = ["READERS", "How", "measure", "measure_npz", "unscored"]
+__all__ = ["READERS", "How", "measure", "measure_outside", "unscored"]
 
 READERS = 8  # threads: each reads some 500 images of 256x256 a second, fewer than a GPU looks at
 
@@ -61,12 +64,14 @@ def measure(
     open_store(root, run).require(n)
     if original:
         _require_original(open_store(root, original), n=n)
+    here = replace(how, device=device_here(how.device))
     job = replace(
-        _job(run, metric, root=root, how=how),
+        _job(run, metric, root=root, how=here),
         progress=progress or (lambda done, total: None),
         again=partial(_job, run, metric, root=root, how=how),
     )
-    return _scored(job, replace(result, reference=original.key if original else None), root)
+    result = replace(result, reference=original.key if original else None)
+    return _scored(job, result, root, series=results.apart(run, metric))
 
 
 def _job(run: "Run", metric: str, *, root: Path, how: How) -> ScoringJob:
@@ -85,29 +90,42 @@ def _job(run: "Run", metric: str, *, root: Path, how: How) -> ScoringJob:
     )
 
 
-def measure_npz(
-    path: Path, metric: str, *, root: Path, how: How = ON_CPU, progress: Progress | None = None
+def measure_outside(
+    given: Outside, metric: str, *, root: Path, how: How = ON_CPU, progress: Progress | None = None
 ) -> Result:
-    """Score the images of an npz, from whatever tool, as `measure` scores those of a run.
+    """Score what another tool made, as `measure` scores a run.
 
     Raises:
-        UsageError: the file holds no images, or the metric needs more than images of ImageNet.
+        UsageError: the metric needs something that is not given, or a sample cannot be read.
     """
-    applicable.check_npz(metric, place="--metrics")
-    chosen = registry.load("metrics", metric)
-    samples = npz.NpzSamples(path)
-    key = f"npz-{samples.sha256[:12]}"
-    job = ScoringJob(
+    applicable.check_outside(metric, given, place="--metrics")
+    here = replace(how, device=device_here(how.device))
+    job = replace(
+        _outside_job(given, metric, root=root, how=here),
+        progress=progress or (lambda done, total: None),
+        again=partial(_outside_job, given, metric, root=root, how=how),
+    )
+    blank = _blank(job.metric, metric, given.key(job.metric), job.n)
+    original = given.originals.sha256[:12] if job.originals and given.originals else None
+    return _scored(job, replace(blank, reference=original), root / FOLDER)
+
+
+def _outside_job(given: Outside, metric: str, *, root: Path, how: How) -> ScoringJob:
+    """What another tool made and what it is scored by, in whichever process."""
+    chosen, samples = registry.load("metrics", metric), given.samples
+    shown = asks(chosen) and given.prompts
+    files = map(samples.video, range(len(samples))) if chosen.NEEDS == "prompted" else ()
+    return ScoringJob(
         metric=chosen,
         part=metric.partition(".")[2],
-        samples=samples,
+        samples=Prompted(samples, given.prompts) if shown else samples,
         n=len(samples),
-        folder=root / "npz" / key,
-        dataset="imagenet256",
-        how=how,
-        progress=progress or (lambda done, total: None),
+        folder=root / FOLDER / "features" / given.folder(chosen),
+        dataset=DATASET,
+        originals=given.originals if chosen.NEEDS == "pairs" else None,
+        files=tuple(filter(None, files)),
+        how=replace(how, reference=given.reference),
     )
-    return _scored(job, _blank(chosen, metric, key, len(samples)), root)
 
 
 def unscored(run: "Run", metric: str, error: SkipditError) -> Result:
@@ -129,15 +147,19 @@ def _blank(chosen: Metric, metric: str, key: str, n: int) -> Result:
     )
 
 
-def _scored(job: ScoringJob, blank: Result, root: Path) -> Result:
-    """The result on disk if it is still that of these samples, or a new one."""
+def _scored(job: ScoringJob, blank: Result, root: Path, *, series: str = "") -> Result:
+    """The result on disk if it is still that of these samples, or a new one.
+
+    Args:
+        series: as of `results.write_result`.
+    """
     applicable.check_size(job.metric, job.samples)
     result = replace(
         blank,
         inputs=_digest(job.samples, job.originals, n=job.n),
         protocol=job.metric.protocol(job.prompts),
     )
-    known = results.read_result(root, blank.run, blank.metric)
+    known = results.read_result(root, blank.run, blank.metric, n=blank.n, series=series)
     if known and any(
         getattr(known, key) != getattr(result, key)
         for key in ("version", "n", "inputs", "protocol")
@@ -162,7 +184,7 @@ def _scored(job: ScoringJob, blank: Result, root: Path) -> Result:
         scores=computed.scores,
         provenance=made,
     )
-    results.write_result(root, result)
+    results.write_result(root, result, series=series)
     return result
 
 

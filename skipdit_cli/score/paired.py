@@ -1,6 +1,6 @@
 """Is one better than another: runs that begin with the same noise, compared sample by sample."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -17,12 +17,8 @@ if TYPE_CHECKING:
     from skipdit_cli.storage.results import Result
 
 METRICS = ("psnr", "ssim")
-ALIKE = (
-    "seed",
-    "classes",
-    "prompts",
-)  # what gives samples of one index the same noise and subject
-_CODE = ("versions", "weights", "num_samples", "batch_size")  # may part two folders' runs
+ALIKE = ("seed", "seeds", "classes", "prompts")  # what gives samples of one index noise and subject
+_CODE = ("versions", "weights", "num_samples", "names", "batch_size")  # may part two folders' runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,18 +84,21 @@ def compare_folders(old: Path, new: Path, metrics: Sequence[str]) -> list[Compar
     Raises:
         UsageError: there is no run and metric with scores of samples in both.
     """
-    before, after = ({_subject(root, key): key for key in keys(root)} for root in (old, new))
+    before, after = (
+        {subject(read_run(root, key).get("run", {})): key for key in keys(root)}
+        for root in (old, new)
+    )
     pairs = []
-    for subject, key in before.items():
-        if subject not in after:
+    for of, key in before.items():
+        if of not in after:
             continue
         for path in sorted((old / "scores" / key).glob("*.json")):
             if metrics and path.stem not in metrics:
                 continue
             first = results.read_result(old, key, path.stem)
-            second = results.read_result(new, after[subject], path.stem)
-            if first and second and first.scores and second.scores:
-                label = dict(subject)["cache"]
+            second = results.read_result(new, after[of], path.stem)
+            if first and second and first.of_samples and second.of_samples:
+                label = dict(of)["cache"]
                 pairs.append(_pair((first, second), f"{old}: {label}", f"{new}: {label}"))
     if not pairs:
         raise UsageError(
@@ -120,9 +119,8 @@ def called(chosen: "Sequence[Run]") -> dict[str, str]:
     return {key: f"{name} [{key[:6]}]" if twice else name for key, name in names.items()}
 
 
-def _subject(root: Path, key: str) -> tuple[tuple[str, Any], ...]:
-    """What a run on disk is of, without what made it."""
-    made = read_run(root, key).get("run", {})
+def subject(made: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What a run on disk is of, from its description, without what made it."""
     return tuple((name, str(value)) for name, value in sorted(made.items()) if name not in _CODE)
 
 

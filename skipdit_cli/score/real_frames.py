@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from PIL.Image import Image
 
-IMAGES = (".jpg", ".jpeg", ".png")
+IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 UNREADABLE = "cannot be read as a video"
 FIX = "fetch it again, or take it out of the folder"
 MOST_PIXELS = 2**26  # of a frame: 8192x8192, where 8K video has 7680x4320
@@ -41,6 +41,9 @@ def frames(video: Path) -> Iterator[np.ndarray]:
     """
     if video.is_dir():
         yield from (image(file) for file in images(video))
+        return
+    if video.suffix.lower() == ".gif":
+        yield from _gif(video)
         return
     for frame in _video(video):
         with given.decoding(str(video), UNREADABLE, fix=FIX):
@@ -65,6 +68,17 @@ def announced(video: Path) -> int:
         return container.streams.video[0].frames
 
 
+def coding(video: Path) -> tuple[str, str]:
+    """Codec and pixel format of a video file: ("h264", "yuv420p").
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    with _opened(video) as container:
+        context = container.streams.video[0].codec_context
+        return context.name, context.pix_fmt or ""
+
+
 def images(folder: Path) -> list[Path]:
     """The frames of a folder in the order of their numbers: frame2 comes before frame10.
 
@@ -83,7 +97,7 @@ def images(folder: Path) -> list[Path]:
             place=str(others[0]),
             fix="take it out of the folder of frames",
         )
-    files.sort(key=lambda file: (_natural(file.stem), file.name))
+    files.sort(key=lambda file: (natural(file.stem), file.name))
     for one, two in pairwise(files):
         if one.stem == two.stem:
             raise UsageError(f"is beside {two.name}", place=str(one), fix="leave one of them")
@@ -101,11 +115,27 @@ def image(path: Path) -> np.ndarray:
     given.check(path, fix=FIX)
     with (
         given.decoding(str(path), "cannot be read as an image", fix=FIX),
-        Image.open(path, formats=("JPEG", "PNG")) as opened,
+        Image.open(path, formats=("JPEG", "PNG", "WEBP")) as opened,
     ):
         _check_size(*opened.size)
+        if opened.format != "MPO" and getattr(opened, "is_animated", False):
+            raise ValueError("it is an animation")  # an MPO has the same picture again
         opened.load()
         return _rgb(opened)
+
+
+def _gif(path: Path) -> Iterator[np.ndarray]:
+    """The frames of an animation, each whole."""
+    from PIL import Image, ImageSequence
+
+    given.check(path, fix=FIX)
+    with (
+        given.decoding(str(path), UNREADABLE, fix=FIX),
+        Image.open(path, formats=("GIF",)) as opened,
+    ):
+        _check_size(*opened.size)
+        for frame in ImageSequence.Iterator(opened):
+            yield _rgb(frame)
 
 
 def _rgb(image: "Image") -> np.ndarray:
@@ -166,7 +196,7 @@ def _check_size(width: int, height: int) -> None:
         raise ValueError(f"it is {width}x{height}, at most {MOST_PIXELS} pixels are read")
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> list[tuple[int, str]]:
     """What sorts names by the numbers in them."""
     parts = _NUMBER.split(name)
     return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)]

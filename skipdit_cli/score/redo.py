@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import local
 from skipdit_cli.score import reference
+from skipdit_cli.score.outside import FOLDER, Outside
 from skipdit_cli.storage import removal
 from skipdit_cli.storage.disk import on_disk
 from skipdit_cli.storage.store import open_store
@@ -66,16 +67,41 @@ def scores(jobs: Iterable[tuple["Run", Sequence[str]]], *, root: Path) -> Iterat
         StoreError: the disk refuses.
     """
     for run, metrics in jobs:
+        folder = open_store(root, run).path / "features"
+        if count := _of(run.key, folder, metrics, root=root):
+            yield Removed(run, 0, count)
+
+
+def outside(
+    subjects: Iterable[tuple[Outside, Sequence[str]]], *, root: Path
+) -> Iterator[tuple[Outside, int]]:
+    """Remove the scores of what other tools made, each by some metrics; as `scores`."""
+    for given, metrics in subjects:
+        count = 0
         for metric in metrics:
             module = registry.load("metrics", metric)
-            features = open_store(root, run).path / "features" / reference.kept_as(module)
-            with on_disk(features):
-                if features.is_dir():
-                    shutil.rmtree(features)
-        count = _remove(root / "scores" / run.key / f"{metric}.json" for metric in metrics)
-        _remove(root / "failures" / run.key / f"{metric}.json" for metric in metrics)
+            folder = root / FOLDER / "features" / given.folder(module)
+            count += _of(given.key(module), folder, [metric], root=root / FOLDER)
         if count:
-            yield Removed(run, 0, count)
+            yield given, count
+
+
+def _of(key: str, folder: Path, metrics: Iterable[str], *, root: Path) -> int:
+    """Remove the scores of one subject by some metrics, and the features in a folder behind these.
+
+    Returns:
+        How many scores there were.
+    Raises:
+        StoreError: the disk refuses.
+    """
+    names = list(metrics)
+    for metric in names:
+        features = folder / reference.kept_as(registry.load("metrics", metric))
+        with on_disk(features):
+            if features.is_dir():
+                shutil.rmtree(features)
+    _remove(root / "failures" / key / f"{metric}.json" for metric in names)
+    return _remove(root / "scores" / key / f"{metric}.json" for metric in names)
 
 
 def _remove(paths: Iterable[Path]) -> int:

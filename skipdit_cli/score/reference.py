@@ -5,6 +5,7 @@ coco-val2014     the images that the prompt list `coco` describes
 ffs/released     statistics of real clips, which `skipdit download --metrics ffs --from FOLDER`
                  makes of a user's own copy of the data (`real_clips.py`)
 FILE.npz         statistics, images or both, named as in ADM's reference batches
+FOLDER           images or clips, as `sources.py` takes them
 """
 
 import hashlib
@@ -23,13 +24,13 @@ from skipdit_cli.assets import assets, clips, coco
 from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.metrics import Asset, Extract, Metric, Moments, Reference, _frechet
-from skipdit_cli.score import features, real_clips
+from skipdit_cli.score import features, real_clips, sources
 from skipdit_cli.storage import kept, npz
-from skipdit_cli.storage.given import check, decoding
+from skipdit_cli.storage.given import decoding
 
 ADM = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}  # feature -> arrays of the npz
 COCO = "coco-val2014"
-CHUNK = 64  # images
+CHUNK, CLIPS_CHUNK = 64, 16  # images or clips that are looked at together
 
 
 def network(metric: Metric, device: str) -> Any:
@@ -58,7 +59,7 @@ def identities(metric: Metric, dataset: str, *, given: Path | None) -> dict[str,
 
     Args:
         dataset: what the samples are compared with.
-        given: an npz instead of the metric's own reference.
+        given: an npz, or files, instead of the metric's own reference.
 
     Raises:
         MissingAssetError: something is not here.
@@ -70,7 +71,7 @@ def identities(metric: Metric, dataset: str, *, given: Path | None) -> dict[str,
     if place := _file(metric, dataset, given=given):
         name, path = place
         own = None if given else _own(metric, name)
-        hashes[name] = assets.fingerprint(own) if own else local.sha256(path)[:16]
+        hashes[name] = assets.fingerprint(own) if own else _sha256(path, given=given)[:16]
     return hashes
 
 
@@ -87,7 +88,7 @@ def of(
 
     Args:
         dataset: what the samples are compared with.
-        given: an npz instead of the metric's own reference.
+        given: an npz, or files, instead of the metric's own reference.
         extract: from images to their features, by the metric's extractor.
         workers: threads that read images.
         progress: called with images done and images in all.
@@ -101,11 +102,21 @@ def of(
     name, path = place
     if given is None and name.partition("/")[0] in real_clips.DATASETS:
         return Clips(path)
-    folder = local.home() / "metrics" / "features" / path.stem / kept_as(metric)
-    kind: Callable[..., Images] = ReferenceBatch
+    kept_under = f"{path.stem}-{_sha256(path, given=given)[:8]}" if given else path.stem
+    kind: Callable[..., Images] = partial(ReferenceBatch, metric=metric)
     if given is None and name == COCO:
         kind = partial(Coco, archive=identities(metric, dataset, given=None)[name])
-    return kind(path=path, extract=extract, folder=folder, workers=workers, progress=progress)
+    return kind(
+        path=path,
+        extract=extract,
+        folder=local.home() / "metrics" / "features" / kept_under / kept_as(metric),
+        workers=workers,
+        progress=progress,
+    )
+
+
+def _sha256(path: Path, *, given: Path | None) -> str:
+    return sources.sha256(path) if given else local.sha256(path)
 
 
 def _own(metric: Metric, name: str) -> Asset | None:
@@ -118,8 +129,7 @@ def _file(metric: Metric, dataset: str, *, given: Path | None) -> tuple[str, Pat
     if not metric.REFERENCE:
         return None
     if given is not None:
-        check(given, place=f"--reference {given}", fix="give an npz")
-        return given.name, given
+        return given.name or given.resolve().name, given
     name = metric.REFERENCE.format(dataset=dataset)
     if name.partition("/")[0] in real_clips.DATASETS:
         return name, real_clips.path(name)
@@ -127,7 +137,7 @@ def _file(metric: Metric, dataset: str, *, given: Path | None) -> tuple[str, Pat
         return name, assets.require(own)
     raise MissingAssetError(
         f"there is no reference of {name.partition('/')[0]} for {metric.NAME}",
-        fix="give one with --reference FILE.npz",
+        fix="give one with --reference, an npz or a folder",
     )
 
 
@@ -155,7 +165,15 @@ class Images(ABC):
 
     @abstractmethod
     def read(self, index: int) -> np.ndarray:
-        """An image, uint8 [H,W,3]."""
+        """An image, uint8 [H,W,3], or a clip, uint8 [T,H,W,3]."""
+
+    @property
+    def chunk(self) -> int:
+        """How many are looked at together."""
+        return CHUNK
+
+    def check(self, part: range, images: list[np.ndarray]) -> None:  # noqa: B027
+        """Raise a UsageError where images cannot be looked at together."""
 
     def moments(self, feature: str, *, ddof: int) -> Moments:
         """Mean [d] and covariance [d,d] of a feature."""
@@ -166,6 +184,7 @@ class Images(ABC):
         hashes = self.hashes()
 
         def compute(part: range, images: list[np.ndarray]) -> dict[str, np.ndarray]:
+            self.check(part, images)
             extracted = self.extract(images)
             if self.progress:
                 self.progress(part.stop, len(hashes))
@@ -174,7 +193,7 @@ class Images(ABC):
         return features.chunks(
             self.folder,
             inputs=hashes,
-            size=CHUNK,
+            size=self.chunk,
             read=self.read,
             compute=compute,
             workers=self.workers,
@@ -182,17 +201,35 @@ class Images(ABC):
         )
 
 
+@dataclass(kw_only=True)
 class ReferenceBatch(Images):
-    """An npz as the ADM evaluator takes it: images, statistics of them or of others, or both."""
+    """Images or clips that were given, or an npz as the ADM evaluator takes it.
+
+    That has images, statistics of them or of others, or both.
+
+    Attributes:
+        metric: what they are looked at for.
+    """
+
+    metric: Metric
 
     @cached_property
-    def samples(self) -> npz.NpzSamples:
+    def samples(self) -> sources.Source:
         """The images, hashed and opened when they are asked for.
 
         Raises:
-            UsageError: there are none in the file.
+            UsageError: there are none, or they are clips where images are wanted.
         """
-        return npz.NpzSamples(self.path)
+        found = sources.opened(self.path, place="--reference")
+        if not sources.takes(self.metric, clips=found.clips):
+            has, wants = ("clips", "images") if found.clips else ("images", "clips")
+            problem = f"has {has}, and {self.metric.NAME} compares {wants}"
+            raise UsageError(problem, place=str(self.path), fix=f"give {wants}")
+        return found
+
+    @property
+    def chunk(self) -> int:
+        return CLIPS_CHUNK if self.samples.clips else CHUNK
 
     def hashes(self) -> list[str]:
         return self.samples.hashes(len(self.samples))
@@ -200,9 +237,15 @@ class ReferenceBatch(Images):
     def read(self, index: int) -> np.ndarray:
         return self.samples.read(index)
 
+    def check(self, part: range, images: list[np.ndarray]) -> None:
+        if self.metric.EXTRACTOR and not self.metric.EXTRACTOR.any_size:
+            features.require_one_size(part, images, self.samples)
+
     def moments(self, feature: str, *, ddof: int) -> Moments:
-        """The statistics in the file as they are, or else those of its images."""
-        known = npz.statistics(self.path, *ADM[feature]) if feature in ADM else None
+        """The statistics in an npz as they are, or else those of the images."""
+        known = None
+        if feature in ADM and sources.is_npz(self.path):
+            known = npz.statistics(self.path, *ADM[feature])
         return super().moments(feature, ddof=ddof) if known is None else known
 
 

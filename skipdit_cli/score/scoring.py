@@ -4,23 +4,27 @@ Scores of single samples and features of a metric's network are kept in chunks b
 (`features.py`), so that scoring resumes where it stopped.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skipdit_cli.assets import assets
 from skipdit_cli.errors import UsageError, placed
 from skipdit_cli.generate import loaded
-from skipdit_cli.generate.engine import own_device, pin_threads
 from skipdit_cli.generate.options import Progress
+from skipdit_cli.generate.worker import own_device, pin_threads
 from skipdit_cli.metrics import Features, Metric
 from skipdit_cli.score import features, reference
 from skipdit_cli.score.certainty import interval_of_mean
+from skipdit_cli.score.sources import Samples
 from skipdit_cli.score.spread import spread
+
+if TYPE_CHECKING:
+    from skipdit_cli.generate.engine import Engine
 
 CHUNK = {3: 64, 4: 16}  # samples whose features are kept together, by the axes of a sample
 
@@ -32,27 +36,17 @@ class How:
     Attributes:
         device: of the networks.
         workers: threads that read and decode, in each process.
-        processes: that score samples of a run side by side, on GPUs each on its own.
-        reference: an npz in place of a metric's own reference.
+        engine: where networks look at samples, several side by side; None for this process.
+        reference: an npz, or files (`sources.py`), in place of a metric's own reference.
     """
 
     device: str = "cpu"
     workers: int = 1
-    processes: int = 1
+    engine: "Engine | None" = None
     reference: Path | None = None
 
 
 ON_CPU = How()  # with one thread, beside the metric's own reference
-
-
-class Samples(Protocol):
-    """A run's samples, or images of an npz."""
-
-    @property
-    def path(self) -> Path: ...
-    def hashes(self, n: int) -> list[str]: ...
-    def read(self, index: int) -> np.ndarray: ...
-    def meta(self, index: int) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +140,8 @@ def _look(job: ScoringJob) -> _Look:
     inputs = samples.hashes(job.n)
 
     def extract(part: range, items: list[np.ndarray]) -> features.Arrays:
+        if metric.EXTRACTOR and not metric.EXTRACTOR.any_size:
+            features.require_one_size(part, items, samples)
         extracted = job.network(items)
         job.progress(part.stop, job.n)
         return extracted
@@ -158,7 +154,8 @@ def _look(job: ScoringJob) -> _Look:
         return (originals.read(i), sample) if originals else (sample, samples.meta(i))
 
     def one(i: int, *given: Any) -> float:
-        with placed(f"{samples.path} sample {i}, {metric.NAME}"):
+        beside = f"{originals.place(i)} and " if originals else ""
+        with placed(f"{beside}{samples.place(i)}, {metric.NAME}"):
             return metric.score(*given)
 
     def each(score: Callable[[int, Any], float]) -> Callable[[range, list[Any]], features.Arrays]:
@@ -183,21 +180,50 @@ def _chunks(job: ScoringJob) -> Iterator[features.Arrays]:
     """What the metric makes of all samples, to which several processes help where told so."""
     look, size = _look(job), CHUNK[job.samples.read(0).ndim]
     folder = job.folder / reference.kept_as(job.metric)
-    if job.again and job.how.processes > 1:
+    if _helped(job):
         numbers = features.lacking(folder, inputs=look.inputs, size=size)
-        done = job.n - sum(len(features.parts_of(job.n, size)[i]) for i in numbers)
-
-        def told(chunks: list[int]) -> None:
-            nonlocal done
-            done += sum(len(features.parts_of(job.n, size)[i]) for i in chunks)
-            job.progress(done, job.n)
-
-        if len(numbers) > 1:
-            name = f"{job.samples.path} {folder.name}"
-            spread(_make, job.again, numbers, name=name, workers=job.how.processes, on_done=told)
+        counts = {i: len(part) for i, part in enumerate(features.parts_of(job.n, size))}
+        _spread(job, _make, numbers, counts, heavy=bool(assets.networks(job.metric)))
     if assets.networks(job.metric):
         pin_threads()  # as several processes do, so that sums are the same to the last bit
     return _of_chunks(job, look, folder, size)
+
+
+def _helped(job: ScoringJob) -> bool:
+    """Whether other processes can help to score."""
+    engine = job.how.engine
+    return bool(job.again and engine and (engine.workers > 1 or not engine.processes_here))
+
+
+def _spread(
+    job: ScoringJob,
+    make: Callable[[ScoringJob, list[int]], None],
+    numbers: Sequence[int],
+    counts: Mapping[int, int],
+    *,
+    heavy: bool,
+) -> None:
+    """Have other processes make what is numbered, unless it is one and can as well be made here.
+
+    Args:
+        counts: what the progress counts in each number, in those that are there already as well.
+        heavy: whether a network looks, for which an engine elsewhere may have better devices.
+    """
+    engine = job.how.engine
+    assert engine is not None
+    assert job.again is not None
+    if not numbers or (len(numbers) == 1 and (engine.processes_here or not heavy)):
+        return
+    total = sum(counts.values())
+    done = total - sum(counts[i] for i in numbers)
+
+    def told(made: list[int]) -> None:
+        nonlocal done
+        done += sum(counts[i] for i in made)
+        job.progress(done, total)
+
+    name = f"{job.samples.path} {reference.kept_as(job.metric)}"
+    spread(make, job.again, numbers, name=name, engine=engine, on_done=told)
 
 
 def _make(job: ScoringJob, numbers: list[int]) -> None:
@@ -267,11 +293,33 @@ def _finite(chunks: Iterator[Features]) -> Iterator[Features]:
 
 def _prompted(job: ScoringJob) -> float:
     loaded.release()  # it is scored by a process that wants the GPU for itself
+    samples, folder, hashes = _clips(job)
+    if _helped(job):
+        left = job.metric.lacking(samples, part=job.part, folder=folder, hashes=hashes)
+        numbers = [job.metric.PARTS.index(part) for part in left]
+        _spread(job, _score_parts, numbers, dict.fromkeys(numbers, 1), heavy=True)
+    return _of_prompts(job, job.part)
+
+
+def _score_parts(job: ScoringJob, numbers: list[int]) -> None:
+    """Score some of a metric's parts, in a process of several."""
+    for number in numbers:
+        _of_prompts(job, job.metric.PARTS[number])
+
+
+def _of_prompts(job: ScoringJob, part: str) -> float:
+    samples, folder, hashes = _clips(job)
     return job.metric.score_prompts(
-        list(zip(job.prompts, job.files, strict=True)),
-        part=job.part,
-        folder=job.folder / reference.kept_as(job.metric),
-        device=job.how.device,
+        samples,
+        part=part,
+        folder=folder,
+        device=own_device(job.how.device),
         progress=job.progress,
-        hashes=job.samples.hashes(job.n),
+        hashes=hashes,
     )
+
+
+def _clips(job: ScoringJob) -> tuple[list[tuple[str, Path]], Path, Sequence[str]]:
+    """Prompt and file of every sample, where their scores are kept, and the sha256 of the files."""
+    samples = list(zip(job.prompts, job.files, strict=True))
+    return samples, job.folder / reference.kept_as(job.metric), job.samples.hashes(job.n)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from skipdit_cli.generate.engine import run_batches
+from skipdit_cli.generate.engine import Engine, run_batches
 
 Job = TypeVar("Job")
 
@@ -24,7 +24,7 @@ def spread(
     chunks: Sequence[int],
     *,
     name: str,
-    workers: int,
+    engine: Engine,
     on_done: Callable[[list[int]], object],
 ) -> None:
     """Have worker processes make chunks.
@@ -39,10 +39,10 @@ def spread(
     Raises:
         Exception: as `run_batches`.
     """
-    size = min(MOST, max(1, math.ceil(len(chunks) / (workers * SHARES))))
+    size = min(MOST, max(1, math.ceil(len(chunks) / (engine.workers * SHARES))))
     shares = [list(chunks[start : start + size]) for start in range(0, len(chunks), size)]
     work = functools.partial(_make, make, job, name)
-    run_batches(work, shares, workers=workers, on_done=on_done)
+    run_batches(work, shares, engine=engine, of=name, on_done=on_done)
 
 
 def _make(

@@ -6,13 +6,12 @@ first. Every number is saved as soon as it is there, so that a killed sweep cont
 stopped; a run that fails keeps its place in the table, with the reason, also in later reports.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from skipdit_cli.cache import NONE, Cache
 from skipdit_cli.checkpoints import local
-from skipdit_cli.errors import SkipditError, StoreError
+from skipdit_cli.errors import SkipditError, StoreError, of_run
 from skipdit_cli.generate import conditioning, loaded, memory
 from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
@@ -21,16 +20,17 @@ from skipdit_cli.recipe import runs
 from skipdit_cli.recipe.shape import Recipe
 from skipdit_cli.run import Run
 from skipdit_cli.score.evaluate import not_scored
-from skipdit_cli.score.timing import TIMED, time_together
+from skipdit_cli.score.labels import labels
+from skipdit_cli.score.timing import time_together
 from skipdit_cli.storage import failures as failed
 from skipdit_cli.storage import results
 from skipdit_cli.storage.disk import check_writable
-from skipdit_cli.storage.results import Result
+from skipdit_cli.storage.results import TIMED, Result
+from skipdit_cli.storage.store import open_store
 
 if TYPE_CHECKING:
+    from skipdit_cli.generate.engine import Engine
     from skipdit_cli.storage.store import Store
-
-SWEPT = ("n", "threshold")  # what a table tells the runs of a method by
 
 
 @dataclass(frozen=True)
@@ -56,48 +56,13 @@ class SweepRow:
     timed_batch: int | None = None
 
 
-def label(cache: Cache) -> str:
-    """A cache in short, for a table: `skip-cache n=2`."""
-    if cache.name == NONE:
-        return "no cache (n=1)"
-    for key in SWEPT:
-        if (value := cache.setting(key)) is not None:
-            return f"{cache.name} {key}={value}"
-    return cache.short
-
-
-def _labels(runs: Sequence[Run]) -> dict[str, str]:
-    """The label of every run, by key, with the settings in which runs of one method and n differ.
-
-    The window is left out: it has a column of its own.
-    """
-
-    def alike(run: Run) -> tuple[str, str]:
-        return run.model, label(run.cache)
-
-    methods: dict[tuple[str, str], dict[str, set]] = {}
-    for run in runs:
-        seen = methods.setdefault(alike(run), {})
-        for key, value in vars(run.cache.settings).items():
-            seen.setdefault(key, set()).add(value)
-    labels = {}
-    for run in runs:
-        seen = methods[alike(run)]
-        differ = [
-            f"{key}={value}"
-            for key, value in vars(run.cache.settings).items()
-            if key not in (*SWEPT, "window") and len(seen[key]) > 1
-        ]
-        labels[run.key] = " ".join([label(run.cache), *differ])
-    return labels
-
-
 def sweep(
     jobs: Sequence[tuple[Run, Sequence[str]]],
     options: Options,
     *,
     profile: Sequence[Run] = (),
     batch_size: int | None = None,
+    begin: Callable[[], object] = lambda: None,
 ) -> list[SweepRow]:
     """Time runs and their references, generate them, and score them.
 
@@ -106,6 +71,7 @@ def sweep(
         profile: runs to time, one batch each; by default those of the jobs.
         batch_size: of the jobs, where somebody chose it, and then of what is timed by default;
             else that is the batch that the paper times of each model, if it does.
+        begin: called once nothing is in the way of the work.
     Returns:
         One row per run, references among them.
     Raises:
@@ -113,22 +79,21 @@ def sweep(
     """
     for card in dict.fromkeys(run.card for run, _ in jobs):
         local.require(card, path=options.weights_path)
-    ordered = list(dict.fromkeys([run.reference for run, _ in jobs] + [run for run, _ in jobs]))
+    ordered = with_references(run for run, _ in jobs)
     timed = {run.key: run if profile else timed_as(run, batch_size) for run in ordered}
     profile = profile or list(timed.values())
     for run in (*ordered, *profile):
-        memory.require(run, device=options.device, workers=options.workers)
+        memory.require(run, device=options.device, workers=options.engine.processes_here)
     for run in ordered:
         conditioning.require(run)
     check_writable(options.root)
+    begin()
     asked: dict[str, dict[str, None]] = {run.key: {} for run in ordered}
     for run, metrics in jobs:
         for each in (run.reference, run):
             asked[each.key] |= dict.fromkeys(metrics)
     timings = _time(by_model(profile), options) if options.repeats else {}
-    failures = {
-        run.key: failure for run in by_model(ordered) if (failure := _generate(run, options))
-    }
+    failures = {key: str(error) for key, error in _generate(by_model(ordered), options).items()}
     loaded.release()  # what scores needs the room
     scores: dict[str, dict[str, Result]] = {}
     for run in ordered:
@@ -136,10 +101,10 @@ def sweep(
             failures.setdefault(run.key, failed.OF_REFERENCE)
         else:
             scores[run.key] = _score(run, list(asked[run.key]), options)
-    labels = _labels(ordered)
+    named = labels(ordered)
     return [
         SweepRow(
-            label=labels[run.key],
+            label=named[run.key],
             run=run,
             plan_row=plan.plan(run, seen=plan.observed(run, options.root)),
             results=scores.get(run.key, {}) | timings.get(timed[run.key].key, {}),
@@ -148,6 +113,18 @@ def sweep(
         )
         for run in ordered
     ]
+
+
+def with_references(runs: Iterable[Run]) -> list[Run]:
+    """Uncached references, then the other runs, each once.
+
+    A run that others are compared with is in no other line as one of fewer steps.
+    """
+    runs = [*runs]
+    references = dict.fromkeys(run.reference for run in runs)
+    keys = {run.key for run in references}
+    others = (run for run in runs if run.reference_steps is None or run.key not in keys)
+    return list(dict.fromkeys([*references, *others]))
 
 
 def timed_as(run: Run, batch_size: int | None) -> Run:
@@ -175,59 +152,40 @@ def runs_of(recipe: Recipe) -> list[Run]:
     return [*dict.fromkeys(run.reference for run in meant), *meant]
 
 
-def generate(run: Run, options: Options, *, wait: bool = False) -> "Store":
-    """Generate a run, with progress; why it fails is kept for reports, until it succeeds.
+def generate(run: Run, options: Options) -> "Store":
+    """Generate a run, with progress; why it fails is kept for reports, until it succeeds."""
+    for error in _generate([run], options).values():
+        raise error
+    return open_store(options.root, run)
 
-    Args:
-        wait: for another process that works on the run, which is an error otherwise.
-    """
-    from skipdit_cli.generate.samples import generate as compute
 
-    try:
-        store = compute(
-            run,
-            options.root,
-            device=options.device,
-            workers=options.workers,
-            weights_path=options.weights_path,
-            offload=options.offload,
-            previews=options.previews,
-            stage=options.stage,
-            wait=wait,
-        )
-    except SkipditError as error:
-        if _of_the_run(error):
+def _generate(runs: Sequence[Run], options: Options) -> dict[str, SkipditError]:
+    """Generate runs; why some failed, by key, which is kept for reports."""
+    from skipdit_cli.generate.samples import generate_all
+
+    failures = generate_all(
+        runs,
+        options.root,
+        device=options.device,
+        engine=options.engine,
+        weights_path=options.weights_path,
+        offload=options.offload,
+        previews=options.previews,
+        stage=options.stage,
+    )
+    for run in runs:
+        if error := failures.get(run.key):
             failed.write_failure(options.root, run.key, failed.SAMPLES, reason=str(error))
-        raise
-    failed.clear_failure(options.root, run.key, failed.SAMPLES)
-    return store
-
-
-def _generate(run: Run, options: Options) -> str:
-    """Generate a run; returns why it failed, or "" if it did not.
-
-    Another sweep may share it, most often as its reference: then that one's samples are waited for.
-    """
-    try:
-        generate(run, options, wait=True)
-    except SkipditError as error:
-        if not _of_the_run(error):
-            raise
-        return str(error)
-    return ""
-
-
-def _of_the_run(error: SkipditError) -> bool:
-    """Whether an error concerns one run, and not the disk, the weights or the command line."""
-    return error.exit_code == SkipditError.exit_code and not isinstance(error, StoreError)
+        else:
+            failed.clear_failure(options.root, run.key, failed.SAMPLES)
+    return failures
 
 
 def _score(run: Run, metrics: Sequence[str], options: Options) -> dict[str, Result]:
     """One metric after the other; one that fails does not take the others' numbers with it."""
     from skipdit_cli.score.measure import READERS, How, measure
 
-    processes = options.workers if options.device == "cuda" else 1  # a CPU is busy with one
-    how = How(device=options.device, workers=READERS, processes=processes)
+    how = How(device=options.device, workers=READERS, engine=scoring_engine(options))
     scores = {}
     with options.stage(f"scoring {run.model}, {run.cache.short}") as update:
         for metric in metrics:
@@ -242,6 +200,13 @@ def _score(run: Run, metrics: Sequence[str], options: Options) -> dict[str, Resu
     return scores
 
 
+def scoring_engine(options: Options) -> "Engine | None":
+    """Where networks look at samples; None for here: the CPU of one machine is busy with one."""
+    engine = options.engine
+    busy = options.device == "cpu" and engine.processes_here > 0
+    return None if busy or not engine.shared else engine
+
+
 def _time(runs: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]:
     """Timings of all runs, by key; a group that cannot be timed does not take the others' along."""
     groups: dict[str, list[Run]] = {}
@@ -252,7 +217,7 @@ def _time(runs: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]
         try:
             timings |= time_together(group, options)
         except SkipditError as error:
-            if not _of_the_run(error):
+            if not of_run(error):
                 raise
             for run in group:
                 failed.write_failure(options.root, run.key, failed.TIMING, reason=str(error))

@@ -5,7 +5,9 @@ they were timed before.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from skipdit_cli.generate.memory import memory_checked
@@ -15,21 +17,20 @@ from skipdit_cli.run import Run
 from skipdit_cli.score.certainty import interval_of_median
 from skipdit_cli.storage import failures, results
 from skipdit_cli.storage.provenance import device_name
-from skipdit_cli.storage.results import Result
+from skipdit_cli.storage.results import COMPILING, TIMED, Result
 
 if TYPE_CHECKING:
     from skipdit_cli.profiling.latency import Latency
 
 VERSION = 2
-TIMED = {"latency": "s", "speedup": "x", "memory": "B"}  # what is timed, and its unit
-COMPILING = {"compile": "s"}  # of runs that are compiled, besides
 
 
 def time_together(runs: Sequence[Run], options: Options) -> dict[str, dict[str, Result]]:
     """Time runs that share an uncached reference, interleaved with it.
 
-    Where all of them were timed before, on this device and as often, that is what is returned;
-    else all are timed again, for a speedup holds within one series of repetitions alone.
+    Where all of them were timed before, in one series, on this device and as often, that is what is
+    returned; else all are timed again, for a speedup holds within one series alone. Earlier series
+    stay on disk (`storage/results.py`).
 
     Args:
         runs: of one reference, which may be among them.
@@ -41,24 +42,28 @@ def time_together(runs: Sequence[Run], options: Options) -> dict[str, dict[str, 
         SkipditError: out of memory.
         StoreError: the disk is full or cannot be written.
     """
-    known = {run.key: _known(run, options) for run in runs}
-    kept = {key: timings for key, timings in known.items() if timings}
-    if len(kept) == len({run.key for run in runs}):
+    if kept := _known(runs, options):
         return kept
     with memory_checked(runs[0].batch_size), products(runs[0].precision):
         return _timed(runs, options)
 
 
-def _known(run: Run, options: Options) -> dict[str, Result] | None:
-    """The timings on disk; None unless they are of this device and as many repetitions."""
-    timings = {}
-    for metric in _units(run):
-        result = results.read_result(options.root, run.key, metric)
-        same = result and (result.version, result.n) == (VERSION, options.repeats)
-        if not result or not same or result.inputs != _hardware(options.device):
-            return None
-        timings[metric] = result
-    return timings
+def _known(runs: Sequence[Run], options: Options) -> dict[str, dict[str, Result]] | None:
+    """The timings on disk of the newest series that has all runs; None if none of this device and
+    as many repetitions does."""
+    hardware = _hardware(options.device)
+    known: dict[str, dict[str, dict[str, Result]]] = {}
+    for run in runs:
+        for metric in _units(run):
+            for series, result in results.timings_of(options.root, run, metric).items():
+                same = (result.version, result.n, result.inputs)
+                if same == (VERSION, options.repeats, hardware):
+                    known.setdefault(series, {}).setdefault(run.key, {})[metric] = result
+    for series in sorted(known, reverse=True):
+        timed = known[series]
+        if all(timed.get(run.key, {}).keys() == _units(run).keys() for run in runs):
+            return timed
+    return None
 
 
 def _units(run: Run) -> dict[str, str]:
@@ -110,21 +115,22 @@ def _timed(group: Sequence[Run], options: Options) -> dict[str, dict[str, Result
 
     reference = group[0].reference
     body = loop_of(reference, device=options.device, weights_path=options.weights_path)
-    loops = {str(run.cache): partial(body, run.cache) for run in (reference, *group)}
+    loops = {run.key: partial(body, run.cache, steps=run.steps) for run in (reference, *group)}
     what = f"{reference.model}, {len(loops)} caches"
-    timed = clocked(loops, options, reference=str(reference.cache), what=what)
+    timed = clocked(loops, options, reference=reference.key, what=what)
     memory = {
-        spec: peak_bytes(partial(loop, brief=True), device=options.device)
-        for spec, loop in loops.items()
+        key: peak_bytes(partial(loop, brief=True), device=options.device)
+        for key, loop in loops.items()
     }
     made = provenance.collect(import_torch=True, device=options.device)
+    made["series"] = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{token_hex(2)}"
     timings: dict[str, dict[str, Result]] = {}
     for run in {run.key: run for run in [reference, *group]}.values():
-        latency = timed[str(run.cache)]
+        latency = timed[run.key]
         values = {
             "latency": (latency.median, latency.seconds),
             "speedup": (latency.median_speedup, latency.speedup),
-            "memory": (memory[str(run.cache)], ()),
+            "memory": (memory[run.key], ()),
             "compile": (latency.compiling, ()),
         }
         timings[run.key] = {
@@ -143,7 +149,8 @@ def _timed(group: Sequence[Run], options: Options) -> dict[str, dict[str, Result
             )
             for metric, unit in _units(run).items()
         }
+        beside = made["series"] if run.reference_steps else ""
         for result in timings[run.key].values():
-            results.write_result(options.root, result)
+            results.write_result(options.root, result, series=beside)
         failures.clear_failure(options.root, run.key, failures.TIMING)
     return timings

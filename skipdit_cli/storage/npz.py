@@ -1,5 +1,7 @@
 """Images in the npz of the ADM evaluator: `arr_0`, uint8 [N,H,W,3]; its labels are not read.
 
+Clips in the same form are uint8 [N,T,H,W,3].
+
 Read in place, without taking all of it into memory, and without ever unpickling. What a header says
 is compared with what is there before anything is mapped or unpacked, and a member's checksum with
 its bytes before any of them counts.
@@ -42,13 +44,16 @@ _HEADERS = {  # by the version of the npy format
 
 
 class NpzSamples:
-    """The images of a file as if they were the samples of a run.
+    """The images or clips of a file as if they were the samples of a run.
 
     Attributes:
         path: the file.
         sha256: of the whole file.
-        images: uint8 [N,H,W,3], read when they are looked at.
+        images: uint8 [N,H,W,3] or [N,T,H,W,3], read when they are looked at.
+        names: none, so that they pair with others by their order.
     """
+
+    names: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -58,20 +63,40 @@ class NpzSamples:
             self.sha256 = local.sha256(path)
             self.images = _images(path, self.sha256)
 
+    def __reduce__(self) -> tuple[type["NpzSamples"], tuple[Path]]:
+        return NpzSamples, (self.path,)  # opened again in another process
+
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def clips(self) -> bool:
+        """Whether they are clips."""
+        return self.images.ndim == 5
 
     def hashes(self, n: int) -> list[str]:
         """What tells the first n images from others: the file and the place in it."""
         return [f"{self.sha256}/{i}" for i in range(n)]
 
     def read(self, index: int) -> np.ndarray:
-        """An image, uint8 [H,W,3]."""
+        """An image, uint8 [H,W,3], or a clip, uint8 [T,H,W,3]."""
         return np.array(self.images[index])
 
     def meta(self, index: int) -> dict:
-        """What an image was to show, which no metric of an npz asks for."""
+        """What an image was to show, which is not known."""
         return {}
+
+    def place(self, index: int) -> str:
+        """What an error calls an image."""
+        return f"{self.path} sample {index}"
+
+    def video(self, index: int) -> Path | None:
+        """The video file that a sample is: none."""
+        return None
+
+    def lossy(self) -> str:
+        """How their coding lost detail: it did not."""
+        return ""
 
 
 def statistics(path: Path, mean: str, covariance: str) -> tuple[np.ndarray, np.ndarray] | None:
@@ -150,9 +175,11 @@ def _images(path: Path, sha256: str) -> np.ndarray:
         member = _member(archive, IMAGES)
         with archive.open(member) as content:
             shape, fortran, dtype, start = _header(content.read(_HEAD))
-        if dtype != np.uint8 or len(shape) != 4 or shape[-1] != 3 or 0 in shape:
+        if dtype != np.uint8 or len(shape) not in (4, 5) or shape[-1] != 3 or 0 in shape:
             raise UsageError(
-                f"{IMAGES} is {dtype} {list(shape)}", place=str(path), fix="give uint8 [N,H,W,3]"
+                f"{IMAGES} is {dtype} {list(shape)}",
+                place=str(path),
+                fix="give images as uint8 [N,H,W,3], clips as uint8 [N,T,H,W,3]",
             )
         if member.file_size != start + math.prod(shape):
             raise ValueError(f"{IMAGES} has {member.file_size - start} bytes for {list(shape)}")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SHORT = 8  # characters of a key that tables show
 SIZES = ("samples", "previews", "trajectory", "features", "scores", "records")
-_OWN = ("cache", "num_samples", "versions")  # in which a run may differ from its reference
+_OWN = ("cache", "num_samples", "names", "versions")  # in which a run may differ from its reference
 _OF_CACHE = ("cache", "diffusers")  # those of its versions
 
 
@@ -76,6 +76,11 @@ class Shelved:
     def wanted(self) -> int | None:
         """How many samples it is to have; None where that is not known."""
         return self.made.get("num_samples")
+
+    def seed(self, index: int) -> int | None:
+        """The seed of a sample; None where it is not known."""
+        seeds = self.made.get("seeds")
+        return seeds[index % len(seeds)] if seeds else self.made.get("seed")
 
     @cached_property
     def store(self) -> Store:
@@ -194,11 +199,15 @@ def find(target: str, runs: Iterable[Shelved]) -> list[Shelved]:
 def one(target: str, runs: Iterable[Shelved], *, place: str) -> Shelved:
     """The one run that a key, the beginning of one, or a cache spec names.
 
+    Of several uncached runs it is the one that others are compared with.
+
     Raises:
         UsageError: there is none, or there are several.
     """
     runs = list(runs)
     found = find(target, runs)
+    if len(found) > 1:
+        found = [run for run in found if compared_with(run, runs)] or found
     if len(found) == 1:
         return found[0]
     near = found or runs

@@ -4,36 +4,39 @@
         run.json             the run, and what made its first sample (provenance)
         samples.jsonl        the journal: one line per finished sample; later lines win
         000000.png           an image, or 000000.mkv, a lossless clip
+        000000.json          its line, until that is in the journal
         previews/000000.mp4  a clip to look at, if wanted; never scored
         trajectory.safetensors    latents of the first samples after every step (trajectory.py)
 
-A sample is written beside its place, flushed, moved into place and only then entered in the
-journal, by one append. A process killed at any moment therefore leaves samples that are finished
-and entered, or are made again; a torn or damaged line of the journal is none.
+A sample is written beside its place, flushed, moved into place, and then its line likewise, by
+whichever process computed it. The one process that holds the run enters the lines in the journal,
+by one append: on a network file system appends of several machines overwrite one another. A process
+killed at any moment therefore leaves samples that are finished, or are made again; a torn or
+damaged line of the journal is none.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skipdit_cli.checkpoints.card import DRY_RUN, RANDOM
-from skipdit_cli.errors import IncompleteError, StoreError, warn
+from skipdit_cli.errors import IncompleteError, StoreError
+from skipdit_cli.run import FREE
 from skipdit_cli.storage import encoded, kept
-from skipdit_cli.storage.disk import append, on_disk, put, remove_leftovers
+from skipdit_cli.storage.disk import on_disk, put, remove_leftovers
+from skipdit_cli.storage.journal import Entry, Journal
 from skipdit_cli.storage.lock import held
 
 if TYPE_CHECKING:
     from skipdit_cli.run import Run
 
-JournalEntry = dict[str, Any]  # a line of the journal: index, file, sha256, meta, device
-
 DESCRIPTION = kept.Kind("description of a run", 2)
-ENTRY = kept.Kind("entry of a sample", 2)
 
 
 def open_store(root: Path, run: "Run") -> "Store":
@@ -70,9 +73,11 @@ class Store:
     path: Path
     run: "Run"
     corrupt: list[int] = field(default_factory=list)
-    _journal: dict[int, JournalEntry] = field(default_factory=dict, repr=False)
-    _journal_stat: tuple[int, ...] | None = field(default=None, repr=False)
     _described: bool = field(default=False, repr=False)
+
+    @cached_property
+    def _journal(self) -> Journal:
+        return Journal(self.path, self.run.key)
 
     def write(
         self,
@@ -83,7 +88,30 @@ class Store:
         device: str = "",
         preview: bool = True,
     ) -> None:
-        """Put one sample in place and enter it in the journal.
+        """Put one sample in place and enter it in the journal; for the process that holds the run.
+
+        Args:
+            index, array, meta, device, preview: as of `files`.
+        Raises:
+            StoreError: the disk is full or the folder cannot be written; what was finished before
+                is kept.
+        """
+        for name, data in self.files(index, array, meta=meta, device=device, preview=preview):
+            self.put(name, data)
+        self.collect([index])
+
+    def files(
+        self,
+        index: int,
+        array: np.ndarray,
+        *,
+        meta: dict,
+        device: str = "",
+        preview: bool = True,
+    ) -> Iterator[tuple[str, bytes]]:
+        """The files of one sample in the order in which they are to be put, encoded one by one.
+
+        The last of them is its line; a sample without it is not there.
 
         Args:
             index: of the sample, from 0.
@@ -91,33 +119,55 @@ class Store:
             meta: what else is known of the sample, as JSON can hold it ({"class": 3}).
             device: the name of what computed it.
             preview: make an mp4 of a clip, to look at.
-
-        Raises:
-            StoreError: the disk is full or the folder cannot be written; what was finished before
-                is kept.
+        Yields:
+            Name in the run's folder, and content.
         """
         if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[-1] != 3:
             raise ValueError(f"not uint8 RGB: {array.dtype} {array.shape}")
         clip = array.ndim == 4
-        path = self.path / f"{index:06d}.{'mkv' if clip else 'png'}"
-        data = encoded.encode(array)
+        if clip and preview:
+            yield f"previews/{index:06d}.mp4", encoded.preview(array)
+        name, data = f"{index:06d}.{'mkv' if clip else 'png'}", encoded.encode(array)
+        yield name, data
         entry = {
             "index": index,
-            "file": path.name,
+            "file": name,
             "sha256": hashlib.sha256(data).hexdigest(),
             "meta": meta,
             "device": device,
         }
-        line = kept.sealed_json(entry, ENTRY, of=self.run.key, indent=None)
-        with self._on_disk(path):
-            if not self._described:
-                self._create(device)
+        yield self._journal.line(entry)
+
+    def collect(self, indices: Iterable[int] | None = None) -> None:
+        """Enter in the journal what lies beside it of samples; for the process that holds the run.
+
+        Args:
+            indices: of samples whose lines may be there; by default all are looked for.
+        Raises:
+            StoreError: as `write`.
+        """
+        with self._on_disk(self.path):
+            lines = self._journal.lying(indices)
+            if lines and not self._described:
+                self._create(lines[0].entry["device"])
                 self._described = True
-            if clip and preview:
-                (self.path / "previews").mkdir(exist_ok=True)
-                put(self.path / "previews" / f"{index:06d}.mp4", encoded.preview(array))
-            put(path, data)
-            append(self.path / "samples.jsonl", line)
+            self._journal.take_in(lines)
+
+    def enter(self, more: Mapping[int, Mapping[str, Any]]) -> None:
+        """Enter in the journal what is newly known of samples that are there: their names.
+
+        Args:
+            more: by index, what belongs to their `meta` now.
+        Raises:
+            StoreError: as `write`.
+        """
+        known = self._journal.entries()
+        with self._on_disk(self.path):
+            self._journal.add(
+                known[index] | {"meta": known[index]["meta"] | meta}
+                for index, meta in more.items()
+                if not meta.items() <= known[index]["meta"].items()
+            )
 
     def put(self, name: str, data: bytes) -> None:
         """Put another file beside the samples, whole or not at all.
@@ -126,7 +176,7 @@ class Store:
             StoreError: as `write`.
         """
         with self._on_disk(self.path / name):
-            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
             put(self.path / name, data)
 
     def read(self, index: int) -> np.ndarray:
@@ -159,24 +209,29 @@ class Store:
         """What `write` was told about a sample; IncompleteError if it was never finished."""
         return self._entry(index)["meta"]
 
+    def place(self, index: int) -> str:
+        """What an error calls a sample."""
+        return f"{self.path} sample {index}"
+
     def black(self, n: int) -> list[int]:
         """Those of samples 0 to n-1 that were black all over when they were written."""
-        return [i for i, entry in self._entries().items() if i < n and entry["meta"].get("black")]
+        entries = self._journal.entries().items()
+        return [i for i, entry in entries if i < n and entry["meta"].get("black")]
 
     def entered(self) -> frozenset[int]:
         """The indices in the journal, whether their files are sound or not."""
-        return frozenset(self._entries())
+        return frozenset(self._journal.entries())
 
     def count(self) -> int:
         """How many samples are in the journal, whether their files are sound or not."""
-        return len(self._entries())
+        return len(self._journal.entries())
 
     def missing(self, indices: Iterable[int]) -> list[int]:
         """Those of the indices whose sample is absent or damaged; every file is checked.
 
         The damaged ones are in `corrupt` as well.
         """
-        entries, gone, corrupt = self._entries(), [], []
+        entries, gone, corrupt = self._journal.entries(), [], []
         for index in indices:
             entry = entries.get(index)
             sha256 = _sha256(self.path / entry["file"]) if entry else None
@@ -198,36 +253,36 @@ class Store:
         Raises:
             IncompleteError: some were never finished.
         """
-        entries = self._entries()
+        entries = self._journal.entries()
         if gone := [index for index in range(n) if index not in entries]:
             raise self._incomplete(gone, n=n)
         return [entries[index]["sha256"] for index in range(n)]
 
     @contextmanager
-    def lock(
-        self, waiting: Callable[[str], AbstractContextManager[Any]] | None = None
-    ) -> Iterator[None]:
-        """Hold the run for this process, and remove what a killed one left half-written.
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process; what a killed one left is removed, or entered if whole.
 
         The operating system frees the lock of a process that ends, however it ends. Processes that
-        write on behalf of the holder need no lock of their own.
+        write on behalf of the holder need no lock of their own; what they leave is entered.
 
-        Args:
-            waiting: opens a display of what is waited for while another process holds it; without
-                it that is an error.
         Raises:
-            StoreError: another process holds it and is not waited for, or the folder cannot be
-                written.
+            HeldError: another process holds it.
+            StoreError: the folder cannot be written.
         """
-        with held(self.path, waiting=waiting, kept=self._kept):
+        with held(self.path, kept=self._kept):
             with self._on_disk(self.path):
                 remove_leftovers(self.path)
                 self._create()
-                self._mend_journal()
-            yield
+                self._journal.mend()
+            self.collect()
+            try:
+                yield
+            finally:
+                with suppress(StoreError):  # what the block met comes first
+                    self.collect()
 
     def _create(self, device: str = "") -> None:
-        """Write run.json, unless it is there, counts as many samples and knows what made them.
+        """Write run.json, unless it is there with as many samples, the names, and what made it.
 
         Args:
             device: of the first sample, which only the process that computed it can tell.
@@ -235,71 +290,28 @@ class Store:
         known: dict[str, dict] = {}
         with kept.damaged_is_absent():
             known = read_run(self.path.parents[1], self.run.key)
-        enough = known and known["run"]["num_samples"] >= self.run.num_samples
-        if enough and (known["provenance"].get("device") or not device):
-            return
+        described = self.run.to_dict()
         if known:
-            provenance = known["provenance"]
+            before, provenance = known["run"], known["provenance"]
+            described["num_samples"] = max(described["num_samples"], before["num_samples"])
+            if names := described.get("names") or before.get("names"):
+                described["names"] = names
+            same = all(described.get(name) == before.get(name) for name in FREE)
+            if same and (provenance.get("device") or not device):
+                return
         else:
             from skipdit_cli.storage.provenance import collect
 
             provenance = collect() | {"device": ""}
         provenance["device"] = provenance.get("device") or device
         self.path.mkdir(parents=True, exist_ok=True)
-        described = self.run.to_dict()
         content: dict[str, Any] = {"run": described, "provenance": provenance}
         if described.get("weights") == RANDOM:
             content["note"] = DRY_RUN
         put(self.path / "run.json", kept.sealed_json(content, DESCRIPTION, of=self.run.key))
 
-    def _mend_journal(self) -> None:
-        """Write the journal without the lines that tell nothing, if there are any."""
-        path = self.path / "samples.jsonl"
-        if not path.is_file():
-            return
-        *lines, last = path.read_bytes().split(b"\n")  # nothing, or what a kill tore: as foreseen
-        if self._parse(last):
-            lines.append(last)
-        sound = [line for line in lines if self._parse(line)]
-        if damaged := len(lines) - len(sound):
-            warn(
-                f"{damaged} of {len(lines)} lines are damaged",
-                place=str(path),
-                fix="samples that they told of are made again",
-            )
-        if damaged or last:
-            put(path, b"".join(line + b"\n" for line in sound))
-
-    def _entries(self) -> dict[int, JournalEntry]:
-        """The journal by index, parsed again only when the file has changed."""
-        path = self.path / "samples.jsonl"
-        with on_disk(path):
-            try:
-                stat = path.stat()
-            except FileNotFoundError:
-                return {}
-            changed = stat.st_ino, stat.st_size, stat.st_mtime_ns
-            if changed != self._journal_stat:
-                self._journal, self._journal_stat = self._read_journal(path), changed
-        return self._journal
-
-    def _read_journal(self, path: Path) -> dict[int, JournalEntry]:
-        with open(path, "rb") as file:
-            return dict(filter(None, map(self._parse, file)))
-
-    def _parse(self, line: bytes) -> tuple[int, JournalEntry] | None:
-        """(index, entry) of a journal line, or None if it is not what this run's store wrote."""
-        try:
-            entry = kept.unsealed_json(line, ENTRY, of=self.run.key)
-            index, name = entry["index"], entry["file"]
-            known = name in (f"{index:06d}.png", f"{index:06d}.mkv")
-            sound = known and isinstance(entry["meta"], dict) and isinstance(entry["sha256"], str)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-            return None
-        return (index, entry) if sound else None
-
-    def _entry(self, index: int) -> JournalEntry:
-        entry = self._entries().get(index)
+    def _entry(self, index: int) -> Entry:
+        entry = self._journal.entries().get(index)
         if entry is None:
             raise self._incomplete([index])
         return entry
@@ -310,7 +322,7 @@ class Store:
 
     def _kept(self) -> str:
         with suppress(OSError):
-            count = len(self._read_journal(self.path / "samples.jsonl"))
+            count = self._journal.finished()
             return f" (finished samples are kept: {count})"
         return ""
 

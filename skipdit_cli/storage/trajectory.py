@@ -10,7 +10,6 @@ of them, and a run of clips keeps megabytes in place of gigabytes.
 """
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,20 +52,17 @@ def places(size: int) -> np.ndarray:
     return np.sort(np.random.RandomState(0).permutation(size)[:VALUES])
 
 
-def write_trajectory(store: Store, latents: np.ndarray, *, timesteps: Sequence[int]) -> None:
-    """Put a trajectory beside the samples of a run.
+def file(run: "Run", latents: np.ndarray) -> tuple[str, bytes]:
+    """The name and content of the file of a run's trajectory, which lies beside its samples.
 
     Args:
         latents: float32 [S, steps, values], after each step, at `places`.
-        timesteps: of the steps.
-
-    Raises:
-        StoreError: the disk is full or the folder cannot be written.
     """
     from safetensors.numpy import save as to_bytes
 
-    arrays = {"latents": np.ascontiguousarray(latents), "timesteps": np.array(timesteps, np.int64)}
-    store.put(FILE, kept.sealed_arrays(to_bytes(arrays), TRAJECTORY, of=store.run.key))
+    timesteps = np.array(run.timesteps, np.int64)
+    arrays = {"latents": np.ascontiguousarray(latents), "timesteps": timesteps}
+    return FILE, kept.sealed_arrays(to_bytes(arrays), TRAJECTORY, of=run.key)
 
 
 def read_trajectory(store: Store) -> tuple[np.ndarray, list[int]] | None:

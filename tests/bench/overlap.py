@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 2) - 1)))
 
-from skipdit_cli.generate import samples
+from skipdit_cli.generate import batch, samples
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.run import Run
 
@@ -34,8 +34,8 @@ def first_stored(compute: Callable[..., Iterator[None]]) -> Callable[..., None]:
 
 def rate(run: Run, *, beside: bool) -> float:
     """Samples per second of a run, from an empty folder."""
-    compute = samples._compute if beside else first_stored(samples._compute)
-    with tempfile.TemporaryDirectory() as folder, patch.object(samples, "_compute", compute):
+    compute = batch.make if beside else first_stored(batch.make)
+    with tempfile.TemporaryDirectory() as folder, patch.object(batch, "make", compute):
         begun = time.perf_counter()
         samples.generate(run, Path(folder))
         return run.num_samples / (time.perf_counter() - begun)

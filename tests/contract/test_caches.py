@@ -7,7 +7,7 @@ built DiT has zero gates and its layers would do nothing.
 
 from collections import Counter
 from contextlib import nullcontext
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from itertools import islice
 
@@ -50,7 +50,27 @@ class Settings:
     deciding: tuple[str, ...] = ()
 
 
+IMAGES = ("digits", "digits-skip", "painted-digits")
 SETTINGS = {
+    "adacache": Settings(
+        off="adacache(metric_thres=1,cache_rates=1)",
+        on="adacache(metric_thres=1,cache_rates=3)",
+        deciding=tuple(f"adacache(metric_thres={x}/9,cache_rates=2/1)" for x in (0.2, 0.5, 1, 2)),
+        refused=IMAGES,
+        refusal="adacache needs temporal attention and {family} has none; "
+        "take first-block or teacache, or a video model",
+    ),
+    "dbcache": Settings(
+        off="dbcache(threshold=0,max_warmup_steps=0)",
+        on="dbcache(Fn_compute_blocks=1,Bn_compute_blocks=1,threshold=1,max_warmup_steps=2)",
+        deciding=tuple(
+            f"dbcache(Fn_compute_blocks=1,threshold={x},max_warmup_steps=0)" for x in (0.5, 0.8)
+        ),
+    ),
+    "dp-cache": Settings(
+        off="dp-cache(full=6,steps=0/1/2/3/4/5,coefficients=1/1/1/1/1/1/1/1/1/1/1/1)",
+        on="dp-cache(full=3,steps=0/1/4,coefficients=0/0.5/1/0.5/0.9/0)",
+    ),
     "faster-cache": Settings(
         off="faster-cache(n=1,null_every=1)",
         on="faster-cache(n=2,below=1000,null_every=3,null_below=1000)",
@@ -65,6 +85,13 @@ SETTINGS = {
         on="mag-cache(threshold=0.05,max_skip=1,ratios=1/0.98/1.02/0.98/0.9/1.01)",
     ),
     "none": Settings(off="none", on=None),
+    "seacache": Settings(
+        off="seacache(threshold=0)",
+        on="seacache(threshold=100)",
+        deciding=tuple(
+            f"seacache(threshold={x},max_consecutive_cached=0)" for x in (0.2, 0.5, 1, 2)
+        ),
+    ),
     "skip-cache": Settings(
         off="skip-cache(n=1)",
         on="skip-cache(n=3)",
@@ -94,7 +121,9 @@ SETTINGS |= {
 }
 BRANCHES = {"conditional": 0, "null": 200}  # of guidance, and the seeds of their inputs
 COVERED = [(name, s) for name in registry.names("caches") if (s := SETTINGS.get(name))]
-FIRST = ("digits-skip", "moving-digits-skip")  # of the default tests; the others are slow
+ORDER = {"off": "skip-cache(n=1,order=1)", "on": "skip-cache(n=3,order=1)"}
+COVERED += [("skip-cache", replace(SETTINGS["skip-cache"], **ORDER))]
+FIRST = ("digits-skip",)  # of the default tests; the others are slow
 
 
 def cell(s, model, *values):

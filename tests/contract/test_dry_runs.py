@@ -17,6 +17,9 @@ EMBEDDED = [card.name for card in catalog.CARDS.values() if card.embedded]
 GIVEN = {"steps": "3,1", "num_samples": 2, "batch_size": 2}  # higher up every pixel saturates
 
 
+QUICK = ("digits-skip", "moving-digits-skip")
+
+
 def dry(model, cache="none", **more):
     return make_run(model, cache, {**GIVEN, "weights": "random", **more})
 
@@ -28,7 +31,7 @@ def read(run, root):
 
 @pytest.mark.parametrize(
     "model",
-    [pytest.param(name, marks=[pytest.mark.slow] * ("caption" in name)) for name in EMBEDDED],
+    [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in EMBEDDED],
 )
 def test_a_dry_run_is_reproducible_marked_and_by_itself(model, tmp_path, monkeypatch):
     real, run = make_run(model, settings=GIVEN), dry(model)

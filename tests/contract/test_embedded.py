@@ -48,7 +48,7 @@ def draw_text(name: str, count: int, root, **settings) -> tuple[np.ndarray, list
     """uint8 samples of the model's own prompts, as many of each digit and direction, and metas."""
     card, model = catalog.card(name), networks.load(catalog.card(name))
     shape = model.inputs(1)["hidden_states"].shape[1:]
-    captions = prompts.read_prompts(card.prompts)
+    captions = prompts.read_prompts(card.prompts).texts
     asked = [captions[i % len(captions)] for i in range(count)]
     text.encode(card, asked, root=root)
     given, null = text.conditions(card, asked, root=root)

@@ -8,7 +8,7 @@ them in the slow one.
 
 import inspect
 import sys
-from functools import cache
+from functools import cache, partial
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import chain, cycle
 from pathlib import Path
@@ -129,6 +129,11 @@ def part(tensor, index):
     return tensor
 
 
+def frequencies(plain, count, *, device, dtype):
+    """`torch.fft.fftfreq`, likewise."""
+    return moved(plain(count, dtype=dtype), device)
+
+
 def forget():
     """Empty what functions keep: a fake tensor is of no use to others, nor a real one here."""
     for name, module in list(sys.modules.items()):
@@ -148,6 +153,9 @@ def gpu(monkeypatch):
     answers = cycle([0.0, 0.0, 1.0])
     for name, function in {
         "to": moved,
+        "float": lambda tensor: moved(tensor, torch.float32),
+        "contiguous": lambda tensor: tensor.clone(memory_format=torch.contiguous_format),
+        "cpu": lambda tensor: moved(tensor, "cpu"),
         "__getitem__": part,
         "__invert__": lambda tensor: tensor.bitwise_not(),
         "item": lambda tensor: next(answers),
@@ -156,6 +164,7 @@ def gpu(monkeypatch):
     }.items():
         monkeypatch.setattr(FakeTensor, name, function)
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention)
+    monkeypatch.setattr(torch.fft, "fftfreq", partial(frequencies, torch.fft.fftfreq))
     with MODE:
         yield
     forget()

@@ -15,9 +15,10 @@ from skipdit_cli.score.body import loop_of
 from skipdit_cli.sites import Site
 
 BATCH = 2
-CALIBRATED = ("teacache", "mag-cache")  # for their usual number of steps
+CALIBRATED = ("teacache", "mag-cache", "dp-cache")  # for their usual number of steps
 SKIP, TEXT = "digits-skip", "captioned-digits"
-ON = {"t-gate": TEXT}
+ON = {"t-gate": TEXT, "adacache": "moving-digits-skip"}
+EXTRAPOLATING = "skip-cache(n=3,order=1)"
 RARE = [
     (model, cache) for model in ("moving-digits-skip", TEXT) for cache in registry.names("caches")
 ]
@@ -31,14 +32,14 @@ def measured_and_estimated(model, cache, guidance=3.0):
     return took, BATCH * (held.step + held.kept)
 
 
-QUICK = ("fora", "skip-cache", "taylorseer", "teacache")
+QUICK = ("fora", "skip-cache", "taylorseer", "teacache", EXTRAPOLATING)
 
 
 @pytest.mark.parametrize(
     "cache",
     [
         pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK))
-        for name in registry.names("caches")
+        for name in [*registry.names("caches"), EXTRAPOLATING]
     ],
 )
 def test_the_estimate_of_a_step_is_near_the_truth(cache):
@@ -57,7 +58,9 @@ def test_it_is_on_other_models_and_without_guidance(model, cache, guidance):
     assert LOW <= estimated / took <= HIGH
 
 
-@pytest.mark.parametrize("cache", [*registry.names("caches"), "pab(n=3)", "skip-cache(n=3)"])
+@pytest.mark.parametrize(
+    "cache", [*registry.names("caches"), "pab(n=3)", "skip-cache(n=3)", EXTRAPOLATING]
+)
 def test_the_steps_that_are_looked_at_tell_all(cache, monkeypatch):
     steps = {} if cache in CALIBRATED else {"steps": "25"}
     run = make_run(ON.get(cache, SKIP), cache, {"num_samples": 1, "guidance": 3.0} | steps)
@@ -87,6 +90,9 @@ def test_what_is_kept_by_hand():
     assert footprint(make_run("digits", "none", settings)).kept == 0
     unguided = footprint(make_run("digits", "fora(n=2)", settings | {"guidance": None}))
     assert unguided.kept == 2 * 6 * one
+    for order, states in ((0, 1), (1, 2)):  # of the hidden state that enters the last layers
+        kept = footprint(make_run(SKIP, f"skip-cache(n=3,order={order})", settings)).kept
+        assert kept == states * 2 * one
     half = footprint(make_run("digits", "fora(n=2)", settings | {"precision": "float16"}))
     assert half.kept == 6 * 2 * one
 

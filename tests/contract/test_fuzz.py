@@ -27,7 +27,7 @@ from skipdit_cli.recipe import calibration, prompts, recipe, runs
 from skipdit_cli.report import delimited, latex, markdown, page
 from skipdit_cli.report.recipe import build_recipe_table
 from skipdit_cli.spec import parse_cache, parse_range, parse_window
-from skipdit_cli.storage import failures, kept, results, store
+from skipdit_cli.storage import failures, journal, kept, results, store
 from skipdit_cli.storage.npz import NpzSamples
 
 SECONDS = 20  # for one example, on a machine that does other things too
@@ -162,7 +162,7 @@ def read_prompt_file(given_file, folder):
     ending, content = given_file
     path = folder / f"mine{ending}"
     path.write_bytes(content)
-    assert prompts.read_prompts(str(path))
+    assert prompts.read_prompts(str(path)).texts
 
 
 @st.composite
@@ -235,7 +235,7 @@ def own_files():
             asdict(result) | interval,
         ),
         "run": (f"samples/{key}/run.json", store.DESCRIPTION, key, described),
-        "entry": (f"samples/{key}/samples.jsonl", store.ENTRY, key, entry | {"device": "cpu"}),
+        "entry": (f"samples/{key}/samples.jsonl", journal.ENTRY, key, entry | {"device": "cpu"}),
         "failure": (f"failures/{key}/psnr.json", failures.FAILURE, f"run {key}, psnr", failure),
         "calibration": (calibrated, calibration.CALIBRATION, fitted.pop("seal")["of"], fitted),
     }

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 from skipdit_cli import registry
+from skipdit_cli.assets import assets
 from skipdit_cli.checkpoints.catalog import CARDS
 from skipdit_cli.errors import SkipditError
 from skipdit_cli.metrics import FUNCTIONS, Asset, Extractor
@@ -58,6 +60,20 @@ def test_protocols_tell_metrics_of_one_name_apart():
         by_name.setdefault(name.partition("@")[0], []).append(registry.load("metrics", name))
     for alike in by_name.values():
         assert len({metric.PROTOCOL for metric in alike}) == len(alike)
+
+
+def test_the_page_of_metrics_has_all_of_them_and_of_what_they_need():
+    """A protocol for each, and for each file the metrics that it is for and its licence."""
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    table, _, rest = page.partition("\n\nWhat they look through")
+    for name in NAMES:
+        assert f"`{name}`" in table, name
+    files = [line for line in rest.splitlines() if line.startswith("| `")]
+    assert files == [
+        f"| `{name}` | {asset.what} | {', '.join(f'`{user}`' for user in assets.users(asset))} "
+        f"| {asset.licence} |"
+        for name, asset in assets.declared().items()
+    ]
 
 
 @pytest.mark.parametrize("model", CARDS)

@@ -22,8 +22,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import catalog, local, networks
 from skipdit_cli.errors import MissingAssetError, SkipditError, UsageError
+from skipdit_cli.generate import batch as generating
 from skipdit_cli.generate import conditioning, decode, rng, text
-from skipdit_cli.generate import samples as generating
 from skipdit_cli.generate.hooks import attached
 from skipdit_cli.generate.samples import generate
 from skipdit_cli.models import hunyuan_dit, latte_t2v
@@ -603,7 +603,7 @@ def test_decoding_has_a_precision_of_its_own(planned, part, denoised, tmp_path, 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("others", [("float32", "tf32"), ("tf32", "float32"), ("float16", "tf32")])
 def test_tf32_is_allowed_where_it_was_asked_for(planned, monkeypatch, tmp_path, others):
-    """In a worker process too, which calls `_compute` and nothing else of this."""
+    """In a worker process too, which calls `make` and nothing else of this."""
     seen = set()
 
     def watch(kind, name):
@@ -623,8 +623,7 @@ def test_tf32_is_allowed_where_it_was_asked_for(planned, monkeypatch, tmp_path, 
     wanted = planned("tiny-latte", steps="ddim2", precision=precision)
     wanted = replace(wanted, decode_precision=decode_precision)
     conditioning.prepare(wanted, tmp_path)
-    where = {"device": "cpu", "weights_path": None, "offload": False, "previews": False}
-    generating._compute(wanted, tmp_path, [0, 1, 2], **where)
+    generating.make(wanted, [0, 1, 2], root=tmp_path, how=generating.How(previews=False))
     one, other = precision == "tf32", decode_precision == "tf32"
     assert seen == {
         ("T5EncoderModel", one, one),

@@ -332,7 +332,7 @@ def test_table1_counts_three_clips_over_50_steps():
 @pytest.mark.parametrize("name", ["table3", "table4", "table5", "table6"])
 def test_a_tiny_text_table_asks_for_every_digit_and_direction_as_often(name):
     loaded = recipe.load_recipe(name)
-    captions = prompts.read_prompts(loaded.settings["prompts"])
+    captions = prompts.read_prompts(loaded.settings["prompts"]).texts
     count = loaded.settings["num_samples"]
     asked = [captions[i % len(captions)].split() for i in range(count)]
     words = Counter(word for caption in asked for word in caption)

@@ -25,9 +25,11 @@ from skipdit_cli.errors import (
     StoreError,
     UsageError,
 )
+from skipdit_cli.generate import batch as generating
 from skipdit_cli.generate import conditioning, decode, rng, text
-from skipdit_cli.generate import samples as generating
-from skipdit_cli.generate.samples import generate
+from skipdit_cli.generate.local import Local
+from skipdit_cli.generate.options import silent
+from skipdit_cli.generate.samples import generate, generate_all
 from skipdit_cli.recipe import runs
 from skipdit_cli.storage import trajectory
 from skipdit_cli.storage.store import open_store
@@ -95,6 +97,20 @@ def planned(checkpoint):
         return runs.make_run(model, cache, settings, weights_path=path), path
 
     return make
+
+
+@pytest.mark.parametrize(
+    ("sampler", "order", "warned"), [("ddpm", 1, True), ("ddim", 1, False), ("ddpm", 0, False)]
+)
+def test_what_speaks_against_a_cache_is_told_before_samples_are_made(
+    planned, tmp_path, recwarn, sampler, order, warned
+):
+    spec = f"skip-cache(n=2,order={order})"
+    run, path = planned(("digits-skip", spec, {}), 1, sampler=sampler, steps="2")
+    generate(run, tmp_path, weights_path=path)
+    told = "skip-cache(n=2,window=1000-20,branch=2,order=1) on digits-skip with ddpm: order=1 "
+    told += "extrapolates, and with noise added at every step that can lose to order=0"
+    assert [str(warning.message) for warning in recwarn] == [told] * warned
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +289,7 @@ def test_embeddings_that_are_gone_are_made_again(planned, tmp_path):
 def test_one_and_two_workers_agree_bit_for_bit(planned, tmp_path, kind):
     wanted, path = planned(kind, 11)
     alone = files(generate(wanted, tmp_path / "1", weights_path=path))
-    together = files(generate(wanted, tmp_path / "2", workers=2, weights_path=path))
+    together = files(generate(wanted, tmp_path / "2", engine=Local(2), weights_path=path))
     assert len(alone) == 11 + 1
     assert together == alone
 
@@ -339,23 +355,31 @@ def test_killed_at_random_moments_the_run_ends_as_if_undisturbed(planned, start,
 
 
 @pytest.mark.slow
-def test_a_second_process_on_the_same_run_is_refused(planned, start, tmp_path):
+def test_a_second_process_on_the_same_run_waits_for_what_it_wants_of_it(planned, start, tmp_path):
     wanted, path = planned(IMAGES, 2000, batch_size=1)
     holder = start(wanted, tmp_path, path)
     store = open_store(tmp_path, wanted)
-    wait_for(lambda: finished(store) > 0)
-    with pytest.raises(StoreError) as caught:
-        generate(wanted, tmp_path, weights_path=path)
-    assert f"process {holder.pid} is working on run {wanted.key}" in str(caught.value)
-    assert caught.value.exit_code == 1
+    wait_for(lambda: finished(store) > 2)
+
+    def stage(what):
+        if what.startswith("waiting: "):
+            raise InterruptedError(what)
+        return silent(what)
+
+    words = f"waiting: process {holder.pid} is working on run {wanted.key}"
+    with pytest.raises(InterruptedError, match=words):
+        generate(wanted, tmp_path, weights_path=path, stage=stage)
+    few = replace(wanted, num_samples=2)  # they are there
+    assert generate(few, tmp_path, weights_path=path, stage=stage).missing(range(2)) == []
     other = replace(wanted, seed=1, num_samples=2)  # another run does not wait
-    assert generate(other, tmp_path, weights_path=path).missing(range(2)) == []
+    told = pytest.warns(SkipditWarning, match="is working on run .*; the other runs are made first")
+    with told, pytest.raises(InterruptedError, match=words):
+        generate_all([wanted, other], tmp_path, weights_path=path, stage=stage)
+    assert open_store(tmp_path, other).missing(range(2)) == []
     assert holder.is_alive()
     holder.kill()
     holder.join()
-    done = finished(store)
-    fewer = replace(wanted, num_samples=done)
-    assert generate(fewer, tmp_path, weights_path=path).missing(range(done)) == []
+    assert generate(replace(wanted, num_samples=9), tmp_path, weights_path=path).count() >= 9
 
 
 def test_one_missing_sample_is_computed_in_the_batch_it_belongs_to(planned, tmp_path, monkeypatch):
@@ -502,7 +526,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_anything_is_computed(
     wanted, path = planned(IMAGES, 1)
     root = Path(tmp_path / "file")
     root.write_text("")
-    monkeypatch.setattr(generating, "_compute", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(generating, "make", lambda *_: pytest.fail("computed"))
     with pytest.raises(StoreError, match=str(root)):
         generate(wanted, root, weights_path=path)
 
@@ -517,7 +541,7 @@ def test_a_run_of_other_weights_is_refused(planned, tmp_path):
 
 def test_run_json_and_the_journal_name_the_device_that_computed(planned, tmp_path, monkeypatch):
     wanted, path = planned(IMAGES, 4)
-    name = "skipdit_cli.generate.samples.provenance.device_name"
+    name = "skipdit_cli.generate.batch.provenance.device_name"
     monkeypatch.setattr(name, lambda device: f"what is called {device}")
     store = generate(wanted, tmp_path, weights_path=path)
     told = json.loads((store.path / "run.json").read_text())["provenance"]["device"]

@@ -119,6 +119,18 @@ def test_it_takes_noise_by_the_index_of_the_step_alone(sampler):
     assert not torch.equal(run(sampler, wrong, steps="10", seed=6), sample)
 
 
+def test_it_says_whether_it_adds_noise(sampler):
+    """The same beginning ends elsewhere if and only if the noise of the steps counts."""
+
+    def noise(step):
+        return rng.batch_normal(shape(1), seed=6, indices=INDICES, step=step)
+
+    same = torch.equal(
+        run(sampler, wrong, steps="10", step_noise=noise), run(sampler, wrong, steps="10")
+    )
+    assert same != sampler.STOCHASTIC
+
+
 def test_a_sample_is_the_same_alone_and_in_a_batch(sampler):
     batch = run(sampler, wrong, steps="10")
     for place, index in enumerate(INDICES):

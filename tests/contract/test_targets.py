@@ -7,7 +7,7 @@ import pytest
 
 from skipdit_cli import registry
 from skipdit_cli.cache import CacheSpec
-from skipdit_cli.errors import UsageError
+from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.plan import plan, target
 from skipdit_cli.recipe.runs import make_run
 
@@ -28,7 +28,7 @@ def every(model, method, only):
         try:
             spec = CacheSpec(method, method.Config(**dict(zip(only, values, strict=True))))
             speedups[spec.brief] = plan.plan(make_run(model, spec.brief)).ideal_speedup
-        except UsageError:
+        except (UsageError, MissingAssetError):
             continue
     return speedups
 

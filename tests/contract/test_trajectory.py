@@ -106,7 +106,7 @@ def test_errors_by_hand(tmp_path):
     reference = np.array([[[6, 8], [0, 2]]], np.float32)  # one sample, two steps, two values
     ours = np.array([[[9, 12], [0, 2]]], np.float32)
     for run, latents in ((cached.reference, reference), (cached, ours)):
-        trajectory.write_trajectory(open_store(tmp_path, run), latents, timesteps=[500, 0])
+        open_store(tmp_path, run).put(*trajectory.file(run, latents))
     found = compare(cached, root=tmp_path)
     assert found.errors.tolist() == [[0.5, 0]]
-    assert found.timesteps == (500, 0)
+    assert found.timesteps == (999, 0)

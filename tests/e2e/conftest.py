@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,8 @@ from skipdit_cli.cli import main
 
 ROOT = Path(__file__).parents[2]
 PROGRESS = re.compile(
-    r"(calibrating|encoding|estimate:|exporting|kept:|sampling|scoring|target:|timing|training|"
-    r"waiting:|wrote|scale) "
+    r"(calibrating|encoding|estimate:|exporting|kept:|sampling|scoring|study|target:|timing|training|"
+    r"trying|waiting:|wrote|scale) "
 )
 SWEEP = "cache-sweep --model digits-skip --n 2..3 --steps 6 --num-samples 3 --batch-size 2"
 
@@ -53,43 +54,66 @@ class Outcome:
         return self
 
 
+@dataclass(frozen=True)
 class Skipdit:
-    """`skipdit(...)` runs a command in this process, `start` and `wait` in a process of its own."""
+    """`skipdit(...)` runs a command in this process, `start` and `wait` in a process of its own.
+
+    Attributes:
+        fewer_steps: whether sweeps and plans of a model have their rows of fewer steps, as they do
+            where nothing else is said. Half of the time of most tests would go into them.
+    """
+
+    fewer_steps: bool = False
 
     def __call__(self, *arguments: object) -> Outcome:
         """The first argument may be a whole command line, to be split at its spaces."""
         out, err, code = io.StringIO(), io.StringIO(), 0
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-            patch.setattr(sys, "argv", ["skipdit", *_words(arguments)])
+            patch.setattr(sys, "argv", ["skipdit", *self._words(arguments)])
             try:
                 main()
             except SystemExit as end:
                 code = end.code or 0
         return Outcome(code, out.getvalue(), err.getvalue())
 
-    def start(self, *arguments: object, program: tuple[str, ...] = ("-m", "skipdit_cli")):
+    def start(
+        self, *arguments: object, program: tuple[str, ...] = ("-m", "skipdit_cli"), **how: Any
+    ):
         return subprocess.Popen(
-            [sys.executable, *program, *_words(arguments)],
+            [sys.executable, *program, *self._words(arguments)],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            **{
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                "text": True,
+                **how,
+            },
         )
 
-    def wait(self, process: subprocess.Popen) -> Outcome:
-        out, err = process.communicate(timeout=120)
+    def wait(self, process: subprocess.Popen, *, seconds: float = 120) -> Outcome:
+        out, err = process.communicate(timeout=seconds)
         return Outcome(process.returncode, out, err)
 
-
-def _words(arguments: tuple[object, ...]) -> list[str]:
-    line, *others = map(str, arguments)
-    return [*line.split(), *others]
+    def _words(self, arguments: tuple[object, ...]) -> list[str]:
+        line, *others = map(str, arguments)
+        words = [*line.split(), *others]
+        of_model = words[:1] in (["cache-sweep"], ["plan"])
+        if self.fewer_steps or not of_model or {"--recipe", "--all", "--help"} & {*words}:
+            return words
+        recipe = len(words) > 1 and not words[1].startswith("-")
+        return words if recipe else [*words, "--no-fewer-steps"]
 
 
 @pytest.fixture(scope="session")
 def skipdit() -> Skipdit:
     return Skipdit()
+
+
+@pytest.fixture(scope="session")
+def whole() -> Skipdit:
+    """As `skipdit`, with the rows of fewer steps."""
+    return Skipdit(fewer_steps=True)
 
 
 @pytest.fixture(autouse=True)

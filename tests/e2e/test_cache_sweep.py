@@ -10,16 +10,15 @@ import pytest
 from PIL import Image
 
 HEADINGS = [
-    "model",
     "cache",
-    "window",
     "full",
     "cached",
     "MACs",
     "FLOPs",
     "ideal speedup",
     "speedup ↑",
-    "latency (s) ↓",
+    "latency of batch 2 (s) ↓",
+    "latency per sample (s) ↓",
     "memory (MiB)",
     "PSNR (dB) ↑",
     "SSIM ↑",
@@ -47,19 +46,20 @@ def copy(swept, tmp_path):
 def test_the_table(swept, table):
     lines = table(swept[1].ok().out)
     assert [re.sub(r" \([MG]\)$", "", name) for name in lines[0]] == HEADINGS
-    shown = [tuple(line[name] for name in HEADINGS[:5]) for line in lines]
+    shown = [tuple(line[name] for name in HEADINGS[:3]) for line in lines]
     assert shown == [  # timesteps 999, 799, 599, 400, 200, 0: the window never ends before the last
-        ("digits-skip", "no cache (n=1)", "", "6", "0"),
-        ("digits-skip", "skip-cache n=2", "1000-20", "3", "3"),
-        ("digits-skip", "skip-cache n=3", "1000-20", "2", "4"),
+        ("no cache (n=1)", "6", "0"),
+        ("skip-cache n=2", "3", "3"),
+        ("skip-cache n=3", "2", "4"),
     ]
+    assert "\nThe same in all lines: window 1000-20.\n" in swept[1].out
     reference, *cached = lines
     assert reference["PSNR (dB) ↑"].startswith("reference")
     assert reference["ideal speedup"] == reference["speedup ↑"] == "1.00"
     assert all(0 < number(line["PSNR (dB) ↑"]) <= 100 for line in cached)
     assert all(-1 <= number(line["SSIM ↑"]) <= 1 for line in cached)
     assert all(0 <= number(line["Accuracy@digits ↑"]) <= 1 for line in lines)
-    assert all(number(line["latency (s) ↓"]) > 0 for line in lines)
+    assert all(number(line["latency of batch 2 (s) ↓"]) > 0 for line in lines)
     assert all(number(line["memory (MiB)"]) > 0 for line in lines)
     ideal = [number(line["ideal speedup"]) for line in lines]
     assert ideal == sorted(ideal)
@@ -69,7 +69,7 @@ def test_the_table(swept, table):
 def test_what_is_said_on_the_way(swept):
     said = swept[1].err.splitlines()
     assert said[0].startswith("estimate: ")
-    assert said[1:3] == ["timing digits-skip, 3 caches", "sampling digits-skip, none"]
+    assert said[1:3] == ["timing digits-skip, 3 caches", "sampling digits-skip, 3 runs"]
     written = [line for line in said if line.startswith("wrote ")]
     assert written == [f"wrote {swept[0]}/sweeps/digits-skip/{name}" for name in FILES]
     assert said[-len(FILES) :] == written
@@ -77,7 +77,7 @@ def test_what_is_said_on_the_way(swept):
 
 def test_the_files(swept, table):
     folder, printed = swept[0] / "sweeps" / "digits-skip", swept[1].out
-    assert {path.name for path in folder.iterdir()} == set(FILES)
+    assert {path.name for path in folder.iterdir()} == {*FILES, "study.json"}
     assert (folder / "sweep.md").read_text().strip() == printed.strip()
     records = list(csv.DictReader(io.StringIO((folder / "sweep.csv").read_text())))
     assert {record["cache"] for record in records} == {line["cache"] for line in table(printed)}
@@ -91,11 +91,11 @@ def test_the_files(swept, table):
 def test_the_report_says_how_it_was_made(swept):
     printed = swept[1].out
     assert printed.startswith(
-        "# digits-skip: 3 samples, ddim 6, guidance 2, seed 0; latency of batch 2\n"
+        "# digits-skip: 3 samples, ddim 6, guidance 2, seed 0, batch size 2\n"
     )
     assert "Embedded model: compare the lines with one another, not with the paper." in printed
     assert re.search(r"^Made with skipdit \S+.* torch \S+", printed, re.MULTILINE)
-    assert f"```\nskipdit {SWEEP} --repeats 1 --results results\n```" in printed
+    assert f"```\nskipdit {SWEEP} --repeats 1 --results results --no-fewer-steps\n```" in printed
 
 
 def test_json(skipdit, copy):
@@ -170,7 +170,7 @@ def test_with_nothing_asked_for(skipdit, table, tmp_path):
         "no cache (n=1)",
         *(f"skip-cache n={n}" for n in (2, 3, 4, 5, 6)),
     ]
-    assert {line["window"] for line in lines[1:]} == {"900-50"}
+    assert "\nThe same in all lines: window 900-50.\n" in done.out
     clips = list((tmp_path / "results" / "samples").glob("*/000000.mkv"))
     assert len(clips) == 6
     assert all((clip.parent / "previews" / "000000.mp4").stat().st_size > 500 for clip in clips)
@@ -195,9 +195,9 @@ def test_a_text_model(skipdit, table, tmp_path, model, window, digits):
     prompts = ("--prompt", "a three moving up", "--prompt", "a one moving down")
     done = skipdit(given, *prompts).ok()
     lines = table(done.out)
-    assert [re.sub(r" \([MG]\)$", "", name) for name in lines[0]] == [*HEADINGS[:13], *digits]
+    assert [re.sub(r" \([MG]\)$", "", name) for name in lines[0]] == [*HEADINGS[:12], *digits]
     assert [line["cache"] for line in lines][1:] == ["skip-cache n=2", "skip-cache n=3"]
-    assert {line["window"] for line in lines[1:]} == {window}
+    assert f"\nThe same in all lines: window {window}.\n" in done.out
     # timesteps 901, 801, 701 are full; of 601 501 401 301 201 101 1, counted on, every other one
     # for n = 2 (3 and 4: the steps counted so far decide) and two of three for n = 3 are cached
     assert [line["full"] for line in lines] == ["10", "6", "6"]

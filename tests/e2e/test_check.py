@@ -1,12 +1,16 @@
 """skipdit report --check, as a user runs it."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 
 from skipdit_cli.embedded import shipped
 from skipdit_cli.recipe import published
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_flops_of_table3_match_without_weights(skipdit):
@@ -98,6 +102,25 @@ def test_diff_names_what_moved_and_what_changed(skipdit, seeds, table):
     assert [(line[""], line["row"]) for line in gone] == [("gone", "Skip-Cache n=3")]
     done = skipdit("report --diff", seeds[0] / "tiny", seeds[1] / "tiny" / "smoke.csv")
     assert (done.code, len(done.remarks)) == (5, 1)
+
+
+def test_diff_tells_table_by_table_and_not_of_those_that_ship(skipdit, seeds):
+    pictures = shutil.ignore_patterns("*.png")
+    for side in seeds:
+        for name in ("tiny", "published", "paper-flops"):  # and not what was made here since
+            place = ROOT / "results" / name
+            shutil.copytree(place, side / name, ignore=pictures, dirs_exist_ok=True)
+    done = skipdit("report --diff seed0 seed1")
+    first, second, *_ = done.out.split("\n\n")
+    assert re.fullmatch(r"\d of (\d+) numbers in 1 table moved by .*\.", first)
+    assert re.fullmatch(r"tiny/smoke: \d of \d+ numbers moved by .*, 0 gone, 0 new, .*", second)
+    assert "demo" not in first + second
+    left_out = "left out, for nothing of their runs is there; name a recipe or two files"
+    assert f"\n{left_out}: tiny/demo, tiny/methods, tiny/table1, " in done.out
+    assert "paper-flops" not in done.out  # of which nothing was run
+    named = skipdit("report table2 --diff seed0 seed1").ok().out
+    assert named.startswith("0 of ")
+    assert named.endswith("\nthe same: tiny/table2\n")
 
 
 def test_diff_takes_tables_as_they_are(skipdit):

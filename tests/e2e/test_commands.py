@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from skipdit_cli.checkpoints import local
 from skipdit_cli.embedded import shipped
+from skipdit_cli.generate import batch as generating
 from skipdit_cli.generate import decode
-from skipdit_cli.generate import samples as generating
 from skipdit_cli.train import loop
 
 FEW = "--num-samples 2 --batch-size 2 --steps 3"
@@ -259,6 +259,31 @@ def test_a_recipe(smoke, table):
     assert {path.name for path in root.iterdir()} == {"samples", "scores", "tiny"}
 
 
+def test_figures_of_a_recipe_and_of_a_sweep(skipdit, smoke, swept, tmp_path):
+    for kept, to in ((smoke[0], tmp_path / "smoke"), (swept[0], tmp_path / "swept")):
+        shutil.copytree(kept, to)
+    done = skipdit("report smoke --scale tiny --figure svg --width page --results smoke").ok()
+    plots = ("psnr-speedup", "ssim-speedup", "errors")
+    figures = [f"smoke/tiny/smoke-{each}.svg" for each in plots]
+    assert done.err.splitlines()[-3:] == [f"wrote {each}" for each in figures]
+    assert all('width="504pt"' in (tmp_path / each).read_text() for each in figures)
+    sweep = "cache-sweep --model digits-skip --n 2..3 --steps 6 --num-samples 3 --batch-size 2"
+    skipdit(f"{sweep} --repeats 1 --figure svg --results swept").ok()
+    folder = tmp_path / "swept" / "sweeps" / "digits-skip"
+    assert {path.name for path in folder.glob("*.svg")} == {
+        *(f"sweep-{each}.svg" for each in plots),
+        "sweep-accuracy-digits-speedup.svg",
+    }
+    assert all('width="241.2pt"' in path.read_text() for path in folder.glob("*.svg"))
+    assert (folder / "sweep-psnr-speedup.png").is_file()
+    skipdit("report digits-skip --format md --figure pdf --results swept").ok()
+    assert len([*folder.glob("*.pdf")]) == 4
+    key = next((tmp_path / "swept" / "samples").iterdir()).name
+    skipdit(f"report --runs {key} --figure pdf --results swept").failed(
+        2, "--figure: a file needs a name; give --name as well"
+    )
+
+
 def test_a_recipe_says_which_scale_it_took(skipdit, monkeypatch):
     done = skipdit("report smoke").ok()
     assert done.err.startswith("scale tiny: the weights of taichi-skip are not here; --scale paper")
@@ -284,7 +309,7 @@ def test_report_as_a_page_and_for_a_paper(skipdit, smoke):
 @pytest.mark.slow
 def test_a_run_out_of_memory_keeps_its_row_and_reason(skipdit, monkeypatch, table):
     """In the sweep's table, in a later report, and until the same command finds the memory."""
-    compute = generating._compute
+    compute = generating._files
 
     def lack(run, *given, **others):
         if str(run.cache).startswith("skip-cache(n=3"):
@@ -295,7 +320,7 @@ def test_a_run_out_of_memory_keeps_its_row_and_reason(skipdit, monkeypatch, tabl
     report = "report smoke --scale tiny --set num_samples=2 --set batch_size=2 --set steps=3"
     reason = "out of memory at batch size 2; take a smaller --batch-size"
     with monkeypatch.context() as patch:
-        patch.setattr(generating, "_compute", lack)
+        patch.setattr(generating, "_files", lack)
         made = skipdit(sweep).failed(3, "1 of 3 runs failed, first skip-cache(n=3", reason)
     reported = skipdit(report).ok()
     for done in (made, reported):
@@ -338,12 +363,13 @@ def test_evaluate_a_recipe(skipdit, smoke, table):
 
 
 def test_evaluate_a_recipe_that_was_not_run(skipdit, tmp_path):
+    """One line, however many runs and metrics, with the command that makes them."""
     done = skipdit("evaluate smoke --scale tiny")
-    assert done.code == 3
-    assert len(done.remarks) == 3  # one line for each run, however many metrics
-    for line in done.remarks:
-        assert line.startswith("skipdit: results/samples/")
-        assert "missing samples 0, 1 (2 of 2)" in line
+    done.failed(
+        3,
+        "skipdit: smoke: 3 of 3 runs lack samples, first results/samples/",
+        "(missing samples 0, 1 (2 of 2)); `skipdit cache-sweep smoke`, with the same settings",
+    )
     assert done.out == ""
 
 
@@ -352,9 +378,7 @@ def test_another_number_of_samples_of_a_recipe(skipdit, smoke, tmp_path):
     """--set and the option of that name mean the same, and reach every run."""
     root = shutil.copytree(smoke[0], tmp_path / "results")
     evaluate = "evaluate smoke --scale tiny --set num_samples=3"
-    done = skipdit(evaluate)
-    assert done.code == 3
-    assert ["missing sample 2 (1 of 3)" in line for line in done.remarks] == [True] * 3
+    skipdit(evaluate).failed(3, "3 of 3 runs lack samples, first ", "(missing sample 2 (1 of 3))")
     skipdit("cache-sweep --recipe smoke --scale tiny --num-samples 3 --repeats 0").ok()
     assert len(list(root.glob("samples/*/000002.mkv"))) == 3
     skipdit(evaluate).ok()
@@ -445,7 +469,7 @@ def test_profile(skipdit, table, tmp_path, model):
         "skip-cache n=2",
         "skip-cache n=3",
     ]
-    assert all(float(line["latency (s) ↓"]) > 0 for line in lines)
+    assert all(float(line["latency of batch 1 (s) ↓"]) > 0 for line in lines)
     assert lines[0]["speedup ↑"] == "1.00"
     assert "the samples and their scores mean nothing" in done.out
     if model == "digits-skip":

@@ -51,10 +51,14 @@ def test_json_and_folders(skipdit, root, tmp_path):
     assert [record["difference"]["mean"] for record in records] == [0, 0]
     assert {record["difference"]["p"] for record in records} == {1.0}
     assert {record["difference"]["n"] for record in records} == {3}
+    every = json.loads(skipdit("compare results other --json").ok().out)
+    assert {record["metric"] for record in every} == {"psnr", "ssim"}  # no timing among them
 
 
 def test_what_cannot_be_compared(skipdit, root):
     skipdit("compare", TWO).failed(2, "skipdit compare: there is nothing to compare with")
+    skipdit("compare results nowhere").failed(2, "skipdit compare: nowhere is no folder; name two")
+    skipdit("compare", TWO, TWO).failed(2, "skipdit compare: all of them are one run; name two")
     skipdit("compare", TWO, "fora(n=9)").failed(2, "results: no run of fora(n=9) is here; name one")
     skipdit("compare", TWO, THREE, "--metric", "fid@digits").failed(
         2, "--metric: fid@digits scores a set as a whole"

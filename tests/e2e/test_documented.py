@@ -11,6 +11,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +19,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from PIL import Image
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import catalog, local
 from skipdit_cli.cli import app
+from skipdit_cli.embedded import shipped
 from skipdit_cli.recipe import published, recipe
 
 ROOT = Path(__file__).parents[2]
@@ -41,6 +44,7 @@ class Then:
         writes: files that are there afterwards.
         more: appended to the line. before: commands that it stands on, or a function.
         check: looks at stdout, and says what is wrong by an assertion.
+        whole: with the rows of fewer steps.
     """
 
     code: int = 0
@@ -49,6 +53,7 @@ class Then:
     more: str = ""
     before: str | Callable[[], object] = ""
     check: Callable[[str], object] = lambda out: None
+    whole: bool = False
 
 
 def rows(out: str) -> list[dict[str, str]]:
@@ -122,8 +127,47 @@ def an_npz() -> None:
     np.savez("samples.npz", arr_0=images)
 
 
+def what_others_made() -> None:
+    """Images and clips of some tools, beside those without a cache."""
+    random = np.random.default_rng(0)
+    full = random.integers(20, 236, (3, 24, 24, 3))
+    for place in ("full", "teacache", "taylorseer", "made/cat"):
+        Path(place).mkdir(parents=True)
+        for i, image in enumerate(full + random.integers(-5, 6, full.shape)):
+            Image.fromarray(image.astype(np.uint8)).save(Path(place, f"{i}.png"))
+    np.savez("teacache.npz", arr_0=full.astype(np.uint8))
+    np.savez("real.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+    for place in ("clips", "full-clips"):
+        Path(place).mkdir()
+        for i in range(2):
+            np.save(Path(place, f"{i}.npy"), np.full((16, 24, 24, 3), 9 * i, np.uint8))
+    Path("prompts.txt").write_text("a cat\na dog\na bird\n")
+
+
+def a_vbench_environment() -> None:
+    """One that was made to its end, but for its packages."""
+    python = shipped.home() / "vbench-env" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    shutil.copy(shipped.vbench_pins(), python.parents[1] / "locked.txt")
+
+
 def runs_are_gone(folder: str) -> None:
     assert not list(Path(folder).glob("samples/*")) + list(Path(folder).glob("scores/*"))
+
+
+def a_copy_of_results() -> None:
+    shutil.copytree("results", "released")
+
+
+def all_kept(out: str) -> None:
+    assert {row["change"] for row in rows(out)} == {"+0 dB", "+0 %"}
+
+
+def own_prompts() -> None:
+    Path("mine.csv").write_text(
+        "prompt,seed,name\na two moving up,7,two\na seven moving down,8,seven\n"
+    )
 
 
 def own_weights() -> None:
@@ -160,6 +204,10 @@ NO_GPU = Then(2, shows=("--device: there is no CUDA device; take cpu",))
 TABLES = ("table1", "table2", "table3", "table5", "table6", "table4", "table8", "table7")
 LINES = {
     "README.md": {
+        "skipdit cache-sweep --n 2..6": Then(
+            more=f"{SHORT} --steps 6 --repeats 0",
+            check=swept("skip-cache", intervals=(2, 3, 4, 5, 6)),
+        ),
         "skipdit ls": LS,
         "skipdit plan --model ucf101-skip --n 2..6": Then(
             shows=(
@@ -179,7 +227,43 @@ LINES = {
             check=column("metric", "psnr", "ssim")
         ),
         "skipdit ls runs": Then(shows=("| digits-skip ", "| skip-cache(n=3,", " 10 / 10 ")),
+        "skipdit status": Then(shows=("| done ", " done\n")),
         "skipdit doctor": DOCTOR,
+    },
+    "docs/anything.md": {
+        "skipdit evaluate --samples teacache --reference full": Then(
+            before=what_others_made,
+            check=column("metric", "psnr", "ssim"),
+            shows=("Pairs: teacache with full, by name.",),
+        ),
+        "skipdit evaluate --samples teacache --samples taylorseer --reference full --out scores": (
+            Then(
+                check=column("samples", *["teacache"] * 2, *["taylorseer"] * 2),
+                writes=("scores/scores.md", "scores/scores.csv", "scores/scores.html"),
+            )
+        ),
+        'skipdit evaluate --samples "made/*/[0-9].png" --metrics fid': Then(
+            check=column("n", "3"), shows=("Compared as sets: FID with imagenet256.",)
+        ),
+        "skipdit evaluate --samples teacache --metrics fid --reference real.npz": Then(
+            check=column("metric", "fid"), shows=("Compared as sets: FID with real.npz.",)
+        ),
+        "skipdit evaluate --samples teacache --reference full --metrics dinov2-similarity,kid": (
+            Then(
+                check=column("metric", "dinov2-similarity", "kid"),
+                shows=("download --metrics dinov2`", "download --metrics inception`"),
+            )
+        ),
+        "skipdit evaluate --samples teacache --metrics clip-score --prompts prompts.txt": Then(
+            check=column("metric", "clip-score"), shows=("needs weights [1]",)
+        ),
+        "skipdit evaluate --samples clips --reference full-clips --metrics psnr,fvd": Then(
+            check=column("metric", "psnr", "fvd"),
+            shows=("| psnr     | 100 dB ", "download --metrics i3d"),
+        ),
+        "skipdit evaluate --samples teacache.npz --reference full --json": Then(
+            shows=('"compared_with": "full, by order"',)
+        ),
     },
     "docs/caches.md": {
         "skipdit ls caches": Then(check=column("caches", *registry.names("caches"))),
@@ -188,6 +272,24 @@ LINES = {
             more="--num-samples 1 --batch-size 1 --steps 12 --repeats 0",
             check=swept("skip-cache", "fora", "pab", "t-gate", intervals=(2, 3, 4)),
             writes=("results/sweeps/captioned-digits-skip/sweep-samples.png",),
+        ),
+        "skipdit cache-sweep --model digits "
+        '--cache "dbcache(Fn_compute_blocks=1..2,Bn_compute_blocks=1,threshold=0.08|0.3)"': Then(
+            more=f"{SHORT} --steps 12 --repeats 0",
+            shows=("| dbcache threshold=0.3 Fn_compute_blocks=2 Bn_compute_blocks=1 ",),
+        ),
+        "skipdit cache-sweep --model moving-digits --cache "
+        '"adacache(cache_rates=6/5/4/3/2/1|3/2/1/1/1/1,apply_moreg=false|true)"': Then(
+            more=f"{SHORT} --steps 12 --repeats 0",
+            shows=(
+                "| adacache cache_rates=3/2/1/1/1/1 apply_moreg=true ",
+                "for 30 steps of Open-Sora",
+            ),
+        ),
+        "skipdit cache-sweep --model moving-digits "
+        '--cache "seacache(threshold=0.25|0.5,max_consecutive_cached=2|4)"': Then(
+            more=f"{SHORT} --steps 12 --repeats 0",
+            shows=("| seacache threshold=0.5 max_consecutive_cached=4 ",),
         ),
         'skipdit plan --model latte-skip --cache "pab(spatial=2,temporal=4,cross=6)"': Then(
             shows=("latte-skip: ", "| pab(", "skipdit download latte-skip")
@@ -213,9 +315,13 @@ LINES = {
                 f"results/sweeps/digits-skip/sweep-heat-{each}.png" for each in ("ideal", "psnr")
             ),
         ),
+        'skipdit cache-sweep --model digits-skip --cache "skip-cache(n=2..4,order=0|1)"': Then(
+            more=f"{SHORT} --steps 6 --repeats 0",
+            shows=("| skip-cache n=4 order=1 ", "order=1 extrapolates what the paper's repeats"),
+        ),
         "skipdit plan --model captioned-digits-skip --target-speedup 1.5": Then(
             more="--steps 12",
-            shows=("nearest to 1.5x by counting: ", "left out: first-block decides "),
+            shows=("nearest to 1.5x by counting: ", "left out: adacache decides "),
         ),
         "skipdit plan --model latte-skip --target-macs 60% --method skip-cache,fora,pab "
         "--window 700-50": Then(
@@ -227,8 +333,23 @@ LINES = {
             more="--num-samples 1 --batch-size 1 --steps 12 --repeats 0",
             shows=("| skip-cache", "| fora n=", "| pab n=", "ideal speedup"),
         ),
+        "skipdit cache-sweep --model digits-skip --n 2..3 --window 1000-0": Then(
+            more=f"{SHORT} --steps 10 --repeats 0",
+            shows=("| no cache, 8 steps ", "- At equal cost an uncached run of fewer steps is "),
+            whole=True,
+        ),
+        "skipdit plan --model dit-xl-2-skip --n 2..4 --no-fewer-steps": Then(
+            check=column("full", "250", "128", "87", "67")
+        ),
         "skipdit analyze calibrate --model digits-skip": Then(
             more=f"{SHORT} --steps 8", shows=("teacache on digits-skip, from 14 observations: ",)
+        ),
+        "skipdit analyze calibrate --model digits-skip --method dp-cache --full 25,17,13,9": Then(
+            more=f"{SHORT} --steps 8 --full 4,2",
+            shows=("dp-cache on digits-skip, full=2, branch=2: ", " is best; dB of the others: "),
+        ),
+        'skipdit cache-sweep --model digits-skip --n 2..4 --cache "dp-cache(full=17)"': Then(
+            more=f"{SHORT}", shows=("| dp-cache full=17 ", "| skip-cache n=4 ")
         ),
     },
     "docs/checkpoints.md": {"skipdit doctor": DOCTOR},
@@ -253,10 +374,39 @@ LINES = {
             shows=("| Skip-Cache n=6 ",),
             writes=("results/tiny/table1.html", "results/tiny/table1.tex"),
         ),
+        "skipdit report smoke --figure pdf,svg --width page": Then(
+            shows=("| Skip-Cache n=3 ",),
+            writes=tuple(
+                f"results/tiny/smoke-{each}.{form}"
+                for each in ("psnr-speedup", "ssim-speedup", "errors")
+                for form in ("pdf", "svg")
+            ),
+        ),
         "skipdit report --diff before/results results": Then(
             5,
             before="cache-sweep --recipe smoke --repeats 0 --steps 6 --results before/results",
             shows=("numbers in 1 table moved", "| macs ", "| digits_psnr ", "(steps 6 -> 12)"),
+        ),
+        "skipdit cache-sweep --model digits-skip --n 2..3 --name mine": Then(
+            more=f"{SHORT} --steps 6 --repeats 1", writes=("results/sweeps/mine/sweep.html",)
+        ),
+        'skipdit cache-sweep --name mine --cache "fora(n=2)" --num-samples 6': Then(
+            more="--repeats 1",
+            shows=("# digits-skip: 6 samples, ddim 6,",),
+            check=column("cache", "no cache (n=1)", "skip-cache n=2", "skip-cache n=3", "fora n=2"),
+        ),
+        "skipdit report mine": Then(
+            shows=("# digits-skip: 6 samples, ddim 6,", "| fora n=2 ", "- Timings: series ")
+        ),
+        "skipdit ls studies": Then(check=column("study", "mine")),
+        "skipdit status mine": Then(check=column("state", *["done"] * 4), shows=("4 done\n",)),
+        "skipdit status table1 --scale paper --gpu h100": Then(
+            3, shows=("| waiting ", "hours on H100: sampling ", "runs are not done (")
+        ),
+        "skipdit status": Then(shows=("| done ", " done\n")),
+        'skipdit gate --baseline released --candidate results --rule "psnr >= -0.3 dB" '
+        '--rule "ssim >= -1 %"': Then(
+            before=a_copy_of_results, check=all_kept, shows=("| psnr >= -0.3 dB ",)
         ),
         "skipdit cache-sweep --model digits-skip --method skip-cache,fora --n 2 "
         "--results study": Then(
@@ -294,6 +444,9 @@ LINES = {
             shows=("(tiny scale)",),
         ),
         "skipdit plan table1 --scale paper --gpu h100": Then(shows=("hours on H100", "of disk")),
+        "skipdit plan table3 --scale paper --gpu h100 --workers 8": Then(
+            shows=("hours on 8 x H100: of one of them sampling ",)
+        ),
         "skipdit plan --model dit-xl-2-skip --n 2..4 --gpu a100": Then(
             check=column("full", "250", "128", "87", "67"),
             shows=("on A100", "of memory at batch 4"),
@@ -313,6 +466,8 @@ LINES = {
             more="--scale tiny --repeats 0",
             shows=("(tiny scale, random weights)", "mean nothing"),
         ),
+    },
+    "docs/machines.md": {
         "skipdit sample --model moving-digits-skip --num-samples 8 --batch-size 2 --workers 2": (
             Then(
                 more="--steps 2",
@@ -320,6 +475,13 @@ LINES = {
                 writes=("results/samples/*/000007.mkv",),
             )
         ),
+        "skipdit cache-sweep --model digits-skip --n 2..3 --num-samples 8 --batch-size 2 "
+        "--engine ray --workers 2": Then(
+            more="--steps 4 --repeats 0",
+            check=column("cache", "no cache (n=1)", "skip-cache n=2", "skip-cache n=3"),
+        ),
+        "skipdit cache-sweep table3 --scale paper --device cuda --repeats 0 --engine slurm "
+        "--slurm partition=gpu --slurm time=240": Then(2, shows=("there is no sbatch here",)),
     },
     "docs/metrics.md": {
         "skipdit ls metrics": Then(check=column("metrics", *registry.names("metrics"))),
@@ -331,10 +493,17 @@ LINES = {
             check=column("metric", "psnr", "ssim"),
         ),
         "skipdit evaluate 3f9c21": Then(check=column("metric", *DIGITS)),
+        "skipdit vbench-env": Then(
+            before=a_vbench_environment, shows=("home/vbench-env/bin/python\n",)
+        ),
         "skipdit evaluate 3f9c21 --npz ours.npz": Then(writes=("ours.npz",)),
         "skipdit evaluate --npz samples.npz": Then(
             before=an_npz,
-            check=column("metric", "fid", "inception-score", "precision", "recall", "sfid"),
+            check=column(
+                "metric",
+                *("clip-iqa", "cmmd", "fd-dinov2"),
+                *("fid", "inception-score", "kid", "precision", "recall", "sfid"),
+            ),
             shows=("needs weights [1]", "run `skipdit download --metrics inception`"),
         ),
     },
@@ -355,11 +524,76 @@ LINES = {
             writes=("results/samples/*/000003.mkv", "results/samples/*/previews/000003.mp4"),
             more="--batch-size 4 --steps 12",
         ),
+        "skipdit sample --model painted-digits --prompts mine.csv": Then(
+            shows=("2 samples of run ",), more="--batch-size 2 --steps ddim4+1", before=own_prompts
+        ),
+        "skipdit cache-sweep --model painted-digits "
+        "--prompts digits-image --seeds 0..4 --n 2": Then(
+            shows=("painted-digits: 4 samples, ", ", seeds 0..4"),
+            more="--num-samples 4 --batch-size 2 --steps ddim4+1 --repeats 0",
+        ),
     },
     "docs/python.md": {
         "skipdit cache-sweep --n 2..6": Then(
             more=f"{SHORT} --steps 6 --repeats 0",
             check=swept("skip-cache", intervals=(2, 3, 4, 5, 6)),
+        ),
+    },
+    "docs/questions.md": {
+        "skipdit cache-sweep --model captioned-digits-skip --target-speedup 1.5 --name equal "
+        "--figure pdf": Then(
+            more=f"{SHORT} --steps 12 --repeats 1 --method skip-cache,fora,t-gate",
+            shows=("| skip-cache", "| fora n=", "| t-gate n="),
+            writes=("results/sweeps/equal/sweep.tex", "results/sweeps/equal/sweep-*.pdf"),
+        ),
+        "skipdit compare fora t-gate --study equal": Then(check=column("metric", "psnr", "ssim")),
+        "skipdit cache-sweep --model digits-skip "
+        '--cache "skip-cache(n=2..4,window=700-50|1000-0)" --name grid': Then(
+            more=f"{SHORT} --steps 12 --repeats 1",
+            shows=("Windows differ",),
+            writes=(
+                "results/sweeps/grid/sweep-heat-psnr.png",
+                "results/sweeps/grid/sweep-heat-speedup.png",
+                "results/sweeps/grid/sweep.html",
+            ),
+        ),
+        'skipdit cache-sweep --name grid --num-samples 32 --cache "fora(n=3)"': Then(
+            more="--num-samples 4 --repeats 1",
+            shows=("# digits-skip: 4 samples, ddim 12,", "| fora n=3 ", "| skip-cache n=4 "),
+        ),
+        "skipdit report --diff before/results results": Then(
+            before="cache-sweep --name grid --model digits-skip --steps 12 --num-samples 2 "
+            "--cache skip-cache(n=2,window=700-50) --repeats 0 --results before/results",
+            shows=("sweeps/grid/sweep", "new"),
+        ),
+        "skipdit compare before/results results": Then(),
+        'skipdit show "skip-cache(n=4,window=1000-0)" --model digits-skip --worst 5': Then(
+            shows=("| worst by ", "| psnr ", "results/samples/")
+        ),
+        "skipdit cache-sweep --model captioned-digits-skip --n 2..3 --prompts mine.csv "
+        "--name mine": Then(
+            before=own_prompts,
+            more="--steps 6 --repeats 0",
+            shows=("# captioned-digits-skip: 2 samples, ",),
+        ),
+        'skipdit cache-sweep --model captioned-digits-skip --n 2 --prompt "a two moving up" '
+        "--seeds 0..4": Then(
+            more="--steps 6 --repeats 0", shows=("# captioned-digits-skip: 5 samples, ",)
+        ),
+        "skipdit plan table3 --scale paper --gpu h100 --workers 8": Then(
+            shows=("hours on 8 x H100: of one of them sampling ", "75520 samples of 16 runs")
+        ),
+        "skipdit plan table3 --scale paper --gpu h100 --workers 8 --num-samples 47": Then(
+            shows=("752 samples of 16 runs",)
+        ),
+        "skipdit export --study equal --out judged --blind --seed 1": Then(
+            writes=("judged/D/0001.mp4", "judged/manifest.csv", "judged-key.csv")
+        ),
+        "skipdit ls runs --size": Then(shows=("| captioned-digits-skip ", " runs, ")),
+        "skipdit rm --cache t-gate --dry-run": Then(shows=("1 runs, ", "would be")),
+        "skipdit rm --cache t-gate": Then(shows=("1 runs, ", " removed")),
+        'skipdit show "skip-cache(n=2,window=700-50)" --model digits-skip': Then(
+            shows=("| psnr ", "again: skipdit sample --model digits-skip")
         ),
     },
     "docs/tables.md": {
@@ -411,14 +645,28 @@ def test_every_line_has_an_expectation(documented, page):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", LINES)
-def test_every_line_does_what_the_page_says(skipdit, documented, machine, tmp_path, page):
+def test_every_line_does_what_the_page_says(skipdit, whole, documented, machine, tmp_path, page):
     for line in documented(page):
         if line in LINES[page]:
             try:
-                follow(skipdit, line, LINES[page][line], tmp_path)
+                then = LINES[page][line]
+                follow(whole if then.whole else skipdit, line, then, tmp_path)
             except AssertionError as error:
                 error.add_note(f"{page}: {line}")
                 raise
+
+
+@pytest.mark.slow
+def test_the_python_of_the_questions(skipdit, capsys):
+    page = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    skipdit("cache-sweep --model digits-skip --n 2..3 --steps 4 --num-samples 3 --repeats 0").ok()
+    capsys.readouterr()
+    names: dict = {}
+    exec(compile(code, "questions.md", "exec"), names)
+    assert len(names["worst"]) == 5
+    assert names["worst"].value.is_monotonic_increasing
+    assert capsys.readouterr().out.count("skip-cache(n=") == 5
 
 
 def follow(skipdit, line: str, then: Then, folder: Path) -> None:
@@ -454,9 +702,9 @@ def test_the_timings_of_full_size_models_run_on_small_ones(skipdit, machine, tmp
     done = skipdit(*shlex.split(f"{line} {more}")[1:]).ok()
     timed = rows(done.out)
     assert len(timed) == (6 if "--n 2..6" in line else 2 if "--n 2" in line else 1)
-    assert all(float(row["latency (s) ↓"]) > 0 for row in timed)
+    assert all(float(row["latency of batch 1 (s) ↓"]) > 0 for row in timed)
     assert "PSNR (dB) ↑" not in timed[0]
-    assert all(row["model"].endswith(" (random weights)") for row in timed)
+    assert " (random weights): batch 1, " in done.out
 
 
 JSON = {
@@ -464,10 +712,12 @@ JSON = {
     "plan": "--model digits",
     "sample": f"--model digits {SHORT} --steps 2",
     "cache-sweep": f"--model digits {SHORT} --steps 2 --method fora --n 2 --repeats 0",
+    "status": "digits",
     "evaluate": "smoke --scale tiny --set steps=2",
     "show": "fora --model digits",
     "report": "smoke --scale tiny",
-    "compare": "fora fora --model digits",
+    "compare": "results results",
+    "gate": "--baseline results --candidate results --rule psnr>=0",
     "profile": "--model digits --weights random --steps 2 --batch-size 1 --repeats 1",
     "analyze calibrate": f"--model digits --method mag-cache {SHORT} --steps 2",
     "doctor": "",
@@ -526,7 +776,7 @@ def test_every_option_and_command_in_the_text_is_run(page):
     given = " ".join(
         words for path in sorted(Path(__file__).parent.rglob("*.py")) for words in arguments(path)
     )
-    text = re.sub(r"`pip [^`]*`", "", text)
+    text = re.sub(r"`(pip|ray) [^`]*`", "", text)
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
     missing = {option for option in options if not re.search(rf"(?<!\S){option}(?!\S)", given)}
     assert missing == set()

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from skipdit_cli.checkpoints.card import DRY_RUN
+
 GIVEN = "--weights random --steps 3,1 --num-samples 2 --batch-size 2"
 SAID = "mean nothing"
 
@@ -103,7 +105,24 @@ def test_what_cannot_be(skipdit, tmp_path):
     (tmp_path / "mine.pt").touch()
     skipdit("plan --model digits --weights mine.pt").ok()  # a file is no setting
     skipdit("cache-sweep smoke --weights mine.pt").failed(2, "--weights", "recipe")
-    skipdit("analyze calibrate --model digits --weights random").failed(2, "--weights random")
+
+
+def test_a_calibration_of_random_weights_is_tried_and_not_written(skipdit, tmp_path, monkeypatch):
+    monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path / "home"))
+    given = "--model digits --weights random --steps 8 --num-samples 2 --batch-size 2"
+    done = skipdit(f"analyze calibrate --method mag-cache {given}").ok()
+    assert done.out == f"mag-cache on digits: nothing is written; {DRY_RUN}\n"
+    assert not (tmp_path / "home/calibration").exists()
+
+
+@pytest.mark.slow
+def test_a_full_size_calibration_on_a_processor(skipdit, tmp_path):
+    """Two guided steps of DiT-XL/2 with skip branches: watched, probed, six answers tried."""
+    given = "--model dit-xl-2-skip --weights random --steps 2 --num-samples 1 --results"
+    done = skipdit(f"analyze calibrate --method dp-cache --full 1 {given}", tmp_path).ok()
+    assert done.out == f"dp-cache on dit-xl-2-skip: nothing is written; {DRY_RUN}\n"
+    table = skipdit(f"plan --cache dp-cache(full=1) {given}", tmp_path).ok().out
+    assert "| dp-cache full=1 " in table or "| dp-cache(full=1" in table
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def test_calibrate_and_use(skipdit, tmp_path, home):
 def test_calibrate_into_a_folder(skipdit, tmp_path, home):
     out = tmp_path / "mine"
     command = f"analyze calibrate --model digits --method mag-cache {FEW} --json"
-    content = json.loads(skipdit(command, "--out", out, "--results", tmp_path).ok().out)
+    [content] = json.loads(skipdit(command, "--out", out, "--results", tmp_path).ok().out)
     assert content["file"] == str(out / "mag-cache-ddim-8.json")
     assert content["steps"] == "8"
     assert not home.exists()
@@ -64,7 +64,7 @@ def test_calibrate_into_a_folder(skipdit, tmp_path, home):
 
 def test_calibrate_what_cannot_be(skipdit, tmp_path, home):
     command = "analyze calibrate --model digits"
-    skipdit(command, "--method", "skip-cache").failed(2, "skip-cache", "did you mean 'mag-cache'")
+    skipdit(command, "--method", "skip-cache").failed(2, "skip-cache", "did you mean 'dp-cache'")
     skipdit(command, "--steps", "3", "--num-samples", "1").failed(2, "--steps", "5 coefficients")
     skipdit("analyze calibrate --model latte-skip").failed(4, "download latte-skip")
 

@@ -1,6 +1,7 @@
 """Methods at equal cost: grids of settings, windows that are told, settings of a given cost."""
 
 import json
+import re
 
 import pytest
 
@@ -122,11 +123,13 @@ def test_settings_of_a_given_speedup_can_be_pasted(skipdit, table):
     said = shown.splitlines()
     assert any(line.startswith("nearest to 1.5x by counting: ") for line in said)
     assert "skip-cache by n, window, branch" in shown
-    assert (
-        "left out: first-block decides while it runs, so that counting cannot tell; t-gate needs "
-        "attention to text and dit has none; take fora or pab, or a text model; teacache decides "
-        "while it runs, so that counting cannot tell"
-    ) in said
+    (left_out,) = (line for line in said if line.startswith("left out: "))
+    for name in ("first-block", "teacache"):
+        assert (
+            f"{name} decides while it runs, and `skipdit profile --model digits-skip "
+            f"--method {name}` with --target-speedup 1.5 finds its threshold"
+        ) in left_out
+    assert "t-gate needs attention to text and dit has none" in left_out
     pasted = [word for line in first.values() for word in ("--cache", line["run"])]
     _, *again = table(skipdit(*plan.split(), *pasted).ok().out)
     assert [line["ideal speedup"] for line in again] == [
@@ -165,6 +168,35 @@ def test_the_nearest_of_every_method_are_run(skipdit, table, tmp_path, command):
     )
 
 
+def test_a_threshold_is_found_by_running_a_batch(skipdit, table, tmp_path):
+    """What was tried is kept: the search is not made again, and `plan` knows of it."""
+    how = "--model digits --steps 8 --batch-size 2 --target-speedup 1.3 --method first-block"
+    root = ("--results", tmp_path)
+    skipdit(f"plan {how} --num-samples 2", *root).failed(
+        2, "first-block decides while it runs, and `skipdit profile --model digits"
+    )
+    done = skipdit(f"profile {how} --repeats 1", *root).ok()
+    _, line = table(done.out)
+    tried = re.findall(r"^trying (\S+) on digits$", done.err, re.MULTILINE)
+    assert len(tried) > 1
+    again = skipdit(f"profile {how} --repeats 1", *root).ok()
+    assert "trying" not in again.err
+    caches = [word for spec in tried for word in ("--cache", spec)]
+    plan = "plan --model digits --steps 8 --batch-size 2 --num-samples 2"
+    _, *lines = table(skipdit(*plan.split(), *caches, *root).ok().out)
+    reached = {each["run"]: float(each["ideal speedup"]) for each in lines}
+    best = min(reached, key=lambda spec: abs(reached[spec] - 1.3))
+    assert f"target: {best} comes to {reached[best]:.4g}x" in done.err
+    assert line["cache"] == best.replace("(", " ").rstrip(")")
+    assert line["ideal speedup"] == f"{reached[best]:.2f}"
+    assert "nearest to 1.3x by running a batch: first-block by threshold" in done.err
+    # The samples of a run begin with the batch that was tried.
+    sampled = skipdit(f"cache-sweep {how} --num-samples 2 --repeats 0 --metrics psnr", *root).ok()
+    assert "trying" not in sampled.err
+    _, row = table(sampled.out)
+    assert (row["full"], row["cached"]) == (line["full"], line["cached"])
+
+
 def test_a_speedup_out_of_reach_is_told(skipdit, table):
     shown = skipdit("plan --model digits --target-speedup 40 --method fora,pab").ok().out
     assert "not within 2 %: fora (" in shown
@@ -178,6 +210,9 @@ def test_mistakes_in_a_target_are_one_line(skipdit):
         "cache-sweep --model digits --target-macs 60% --target-speedup 2": ("say the same",),
         "plan --model digits --target-speedup 2 --method teacache": (
             "--target-speedup: nothing comes near 2x (teacache decides while it runs",
+        ),
+        "profile --model digits --target-speedup 2 --method teacache --weights random": (
+            "what teacache reuses depends on the weights, which are random",
         ),
         "plan --model digits --target-speedup 2 --method foar": ("did you mean 'fora'?",),
         "plan --model digits --target-speedup 2 --n 4..2": ("--n: range '4..2' runs backwards",),

@@ -209,3 +209,18 @@ def test_a_terminal_asks(measured, tmp_path, answer, code):
     assert (b"stopped before anything was made" in seen) == (code == 1)
     assert len([*tmp_path.glob("results/samples/*/*.png")]) == (4 if code == 0 else 0)
     shutil.rmtree(tmp_path / "results", ignore_errors=True)
+
+
+def test_a_plan_for_several_gpus_shares_all_but_the_timing(skipdit, home):
+    given = "plan smoke --scale tiny --gpu h100 --json --set num_samples=100000"
+    alone, shared = (
+        json.loads(skipdit(f"{given} --workers {gpus}").ok().out)["left"] for gpus in (1, 8)
+    )
+    assert (alone["gpus"], shared["gpus"]) == (1, 8)
+    timing = alone["timing_hours"]
+    assert shared["hours"] == pytest.approx((alone["hours"] - timing) / 8 + timing)
+    assert shared["sampling_hours"] == alone["sampling_hours"]
+    out = skipdit("plan smoke --gpu h100 --workers 8 --set num_samples=10000000").ok().out
+    assert " on 8 x H100: of one of them sampling " in out
+    skipdit("plan --all --workers 8").failed(2, "--all: --workers is of one table")
+    skipdit("plan smoke --workers 0").failed(2, "--workers")

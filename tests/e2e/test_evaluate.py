@@ -30,12 +30,20 @@ WITHOUT = {
         "inception-score": "skipdit download --metrics inception",
         "precision": "skipdit download --metrics inception",
         "recall": "skipdit download --metrics inception",
+        "kid": "skipdit download --metrics inception",
+        "fid@clean": "skipdit download --metrics inception",
+        "fd-dinov2": "skipdit download --metrics dinov2-large",
+        "cmmd": "skipdit download --metrics clip-336",
+        "clip-iqa": "skipdit download --metrics clip",
+        "dino-similarity": "skipdit download --metrics dino",
+        "dinov2-similarity": "skipdit download --metrics dinov2",
         "lpips": "lpips cannot score 16x16, only 31 px and more",
     },
     "moving-digits": {
         "fvd": "fvd cannot score 8 frames, only 16 and more",
         "fvd@latte": "fvd@latte cannot score 8 frames, only 16 and more",
         "fid@frames": "skipdit download --metrics inception",
+        "dinov2-similarity": "skipdit download --metrics dinov2",
         "lpips": "lpips cannot score 16x16, only 31 px and more",
     },
     "captioned-digits": {
@@ -45,6 +53,7 @@ WITHOUT = {
     },
     "painted-digits": {
         "clip-score": "skipdit download --metrics clip",
+        "cmmd": "skipdit download --metrics clip-336",
         "fid@coco": "skipdit download --metrics inception",
         "lpips": "lpips cannot score 16x16, only 31 px and more",
     },
@@ -96,7 +105,7 @@ def test_a_metric_that_is_asked_for_by_name_is_told_with_its_command(skipdit, ho
     skipdit(f"evaluate {key} --metrics vbench.scne").failed(2, "did you mean 'vbench.scene'?")
 
 
-def test_a_run_becomes_an_npz_for_other_tools(skipdit, home):
+def test_a_run_becomes_an_npz_for_other_tools(skipdit, home, table):
     skipdit(RUN.format("digits"), "--classes", "3,5").ok()
     (key,) = keys(home)
     done = skipdit(f"evaluate {key} --npz out/ours.npz").ok()
@@ -110,8 +119,12 @@ def test_a_run_becomes_an_npz_for_other_tools(skipdit, home):
         np.testing.assert_array_equal(np.asarray(stored), image)
     # and is scored as any other tool's: without Inception, with the command that brings it
     done = skipdit("evaluate --npz out/ours.npz").ok()
-    assert done.out.count("needs weights [1]") == 5
-    assert "[1] inception" in done.out
+    lines = {line["metric"]: line["value"].partition(" [") for line in table(done.out)}
+    adm = ["fid", "inception-score", "kid", "precision", "recall", "sfid"]
+    assert lines.keys() == {"clip-iqa", "cmmd", "fd-dinov2", *adm}
+    assert {value for value, *_ in lines.values()} == {"needs weights"}
+    (note,) = {lines[metric][2].rstrip("]") for metric in adm}
+    assert f"[{note}] inception" in done.out
 
 
 def test_an_npz_that_cannot_be_scored(skipdit, home):
@@ -120,7 +133,7 @@ def test_an_npz_that_cannot_be_scored(skipdit, home):
     skipdit("evaluate --npz absent.npz").failed(2, "absent.npz: no such file")
     np.savez("some.npz", arr_0=np.zeros((2, 8, 8, 3), np.uint8))
     skipdit("evaluate --npz some.npz --metrics psnr").failed(
-        2, "psnr cannot score an npz", "fid, inception-score, precision, recall, sfid"
+        2, "psnr compares each sample with its original; give the originals with --reference"
     )
 
 

@@ -57,7 +57,8 @@ def full_after(monkeypatch):
 def test_a_full_disk(skipdit, tmp_path, samples, full_after):
     skipdit(f"{SAMPLE} --results whole").ok()
     results = tmp_path / "results"
-    free = full_after(3 + 5)  # run.pid, run.json twice, then four samples and the trajectory
+    # run.pid, run.json, four samples and their lines, the trajectory, run.json again
+    free = full_after(2 + 2 * 4 + 2)
     done = skipdit(SAMPLE)
     done.failed(
         1, "no space left on device", "finished samples are kept: 4", "run the same command"
@@ -80,7 +81,8 @@ def test_a_full_disk_while_a_sweep_scores(skipdit, tmp_path, full_after, monkeyp
     """Samples are made, their scores find no room: they are not made again."""
     given = "cache-sweep --model digits-skip --n 2 --steps 3 --num-samples 2 --batch-size 2"
     skipdit("plan --model digits-skip --n 2 --steps 3").ok()  # what is counted is kept as well
-    free = full_after(2 * (3 + 3))  # two runs: pid, json twice, two samples, trajectory
+    # the study; pid, json twice, two samples and their lines, trajectory
+    free = full_after(1 + 2 * (3 + 2 * 2 + 1))
     skipdit(f"{given} --repeats 0").failed(1, "results/scores/", "no space left", "again")
     before = written(tmp_path / "results")
     assert len(before) == 4
@@ -209,14 +211,20 @@ def test_killed_twice_a_sweep_ends_as_if_undisturbed(skipdit, tmp_path, samples,
 
 @pytest.mark.slow
 def test_a_second_process_and_ctrl_c(skipdit, tmp_path, samples, wait_for):
-    """The second is refused, the first is not disturbed; Ctrl-C ends it and keeps its samples."""
+    """The second waits and says so, the first is not disturbed; Ctrl-C keeps its samples."""
     endless = "sample --model digits-skip --num-samples 100000 --batch-size 1 --steps 2"
     results = tmp_path / "results"
     first = skipdit.start(endless)
     wait_for(lambda: finished(results) > 3 or first.poll() is not None)
-    skipdit(endless).failed(
-        1, f"process {first.pid} is working on run ", "results/samples/", "wait for it to end"
-    )
+    said = tmp_path / "second.txt"
+    with said.open("w") as err:
+        second = skipdit.start(endless, stderr=err)
+    wait_for(lambda: "waiting: " in said.read_text() or second.poll() is not None)
+    second.send_signal(signal.SIGINT)
+    second.communicate(timeout=60)
+    assert second.returncode == 130
+    assert f"waiting: process {first.pid} is working on run " in said.read_text()
+    skipdit(endless.replace("100000", "2")).ok()  # all that it wants is there
     other = endless.replace("100000", "1") + " --seed 7"
     skipdit(other).ok()  # another run does not wait
     assert first.poll() is None
@@ -241,18 +249,18 @@ def test_a_lock_that_a_killed_process_left_is_none(skipdit, tmp_path):
 
 def test_a_run_that_fails_keeps_its_row(skipdit, tmp_path, table, monkeypatch):
     """The others are generated, scored and shown; the same command tries the failed one again."""
-    from skipdit_cli.generate import samples as generating
+    from skipdit_cli.generate import batch as generating
 
-    real = generating.generate
+    real = generating.make
 
-    def generate(own, *arguments, **options):
+    def make(own, *arguments, **options):
         if str(own.cache).startswith("skip-cache(n=3"):
             raise SkipditError("a worker process died: killed, or out of memory")
         return real(own, *arguments, **options)
 
     given = "cache-sweep --model digits-skip --n 2..4 --steps 3 --num-samples 2 --batch-size 2"
     with monkeypatch.context() as patch:
-        patch.setattr(generating, "generate", generate)
+        patch.setattr(generating, "make", make)
         done = skipdit(f"{given} --repeats 0")
         done.failed(3, "1 of 4 runs failed, first skip-cache(n=3", "a worker process died", "again")
     lines = {line["cache"]: line for line in table(done.out)}
@@ -275,7 +283,7 @@ def test_out_of_memory(skipdit, monkeypatch):
     def lack(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    monkeypatch.setattr("skipdit_cli.generate.samples.run_batches", lack)
+    monkeypatch.setattr("skipdit_cli.generate.batch._files", lack)
     skipdit("sample --model digits --num-samples 64 --batch-size 64").failed(
         1, "out of memory at batch size 64", "take a smaller --batch-size"
     )

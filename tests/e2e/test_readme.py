@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,21 @@ def test_every_make_target_exists(target):
 def test_links_to_files_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)", TEXTS[page]):
         assert target.startswith("http") or (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_what_an_index_shows_of_the_readme_leads_to_no_file():
+    """By the substitutions that the build makes; `make release-check` looks at what was built."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        hooks = tomllib.load(file)["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    assert hooks["fragments"] == [{"path": "README.md"}]
+    text = TEXTS["README.md"]
+    for each in hooks["substitutions"]:
+        assert re.search(each["pattern"], text)
+        text = re.sub(each["pattern"], each["replacement"], text)
+    assert "Questions (`docs/questions.md`): " in text
+    assert "make of the same seeds" not in text
+    assert {link for link in re.findall(r"\]\(([^)]+)", text) if "://" not in link} == set()
+    assert re.findall(r"\[arXiv 2411.17616\]\(https", text)
 
 
 def test_the_readme_is_short():

@@ -125,7 +125,3 @@ def test_nothing_is_removed_that_could_not_be_made_again(skipdit, tmp_path, monk
     kept.write_bytes(b"")
     skipdit(f"{run} --redo").failed(4, "the weights of taichi are not here")
     assert kept.is_file()
-
-
-def test_an_npz_is_no_run(skipdit):
-    skipdit("evaluate --npz some.npz --redo").failed(2, "--redo: the scores of an npz are not kept")

@@ -229,6 +229,7 @@ def test_samples_are_given_away(skipdit, swept, samples, tmp_path):
         assert line["file"].endswith(f"/{int(line['index']):02d}-{line['class']}.png")
     known = json.loads((root / "scores" / runs["n=3"] / "psnr.json").read_text())["scores"]
     assert [float(line["psnr"]) for line in lines if line["psnr"]] == known
+    assert not {"latency", "speedup"} & lines[0].keys()  # repetitions are no samples
     assert skipdit("export none", "skip-cache(n=3)", *given).ok().out == done.out
     skipdit("export none", *given).failed(2, "there are other files in it", "another folder")
 
@@ -259,3 +260,17 @@ def test_what_cannot_be_given_away_is_told(skipdit, swept):
     skipdit("export none --seed 1", *out).failed(2, "--seed 1", "--blind")
     skipdit("export bogus", *out).failed(2, "no run of bogus is here")
     assert not Path("out").exists()
+
+
+def test_the_samples_with_the_worst_scores(skipdit, root):
+    """By PSNR the lowest, whose file and subject are told; without --worst none is listed."""
+    told = json.loads(skipdit("show skip-cache(n=3) --worst 2 --json").ok().out)
+    stored = json.loads((root / "scores" / told["key"] / "psnr.json").read_text())["scores"]
+    by_psnr = [each for each in told["worst"] if each["metric"] == "psnr"]
+    assert [each["score"] for each in by_psnr] == sorted(stored)[:2]
+    assert [stored[each["sample"]] for each in by_psnr] == sorted(stored)[:2]
+    assert by_psnr[0]["file"] == f"results/samples/{told['key']}/{by_psnr[0]['sample']:06d}.png"
+    assert by_psnr[0]["about"].startswith("class ")
+    shown = skipdit("show skip-cache(n=3) --worst 1").ok().out
+    assert f"| psnr       | {min(stored):.5g} dB" in shown
+    assert "worst" not in json.loads(skipdit("show skip-cache(n=3) --json").ok().out)

@@ -104,7 +104,7 @@ def test_ls(skipdit):
         "| painted-digits        | text-to-image: HunyuanDiT-digits/4 (embedded)",
         "| latte-skip            | text-to-video: LatteT2V-XL/2 with skip branches (download ",
         "| skip-cache       | Skip-Cache: keep the hidden state entering the last layers",
-        "| psnr            | Peak signal-to-noise ratio against the uncached sample, in dB.",
+        "| psnr              | Peak signal-to-noise ratio against the uncached sample, in dB.",
         "| table1    | Table 1: class-to-video generation with caching",
     ):
         assert line in listed

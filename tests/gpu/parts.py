@@ -20,7 +20,8 @@ from skipdit_cli import registry
 from skipdit_cli.cache import NONE
 from skipdit_cli.checkpoints import catalog, drawn, networks
 from skipdit_cli.errors import SkipditError
-from skipdit_cli.generate import conditioning, decode, loaded, samples
+from skipdit_cli.generate import batch as batches
+from skipdit_cli.generate import conditioning, decode, loaded
 from skipdit_cli.plan.plan import plan
 from skipdit_cli.precision import PRECISIONS, dtype_of, products
 from skipdit_cli.profiling.latency import Latency, measure, peak_bytes
@@ -110,9 +111,9 @@ def _fitting(model: str, method: str, settings: Fact) -> Run | None:
 
 
 def _latents(run: Run, how: How, device: str) -> torch.Tensor:
-    network = samples.network(run, device=device)
+    network = batches.network(run, device=device)
     indices = range(run.batch_size)
-    return samples.latents_of(run, indices, model=network, root=how.scratch).cpu()
+    return batches.latents_of(run, indices, model=network, root=how.scratch).cpu()
 
 
 def relative(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -270,7 +271,7 @@ def precision(how: How) -> Iterator[Fact]:
         model, exact = how.named(name), None
         for kind in ("float64", *PRECISIONS):
             run = make_run(model, NONE, _settings(model, batch=1, precision="float32", steps=2))
-            network = samples.network(run, device=how.device)
+            network = batches.network(run, device=how.device)
             dtype = getattr(torch, dtype_of(kind))
             torch.nn.Module.to(network, dtype)
             inputs = network.inputs(1, device=how.device)

@@ -74,6 +74,12 @@ SCHEDULES = {
         DIT,
         {("layer", 5): [0, 1, 2, 3, 5, 10, 15, 25, 35], ("layer", 6): EVERY},
     ),
+    # This package's own: full steps are those that were calibrated, the outer layers always run.
+    "dp-cache": (
+        "dp-cache(full=3,branch=2,steps=0/7/30,coefficients=0/0/0/0/0/0)",
+        LATTE,
+        {(SPATIAL, 2): [0, 7, 30], (MLP, 9): [0, 7, 30], (CROSS, 1): EVERY, ("layer", 10): EVERY},
+    ),
     # OpenSparseLLMs/Skip-DiT 72609de, LatteT2V_skip_cache, N2-700-50: timesteps from 700 on are
     # full (steps 0 to 14), then every second step up to the first at or below 50 (step 47), then
     # all again. test_schedules.py has every family, interval and window.
@@ -125,7 +131,8 @@ HALVES = {
     "t-gate": (list(range(10)), NULL),  # the null half alone, from the gate on
     "faster-cache": ([*range(17), 20, 25, 30, 35, 40, 45], CONDITIONAL),
 }
-DECIDING = ("first-block", "teacache")
+# Of three, test_adacache.py, test_dbcache.py and test_seacache.py have the authors' code beside.
+DECIDING = ("adacache", "dbcache", "first-block", "seacache", "teacache")
 
 
 def test_every_method_has_its_rule_here():
@@ -253,3 +260,20 @@ def test_first_block_by_its_authors_rule():
     """
     inputs = [1.0, 1.04, 1.06, 1.10, 1.11, 1.00, 1.02]
     assert full_steps("first-block(threshold=0.05)", inputs) == [0, 2, 5]
+
+
+def test_dbcache_by_its_authors_rule():
+    """vipshop/cache-dit 1.5.3, caching/cache_contexts/cache_manager.py, can_cache and similarity.
+
+    As above, but the change has to be below the threshold, 0.08; three steps of warm-up, and no
+    more than two cached ones in a row. test_dbcache.py runs their code.
+
+        step  added  against  change               step  added  against  change
+        1     1.00   1        0, warm-up           5     1.11   1.00     third in a row, full
+        2     1.00   1        0, warm-up           6     1.19   1.11     0.0721
+        3     1.04   1.00     0.04                 7     1.02   1.11     0.0811, full
+        4     1.06   1.00     0.06                 8     1.02   1.02     0
+    """
+    inputs = [1.0, 1.0, 1.0, 1.04, 1.06, 1.11, 1.19, 1.02, 1.02]
+    spec = "dbcache(Fn_compute_blocks=1,max_warmup_steps=3,max_continuous_cached_steps=2)"
+    assert full_steps(spec, inputs) == [0, 1, 2, 5, 7]

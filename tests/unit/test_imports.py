@@ -51,12 +51,14 @@ KNOWN_USERS = {
     "caches": {},
     "samplers": {
         "train.loss": "the noise schedule that a model is trained on",
+        "generate.hooks": "the noise schedule, which hooks of diffusers ask for",
     },
     "metrics": {
         "train.classifier": "reference statistics of the features metrics compare with",
         "score.reference": "statistics of real images, by the metrics' own arithmetic",
         "score.real_clips": "features and statistics of real clips, by the metrics' own networks",
         "score.real_videos": "the size at which a network sees frames",
+        "cli.vbench_env": "makes the one environment that a metric has of its own",
     },
 }
 # Where networks and measurements are put to use, and who may ask them to.
@@ -64,13 +66,21 @@ WHO_RUNS = {
     "generate.hooks": {
         "generate.footprint",
         "generate.loop",
-        "generate.samples",
+        "generate.batch",
         "score.body",
         "analyze.calibrate",
+        "analyze.trial",
     },
-    "generate.samples": {"score.sweep", "score.body", "analyze.calibrate"},
+    "generate.samples": {"score.sweep"},
+    "generate.batch": {"generate.samples", "score.body", "analyze.calibrate", "analyze.trial"},
     "score.measure": {"score.evaluate", "score.sweep", "cli.compare"},
-    "generate.engine": {"generate.samples", "score.scoring", "score.spread"},
+    "generate.engine": {
+        "analyze.calibrate",
+        "generate.local",
+        "generate.on_ray",
+        "generate.on_slurm",
+        "score.spread",
+    },
 }
 HEAVY = {
     *("torch", "diffusers", "transformers", "tokenizers", "sentencepiece", "huggingface_hub"),
@@ -79,7 +89,14 @@ HEAVY = {
 }
 HEAVY_ALLOWED = ("models", "samplers", "train", "analyze")
 HEAVY_ALLOWED_FILES = {
-    *("generate.hooks", "generate.samples", "generate.loop", "generate.rng", "score.body"),
+    *(
+        "generate.hooks",
+        "generate.samples",
+        "generate.batch",
+        "generate.loop",
+        "generate.rng",
+        "score.body",
+    ),
     *(
         "profiling.macs",
         "profiling.live",
@@ -231,7 +248,13 @@ def reachable(module):
 
 @pytest.mark.parametrize("module", [m for m in FILES if m.startswith("report")])
 def test_a_report_computes_nothing_new(module):
-    working = {"generate.samples", "generate.hooks", "generate.engine", "score.measure"}
+    working = {
+        "generate.samples",
+        "generate.batch",
+        "generate.hooks",
+        "generate.engine",
+        "score.measure",
+    }
     assert not reachable(module) & {*working, "score.sweep", "score.timing"}
 
 

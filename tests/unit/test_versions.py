@@ -21,7 +21,13 @@ from skipdit_cli import registry, run
 PACKAGE = Path(run.__file__).parent
 KNOWN = Path(__file__).with_name("versions.json")
 PARTS = {  # in run.py, of what every run goes through
-    "LOOP": ("generate/loop", "generate/hooks", "generate/rng", "generate/conditioning"),
+    "LOOP": (
+        "generate/batch",
+        "generate/loop",
+        "generate/hooks",
+        "generate/rng",
+        "generate/conditioning",
+    ),
     "DECODING": ("generate/decode",),
     "TEXT": ("generate/text",),
     "DRAWING": ("checkpoints/drawn",),

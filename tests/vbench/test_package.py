@@ -1,4 +1,4 @@
-"""The real vbench on a processor, in the environment that `make vbench-env` makes.
+"""The real vbench on a processor, in the environment that `skipdit vbench-env` makes.
 
 temporal_flickering is the one dimension that needs no weights; its formula is simple enough to be
 worked out beside it. What the other dimensions read is read here as they read it.
@@ -49,7 +49,7 @@ def write(folder, clips):
 
 def in_environment(code, *arguments):
     """What code prints, as JSON, when it runs where vbench is."""
-    command = [str(run.interpreter()), "-I", "-X", "utf8", "-c", code, *map(str, arguments)]
+    command = [str(vbench.environment()), "-I", "-X", "utf8", "-c", code, *map(str, arguments)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.strip().split("\n")[-1])
 
@@ -87,7 +87,7 @@ def test_golden_clips_under_vbench_names(tmp_path):
         run.Clip(path.name, path.stem[:-2], path, run.sha256(path))
         for path in (GOLDEN / "standard_videos").iterdir()
     ]
-    python = run.interpreter()
+    python = vbench.environment()
     options = {"mode": run.STANDARD, "folder": tmp_path, "device": "cpu", "python": python}
     assert run.score(FLICKER, clips, **options) == pytest.approx(mean, abs=1e-9)
     record = json.loads((tmp_path / f"{FLICKER}.json").read_text())

@@ -1,7 +1,7 @@
 """VBench: 16 dimensions of a text-to-video model on VBench's own prompts, in one total.
 
 The scores are those of the vbench package, which runs in an environment of its own
-(`make vbench-env`); quality is the weighted mean of 7 normalised dimensions, semantic that of 9,
+(`skipdit vbench-env`); quality is the weighted mean of 7 normalised dimensions, semantic that of 9,
 and the total (4 quality + semantic) / 5. Each part can be asked for singly: `vbench.quality`,
 `vbench.temporal_flickering`.
 
@@ -18,12 +18,12 @@ one at a time; such scores are not comparable with VBench's, hence `protocol`.
 Source: Huang et al., VBench, CVPR 2024 (arXiv 2311.17982); Vchitect/VBench.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from skipdit_cli.errors import IncompleteError, UsageError, unknown
-from skipdit_cli.metrics.vbench import run, table
+from skipdit_cli.metrics.vbench import installed, run, table
 from skipdit_cli.metrics.vbench.clips import custom, standard
 from skipdit_cli.metrics.vbench.run import CUSTOM, STANDARD
 from skipdit_cli.metrics.vbench.table import DIMENSIONS, GROUPS
@@ -46,7 +46,7 @@ def environment() -> Path:
     Raises:
         MissingAssetError: there is none.
     """
-    return run.interpreter()
+    return installed.interpreter()
 
 
 def total(raw: Mapping[str, float], *, round_raw: bool = False) -> dict[str, float]:
@@ -94,7 +94,7 @@ def score_prompts(
             prompts of the dimensions that the part needs.
         part: "" for the total, "quality", "semantic" or a dimension.
         folder: of this run alone; holds one result per dimension, and is made if need be.
-        device: "cpu" or "cuda", of vbench.
+        device: "cpu", "cuda" or one of several GPUs, "cuda:1".
         progress: called with clips scored and clips in all, each counted in every dimension that
             it is scored in.
         hashes: the sha256 of the clips when they were made; without, they are computed. A clip is
@@ -107,19 +107,10 @@ def score_prompts(
         StoreError: a clip is damaged, or the disk.
         SkipditError: vbench failed.
     """
-    names = _dimensions(part)
-    if not samples:
-        raise UsageError(f"{NAME} has no samples to score", fix="generate at least one")
-    if protocol(prompt for prompt, _ in samples) == PROTOCOL:
-        mode, clips = STANDARD, standard(samples, names, hashes=hashes)
-    else:
-        mode, clips = CUSTOM, custom(samples, part, hashes=hashes)
-
-    done = {name: run.known(name, clips[name], mode=mode, folder=folder) for name in names}
-    raw = {name: value for name, value in done.items() if value is not None}
-    left = sorted(set(names) - set(raw), key=_order)
+    mode, clips, raw = _found(samples, part, folder, hashes)
+    left = _in_order(clips, raw)
     python = environment() if left else Path()
-    total_clips = sum(len(clips[name]) for name in names)
+    total_clips = sum(map(len, clips.values()))
 
     def tell(before: int, now: int = 0) -> None:
         if progress:
@@ -143,12 +134,44 @@ def score_prompts(
     return 100 * (table.group_score(raw, part) if part else total(raw)["total"])
 
 
+def lacking(
+    samples: Sequence[tuple[str, Path]],
+    *,
+    part: str = "",
+    folder: Path,
+    hashes: Sequence[str] | None = None,
+) -> list[str]:
+    """The dimensions of a part that are still to be scored, in the order in which they should be.
+
+    Raises:
+        UsageError, IncompleteError: as `score_prompts`.
+    """
+    _, clips, raw = _found(samples, part, folder, hashes)
+    return _in_order(clips, raw)
+
+
+def _found(
+    samples: Sequence[tuple[str, Path]], part: str, folder: Path, hashes: Sequence[str] | None
+) -> tuple[str, dict[str, list[run.Clip]], dict[str, float]]:
+    """The mode, the clips of every dimension, and the raw scores that are there already."""
+    names = _dimensions(part)
+    if not samples:
+        raise UsageError(f"{NAME} has no samples to score", fix="generate at least one")
+    if protocol(prompt for prompt, _ in samples) == PROTOCOL:
+        mode, clips = STANDARD, standard(samples, names, hashes=hashes)
+    else:
+        mode, clips = CUSTOM, custom(samples, part, hashes=hashes)
+    done = {name: run.known(name, clips[name], mode=mode, folder=folder) for name in names}
+    return mode, clips, {name: value for name, value in done.items() if value is not None}
+
+
 def _dimensions(part: str) -> tuple[str, ...]:
     if part not in ("", *PARTS):
         raise unknown("part of vbench", part, PARTS)
     return (part,) if part in DIMENSIONS else table.members(part)
 
 
-def _order(dimension: str) -> tuple[bool, int]:
+def _in_order(names: Iterable[str], done: Container[str]) -> list[str]:
     """What needs a detector that pip alone cannot install goes first, so that it fails at once."""
-    return not DIMENSIONS[dimension].detector, list(DIMENSIONS).index(dimension)
+    left = [name for name in DIMENSIONS if name in names and name not in done]
+    return sorted(left, key=lambda name: not DIMENSIONS[name].detector)

@@ -11,8 +11,6 @@ import json
 import math
 import os
 import re
-import shlex
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,20 +18,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError
+from skipdit_cli.metrics.vbench import installed
 from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import on_disk, put, sha256
 
 DIMENSION = kept.Kind("score of vbench", 2)
 VBENCH = "0.1.5"
-INTERPRETER = "SKIPDIT_VBENCH_PYTHON"  # the environment variable that names it
 STANDARD, CUSTOM = "vbench_standard", "custom_input"  # vbench's modes
 POLL = 1.0  # seconds between two looks at how far vbench is
 _BAR = re.compile(rb"(\d+)/(\d+) \[")  # of tqdm; those of downloads count in units: 3M/5M [
 _TAIL = 1 << 18  # bytes of the log that are looked at; vbench prints whole lists between two bars
 _WORKER = Path(__file__).with_name("worker.py")
-_ENVIRONMENT = Path(".vbench-env", "bin", "python")
 
 
 class Clip(NamedTuple):
@@ -43,40 +39,6 @@ class Clip(NamedTuple):
     prompt: str
     path: Path
     sha256: str  # of the file; "" is not known
-
-
-def interpreter() -> Path:
-    """The Python of VBench's environment.
-
-    Raises:
-        MissingAssetError: there is none.
-    """
-    named = os.environ.get(INTERPRETER, "")
-    roots = (Path(__file__).parents[3], Path.cwd())
-    places = [named] if named else [str(root / _ENVIRONMENT) for root in roots]
-    for place in places:
-        if program := shutil.which(place):
-            return Path(program).absolute()  # not resolved: the link makes it that environment's
-    raise MissingAssetError(
-        f"{INTERPRETER}={named} is not an interpreter"
-        if named
-        else "VBench's environment is not here",
-        place="vbench",
-        fix=f"run {making()}, or name its Python in {INTERPRETER}",
-    )
-
-
-def making() -> str:
-    """The commands that make VBench's environment where it is looked for."""
-    root = shipped.PACKAGE.parent
-    if (root / "Makefile").is_file():  # a checkout
-        return "`make vbench-env`" if root == Path.cwd() else f"`make -C {root} vbench-env`"
-    python, pins = _ENVIRONMENT, shlex.quote(str(shipped.vbench_pins()))
-    return (
-        f"`python3.11 -m venv {_ENVIRONMENT.parents[1]} && "
-        f"{python} -m pip install -c {pins} pip setuptools wheel && "
-        f"PIP_CONSTRAINT={pins} {python} -m pip install vbench torch torchvision`"
-    )
 
 
 def known(dimension: str, clips: Sequence[Clip], *, mode: str, folder: Path) -> float | None:
@@ -102,6 +64,7 @@ def score(
 
     Args:
         mode: STANDARD or CUSTOM. python: of VBench's environment.
+        device: "cpu", "cuda", or one of several GPUs, "cuda:1".
         progress: called with clips scored, about, while vbench runs.
 
     Raises:
@@ -111,6 +74,7 @@ def score(
     """
     for clip in clips:
         _verify(clip)
+    device, _, gpu = device.partition(":")
     with on_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".vbench-", dir=folder) as scratch:
@@ -124,7 +88,8 @@ def score(
             }
             log = folder / f"{dimension}.log"
             look = _looker(log, clips, progress)
-            response = _ask(request, scratch=Path(scratch), log=log, to=python, look=look)
+            place = Path(scratch)
+            response = _ask(request, scratch=place, log=log, to=python, look=look, gpu=gpu)
         value = _value(response, dimension, log=log)
         record = {
             "dimension": dimension,
@@ -169,6 +134,7 @@ def _ask(
     log: Path,
     to: Path,
     look: Callable[[], None],
+    gpu: str,
 ) -> dict[str, Any]:
     """The worker's response; {} if it died without one."""
     asked, answered = scratch.absolute() / "request.json", scratch.absolute() / "response.json"
@@ -179,6 +145,7 @@ def _ask(
             process = subprocess.Popen(
                 command,
                 cwd=scratch,
+                env=os.environ | _visible(gpu),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -187,7 +154,7 @@ def _ask(
             raise MissingAssetError(
                 f"{to} cannot be run ({error.strerror})",
                 place="vbench",
-                fix=f"run {making()}",
+                fix=f"run {installed.MAKING}",
             ) from None
         _wait(process, look)  # vbench exits with 0 after a failure: what counts is the response
     try:
@@ -195,6 +162,14 @@ def _ask(
     except (FileNotFoundError, ValueError):
         return {}
     return response if isinstance(response, dict) else {}
+
+
+def _visible(gpu: str) -> dict[str, str]:
+    """What leaves a process one GPU, as parts of vbench take the first that they see; "" all."""
+    if not gpu:
+        return {}
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return {"CUDA_VISIBLE_DEVICES": seen.split(",")[int(gpu)] if seen else gpu}
 
 
 def _wait(process: subprocess.Popen[bytes], look: Callable[[], None]) -> None:

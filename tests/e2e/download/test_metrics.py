@@ -84,6 +84,31 @@ def test_of_a_repository_only_what_is_needed_is_fetched(hub, fetch, home):
     assert assets.fingerprint(of("clip")) == before
 
 
+def test_of_a_repository_without_safetensors_the_other_weights_are_fetched(
+    hub, fetch, put_asset, home, tmp_path
+):
+    """DINO's has these alone. A network needs no more than its configuration beside them."""
+    import torch
+
+    torch.save({"a": torch.ones(9)}, tmp_path / "weights")
+    weights = (tmp_path / "weights").read_bytes()
+    put_asset("dino", source="someone/dino")
+    hub.repositories["someone/dino"] = {
+        "README.md": b"x",
+        "config.json": b"{}",
+        "preprocessor_config.json": b"{}",
+        "pytorch_model.bin": weights,
+        "tf_model.h5": b"z" * 50,
+    }
+    done = fetch("dino-similarity")
+    assert done.code == 0
+    assert "licence Apache-2.0" in done.err
+    folder = assets.require(of("dino"))
+    assert (folder / "pytorch_model.bin").read_bytes() == weights
+    assert {path.name for path in folder.iterdir()} >= {"config.json", "pytorch_model.bin"}
+    assert not (folder / "tf_model.h5").exists()
+
+
 def test_images_of_imagenet_need_their_terms_accepted(hub, fetch, failed):
     """As the checkpoints' licences do; what is free is fetched without."""
     for names in ("imagenet256", "fid", "all"):

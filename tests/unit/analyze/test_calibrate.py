@@ -1,6 +1,7 @@
 """Calibration: what is observed, what is fitted, where it is kept, and how a run finds it."""
 
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,8 @@ from torch import nn
 
 from skipdit_cli import registry
 from skipdit_cli.analyze import calibrate as analysis
-from skipdit_cli.checkpoints import catalog, local
+from skipdit_cli.cache import CacheSpec
+from skipdit_cli.checkpoints import catalog, local, networks
 from skipdit_cli.errors import (
     MissingAssetError,
     SkipditError,
@@ -18,6 +20,9 @@ from skipdit_cli.errors import (
     StoreError,
     UsageError,
 )
+from skipdit_cli.generate.batch import latents_of
+from skipdit_cli.generate.local import Local
+from skipdit_cli.generate.options import Options
 from skipdit_cli.recipe import calibration, runs
 from skipdit_cli.recipe.calibration import Calibration
 from skipdit_cli.samplers import timesteps
@@ -206,7 +211,7 @@ class Toy(nn.Module):
 def test_what_is_observed_by_hand(method, expected):
     model = Toy()
     chosen = registry.load("caches", method)
-    with analysis.watched(model, chosen, samples=1, guided=False) as found:
+    with analysis.watched(model, chosen, chosen.Config(), samples=1, guided=False) as found:
         for x in (2.0, 3.0, 3.0):
             model(torch.tensor([[[x]]]))
     assert torch.allclose(torch.stack(found), torch.tensor(expected))
@@ -223,7 +228,129 @@ def test_what_is_not_finite_is_not_fitted(home, monkeypatch, value):
     with pytest.raises(
         SkipditError, match=r"^digits: what it computes is not finite; take --preci"
     ):
-        analysis.calibrate(run, "teacache", root=home)
+        analysis.calibrate(run, "teacache", Options(root=home))
+
+
+DP_CACHE = registry.load("caches", "dp-cache")
+SHORT = {"steps": "7", "num_samples": 2, "batch_size": 1}
+
+
+@pytest.fixture
+def told():
+    """Stages, and how far each is: a list of (what, done, of all)."""
+    seen = []
+
+    @contextmanager
+    def stage(what):
+        yield lambda done, total: seen.append((what, done, total))
+
+    return stage, seen
+
+
+def calibrated(home, stage, engine=None):
+    run = runs.make_run("digits-skip", "none", SHORT)
+    options = Options(root=home / "results", stage=stage, engine=engine or Local())
+    configs = [DP_CACHE.Config(full=full) for full in (3, 2)]
+    return analysis.calibrate(run, "dp-cache", options, configs=configs)
+
+
+def test_of_several_answers_the_one_that_comes_nearest_is_kept(home, told):
+    """And every batch is watched, probed and tried once, whatever number of steps is asked for."""
+    stage, seen = told
+    found = calibrated(home, stage)
+    assert [each.variant for each in found] == [
+        {"full": 3, "branch": 2},
+        {"full": 2, "branch": 2},
+    ]
+    watched, probed, *tried = [each for each in seen if each[1] == each[2]]
+    of = "calibrating dp-cache on digits-skip"
+    assert watched == (f"{of}: the uncached samples", 2, 2)
+    assert probed == (f"{of}: what one reused step does", 2 * 5, 2 * 5)  # 1 and the last four
+    assert [what for what, *_ in tried] == [
+        f"{of}: 6 answers, full={full}, branch=2" for full in (3, 2)
+    ]
+    run = runs.make_run("digits-skip", "none", SHORT)
+    model = networks.load(run.card, path=None, device="cpu", dtype="float32")
+    uncached, near = latents(run, model, home), {}
+    for each in found:
+        assert len(each.tried) == 6
+        spec = CacheSpec(DP_CACHE, DP_CACHE.Config(full=each.variant["full"], **each.settings))
+        cached = replace(run, cache=spec.resolve(run.cache.layout))
+        off = (latents(cached, model, home) - uncached).square().flatten(1).mean(dim=1)
+        near = float((-10 * torch.log10(off)).mean())
+        assert near == pytest.approx(max(each.tried.values()), abs=0.01)
+    assert not list((home / "results/calibrations").iterdir())
+
+
+def latents(run, model, home):
+    indices = range(run.num_samples)
+    parts = [latents_of(run, indices[i : i + 1], model=model, root=home) for i in (0, 1)]
+    return torch.cat(parts)
+
+
+def test_a_calibration_that_was_stopped_goes_on(home, told):
+    stage, seen = told
+    whole = calibrated(home, stage)
+    counts = len(seen)
+    seen.clear()
+
+    @contextmanager
+    def stops(what):
+        def update(done, total):
+            seen.append((what, done, total))
+            if "reused" in what and done == 5:
+                raise KeyboardInterrupt
+
+        yield update
+
+    with pytest.raises(KeyboardInterrupt):
+        calibrated(home, stops)
+    assert len(seen) == 2 + 5
+    again = calibrated(home, stage)
+    assert [each.settings for each in again] == [each.settings for each in whole]
+    assert len(seen) == counts
+
+
+@pytest.mark.slow
+def test_several_processes_calibrate_the_same(home, told):
+    stage, _ = told
+    alone, together = (calibrated(home, stage, engine) for engine in (Local(), Local(2)))
+    assert [each.settings for each in together] == [each.settings for each in alone]
+    assert [each.tried for each in together] == [each.tried for each in alone]
+
+
+def test_a_calibration_is_for_its_own_number_of_full_steps(home):
+    """Each has a file; another number is refused, and the command names it."""
+    found = replace(
+        FOUND,
+        model="digits-skip",
+        method="dp-cache",
+        weights=local.fingerprint(catalog.card("digits-skip")),
+        settings={"steps": (0, 9), "coefficients": (0.0, 0.0, 1.0, 0.5)},
+        variant={"full": 2, "branch": 1},
+    )
+    path = calibration.write_calibration(found, calibration.folder("digits-skip"))
+    assert path.name == "dp-cache-full=2,branch=1-ddim-50.json"
+    assert calibration.read_calibration(path, "digits-skip") == found
+    run = runs.make_run("digits-skip", "dp-cache(full=2,branch=1)")
+    assert str(run.cache) == ("dp-cache(full=2,branch=1,steps=0/9,coefficients=0.0/0.0/1.0/0.5)")
+    with pytest.raises(MissingAssetError) as caught:
+        runs.make_run("digits-skip", "dp-cache(full=2,branch=2)")
+    problem, _, fix = str(caught.value).partition("; ")
+    assert problem.startswith(
+        "dp-cache has not been calibrated on digits-skip for full=2,branch=2-ddim-50, only for "
+        "full=2,branch=1-ddim-50"
+    )
+    making = "skipdit analyze calibrate --model digits-skip --method dp-cache --full 2 --branch"
+    assert fix == f"run `{making} 2`"
+    path.write_text(path.read_text().replace("0.5", "0.6"))
+    with pytest.raises(StoreError, match=f"{making} 1 --sampler ddim --steps 50`"):
+        runs.make_run("digits-skip", "dp-cache(full=2,branch=1)")
+
+
+def test_a_plan_of_weights_that_are_not_here_takes_what_costs_the_same(home):
+    run = runs.make_run("latte-skip", "dp-cache(full=17)")
+    assert sum(map(bool, run.cache.reused(run.timesteps, guided=True))) == 33
 
 
 def test_a_file_reads_back(home):
@@ -342,5 +469,22 @@ def test_the_embedded_models_come_calibrated(home, model, method):
     assert "/tmp" not in json.dumps(found.provenance)
 
 
+@pytest.mark.parametrize("model", EMBEDDED)
+def test_the_embedded_models_come_with_full_steps_that_were_placed(model):
+    """For as many as skip-cache has with n = 2, 3, 4 and 6; by another seed than samples have."""
+    card = catalog.CARDS[model]
+    own = calibration.file_name(
+        "dp-cache", sampler=card.sampling.sampler, steps=50, variant={"full": "*"}
+    )
+    found = [calibration.read_calibration(path, model) for path in calibration.files(card, own)]
+    assert sorted(each.variant["full"] for each in found) == [9, 13, 17, 25]
+    for each in found:
+        assert each.weights == local.fingerprint(catalog.card(model))
+        assert each.seed == 1
+        assert len(each.tried) == 6
+        assert each.tried["even, freeze"] < max(each.tried.values()) - 1
+        assert "/tmp" not in json.dumps(each.provenance)
+
+
 def test_every_calibrated_method_can_be():
-    assert calibration.methods() == ["mag-cache", "teacache"]
+    assert calibration.methods() == ["dp-cache", "mag-cache", "teacache"]

@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from skipdit_cli.caches.skip_cache import Config, Settings, full_steps, hooked, resolve, reused
+from skipdit_cli.caches.skip_cache import (
+    Config,
+    Settings,
+    caution,
+    full_steps,
+    hooked,
+    resolve,
+    reused,
+)
 from skipdit_cli.errors import UsageError
 from skipdit_cli.generate.hooks import attached
 from skipdit_cli.sites import Layout, Site
@@ -71,13 +79,88 @@ def test_cached_steps_by_hand():
             session.begin(step)
             outputs.append(model(torch.tensor(x)).item())
         computed = {(step, site.layer) for step, site in session.computed}
-        assert session.stores[""] == {"hidden_states": torch.tensor(170.0)}
+        assert session.stores[""] == {"full": ((2, torch.tensor(170.0)),)}
     assert outputs == [267, 427, 439, 479]
     # Layers 1 to 3 are hooked: 1 and 2 are reused, 3 is where the state is stored and taken.
     assert computed == {(0, 1), (0, 2), (0, 3), (1, 3), (2, 1), (2, 2), (2, 3), (3, 3)}
     assert set(session.computed.values()) <= {1}
     assert not session.stores
     assert model(torch.tensor(5.0)) == 955  # 11; 33; 33+330+5 = 368; 368+110 = 478, 2*478-1
+
+
+def outputs(spec, timesteps, xs):
+    """What the toy gives for each step."""
+    model = Toy()
+    with attached(model, parse_cache(spec).resolve(model.layout()), timesteps) as session:
+        for step, x in enumerate(xs):
+            session.begin(step)
+            yield model(torch.tensor(x)).item()
+
+
+def test_a_line_through_the_last_two_full_steps_by_hand():
+    """n = 3, order = 1: steps 0, 3 and 6 are full, with states 104, 170 and 38 (1; 3; 33 + 5).
+
+    steps 1 and 2, x = 1: one full step is known, 104: 104 + 10*3 = 134, 2*134 - 1 = 267.
+    step 4, x = 1: 170 + 1/3 (170 - 104) = 192; 192 + 30 = 222, 443.
+    step 5, x = 1: 170 + 2/3 (170 - 104) = 214; 244, 487.
+    step 6, x = 0: 38 + 10 = 48, 95.
+    step 7, x = 1: 38 + 1/3 (38 - 170) = -6; 24, 47. The state of step 0 counts no more.
+    """
+    steps, xs = [900, 800, 700, 600, 500, 400, 300, 200], [1.0, 1, 1, 2, 1, 1, 0, 1]
+    spec = "skip-cache(n=3,window=1000-0,branch=1,order={})"
+    found = list(outputs(spec.format(1), steps, xs))
+    assert found == [267, 267, 267, 439, 443, pytest.approx(487), 95, 47]
+    repeated = [2 * (state + 30) - 1 for state in (104, 104, 170, 170, 38)]
+    assert [list(outputs(spec.format(0), steps, xs))[i] for i in (1, 2, 4, 5, 7)] == repeated
+
+
+def test_it_counts_the_steps_between_the_full_ones():
+    """Steps above the window's start are full: 0, 1 and 4, so that step 5 is a third further.
+
+    States 104 (x = 1), 170 (x = 2) and 38 (x = 0) as above.
+    steps 2 and 3, x = 1: 170 + 1 (170 - 104) = 236 and 302; 266, 531 and 332, 663.
+    step 5, x = 1: 38 + 1/3 (38 - 170) = -6; 24, 47.
+    """
+    steps, xs = [900, 850, 700, 600, 500, 400], [1.0, 2, 1, 1, 0, 1]
+    found = list(outputs("skip-cache(n=4,window=850-0,branch=1,order=1)", steps, xs))
+    assert found == [267, 439, 531, 663, 95, 47]
+
+
+def test_behind_the_stop_there_is_one_full_step_again():
+    """Timestep 10 is at the stop, where all is forgotten: step 4 repeats step 3's 170."""
+    steps, xs = [500, 400, 10, 500, 400], [1.0, 2, 2, 2, 1]
+    found = list(outputs("skip-cache(n=2,window=1000-20,branch=1,order=1)", steps, xs))
+    assert found[4] == 2 * (170 + 30) - 1
+    model = Toy()
+    cache = parse_cache("skip-cache(n=2,window=1000-20,branch=1,order=1)").resolve(model.layout())
+    with attached(model, cache, steps) as session:
+        for step, x in enumerate(xs[:3]):
+            session.begin(step)
+            model(torch.tensor(x))
+            assert bool(session.stores[""]) == (step < 2)
+
+
+def test_the_order_of_the_paper_is_not_told():
+    """Runs from before there was an order keep their keys, and order 1 has one of its own."""
+    plain, zero, one = (
+        parse_cache(text).resolve(Toy().layout())
+        for text in ("skip-cache(n=3)", "skip-cache(n=3,order=0)", "skip-cache(n=3,order=1)")
+    )
+    assert plain == zero
+    assert str(plain) == "skip-cache(n=3,window=700-50,branch=1)"
+    assert str(one) == "skip-cache(n=3,window=700-50,branch=1,order=1)"
+    assert str(parse_cache("skip-cache(n=3)")) == "skip-cache(n=3)"
+    assert parse_cache(str(one)).resolve(Toy().layout()) == one
+    assert not plain.note
+    assert one.note == "Skip-Cache with order=1 extrapolates what the paper's repeats."
+
+
+def test_it_warns_of_noise_where_it_extrapolates():
+    said = "order=1 extrapolates, and with noise added at every step that can lose to order=0"
+    one, zero = (Settings(3, (1000, 0), 1, order) for order in (1, 0))
+    assert caution(one, stochastic=True) == said
+    assert not caution(one, stochastic=False)
+    assert not caution(zero, stochastic=True)
 
 
 def test_what_is_stored_is_the_state_before_the_skip_is_joined():
@@ -196,3 +279,9 @@ def test_settings_without_meaning(settings):
     (name, value), *_ = settings.items()
     with pytest.raises(UsageError, match=rf"^{name}={value} .*; {name} is 1 or more$"):
         Config(**settings)
+
+
+@pytest.mark.parametrize("order", [-1, 2])
+def test_there_are_two_orders(order):
+    with pytest.raises(UsageError, match=rf"^order={order} is not known; order is 0 or 1$"):
+        Config(order=order)

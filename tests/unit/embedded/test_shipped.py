@@ -46,17 +46,17 @@ from skipdit_cli.recipe import recipe
 from skipdit_cli.embedded import shipped
 from skipdit_cli.checkpoints import catalog
 from skipdit_cli.checkpoints import local
-from skipdit_cli.metrics.vbench import run, table
+from skipdit_cli.metrics.vbench import table
 print(*(path().relative_to(shipped.PACKAGE.parent)
         for path in (shipped.recipes, shipped.published, shipped.embedded)), sep="\\n")
 print(recipe.load_recipe("table1").title)
-print(len(prompts.read_prompts("vbench")), len(table.all_prompts()))
+print(len(prompts.read_prompts("vbench").texts), len(table.all_prompts()))
 print(published.numbers("table1", {"method": "Latte"})["flops_t"])
 card = catalog.card("digits")
 for path in (local.locate(card), *calibration.files(card, "teacache*")):
     print(path.relative_to(shipped.PACKAGE))
 pins = shipped.vbench_pins()
-print(pins.is_file(), run.making().count(f"{pins} "))
+print(pins.relative_to(shipped.PACKAGE), pins.is_file())
 """
     command = [sys.executable, "-c", code]
     done = subprocess.run(
@@ -72,7 +72,7 @@ print(pins.is_file(), run.making().count(f"{pins} "))
         "278.63",
         "embedded/digits/diffusion_pytorch_model.safetensors",
         "embedded/digits/teacache-ddim-50.json",
-        "True 2",
+        "vbench_data/constraints-vbench.txt True",
     ]
 
 

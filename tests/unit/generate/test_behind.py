@@ -5,11 +5,15 @@ import threading
 import pytest
 
 from skipdit_cli.errors import StoreError
-from skipdit_cli.generate import behind
-from skipdit_cli.generate.engine import run_batches
+from skipdit_cli.generate import behind, engine
+from skipdit_cli.generate.local import Local
 
 BATCHES = [[i] for i in range(6)]
 LONG = 20  # seconds until a test that waits in vain fails
+
+
+def run_batches(work, batches, *, on_done=None):
+    engine.run_batches(work, batches, engine=Local(), on_done=on_done)
 
 
 class Steps:

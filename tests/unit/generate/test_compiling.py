@@ -10,7 +10,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from skipdit_cli.errors import SkipditError
-from skipdit_cli.generate import compiling, rng, samples
+from skipdit_cli.generate import batch, compiling, rng
 from skipdit_cli.generate.loop import denoise
 from skipdit_cli.profiling.latency import measure
 from skipdit_cli.recipe import runs
@@ -26,7 +26,7 @@ def traced(monkeypatch):
 
 def sampled(run, *, compile, steps=8):
     """The latents of two samples."""
-    model = samples.network(run)
+    model = batch.network(run)
     given = model.inputs(2)
     x, _ = given.pop("hidden_states"), given.pop("timestep")
     noise = [
@@ -65,13 +65,13 @@ def test_each_part_is_compiled_once_and_the_hooks_of_a_cache_stand_around_it(tra
     assert not counters["graph_break"]
     assert torch.equal(sampled(run, compile=True), plain)
     assert graphs() - before == parts  # not once more, at any step or in any further loop
-    for module in samples.network(run).modules():
+    for module in batch.network(run).modules():
         assert "forward" not in vars(module)
     assert torch.equal(sampled(run, compile=False), plain)
 
 
 def test_a_layer_that_a_cache_acts_inside_of_is_compiled_site_by_site():
-    model = samples.network(make_run("digits-skip"))
+    model = batch.network(make_run("digits-skip"))
     sites = site_modules(model)
     layers = [module for site, module in sites.items() if site.kind == "layer"]
     assert compiling.parts(sites, []) == layers
@@ -82,7 +82,7 @@ def test_a_layer_that_a_cache_acts_inside_of_is_compiled_site_by_site():
 
 
 def test_a_forward_of_somebody_else_is_compiled_too_and_stays(traced):
-    model, calls = samples.network(make_run("digits-skip")), []
+    model, calls = batch.network(make_run("digits-skip")), []
     block = model.blocks[0]
     forward = block.forward
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from skipdit_cli.errors import SkipditError, StoreError, UsageError
-from skipdit_cli.generate.engine import run_batches
+from skipdit_cli.generate import engine
+from skipdit_cli.generate.local import Local
 
 # What the workers run; a module of its own, because a spawned process has to import it.
 WORK = '''
@@ -79,6 +80,10 @@ def hang(folder, batch):
     Path(folder, f"pid-{batch[0]}").write_text(str(os.getpid()))
     time.sleep(120)
 '''
+
+
+def run_batches(work, batches, *, workers=1, on_done=None):
+    engine.run_batches(work, batches, engine=Local(workers), on_done=on_done)
 
 
 @pytest.fixture
@@ -165,9 +170,10 @@ def test_results_are_bit_identical_with_all_threads_of_the_machine(work, tmp_pat
     script.write_text(
         "import functools, sys, engine_work\n"
         "from skipdit_cli.generate.engine import run_batches\n"
+        "from skipdit_cli.generate.local import Local\n"
         "if __name__ == '__main__':\n"
         "    work = functools.partial(engine_work.compute, sys.argv[1])\n"
-        "    run_batches(work, [[0], [1], [2]], workers=int(sys.argv[2]))\n"
+        "    run_batches(work, [[0], [1], [2]], engine=Local(int(sys.argv[2])))\n"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     del env["OMP_NUM_THREADS"]
@@ -262,9 +268,10 @@ def test_the_workers_end_with_their_parent(work, tmp_path, how):
     script.write_text(
         "import functools, engine_work\n"
         "from skipdit_cli.generate.engine import run_batches\n"
+        "from skipdit_cli.generate.local import Local\n"
         "if __name__ == '__main__':\n"
         f"    work = functools.partial(engine_work.hang, {str(tmp_path)!r})\n"
-        "    run_batches(work, [[0], [1], [2]], workers=2)\n"
+        "    run_batches(work, [[0], [1], [2]], engine=Local(2))\n"
     )
     parent = subprocess.Popen(
         [sys.executable, str(script)],

@@ -64,8 +64,8 @@ def test_branches_keep_their_own_state_by_hand():
         session.begin(1, branch="b")
         assert model(number(0)) == 7  # 0.5 * (12 + 1 + 1)
         assert {branch: dict(store) for branch, store in session.stores.items()} == {
-            "a": {"hidden_states": number(5)},
-            "b": {"hidden_states": number(12)},
+            "a": {"full": ((0, number(5)),)},
+            "b": {"full": ((0, number(12)),)},
         }
 
 

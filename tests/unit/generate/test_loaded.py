@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from skipdit_cli.generate import loaded, samples
+from skipdit_cli.generate import batch, loaded, samples
+from skipdit_cli.generate.local import Local
 from skipdit_cli.generate.options import Options
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.score import reference, scoring, sweep
@@ -76,7 +77,7 @@ class Reached(Exception):
 
 @pytest.fixture
 def reached(monkeypatch):
-    """reached("generate.samples.run_batches") is where work ends; raises what is loaded there."""
+    """reached("generate.local.share") is where work ends; raises what is loaded there."""
 
     def at(name):
         def stop(*given, **how):
@@ -90,9 +91,13 @@ def reached(monkeypatch):
 
 @pytest.mark.parametrize(("workers", "kept"), [(1, ["denoiser"]), (2, [])])
 def test_workers_find_the_gpu_empty(reached, tmp_path, workers, kept):
-    reached("generate.samples.run_batches")
+    reached("generate.local.share" if workers > 1 else "generate.local.Behind")
     with pytest.raises(Reached) as caught:
-        samples.generate(make_run("digits"), tmp_path, workers=workers)
+        samples.generate(
+            make_run("digits", settings={"batch_size": 1, "num_samples": 2}),
+            tmp_path,
+            engine=Local(workers),
+        )
     assert caught.value.args == (kept,)
 
 
@@ -105,7 +110,7 @@ def test_text_encoders_find_the_gpu_empty(reached, tmp_path):
 
 def test_scores_find_the_gpu_empty(reached, tmp_path, monkeypatch):
     run = make_run("digits")
-    monkeypatch.setattr(samples, "generate", lambda *given, **how: None)
+    monkeypatch.setattr(samples, "generate_all", lambda *given, **how: {})
     reached("score.measure.measure")
     with pytest.raises(Reached) as caught:
         sweep.sweep([(run, ["accuracy@digits"])], Options(tmp_path, repeats=0))
@@ -128,9 +133,9 @@ def test_vbench_finds_the_gpu_empty(reached, monkeypatch):
 
 def test_a_process_has_one_denoiser():
     digits, moving = (make_run(name) for name in ("digits", "moving-digits"))
-    first = samples.network(digits)
-    assert samples.network(digits) is first
+    first = batch.network(digits)
+    assert batch.network(digits) is first
     gone = weakref.ref(first)
     del first
-    assert samples.network(moving) is samples.network(moving)
+    assert batch.network(moving) is batch.network(moving)
     assert gone() is None

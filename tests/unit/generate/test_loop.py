@@ -11,10 +11,10 @@ from skipdit_cli import registry
 from skipdit_cli.checkpoints import catalog, drawn, networks
 from skipdit_cli.checkpoints.card import Sampling
 from skipdit_cli.errors import SkipditError, UsageError
-from skipdit_cli.generate import engine
+from skipdit_cli.generate import worker
+from skipdit_cli.generate.batch import network
 from skipdit_cli.generate.hooks import attached
 from skipdit_cli.generate.loop import denoise, guided, parts, replay
-from skipdit_cli.generate.samples import network
 from skipdit_cli.precision import products
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.score.body import loop_of
@@ -273,11 +273,11 @@ def test_replay_gives_one_output_per_step():
 
 def test_workers_take_the_gpus_in_turn(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert engine.own_device("cuda") == "cuda"  # this process has its own default
+    assert worker.own_device("cuda") == "cuda"  # this process has its own default
     for number, device in enumerate(("cuda:0", "cuda:1", "cuda:0")):
-        monkeypatch.setattr(engine, "_number", number)
-        assert engine.own_device("cuda") == device
-        assert engine.own_device("cpu") == "cpu"
+        monkeypatch.setattr(worker, "_number", number)
+        assert worker.own_device("cuda") == device
+        assert worker.own_device("cpu") == "cpu"
 
 
 @pytest.mark.few(3)

@@ -116,20 +116,60 @@ def clip(folder: Path) -> None:
     )
 
 
+def clip_336(folder: Path) -> None:
+    """CLIP that sees 336 pixels, in patches four times as wide."""
+    from transformers import CLIPConfig, CLIPModel
+
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+    small["num_hidden_layers"] = 2
+    vision = {**small, "image_size": 336, "patch_size": 56}
+    text = {**small, "vocab_size": 8, "bos_token_id": 0, "eos_token_id": 1}
+    torch.manual_seed(0)
+    config = CLIPConfig(projection_dim=16, text_config=text, vision_config=vision)
+    CLIPModel(config).save_pretrained(folder)
+
+
+def dino(folder: Path) -> None:
+    from transformers import ViTConfig, ViTModel
+
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+    ViTModel(ViTConfig(**small, num_hidden_layers=2)).save_pretrained(folder)
+
+
+def dinov2(folder: Path) -> None:
+    from transformers import Dinov2Config, Dinov2Model
+
+    torch.manual_seed(0)
+    small = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
+    Dinov2Model(Dinov2Config(**small, image_size=518, patch_size=14)).save_pretrained(folder)
+
+
+MAKE = {
+    "alexnet": alexnet,
+    "inception": inception,
+    "i3d": i3d,
+    "clip": clip,
+    "clip-336": clip_336,
+    "dino": dino,
+    "dinov2": dinov2,
+    "dinov2-large": dinov2,
+}
+
+
 def install(monkeypatch, home: Path, *names: str) -> None:
     """Put stand-ins under a home, and have the catalogue take them for what it knows."""
     monkeypatch.setenv("SKIPDIT_HOME", str(home))
-    make = {"alexnet": alexnet, "inception": inception, "i3d": i3d, "clip": clip}
     for name in names:
         asset = assets.declared()[name]
         target = assets.target(asset)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             if asset.file:
-                make[name](target)
+                MAKE[name](target)
             else:
                 target.mkdir(exist_ok=True)
-                make[name](target)
+                MAKE[name](target)
         if asset.file:
             monkeypatch.setitem(vars(asset), "size", target.stat().st_size)
             monkeypatch.setitem(vars(asset), "digest", local.sha256(target))

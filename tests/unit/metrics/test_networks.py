@@ -18,7 +18,8 @@ from skipdit_cli.errors import SkipditWarning, UsageError
 from skipdit_cli.metrics import _inception, clip_score, lpips
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.score import scoring
-from skipdit_cli.score.measure import How, measure, measure_npz
+from skipdit_cli.score.measure import How, measure, measure_outside
+from skipdit_cli.score.outside import taken
 from skipdit_cli.storage.store import open_store
 
 _spec = spec_from_file_location("networks", Path(__file__).with_name("networks.py"))
@@ -60,9 +61,9 @@ def test_adm_metrics_of_an_npz(monkeypatch, home, tmp_path):
     networks.install(monkeypatch, home, "inception")
     images = [noise(32, 32) for _ in range(4)]
     path = batch(tmp_path / "samples.npz", images)
-    how = How(reference=path, workers=2)
+    own = taken(path, reference=path, prompts=None)
     found = {
-        name: measure_npz(path, name, root=tmp_path, how=how)
+        name: measure_outside(own, name, root=tmp_path, how=How(workers=2))
         for name in ("precision", "recall", "inception-score")
     }
     assert (found["precision"].value, found["recall"].value) == (1, 1)
@@ -77,7 +78,7 @@ def test_adm_metrics_of_an_npz(monkeypatch, home, tmp_path):
     # what a run's samples give is what their npz gives
     run = run_of("digits", 4)
     fill(tmp_path, run, images)
-    kept = next((tmp_path / "npz").rglob("*.safetensors"))
+    kept = next((tmp_path / "outside").rglob("*.safetensors"))
     from safetensors.numpy import load_file
 
     features = load_file(kept)
@@ -97,7 +98,7 @@ def test_adm_metrics_of_an_npz(monkeypatch, home, tmp_path):
         sigma_s=np.cov(spatial.T),
     )
     how = How(reference=moved)
-    fid = measure_npz(path, "fid", root=tmp_path, how=how)
+    fid = measure_outside(taken(path, reference=moved, prompts=None), "fid", root=tmp_path)
     assert fid.value == pytest.approx(2048 * 0.25, rel=1e-6)
     assert set(fid.assets) == {"inception", "moved.npz"}
     assert measure(run, "sfid", root=tmp_path, how=how).value == pytest.approx(

@@ -19,6 +19,8 @@ FRECHET = {
     "sfid": ("spatial", 1),
     "fid@frames": ("pool", 0),
     "fid@coco": ("pool", 1),
+    "fid@clean": ("clean", 1),
+    "fd-dinov2": ("token", 1),
     "fvd": ("logits", 0),
     "fvd@latte": ("logits", 0),
 }
@@ -103,6 +105,60 @@ def test_precision_and_recall_on_a_line():
     assert recall.score_set(far, Real("pool", real)) == 0
     with pytest.raises(UsageError, match="cannot be told from 3 sample"):
         precision.score_set([{"pool": ours[:3]}], Real("pool", real))
+
+
+def test_kid_of_two_pairs_of_numbers():
+    """Under (xy + 1)^3, 1 and 2 are 27 alike, 0 and 1 are 1; between the pairs 1, 8, 1 and 27.
+
+    The diagonals do not count, so that it is 27 + 1 - 2 * 37 / 4.
+    """
+    kid = registry.load("metrics", "kid")
+    chunks = [{"pool": np.float32([[1]])}, {"pool": np.float32([[2]])}]
+    real = Real("pool", np.float32([[0], [1]]))
+    assert kid.score_set(chunks, real) == pytest.approx(9.5)
+    with pytest.raises(UsageError, match=r"kid cannot be told from 1 sample\(s\); take at least 2"):
+        kid.score_set(chunks[:1], real)
+
+
+def test_kid_is_the_mean_over_draws_by_one_seed(monkeypatch):
+    """Of 3 out of 6 and 3 out of 5, drawn five times."""
+    kid = registry.load("metrics", "kid")
+    monkeypatch.setattr(kid.module, "SUBSETS", 5)
+    monkeypatch.setattr(kid.module, "MOST", 3)
+    ours, real = (np.random.default_rng(i).normal(size=(n, 4)) for i, n in ((0, 6), (1, 5)))
+    random, expected = np.random.RandomState(2020), []
+    apart = ~np.eye(3, dtype=bool)
+    for _ in range(5):
+        x = ours[random.choice(6, 3, replace=False)]
+        y = real[random.choice(5, 3, replace=False)]
+        xx, yy, xy = ((a @ b.T / 4 + 1) ** 3 for a, b in ((x, x), (y, y), (x, y)))
+        expected.append(xx[apart].mean() + yy[apart].mean() - 2 * xy.mean())
+    assert np.std(expected) > 0.01
+    value = kid.score_set([{"pool": ours}], Real("pool", real))
+    assert value == pytest.approx(np.mean(expected), rel=1e-12)
+
+
+def test_cmmd_of_two_directions():
+    """Two embeddings at a right angle are 2 apart in square: exp(-2 / 200) alike, and 1 each."""
+    cmmd = registry.load("metrics", "cmmd")
+    one, other = np.float32([[1, 0]]), np.float32([[0, 1]])
+    real = Real("embedding", other)
+    expected = 1000 * (2 - 2 * np.exp(-0.01))
+    assert cmmd.score_set([{"embedding": one}], real) == pytest.approx(expected)
+    assert cmmd.score_set([{"embedding": other}], real) == pytest.approx(0, abs=1e-9)
+    # of both beside the one: the mean over four, over one and over two pairs
+    both = [{"embedding": one}, {"embedding": other}]
+    assert cmmd.score_set(both, real) == pytest.approx(expected / 4)
+    with pytest.raises(UsageError, match="cmmd has no images to compare"):
+        cmmd.score_set([], real)
+
+
+def test_cmmd_in_blocks_of_rows(monkeypatch):
+    cmmd = registry.load("metrics", "cmmd")
+    ours, real = (np.random.default_rng(i).normal(size=(n, 4)) for i, n in ((0, 7), (1, 5)))
+    whole = cmmd.module.of_embeddings(ours, real)
+    monkeypatch.setattr(cmmd.module, "ROWS", 3)
+    assert cmmd.module.of_embeddings(ours, real) == pytest.approx(whole, rel=1e-9)
 
 
 def test_the_images_of_coco_are_those_of_the_prompts(tmp_path, monkeypatch):

@@ -159,14 +159,15 @@ def test_what_is_missing_and_what_failed():
 
 FAKE = """\
 #!{python}
-import json, sys, time
+import json, os, sys, time
 from pathlib import Path
 asked = json.loads(Path(sys.argv[-2]).read_text())
 names = sorted(path.name for path in Path(asked["folder"]).iterdir())
 assert names == sorted(asked["prompts"])
 contents = {{name: Path(asked["folder"], name).read_text() for name in names}}
 with open({calls!r}, "a") as file:
-    file.write(json.dumps(asked | {{"contents": contents, "options": sys.argv[1:-3]}}) + "\\n")
+    seen = {{"options": sys.argv[1:-3], "gpus": os.environ.get("CUDA_VISIBLE_DEVICES")}}
+    file.write(json.dumps(asked | {{"contents": contents, **seen}}) + "\\n")
 print("stray words and", {{"score": 7}})
 answer = json.loads(Path({answer!r}).read_text())
 if isinstance(answer, dict) and "shows" in answer:
@@ -252,6 +253,18 @@ def test_the_folder_of_a_dimension(make, fake, kept):
     assert not list(kept.glob(".*"))
 
 
+@pytest.mark.parametrize(("given", "seen"), [(None, "1"), ("4,6", "6")])
+def test_one_gpu_of_several_is_the_only_one_that_vbench_sees(
+    make, fake, kept, monkeypatch, given, seen
+):
+    """Parts of it take the first GPU that they see."""
+    if given:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    samples = make(prompts_of(FLICKER))
+    vbench.score_prompts(samples, part=FLICKER, folder=kept, device="cuda:1")
+    assert [(call["device"], call["gpus"]) for call in fake.calls] == [("cuda", seen)]
+
+
 @pytest.mark.parametrize("absent", ["one clip", "a prompt"])
 def test_an_incomplete_set_stops_before_anything_starts(make, fake, kept, absent):
     samples = make(prompts_of(FLICKER))
@@ -321,12 +334,15 @@ def test_how_far_a_dimension_is(make, fake, kept, tmp_path, monkeypatch, bar):
 def test_a_stopped_run_goes_on_with_the_next_dimension(make, fake, kept):
     samples = make(prompts_of(*table.members("quality")))
     vbench.score_prompts(samples, part="dynamic_degree", folder=kept)
+    left = vbench.lacking(samples, part="quality", folder=kept)
     fake.answer({"error": "RuntimeError: no memory", "missing": False})
     with pytest.raises(SkipditError, match="no memory"):
         vbench.score_prompts(samples, part="quality", folder=kept)
     fake.answer({"score": 0.75})
     vbench.score_prompts(samples, part="quality", folder=kept)
     names = list(table.members("quality"))
+    assert left == [name for name in names if name != "dynamic_degree"]
+    assert vbench.lacking(samples, part="quality", folder=kept) == []
     assert fake.asked == ["dynamic_degree", names[0], *(n for n in names if n != "dynamic_degree")]
 
 
@@ -401,24 +417,15 @@ def test_a_failure_is_a_message_and_never_a_number(make, fake, kept, answer, kin
     assert "stray words" in (kept / f"{FLICKER}.log").read_text()
 
 
-def test_no_environment(make, kept, monkeypatch, tmp_path):
+def test_no_environment(make, kept, monkeypatch):
     samples = make(prompts_of(FLICKER))
     monkeypatch.setenv("SKIPDIT_VBENCH_PYTHON", "/nowhere/python")
     with pytest.raises(MissingAssetError) as caught:
         vbench.score_prompts(samples, part=FLICKER, folder=kept)
     assert str(caught.value) == (
         "vbench: SKIPDIT_VBENCH_PYTHON=/nowhere/python is not an interpreter; "
-        "run `make vbench-env`, or name its Python in SKIPDIT_VBENCH_PYTHON"
+        "run `skipdit vbench-env`, or name its Python in SKIPDIT_VBENCH_PYTHON"
     )
-    monkeypatch.delenv("SKIPDIT_VBENCH_PYTHON")
-    monkeypatch.setattr(run, "__file__", str(tmp_path / "a" / "b" / "c" / "d.py"))
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(MissingAssetError, match="VBench's environment is not here; run `make -C"):
-        vbench.score_prompts(samples, part=FLICKER, folder=kept)
-    python = tmp_path / ".vbench-env" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.symlink_to(sys.executable)
-    assert run.interpreter() == python  # the link, not what it points to
 
 
 # Prompts that are not VBench's

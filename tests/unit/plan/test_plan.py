@@ -39,6 +39,7 @@ OTHERWISE = {
     "compile": True,
     "weights": "",
     "prompts": ("a horse",),
+    "seeds": (0, 1),
 }
 
 
@@ -52,13 +53,13 @@ def test_the_key_is_stable():
 
 def test_every_field_but_the_number_of_samples_changes_the_key():
     of_text = {"negative_prompt"}  # of a model that takes text alone
-    assert {*OTHERWISE, *of_text, "num_samples"} == {field.name for field in fields(Run)}
+    assert {*OTHERWISE, *of_text, *run_module.FREE} == {field.name for field in fields(Run)}
     keys = {replace(RUN, **{name: value}).key for name, value in OTHERWISE.items()}
     assert len(keys | {RUN.key}) == len(OTHERWISE) + 1
     assert replace(RUN, negative_prompt="a horse").key == RUN.key
     painted = make_run("painted-digits")
     assert replace(painted, negative_prompt="a horse").key != painted.key
-    assert replace(RUN, num_samples=9).key == RUN.key
+    assert replace(RUN, num_samples=9, names=("a",), reference_steps="99").key == RUN.key
 
 
 @pytest.mark.parametrize(
@@ -163,12 +164,12 @@ def test_text_models_have_prompts_of_their_own():
         7.5,
         "float16",
     )
-    assert run.prompts == prompts.read_prompts("vbench")
+    assert run.prompts == prompts.read_prompts("vbench").taken(16).texts
     assert str(run.cache) == "skip-cache(n=2,window=700-50,branch=1)"
     run = make_run("hunyuan-dit", "skip-cache(n=3)", {"prompts": "digits-image", "steps": "25"})
     assert (run.sampler.name, run.steps, run.guidance) == ("ddpm", "25", 6.0)
     assert run.precision == "float16"
-    assert run.prompts == prompts.read_prompts("digits-image")
+    assert run.prompts == prompts.read_prompts("digits-image").texts
     assert str(run.cache) == "skip-cache(n=3,window=700-50,branch=1)"
     run = make_run("painted-digits", settings={"prompts": ("a one", "vbench")})
     assert run.prompts == ("a one", "vbench")  # a tuple is the prompts themselves
@@ -210,7 +211,7 @@ def test_random_weights_lack_nothing(monkeypatch, tmp_path, model):
     assert run.weights == "random"
     assert run.key != make_run(model).key
     if model == "hunyuan-dit":  # its own prompts are a download
-        assert run.prompts == prompts.read_prompts("vbench")
+        assert run.prompts == prompts.read_prompts("vbench").taken(16).texts
         assert make_run(model).prompts is None
 
 

@@ -1,6 +1,6 @@
 """The settings that come nearest to a cost, against costs that can be worked out on paper."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -122,9 +122,7 @@ def test_what_cannot_be_searched_is_left_out_by_name(six_layers):
     found = target.search(six_layers, target.Target(1.5), only={"n": [2]})
     assert set(found.found) >= {"skip-cache", "fora"}
     assert "none" not in found.found.keys() | found.left_out.keys()
-    assert (
-        found.left_out["teacache"] == "teacache decides while it runs, so that counting cannot tell"
-    )
+    assert found.left_out["teacache"] == "teacache has no setting n"
     assert found.left_out["t-gate"].startswith("t-gate needs attention to text and dit has none")
     assert found.left_out["mag-cache"] == "mag-cache has no setting n"
 
@@ -133,11 +131,53 @@ def test_nothing_to_be_found_is_an_error(six_layers):
     with pytest.raises(UsageError) as caught:
         target.search(six_layers, target.Target(0.5, macs=True), methods=["first-block", "none"])
     assert str(caught.value) == (
-        "--target-macs: nothing comes near 50 % of MACs (first-block decides while it runs, so "
-        "that counting cannot tell; none has no settings to vary)"
+        "--target-macs: nothing comes near 50 % of MACs (first-block decides while it runs, and "
+        "`skipdit profile --model digits-skip --method first-block` with --target-macs 50% finds "
+        "its threshold; none has no settings to vary)"
     )
     with pytest.raises(UsageError, match="unknown cache 'foar'"):
         target.search(six_layers, target.Target(1.5), methods=["foar"])
+
+
+@pytest.mark.parametrize(
+    ("given", "threshold", "reached", "tried"),
+    [
+        # A step that is skipped computes 1 of 6 layers. 0.05 skips none, 0.2 skips three: 72 of
+        # 72 and 42; 0.1 skips one: 62; and 0.141 two: 52.
+        ({"speedup": "1.4"}, 0.141, 72 / 52, [0.05, 0.2, 0.1, 0.141]),
+        ({"speedup": "1.161"}, 0.1, 72 / 62, [0.05, 0.2, 0.1]),
+        ({"macs": "60%"}, 0.2, 42 / 72, [0.05, 0.2, 0.1, 0.141]),
+        # 3.2 skips all but the first, and more is not to be had.
+        ({"speedup": "9"}, 3.2, 72 / 22, [0.05, 0.2, 3.2, 819.0]),
+    ],
+)
+def test_the_threshold_of_a_dynamic_method_is_found_by_trials(
+    six_layers, given, threshold, reached, tried
+):
+    seen = []
+
+    def trial(run):
+        assert replace(run, cache=run.cache.uncached) == six_layers
+        level = run.cache.setting("threshold")
+        seen.append(level)
+        skipped = [level > each for each in (9999, 0.06, 0.12, 0.15, 0.3, 0.4)]
+        return [run.cache.skipped if each else frozenset() for each in skipped]
+
+    asked = target.parse(**given)
+    found = target.search(six_layers, asked, methods=["first-block"], trial=trial)
+    ((first, *_),) = found.found.values()
+    assert first.spec.brief == f"first-block(threshold={threshold})"
+    assert first.reached == pytest.approx(reached)
+    assert first.off == pytest.approx(abs(first.reached / asked.value - 1))
+    assert seen == tried  # each once
+    assert found.searched == {"first-block": ["threshold"]}
+
+
+@pytest.mark.parametrize(
+    ("given", "option"), [({"speedup": "1.5"}, "--target-speedup 1.5"), ({"macs": "62.5%"}, "")]
+)
+def test_what_asks_for_a_target(given, option):
+    assert target.parse(**given).option == (option or "--target-macs 62.5%")
 
 
 @dataclass(frozen=True)

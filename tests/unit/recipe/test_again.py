@@ -20,6 +20,11 @@ GIVEN = (
     ("digits", "none", {"compile": True, "precision": "tf32", "weights": "random"}),
     ("captioned-digits", "none", {"prompts": ("a 'four'", "-x"), "negative_prompt": "--no"}),
     ("captioned-digits", "none", {"prompts": "vbench"}),
+    ("captioned-digits", "none", {"prompts": "vbench", "num_samples": 47}),
+    ("captioned-digits", "none", {"prompts": "vbench", "seeds": "0..4", "num_samples": 50}),
+    ("captioned-digits", "none", {"prompts": ("a", "b", "b"), "seeds": "2,3"}),
+    ("digits", "none", {"classes": (3, 3, 5), "seeds": "0..2", "num_samples": 4}),
+    ("digits", "none", {"seeds": (4, 9)}),
     ("latte-skip", "pab", {"weights": "random", "decode_precision": "float16"}),
 )
 
@@ -30,6 +35,7 @@ def asked(command):
     assert (program, name) == ("skipdit", "sample")
     given = typer.main.get_command(app).commands[name].make_context(name, words).params
     names = ("classes", "prompt", "prompts", "negative_prompt", "num_samples", "batch_size", "seed")
+    names += ("seeds",)
     names += ("steps", "sampler", "guidance", "precision", "weights", "decode_precision")
     settings = options.settings(**{n: given[n] for n in names}, compile=given["compile"] or None)
     (run,) = options.runs(given["model"], [given["cache"]], settings)
@@ -53,4 +59,6 @@ def test_it_says_what_is_not_the_models_own_and_no_more():
 def test_where_no_command_gives_it_none_is_told():
     run = make_run("captioned-digits", settings={"prompts": tuple(f"a {i}" for i in range(9))})
     assert making(run) == ""
+    run = make_run("captioned-digits", settings={"prompts": ("a", "b"), "seeds": "0..1"})
+    assert making(replace(run, seeds=(0, 1, 1, 0))) == ""  # of a file
     assert making(replace(make_run("digits"), weights="of another file")) == ""

@@ -80,7 +80,7 @@ def test_the_two_prompts_that_vbench_has_twice_are_made_once(entries):
         "appearance_style",
         "overall_consistency",
     }
-    found = prompts.read_prompts("vbench")
+    found = prompts.read_prompts("vbench").texts
     assert len(twice) == 2
     assert len(found) == len(set(found)) == 944
     assert found == tuple(counted)  # the first time counts
@@ -91,49 +91,49 @@ def test_the_two_prompts_that_vbench_has_twice_are_made_once(entries):
     ("name", "known"), [("digits-video", captions.VIDEO), ("digits-image", captions.IMAGE)]
 )
 def test_the_digit_captions_are_those_the_embedded_models_know(name, known):
-    found = prompts.read_prompts(name)
+    found = prompts.read_prompts(name).texts
     assert len(found) == len(known)
     assert set(found) == set(known)
 
 
 @pytest.mark.parametrize("name", ["digits-video", "digits-image"])
 def test_every_ten_captions_ask_for_every_digit(name):
-    found = prompts.read_prompts(name)
+    found = prompts.read_prompts(name).texts
     for start in range(0, len(found), 10):
         assert [captions.digit(text) for text in found[start : start + 10]] == list(range(10))
 
 
 @pytest.mark.parametrize(("first", "times"), [(10, {2, 3}), (20, {5}), (40, {10})])
 def test_the_first_video_captions_ask_for_every_direction_as_often(first, times):
-    found = prompts.read_prompts("digits-video")[:first]
+    found = prompts.read_prompts("digits-video").texts[:first]
     counted = Counter(captions.direction(text) for text in found)
     assert set(counted) == set(captions.DIRECTIONS.values())
     assert set(counted.values()) == times
 
 
 def test_the_first_image_captions_are_the_plain_ones():
-    assert prompts.read_prompts("digits-image")[:3] == ("a zero", "a one", "a two")
+    assert prompts.read_prompts("digits-image").texts[:3] == ("a zero", "a one", "a two")
 
 
 def test_a_file_has_one_prompt_per_line(written):
     path = written("# mine\n a red car \n\n  # not this\na boat\r\na red car\nno #1\n")
-    assert prompts.read_prompts(path) == ("a red car", "a boat", "a red car", "no #1")
+    assert prompts.read_prompts(path).texts == ("a red car", "a boat", "a red car", "no #1")
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(written):
-    assert prompts.read_prompts(written("\ufeff# mine\na façade\n")) == ("a façade",)
+    assert prompts.read_prompts(written("\ufeff# mine\na façade\n")).texts == ("a façade",)
 
 
 def test_a_file_in_the_working_folder_needs_no_ending(tmp_path, monkeypatch):
     (tmp_path / "mine").write_text("a boat\n")
     monkeypatch.chdir(tmp_path)
-    assert prompts.read_prompts("mine") == ("a boat",)
+    assert prompts.read_prompts("mine").texts == ("a boat",)
 
 
 def test_a_part_of_vbench_is_a_list_too(entries, written):
     some = [entry for entry in entries if "color" in entry["dimension"]]
     path = written("\n".join(map(json.dumps, some)), "color.jsonl")
-    assert prompts.read_prompts(path) == tuple(entry["prompt_en"] for entry in some)
+    assert prompts.read_prompts(path).texts == tuple(entry["prompt_en"] for entry in some)
     assert len(some) == 85
 
 
@@ -177,7 +177,7 @@ def test_what_may_never_end_is_not_opened(tmp_path):
 def test_files_and_prompts_are_of_bounded_size(written, monkeypatch):
     path = written("a boat\n" * 100)
     monkeypatch.setattr(prompts, "MOST_BYTES", 700)
-    assert len(prompts.read_prompts(path)) == 100
+    assert len(prompts.read_prompts(path).texts) == 100
     monkeypatch.setattr(prompts, "MOST_BYTES", 699)
     monkeypatch.setattr(prompts, "_READ", {})
     with pytest.raises(UsageError) as caught:
@@ -204,10 +204,79 @@ FORMS = {
 }
 
 
+OWN = {
+    "mine.csv": "Name, SEED ,prompt\nfirst, 3 ,a boat\n two ,+0,a dog\n",
+    "mine.tsv": "seed\ttext\tname\n3\ta boat\tfirst\n0\ta dog\ttwo\n",
+    "mine.json": json.dumps(
+        [
+            {"prompt": "a boat", "seed": 3, "name": "first"},
+            {"name": "two", "seed": "0", "prompt": "a dog"},
+        ]
+    ),
+    "mine.jsonl": '{"caption": "a boat", "seed": 3, "name": "first"}\n'
+    '{"caption": "a dog", "seed": 0, "name": "two"}\n',
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_prompt_may_have_a_seed_and_a_name(written, name):
+    found = prompts.read_prompts(written(OWN[name], name))
+    assert (found.texts, found.seeds, found.names) == (
+        ("a boat", "a dog"),
+        (3, 0),
+        ("first", "two"),
+    )
+    assert found.taken(1) == found  # whatever is wanted
+
+
+def test_without_these_columns_there_are_none(written):
+    for name in FORMS:
+        found = prompts.read_prompts(written(FORMS[name], name))
+        assert found.seeds is found.names is None
+
+
+def test_under_the_key_of_vbench_a_prompt_counts_once_with_a_seed(written):
+    three = [{"prompt_en": "a", "seed": seed, "name": f"{i}"} for i, seed in enumerate((1, 2, 1))]
+    found = prompts.read_prompts(written(json.dumps(three), "a.json"))
+    assert (found.texts, found.seeds, found.names) == (("a", "a"), (1, 2), ("0", "1"))
+
+
+@pytest.mark.parametrize("count", [*range(1, 45), 47, 100, 500, 700])
+def test_fewer_than_all_of_vbench_are_of_every_dimension_as_many(entries, count):
+    """Two prompts are there for two dimensions each, in entries of their own."""
+    dimensions = {}
+    for entry in entries:
+        dimensions.setdefault(entry["prompt_en"], []).extend(entry["dimension"])
+    taken = prompts.read_prompts("vbench").taken(count)
+    counted = Counter(name for text in taken.texts[:count] for name in dimensions[text])
+    numbers = [counted[name] for name in VBENCH]
+    assert max(numbers) - min(numbers) <= 2  # by one, but for those two
+    assert min(numbers) >= count // 11
+
+
+def test_a_beginning_of_vbench_depends_on_no_count_and_all_of_it_is_in_vbench_s_order():
+    whole = prompts.read_prompts("vbench")
+    few = whole.taken(1)
+    assert few == whole.taken(943)
+    assert sorted(few.texts) == sorted(whole.texts)
+    assert few.texts[:2] != whole.texts[:2]
+    assert whole.taken(944) == whole.taken(4720) == whole
+    assert whole.texts[0] == few.texts[0] == "In a still frame, a stop sign"
+
+
+def test_a_column_of_dimensions_is_vbench_s_in_its_own_form_alone(written):
+    lines = [{"caption": each, "dimension": [each[0]]} for each in ("a1", "a2", "b1")]
+    found = prompts.read_prompts(written("\n".join(map(json.dumps, lines)), "a.jsonl"))
+    assert found.taken(2).texts == ("a1", "a2", "b1")
+    text = "\n".join(map(json.dumps, lines)).replace("caption", "prompt_en")
+    found = prompts.read_prompts(written(text, "b.jsonl"))
+    assert found.taken(2).texts == ("a1", "b1", "a2")
+
+
 @pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte-order-mark"])
 @pytest.mark.parametrize("name", FORMS)
 def test_the_forms_that_people_have(written, name, mark):
-    assert prompts.read_prompts(written(mark + FORMS[name], name)) == TWO
+    assert prompts.read_prompts(written(mark + FORMS[name], name)).texts == TWO
 
 
 @pytest.mark.parametrize(
@@ -221,8 +290,8 @@ def test_only_under_the_key_of_vbench_a_prompt_that_is_there_again_does_not_coun
     lines = "\n".join(map(json.dumps, three))
     csv = "\n".join([key, *(entry[key] for entry in three)])
     for name, content in (("a.json", json.dumps(three)), ("a.jsonl", lines), ("a.csv", csv)):
-        assert len(prompts.read_prompts(written(content, name))) == count
-    assert len(prompts.read_prompts(written(json.dumps(["a", "b", "a"]), "b.json"))) == 3
+        assert len(prompts.read_prompts(written(content, name)).texts) == count
+    assert len(prompts.read_prompts(written(json.dumps(["a", "b", "a"]), "b.json")).texts) == 3
 
 
 @pytest.mark.parametrize(
@@ -266,6 +335,19 @@ def test_only_under_the_key_of_vbench_a_prompt_that_is_there_again_does_not_coun
         ('\n{"prompt_en": "a"}\n{"prompt_en": 3}\n', "mine.jsonl", "line 3 has 3 for a prompt"),
         ("[]\n", "mine.jsonl", "line 1 has no prompt ([])"),
         ("null\n", "mine.jsonl", "line 1 has no prompt (None)"),
+        ("prompt,seed\na,1\nb,\n", "mine.csv", "line 3: seed '' is not a whole number"),
+        ("prompt,seed\na,-1\n", "mine.csv", "line 2: seed -1 is too small"),
+        ("prompt,seed\na,9e9\n", "mine.csv", "line 2: seed '9e9' is not a whole number"),
+        ("prompt,seed,Seed\na,1,2\n", "mine.csv", "its heading has seed twice"),
+        ("prompt,name\na, \n", "mine.csv", "line 2 has ' ' for a name"),
+        ('[{"prompt": "a", "seed": true}]', "mine.json", "entry 1: seed 'True' is not a whole"),
+        ('[{"prompt": "a", "name": 7}]', "mine.json", "entry 1 has 7 for a name"),
+        ('[{"prompt": "a", "name": "b\\u0000"}]', "mine.json", "'b\\x00' has the character U+0000"),
+        (
+            '{"prompt": "a"}\n{"prompt": "b", "seed": 2}\n',
+            "mine.jsonl",
+            "line 1 is {'prompt': 'a'}, without 'seed'",
+        ),
     ],
 )
 def test_a_file_without_prompts(content, name, problem, written):
@@ -290,7 +372,7 @@ def test_coco_has_to_be_downloaded(tmp_path, monkeypatch):
     path.write_text("A cat on a mat.\nA dog.\nA cat on a mat.\n")  # one line per image
     origin = {"image_ids": [1, 2, 3], "list": hashlib.sha256(path.read_bytes()).hexdigest()}
     path.with_suffix(".json").write_bytes(kept.sealed_json(origin, coco.IMAGES, of="coco"))
-    assert prompts.read_prompts("coco") == ("A cat on a mat.", "A dog.", "A cat on a mat.")
+    assert prompts.read_prompts("coco").texts == ("A cat on a mat.", "A dog.", "A cat on a mat.")
     path.write_text(path.read_text().replace("dog", "hog"))
     with (
         pytest.warns(SkipditWarning, match=r"coco\.txt: was changed or damaged"),

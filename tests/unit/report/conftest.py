@@ -28,6 +28,7 @@ def compared() -> Table:
                 ),
                 runs=("aaaa",),
                 reference=True,
+                spec="none",
             ),
             Line(
                 ("a|b, n=2",),
@@ -91,7 +92,13 @@ def small() -> Table:
                     Cell(paper=1.56, ours=1.25, interval=(1.15, 1.35), status="tiny scale"),
                 ),
             ),
-            Line(("mine",), (Cell(status="not run"), Cell(ours=1.5, status="tiny scale"))),
+            Line(
+                ("mine",),
+                (
+                    Cell(status="not run"),
+                    Cell(ours=1.5, interval=(1.4, 1.6), status="tiny scale"),
+                ),
+            ),
         ),
         published=False,
         margins=False,

@@ -33,7 +33,7 @@ def recorded(tmp_path):
     for each in runs:
         off = 0 if each.is_reference else 5
         latents = np.array([[[10, 0], [10, off]]] * 3, np.float32)
-        trajectory.write_trajectory(open_store(tmp_path, each), latents, timesteps=[999, 0])
+        open_store(tmp_path, each).put(*trajectory.file(each, latents))
     return runs, Behind(tmp_path, runs)
 
 

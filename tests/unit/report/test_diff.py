@@ -198,6 +198,75 @@ def test_rows_columns_and_tables_of_one_side(sides):
     assert (change.kind, change.cause) == ("gone", "not in the table")
 
 
+def test_every_table_has_its_own_counts(sides):
+    for root, level in zip(sides, (30.0, 40.0), strict=True):
+        put(root, table(macs(), psnr(level), run=f"{level:.0f}"), "other")
+        put(root, table(macs(), psnr()), "same")
+    compare(sides, table(macs(), psnr()), table(macs(3.0), Cell(status="failed")))
+    found = diff(*sides)
+    assert found.shared == {"tiny/mine": 1, "tiny/other": 2, "tiny/same": 2}
+    assert {name: each.counts for name, each in found.by_table.items()} == {
+        "tiny/mine": "1 of 1 numbers moved by more than their uncertainty, 1 gone, 0 new, "
+        "0 within it",
+        "tiny/other": "1 of 2 numbers moved by more than their uncertainty, 0 gone, 0 new, "
+        "0 within it",
+    }
+    assert str(found).startswith("2 of 5 numbers in 3 tables moved")
+    assert record(found)["by_table"]["tiny/mine"] == {
+        **dict.fromkeys(("numbers", "moved", "gone"), 1),
+        **dict.fromkeys(("new", "within", "unjudged"), 0),
+    }
+
+
+def test_what_was_not_made_in_a_results_folder_is_left_out(sides):
+    """Of `mine` there is a run on both sides; `shipped` came with a checkout, whose run is not
+    there, and was made again on one side."""
+    for root in sides:
+        made(root)
+        put(root, table(macs(), run="beef"), "shipped")
+        put(root, table(macs(), run="beef"), "shipped once")
+    (sides[1] / "scores" / "beef").mkdir(parents=True)
+    put(sides[0], table(macs(), run="cafe"), "shipped before")
+    put(sides[1], table(macs()), "fresh")
+    changes = compare(sides, table(macs()), table(macs(3.0)))
+    found = diff(*sides)
+    assert [(each.kind, each.table) for each in changes] == [
+        ("new", "tiny/fresh"),
+        ("moved", "tiny/mine"),
+    ]
+    assert found.left_out == ("tiny/shipped", "tiny/shipped before", "tiny/shipped once")
+    assert list(record(found)["left_out"]) == list(found.left_out)
+    assert list(found.shared) == ["tiny/mine"]
+
+    assert diff(*sides, name="shipped").shared == {"tiny/shipped": 1}  # asked for by name
+    folders = [side / "tiny" for side in sides]
+    assert set(diff(*folders).shared) == {"mine", "shipped", "shipped once"}  # folders of tables
+    files = [side / "tiny" / "shipped.csv" for side in sides]
+    assert diff(*files).shared == {"shipped": 1}
+    for side in sides:
+        (side / "tiny" / "mine.csv").unlink()
+    with pytest.raises(UsageError, match=r"no table .* but tiny/shipped, .* nothing is there"):
+        diff(*sides)
+
+
+def test_other_tables_are_none(sides):
+    """What `plan --out` writes, published values, and whatever lies there."""
+    for root in sides:
+        put(root, table(macs()))
+        for place in ("paper-flops/table1.csv", "published/table1.csv", "mine.csv"):
+            (root / place).parent.mkdir(exist_ok=True)
+            (root / place).write_text("row,macs\nRuns,2\n")
+    assert list(diff(*sides).shared) == ["tiny/mine"]
+    (sides[0] / "mine.csv").write_text("")
+    with pytest.raises(UsageError, match=r"mine\.csv: is not a table that skipdit wrote"):
+        diff(*sides)
+
+
+def test_of_folders_without_runs_all_tables_count(sides):
+    compare(sides, table(macs()), table(macs()))
+    assert diff(*sides).left_out == ()
+
+
 def test_a_published_value_that_changed(sides):
     (change,) = compare(sides, table(macs(paper=2.0)), table(macs(paper=2.1)))
     assert (change.column, change.cause) == ("macs_g, paper", "the published value")

@@ -132,6 +132,16 @@ def test_a_row_per_sample_is_its_score_in_the_unit_of_the_column(tmp_path):
     assert of_folder.dtypes["sample"] == "Int64"
 
 
+def test_a_sample_has_the_seed_of_its_own(tmp_path):
+    run = runs.make_run("digits", settings={"seeds": "4..5", "num_samples": 3})
+    with open_store(tmp_path, run).lock():
+        put(tmp_path, run.key, "psnr", 2.0, scores=(1.0, 2.0, 3.0))
+    assert skipdit_cli.frame(tmp_path).seed.isna().all()
+    found = skipdit_cli.frame(tmp_path, per_sample=True)
+    assert [*found.seed] == [4, 5, 4]
+    assert found.dtypes["seed"] == "Int64"
+
+
 def test_mistakes(tmp_path):
     with pytest.raises(UsageError, match="there are no results here; make some with"):
         skipdit_cli.frame(tmp_path)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from skipdit_cli.plan import plan
 from skipdit_cli.recipe.runs import make_run
-from skipdit_cli.report import heat
+from skipdit_cli.report import figures, heat
 from skipdit_cli.report.gallery import Behind
 from skipdit_cli.report.page import to_html
 from skipdit_cli.report.sweep import build_sweep_table
@@ -18,22 +18,28 @@ from skipdit_cli.spec import parse_grid
 from skipdit_cli.storage.results import Result
 
 
-def swept(*grids, without=()):
-    """(table, runs) of a sweep; PSNR is 10 n + branch dB, but of the specs in `without`."""
+def swept(*grids, without=(), more=()):
+    """(table, runs) of a sweep; PSNR is 10 n + branch dB, but of the specs in `without`.
+
+    Of `more` (spec and settings) it is 99 dB.
+    """
     runs = [make_run("digits-skip", "none", {"steps": "6"})]
     for grid in grids:
         runs += [make_run("digits-skip", spec, {"steps": "6"}) for spec in parse_grid(grid)]
+    others = [make_run("digits-skip", spec, {"steps": "6", **given}) for spec, given in more]
+    runs += others
     rows = []
     for run in runs:
         n, branch = run.cache.setting("n"), run.cache.setting("branch")
         value = 10.0 * n + (branch or 0) if n and str(run.cache) not in without else None
+        value = 99.0 if run in others else value
         found = Result(metric="psnr", value=value, unit="dB", n=2, run=run.key)
         rows.append(SweepRow(str(run.cache), run, plan.plan(run), {"psnr": found}))
     return build_sweep_table(rows), runs
 
 
-def psnr(*grids, without=()):
-    found = heat.maps(*swept(*grids, without=without))
+def psnr(*grids, without=(), more=()):
+    found = heat.maps(*swept(*grids, without=without, more=more))
     return next((maps for each, maps in found if each.metric == "psnr"), [])
 
 
@@ -130,8 +136,9 @@ def test_the_best_is_darkest_whichever_way_it_goes():
 
 def test_the_pictures(tmp_path):
     table, runs = swept("skip-cache(n=2..4,branch=1..2)")
-    paths = heat.draw(table, runs, tmp_path, name="mine")
-    assert [path.name for path in paths] == ["mine-heat-ideal.png", "mine-heat-psnr.png"]
+    paths = figures.draw(table, Behind(tmp_path, runs), tmp_path, name="mine")
+    names = ["mine-psnr-speedup.png", "mine-heat-ideal.png", "mine-heat-psnr.png"]
+    assert [path.name for path in paths] == names
     for path in paths:
         with Image.open(path) as picture:
             colours = np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)
@@ -144,3 +151,13 @@ def test_the_page_has_them_after_the_plot(tmp_path):
     names = re.findall(r"<h2[^>]*>([^<]*)</h2>", page)
     assert names[1:3] == ["Quality against speedup", "Over two settings"]
     assert page.count('<table class="heat">') == 2
+
+
+def test_a_run_of_other_samples_is_on_no_map_of_these():
+    """The same cell with another guidance or seed: its number is of other samples."""
+    (one,) = psnr(
+        "skip-cache(n=2..3,branch=1..2)",
+        more=[("skip-cache(n=2,branch=1)", {"guidance": 3.0}), ("skip-cache(n=2)", {"seed": 1})],
+    )
+    assert 99.0 not in one.values.values()
+    assert one.title == "skip-cache on digits-skip, ddim 6, guidance 2, seed 0"

@@ -7,7 +7,7 @@ import pytest
 from skipdit_cli.checkpoints import catalog
 from skipdit_cli.plan.plan import RunPlan
 from skipdit_cli.recipe.runs import make_run
-from skipdit_cli.report import sweep
+from skipdit_cli.report import notes, sweep
 from skipdit_cli.report.table import Cell
 from skipdit_cli.run import Run
 from skipdit_cli.score.sweep import SweepRow
@@ -76,6 +76,7 @@ def test_every_column():
         ("ideal", ""),
         ("speedup", ""),
         ("latency_s", "s"),
+        ("latency_per_sample_s", "s"),
         ("memory_mib", "MiB"),
         ("psnr", "dB"),
         ("ssim", ""),
@@ -91,12 +92,13 @@ def test_every_column():
         Cell(ours=1.53, **tiny),
         Cell(ours=1.43, interval=(1.41, 1.45), n=5, **tiny),
         Cell(ours=1.4, interval=(1.35, 1.45), n=5, **tiny),
+        Cell(ours=0.175, interval=(1.35 / 8, 1.45 / 8), n=5, **tiny),  # a batch is of 8
         Cell(ours=3.0, n=1, **tiny),
         Cell(ours=31.5, interval=(29.0, 34.0), n=16, **tiny),
         Cell(ours=0.95, interval=(0.94, 0.96), n=16, **tiny),
         Cell(ours=12.0, n=16, **tiny),
     )
-    assert [cell.status for cell in uncached.cells[5:]] == [
+    assert [cell.status for cell in uncached.cells[6:]] == [
         "not run",
         "reference",
         "reference",
@@ -115,6 +117,67 @@ def test_lines_of_a_plot():
         "moving-digits-skip skip-cache, window 900-50",
         "digits-skip skip-cache, window 900-50",
     ]
+
+
+FEWER = replace(RUN, steps="34", reference_steps=RUN.steps)
+
+
+def beside(psnr, ssim, *, cached=CACHED_ROW):
+    """A table with an uncached row of 34 steps, which cost what the cached one does."""
+    own = cached.results | {"psnr": replace(result("psnr", 30.0), scores=(30.0,) * 16)}
+    scores = {
+        "psnr": replace(result("psnr", sum(psnr) / len(psnr)), scores=tuple(psnr)),
+        "ssim": result("ssim", ssim),
+        "latency": result("latency", 1.3),
+    }
+    counted = planned(FEWER, cached_steps=0, macs=1, flops=1, ideal=1.47)
+    row = SweepRow("no cache, 34 steps", FEWER, replace(counted, steps=34, full_steps=34), scores)
+    return sweep.build_sweep_table([UNCACHED_ROW, replace(cached, results=own), row])
+
+
+@pytest.fixture
+def costs_34_steps(monkeypatch):
+    monkeypatch.setattr("skipdit_cli.plan.fewer.count", lambda planned: 34)
+
+
+def test_the_line_of_fewer_steps(costs_34_steps):
+    line = beside([35.0] * 16, 0.9).lines[2]
+    assert line.names == ("moving-digits-skip", "no cache, 34 steps", "", "34", "0")
+    assert (line.fewer, line.reference, line.runs) == (True, False, (FEWER.key,))
+    assert (line.series, line.point) == ("no cache, fewer steps", "34 steps")
+    assert [each.fewer for each in beside([35.0] * 16, 0.9).lines] == [False, False, True]
+
+
+def test_it_makes_no_windows_differ(costs_34_steps):
+    table = beside([35.0] * 16, 0.9)
+    assert "window" not in [table.names[i] for i in table.shown]
+    assert "window 900-50" in table.same
+    assert not any(note.startswith("Windows differ") for note in table.notes)
+
+
+@pytest.mark.parametrize(
+    ("psnr", "ssim", "said"),
+    [
+        ([35.0] * 16, 0.9, "better than skip-cache n=2 (PSNR)."),  # ssim is 0.95 with the cache
+        ([25.0] * 16, 0.9, ""),
+        ([30.0] * 16, 0.9, ""),  # as good
+        ([29.0, 35.0] * 8, 0.9, "better than skip-cache n=2 (PSNR)."),
+        ([24.0, 37.0] * 8, 0.9, "better by its mean alone than skip-cache n=2 (PSNR)."),
+        (  # nothing says how sure the other one is
+            [35.0] * 16,
+            0.96,
+            "better than skip-cache n=2 (PSNR); by its mean alone than skip-cache n=2 (SSIM).",
+        ),
+    ],
+)
+def test_caches_that_lose_to_fewer_steps_are_named(costs_34_steps, psnr, ssim, said):
+    told = [note for note in beside(psnr, ssim).notes if "equal cost" in note]
+    assert told == ([f"At equal cost an uncached run of fewer steps is {said}"] if said else [])
+
+
+def test_of_random_weights_nothing_is_said(costs_34_steps):
+    drawn = replace(CACHED_ROW, run=replace(CACHED, card=replace(CACHED.card, random=True)))
+    assert not [note for note in beside([35.0] * 16, 0.9, cached=drawn).notes if "cost" in note]
 
 
 @pytest.mark.parametrize(
@@ -167,9 +230,12 @@ def test_only_what_was_asked_for_has_a_column():
 
 def test_title_notes_and_provenance():
     table = sweep.build_sweep_table([UNCACHED_ROW, CACHED_ROW])
-    assert table.title == (
-        "moving-digits-skip: 16 samples, ddim 50, guidance 2, seed 7; latency of batch 8"
+    assert (
+        table.title == "moving-digits-skip: 16 samples, ddim 50, guidance 2, seed 7, batch size 8"
     )
+    assert table.same == "window 900-50"
+    assert [table.names[place] for place in table.shown] == ["cache", "full", "cached"]
+    assert [line.spec for line in table.lines] == ["none", CACHED.cache.short]
     embedded, margins = table.notes
     assert embedded == sweep.EMBEDDED
     assert margins.startswith(
@@ -186,7 +252,8 @@ def test_full_size_models_are_measured_not_tiny():
     table = sweep.build_sweep_table([row])
     assert table.cell(table.lines[0], "latency") == Cell(ours=9.9, n=16, status="measured")
     assert table.notes == ()
-    assert table.title == "taichi-skip: 16 samples, ddim 50, seed 7; latency of batch 1"
+    assert table.title == "taichi-skip: 16 samples, ddim 50, seed 7, batch size 8"
+    assert [h.label for h in table.headings[4:6]] == ["latency of batch 1", "memory"]
 
 
 def test_what_a_dynamic_method_saves_is_not_known_before_it_has_run():
@@ -235,6 +302,14 @@ def test_what_a_method_says_of_itself_stands_there_once():
         run = replace(RUN, cache=parse_cache(spec).resolve(RUN.cache.layout))
         rows = [SweepRow("t", run, replace(UNCACHED_ROW.plan_row, run=run))] * 2
         assert sweep.build_sweep_table([UNCACHED_ROW, *rows]).notes.count(note) == times
+
+
+def test_what_speaks_against_a_cache_stands_under_its_rows_with_that_sampler():
+    note = "skip-cache with ddpm: order=1 extrapolates, and with noise added at every step that can"
+    run = make_run("digits-skip", "skip-cache(order=1)", {"sampler": "ddpm"})
+    said = notes.of_methods([run, run, run.reference])
+    assert said == (run.cache.note, f"{note} lose to order=0.")
+    assert notes.of_methods([replace(run, sampler=CACHED.sampler)]) == (run.cache.note,)
 
 
 def of_cache(cache):

@@ -15,15 +15,14 @@ from skipdit_cli.recipe import runs
 from skipdit_cli.recipe.shape import Column, Recipe, RecipeRow
 from skipdit_cli.report import markdown
 from skipdit_cli.report import recipe as recipe_table
+from skipdit_cli.report.notes import protocols, sizes
 from skipdit_cli.report.table import (
     Cell,
     Heading,
     Line,
     Table,
     one_protocol,
-    protocols,
     scaled,
-    sizes,
 )
 from skipdit_cli.spec import parse_cache
 from skipdit_cli.storage import failures, results

@@ -5,7 +5,7 @@ import pytest
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import catalog
 from skipdit_cli.errors import UsageError
-from skipdit_cli.score.applicable import check, check_npz, to_model, to_npz
+from skipdit_cli.score.applicable import check, to_model
 
 
 @pytest.mark.parametrize(
@@ -44,14 +44,3 @@ def test_other_protocols_of_a_metric_are_left_out_unless_asked_for():
         "fvd@latte",
     }
     assert "fid@frames" in plain  # there is no plain `fid` of clips
-
-
-def test_an_npz_is_scored_as_the_adm_evaluator_does():
-    assert to_npz() == ["fid", "inception-score", "precision", "recall", "sfid"]
-    for metric in to_npz():
-        check_npz(metric)
-    with pytest.raises(UsageError) as caught:
-        check_npz("fid@coco", place="HERE")
-    assert str(caught.value) == (
-        f"HERE: fid@coco cannot score an npz; take one of {', '.join(to_npz())}"
-    )

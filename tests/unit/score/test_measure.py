@@ -7,6 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from skipdit_cli import registry
@@ -21,7 +22,8 @@ from skipdit_cli.metrics import Extractor
 from skipdit_cli.precision import products
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.score import reference
-from skipdit_cli.score.measure import How, measure, measure_npz
+from skipdit_cli.score.measure import How, measure, measure_outside
+from skipdit_cli.score.outside import taken
 from skipdit_cli.storage import codec, results
 from skipdit_cli.storage.store import open_store
 
@@ -151,6 +153,22 @@ def test_the_reference_is_not_compared_with_itself(tmp_path):
     result = measure(RUN.reference, "psnr", root=tmp_path)  # and needs no samples
     assert (result.value, result.status) == (None, "reference")
     assert not (tmp_path / "scores").exists()
+
+
+def test_fewer_steps_are_compared_with_all_of_them(tmp_path):
+    """And what a plain run of as many steps is known by stays as it is."""
+    plain = replace(RUN.reference, steps="10")
+    fewer = replace(plain, reference_steps="20")
+    fill(tmp_path, RUN.reference, [0, 0, 0])
+    fill(tmp_path, plain, [10, 20, 40])
+    assert measure(plain, "psnr", root=tmp_path).status == "reference"
+    result = measure(fewer, "psnr", root=tmp_path)
+    assert result.value == pytest.approx(np.mean([decibels(error) for error in (10, 20, 40)]))
+    assert (result.run, result.reference) == (plain.key, RUN.reference.key)
+    assert measure(fewer, "psnr", root=tmp_path) == result  # its time of making included
+    assert measure(plain, "psnr", root=tmp_path).status == "reference"
+    assert results.read_result(tmp_path, plain.key, "psnr") is None
+    assert results.read_score(tmp_path, fewer, "psnr") == result
 
 
 def test_a_second_time_nothing_is_scored(pairs, scored):
@@ -361,12 +379,27 @@ def test_one_feature_of_one_sample_that_is_no_number(tmp_path, monkeypatch, bad)
     toy = Extractor("toy", 1, (), lambda networks, device: extract)
     monkeypatch.setattr(registry.load("metrics", "inception-score"), "EXTRACTOR", toy)
     np.savez(tmp_path / "a.npz", arr_0=np.stack([grey(level) for level in range(3)]))
+    given = taken(tmp_path / "a.npz", reference=None, prompts=None)
     if bad is None:
-        value = measure_npz(tmp_path / "a.npz", "inception-score", root=tmp_path).value
-        assert value > 1
+        assert measure_outside(given, "inception-score", root=tmp_path).value > 1
         return
     with pytest.raises(UsageError, match=r"a\.npz: the features \(logits\) of the samples are not"):
-        measure_npz(tmp_path / "a.npz", "inception-score", root=tmp_path)
+        measure_outside(given, "inception-score", root=tmp_path)
+
+
+def test_a_folder_of_real_images_is_a_reference_of_a_run(tmp_path, monkeypatch):
+    def extract(images):
+        return {"pool": np.array([[image.mean()] for image in images])}
+
+    toy = Extractor("toy", 1, (), lambda networks, device: extract)
+    monkeypatch.setattr(registry.load("metrics", "fid"), "EXTRACTOR", toy)
+    fill(tmp_path, RUN, [10, 20, 30])
+    (tmp_path / "real").mkdir()
+    for i, level in enumerate([15, 25, 35]):
+        Image.fromarray(grey(level)).save(tmp_path / "real" / f"{i}.png")
+    result = measure(RUN, "fid", root=tmp_path, how=How(reference=tmp_path / "real"))
+    assert result.value == pytest.approx(25)
+    assert list(result.assets) == ["real"]
 
 
 def test_an_average_of_its_own(tmp_path, scored, monkeypatch):
@@ -409,7 +442,8 @@ def vbench(monkeypatch):
     return asked
 
 
-def test_prompted_clips_are_scored_with_prompts_files_and_hashes(tmp_path, vbench):
+def test_prompted_clips_are_scored_with_prompts_files_and_hashes(tmp_path, vbench, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     run = replace(RUN, card=catalog.card("captioned-digits"), num_samples=2)
     store = open_store(tmp_path, run)
     for i, word in enumerate(["one", "two"]):

@@ -68,6 +68,8 @@ def test_other_noise_does_not_pair(study):
     other = make_run("digits-skip", str(TWO.cache), {**SETTINGS, "seed": 1})
     with pytest.raises(UsageError, match=r"do not pair: their seed differ"):
         compared(study, ONE, other)
+    with pytest.raises(UsageError, match=r"do not pair: their seeds differ"):
+        compared(study, ONE, replace(TWO, seeds=(0, 1)))
 
 
 def test_the_uncached_run_is_what_the_others_are_compared_with(study):
@@ -83,12 +85,14 @@ def test_runs_of_one_name_are_told_apart_by_their_keys():
 
 def test_two_folders_are_compared_by_what_their_runs_are(study, tmp_path):
     other = tmp_path / "other"
-    changed = replace(ONE, weights="00")  # as another version of the code, or of the weights
+    changed = replace(
+        ONE, weights="00", names=("a",)
+    )  # as another version of the code, or of the weights
     fill(other, changed.reference, [0] * 8)
     fill(other, changed, range(3, 11))
     measure(ONE, "psnr", root=study)
     measure(changed, "psnr", root=other)
-    (found,) = compare_folders(study, other, ())
+    (found,) = compare_folders(study, other, ())  # whatever samples are called
     assert (found.metric, found.difference.mean, found.better) == ("psnr", -2, "second")
     with pytest.raises(UsageError, match="no run is scored sample by sample in both"):
         compare_folders(study, other, ["ssim"])

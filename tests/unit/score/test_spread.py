@@ -3,13 +3,16 @@
 import importlib
 import pickle
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from skipdit_cli import registry
 from skipdit_cli.assets import assets
-from skipdit_cli.checkpoints import local
+from skipdit_cli.checkpoints import catalog, local
+from skipdit_cli.generate.local import Local
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.score import measure as scoring_of
 from skipdit_cli.score import scoring, spread
@@ -42,9 +45,9 @@ def here(monkeypatch):
     """
     batches = []
 
-    def run_batches(work, shares, *, workers, on_done):
+    def run_batches(work, shares, *, engine, of, on_done):
         for share in shares:
-            batches.append((workers, share))
+            batches.append((engine.workers, share))
             pickle.loads(pickle.dumps(work))(share)
             on_done(share)
 
@@ -69,7 +72,7 @@ def test_what_several_processes_make_is_what_one_makes(tmp_path, fill, here):
         RUN,
         "ssim",
         root=tmp_path / "more",
-        how=How(workers=2, processes=2),
+        how=How(workers=2, engine=Local(2)),
         progress=lambda done, total: told.append((done, total)),
     )
     assert here == [(2, [0]), (2, [1]), (2, [2]), (2, [3])]
@@ -80,7 +83,7 @@ def test_what_several_processes_make_is_what_one_makes(tmp_path, fill, here):
 
 def test_only_chunks_that_are_lacking_are_shared_out(tmp_path, fill, here):
     fill(tmp_path, COUNT)
-    how = How(processes=2)
+    how = How(engine=Local(2))
     measure(RUN, "ssim", root=tmp_path, how=how)
     here.clear()
     for name in sorted(chunks(tmp_path))[1:]:
@@ -94,15 +97,40 @@ def test_only_chunks_that_are_lacking_are_shared_out(tmp_path, fill, here):
 def test_one_chunk_is_no_work_for_several(tmp_path, fill, here, monkeypatch):
     monkeypatch.setitem(scoring.CHUNK, 3, COUNT)
     fill(tmp_path, COUNT)
-    measure(RUN, "ssim", root=tmp_path, how=How(processes=2))
+    measure(RUN, "ssim", root=tmp_path, how=How(engine=Local(2)))
     assert here == []
+
+
+def test_parts_of_a_metric_are_scored_side_by_side(tmp_path, here, monkeypatch):
+    """Those that are still to be scored; then the score that they are parts of is made here."""
+    module, asked, told = registry.load("metrics", "vbench"), [], []
+    run = replace(RUN, card=catalog.card("captioned-digits"), num_samples=1)
+    clip = np.zeros((8, 16, 16, 3), np.uint8)
+    open_store(tmp_path, run).write(0, clip, meta={"prompt": "seven"})
+    monkeypatch.setattr(module, "lacking", lambda samples, **how: ["scene", "color"])
+    monkeypatch.setattr(
+        module, "score_prompts", lambda samples, **how: asked.append((samples, how["part"])) or 8.0
+    )
+    found = measure(
+        run,
+        "vbench",
+        root=tmp_path,
+        how=How(engine=Local(2)),
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert found.value == 8
+    parts = [[module.PARTS.index(name)] for name in ("scene", "color")]
+    assert here == [(2, part) for part in parts]
+    assert [part for _, part in asked] == ["scene", "color", ""]
+    assert {prompt for samples, _ in asked for prompt, _ in samples} == {"seven"}
+    assert told == [(1, 2), (2, 2)]
 
 
 @pytest.mark.parametrize(("chunks", "workers", "size"), [(3, 2, 1), (80, 2, 10), (800, 4, 16)])
 def test_shares_are_large_and_there_are_some_for_everybody(monkeypatch, chunks, workers, size):
     shares = []
     monkeypatch.setattr(spread, "run_batches", lambda work, given, **how: shares.extend(given))
-    spread.spread(print, dict, range(chunks), name="a", workers=workers, on_done=print)
+    spread.spread(print, dict, range(chunks), name="a", engine=Local(workers), on_done=print)
     assert [i for share in shares for i in share] == list(range(chunks))
     assert max(map(len, shares)) == size
 
@@ -125,6 +153,7 @@ STAND_IN = '''
 
 from skipdit_cli.assets import assets
 from skipdit_cli.checkpoints import local
+from skipdit_cli.generate.local import Local
 from skipdit_cli.score import measure
 
 plain = measure._job
@@ -158,7 +187,7 @@ def test_networks_in_several_processes_see_the_same_to_the_last_bit(
     for processes in (1, 2):
         root = tmp_path / str(processes)
         fill(root, 130, side=48)
-        how = How(workers=2, processes=processes)
+        how = How(workers=2, engine=Local(processes))
         values.append(measure(many, "lpips", root=root, how=how).value)
     assert values[0] == values[1] > 0
     one, two = (chunks(tmp_path / str(n)) for n in (1, 2))

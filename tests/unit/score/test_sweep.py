@@ -11,7 +11,7 @@ import torch
 
 from skipdit_cli.checkpoints import local
 from skipdit_cli.embedded import shipped
-from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError
+from skipdit_cli.errors import MissingAssetError, SkipditError, StoreError, UsageError, of_run
 from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
 from skipdit_cli.recipe import runs
@@ -57,7 +57,7 @@ def generated(monkeypatch):
 
     calls = Calls()
 
-    def generate(run, root, *, device, workers, weights_path, offload, previews, stage, wait=False):
+    def generate(run, root, *, device, engine, weights_path, offload, previews, stage):
         calls.append(run)
         calls.told.append({"offload": offload, "previews": previews})
         if str(run.cache) in calls.fail:
@@ -74,7 +74,18 @@ def generated(monkeypatch):
             update(run.num_samples, run.num_samples)
         return store
 
-    monkeypatch.setattr("skipdit_cli.generate.samples.generate", generate)
+    def generate_all(runs, root, **how):
+        failures = {}
+        for run in runs:
+            try:
+                generate(run, root, **how)
+            except SkipditError as error:
+                if not of_run(error):
+                    raise
+                failures[run.key] = error
+        return failures
+
+    monkeypatch.setattr("skipdit_cli.generate.samples.generate_all", generate_all)
     return calls
 
 
@@ -148,34 +159,6 @@ def test_specs_that_cannot_be(method, n, window, message):
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize(
-    ("cache", "expected"),
-    [
-        ("none", "no cache (n=1)"),
-        ("skip-cache(n=2,window=700-50,branch=1)", "skip-cache n=2"),
-        ("skip-cache", "skip-cache n=2"),
-        ("first-block", "first-block threshold=0.05"),
-        ("teacache(threshold=0.2,coefficients=1/2/3)", "teacache threshold=0.2"),
-    ],
-)
-def test_label(cache, expected):
-    assert sweep.label(run(cache).cache) == expected
-
-
-def test_labels_say_the_settings_in_which_the_rows_differ(options, generated):
-    caches = ["skip-cache(n=2)", "skip-cache(n=2,branch=1)", "skip-cache(n=2,window=800-50)"]
-    runs = [run(cache) for cache in caches]
-    rows = swept(runs, options, metrics=[])
-    assert str(runs[1].cache) == "skip-cache(n=2,window=1000-20,branch=1)"
-    official = runs[0].cache.settings.branch
-    assert [row.label for row in rows] == [
-        "no cache (n=1)",
-        f"skip-cache n=2 branch={official}",
-        "skip-cache n=2 branch=1",
-        f"skip-cache n=2 branch={official}",  # told apart by its window, a column of its own
-    ]
-
-
 def test_references_come_first_and_once(options, generated, said):
     cached = [run("skip-cache(n=2)"), run("skip-cache(n=3)"), run("skip-cache(n=2)", seed=1)]
     rows = swept(cached, options, metrics=["psnr"])
@@ -208,10 +191,10 @@ def test_prompts_are_encoded_before_the_first_sample_and_once(options, said, mod
     assert said[: 3 * encoders + 3] == [
         f"encoding the prompts of {model}",
         *((i + 1, 3 * encoders) for i in range(3 * encoders)),
-        f"sampling {model}, none",
-        (0, 2),
+        f"sampling {model}, 3 runs",
+        (0, 6),
     ]
-    assert said.count((3 * encoders, 3 * encoders)) == 1
+    assert said.count(f"encoding the prompts of {model}") == 1
     assert rows[1].results["psnr"].status == "ok"
 
 
@@ -310,13 +293,14 @@ def loops(monkeypatch):
     called, now, allowed = [], [0.0], set()
 
     def loop_of(run, *, device, weights_path):
-        def body(cache, *, brief=False):
+        def body(cache, *, steps, brief=False):
             if loops.fail:
                 raise loops.fail
             allowed.add((run.precision, torch.backends.cudnn.allow_tf32))
             if not brief:
                 called.append((run.key, str(cache)))
-                now[0] += 1.0 if cache.name == "none" else 0.5
+                share = int(steps) / int(run.steps)
+                now[0] += share if cache.name == "none" else share / 2
 
         return body
 
@@ -396,10 +380,70 @@ def test_a_sweep_that_grows_times_its_group_again(options, generated, loops):
     assert len({cache for _, cache in loops}) == 3
 
 
+def test_earlier_series_stay_and_serve_again(options, generated, loops):
+    options = replace(options, repeats=1)
+    alone, both = [run("skip-cache(n=2)")], [run("skip-cache(n=2)"), run("skip-cache(n=3)")]
+    first = timing.time_together(alone, options)[alone[0].key]["latency"]
+    second = timing.time_together(both, options)[alone[0].key]["latency"]
+    assert first.series != second.series
+    found = results.timings(options.root, alone[0].key, "latency")
+    assert sorted(found) == sorted([first.series, second.series])
+    assert results.read_result(options.root, alone[0].key, "latency") == second
+    loops.clear()
+    assert timing.time_together([both[1]], options)[both[1].key]["latency"].series == second.series
+    assert not loops
+    third = timing.time_together(both, replace(options, repeats=2))[alone[0].key]["latency"]
+    assert timing.time_together(both, options)[alone[0].key]["latency"] == second
+    assert set(results.timings(options.root, alone[0].key, "latency")) == {
+        *(first.series, second.series, third.series)
+    }
+
+
+def test_what_was_timed_apart_is_no_series(options, generated, loops):
+    """A speedup holds within what was timed by turns."""
+    options, (a, b) = replace(options, repeats=1), (run(f"skip-cache(n={n})") for n in (2, 3))
+    timing.time_together([a], options)
+    timing.time_together([b], options)
+    loops.clear()
+    timed = timing.time_together([a, b], options)
+    assert loops
+    assert len({timed[each.key]["latency"].series for each in (a, b)}) == 1
+
+
 def test_every_run_is_scored_by_its_own_metrics_and_its_reference_by_all(options, generated):
     runs = [run("skip-cache(n=2)"), run("skip-cache(n=3)")]
     rows = sweep.sweep([(runs[0], ["psnr"]), (runs[1], ["ssim"])], options)
     assert [list(row.results) for row in rows] == [["psnr", "ssim"], ["psnr"], ["ssim"]]
+
+
+def fewer_steps(steps):
+    return run(steps=steps, reference_steps="4")
+
+
+def test_fewer_steps_are_scored_and_timed_against_all_of_them(options, generated, loops):
+    """Two of four steps take half the time; a plain run of two steps is timed beside itself."""
+    options, cached, plain = replace(options, repeats=1), run("skip-cache(n=2)"), run(steps=2)
+    rows = swept([cached, fewer_steps(2)], options, metrics=["psnr"])
+    assert [row.label for row in rows] == ["no cache (n=1)", "skip-cache n=2", "no cache, 2 steps"]
+    assert [row.results["speedup"].value for row in rows] == [1, 2, 2]
+    assert [row.results["psnr"].status for row in rows] == ["reference", "ok", "ok"]
+    assert {row.results["speedup"].series for row in rows} == {rows[0].results["latency"].series}
+    assert {row.results["latency"].reference for row in rows} == {cached.reference.key}
+    assert [each.key for each in generated] == [rows[0].run.key, cached.key, plain.key]
+    loops.clear()
+    assert swept([cached, fewer_steps(2)], options, metrics=["psnr"])[2] == rows[2]
+    assert not loops
+    (alone,) = swept([plain], options, metrics=["psnr"])
+    assert (alone.results["speedup"].value, alone.results["psnr"].status) == (1, "reference")
+    assert swept([cached, fewer_steps(2)], options, metrics=["psnr"])[2] == rows[2]
+    assert results.read_result(options.root, plain.key, "speedup").value == 1
+    assert results.is_timed(options.root, fewer_steps(2))
+
+
+def test_a_run_that_others_are_compared_with_is_one_line(options):
+    cached, other = run("skip-cache(n=2)"), run("skip-cache(n=2)", steps=2)
+    found = sweep.with_references([cached, other, fewer_steps(2), fewer_steps(3)])
+    assert found == [cached.reference, other.reference, cached, other, fewer_steps(3)]
 
 
 def test_each_reference_is_timed_with_its_own(options, generated, loops):

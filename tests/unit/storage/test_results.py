@@ -51,6 +51,27 @@ def test_a_later_result_takes_the_place_of_an_earlier_one(tmp_path):
     assert [path.name for path in path_of(tmp_path, PSNR).parent.iterdir()] == ["psnr.json"]
 
 
+def test_a_score_of_fewer_samples_stands_beside_that_of_more(tmp_path):
+    """Whoever asks for no number of samples sees the score of the most."""
+    few, more = replace(PSNR, n=4, value=30.0), replace(PSNR, n=32, value=33.0)
+    results.write_result(tmp_path, PSNR)
+    assert results.write_result(tmp_path, few) != path_of(tmp_path, PSNR)
+    assert results.read_result(tmp_path, PSNR.run, "psnr") == PSNR
+    assert results.read_result(tmp_path, PSNR.run, "psnr", n=4) == few
+    assert results.read_result(tmp_path, PSNR.run, "psnr", n=16) == PSNR
+    assert results.read_result(tmp_path, PSNR.run, "psnr", n=5) == PSNR
+    results.write_result(tmp_path, more)
+    assert results.read_result(tmp_path, PSNR.run, "psnr") == more
+
+
+@pytest.mark.parametrize("other", [{"version": 2}, {"protocol": "p"}, {"assets": {"net": "0f"}}])
+def test_by_another_metric_fewer_samples_take_the_place_of_more(tmp_path, other):
+    few = replace(PSNR, n=4, **other)
+    results.write_result(tmp_path, PSNR)
+    results.write_result(tmp_path, few)
+    assert results.read_result(tmp_path, PSNR.run, "psnr") == few
+
+
 def test_each_run_and_metric_has_its_own(tmp_path):
     stored = [replace(PSNR, run=run, metric=m) for run in "ab" for m in ("fvd@digits", "psnr")]
     for result in stored:
