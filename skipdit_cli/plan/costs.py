@@ -59,7 +59,8 @@ def cost_lines(recipe: Recipe) -> list[CostLine]:
     groups: dict[str, list[plan.RunPlan]] = {row.id: [] for row in recipe.rows}
     for row, _, run in runs.of_recipe(recipe):
         groups[row.id].append(plan.plan(run))
-    return [_line(recipe, row, groups[row.id]) for row in recipe.rows]
+    of_runs = (row for row in recipe.rows if row.difference is None)
+    return [_line(recipe, row, groups[row.id]) for row in of_runs]
 
 
 def _line(recipe: Recipe, row: RecipeRow, counts: Sequence[plan.RunPlan]) -> CostLine:

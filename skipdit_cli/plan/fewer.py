@@ -5,16 +5,15 @@ uncached steps as come nearest to its MACs; their samples begin with the same no
 compared with the same samples of all steps.
 """
 
-import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
 from math import floor
 from pathlib import Path
 
 from skipdit_cli.cache import NONE
 from skipdit_cli.errors import UsageError
 from skipdit_cli.plan import plan
+from skipdit_cli.recipe.runs import with_steps
 from skipdit_cli.run import Run
 
 
@@ -44,20 +43,7 @@ def fewer_steps(runs: Iterable[Run], *, root: Path | None = None) -> list[Run]:
         reference = run.reference
         if steps is None or steps >= len(reference.timesteps):
             continue
-        if text := _respaced(reference, steps):
-            made = replace(reference, steps=text, reference_steps=reference.steps)
+        with suppress(UsageError):  # a sampler that cannot take so many
+            made = with_steps(run, steps)
             found[made.key, reference.key] = made
     return list(found.values())
-
-
-def _respaced(reference: Run, steps: int) -> str:
-    """So many steps as the sampler of a run takes them, spaced as its own are where it can.
-
-    Returns:
-        "" where the sampler cannot take so many.
-    """
-    for text in (re.sub(r"\d+", str(steps), reference.steps, count=1), str(steps)):
-        with suppress(UsageError):
-            if len(reference.sampler.timesteps(text)) == steps:
-                return text
-    return ""

@@ -55,9 +55,11 @@ class RunPlan:
     missing: list[str]
 
 
-def profile(recipe: Recipe, row: RecipeRow, *, root: Path | None = None) -> "RunPlan":
-    """What the cost columns of a row count; the row is not planned."""
-    run = profile_run(recipe, row)
+def profile(
+    recipe: Recipe, row: RecipeRow, group: str = "", *, root: Path | None = None
+) -> "RunPlan":
+    """What the cost columns of a row count, those of a group where it is named; it has runs."""
+    run = profile_run(recipe, row, group)
     seen = observed(run, root) if root else None
     return plan(run, batch=run.batch_size, text_tokens=row.text_tokens, seen=seen)
 

@@ -5,10 +5,12 @@
     notes                   sentences that belong under the table
     scales.tiny / .paper    groups (data set -> base model), settings, columns; one of them will do
     rows                    id, label, published (key columns of the CSV line), model ("{model}" is
-                            the base model of the group), cache, settings, planned
+                            the base model of the group), cache, settings, planned; fewer_steps: 28,
+                            or {group: 28}, an uncached run of so many steps that is scored against
+                            all steps; difference: [A, B], row A minus row B, in pairs, no model
 
-`cache` and `settings` of a row may be written once or per scale. Loading checks all its scales and
-reports every mistake of the file at once; it needs no model and no torch.
+`cache`, `settings` and `fewer_steps` of a row may be written once or per scale. Loading checks all
+its scales and reports every mistake of the file at once; it needs no model and no torch.
 """
 
 import math
@@ -32,7 +34,8 @@ from skipdit_cli.storage import given
 
 SCALES = ("tiny", "paper")
 TIMINGS = ("latency", "speedup", "memory", "compile")
-COSTS = ("macs", "flops", "macs_share", *TIMINGS)  # counted or timed, not scored
+COUNTED = ("macs", "flops", "macs_share", "ideal")
+COSTS = (*COUNTED, *TIMINGS)  # not scored
 PAPER = ("command", "headline", "hardware")
 MOST_TOLD = 20  # mistakes of one file
 COST_SETTINGS = ("profile", "timing")  # what counted and what timed columns are about
@@ -226,6 +229,12 @@ class _Check(Mistakes):
         )
         self.unique([column.key for column in recipe.columns], f"{place}.columns", "key")
         self.unique([row.id for row in recipe.rows], "rows", "id")
+        of_runs = [row.id for row in recipe.rows if row.difference is None]
+        for i, row in enumerate(recipe.rows):
+            with self.at(f"rows[{i}].difference"):
+                for one in row.difference or ():
+                    if one not in of_runs:
+                        raise unknown("row", one, of_runs)
         return recipe
 
     def groups(self, value: Any, place: str) -> dict[str, str]:
@@ -298,12 +307,16 @@ class _Check(Mistakes):
         """One row at a scale; `{model}` is filled in for every group."""
         from skipdit_cli.checkpoints import catalog
 
-        keys = ("id", "label", "published", "model", "cache", "settings", "planned", "text_tokens")
+        keys = (
+            *("id", "label", "published", "model", "cache", "settings", "planned", "text_tokens"),
+            *("fewer_steps", "difference"),
+        )
         content = self.mapping(value, place, keys, ("id", "label"))
         texts = self.texts(content, place, ("id", "label", "model", "planned"))
-        if content and "model" not in texts and "planned" not in texts:
+        if content and not {"model", "planned", "difference"} & content.keys():
             with self.at(place):
                 raise UsageError("'model' is missing", fix='write model: "{model}", or planned:')
+        difference = self.difference(content, place)
         template = texts.get("model", "")
         models = {}
         for group, base in groups.items() if template else ():
@@ -333,7 +346,41 @@ class _Check(Mistakes):
             planned=texts.get("planned"),
             settings=self.settings(settings, f"{place}.settings", groups),
             text_tokens=tokens if type(tokens) is int else None,
+            fewer_steps=self.fewer_steps(content, place, scale, models),
+            difference=difference,
         )
+
+    def difference(self, content: dict[str, Any], place: str) -> tuple[str, str] | None:
+        """The two rows that a row compares, and nothing else beside them."""
+        if "difference" not in content:
+            return None
+        with self.at(f"{place}.difference"):
+            if beside := sorted(content.keys() - {"id", "label", "difference"}):
+                raise UsageError(f"a row of a difference has no {beside[0]}", fix="leave it out")
+            match content["difference"]:
+                case [str(first), str(second)] if first != second:
+                    return first, second
+            raise UsageError("is not two rows", fix="write [A, B], ids of two others")
+        return None
+
+    def fewer_steps(
+        self, content: dict[str, Any], place: str, scale: str, models: dict[str, str]
+    ) -> dict[str, int]:
+        """The number of steps of every group; empty where the row has none."""
+        if "fewer_steps" not in content:
+            return {}
+        here = f"{place}.fewer_steps"
+        value = self.scaled(content["fewer_steps"], here, scale, self.scales)
+        if not isinstance(value, dict):
+            value = dict.fromkeys(models, value)
+        counts = self.mapping(value, here, models, models)
+        with self.at(here):
+            if "cache" in content:
+                raise UsageError("a run of fewer steps has no cache", fix="leave one of them out")
+            for count in counts.values():
+                if type(count) is not int or count < 1:
+                    raise UsageError(f"'{count}' is not a number of steps", fix="write 1 or more")
+        return {group: count for group, count in counts.items() if type(count) is int}
 
 
 def _known_group(name: str, groups: dict[str, str]) -> str:

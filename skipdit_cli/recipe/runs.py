@@ -4,7 +4,10 @@ Text ends here: models, caches, samplers and prompt lists are looked up once, an
 out is filled in.
 """
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,8 +185,35 @@ def of_recipe(recipe: Recipe) -> list[tuple[RecipeRow, str, Run]]:
     for row in recipe.rows:
         for group, model in row.models.items() if row.planned is None else ():
             settings, place = _settings(recipe, row), f"{recipe.name} row {row.id}"
-            triples.append((row, group, make_run(model, row.cache, settings, place=place)))
+            run = make_run(model, row.cache, settings, place=place)
+            triples.append((row, group, _of_fewer(run, row, group, place=place)))
     return triples
+
+
+def _of_fewer(run: Run, row: RecipeRow, group: str, *, place: str) -> Run:
+    """The run of a row; where the row has fewer steps, with so many."""
+    if group not in row.fewer_steps:
+        return run
+    with placed(place):
+        return with_steps(run, row.fewer_steps[group])
+
+
+def with_steps(run: Run, count: int) -> Run:
+    """The uncached run of so many steps, scored against that of all steps.
+
+    They are spaced as the run's own where its sampler can take so many so, else evenly.
+
+    Raises:
+        UsageError: the sampler cannot take so many steps, or they are no fewer.
+    """
+    reference = run.reference
+    if count >= len(reference.timesteps):
+        raise UsageError(f"{count} steps are no fewer than {len(reference.timesteps)}")
+    for text in (re.sub(r"\d+", str(count), reference.steps, count=1), str(count)):
+        with suppress(UsageError):
+            if len(reference.sampler.timesteps(text)) == count:
+                return replace(reference, steps=text, reference_steps=reference.steps)
+    raise UsageError(f"{reference.sampler.name} cannot take {count} steps")
 
 
 def scored(recipe: Recipe) -> list[tuple[Run, list[str]]]:
@@ -199,20 +229,23 @@ def jobs_of(recipe: Recipe) -> list[tuple[RecipeRow, Run, list[str]]]:
     ]
 
 
-def profile_run(recipe: Recipe, row: RecipeRow) -> Run:
+def profile_run(recipe: Recipe, row: RecipeRow, group: str = "") -> Run:
     """The run that the counted columns (MACs, FLOPs) of a row are about: one batch.
 
     Args:
-        row: one that is not planned.
+        row: one that has runs.
+        group: of the columns; "" where they have none.
     """
-    return _cost_run(recipe, row, recipe.settings.get("profile", {}))
+    about = recipe.settings.get("profile", {})
+    return _cost_run(recipe, row, {**about, "group": group} if group else about)
 
 
 def timed(recipe: Recipe) -> list[Run]:
     """The runs that are timed, one batch each; none where no column asks for it."""
     if not any(column.metric in TIMINGS for column in recipe.columns):
         return []
-    return [timed_run(recipe, row) for row in recipe.rows if row.planned is None]
+    of_runs = (row for row in recipe.rows if row.planned is None and row.models)
+    return [timed_run(recipe, row) for row in of_runs]
 
 
 def timed_run(recipe: Recipe, row: RecipeRow) -> Run:
@@ -230,7 +263,9 @@ def _cost_run(recipe: Recipe, row: RecipeRow, about: Mapping[str, Any]) -> Run:
         settings.pop("negative_prompt", None)
     group = settings.pop("group", None) or next(iter(row.models))
     settings["num_samples"] = settings.setdefault("batch_size", BATCH)
-    return make_run(row.models[group], row.cache, settings, place=f"{recipe.name} row {row.id}")
+    place = f"{recipe.name} row {row.id}"
+    run = make_run(row.models[group], row.cache, settings, place=place)
+    return _of_fewer(run, row, group, place=place)
 
 
 def _settings(recipe: Recipe, row: RecipeRow) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class Column:
         label: heading.
         metric: a name in metrics/ or one of COSTS; `macs_share` is MACs over those of the same run
             without cache.
-        group: the data set; "" for what does not depend on one.
+        group: the data set; "" for what does not depend on one, and for costs of that of `profile`.
         unit: of the values ("dB", "T", "s").
         better: "higher", "lower" or "".
         tolerance: largest relative difference from the paper that counts as a match.
@@ -49,6 +49,10 @@ class RecipeRow:
         planned: why it cannot be run yet, or None.
         settings: what differs from the recipe's settings.
         text_tokens: of a prompt, as the published FLOPs count them; None is the model's own number.
+        fewer_steps: group -> the number of uncached steps, scored against all steps of the model;
+            empty where the row is no such run.
+        difference: ids of two rows, whose scores are compared in pairs: the first's minus the
+            second's. Such a row has no runs of its own.
     """
 
     id: str
@@ -59,6 +63,8 @@ class RecipeRow:
     planned: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     text_tokens: int | None = None
+    fewer_steps: dict[str, int] = field(default_factory=dict)
+    difference: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ def heading(column: Heading) -> str:
     return f"{column.label}{unit}{ARROWS[column.better]}"
 
 
-def ours(column: Heading, value: float) -> str:
-    """A number of ours, in the unit that people read."""
+def ours(column: Heading, value: float, *, relative: bool = False) -> str:
+    """A number of ours, in the unit that people read; a difference with its sign."""
+    if relative:
+        return signed(value * column.factor, column.decimals)
     return number(value * column.factor, column.decimals)
 
 

@@ -124,7 +124,7 @@ def _cell(column: Heading, cell: Cell, table: Table, *, bold: str) -> str:
     """Our number, at paper scale beside the paper's; the status where there is none."""
     if cell.ours is None and (cell.paper is None or not table.published):
         return rf"\textit{{{escape(cell.status)}}}"
-    text = DASH if cell.ours is None else ours(column, cell.ours)
+    text = DASH if cell.ours is None else ours(column, cell.ours, relative=cell.relative)
     shown = _bold(text, bold == "ours")
     if not table.published:
         return shown + (escape(margin(column, cell, text)) if table.margins else "")

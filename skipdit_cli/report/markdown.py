@@ -68,7 +68,7 @@ def body(table: Table, noted: list[str] | None = None) -> str:
 def _cell(column: Heading, cell: Cell, table: Table, *, bold: str) -> str:
     if cell.ours is None and (cell.paper is None or not table.published):
         return cell.status
-    text = DASH if cell.ours is None else ours(column, cell.ours)
+    text = DASH if cell.ours is None else ours(column, cell.ours, relative=cell.relative)
     shown = _bold(text, bold == "ours")
     if not table.published and table.margins:
         return shown + margin(column, cell, text)

@@ -8,7 +8,7 @@ from skipdit_cli import registry
 from skipdit_cli.cache import NONE
 from skipdit_cli.checkpoints.card import DRY_RUN
 from skipdit_cli.report.ranks import probability
-from skipdit_cli.report.table import DRY, Heading, Line, counts_of, protocols_of
+from skipdit_cli.report.table import DRY, Cell, Heading, Line, counts_of, protocols_of
 from skipdit_cli.score.certainty import SURE, holm
 
 if TYPE_CHECKING:
@@ -97,22 +97,21 @@ def of_methods(runs: Iterable["Run"]) -> tuple[str, ...]:
     return tuple(filter(None, said))
 
 
-def beaten(pairs: Iterable[tuple[str, Line, Line]], headings: Sequence[Heading]) -> tuple[str, ...]:
+def beaten(pairs: Iterable[tuple[str, Heading, Cell, Cell]]) -> tuple[str, ...]:
     """One note that names what is worse than an uncached run of equal cost; none if nothing is.
 
     Args:
-        pairs: what a line is called, the line, and that of the uncached run.
+        pairs: what a line is called, its column, its number, and that of the uncached run.
     """
     worse: list[tuple[str, str, float]] = []
-    for label, line, other in pairs:
-        for heading, ours, theirs in zip(headings, line.cells, other.cells, strict=True):
-            if not heading.better or not registry.known("metrics", heading.metric):
-                continue
-            if ours.ours is None or theirs.ours is None or DRY in (ours.status, theirs.status):
-                continue
-            sign = 1 if heading.better == "higher" else -1
-            if sign * (theirs.ours - ours.ours) > 0:
-                worse.append((label, heading.label, probability(ours, theirs)))
+    for label, heading, ours, theirs in pairs:
+        if not heading.better or not registry.known("metrics", heading.metric):
+            continue
+        if ours.ours is None or theirs.ours is None or DRY in (ours.status, theirs.status):
+            continue
+        sign = 1 if heading.better == "higher" else -1
+        if sign * (theirs.ours - ours.ours) > 0:
+            worse.append((label, heading.label, probability(ours, theirs)))
     adjusted = holm([p for *_, p in worse])
     told: dict[bool, dict[str, list[str]]] = {True: {}, False: {}}
     for (label, metric, _), p in zip(worse, adjusted, strict=True):
@@ -126,11 +125,13 @@ def beaten(pairs: Iterable[tuple[str, Line, Line]], headings: Sequence[Heading])
     return (f"At equal cost an uncached run of fewer steps is better {text}.",) if text else ()
 
 
-def sizes(headings: Sequence[Heading], lines: Sequence[Line]) -> tuple[str, ...]:
+def sizes(
+    headings: Sequence[Heading], lines: Sequence[Line], *, each: bool = False
+) -> tuple[str, ...]:
     """What is the same for many numbers: how many samples they are of, and what they are known to.
 
     Two notes: the number of samples, where all scores have the same; and the largest margin of
-    every column that has margins.
+    every column that has margins, or what a margin is where each number has its own.
     """
     counts, largest = counts_of(lines), []
     for i, heading in enumerate(headings):
@@ -139,8 +140,10 @@ def sizes(headings: Sequence[Heading], lines: Sequence[Line]) -> tuple[str, ...]
             unit = f" {heading.unit}" if heading.unit else ""
             largest.append(f"{heading.label} {max(known):.2g}{unit}")
     samples = f"Every score is of {counts[0]} samples." if len(counts) == 1 else ""
-    margins = f"Largest margin of error of a column: {', '.join(largest)}; that is {MARGIN}."
-    return tuple(filter(None, (samples, margins if largest else "")))
+    if each:
+        return tuple(filter(None, (samples, *margins(lines))))
+    said = f"Largest margin of error of a column: {', '.join(largest)}; that is {MARGIN}."
+    return tuple(filter(None, (samples, said if largest else "")))
 
 
 def margins(lines: Iterable[Line]) -> tuple[str, ...]:

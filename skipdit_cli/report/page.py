@@ -223,7 +223,7 @@ def _cell(
         mark = f'<sup><a href="#note-{at}" aria-label="note {at}">{at}</a></sup>'
     if cell.ours is None and (cell.paper is None or not table.published):
         return f'<td class="number">{status}{mark}</td>'
-    text = DASH if cell.ours is None else ours(column, cell.ours)
+    text = DASH if cell.ours is None else ours(column, cell.ours, relative=cell.relative)
     shown = _bold(text, bold == "ours")
     if not table.published:
         known = margin(column, cell, text) if table.margins else ""

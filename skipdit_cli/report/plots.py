@@ -119,12 +119,13 @@ def scatters(table: Table) -> list[Scatter]:
     for column, each in enumerate(table.headings):
         if not each.better or not registry.known("metrics", each.metric):
             continue
-        scored = [line for line in table.lines if line.cells[column].ours is not None]
+        numbers = ((line, line.cells[column]) for line in table.lines)
+        scored = [line for line, cell in numbers if cell.ours is not None and not cell.relative]
         cached = [line for line in scored if not line.reference]
-        measured = all(_ours(table, line, "speedup") is not None for line in cached)
+        measured = all(_ours(table, line, "speedup", each.group) is not None for line in cached)
         key, series = "speedup" if measured else "ideal", dict[str, list[Point]]()
         for line in sorted(cached, key=lambda line: line.fewer):
-            speedup = table.cell(line, key)
+            speedup = table.cell(line, key, each.group)
             if speedup and speedup.ours is not None:
                 point = Point(speedup, line.cells[column], line.point)
                 series.setdefault(line.series, []).append(point)
@@ -283,8 +284,8 @@ def _of_pairs(column: Heading) -> bool:
     return bool(registry.load("metrics", column.metric).NEEDS == "pairs")
 
 
-def _ours(table: Table, line: Line, metric: str) -> float | None:
-    cell = table.cell(line, metric)
+def _ours(table: Table, line: Line, metric: str, group: str) -> float | None:
+    cell = table.cell(line, metric, group)
     return cell.ours if cell else None
 
 

@@ -64,7 +64,8 @@ def best(table: Table) -> dict[tuple[int, int], str]:
     for column, heading in enumerate(table.headings):
         if not heading.better:
             continue
-        cells = {i: ln.cells[column] for i, ln in enumerate(table.lines) if not ln.reference}
+        all_cells = {i: ln.cells[column] for i, ln in enumerate(table.lines) if not ln.reference}
+        cells = {i: cell for i, cell in all_cells.items() if not cell.relative}
         for side in ("ours", "paper"):
             if side == "ours" and _untold(heading, [*cells.values()]):
                 break

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from skipdit_cli.cache import NONE
 from skipdit_cli.errors import MissingAssetError
 from skipdit_cli.recipe import published
-from skipdit_cli.recipe.recipe import TIMINGS
+from skipdit_cli.recipe.recipe import COSTS, COUNTED, TIMINGS
 from skipdit_cli.report import notes
 from skipdit_cli.report.table import (
     COUNTS,
@@ -33,6 +33,7 @@ from skipdit_cli.report.table import (
     score_status,
     summary,
 )
+from skipdit_cli.score.certainty import paired
 from skipdit_cli.storage import failures, provenance, results
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def build_recipe_table(recipe: "Recipe", *, root: Path) -> Table:
         headings=headings,
         lines=lines,
         published=recipe.table is not None and recipe.scale != "tiny",
-        margins=False,
+        margins=recipe.table is None,
         notes=(
             *notes.dry_run(each.run for row in rows for each in row if each.run),
             *_scale(recipe, headings),
@@ -98,6 +99,7 @@ def build_recipe_table(recipe: "Recipe", *, root: Path) -> Table:
             *notes.by_batch(each.run for row in rows for each in row if each.run),
             *notes.windows(each.run for row in rows for each in row if each.run),
             *notes.of_methods(each.run for row in rows for each in row if each.run),
+            *_beaten(recipe, rows, headings),
             *notes.series(
                 (row.label, each.result)
                 for row, cells in zip(recipe.rows, rows, strict=True)
@@ -106,7 +108,7 @@ def build_recipe_table(recipe: "Recipe", *, root: Path) -> Table:
             ),
             *_paper(recipe.paper),
             *notes.protocols(headings, lines),
-            *notes.sizes(headings, lines),
+            *notes.sizes(headings, lines, each=recipe.table is None),
         ),
         provenance=summary(facts),
         command=commands(facts),
@@ -125,7 +127,53 @@ def entries(recipe: "Recipe", *, root: Path) -> list[list[Entry]]:
     runs: dict[str, dict[str, Run]] = {row.id: {} for row in recipe.rows}
     for row, group, run in known.of_recipe(recipe):
         runs[row.id][group] = run
-    return [_row(recipe, row, runs[row.id], root=root) for row in recipe.rows]
+    made = {
+        row.id: _row(recipe, row, runs[row.id], root=root)
+        for row in recipe.rows
+        if row.difference is None
+    }
+    for row in recipe.rows:
+        if row.difference:
+            first, second = (made[each] for each in row.difference)
+            made[row.id] = [_difference(*pair) for pair in zip(first, second, strict=True)]
+    return [made[row.id] for row in recipe.rows]
+
+
+def _difference(first: Entry, second: Entry) -> Entry:
+    """The first minus the second; scores of samples in pairs, with the interval of their mean."""
+    one, other = first.cell, second.cell
+    if one.ours is None or other.ours is None:
+        lacking = one if one.ours is None else other
+        return Entry(column=first.column, cell=replace(lacking, ours=None, paper=None))
+    scores, theirs = one.scores or (), other.scores or ()
+    cell = Cell(ours=one.ours - other.ours, status=one.status, relative=True)
+    timed = first.column.metric in TIMINGS  # repetitions do not pair
+    if scores and len(scores) == len(theirs) and not timed:
+        pairs = paired(scores, theirs)
+        apart = tuple(a - b for a, b in zip(scores, theirs, strict=True))
+        cell = replace(cell, interval=pairs.interval, n=pairs.n, scores=apart)
+    return Entry(column=first.column, cell=cell)
+
+
+def _beaten(
+    recipe: "Recipe", rows: Sequence[Sequence[Entry]], headings: Sequence[Heading]
+) -> tuple[str, ...]:
+    """The note that names the caches that lose to the row of fewer steps of equal cost, or none."""
+    from skipdit_cli.plan import fewer, plan
+
+    if not any(row.fewer_steps for row in recipe.rows):
+        return ()
+    beside = []
+    for i, column in enumerate(recipe.columns):
+        fewer_rows = zip(recipe.rows, rows, strict=True)
+        found = {row.fewer_steps.get(column.group): cells[i].cell for row, cells in fewer_rows}
+        for row, cells in zip(recipe.rows, rows, strict=True):
+            run = cells[i].run
+            if column.metric in COSTS or run is None or run.cache.name == NONE:
+                continue
+            if other := found.get(fewer.count(plan.plan(run)) or 0):
+                beside.append((row.label, headings[i], cells[i].cell, other))
+    return notes.beaten(beside)
 
 
 def _scale(recipe: "Recipe", headings: Sequence[Heading]) -> list[str]:
@@ -163,6 +211,7 @@ def _heading(column: "Column", recipe: "Recipe") -> Heading:
         column.better,
         decimals(column.metric),
         paper=compared,
+        group=column.group,
     )
 
 
@@ -185,16 +234,21 @@ def _row(recipe: "Recipe", row: "RecipeRow", runs: dict[str, "Run"], *, root: Pa
     from skipdit_cli.recipe.runs import timed_run
 
     paper = _published(recipe, row)
-    counted = plan.profile(recipe, row, root=root) if runs else None
+    counts = {
+        group: plan.profile(recipe, row, group, root=root)
+        for group in {column.group for column in recipe.columns if column.metric in COUNTED} | {""}
+        if runs
+    }
     timed = timed_run(recipe, row) if runs else None
     row_entries = []
     for column in recipe.columns:
         value, reason = paper.get(column.key), row.planned or column.planned
-        if reason is not None or counted is None or timed is None:
+        if reason is not None or timed is None:
             cell = Cell(paper=value, status="planned", note=reason or "")
             row_entries.append(Entry(column=column, cell=cell))
             continue
-        if column.metric in COUNTS or column.metric == "macs_share":
+        if column.metric in COUNTED:
+            counted = counts[column.group]
             cell = _counted(column, row, counted, value)
             row_entries.append(Entry(column=column, cell=cell, run=counted.run))
             continue
@@ -210,14 +264,15 @@ def _line(row: "RecipeRow", row_entries: Sequence[Entry]) -> Line:
     line, point = _series(row)
     runs = [each.run for each in row_entries if each.run]
     fewer = [run for run in runs if row.cache.name == NONE and not run.is_reference]
+    steps = dict.fromkeys(len(run.timesteps) for run in fewer)
     drawn = any(each.run.card.random for each in row_entries if each.run)
     return Line(
         names=(f"{row.label} ({DRY})" if drawn else row.label,),
         cells=tuple(each.cell for each in row_entries),
         runs=tuple(dict.fromkeys(each.run.key for each in row_entries if each.run)),
         series=FEWER if fewer else ", ".join([line, *map(_said, row.settings.items())]),
-        point=f"{len(fewer[0].timesteps)} steps" if fewer else point,
-        reference=row.cache.name == NONE and not fewer,
+        point=" or ".join(f"{n}" for n in steps) + " steps" if fewer else point,
+        reference=row.cache.name == NONE and not fewer and row.difference is None,
         fewer=bool(fewer),
         spec=row.cache.brief,
     )
@@ -268,6 +323,8 @@ def _counted(column: "Column", row: "RecipeRow", counted: "RunPlan", paper: floa
             counted.run.reference, batch=counted.batch, text_tokens=row.text_tokens
         ).macs_paper
         count = counted.macs_paper and whole and counted.macs_paper / whole
+    elif column.metric == "ideal":
+        count = counted.ideal_speedup
     else:
         count = getattr(counted, COUNTS[column.metric])
     if count is None:

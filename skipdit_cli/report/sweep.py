@@ -93,7 +93,11 @@ def _beaten(
         for row, line in cached
         if row.run.cache.name != NONE
     ]
-    return notes.beaten([(label, line, other) for label, line, other in beside if other], headings)
+    return notes.beaten(
+        (label, *numbers)
+        for label, line, other in beside
+        for numbers in (zip(headings, line.cells, other.cells, strict=True) if other else ())
+    )
 
 
 def _title(rows: "Sequence[SweepRow]") -> str:

@@ -30,7 +30,7 @@ DRY = "random weights"
 FEWER = "no cache, fewer steps"  # the series of these runs in plots
 FIRST = ("psnr", "ssim")  # metrics that come before the others
 INCOMPARABLE = (DRY, "tiny scale")  # with the paper
-COUNTS = {"macs": "macs_paper", "flops": "flops"}  # cost columns that are counted, not timed
+COUNTS = {"macs": "macs_paper", "flops": "flops"}  # cost columns with a unit of operations
 UNITS = (("T", 1e12), ("G", 1e9), ("M", 0))  # of counts, by the largest in the column
 DECIMALS = {
     "ssim": 3,
@@ -60,6 +60,7 @@ class Heading:
         decimals: of our numbers where people read them; CSV has them in full.
         shown: the unit that people read, where it is another one than `unit`.
         paper: whether the paper's values stand in a column of their own, to the right of ours.
+        group: the data set of a recipe's column; "" where the column has none.
     """
 
     key: str
@@ -70,6 +71,7 @@ class Heading:
     decimals: int = 2
     shown: str = ""
     paper: bool = False
+    group: str = ""
 
     @property
     def size(self) -> float:
@@ -96,6 +98,7 @@ class Cell:
         status: one of STATUSES.
         note: one line for people.
         protocol: whose definition of the metric ours follows; "" for what is counted or timed.
+        relative: whether ours is a difference of two lines, which is no number of its column.
     """
 
     paper: float | None = None
@@ -107,6 +110,7 @@ class Cell:
     status: str
     note: str = ""
     protocol: str = ""
+    relative: bool = False
 
     @property
     def margin(self) -> float | None:
@@ -168,10 +172,18 @@ class Table:
     provenance: dict[str, str] = field(default_factory=dict)
     command: str = ""
 
-    def cell(self, line: Line, metric: str) -> Cell | None:
-        """A line's cell in the first column of a metric, None if the table has no such column."""
-        cells = zip(self.headings, line.cells, strict=True)
-        return next((cell for heading, cell in cells if heading.metric == metric), None)
+    def cell(self, line: Line, metric: str, group: str = "") -> Cell | None:
+        """A line's cell in the first column of a metric, None if the table has no such column.
+
+        Args:
+            group: of a data set, whose own column comes before one of none; "" is any.
+        """
+        pairs = zip(self.headings, line.cells, strict=True)
+        cells = [(heading.group, cell) for heading, cell in pairs if heading.metric == metric]
+        for wanted in (group, "") if group else ():
+            if found := [cell for of, cell in cells if of == wanted]:
+                return found[0]
+        return cells[0][1] if cells and not group else None
 
     @property
     def shown(self) -> tuple[int, ...]:
