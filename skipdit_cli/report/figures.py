@@ -108,7 +108,7 @@ def _drawn(table: Table, behind: Behind, look: Look) -> Drawn:
         metric = one.heading.metric
         called = one.heading.key if metric in named else metric
         named.add(metric)
-        if look.paper or called == "psnr":
+        if look.paper or metric == "psnr":
             yield f"{_file(called)}-speedup", plots.draw(one, look, title=table.title)
     for each, found in heat.maps(table, behind.runs):
         yield f"heat-{_file(each.key)}", heat.draw(each, found, look, title=table.title)

@@ -7,7 +7,6 @@ With `per_sample` a row is one sample, and has its score.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,18 +128,23 @@ def _of_entry(row: str, entry: Entry) -> dict[str, Any]:
 
 def _of_folder(root: Path) -> list[dict[str, Any]]:
     """A record per result on disk, in the order of run keys and metrics."""
-    paths = sorted(root.glob("scores/*/*.json"))
+    paths = [*root.glob("scores/*/*.json"), *root.glob("scores/*/series/*-n*/*.json")]
+    metrics: dict[str, set[str]] = {}
+    for path in paths:
+        metrics.setdefault(path.relative_to(root).parts[1], set()).add(path.stem)
     if not paths:
         fix = "make some with `skipdit cache-sweep`, or name another folder"
         raise UsageError("there are no results here", place=str(root), fix=fix)
     records = []
-    for run, its_paths in groupby(paths, key=lambda path: path.parent.name):
+    for run in sorted(metrics):
         described: dict[str, Any] = {}
         with damaged_is_absent():
             described = read_run(root, run)
         settings = _settings(described.get("run", {}))
-        scored = [scores.read_result(root, run, path.stem) for path in its_paths]
-        records += [settings | _of_result(result) for result in scored if result]
+        for name in sorted(metrics[run]):
+            scored = [scores.read_result(root, run, name)]
+            scored += scores.besides(root, run, name).values()
+            records += [settings | _of_result(result) for result in scored if result]
     return records
 
 

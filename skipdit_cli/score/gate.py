@@ -14,8 +14,8 @@ from typing import Any
 from skipdit_cli import registry
 from skipdit_cli.errors import IncompleteError, UsageError, unknown
 from skipdit_cli.score.certainty import Interval, paired
-from skipdit_cli.score.paired import subject
-from skipdit_cli.storage import results, shelf
+from skipdit_cli.score.paired import known, subject
+from skipdit_cli.storage import shelf
 from skipdit_cli.storage.results import COMPILING, TIMED, Result
 
 RULE = re.compile(
@@ -126,17 +126,18 @@ def checks(old: Path, new: Path, rules: Sequence[Rule]) -> list[Check]:
     for rule in rules:
         of_rule = []
         for name, key in before.items():
-            first = results.read_result(old, key, rule.metric)
-            if first is None or first.value is None:
-                continue
-            second = results.read_result(new, after[name], rule.metric) if name in after else None
-            if second is None or second.value is None:
-                raise IncompleteError(
-                    f"{_called(name)} has no {rule.metric} in {new}, and has one in {old}",
-                    place=f"rule '{rule.text}'",
-                    fix="make the same in both",
-                )
-            of_rule.append(_check(rule, _called(name), first, second))
+            others = known(new, after[name], rule.metric) if name in after else {}
+            for against, first in known(old, key, rule.metric).items():
+                second, told = others.get(against), _called(name) + against
+                if first.value is None:
+                    continue
+                if second is None or second.value is None:
+                    raise IncompleteError(
+                        f"{told} has no {rule.metric} in {new}, and has one in {old}",
+                        place=f"rule '{rule.text}'",
+                        fix="make the same in both",
+                    )
+                of_rule.append(_check(rule, told, first, second))
         if not of_rule:
             raise IncompleteError(
                 f"no run has {rule.metric} in both {old} and {new}",

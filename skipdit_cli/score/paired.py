@@ -92,14 +92,16 @@ def compare_folders(old: Path, new: Path, metrics: Sequence[str]) -> list[Compar
     for of, key in before.items():
         if of not in after:
             continue
-        for path in sorted((old / "scores" / key).glob("*.json")):
-            if metrics and path.stem not in metrics:
+        here = (old / "scores" / key).glob("*.json"), (old / "scores" / key).glob("series/*-n*/*")
+        for name in sorted({path.stem for paths in here for path in paths}):
+            if metrics and name not in metrics:
                 continue
-            first = results.read_result(old, key, path.stem)
-            second = results.read_result(new, after[of], path.stem)
-            if first and second and first.of_samples and second.of_samples:
-                label = dict(of)["cache"]
-                pairs.append(_pair((first, second), f"{old}: {label}", f"{new}: {label}"))
+            both = known(old, key, name), known(new, after[of], name)
+            for against, first in both[0].items():
+                second = both[1].get(against)
+                if second and first.of_samples and second.of_samples:
+                    label = dict(of)["cache"] + against
+                    pairs.append(_pair((first, second), f"{old}: {label}", f"{new}: {label}"))
     if not pairs:
         raise UsageError(
             f"no run is scored sample by sample in both {old} and {new}",
@@ -107,6 +109,22 @@ def compare_folders(old: Path, new: Path, metrics: Sequence[str]) -> list[Compar
             fix="score the same runs in both, or name runs of one folder",
         )
     return _judged(pairs)
+
+
+def known(root: Path, key: str, metric: str) -> "dict[str, Result]":
+    """What is known of a run (its key) in a metric, by what it is compared with.
+
+    That is "" for its own reference, and ", against 50 steps" for an uncached run of more steps.
+
+    Raises:
+        StoreError: the disk cannot be read.
+    """
+    own = results.read_result(root, key, metric)
+    found = {"": own} if own else {}
+    for reference, result in results.besides(root, key, metric).items():
+        made = read_run(root, reference).get("run", {})
+        found[f", against {made.get('steps', reference)} steps"] = result
+    return found
 
 
 def called(chosen: "Sequence[Run]") -> dict[str, str]:

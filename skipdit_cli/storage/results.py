@@ -162,6 +162,25 @@ def metrics_of(root: Path, run: "Run") -> set[str]:
     return {path.stem for place in places for path in place.glob("*.json")}
 
 
+def besides(root: Path, run: str, metric: str) -> dict[str, Result]:
+    """The scores of a run (its key) against uncached runs of more steps, by the key of these.
+
+    Of several against one, that of the most samples.
+
+    Raises:
+        StoreError: the disk cannot be read.
+    """
+    found: dict[str, Result] = {}
+    for path in sorted((root / "scores" / run / "series").glob(f"*-n*/{metric}.json")):
+        result = None
+        with kept.damaged_is_absent():
+            result = _read(root, run, metric, path.parent.name)
+        if result and result.reference and metric not in TIMED | COMPILING:
+            known = found.setdefault(result.reference, result)
+            found[result.reference] = max(known, result, key=lambda each: each.n)
+    return found
+
+
 def is_timed(root: Path, run: "Run") -> bool:
     """Whether a run was timed together with its reference."""
     return bool(timings_of(root, run, "latency"))

@@ -1,8 +1,14 @@
 """Uncached rows of fewer steps: in a sweep, a plan and a study, unless they are left out."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
+
+from skipdit_cli import frame
+from skipdit_cli.storage import kept
+from skipdit_cli.storage.results import RESULT
 
 FEW = "--num-samples 2 --batch-size 2 --repeats 1"
 SWEEP = f"cache-sweep --model digits-skip --n 2..3 --window 1000-0 --steps 10 {FEW}"
@@ -27,6 +33,33 @@ def test_a_sweep_has_them_scored_and_timed_against_all_steps(whole, table):
     assert float(fewer["PSNR (dB) ↑"].split()[0]) < 100
     assert "At equal cost an uncached run of fewer steps is better by its mean alone" in done.out
     assert whole("report digits-skip").ok().out == done.out
+
+
+def test_frame_compare_and_gate_know_their_scores(whole, skipdit, table):
+    shown = table(whole(SWEEP.replace("--repeats 1", "--repeats 0")).ok().out)
+    psnr = float(shown[3]["PSNR (dB) ↑"].split()[0])
+
+    found = frame("results").query("metric == 'psnr'").set_index(["cache", "steps"])
+    assert len(found) == 3  # the uncached run of ten steps is what they are compared with
+    fewer = found.loc["none", "8"]
+    assert fewer["value"] == pytest.approx(psnr, abs=0.005)
+    assert set(found["reference"]) == {fewer["reference"]} != {fewer["run"]}
+
+    shutil.copytree("results", "later")
+    path = Path("later") / "scores" / fewer["run"] / "series"
+    (path,) = path.glob("*-n2/psnr.json")
+    record = json.loads(path.read_text())
+    del record["seal"]
+    record["value"] -= 1
+    record["scores"] = [score - 1 for score in record["scores"]]
+    path.write_bytes(kept.sealed_json(record, RESULT, of=f"run {fewer['run']}, psnr"))
+    lines = table(skipdit("compare results later --metric psnr").ok().out)
+    told = {line["A"]: line["A - B"] for line in lines}
+    assert told["results: none, against 10 steps"] == "+1 dB"
+    assert sorted(told.values()) == ["+0 dB", "+0 dB", "+1 dB"]
+    skipdit("gate --baseline results --candidate later --rule", "psnr >= -0.5 dB").failed(
+        5, "none, against 10 steps"
+    )
 
 
 @pytest.mark.slow
