@@ -11,6 +11,13 @@ from skipdit_cli.checkpoints.card import DRY_RUN
 
 GIVEN = "--weights random --steps 3,1 --num-samples 2 --batch-size 2"
 SAID = "mean nothing"
+MEASURED = """
+import atexit, resource, sys
+from skipdit_cli.cli import main
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+atexit.register(lambda: print(peak(), file=sys.stderr))
+main()
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -117,10 +124,18 @@ def test_a_calibration_of_random_weights_is_tried_and_not_written(skipdit, tmp_p
 
 @pytest.mark.slow
 def test_a_full_size_calibration_on_a_processor(skipdit, tmp_path):
-    """Two guided steps of DiT-XL/2 with skip branches: watched, probed, six answers tried."""
+    """Two guided steps of DiT-XL/2 with skip branches: watched, probed, six answers tried.
+
+    Beside its weights of 2.9 GB it takes what a sample does, whatever it keeps of features.
+    """
     given = "--model dit-xl-2-skip --weights random --steps 2 --num-samples 1 --results"
-    done = skipdit(f"analyze calibrate --method dp-cache --full 1 {given}", tmp_path).ok()
+    asked = f"analyze calibrate --method dp-cache --full 1 {given}"
+    started = skipdit.start(asked, tmp_path, program=("-c", MEASURED))
+    done = skipdit.wait(started, seconds=500)
+    assert done.code == 0, done
     assert done.out == f"dp-cache on dit-xl-2-skip: nothing is written; {DRY_RUN}\n"
+    peak = int(done.remarks[-1]) * 1024
+    assert 2.85e9 < peak < 4.0e9, f"{peak / 1e9:.2f} GB"
     table = skipdit(f"plan --cache dp-cache(full=1) {given}", tmp_path).ok().out
     assert "| dp-cache full=1 " in table or "| dp-cache(full=1" in table
 
