@@ -4,19 +4,34 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from skipdit_cli.cli import _engines as engines
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import show, show_json, stage
 
-analyze = typer.Typer(help="Look at a model's features as it samples.", no_args_is_help=True)
+
+class OrPage(TyperGroup):
+    """`skipdit analyze MODEL` is `skipdit analyze page MODEL`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            args = ["page", *args]
+        return super().parse_args(ctx, args)
+
+
+SAID = "Look into a model: why caching works on it, and what a cache has to know."
+analyze = typer.Typer(help=SAID, no_args_is_help=True, cls=OrPage)
 app.add_typer(analyze, name="analyze")
 
 
 @analyze.callback()
 def _group() -> None:
-    """Look at a model's features as it samples."""
+    """Look into a model: why caching works on it, and what a cache has to know.
+
+    `skipdit analyze MODEL` makes all of it but calibrations, and one page of it.
+    """
 
 
 @analyze.command()

@@ -58,17 +58,17 @@ def to_html(table: Table, behind: Behind | None = None) -> str:
     ]
     if maps := heat.html(table, behind.runs if behind else ()):
         sections.insert(2, ("Over two settings", maps))
-    return _document(table.title, sections)
+    return document(table.title, sections)
 
 
 def of_samples(table: Table, groups: Sequence[Group]) -> str:
     """The page of samples that no runs are known of: the table, and samples side by side."""
     shown = [("Samples", gallery(groups))] if groups else []
     sections = [("Results", _results(table)), *shown, ("How this was made", _made(table))]
-    return _document(table.title, sections)
+    return document(table.title, sections)
 
 
-def _document(text: str, sections: Sequence[tuple[str, str]]) -> str:
+def document(text: str, sections: Sequence[tuple[str, str]]) -> str:
     """A page with sections, each with its heading and HTML."""
     title = escape(text)
     anchors = [re.sub(r"\W+", "-", name.lower()) for name, _ in sections]
