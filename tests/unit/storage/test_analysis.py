@@ -61,14 +61,12 @@ def test_every_number_is_a_line_of_csv():
     assert lines[0] == "panel,series,at,value,low,high"
     assert lines[1:4] == ["curves,a,900,1,0.5,2", "curves,a,500,,,", "curves,a,100,0.25,0.125,0.5"]
     assert lines[4] == "curves,b,900,0,,"
-    assert lines[7:] == ["grid,0,x,1,,", "grid,0,y,2,,", "grid,0,z,3,,", "grid,1,x,,,"] + [
-        "grid,1,y,5,,",
-        "grid,1,z,6.5,,",
-    ]
+    assert lines[7:10] == ["grid,0,x,1,,", "grid,0,y,2,,", "grid,0,z,3,,"]
+    assert lines[10:] == ["grid,1,x,,,", "grid,1,y,5,,", "grid,1,z,6.5,,"]
 
 
 def test_what_is_not_finite_is_not_written(tmp_path):
-    with pytest.raises(ValueError, match="finite|JSON"):
+    with pytest.raises(ValueError, match=r"finite|JSON"):
         write_analysis(tmp_path, Analysis(**{**vars(FOUND), "settings": {"x": float("nan")}}))
     assert not [*tmp_path.rglob("*.json")]
 
