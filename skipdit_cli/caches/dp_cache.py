@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.caches._branch import branch_of
 from skipdit_cli.caches._calibrated import rounded
+from skipdit_cli.caches._choices import evenly
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import Call, Layout, Seen, Site, whole_layers
 
@@ -155,7 +156,8 @@ def _forecast(settings: Settings, call: Call, fresh: Any) -> Any:
 
 
 def choices(layout: Layout, steps: int) -> dict[str, Sequence[Any]]:
-    return {"full": range(1, steps)}  # of which those that are calibrated can be had
+    branches = evenly(1, (layout.layers - 1) // 2)
+    return {"full": range(1, steps), "branch": branches}  # of which those that are calibrated count
 
 
 # Calibration
