@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_cli.report import panels, panels_page
+from skipdit_cli.report.cells import DASH
 from skipdit_cli.report.figures import Wanted
 from skipdit_cli.report.look import save
 from skipdit_cli.report.page import document
@@ -77,23 +78,24 @@ def _section(found: Analysis) -> str:
 
 
 def _table(found: Analysis) -> str:
-    if not found.summary:
-        return ""
-    heads = "".join(f'<th scope="col">{escape(each)}</th>' for each in found.summary[0])
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(_value(value))}</td>" for value in line.values()) + "</tr>"
-        for line in found.summary
+    headings, lines = rows(found)
+    heads = "".join(f'<th scope="col">{escape(each)}</th>' for each in headings)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in line) + "</tr>" for line in lines
     )
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{found.kind}">'
-        f'<table class="results"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+        f'<table class="results"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 
 def rows(found: Analysis) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Headings and texts of what is printed."""
     headings = tuple(found.summary[0]) if found.summary else ()
-    return headings, [tuple(_value(value) for value in line.values()) for line in found.summary]
+    return headings, [
+        tuple(DASH if value is None else _value(value) for value in line.values())
+        for line in found.summary
+    ]
 
 
 def _value(value: Any) -> str:
@@ -101,4 +103,4 @@ def _value(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
         return ", ".join(map(_value, value))
-    return "" if value is None else str(value)
+    return "none" if value is None else str(value)
