@@ -26,6 +26,8 @@ MARKS = 12  # markers of a curve at most
 TICKS = 12  # texts at an axis of a map at most
 SCALE = "cividis"  # told apart with every common colour vision, and in grey
 
+OUTLINES = ("#e81379", "#1a1a1a", "#2773fd")  # seen on the whole scale
+
 
 def draw(panel: Panel, look: Look) -> "Figure":
     """A panel as a figure; `look` has to be applied."""
@@ -65,7 +67,7 @@ def _lines(panel: Lines, look: Look) -> "Figure":
 
 
 def _map(panel: Map, look: Look) -> "Figure":
-    made = figure(look, look.width * HEIGHT + look.rows(panel.marks or ("",)))
+    made = figure(look, look.width * HEIGHT + (look.rows(panel.marks) if panel.marks else 0))
     axes = made.add_subplot()
     values = [_floats(row) for row in panel.values]
     image = axes.imshow(values, cmap=SCALE, aspect="auto", interpolation="nearest")
@@ -82,9 +84,7 @@ def _map(panel: Map, look: Look) -> "Figure":
             linestyle=dashes(i),
             label=name,
         )[0]
-        for i, ((name, places), colour) in enumerate(
-            zip(panel.marks.items(), cycle(("#ffffff", "#e81379", "#2773fd")))
-        )
+        for i, ((name, places), colour) in enumerate(zip(panel.marks.items(), cycle(OUTLINES)))
     ]
     if outlined:
         look.legend(made, outlined)

@@ -109,7 +109,8 @@ def _axes(
         at = place(x, up[0])[0]
         parts.append(f'<line class="grid" x1="{at}" x2="{at}" y1="{TOP}" y2="{floor}"/>')
         parts.append(f'<text text-anchor="middle" x="{at}" y="{floor + 18}">{x:g}</text>')
-    for y in ticks(*up):
+    decades = [*range(math.ceil(up[0]), math.floor(up[1]) + 1)] if panel.log else []
+    for y in decades if len(decades) > 1 else ticks(*up):
         at, shown = place(across[0], y)[1], 10.0**y if panel.log else y
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{at}" y2="{at}"/>')
         parts.append(f'<text text-anchor="end" x="{LEFT - 8}" y="{at + 4}">{shown:.3g}</text>')

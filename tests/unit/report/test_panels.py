@@ -85,6 +85,7 @@ def test_a_map_has_its_numbers_texts_and_outlines():
     # two places side by side: two edges above, two below, one at each end
     assert len(outline.get_xdata()) == 3 * 6
     assert (min(outline.get_xdata()), max(outline.get_xdata())) == (0.5, 2.5)
+    assert not drawn(replace(GRID, marks={})).axes[0].lines
 
 
 def test_a_surface_is_drawn_with_its_contours():
