@@ -72,6 +72,57 @@ def dynamics(
     finish([found], results, figure=figure, width=width, json=json)
 
 
+@analyze.command()
+def similarity(
+    model: Models = None,
+    cache: Annotated[
+        list[str] | None,
+        typer.Option("--cache", help=f"What is compared; else {MARKED}. May be repeated."),
+    ] = None,
+    layer: Layers = None,
+    num_samples: options.NumSamples = None,
+    batch_size: options.BatchSize = None,
+    seed: options.Seed = None,
+    steps: options.Steps = None,
+    sampler: options.Sampler = None,
+    guidance: options.Guidance = None,
+    prompts: options.Prompts = None,
+    precision: options.Precision = None,
+    device: options.Device = "auto",
+    engine: engines.EngineName = None,
+    workers: engines.Workers = None,
+    slurm: engines.SlurmSettings = None,
+    weights: options.Weights = None,
+    results: options.Root = "results",  # type: ignore[assignment]
+    figure: options.Figure = None,
+    width: options.FigureWidth = None,
+    json: options.Json = False,
+) -> None:
+    """How near a cached generation stays to the uncached one of the same noise.
+
+    Cosine similarity and relative error at every timestep, of what leaves the last layer (or those
+    of --layer) and of the latents, with bands over samples. What was stopped goes on.
+    """
+    from skipdit_cli.analyze.similarity import measure
+
+    given = {
+        "num_samples": num_samples,
+        "batch_size": batch_size,
+        "seed": seed,
+        "steps": steps,
+        "sampler": sampler,
+        "guidance": guidance,
+        "prompts": prompts,
+        "precision": precision,
+    }
+    runs = runs_of(model, weights, **given)
+    where = how(
+        results, device=device, engine=engine, workers=workers, slurm=slurm, weights=weights
+    )
+    found = measure(runs, where, cached=_cached(runs, cache, weights, given), layers=_layers(layer))
+    finish([found], results, figure=figure, width=width, json=json)
+
+
 def _layers(given: str | None) -> list[int] | None:
     """What --layer names.
 
