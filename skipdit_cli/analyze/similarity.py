@@ -158,31 +158,41 @@ def compare(
     def keep(step: int, x: Tensor, left: Mapping[int, Tensor]) -> None:
         reference.append((x.flatten(1).cpu(), left))
 
-    uncached = _generate(run, indices, where, layers, keep)
+    sample = _generate(run, indices, where, layers, keep)
+    found = [_against(reference, sample, each, indices, where, layers) for each in cached]
+    return {name: torch.stack([each[name] for each in found]) for name in found[0]}
+
+
+def _against(
+    reference: Sequence[tuple[Tensor, Mapping[int, Tensor]]],
+    uncached: Tensor,
+    run: Run,
+    indices: Sequence[int],
+    where: Where,
+    layers: Sequence[int],
+) -> dict[str, Tensor]:
+    """What `compare` gives, of one cache.
+
+    Args:
+        reference: latents and features of every step without a cache.
+        uncached: the samples.
+        run: under the cache.
+    """
+    latents, near = list[Tensor](), list[Tensor]()
     nothing = torch.full((len(indices), 2), torch.nan, dtype=torch.float64)
-    found: dict[str, list[Tensor]] = defaultdict(list)
-    for each in cached:
-        latents, near = list[Tensor](), list[Tensor]()
 
-        def against(
-            step: int,
-            x: Tensor,
-            left: Mapping[int, Tensor],
-            latents: list[Tensor] = latents,
-            near: list[Tensor] = near,
-        ) -> None:
-            before, known = reference[step]
-            latents.append(_near(x.flatten(1).cpu(), before))
-            compared = [
-                _near(left[layer], known[layer]) if layer in left else nothing for layer in layers
-            ]
-            near.append(torch.stack(compared, dim=-1))
+    def see(step: int, x: Tensor, left: Mapping[int, Tensor]) -> None:
+        before, known = reference[step]
+        latents.append(_near(x.flatten(1).cpu(), before))
+        compared = [_near(left[i], known[i]) if i in left else nothing for i in layers]
+        near.append(torch.stack(compared, dim=-1))
 
-        sample = _generate(each, indices, where, layers, against)
-        found["features"].append(torch.stack(near, dim=-1))
-        found["latents"].append(torch.stack(latents, dim=-1))
-        found["sample"].append(_near(sample.flatten(1), uncached.flatten(1)).cpu())
-    return {name: torch.stack(values) for name, values in found.items()}
+    sample = _generate(run, indices, where, layers, see)
+    return {
+        "features": torch.stack(near, dim=-1),
+        "latents": torch.stack(latents, dim=-1),
+        "sample": _near(sample.flatten(1), uncached.flatten(1)).cpu(),
+    }
 
 
 def _generate(

@@ -123,6 +123,67 @@ def similarity(
     finish([found], results, figure=figure, width=width, json=json)
 
 
+@analyze.command()
+def sensitivity(
+    model: Models = None,
+    cache: Annotated[
+        list[str] | None,
+        typer.Option("--cache", help=f"What it reuses is marked; else {MARKED}. May be repeated."),
+    ] = None,
+    layers: Annotated[
+        int | None, typer.Option(help="How many layers are tried, evenly spaced; else up to 12.")
+    ] = None,
+    every: Annotated[
+        int | None,
+        typer.Option(help="How far apart the steps are; else 3, and each of the last four."),
+    ] = None,
+    num_samples: options.NumSamples = 4,
+    batch_size: options.BatchSize = None,
+    seed: options.Seed = None,
+    steps: options.Steps = None,
+    sampler: options.Sampler = None,
+    guidance: options.Guidance = None,
+    prompts: options.Prompts = None,
+    precision: options.Precision = None,
+    device: options.Device = "auto",
+    engine: engines.EngineName = None,
+    workers: engines.Workers = None,
+    slurm: engines.SlurmSettings = None,
+    weights: options.Weights = None,
+    results: options.Root = "results",  # type: ignore[assignment]
+    figure: options.Figure = None,
+    width: options.FigureWidth = None,
+    json: options.Json = False,
+) -> None:
+    """How far samples stray if one layer is reused at one step: where caching is cheap.
+
+    What leaves a layer is replaced at one step by what left it at the step before, for every layer
+    and step that are tried, and the rest of the generation is computed again: as many partial
+    generations as there are such places. What a cache reuses is outlined. What was stopped goes on.
+    """
+    from skipdit_cli.analyze.sensitivity import measure
+
+    given = {
+        "num_samples": num_samples,
+        "batch_size": batch_size,
+        "seed": seed,
+        "steps": steps,
+        "sampler": sampler,
+        "guidance": guidance,
+        "prompts": prompts,
+        "precision": precision,
+    }
+    runs = runs_of(model, weights, **given)
+    where = how(
+        results, device=device, engine=engine, workers=workers, slurm=slurm, weights=weights
+    )
+    if every is not None:
+        options.at_least(1, every, place="--every")
+    cached = _cached(runs, cache, weights, given)
+    found = measure(runs, where, cached=cached, layers=layers, every=every)
+    finish([found], results, figure=figure, width=width, json=json)
+
+
 def _layers(given: str | None) -> list[int] | None:
     """What --layer names.
 
