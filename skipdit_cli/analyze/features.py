@@ -110,7 +110,7 @@ def sample(
     Raises:
         SkipditError: what the model computes is not finite, or memory is not enough.
     """
-    model = network(run, device=where.device, weights_path=where.weights_path)
+    model = network_of(run, where)
     with memory_checked(run.batch_size), leaving(model, layers, see):
         latents = latents_of(run, indices, model=model, root=where.root, on_step=on_step)
     if not torch.isfinite(latents).all():
@@ -119,6 +119,11 @@ def sample(
             f"what it computes with {run.cache} is not finite", place=run.model, fix=fix
         )
     return latents
+
+
+def network_of(run: Run, where: Where) -> "Network":
+    """The denoiser that samples of a run are computed by, which a process has once."""
+    return network(run, device=where.device, weights_path=where.weights_path)
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from skipdit_cli.analyze.features import Where, by_half, numbers
 from skipdit_cli.analyze.marked import Places, marks, mask, reused
 from skipdit_cli.analyze.parts import Measure, Parts, read
 from skipdit_cli.errors import UsageError
-from skipdit_cli.generate.batch import network
 from skipdit_cli.generate.options import Options
 from skipdit_cli.run import Run
 from skipdit_cli.score.certainty import interval_of_mean, paired
@@ -178,7 +177,7 @@ def generate(run: Run, indices: Sequence[int], where: Where) -> dict[str, Tensor
     def keep(module: Any, args: Any, output: tuple[Tensor]) -> None:
         outputs.append(output[0].cpu())
 
-    model = network(run, device=where.device, weights_path=where.weights_path)
+    model = features.network_of(run, where)
     handle = model.register_forward_hook(keep)
     try:
         sample = features.sample(run, indices, where, layers=(), see=lambda layer, x: None)
@@ -234,7 +233,7 @@ def _replaced(
         error.append(off.double().square().sum(dim=(0, 2)))
         return kept.pop()
 
-    model = network(run, device=where.device, weights_path=where.weights_path)
+    model = features.network_of(run, where)
     with given(model, outputs[: step - 1]):
         sample = features.sample(run, indices, where, layers=[layer], see=see)
     return sample, error[0]

@@ -9,7 +9,7 @@ import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,12 +19,14 @@ from skipdit_cli.analyze import features
 from skipdit_cli.analyze.features import SOME, Where, by_half, cosine, numbers, some
 from skipdit_cli.analyze.parts import Measure, Parts
 from skipdit_cli.errors import UsageError
-from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.options import Options
 from skipdit_cli.run import Run
 from skipdit_cli.score.certainty import interval_of_mean, intervals_of_means, paired
 from skipdit_cli.sites import CONDITIONAL, NULL, NULL_FIRST, Site
 from skipdit_cli.storage.analysis import Analysis, Lines, Panel
+
+if TYPE_CHECKING:
+    from skipdit_cli.generate.hooks import Session
 
 KIND, VERSION = "similarity", 1
 MEASURES = (("cosine similarity", False), ("relative error", True))  # and whether it is logarithmic
@@ -201,7 +203,7 @@ def _generate(
     """Generate a batch, with what leaves layers at every step as it is compared."""
     last, left = run.cache.layout.layers - 1, dict[int, Tensor]()
 
-    def on_step(session: Session, x: Tensor) -> None:
+    def on_step(session: "Session", x: Tensor) -> None:
         reused = session.reused[session.step]
         known = {
             layer: half
