@@ -83,14 +83,29 @@ class Parts:
         Raises:
             SkipditError: its file is gone.
         """
-        path = self._path(name)
-        found = kept.read_arrays(path, dict, PART, of=_of(path))
-        if found is None:
-            raise SkipditError("is not there any more", place=str(path), fix="begin again")
-        return found
+        return {key: value.numpy() for key, value in read(self.folder, name).items()}
 
     def _path(self, name: str) -> Path:
-        return self.folder / f"{name}.safetensors"
+        return _file(self.folder, name)
+
+
+def read(folder: Path, name: str) -> "dict[str, Tensor]":
+    """A part that was computed, for the task of another one.
+
+    Args:
+        folder: of the `Parts`.
+    Raises:
+        SkipditError: its file is gone.
+    """
+    path = _file(folder, name)
+    found = kept.read_tensors(path, PART, of=_of(path))
+    if found is None:
+        raise SkipditError("is not there any more", place=str(path), fix="begin again")
+    return found
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.safetensors"
 
 
 def _measure(measure: Measure, path: Path, batch: list[int]) -> None:

@@ -54,6 +54,7 @@ for _name in (
     "profile",
     "train",
     "analyze",
+    "analyze_features",
     "doctor",
     "vbench_env",
 ):

@@ -69,8 +69,9 @@ def _lines(panel: Lines, look: Look) -> "Figure":
 def _map(panel: Map, look: Look) -> "Figure":
     made = figure(look, look.width * HEIGHT + (look.rows(panel.marks) if panel.marks else 0))
     axes = made.add_subplot()
-    values = [_floats(row) for row in panel.values]
-    image = axes.imshow(values, cmap=SCALE, aspect="auto", interpolation="nearest")
+    values = [_floats(row, positive=panel.log) for row in panel.values]
+    norm = "log" if panel.log and not all(math.isnan(v) for row in values for v in row) else None
+    image = axes.imshow(values, cmap=SCALE, norm=norm, aspect="auto", interpolation="nearest")
     made.colorbar(image, ax=axes, label=panel.measure)
     for names, place in ((panel.columns, axes.set_xticks), (panel.rows, axes.set_yticks)):
         shown = range(0, len(names), math.ceil(len(names) / TICKS))

@@ -70,8 +70,8 @@ def _lines(panel: Lines) -> str:
     )
 
 
-def _height(panel: Lines, y: Number) -> float | None:
-    """Where a value stands on the vertical axis; None where it does not."""
+def _height(panel: Panel, y: Number) -> float | None:
+    """Where a value stands on the vertical axis, or the scale of a map; None where it does not."""
     if y is None or (panel.log and y <= 0):
         return None
     return math.log10(y) if panel.log else float(y)
@@ -124,7 +124,8 @@ def _axes(
 
 
 def _map(panel: Map) -> str:
-    known = [float(v) for row in panel.values for v in row if v is not None]
+    heights = [_height(panel, v) for row in panel.values for v in row]
+    known = [v for v in heights if v is not None]
     if not known:
         return "<p>There is nothing to draw.</p>"
     low, high = min(known), max(known)
@@ -135,9 +136,9 @@ def _map(panel: Map) -> str:
     parts = []
     for i, (name, values) in enumerate(zip(panel.rows, panel.values, strict=True)):
         for j, (column, value) in enumerate(zip(panel.columns, values, strict=True)):
-            if value is None:
+            if value is None or (place := _height(panel, value)) is None:
                 continue
-            share = 50 if low == high else 100 * (float(value) - low) / (high - low)
+            share = 50 if low == high else 100 * (place - low) / (high - low)
             about = f"{panel.down} {name}, {panel.across} {column}: {value:.4g}"
             parts.append(
                 f'<rect class="place" style="--heat:{share:.0f}%" x="{left + j * side:.1f}" '
@@ -174,7 +175,8 @@ def _map(panel: Map) -> str:
         f'aria-hidden="true"><path class="mark" d="M1 2H27V14H1Z"/></svg>{escape(name)}</li>'
         for i, name in enumerate(panel.marks)
     )
-    scale = f'<li><span class="scale"></span>{escape(panel.measure)}, {low:.4g} to {high:.4g}</li>'
+    ends = " to ".join(f"{10**end if panel.log else end:.4g}" for end in (low, high))
+    scale = f'<li><span class="scale"></span>{escape(panel.measure)}, {ends}</li>'
     return (
         f'<svg class="plot map" viewBox="0 0 {width:.0f} {height + 46:.0f}" '
         f'style="width:{width:.0f}px" role="group" aria-label="{escape(panel.measure)}">'

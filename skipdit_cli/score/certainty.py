@@ -47,6 +47,17 @@ def interval_of_mean(scores: np.ndarray) -> Interval | None:
     return float(low), float(high)
 
 
+def intervals_of_means(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """`interval_of_mean` of every column of scores [n, k], drawn together: low [k] and high [k]."""
+    n = len(scores)
+    if n < 2:
+        return None
+    random = np.random.default_rng(0)
+    means = [scores[random.integers(n, size=n)].mean(axis=0) for _ in range(RESAMPLES)]
+    low, high = np.quantile(means, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
+    return low, high
+
+
 def interval_of_median(values: Sequence[float]) -> Interval | None:
     """95 % interval of the median, whatever the distribution; None for fewer than two values.
 

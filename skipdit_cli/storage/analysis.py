@@ -55,6 +55,7 @@ class Map:
         measure: what a number is.
         marks: name -> (row, column) places that are outlined.
         surface: whether rows and columns are numbers, and the map a surface over them.
+        log: whether colours follow the logarithm; values of 0 or less are left out there.
     """
 
     title: str
@@ -66,6 +67,7 @@ class Map:
     measure: str
     marks: dict[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     surface: bool = False
+    log: bool = False
 
 
 Panel = Lines | Map

@@ -72,10 +72,17 @@ WHO_RUNS = {
         "analyze.trial",
     },
     "generate.samples": {"score.sweep"},
-    "generate.batch": {"generate.samples", "score.body", "analyze.calibrate", "analyze.trial"},
+    "generate.batch": {
+        "generate.samples",
+        "score.body",
+        "analyze.calibrate",
+        "analyze.features",
+        "analyze.trial",
+    },
     "score.measure": {"score.evaluate", "score.sweep", "cli.compare"},
     "generate.engine": {
         "analyze.calibrate",
+        "analyze.parts",
         "generate.local",
         "generate.on_ray",
         "generate.on_slurm",

@@ -125,11 +125,25 @@ def test_a_map_on_a_page():
     assert {each.get("style") for each in svg(flat).iter("rect")} == {"--heat:50%"}
 
 
+def test_a_map_whose_colours_follow_the_logarithm():
+    """10 is half way from 1 to 100, and 0 is left out."""
+    steep = replace(GRID, values=((1.0, 10.0, 100.0), (0.0, None, 1.0)), log=True)
+    places = [*svg(steep).iter("rect")]
+    assert [each.get("style") for each in places] == [
+        f"--heat:{share}%" for share in (0, 50, 100, 0)
+    ]
+    assert "cosine similarity, 1 to 100" in panels_page.html(steep)
+    (image,) = drawn(steep).axes[0].images
+    assert image.norm(10.0) == pytest.approx(0.5)
+    assert math.isnan(image.get_array().filled(math.nan)[1, 0])
+
+
 @pytest.mark.parametrize(
     "empty",
     [
         replace(CURVES, series={"a": (0.0, -1.0, None)}, low={}, high={}),
         replace(GRID, values=((None,) * 3,) * 2),
+        replace(GRID, values=((None, 0.0, 0.0),) * 2, log=True),
     ],
 )
 def test_what_has_no_numbers_says_so(empty):

@@ -5,7 +5,13 @@ import pytest
 from scipy.stats import ttest_ind
 
 from skipdit_cli.score import certainty
-from skipdit_cli.score.certainty import holm, interval_of_mean, interval_of_median, paired
+from skipdit_cli.score.certainty import (
+    holm,
+    interval_of_mean,
+    interval_of_median,
+    intervals_of_means,
+    paired,
+)
 
 
 @pytest.mark.parametrize(
@@ -97,3 +103,11 @@ def test_holm(ps, adjusted):
 )
 def test_the_interval_of_a_median_lies_between_two_of_the_values(values, interval):
     assert interval_of_median(values) == interval
+
+
+def test_intervals_of_several_means_are_those_of_each():
+    scores = np.random.default_rng(5).normal(size=(20, 3))
+    low, high = intervals_of_means(scores)
+    each = [interval_of_mean(column) for column in scores.T]
+    assert [*zip(low, high, strict=True)] == [pytest.approx(interval) for interval in each]
+    assert intervals_of_means(scores[:1]) is None
