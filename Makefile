@@ -88,7 +88,7 @@ methods: setup  ## every caching method on the text-to-video model, n = 2 and 3
 study: setup  ## what forecasts gain over Skip-Cache at equal cost, into results/study; half an hour
 	mkdir -p results/study
 	for sampler in ddim ddpm; do \
-		$(SKIPDIT) cache-sweep forecasting --sampler $$sampler --workers 2 || exit 1; \
+		OMP_NUM_THREADS=1 $(SKIPDIT) cache-sweep forecasting --sampler $$sampler --workers 2 || exit 1; \
 		for file in results/tiny/forecasting*; do \
 			mv $$file results/study/$$sampler$${file#results/tiny/forecasting} || exit 1; done; done
 

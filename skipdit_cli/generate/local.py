@@ -134,7 +134,12 @@ class _Process:
 
 
 def _begin(lifeline: Connection, threads: int, number: int) -> None:
-    """Prepare a worker: it leaves Ctrl-C to its parent and ends when the parent does."""
+    """Prepare a worker: it leaves Ctrl-C to its parent and ends when the parent does.
+
+    Threads that wait for one another leave the core to those of other workers: as they spin, which
+    is the default, workers that share cores are several times slower.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is imported, not before
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     print_warnings()

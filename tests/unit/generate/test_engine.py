@@ -3,6 +3,7 @@
 import functools
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -151,6 +152,40 @@ def test_workers_share_the_batches_and_the_number_of_threads(work, tmp_path):
     assert os.getpid() not in processes
     assert {threads for _, threads, _ in computed.values()} == {3}
     assert max(calls for _, _, calls in computed.values()) >= 3  # a worker keeps its module
+
+
+def test_workers_that_wait_leave_the_cores_to_others(work, tmp_path):
+    """As OpenMP tells it when it is loaded; what a person has set stays."""
+    script = (
+        "import functools\n"
+        "from skipdit_cli.generate.engine import run_batches\n"
+        "from skipdit_cli.generate.local import Local\n"
+        "if __name__ == '__main__':\n"
+        "    import engine_work\n"
+        f"    work = functools.partial(engine_work.note, {str(tmp_path)!r})\n"
+        "    run_batches(work, [[0], [1]], engine=Local(2))\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    told, shown = {}, {"OMP_DISPLAY_ENV": "verbose"}
+    for policy in ("", "active"):
+        given = {"OMP_WAIT_POLICY": policy} if policy else {}
+        done = subprocess.run(
+            [sys.executable, "script.py"],
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                **shown,
+                **given,
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        told[policy] = re.findall(r"GOMP_SPINCOUNT = '(\w+)'", done.stderr)
+    assert told["active"].count("0") == 0
+    assert len(told["active"]) == 3
+    assert told[""].count("0") == 2  # the workers, and not who started them
 
 
 @pytest.mark.parametrize("threads", [1, 3])
