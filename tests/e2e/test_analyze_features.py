@@ -23,24 +23,24 @@ def test_dynamics_of_two_models(skipdit, tmp_path, table):
     assert "/tmp" not in (at / "dynamics.json").read_text()
 
 
-def test_similarity_of_several_caches(skipdit, table):
+def test_similarity_of_several_caches_each_on_the_models_that_it_has_a_meaning_on(skipdit, table):
     caches = ("--cache", "skip-cache(n=2..3)", "--cache", "none")
-    done = skipdit(f"analyze similarity --model digits-skip {SMALL}", *caches).ok()
+    done = skipdit(f"analyze similarity --model digits --model digits-skip {SMALL}", *caches).ok()
     lines = table(done.out)
-    assert [line["cache"].partition(",")[0] for line in lines] == [
-        *("skip-cache(n=2", "skip-cache(n=3", "none")
+    assert [(line["model"], line["cache"].partition(",")[0]) for line in lines] == [
+        ("digits", "none"),
+        *(("digits-skip", name) for name in ("skip-cache(n=2", "skip-cache(n=3", "none")),
     ]
-    assert [float(line["feature similarity"]) == 1 for line in lines] == [False, False, True]
-    found = json.loads(skipdit("analyze similarity", *SMALL.split(), "--json").out)
-    assert found["models"] == ["moving-digits-skip"]
-    assert found["settings"]["caches"] == ["skip-cache(n=2,window=900-50,branch=1)"]
-    assert found["settings"]["num_samples"] == 2
+    exact = [float(line["sample error"]) == 0 for line in lines]
+    assert exact == [True, False, False, True]
 
 
 def test_sensitivity(skipdit, table):
-    done = skipdit(f"analyze sensitivity --model digits {SMALL} --layers 2 --every 2").ok()
-    (line,) = table(done.out)
+    command = f"analyze sensitivity --model digits {SMALL} --layers 2 --every 2"
+    (line,) = table(skipdit(command).ok().out)
     assert float(line["least"]) <= float(line["mean"]) <= float(line["most"]) < 0
+    found = json.loads(skipdit(command, "--json").out)
+    assert found["settings"] | {"layers": [0, 5], "every": 2, "num_samples": 2} == found["settings"]
 
 
 @pytest.mark.parametrize(
@@ -58,15 +58,6 @@ def test_sensitivity(skipdit, table):
 )
 def test_mistakes_are_one_line(skipdit, command, parts):
     skipdit("analyze", *command.split(), "--num-samples", "2").failed(2, *parts)
-
-
-def test_a_cache_is_left_out_of_models_that_it_has_no_meaning_on(skipdit):
-    models = "--model digits --model digits-skip"
-    command = f"analyze similarity {models} {SMALL} --json"
-    found = json.loads(skipdit(command, "--cache", "skip-cache(n=2)", "--cache", "fora(n=2)").out)
-    assert [(line["model"], line["cache"][:4]) for line in found["summary"]] == [
-        *(("digits", "fora"), ("digits-skip", "skip"), ("digits-skip", "fora"))
-    ]
 
 
 @pytest.mark.slow

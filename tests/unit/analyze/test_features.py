@@ -47,6 +47,7 @@ def test_some_values_are_the_same_ones_at_every_step():
     assert torch.equal(features.some(x[:, :8192]), x[:, :8192])
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "model", ["digits-skip", "moving-digits", "captioned-digits", "painted-digits"]
 )

@@ -131,15 +131,16 @@ def test_a_network_gives_what_it_is_told_and_then_computes(small):
 
 
 def test_two_models_and_what_a_cache_reuses(small, tmp_path):
-    runs = [small("digits"), small("digits-skip")]
-    cached = small("digits-skip", "skip-cache(n=2,branch=2)")
+    few = {"num_samples": 2, "steps": "4"}
+    runs = [small("digits", **few), small("digits-skip", **few)]
+    cached = small("digits-skip", "skip-cache(n=2,branch=2)", **few)
     found = sensitivity.measure(runs, Options(root=tmp_path), cached=[cached], layers=3, every=1)
     assert [panel.title.split(":")[0] for panel in found.panels] == [
         *("digits", "digits"),
         *("digits-skip", "digits-skip"),
     ]
     level = found.panels[2]
-    # layers 0, 2 and 5 and steps 1 to 4; it reuses 2 and 3 at steps 1 and 3
+    # layers 0, 2 and 5 and steps 1 to 3; it reuses 2 and 3 at steps 1 and 3
     assert level.marks == {cached.cache.short: ((1, 0), (1, 2))}
     heading = f"reused by {cached.cache.short}"
     mean = (level.values[1][0] + level.values[1][2]) / 2
