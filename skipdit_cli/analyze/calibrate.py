@@ -29,6 +29,7 @@ from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import SkipditError, UsageError, unknown
 from skipdit_cli.generate import conditioning, loaded
 from skipdit_cli.generate.batch import latents_of, network
+from skipdit_cli.generate.decode import visible
 from skipdit_cli.generate.engine import run_tasks
 from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
@@ -241,7 +242,8 @@ def _generate(given: _Given, cache: Cache | None, indices: list[int]) -> None:
         sample = latents_of(replace(run, cache=cache), indices, model=model, root=given.root)
     before = kept.read_tensors(uncached, FOUND, of=_of(uncached))
     assert before is not None
-    off = (sample.cpu() - before["sample"]).double().square()
+    shown, wanted = (visible(each, run.card) for each in (sample.cpu(), before["sample"]))
+    off = (shown - wanted).double().square()
     _keep(_file(folder, cache, indices), strayed=off.flatten(1).mean(dim=1))
 
 

@@ -95,7 +95,7 @@ def measure(
         ]
     return Analysis(
         kind=KIND,
-        models=tuple(run.model for run in used),
+        models=tuple(run.model for run in runs),
         settings=features.settings_of(
             used,
             layers="last" if layers is None else list(chosen[0]),

@@ -108,7 +108,8 @@ def stand_in(config: Config, layout: Layout, steps: int) -> dict[str, Any]:
 def _even(full: int, steps: int) -> tuple[int, ...]:
     if full > steps:
         raise UsageError(f"full={full} is more than {steps} steps", fix="take fewer")
-    return tuple(i * steps // full for i in range(full))
+    every_nth = tuple(range(0, steps, -(-steps // full)))  # as Skip-Cache has them
+    return every_nth if len(every_nth) == full else tuple(i * steps // full for i in range(full))
 
 
 def reused(settings: Settings, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from skipdit_cli.run import Run
 
 MARKED = "skip-cache(n=2)"  # on models that it has a meaning on, if nothing is said
+COMPARED = (MARKED, "fora(n=2)")  # the second on any model
 
 Layers = Annotated[
     str | None, typer.Option("--layer", help="Layers, as 0,5,11 or 0..3, counted from 0.")
@@ -77,7 +78,7 @@ def similarity(
     model: Models = None,
     cache: Annotated[
         list[str] | None,
-        typer.Option("--cache", help=f"What is compared; else {MARKED}. May be repeated."),
+        typer.Option("--cache", help=f"What is compared; else {' and '.join(COMPARED)}."),
     ] = None,
     layer: Layers = None,
     num_samples: options.NumSamples = None,
@@ -119,7 +120,8 @@ def similarity(
     where = how(
         results, device=device, engine=engine, workers=workers, slurm=slurm, weights=weights
     )
-    found = measure(runs, where, cached=_cached(runs, cache, weights, given), layers=_layers(layer))
+    cached = _cached(runs, cache, weights, given, usual=COMPARED)
+    found = measure(runs, where, cached=cached, layers=_layers(layer))
     finish([found], results, figure=figure, width=width, json=json)
 
 
@@ -196,12 +198,17 @@ def _layers(given: str | None) -> list[int] | None:
 
 
 def _cached(
-    runs: "Sequence[Run]", caches: list[str] | None, weights: str | None, given: dict[str, Any]
+    runs: "Sequence[Run]",
+    caches: list[str] | None,
+    weights: str | None,
+    given: dict[str, Any],
+    *,
+    usual: tuple[str, ...] = (MARKED,),
 ) -> "list[Run]":
     """The runs under caches, of each cache on the models that it has a meaning on.
 
     Args:
-        caches: as --cache gives them; None for MARKED where there are skip branches.
+        caches: as --cache gives them; None for the usual ones that a model can take.
         weights: as --weights gives them.
         given: what the options of a generation hold.
     Raises:
@@ -211,16 +218,14 @@ def _cached(
 
     settings = options.settings(**given, weights=weights)
     path, found = options.weights_file(weights), list["Run"]()
-    if caches is None:
-        caches = [MARKED] if any(run.cache.layout.skips for run in runs) else []
-    for text in caches:
+    for text in usual if caches is None else caches:
         made, refused = list["Run"](), list[UsageError]()
         for run in runs:
             try:
                 made += options.runs(run.model, [text], settings, weights_path=path)
             except UsageError as error:
                 refused.append(error)
-        if not made:
+        if not made and caches is not None:
             raise refused[0]
         found += made
     return found

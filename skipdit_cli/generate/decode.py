@@ -69,6 +69,11 @@ def to_pixels(
     return pixels.cpu().numpy()
 
 
+def visible(latents: "Tensor", card: "Card") -> "Tensor":
+    """Latents without what no image has: of a model on pixels, blacker than black is black."""
+    return latents if "vae" in card.components else latents.clamp(-1, 1)
+
+
 def to_uint8(images: "Tensor", *, task: str = "c2i") -> "Tensor":
     """[N, 1 or 3, H, W] in [-1, 1] -> uint8 RGB [N, H, W, 3], in the official code's own order.
 

@@ -111,7 +111,10 @@ def test_what_is_calibrated_by_default():
 
 def test_what_a_plan_takes_costs_the_same():
     found = stand_in(Config(full=3), LAYOUT, 7)
-    assert found["steps"] == (0, 2, 4)
+    assert found["steps"] == (0, 3, 6)
+    for full, steps in ((25, range(0, 50, 2)), (9, range(0, 50, 6))):  # as skip-cache has them
+        assert stand_in(Config(full=full), LAYOUT, 50)["steps"] == tuple(steps)
+    assert stand_in(Config(full=4), LAYOUT, 6)["steps"] == (0, 1, 3, 4)  # as it has no four
     assert len(found["coefficients"]) == 6
     with pytest.raises(UsageError, match="full=9 is more than 7 steps; take fewer"):
         stand_in(Config(full=9), LAYOUT, 7)
@@ -154,7 +157,7 @@ def test_candidates_are_even_or_placed_and_of_three_kinds():
     assert [*found] == [
         f"{how}, {kind}" for kind in ("freeze", "taylor", "fit") for how in ("even", "placed")
     ]
-    assert found["even, taylor"] == {"steps": (0, 2, 5), "coefficients": (1, 0, 1, 0, 1, 0)}
+    assert found["even, taylor"] == {"steps": (0, 3, 6), "coefficients": (1, 0, 1, 0, 1, 0)}
     for each in found.values():
         Config(full=3, **each)
     with pytest.raises(UsageError, match="full=9 is more than 8 steps"):

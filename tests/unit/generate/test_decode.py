@@ -133,3 +133,10 @@ def test_an_autoencoder_that_is_not_there(monkeypatch, tmp_path):
         "the vae of dit-xl-2 is not here; run `skipdit download dit-xl-2 --accept-license` "
         "(about 335.0 MB for this part)"
     )
+
+
+def test_what_no_image_has_is_not_visible():
+    """A model on pixels may stray beyond black and white; latents of an autoencoder are free."""
+    x = torch.tensor([-3.0, -1.0, 0.25, 1.5])
+    assert decode.visible(x, catalog.card("digits")).tolist() == [-1.0, -1.0, 0.25, 1.0]
+    assert decode.visible(x, catalog.card("dit-xl-2-skip")) is x
