@@ -1,0 +1,306 @@
+"""Smoothness: how a model's prediction changes as its weights move along random directions.
+
+Skip-DiT, Fig. 2 and equations 3 to 5: over a grid of (alpha, beta) the weights w become
+w + alpha d1 + beta d2 (`perturb.py`), and the prediction at chosen denoising steps is compared with
+that of w, on the inputs that the uncached samples of the run have there.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skipdit_cli.analyze import inputs, intervals
+from skipdit_cli.analyze.inputs import Asked
+from skipdit_cli.analyze.parts import Parts
+from skipdit_cli.analyze.perturb import direction, moved
+from skipdit_cli.errors import UsageError
+from skipdit_cli.generate.options import Options
+from skipdit_cli.precision import products
+from skipdit_cli.run import Run
+from skipdit_cli.score.certainty import Interval
+from skipdit_cli.storage import provenance
+from skipdit_cli.storage.analysis import Analysis, Lines, Map
+
+VERSION = 1  # raised when the same weights and inputs would give other numbers
+HIGH = 0.95  # similarity above which a point of the surface counts as unchanged
+GRID, DIRECTIONS, RADIUS = 11, 3, 0.3
+DEFINITION = (
+    "Similarity is the cosine between the predicted noise or velocity with and without moved "
+    "weights, of each half of guidance, averaged over both and over samples. A direction is normal "
+    "noise, each filter of which has the norm of that filter of the weights; biases and other "
+    "parameters of one dimension do not move. Curvature is the second derivative at the origin by "
+    "finite differences of the innermost points, the mean of both axes. Intervals are Student's, "
+    "95 %, over pairs of directions."
+)
+
+
+def measure(
+    runs: Sequence[Run],
+    options: Options,
+    *,
+    at: Sequence[int] | None = None,
+    grid: int = GRID,
+    directions: int = DIRECTIONS,
+    radius: float = RADIUS,
+) -> Analysis:
+    """Measure the surfaces of several models.
+
+    Args:
+        runs: uncached, one of each model.
+        at: steps, from 1; else an early, a middle and the last one.
+        grid: points along each side, odd, so that the origin is one of them.
+        directions: pairs of directions.
+        radius: the largest alpha and beta, in norms of the weights.
+    Raises:
+        UsageError: a number is out of range.
+        MissingAssetError: weights or prompts are not here.
+        SkipditError: what a model computes is not finite.
+    """
+    _check(grid, directions, radius)
+    steps = [inputs.steps_at(run, at) for run in runs]
+    inputs.prepared(runs, options)
+    with products(runs[0].precision):
+        made = provenance.collect(import_torch=True)
+    said = f"smoothness {VERSION} {inputs.keys(runs)} {steps} {grid} {directions} {radius}"
+    surfaces = []
+    with Parts(said, options, title="measuring smoothness").held() as parts:
+        for run, chosen in zip(runs, steps, strict=True):
+            asked = inputs.asked(run, chosen, options, parts.folder)
+            values = _computed(asked, parts, grid, directions, radius)
+            surfaces.append(Surfaces(asked, values, radius))
+    asked_for = {"at": [*map(list, steps)] if at is None else [*at], "grid": grid}
+    return Analysis(
+        kind="smoothness",
+        models=tuple(run.label for run in runs),
+        settings=inputs.settings_of(runs, **asked_for, directions=directions, radius=radius),
+        panels=(*_curves(surfaces), *_maps(surfaces)),
+        summary=tuple(line for each in surfaces for line in _lines(each)),
+        notes=(*_verdicts(surfaces), DEFINITION),
+        provenance=made,
+    )
+
+
+def _check(grid: int, directions: int, radius: float) -> None:
+    if grid < 3 or grid % 2 == 0:
+        raise UsageError(
+            f"{grid} points have no origin among them",
+            place="--grid",
+            fix="take an odd number, 3 or more",
+        )
+    if directions < 1:
+        raise UsageError(f"{directions} is too few", place="--directions", fix="give 1 or more")
+    if not 0 < radius < float("inf"):
+        raise UsageError(f"{radius:g} is no radius", place="--radius", fix="give one above 0")
+
+
+def _computed(asked: Asked, parts: Parts, grid: int, directions: int, radius: float) -> np.ndarray:
+    """Similarities, float64 [directions, steps, grid, grid, samples]."""
+    run, batches = asked.run, asked.batches
+    recording = {
+        inputs.part(asked, each): functools.partial(inputs.record, asked, each) for each in batches
+    }
+    parts.compute(recording, f"{run.model}, its samples")
+    named = {
+        (number, batch): f"{run.model}-direction-{number}-{batch.start:06d}"
+        for number in range(directions)
+        for batch in batches
+    }
+    work = {
+        name: functools.partial(surface, asked, batch, number, grid, radius)
+        for (number, batch), name in named.items()
+    }
+    parts.compute(work, run.model)
+    return np.stack(
+        [
+            np.concatenate(
+                [parts.read(named[number, batch])["similarity"] for batch in batches], -1
+            )
+            for number in range(directions)
+        ]
+    )
+
+
+def surface(
+    asked: Asked, indices: range, number: int, grid: int, radius: float
+) -> dict[str, Tensor]:
+    """How similar the predictions of a batch are over the plane of one pair of directions.
+
+    Returns:
+        similarity: float64 [steps, grid, grid, samples]; beta by row, alpha by column.
+    """
+    offsets = _offsets(grid, radius)
+    run = asked.run
+    with inputs.model_of(asked) as model:
+        given = inputs.recorded(asked, indices, model)
+        plain = [inputs.called(model, each) for each in given.values()]
+        pair = [direction(model, seed=run.seed, number=2 * number + i) for i in (0, 1)]
+        rows = []
+        for beta in offsets:
+            row = []
+            for alpha in offsets:
+                with moved(model, [*zip(pair, (alpha, beta), strict=True)]):
+                    there = [inputs.called(model, each) for each in given.values()]
+                similar = torch.stack([*map(similarity, plain, there)])
+                row.append(inputs.by_sample(run, similar).cpu())
+            rows.append(torch.stack(row, dim=1))
+    found = torch.stack(rows, dim=1)
+    return {"similarity": inputs.finite(run, found, "take a smaller --radius")}
+
+
+def similarity(first: Tensor, second: Tensor) -> Tensor:
+    """Cosine of the angle between the values of each input: float64 [B], 1 where they are equal."""
+    a, b = (x.double().flatten(1) for x in (first, second))
+    return (a * b).sum(dim=1) / ((a * a).sum(dim=1) * (b * b).sum(dim=1)).sqrt()
+
+
+def _offsets(grid: int, radius: float) -> list[float]:
+    half = grid // 2
+    return [radius * i / half for i in range(-half, half + 1)]
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """What was measured of one model.
+
+    Attributes:
+        values: [directions, steps, grid, grid, samples].
+    """
+
+    asked: Asked
+    values: np.ndarray
+    radius: float
+
+    @property
+    def name(self) -> str:
+        return self.asked.run.label
+
+    @property
+    def offsets(self) -> list[float]:
+        """Alpha of the columns and beta of the rows."""
+        return _offsets(self.values.shape[2], self.radius)
+
+    def high(self, step: int) -> np.ndarray:
+        """The share of the grid, of all samples, that is above HIGH: [directions]."""
+        return (self.values[:, step] > HIGH).mean(axis=(1, 2, 3))
+
+    def curvature(self, step: int) -> np.ndarray:
+        """The second derivative at the origin, the mean over samples: [directions]."""
+        means = self.values[:, step].mean(axis=-1)
+        middle = means.shape[1] // 2
+        near = [means[:, middle + i, middle + j] for i, j in ((0, -1), (0, 1), (-1, 0), (1, 0))]
+        apart = self.offsets[middle + 1]
+        return (sum(near) - 4 * means[:, middle, middle]) / (2 * apart**2)
+
+    def rings(self, step: int) -> np.ndarray:
+        """Mean similarity by distance, each within half a spacing: [directions, grid // 2 + 1]."""
+        means = self.values[:, step].mean(axis=-1)
+        half = means.shape[1] // 2
+        away = np.hypot(*np.mgrid[-half : half + 1, -half : half + 1])
+        near = [np.abs(away - radius) <= 0.5 for radius in range(half + 1)]
+        return np.stack([means[:, ring].mean(axis=1) for ring in near], axis=1)
+
+
+def _share(values: np.ndarray) -> Interval | None:
+    """The interval of shares, or similarities, which are between 0 and 1."""
+    found = intervals.interval(values)
+    return (max(found[0], 0.0), min(found[1], 1.0)) if found else None
+
+
+def _lines(found: Surfaces) -> list[dict[str, object]]:
+    """Of each step, a line of the summary."""
+    lines = []
+    for i, (step, timestep) in enumerate(zip(found.asked.at, found.asked.timesteps, strict=True)):
+        high, curvature = found.high(i), found.curvature(i)
+        ends = intervals.interval(curvature)
+        lines.append(
+            {
+                "model": found.name,
+                "step": step,
+                "timestep": timestep,
+                f"share above {HIGH}": float(high.mean()),
+                "its interval": [*(_share(high) or ())],
+                "curvature": float(curvature.mean()),
+                "interval of curvature": [*(ends or ())],
+            }
+        )
+    return lines
+
+
+def _curves(found: Sequence[Surfaces]) -> list[Lines]:
+    """Of each step, similarity against distance, the models side by side."""
+    panels = []
+    for i in range(max(len(each.asked.at) for each in found)):
+        there = [each for each in found if i < len(each.asked.at)]
+        rings = {each.name: each.rings(i) for each in there}
+        ends = {name: intervals.band([*map(_share, values.T)]) for name, values in rings.items()}
+        many = there[0].values.shape[0] > 1
+        panels.append(
+            Lines(
+                title=f"Similarity against distance from the weights, {_step(there, i)}",
+                across="distance, in norms of the weights",
+                up="similarity of the prediction",
+                at=tuple(there[0].offsets[len(there[0].offsets) // 2 :]),
+                series={
+                    name: tuple(map(float, values.mean(axis=0))) for name, values in rings.items()
+                },
+                low={name: tuple(low) for name, (low, _) in ends.items()} if many else {},
+                high={name: tuple(high) for name, (_, high) in ends.items()} if many else {},
+            )
+        )
+    return panels
+
+
+def _maps(found: Sequence[Surfaces]) -> list[Map]:
+    """Of each model and step, the surface: mean over directions and samples, beta upwards."""
+    return [
+        Map(
+            title=f"Similarity of {each.name} with moved weights, {_step([each], i)}",
+            down="beta",
+            across="alpha",
+            rows=tuple(f"{beta:g}" for beta in reversed(each.offsets)),
+            columns=tuple(f"{alpha:g}" for alpha in each.offsets),
+            values=tuple(
+                tuple(map(float, row)) for row in each.values[:, i].mean(axis=(0, -1))[::-1]
+            ),
+            measure="similarity of the prediction",
+            surface=True,
+        )
+        for each in found
+        for i in range(len(each.asked.at))
+    ]
+
+
+def _step(found: Sequence[Surfaces], i: int) -> str:
+    """A step of one or several models, for people: `step 5 (timestep 900)`."""
+    said = [f"step {each.asked.at[i]} (timestep {each.asked.timesteps[i]})" for each in found]
+    return " and ".join(dict.fromkeys(said))
+
+
+def _verdicts(found: Sequence[Surfaces]) -> list[str]:
+    """Of each step, whether the first model's surface is told apart from each other one's."""
+    first, *others = found
+    return [
+        _verdict(first, other, i)
+        for other in others
+        for i in range(min(len(first.asked.at), len(other.asked.at)))
+    ]
+
+
+def _verdict(first: Surfaces, second: Surfaces, i: int) -> str:
+    shares = [each.high(i) for each in (first, second)]
+    ends = [_share(values) for values in shares]
+    said = " and ".join(
+        f"{intervals.within(float(values.mean()), end)} of the grid of {each.name}"
+        for each, values, end in zip((first, second), shares, ends, strict=True)
+    )
+    if intervals.apart(*ends):
+        smoother = first if shares[0].mean() > shares[1].mean() else second
+        judged = f"{smoother.name} is the smoother one."
+    else:
+        judged = "which is the smoother one cannot be told."
+    where = _step([first, second], i)
+    return f"At {where} similarity is above {HIGH} on {said}: {judged}"
