@@ -5,6 +5,7 @@ guidance and all conditions, is a part on disk (`parts.py`), which later tasks r
 process.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from skipdit_cli.analyze import parts
+from skipdit_cli.analyze.parts import Parts, read
 from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.generate import conditioning, loaded
@@ -114,6 +115,12 @@ def model_of(asked: Asked) -> "Iterator[Network]":
         yield network(run, device=asked.device, weights_path=asked.weights_path)
 
 
+def recording(asked: Asked, parts: Parts) -> None:
+    """Have every batch of a run recorded."""
+    work = {part(asked, each): functools.partial(record, asked, each) for each in asked.batches}
+    parts.compute(work, f"{asked.run.label}, its samples")
+
+
 def part(asked: Asked, indices: range) -> str:
     """The name of the part that holds what was recorded of a batch."""
     return f"{asked.run.model}-inputs-{indices.start:06d}"
@@ -143,7 +150,7 @@ def record(asked: Asked, indices: range) -> dict[str, Tensor]:
 
 def recorded(asked: Asked, indices: range, model: "Network") -> dict[int, Given]:
     """What `record` has kept of a batch, by step, on the device of the model."""
-    found, where = parts.read(asked.folder, part(asked, indices)), next(model.parameters()).device
+    found, where = read(asked.folder, part(asked, indices)), next(model.parameters()).device
     given: dict[int, dict[str, Tensor]] = {step: {} for step in asked.at}
     for key, value in found.items():
         step, _, name = key.partition(".")
@@ -180,11 +187,21 @@ def keys(runs: Sequence[Run]) -> str:
     return " ".join(f"{run.key}x{run.num_samples}" for run in runs)
 
 
-def settings_of(runs: Sequence[Run], **more: Any) -> dict[str, Any]:
-    """The settings of an analysis: of each run in turn where they differ, and its own."""
+def settings_of(runs: Sequence[Run]) -> dict[str, Any]:
+    """The settings of an analysis."""
     names = ("sampler", "steps", "guidance", "seed", "num_samples", "precision", "weights")
-    settings = {}
-    for name in names:
-        each = [run.sampler.name if name == "sampler" else getattr(run, name) for run in runs]
-        settings[name] = each[0] if all(value == each[0] for value in each) else each
-    return settings | more
+    return {
+        name: alike([run.sampler.name if name == "sampler" else getattr(run, name) for run in runs])
+        for name in names
+    }
+
+
+def alike(values: Sequence[Any]) -> Any:
+    """What all runs have, or where they differ what each has, in turn."""
+    return values[0] if all(value == values[0] for value in values) else [*values]
+
+
+def step_name(found: Sequence[Asked], k: int) -> str:
+    """The k-th step that is looked at of one or several runs: `step 5 (timestep 900)`."""
+    said = [f"step {each.at[k]} (timestep {each.timesteps[k]})" for each in found]
+    return " and ".join(dict.fromkeys(said))

@@ -72,11 +72,16 @@ def measure(
             asked = inputs.asked(run, chosen, options, parts.folder)
             values = _computed(asked, parts, grid, directions, radius)
             surfaces.append(Surfaces(asked, values, radius))
-    asked_for = {"at": [*map(list, steps)] if at is None else [*at], "grid": grid}
+    own = {
+        "at": inputs.alike([[*each] for each in steps]),
+        "grid": grid,
+        "directions": directions,
+        "radius": radius,
+    }
     return Analysis(
         kind="smoothness",
         models=tuple(run.label for run in runs),
-        settings=inputs.settings_of(runs, **asked_for, directions=directions, radius=radius),
+        settings=inputs.settings_of(runs) | own,
         panels=(*_curves(surfaces), *_maps(surfaces)),
         summary=tuple(line for each in surfaces for line in _lines(each)),
         notes=(*_verdicts(surfaces), DEFINITION),
@@ -100,10 +105,7 @@ def _check(grid: int, directions: int, radius: float) -> None:
 def _computed(asked: Asked, parts: Parts, grid: int, directions: int, radius: float) -> np.ndarray:
     """Similarities, float64 [directions, steps, grid, grid, samples]."""
     run, batches = asked.run, asked.batches
-    recording = {
-        inputs.part(asked, each): functools.partial(inputs.record, asked, each) for each in batches
-    }
-    parts.compute(recording, f"{run.model}, its samples")
+    inputs.recording(asked, parts)
     named = {
         (number, batch): f"{run.model}-direction-{number}-{batch.start:06d}"
         for number in range(directions)
@@ -113,7 +115,7 @@ def _computed(asked: Asked, parts: Parts, grid: int, directions: int, radius: fl
         name: functools.partial(surface, asked, batch, number, grid, radius)
         for (number, batch), name in named.items()
     }
-    parts.compute(work, run.model)
+    parts.compute(work, run.label)
     return np.stack(
         [
             np.concatenate(
@@ -235,12 +237,13 @@ def _curves(found: Sequence[Surfaces]) -> list[Lines]:
     panels = []
     for i in range(max(len(each.asked.at) for each in found)):
         there = [each for each in found if i < len(each.asked.at)]
+        where = inputs.step_name([each.asked for each in there], i)
         rings = {each.name: each.rings(i) for each in there}
         ends = {name: intervals.band([*map(_share, values.T)]) for name, values in rings.items()}
         many = there[0].values.shape[0] > 1
         panels.append(
             Lines(
-                title=f"Similarity against distance from the weights, {_step(there, i)}",
+                title=f"Similarity against distance from the weights, {where}",
                 across="distance, in norms of the weights",
                 up="similarity of the prediction",
                 at=tuple(there[0].offsets[len(there[0].offsets) // 2 :]),
@@ -258,7 +261,7 @@ def _maps(found: Sequence[Surfaces]) -> list[Map]:
     """Of each model and step, the surface: mean over directions and samples, beta upwards."""
     return [
         Map(
-            title=f"Similarity of {each.name} with moved weights, {_step([each], i)}",
+            title=f"Similarity of {each.name} moved, {inputs.step_name([each.asked], i)}",
             down="beta",
             across="alpha",
             rows=tuple(f"{beta:g}" for beta in reversed(each.offsets)),
@@ -272,12 +275,6 @@ def _maps(found: Sequence[Surfaces]) -> list[Map]:
         for each in found
         for i in range(len(each.asked.at))
     ]
-
-
-def _step(found: Sequence[Surfaces], i: int) -> str:
-    """A step of one or several models, for people: `step 5 (timestep 900)`."""
-    said = [f"step {each.asked.at[i]} (timestep {each.asked.timesteps[i]})" for each in found]
-    return " and ".join(dict.fromkeys(said))
 
 
 def _verdicts(found: Sequence[Surfaces]) -> list[str]:
@@ -302,5 +299,5 @@ def _verdict(first: Surfaces, second: Surfaces, i: int) -> str:
         judged = f"{smoother.name} is the smoother one."
     else:
         judged = "which is the smoother one cannot be told."
-    where = _step([first, second], i)
+    where = inputs.step_name([first.asked, second.asked], i)
     return f"At {where} similarity is above {HIGH} on {said}: {judged}"

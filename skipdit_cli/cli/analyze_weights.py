@@ -79,3 +79,71 @@ def smoothness(
 
     found = measure(runs, how, at=_at(at), grid=grid, directions=directions, radius=radius)
     analyses.finish([found], results, figure=figure, width=width, json=json)
+
+
+@analyze.command()
+def spectra(
+    model: analyses.Models = None,
+    at: At = None,
+    stacks: Annotated[
+        str | None,
+        typer.Option(
+            help="Stacks of layers to measure, as 1,7,14; stack i goes from the i-th layer to the "
+            "i-th last. Else all."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="Change of a norm at which power iteration ends, as a share.")
+    ] = 1e-3,
+    iterations: Annotated[int, typer.Option(help="Power iterations at most.")] = 50,
+    num_samples: options.NumSamples = SAMPLES,
+    batch_size: options.BatchSize = None,
+    seed: options.Seed = None,
+    steps: options.Steps = None,
+    sampler: options.Sampler = None,
+    guidance: options.Guidance = None,
+    precision: options.Precision = None,
+    device: options.Device = "auto",
+    engine: engines.EngineName = None,
+    workers: engines.Workers = None,
+    slurm: engines.SlurmSettings = None,
+    weights: options.Weights = None,
+    results: options.Root = "results",  # type: ignore[assignment]
+    figure: options.Figure = None,
+    width: options.FigureWidth = None,
+    json: options.Json = False,
+) -> None:
+    """Measure how far a model's layers stretch a change of their features.
+
+    Spectral norms of the weight matrices, of the Jacobian of each layer, and of that of stacks of
+    layers with their long skips, at the features of generated samples; and how far the product of
+    the layers' norms is above that of the stack. Several models are put side by side. What was
+    stopped goes on.
+    """
+    from skipdit_cli.spec import parse_range
+
+    runs = analyses.runs_of(
+        model,
+        weights,
+        num_samples=num_samples,
+        batch_size=batch_size,
+        seed=seed,
+        steps=steps,
+        sampler=sampler,
+        guidance=guidance,
+        precision=precision,
+    )
+    how = analyses.how(
+        results, device=device, engine=engine, workers=workers, slurm=slurm, weights=weights
+    )
+    from skipdit_cli.analyze.spectra import measure
+
+    found = measure(
+        runs,
+        how,
+        at=_at(at),
+        stacks=parse_range(stacks, place="--stacks") if stacks else None,
+        tolerance=tolerance,
+        iterations=iterations,
+    )
+    analyses.finish([found], results, figure=figure, width=width, json=json)

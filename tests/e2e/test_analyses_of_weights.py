@@ -31,6 +31,35 @@ def test_smoothness_of_two_models(skipdit, tmp_path):
     assert found["provenance"]["command"].startswith("skipdit analyze smoothness")
 
 
+def test_spectra_of_two_models(skipdit, tmp_path):
+    asked = f"analyze spectra --iterations 2 --stacks 1 {SHORT}"
+    done = skipdit(f"{asked} --model digits --model digits-skip").ok()
+    first, *_, last = done.out.splitlines()
+    assert first == "spectra of digits and digits-skip"
+    assert "At step 2 (timestep 0) the norm of a stack is at most " in done.out
+    assert last.startswith("Norms of Jacobians are found by power iteration")
+    folder = tmp_path / "results/analysis/digits+digits-skip"
+    assert len([*folder.glob("spectra-*.png")]) == 6
+    rows = list(csv.DictReader((folder / "spectra.csv").read_text().splitlines()))
+    assert len(rows) == 2 * 6 + 6 * 5 + 6 * 6 + 2 * 6 + 2 + 2  # weights, maps, layers, one stack
+    found = json.loads(skipdit(f"{asked} --model digits --json").ok().out)
+    own = ("at", "stacks", "tolerance", "iterations")
+    assert [found["settings"][name] for name in own] == [[2], [1], 0.001, 2]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--stacks 4", "--stacks: moving-digits-skip has no stack 4; take stacks from 1"),
+        ("--stacks x", "--stacks"),
+        ("--tolerance 0", "--tolerance: 0 is no tolerance"),
+        ("--iterations 1", "--iterations: 1 is too few"),
+    ],
+)
+def test_what_spectra_refuse(skipdit, given, said):
+    skipdit(f"analyze spectra --steps 2 {given}").failed(2, said)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -54,3 +83,14 @@ def test_smoothness_at_full_size(skipdit, tmp_path):
     done = skipdit(f"analyze smoothness --grid 3 --directions 1 {given} --results", tmp_path)
     assert (done.code, done.remarks) == (0, [DRY_RUN])
     assert done.out.startswith("smoothness of dit-xl-2-skip (random weights)\n")
+
+
+@pytest.mark.slow
+def test_spectra_at_full_size(skipdit, tmp_path):
+    """All weights and layers of DiT-XL/2 with skip branches, its two innermost stacks."""
+    given = "--model dit-xl-2-skip --weights random --steps 1 --num-samples 1 --guidance none"
+    asked = f"analyze spectra --stacks 13,14 --iterations 2 {given} --results"
+    done = skipdit(asked, tmp_path)
+    assert (done.code, done.remarks) == (0, [DRY_RUN])
+    assert done.out.startswith("spectra of dit-xl-2-skip (random weights)\n")
+    assert " of 30 |" in done.out  # 28 layers and two stacks

@@ -47,8 +47,7 @@ def test_what_is_recorded_is_what_a_generation_gives_the_model(tmp_path, guidanc
     with Parts("test", options, title="").held() as parts:
         asked = inputs.asked(run, (1, 3), options, parts.folder)
         assert asked.batches == [range(2), range(2, 3)]
-        work = {inputs.part(asked, each): _recorder(asked, each) for each in asked.batches}
-        parts.compute(work)
+        inputs.recording(asked, parts)
         with inputs.model_of(asked) as model:
             for indices in asked.batches:
                 found = inputs.recorded(asked, indices, model)
@@ -75,10 +74,6 @@ def generated(run, indices, model, root):
     return latents, outputs
 
 
-def _recorder(asked, indices):
-    return lambda: inputs.record(asked, indices)
-
-
 def test_a_mean_over_halves():
     values = torch.tensor([[1.0, 2.0, 3.0, 6.0]])  # samples a, b; then their null halves
     assert inputs.by_sample(run_of(), values).tolist() == [[2.0, 4.0]]
@@ -92,8 +87,8 @@ def test_what_is_not_finite():
 
 def test_settings_that_differ_are_told_of_each():
     both = [run_of(), run_of("moving-digits")]
-    found = inputs.settings_of(both, grid=3)
-    assert (found["sampler"], found["steps"], found["grid"]) == ("ddim", "3", 3)
+    found = inputs.settings_of(both)
+    assert (found["sampler"], found["steps"]) == ("ddim", "3")
     assert found["guidance"] == [2.0, 4.0]
     drawn = inputs.settings_of([run_of(weights="random"), run_of("digits-skip", weights="random")])
     assert drawn["weights"] == "random"
