@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from skipdit_cli.analyze.features import Where, batches, network_of
 from skipdit_cli.analyze.parts import Parts, read
 from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.generate import conditioning, loaded
-from skipdit_cli.generate.batch import latents_of, network
+from skipdit_cli.generate.batch import latents_of
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
@@ -43,24 +44,19 @@ class Asked:
     Attributes:
         run: without a cache.
         at: the steps, from 1.
-        root: the results folder.
         folder: of the parts.
-        device: "cpu" or "cuda".
-        weights_path: a checkpoint file instead of the known place.
+        where: it is computed.
     """
 
     run: Run
     at: tuple[int, ...]
-    root: Path
     folder: Path
-    device: str
-    weights_path: Path | None
+    where: Where
 
     @property
     def batches(self) -> list[range]:
         """The samples of every batch."""
-        size, count = self.run.batch_size, self.run.num_samples
-        return [range(first, min(first + size, count)) for first in range(0, count, size)]
+        return batches(self.run)
 
     @property
     def timesteps(self) -> tuple[int, ...]:
@@ -70,7 +66,7 @@ class Asked:
 
 def asked(run: Run, at: tuple[int, ...], options: Options, folder: Path) -> Asked:
     """What the tasks of a run need."""
-    return Asked(run, at, options.root, folder, options.device, options.weights_path)
+    return Asked(run, at, folder, Where(options.root, options.device, options.weights_path))
 
 
 def steps_at(run: Run, at: Sequence[int] | None) -> tuple[int, ...]:
@@ -112,7 +108,7 @@ def model_of(asked: Asked) -> "Iterator[Network]":
     """The network of a run, in the run's precision and without gradients."""
     run = asked.run
     with torch.no_grad(), products(run.precision), memory_checked(run.batch_size):
-        yield network(run, device=asked.device, weights_path=asked.weights_path)
+        yield network_of(run, asked.where)
 
 
 def recording(asked: Asked, parts: Parts) -> None:
@@ -142,7 +138,7 @@ def record(asked: Asked, indices: range) -> dict[str, Tensor]:
     with model_of(asked) as model:
         handle = model.register_forward_pre_hook(enters, with_kwargs=True)
         try:
-            latents_of(asked.run, indices, model=model, root=asked.root, on_step=note)
+            latents_of(asked.run, indices, model=model, root=asked.where.root, on_step=note)
         finally:
             handle.remove()
     return found
@@ -185,15 +181,6 @@ def finite(run: Run, values: Tensor, fix: str) -> Tensor:
 def keys(runs: Sequence[Run]) -> str:
     """What parts of the runs depend on: their keys, and how many samples, which these leave out."""
     return " ".join(f"{run.key}x{run.num_samples}" for run in runs)
-
-
-def settings_of(runs: Sequence[Run]) -> dict[str, Any]:
-    """The settings of an analysis."""
-    names = ("sampler", "steps", "guidance", "seed", "num_samples", "precision", "weights")
-    return {
-        name: alike([run.sampler.name if name == "sampler" else getattr(run, name) for run in runs])
-        for name in names
-    }
 
 
 def alike(values: Sequence[Any]) -> Any:

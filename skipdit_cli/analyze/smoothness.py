@@ -14,15 +14,14 @@ import torch
 from torch import Tensor
 
 from skipdit_cli.analyze import inputs, intervals
+from skipdit_cli.analyze.features import cosine, provenance_of, settings_of
 from skipdit_cli.analyze.inputs import Asked
 from skipdit_cli.analyze.parts import Parts
 from skipdit_cli.analyze.perturb import direction, moved
 from skipdit_cli.errors import UsageError
 from skipdit_cli.generate.options import Options
-from skipdit_cli.precision import products
 from skipdit_cli.run import Run
 from skipdit_cli.score.certainty import Interval
-from skipdit_cli.storage import provenance
 from skipdit_cli.storage.analysis import Analysis, Lines, Map
 
 VERSION = 1  # raised when the same weights and inputs would give other numbers
@@ -63,11 +62,9 @@ def measure(
     _check(grid, directions, radius)
     steps = [inputs.steps_at(run, at) for run in runs]
     inputs.prepared(runs, options)
-    with products(runs[0].precision):
-        made = provenance.collect(import_torch=True)
     said = f"smoothness {VERSION} {inputs.keys(runs)} {steps} {grid} {directions} {radius}"
     surfaces = []
-    with Parts(said, options, title="measuring smoothness").held() as parts:
+    with Parts(said, options, title="analyzing smoothness").held() as parts:
         for run, chosen in zip(runs, steps, strict=True):
             asked = inputs.asked(run, chosen, options, parts.folder)
             values = _computed(asked, parts, grid, directions, radius)
@@ -80,12 +77,12 @@ def measure(
     }
     return Analysis(
         kind="smoothness",
-        models=tuple(run.label for run in runs),
-        settings=inputs.settings_of(runs) | own,
+        models=tuple(run.model for run in runs),
+        settings=settings_of(runs) | own,
         panels=(*_curves(surfaces), *_maps(surfaces)),
         summary=tuple(line for each in surfaces for line in _lines(each)),
         notes=(*_verdicts(surfaces), DEFINITION),
-        provenance=made,
+        provenance=provenance_of(runs, options),
     )
 
 
@@ -134,29 +131,23 @@ def surface(
     Returns:
         similarity: float64 [steps, grid, grid, samples]; beta by row, alpha by column.
     """
-    offsets = _offsets(grid, radius)
-    run = asked.run
+    offsets, run = _offsets(grid, radius), asked.run
     with inputs.model_of(asked) as model:
-        given = inputs.recorded(asked, indices, model)
-        plain = [inputs.called(model, each) for each in given.values()]
+        given = [*inputs.recorded(asked, indices, model).values()]
+        plain = [inputs.called(model, each) for each in given]
         pair = [direction(model, seed=run.seed, number=2 * number + i) for i in (0, 1)]
-        rows = []
-        for beta in offsets:
-            row = []
-            for alpha in offsets:
-                with moved(model, [*zip(pair, (alpha, beta), strict=True)]):
-                    there = [inputs.called(model, each) for each in given.values()]
-                similar = torch.stack([*map(similarity, plain, there)])
-                row.append(inputs.by_sample(run, similar).cpu())
-            rows.append(torch.stack(row, dim=1))
-    found = torch.stack(rows, dim=1)
-    return {"similarity": inputs.finite(run, found, "take a smaller --radius")}
 
+        def similar(alpha: float, beta: float) -> Tensor:  # [steps, samples]
+            with moved(model, [*zip(pair, (alpha, beta), strict=True)]):
+                there = [inputs.called(model, each) for each in given]
+            cosines = [
+                cosine(x.flatten(1), inputs.finite(run, y, "take a smaller --radius").flatten(1))
+                for x, y in zip(plain, there, strict=True)
+            ]
+            return inputs.by_sample(run, torch.stack(cosines)).cpu()
 
-def similarity(first: Tensor, second: Tensor) -> Tensor:
-    """Cosine of the angle between the values of each input: float64 [B], 1 where they are equal."""
-    a, b = (x.double().flatten(1) for x in (first, second))
-    return (a * b).sum(dim=1) / ((a * a).sum(dim=1) * (b * b).sum(dim=1)).sqrt()
+        rows = [torch.stack([similar(alpha, beta) for alpha in offsets], 1) for beta in offsets]
+    return {"similarity": torch.stack(rows, dim=1)}
 
 
 def _offsets(grid: int, radius: float) -> list[float]:
@@ -217,16 +208,16 @@ def _lines(found: Surfaces) -> list[dict[str, object]]:
     lines = []
     for i, (step, timestep) in enumerate(zip(found.asked.at, found.asked.timesteps, strict=True)):
         high, curvature = found.high(i), found.curvature(i)
-        ends = intervals.interval(curvature)
+        shares, ends = _share(high), intervals.interval(curvature)
         lines.append(
             {
                 "model": found.name,
                 "step": step,
                 "timestep": timestep,
                 f"share above {HIGH}": float(high.mean()),
-                "its interval": [*(_share(high) or ())],
+                "95 % interval": shares and list(shares),
                 "curvature": float(curvature.mean()),
-                "interval of curvature": [*(ends or ())],
+                "interval of curvature": ends and list(ends),
             }
         )
     return lines

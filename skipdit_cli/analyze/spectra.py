@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from skipdit_cli.analyze import inputs, spectra_told
+from skipdit_cli.analyze.features import provenance_of, settings_of
 from skipdit_cli.analyze.inputs import Asked
 from skipdit_cli.analyze.jacobian import Stack, layers_of, spectral_norms
 from skipdit_cli.analyze.parts import Parts
@@ -21,10 +22,8 @@ from skipdit_cli.analyze.spectra_told import Spectra
 from skipdit_cli.errors import UsageError
 from skipdit_cli.generate import rng
 from skipdit_cli.generate.options import Options
-from skipdit_cli.precision import products
 from skipdit_cli.run import Run
 from skipdit_cli.sites import Site, site_modules
-from skipdit_cli.storage import provenance
 from skipdit_cli.storage.analysis import Analysis
 
 VERSION = 1  # raised when the same weights and inputs would give other numbers
@@ -58,11 +57,9 @@ def measure(
     steps = [inputs.steps_at(run, at) for run in runs]
     numbers = [_stacks(run, stacks) for run in runs]
     inputs.prepared(runs, options)
-    with products(runs[0].precision):
-        made = provenance.collect(import_torch=True)
     said = f"spectra {VERSION} {inputs.keys(runs)} {steps} {numbers} {tolerance} {iterations}"
     found = []
-    with Parts(said, options, title="measuring spectra").held() as parts:
+    with Parts(said, options, title="analyzing spectra").held() as parts:
         for run, chosen, wanted in zip(runs, steps, numbers, strict=True):
             asked = inputs.asked(run, chosen, options, parts.folder)
             found.append(_computed(asked, parts, wanted, tolerance, iterations))
@@ -74,12 +71,12 @@ def measure(
     }
     return Analysis(
         kind="spectra",
-        models=tuple(run.label for run in runs),
-        settings=inputs.settings_of(runs) | own,
+        models=tuple(run.model for run in runs),
+        settings=settings_of(runs) | own,
         panels=spectra_told.panels(found),
         summary=spectra_told.summary(found),
         notes=spectra_told.notes(found, tolerance),
-        provenance=made,
+        provenance=provenance_of(runs, options),
     )
 
 

@@ -181,6 +181,7 @@ def _lines(found: Spectra) -> list[dict[str, object]]:
     for k, (step, timestep) in enumerate(zip(found.asked.at, found.asked.timesteps, strict=True)):
         top = found.largest(k)
         norms = found.stacks[k, top]
+        ends = intervals.factor_interval(norms)
         lines.append(
             {
                 "model": found.name,
@@ -188,7 +189,7 @@ def _lines(found: Spectra) -> list[dict[str, object]]:
                 "timestep": timestep,
                 "mean layer norm": _mean(found.layers[k]),
                 "largest stack norm": _mean(norms),
-                "its interval": [*(intervals.factor_interval(norms) or ())],
+                "95 % interval": ends and list(ends),
                 "stack": found.numbers[top],
                 "product of its layers": _mean(found.products[k, top]),
                 "product / norm": _mean(found.slack[k, top]),

@@ -85,13 +85,9 @@ def test_what_is_not_finite():
         inputs.finite(run_of(), torch.tensor([1.0, torch.inf]), "take less")
 
 
-def test_settings_that_differ_are_told_of_each():
-    both = [run_of(), run_of("moving-digits")]
-    found = inputs.settings_of(both)
-    assert (found["sampler"], found["steps"]) == ("ddim", "3")
-    assert found["guidance"] == [2.0, 4.0]
-    drawn = inputs.settings_of([run_of(weights="random"), run_of("digits-skip", weights="random")])
-    assert drawn["weights"] == "random"
+def test_what_differs_is_told_of_each():
+    assert inputs.alike([[5, 50], [5, 50]]) == [5, 50]
+    assert inputs.alike([[5, 50], [1, 10]]) == [[5, 50], [1, 10]]
 
 
 def test_an_interval_of_few_values_by_hand():

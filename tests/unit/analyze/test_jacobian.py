@@ -12,6 +12,7 @@ from skipdit_cli.analyze import inputs, spectra
 from skipdit_cli.analyze.jacobian import Stack, layers_of, spectral_norms
 from skipdit_cli.errors import SkipditError
 from skipdit_cli.generate import conditioning
+from skipdit_cli.generate.options import Options
 from skipdit_cli.recipe import runs
 from skipdit_cli.run import Run
 from skipdit_cli.sites import Layout, Place, Site, site_modules
@@ -180,7 +181,7 @@ def called(request, tmp_path_factory):
     root = tmp_path_factory.mktemp("results")
     run = runs.make_run(request.param, "none", {"steps": "4", "num_samples": 2})
     conditioning.prepare(run, root)
-    asked = inputs.Asked(run, (2,), root, root, "cpu", None)
+    asked = inputs.asked(run, (2,), Options(root=root), root)
     given = {key.partition(".")[2]: value for key, value in inputs.record(asked, range(2)).items()}
     with inputs.model_of(asked) as model:
         call = functools.partial(inputs.called, model, given)

@@ -215,7 +215,7 @@ def test_what_was_stopped_goes_on(found, tmp_path):
         def stages(what):
             def update(done, total):
                 seen.append((what, done))
-                if stop and (what, done) == ("measuring smoothness: digits", 2):
+                if stop and (what, done) == ("analyzing smoothness: digits", 2):
                     raise KeyboardInterrupt
 
             yield update
@@ -227,7 +227,7 @@ def test_what_was_stopped_goes_on(found, tmp_path):
     assert [*tmp_path.rglob("*.safetensors")]
     seen.clear()
     again = measure([run_of()], Options(root=tmp_path, stage=stage(stop=False)), **SMALL)
-    assert seen == [("measuring smoothness: digits", done) for done in (2, 3, 4)]
+    assert seen == [("analyzing smoothness: digits", done) for done in (2, 3, 4)]
     assert again.panels == found.panels
     assert not [*tmp_path.rglob("*.safetensors")]
 

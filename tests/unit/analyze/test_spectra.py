@@ -69,7 +69,7 @@ def test_what_a_weight_matrix_is(tmp_path, monkeypatch):
 
     model = Model()
     monkeypatch.setattr(inputs, "model_of", lambda asked: nullcontext(model))
-    found = spectra.matrices(inputs.Asked(run_of(), (1,), tmp_path, tmp_path, "cpu", None))
+    found = spectra.matrices(inputs.asked(run_of(), (1,), Options(root=tmp_path), tmp_path))
     matrix = model.blocks[0][0].weight.detach().reshape(3, 8)
     assert [*found] == ["0.0"]
     assert found["0.0"].item() == pytest.approx(torch.linalg.svdvals(matrix)[0].item(), rel=1e-5)
@@ -93,10 +93,10 @@ def test_the_summary_is_of_the_largest_stack(found):
     assert line["largest stack norm"] == pytest.approx(max(values))
     assert line["stack"] == 1 + values.index(max(values))
     at = line["stack"] - 1
-    assert line["its interval"] == pytest.approx(
+    assert line["95 % interval"] == pytest.approx(
         [stacks.low["digits"][at], stacks.high["digits"][at]]
     )
-    assert line["its interval"][0] < line["largest stack norm"] < line["its interval"][1]
+    assert line["95 % interval"][0] < line["largest stack norm"] < line["95 % interval"][1]
     assert line["not converged"].endswith(" of 54")  # 6 layers and 3 stacks, 6 inputs
 
 
@@ -127,7 +127,7 @@ def test_what_was_stopped_goes_on(found, tmp_path):
         def stages(what):
             def update(done, total):
                 seen.append((what, done, total))
-                if stop and (what, done) == ("measuring spectra: digits", 2):
+                if stop and (what, done) == ("analyzing spectra: digits", 2):
                     raise KeyboardInterrupt
 
             yield update
@@ -138,7 +138,7 @@ def test_what_was_stopped_goes_on(found, tmp_path):
         measure([run_of()], Options(root=tmp_path, stage=stage(stop=True)), **SMALL)
     seen.clear()
     again = measure([run_of()], Options(root=tmp_path, stage=stage(stop=False)), **SMALL)
-    assert seen == [("measuring spectra: digits", done, 3) for done in (2, 3)]
+    assert seen == [("analyzing spectra: digits", done, 3) for done in (2, 3)]
     assert again.panels == found.panels
 
 
