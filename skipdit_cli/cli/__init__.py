@@ -55,6 +55,7 @@ for _name in (
     "train",
     "analyze",
     "analyze_features",
+    "analyze_weights",
     "doctor",
     "vbench_env",
 ):
