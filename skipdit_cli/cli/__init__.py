@@ -56,6 +56,7 @@ for _name in (
     "analyze",
     "analyze_features",
     "analyze_weights",
+    "analyze_page",
     "doctor",
     "vbench_env",
 ):

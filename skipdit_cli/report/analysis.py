@@ -74,7 +74,8 @@ def _section(found: Analysis) -> str:
     notes = "".join(f"<p>{escape(note)}</p>" for note in found.notes)
     asked = ", ".join(f"{key} {_value(value)}" for key, value in found.settings.items())
     drawn = "".join(map(panels_page.html, found.panels))
-    return f'{notes}{_table(found)}{drawn}<p class="note">{escape(asked)}</p>'
+    panels_html = f'<div class="panels">{drawn}</div>'
+    return f'{notes}{_table(found)}{panels_html}<p class="note">{escape(asked)}</p>'
 
 
 def _table(found: Analysis) -> str:

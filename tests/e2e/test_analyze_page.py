@@ -1,0 +1,72 @@
+"""`skipdit analyze MODEL`: all analyses and one page of them."""
+
+import re
+
+import pytest
+
+from skipdit_cli.storage.analysis import Analysis, Map, read_analysis, write_analysis
+
+KINDS = ("smoothness", "dynamics", "similarity", "spectra", "sensitivity")
+BOTH = ("digits", "digits-skip")
+
+
+def written(root, kind, models):
+    found = Analysis(
+        kind=kind,
+        models=models,
+        settings={"steps": "50"},
+        panels=(
+            Map(
+                title=f"map of {kind}",
+                down="layer",
+                across="step",
+                rows=("0",),
+                columns=("1", "2"),
+                values=((0.5, 1.0),),
+                measure="similarity",
+            ),
+        ),
+        summary=({"model": models[0], "mean": 0.5},),
+        provenance={"time": "2026-01-01T00:00:00+00:00", "command": f"skipdit analyze {kind}"},
+    )
+    write_analysis(root, found)
+
+
+@pytest.mark.parametrize("command", ["analyze digits-skip", "analyze page digits digits-skip"])
+def test_what_is_on_disk_is_put_together(skipdit, tmp_path, command):
+    """A skip model has the one without skip branches beside it."""
+    for kind in KINDS:
+        written(tmp_path / "results", kind, BOTH)
+    done = skipdit(command)
+    assert done.code == 0, done
+    for kind in KINDS:
+        assert f"{kind}: as of 2026-01-01" in done.err
+    page = (tmp_path / "results/analysis/digits+digits-skip/analysis.html").read_text()
+    titles = re.findall(r"<h2[^>]*>([^<]*)</h2>", page)
+    assert titles == [*(kind.capitalize() for kind in KINDS), "How this was made"]
+    assert all(f"map of {kind}" in page and f"skipdit analyze {kind}" in page for kind in KINDS)
+
+
+@pytest.mark.slow
+def test_what_is_not_there_is_made(skipdit, tmp_path):
+    """By the commands' own defaults, but for what is said."""
+    root = tmp_path / "results"
+    for kind in KINDS[1:]:
+        written(root, kind, BOTH)
+    done = skipdit("analyze digits-skip --num-samples 1 --steps 3 --seed 5")
+    assert done.code == 0, done
+    found = read_analysis(root, "smoothness", BOTH)
+    assert found.settings["num_samples"] == 1
+    assert found.settings["steps"] == "3"
+    assert found.settings["seed"] == 5
+    again = skipdit("analyze digits-skip")
+    assert "smoothness: as of" in again.err
+    assert "dynamics: as of 2026-01-01" in again.err
+    made = skipdit("analyze digits-skip --redo --num-samples 1 --steps 3")
+    assert made.code == 0, made
+    assert read_analysis(root, "spectra", BOTH).panels[0].title != "map of spectra"
+
+
+def test_mistakes_are_one_line(skipdit):
+    skipdit("analyze digitz").failed(2, "unknown model 'digitz'")
+    skipdit("analyze digits digits").failed(2, "digits is named twice")
