@@ -230,6 +230,39 @@ LINES = {
         "skipdit status": Then(shows=("| done ", " done\n")),
         "skipdit doctor": DOCTOR,
     },
+    "docs/analysis.md": {
+        "skipdit analyze digits-skip": Then(
+            more="--num-samples 1 --steps 4",
+            shows=("smoothness of digits and digits-skip", "sensitivity of digits and digits-skip"),
+            writes=("results/analysis/digits+digits-skip/analysis.html",),
+        ),
+        "skipdit analyze smoothness --model digits --model digits-skip --at 10,40": Then(
+            more="--num-samples 1 --steps 40 --grid 3 --directions 1",
+            check=column("step", "10", "40", "10", "40"),
+            writes=("results/analysis/digits+digits-skip/smoothness-1.png",),
+        ),
+        "skipdit analyze dynamics --model digits --model digits-skip "
+        '--cache "skip-cache(n=3)" --layer 0,2,5': Then(
+            more="--num-samples 1 --steps 6",
+            shows=("reused by skip-cache(n=3,",),
+            check=column("half", "conditional", "null", "conditional", "null"),
+        ),
+        "skipdit analyze similarity --model digits-skip "
+        '--cache "skip-cache(n=2..3)" --cache "fora(n=2)"': Then(
+            more="--num-samples 2 --steps 6", check=column("layer", "5", "5", "5")
+        ),
+        "skipdit analyze spectra --model digits --model digits-skip --stacks 1,3": Then(
+            more="--num-samples 1 --steps 3 --at 2", check=column("step", "2", "2")
+        ),
+        "skipdit analyze sensitivity --model digits-skip --layers 3 --every 5": Then(
+            more="--num-samples 1 --steps 6", check=column("model", "digits-skip")
+        ),
+        "skipdit analyze smoothness --model taichi --model taichi-skip "
+        "--at 10,250 --num-samples 4": Then(code=4, shows=("skipdit download taichi",)),
+        "skipdit analyze dynamics --model taichi --model taichi-skip --num-samples 4": Then(
+            code=4, shows=("skipdit download taichi",)
+        ),
+    },
     "docs/anything.md": {
         "skipdit evaluate --samples teacache --reference full": Then(
             before=what_others_made,
