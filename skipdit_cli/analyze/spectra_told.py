@@ -86,7 +86,7 @@ def panels(found: Sequence[Spectra]) -> tuple[Panel, ...]:
             at=tuple(range(deepest)),
             series={each.name: _padded(_tops(each), deepest) for each in found},
         ),
-        *map(_map, found),
+        *(_map(each) for each in found if each.weights),
         _curves(
             found,
             lambda each: {i: each.layers[:, i] for i in range(each.layers.shape[1])},

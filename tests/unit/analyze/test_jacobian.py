@@ -233,6 +233,8 @@ def test_products_of_every_family_are_finite_differences(called):
 def test_a_norm_of_a_real_layer_is_that_of_its_whole_jacobian(called):
     """Of the first input; the whole Jacobian row by row, by reverse mode."""
     run, layers = called.run, called.layers
+    if run.card.task in ("c2v", "t2v"):
+        pytest.skip("the Jacobian of a layer of a clip is large")
     index = len(layers) // 2 + 1  # it has a skip, which is held
     layer = layers[index]
     assert layer.skip_at is not None
