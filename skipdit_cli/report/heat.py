@@ -60,17 +60,15 @@ def maps(table: Table, runs: "Sequence[Run]") -> list[tuple[Heading, list[HeatMa
     grids: dict[tuple[str, str, str], list[tuple[Line, Run]]] = {}
     for line in table.lines:
         run = next((known[key] for key in line.runs if key in known), None)
-        if run and run.cache.name != NONE:
-            alone = len({known[key].model for key in line.runs if key in known}) == 1
-            of = (run.cache.name, run.label if alone else "", run.reference.key)
+        models = {known[key].model for key in line.runs if key in known}
+        if run and run.cache.name != NONE and len(models) == 1:  # else their settings may differ
+            of = (run.cache.name, run.label, run.reference.key)
             grids.setdefault(of, []).append((line, run))
     several = len({reference for *_, reference in grids}) > 1
     panels = [
         panel
         for (method, model, _), lines in grids.items()
-        for panel in _panels(
-            f"{method} on {_of(lines, model, several=several)}" if model else method, lines
-        )
+        for panel in _panels(f"{method} on {_of(lines, model, several=several)}", lines)
     ]
     drawn = []
     for column, each in enumerate(_drawn(table)):

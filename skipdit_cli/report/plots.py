@@ -127,7 +127,8 @@ def scatters(table: Table) -> list[Scatter]:
         for line in sorted(cached, key=lambda line: line.fewer):
             speedup = table.cell(line, key, each.group)
             if speedup and speedup.ours is not None:
-                point = Point(speedup, line.cells[column], line.point)
+                quality = line.cells[column]
+                point = Point(speedup, quality, quality.point or line.point)
                 series.setdefault(line.series, []).append(point)
         own = [line.cells[column].ours for line in scored if line.reference]
         baselines = () if _of_pairs(each) else tuple(score for score in own if score is not None)

@@ -256,6 +256,8 @@ def _row(recipe: "Recipe", row: "RecipeRow", runs: dict[str, "Run"], *, root: Pa
         run = timed if column.metric in TIMINGS else scored
         result = results.read_score(root, run, column.metric)
         cell = _measured(column, run, value, result=result, root=root)
+        if row.fewer_steps:
+            cell = replace(cell, point=f"{len(run.timesteps)} steps")
         row_entries.append(Entry(column=column, cell=cell, run=run, result=result))
     return row_entries
 
@@ -304,13 +306,19 @@ def _published(recipe: "Recipe", row: "RecipeRow") -> dict[str, float]:
 def _series(row: "RecipeRow") -> tuple[str, str]:
     """Which line of a plot a row belongs to, and what its marker is called.
 
-    Rows whose label has an interval are a line for each window, and PAB235 and PAB347 one line.
+    Rows whose label has an interval are a line for each window and each setting that the label has
+    besides, PAB235 and PAB347 are one line, and so are `dp-cache K=25` and `K=17`.
     """
     cache, name = row.cache, row.label.split(",")[0]
     n, window = (vars(cache.config).get(key) for key in ("n", "window"))
     if n is None or f"n={n}" not in row.label:
+        line, _, point = name.rpartition(" ")
+        if "=" in point and point.endswith(tuple("0123456789")):
+            return line, point
         return name.rstrip("0123456789"), name
     within = [f"window {'-'.join(map(str, window))}"] if window else []
+    others = {k: v for k, v in vars(cache.config).items() if k not in ("n", "window")}
+    within += [f"{k}={v}" for k, v in others.items() if f"{k}={v}" in row.label]
     return ", ".join([cache.name, *within]), f"n={n}"
 
 

@@ -99,6 +99,7 @@ class Cell:
         note: one line for people.
         protocol: whose definition of the metric ours follows; "" for what is counted or timed.
         relative: whether ours is a difference of two lines, which is no number of its column.
+        point: what its marker in a plot is called, where it is not called as its line's others.
     """
 
     paper: float | None = None
@@ -111,6 +112,7 @@ class Cell:
     note: str = ""
     protocol: str = ""
     relative: bool = False
+    point: str = ""
 
     @property
     def margin(self) -> float | None:

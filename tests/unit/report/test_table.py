@@ -447,7 +447,11 @@ def test_series_tell_methods_and_settings_apart(tmp_path):
     fora = RecipeRow(
         "f", "FORA, cfg=1", cache=parse_cache("fora(n=2)"), settings={"guidance": None}
     )
-    rows = (guided, moved, plain, pab, fora)
+    order = RecipeRow(
+        "o", "skip-cache n=2, order=1, K=25", cache=parse_cache("skip-cache(n=2,order=1)")
+    )
+    full = RecipeRow("d", "dp-cache K=25", cache=parse_cache("dp-cache(full=25)"))
+    rows = (guided, moved, plain, pab, fora, order, full)
     lines = recipe_table.build_recipe_table(recipe(*rows, columns=(FVD,)), root=tmp_path).lines
     assert [(line.series, line.point) for line in lines] == [
         ("skip-cache, guidance none", "n=3"),
@@ -455,6 +459,8 @@ def test_series_tell_methods_and_settings_apart(tmp_path):
         ("Skip-DiT", "Skip-DiT"),
         ("PAB", "PAB235"),
         ("FORA, guidance none", "FORA"),
+        ("skip-cache, order=1", "n=2"),
+        ("dp-cache", "K=25"),
     ]
 
 
