@@ -60,11 +60,19 @@ def how(
     workers: int | None = None,
     slurm: list[str] | None = None,
     weights: str | None = None,
+    figure: str | None = None,
+    width: str | None = None,
 ) -> "Options":
-    """Where an analysis runs."""
+    """Where an analysis runs.
+
+    Raises:
+        UsageError: there is no such place, or no such figure, which is told before all the work.
+    """
     from skipdit_cli.generate.options import Options
+    from skipdit_cli.report import figures
     from skipdit_cli.storage.disk import check_writable
 
+    figures.wanted(figure, width)
     used, where = engines.chosen(engine, device, workers=workers, root=results, slurm=slurm)
     check_writable(results)
     path = options.weights_file(weights)

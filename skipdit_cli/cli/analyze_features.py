@@ -67,7 +67,14 @@ def dynamics(
     }
     runs = runs_of(model, weights, **given)
     where = how(
-        results, device=device, engine=engine, workers=workers, slurm=slurm, weights=weights
+        results,
+        device=device,
+        engine=engine,
+        workers=workers,
+        slurm=slurm,
+        weights=weights,
+        figure=figure,
+        width=width,
     )
     found = measure(runs, where, cached=_cached(runs, cache, weights, given), layers=_layers(layer))
     finish([found], results, figure=figure, width=width, json=json)
@@ -118,7 +125,14 @@ def similarity(
     }
     runs = runs_of(model, weights, **given)
     where = how(
-        results, device=device, engine=engine, workers=workers, slurm=slurm, weights=weights
+        results,
+        device=device,
+        engine=engine,
+        workers=workers,
+        slurm=slurm,
+        weights=weights,
+        figure=figure,
+        width=width,
     )
     cached = _cached(runs, cache, weights, given, usual=COMPARED)
     found = measure(runs, where, cached=cached, layers=_layers(layer))
@@ -177,7 +191,14 @@ def sensitivity(
     }
     runs = runs_of(model, weights, **given)
     where = how(
-        results, device=device, engine=engine, workers=workers, slurm=slurm, weights=weights
+        results,
+        device=device,
+        engine=engine,
+        workers=workers,
+        slurm=slurm,
+        weights=weights,
+        figure=figure,
+        width=width,
     )
     if every is not None:
         options.at_least(1, every, place="--every")

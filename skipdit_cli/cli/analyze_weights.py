@@ -73,7 +73,14 @@ def smoothness(
         precision=precision,
     )
     how = analyses.how(
-        results, device=device, engine=engine, workers=workers, slurm=slurm, weights=weights
+        results,
+        device=device,
+        engine=engine,
+        workers=workers,
+        slurm=slurm,
+        weights=weights,
+        figure=figure,
+        width=width,
     )
     from skipdit_cli.analyze.smoothness import measure
 
@@ -134,7 +141,14 @@ def spectra(
         precision=precision,
     )
     how = analyses.how(
-        results, device=device, engine=engine, workers=workers, slurm=slurm, weights=weights
+        results,
+        device=device,
+        engine=engine,
+        workers=workers,
+        slurm=slurm,
+        weights=weights,
+        figure=figure,
+        width=width,
     )
     from skipdit_cli.analyze.spectra import measure
 

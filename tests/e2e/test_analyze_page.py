@@ -1,6 +1,7 @@
 """`skipdit analyze MODEL`: all analyses and one page of them."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +71,6 @@ def test_what_is_not_there_is_made(skipdit, tmp_path):
 def test_mistakes_are_one_line(skipdit):
     skipdit("analyze digitz").failed(2, "unknown model 'digitz'")
     skipdit("analyze digits digits").failed(2, "digits is named twice")
+    for kind in KINDS:  # before all the work
+        skipdit(f"analyze {kind} --model digits --width column").failed(2, "--width", "--figure")
+        assert not Path("results/analysis").exists()
