@@ -93,4 +93,4 @@ def test_spectra_at_full_size(skipdit, tmp_path):
     done = skipdit(asked, tmp_path)
     assert (done.code, done.remarks) == (0, [DRY_RUN])
     assert done.out.startswith("spectra of dit-xl-2-skip\n")
-    assert " of 30 |" in done.out  # 28 layers and two stacks
+    assert " of 30 " in done.out  # 28 layers and two stacks
