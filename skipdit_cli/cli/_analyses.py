@@ -88,7 +88,7 @@ def finish(
     json: bool = False,
 ) -> None:
     """Write analyses and their figures, print what they found, and say where it is."""
-    from skipdit_cli.checkpoints.card import DRY_RUN, RANDOM
+    from skipdit_cli.checkpoints.card import DRY_RUN
     from skipdit_cli.report import analysis as report
     from skipdit_cli.report import figures
 
@@ -103,7 +103,7 @@ def finish(
             show("".join(f"\n{note}" for note in each.notes))
         for path in paths:
             say(f"wrote {path}")
-        if each.settings.get("weights") == RANDOM:
+        if each.dry:
             say(DRY_RUN)
     if json:
         show_json(content if len(content) > 1 else content[0])

@@ -58,11 +58,13 @@ def page(
     An analysis of these models that is on disk is taken as it is, whatever it was asked for with;
     the others are made.
     """
+    from skipdit_cli.checkpoints.card import RANDOM
     from skipdit_cli.report import analysis as report
     from skipdit_cli.storage.analysis import read_analysis
 
     names = [options.model_at(name, "auto") for name in models]
     names = [*beside(names[0]), *names] if len(names) == 1 and weights is None else names
+    dry = weights == RANDOM
     given = {
         "num_samples": num_samples,
         "batch_size": batch_size,
@@ -81,12 +83,12 @@ def page(
         "width": width,
     }
     for kind, command in COMMANDS.items():
-        if not redo and (there := read_analysis(results, kind, names)):
+        if not redo and (there := read_analysis(results, kind, names, dry=dry)):
             say(f"{kind}: as of {there.provenance.get('time', 'before')}")
             continue
         own = {"cache": cache} if kind in CACHED else {}
         command(model=names, **{k: v for k, v in {**given, **own}.items() if v is not None})
-    found = [read_analysis(results, kind, names) for kind in COMMANDS]
+    found = [read_analysis(results, kind, names, dry=dry) for kind in COMMANDS]
     say(f"wrote {report.write_page([each for each in found if each], results)}")
 
 

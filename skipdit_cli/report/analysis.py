@@ -11,7 +11,7 @@ from skipdit_cli.report.figures import Wanted
 from skipdit_cli.report.look import save
 from skipdit_cli.report.page import document
 from skipdit_cli.report.table import summary
-from skipdit_cli.storage.analysis import Analysis, folder, write_analysis
+from skipdit_cli.storage.analysis import Analysis, write_analysis
 from skipdit_cli.storage.disk import write_whole
 
 PAGE = "analysis.html"
@@ -27,7 +27,7 @@ def publish(found: Analysis, root: Path, *, figures: Wanted | None = None) -> li
     Raises:
         StoreError: the disk is full or the folder cannot be written.
     """
-    paths, at = write_analysis(root, found), folder(root, found.models)
+    paths, at = write_analysis(root, found), found.folder(root)
     for asked in (Wanted(), figures) if figures else (Wanted(),):
         drawn = []
         with asked.look.applied():
@@ -49,7 +49,7 @@ def write_page(found: Sequence[Analysis], root: Path) -> Path:
     Raises:
         StoreError: the disk is full or the folder cannot be written.
     """
-    path = folder(root, found[0].models) / PAGE
+    path = found[0].folder(root) / PAGE
     write_whole(path, to_html(found).encode(errors="backslashreplace"))
     return path
 

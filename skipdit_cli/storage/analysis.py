@@ -1,7 +1,8 @@
 """Analyses on disk: what looking into models has found, as numbers that are printed and drawn.
 
 One is strict JSON, sealed, under ROOT/analysis/MODELS/KIND.json; beside it stands KIND.csv, a line
-for every number, and the figures. MODELS are the names of the models, joined by "+".
+for every number, and the figures. MODELS are the names of the models, joined by "+". Those of dry
+runs are under ROOT/random, as their tables are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from skipdit_cli.checkpoints.card import RANDOM
 from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import write_whole
 from skipdit_cli.storage.spreadsheet import csv_text
@@ -95,10 +97,18 @@ class Analysis:
     notes: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def dry(self) -> bool:
+        """Whether the weights were drawn at random."""
+        return self.settings.get("weights") == RANDOM
 
-def folder(root: Path, models: Sequence[str]) -> Path:
-    """Where the analyses of models are."""
-    return root / FOLDER / "+".join(models)
+    def folder(self, root: Path) -> Path:
+        """Where it is, under a results folder."""
+        return _folder(root, self.models, dry=self.dry)
+
+
+def _folder(root: Path, models: Sequence[str], *, dry: bool) -> Path:
+    return (root / RANDOM if dry else root) / FOLDER / "+".join(models)
 
 
 def write_analysis(root: Path, found: Analysis) -> list[Path]:
@@ -108,7 +118,7 @@ def write_analysis(root: Path, found: Analysis) -> list[Path]:
         StoreError: the disk is full or the folder cannot be written; what was there stays.
         ValueError: a number is not finite.
     """
-    at = folder(root, found.models)
+    at = found.folder(root)
     panels = [{"form": type(each).__name__.lower(), **asdict(each)} for each in found.panels]
     content = asdict(found) | {"panels": panels}
     data = kept.sealed_json(content, ANALYSIS, of=_identity(found.kind, found.models))
@@ -118,13 +128,17 @@ def write_analysis(root: Path, found: Analysis) -> list[Path]:
     return paths
 
 
-def read_analysis(root: Path, kind: str, models: Sequence[str]) -> Analysis | None:
+def read_analysis(
+    root: Path, kind: str, models: Sequence[str], *, dry: bool = False
+) -> Analysis | None:
     """What was found earlier; None where nothing was, or it is damaged, which is told.
 
+    Args:
+        dry: with weights that were drawn at random.
     Raises:
         StoreError: the disk cannot be read.
     """
-    path = folder(root, models) / f"{kind}.json"
+    path = _folder(root, models, dry=dry) / f"{kind}.json"
     with kept.damaged_is_absent():
         return kept.read_json(path, _parse, ANALYSIS, of=_identity(kind, models))
     return None

@@ -8,7 +8,6 @@ from skipdit_cli.storage.analysis import (
     Analysis,
     Lines,
     Map,
-    folder,
     read_analysis,
     to_csv,
     write_analysis,
@@ -49,11 +48,20 @@ def test_it_is_read_as_it_was_written(tmp_path):
     paths = write_analysis(tmp_path, FOUND)
     at = tmp_path / "analysis" / "digits+digits-skip"
     assert paths == [at / "dynamics.json", at / "dynamics.csv"]
-    assert at == folder(tmp_path, FOUND.models)
+    assert at == FOUND.folder(tmp_path)
     assert read_analysis(tmp_path, "dynamics", FOUND.models) == FOUND
     assert read_analysis(tmp_path, "spectra", FOUND.models) is None
     content = json.loads(paths[0].read_text())
     assert [panel["form"] for panel in content["panels"]] == ["lines", "map"]
+
+
+def test_a_dry_run_takes_the_place_of_none(tmp_path):
+    write_analysis(tmp_path, FOUND)
+    dry = Analysis(**{**vars(FOUND), "settings": {"weights": "random"}})
+    paths = write_analysis(tmp_path, dry)
+    assert paths[0] == tmp_path / "random" / "analysis" / "digits+digits-skip" / "dynamics.json"
+    assert read_analysis(tmp_path, "dynamics", FOUND.models) == FOUND
+    assert read_analysis(tmp_path, "dynamics", FOUND.models, dry=True) == dry
 
 
 def test_every_number_is_a_line_of_csv():
