@@ -765,6 +765,7 @@ def test_the_timings_of_full_size_models_run_on_small_ones(skipdit, machine, tmp
     assert " (random weights): batch 1, " in done.out
 
 
+LITTLE = "--model digits --num-samples 1 --steps 2"
 JSON = {
     "ls": "",
     "plan": "--model digits",
@@ -778,6 +779,11 @@ JSON = {
     "gate": "--baseline results --candidate results --rule psnr>=0",
     "profile": "--model digits --weights random --steps 2 --batch-size 1 --repeats 1",
     "analyze calibrate": f"--model digits --method mag-cache {SHORT} --steps 2",
+    "analyze smoothness": f"{LITTLE} --at 2 --grid 3 --directions 1",
+    "analyze dynamics": LITTLE,
+    "analyze similarity": LITTLE,
+    "analyze spectra": f"{LITTLE} --at 2 --stacks 3",
+    "analyze sensitivity": f"{LITTLE} --layers 1",
     "doctor": "",
 }
 
@@ -792,7 +798,7 @@ def test_the_commands_that_take_json_do(skipdit, machine):
         done = skipdit(f"{command} {given} --json")
         assert done.code == 0, done
         assert json.loads(done.out), command
-    for command in [*typer.main.get_command(app).commands, "analyze calibrate"]:
+    for command in [*typer.main.get_command(app).commands, *JSON, "analyze page"]:
         assert f"Usage: skipdit {command}" in skipdit(f"{command} --help").ok().out
 
 
