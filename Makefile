@@ -94,7 +94,7 @@ study: setup  ## what forecasts gain over Skip-Cache at equal cost, into results
 
 analysis: setup  ## why caching works: all analyses of the embedded models; a quarter of an hour
 	for model in digits-skip moving-digits-skip captioned-digits-skip painted-digits; do \
-		OMP_NUM_THREADS=1 $(SKIPDIT) analyze $$model --workers 2 || exit 1; done
+		OMP_NUM_THREADS=1 $(SKIPDIT) analyze $$model --redo --workers 2 || exit 1; done
 
 paper-flops: setup  ## what every table costs at paper scale, counted, into results/paper-flops
 	printf '%s\n' $(TABLES) | xargs -P 2 -I TABLE \

@@ -25,6 +25,8 @@ def test_dynamics_of_two_models(skipdit, tmp_path, table):
 
 def test_similarity_of_several_caches_each_on_the_models_that_it_has_a_meaning_on(skipdit, table):
     caches = ("--cache", "skip-cache(n=2..3)", "--cache", "none")
+    done = skipdit(f"analyze similarity --model digits {SMALL}").ok()  # what fits, if none is said
+    assert [line["cache"] for line in table(done.out)] == ["fora(n=2,mlp=true)"]
     done = skipdit(f"analyze similarity --model digits --model digits-skip {SMALL}", *caches).ok()
     lines = table(done.out)
     assert [(line["model"], line["cache"].partition(",")[0]) for line in lines] == [
@@ -50,7 +52,7 @@ def test_sensitivity(skipdit, table):
         ("dynamics --layer x", ("--layer", "x")),
         ("dynamics --model digits --steps 1", ("--steps", "there is one")),
         ("dynamics --model digits --cache skip-cache(n=2)", ("digits", "skip")),
-        ("similarity --model digits", ("--cache", "nothing is compared without a cache")),
+        ("similarity --model digits --cache skip-cache(n=2)", ("digits", "skip")),
         ("similarity --cache fora(m=2)", ("--cache", "m")),
         ("sensitivity --layers 0", ("--layers 0", "take 1 to")),
         ("sensitivity --every 0", ("--every", "0")),

@@ -32,21 +32,21 @@ rows:
 """
 
 
-@pytest.fixture
-def own(tmp_path):
-    path = tmp_path / "own.yaml"
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    path = tmp_path_factory.mktemp("own") / "own.yaml"
     path.write_text(OWN)
     return str(path)
 
 
-@pytest.fixture
-def results(tmp_path):
-    return tmp_path / "results"
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return tmp_path_factory.mktemp("swept") / "results"
 
 
-@pytest.fixture
-def swept(skipdit, own):
-    return skipdit("cache-sweep", own, "--repeats", "0").ok()
+@pytest.fixture(scope="module")
+def swept(skipdit, own, results):
+    return skipdit("cache-sweep", own, "--repeats", "0", "--results", results).ok()
 
 
 def rows_of(path):

@@ -130,7 +130,8 @@ def test_two_models_are_put_beside_one_another(small, tmp_path):
     best = "digits" if errors[0] < errors[1] else "digits-skip"
     assert found.notes[-1].startswith(f"Samples stray least with {best}, {name} (")
     alone = similarity.measure(runs, Options(root=tmp_path), cached=cached[1:])
-    assert alone.models == ("digits-skip",)
+    assert alone.models == ("digits", "digits-skip")
+    assert [line["model"] for line in alone.summary] == ["digits-skip"]
 
 
 def test_a_cache_is_needed(small, tmp_path):
