@@ -58,7 +58,7 @@ def test_the_page_has_the_numbers(models):
 @pytest.mark.parametrize("models", GROUPS, ids=lambda models: models[-1])
 def test_the_committed_ones_make_a_page(models):
     found = [read_analysis(ROOT / "results", kind, models) for kind in KINDS]
-    assert all(each.settings["steps"] in ("50", "ddim50", ["50", "50"]) for each in found)
+    assert all("50" in str(each.settings["steps"]) for each in found)
     page = to_html(found)
     assert page.count("<figure") == sum(len(each.panels) for each in found)
     assert "/tmp" not in page
