@@ -60,7 +60,7 @@ def test_an_empty_prompt_is_a_prompt(skipdit):
 @pytest.mark.parametrize(
     ("words", "code", "parts"),
     [
-        (["plan", LONG], 2, ["unknown recipe 'xxx", "known: smoke, table1, "]),
+        (["plan", LONG], 2, ["unknown recipe 'xxx", "known: forecasting, smoke, table1, "]),
         (
             ["plan", f"{LONG}.yaml"],
             2,

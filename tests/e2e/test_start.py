@@ -105,7 +105,7 @@ def test_ls(skipdit):
         "| latte-skip            | text-to-video: LatteT2V-XL/2 with skip branches (download ",
         "| skip-cache       | Skip-Cache: keep the hidden state entering the last layers",
         "| psnr              | Peak signal-to-noise ratio against the uncached sample, in dB.",
-        "| table1    | Table 1: class-to-video generation with caching",
+        "| table1      | Table 1: class-to-video generation with caching",
     ):
         assert line in listed
     only = skipdit("ls caches").ok().out
