@@ -11,6 +11,7 @@ SHORT = "--steps 2 --num-samples 1 --at 2"
 SMOOTHNESS = f"analyze smoothness --grid 3 --directions 2 {SHORT}"
 
 
+@pytest.mark.slow
 def test_smoothness_of_two_models(skipdit, tmp_path):
     done = skipdit(f"{SMOOTHNESS} --model digits --model digits-skip").ok()
     first, *_, last = done.out.splitlines()
@@ -31,6 +32,7 @@ def test_smoothness_of_two_models(skipdit, tmp_path):
     assert found["provenance"]["command"].startswith("skipdit analyze smoothness")
 
 
+@pytest.mark.slow
 def test_spectra_of_two_models(skipdit, tmp_path):
     asked = f"analyze spectra --iterations 2 --stacks 1 {SHORT}"
     done = skipdit(f"{asked} --model digits --model digits-skip").ok()

@@ -93,6 +93,7 @@ def test_a_filter_of_zeros_does_not_move():
         assert not model.weight.any()
 
 
+@pytest.mark.slow
 def test_a_model_whose_directions_are_zero_stays_as_similar_as_can_be(tmp_path, monkeypatch):
     nowhere = perturb.Filters(torch.zeros(1), torch.zeros(1))
 

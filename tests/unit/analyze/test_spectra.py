@@ -142,6 +142,7 @@ def test_what_was_stopped_goes_on(found, tmp_path):
     assert again.panels == found.panels
 
 
+@pytest.mark.slow
 def test_models_of_unlike_depth_stand_side_by_side(tmp_path):
     both = [run_of("digits-skip", num_samples=1), run_of("painted-digits", num_samples=1)]
     found = measure(both, Options(root=tmp_path), **{**SMALL, "iterations": 2})

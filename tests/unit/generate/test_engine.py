@@ -154,6 +154,7 @@ def test_workers_share_the_batches_and_the_number_of_threads(work, tmp_path):
     assert max(calls for _, _, calls in computed.values()) >= 3  # a worker keeps its module
 
 
+@pytest.mark.slow
 def test_workers_that_wait_leave_the_cores_to_others(work, tmp_path):
     """As OpenMP tells it when it is loaded; what a person has set stays."""
     script = (
