@@ -231,14 +231,14 @@ LINES = {
         "skipdit doctor": DOCTOR,
     },
     "docs/forecasting.md": {
-        "skipdit cache-sweep forecasting": Then(
-            more="--num-samples 1 --batch-size 1",
-            shows=("| dp-cache K=17 - skip-cache n=3 ", "| fewer steps, MACs of n=6 "),
-            writes=("results/tiny/forecasting-captioned_psnr-speedup.png",),
-        ),
         "skipdit cache-sweep forecasting --sampler ddpm": Then(
             more="--num-samples 1 --batch-size 1",
-            shows=("skip-cache with ddpm: ",),
+            shows=(
+                "| dp-cache K=17 - skip-cache n=3 ",
+                "| fewer steps, MACs of n=6 ",
+                "skip-cache with ddpm: ",
+            ),
+            writes=("results/tiny/forecasting-captioned_psnr-speedup.png",),
         ),
         "skipdit analyze calibrate --model latte-skip --method dp-cache --full 25,17,13,9": Then(
             code=4, shows=("skipdit download latte-skip",)
