@@ -44,6 +44,8 @@ def lines(names: Iterable[str] | None = None) -> Iterator[Line]:
     """
     made: dict[str, str] = {}  # run key -> the first table that has it
     for name in recipe.names() if names is None else names:
+        if "paper" not in recipe.scales(name):  # nor a published table
+            continue
         loaded = recipe.load_recipe(name, scale="paper")
         if loaded.table is None:
             continue
