@@ -24,16 +24,16 @@ import torch
 from torch import Tensor, nn
 
 from skipdit_cli import registry
+from skipdit_cli.analyze.features import batches, encode
 from skipdit_cli.cache import Cache, CacheSpec
 from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import SkipditError, UsageError, unknown
-from skipdit_cli.generate import conditioning, loaded
 from skipdit_cli.generate.batch import latents_of, network
 from skipdit_cli.generate.decode import visible
 from skipdit_cli.generate.engine import run_tasks
 from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
-from skipdit_cli.generate.worker import Task, device_here
+from skipdit_cli.generate.worker import Task
 from skipdit_cli.precision import products
 from skipdit_cli.recipe import calibration
 from skipdit_cli.recipe.calibration import Calibration
@@ -140,10 +140,7 @@ class _Rounds:
     def held(self) -> "Iterator[_Rounds]":
         """One process at a time; what was kept is removed in the end, if nothing went wrong."""
         with held(self.folder):
-            run, options = self.run, self.options
-            if conditioning.pending(run, options.root):
-                loaded.release()  # a text encoder may be larger than the denoiser
-            conditioning.prepare(run, options.root, device=device_here(options.device))
+            encode(self.run, self.options)
             yield self
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -184,8 +181,7 @@ class _Rounds:
 
     @property
     def _batches(self) -> list[list[int]]:
-        size, count = self.run.batch_size, self.run.num_samples
-        return [list(range(first, min(first + size, count))) for first in range(0, count, size)]
+        return [list(indices) for indices in batches(self.run)]
 
     def _strayed(self, configs: Sequence[Any], what: str) -> np.ndarray:
         specs = (CacheSpec(self.method, config) for config in configs)

@@ -63,10 +63,19 @@ def prepare(run: Run, options: Options) -> Where:
         fix = "take more steps"
         raise UsageError("steps are compared, and there is one", place="--steps", fix=fix)
     local.require(run.card, path=options.weights_path)
+    encode(run, options)
+    return Where(options.root, options.device, options.weights_path)
+
+
+def encode(run: Run, options: Options) -> None:
+    """Have the embeddings of a run's prompts here.
+
+    Raises:
+        MissingAssetError: prompts or an encoder are not here.
+    """
     if conditioning.pending(run, options.root):
         loaded.release()  # a text encoder may be larger than the denoiser
     conditioning.prepare(run, options.root, device=device_here(options.device))
-    return Where(options.root, options.device, options.weights_path)
 
 
 def batches(run: Run) -> list[range]:

@@ -15,16 +15,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from skipdit_cli.analyze.features import Where, batches, network_of
+from skipdit_cli.analyze.features import Where, batches, encode, network_of
 from skipdit_cli.analyze.parts import Parts, read
 from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import SkipditError, UsageError
-from skipdit_cli.generate import conditioning, loaded
 from skipdit_cli.generate.batch import latents_of
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
-from skipdit_cli.generate.worker import device_here
 from skipdit_cli.precision import products
 from skipdit_cli.run import Run
 
@@ -98,9 +96,7 @@ def prepared(runs: Sequence[Run], options: Options) -> None:
     for run in runs:
         local.require(run.card, path=options.weights_path)
     for run in runs:
-        if conditioning.pending(run, options.root):
-            loaded.release()  # a text encoder may be larger than the denoiser
-        conditioning.prepare(run, options.root, device=device_here(options.device))
+        encode(run, options)
 
 
 @contextmanager

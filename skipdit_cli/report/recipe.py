@@ -234,10 +234,10 @@ def _row(recipe: "Recipe", row: "RecipeRow", runs: dict[str, "Run"], *, root: Pa
     from skipdit_cli.recipe.runs import timed_run
 
     paper = _published(recipe, row)
+    counted_groups = {column.group for column in recipe.columns if column.metric in COUNTED}
     counts = {
         group: plan.profile(recipe, row, group, root=root)
-        for group in {column.group for column in recipe.columns if column.metric in COUNTED} | {""}
-        if runs
+        for group in (counted_groups if runs else ())
     }
     timed = timed_run(recipe, row) if runs else None
     row_entries = []
