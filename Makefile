@@ -67,7 +67,7 @@ $(OFFICIAL_ENV)/.done:
 		--target $(OFFICIAL_ENV) timm==0.9.16 einops==0.8.1
 	touch $@
 
-bench-scale: setup  ## how much of 64 workers' time is work, some of which fail; five minutes
+bench-scale: setup  ## how much of 64 workers' time is work, some of which fail; three minutes
 	$(BIN)/python tests/bench/scale.py
 
 bench-official: setup $(OFFICIAL_ENV)/.done  ## a step beside the official code's: OFFICIAL=CHECKOUT; half an hour

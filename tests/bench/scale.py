@@ -1,10 +1,9 @@
 """Table 3 on 64 workers that fail now and then: how much of their time is work; `make bench-scale`.
 
-The seconds of a batch are measured here, one of each row of the table at tiny scale; there are a
-tenth of the batches of paper scale, so that the end of the work is a larger part of it. What shares
-them out is the product's own code; the workers are stand-ins that wait as long as a batch takes,
-faster by a factor, and lose what they have begun when they fail. Efficiency is the time of the
-batches over the time that the workers had.
+The seconds of a batch are measured here, one of each row of the table at tiny scale; there are as
+many batches as at paper scale. What shares them out is the product's own code; the workers are
+stand-ins that wait as long as a batch takes, faster by a factor, and lose what they have begun when
+they fail. Efficiency is the time of the batches over the time that the workers had.
 """
 
 import argparse
@@ -114,9 +113,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--table", default="table3")
     parser.add_argument("--workers", type=int, default=64)
-    parser.add_argument("--speed", type=float, default=40, help="times faster than measured")
-    parser.add_argument("--between-failures", type=float, default=200, help="batches of a worker")
-    parser.add_argument("--share", type=float, default=0.1, help="of the batches at paper scale")
+    parser.add_argument("--speed", type=float, default=10, help="times faster than measured")
+    parser.add_argument("--between-failures", type=float, default=1000, help="batches of a worker")
+    parser.add_argument("--share", type=float, default=1, help="of the batches at paper scale")
     parser.add_argument("--loading", type=float, default=4, help="batches a start takes as long as")
     given = parser.parse_args()
     tiny, paper = (recipe.load_recipe(given.table, scale=scale) for scale in ("tiny", "paper"))

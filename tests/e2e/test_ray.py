@@ -4,6 +4,7 @@ machine, whatever dies on the way."""
 import functools
 import importlib
 import os
+import random
 import re
 import signal
 import sys
@@ -151,6 +152,41 @@ def test_a_driver_that_is_killed_comes_back(skipdit, tmp_path, samples, local, c
     assert samples(root) == local[0]
     assert journalled(root) == [12, 12, 12]
     assert {path for path in whole if path.stat().st_mtime_ns != before[path]} == set()
+
+
+@pytest.mark.timeout(400)
+def test_nodes_and_drivers_killed_at_random_lose_nothing(
+    skipdit, tmp_path, samples, cluster, wait_for
+):
+    """What tests/e2e/test_chaos.py does to workers: here a machine goes and another one comes."""
+    chance = random.Random(0)
+    root, count = tmp_path / "ray", 400
+    command = f"sample --model digits-skip --batch-size 1 --num-samples {count} --results"
+    running, drivers = None, 0
+    for _ in range(10):
+        if running is None:
+            running = skipdit.start(command, root, "--engine", "ray", "--workers", "2")
+        had = len(samples(root))
+        wait_for(lambda had=had: len(samples(root)) > had + 2, seconds=120)
+        time.sleep(chance.uniform(0, 1))
+        if chance.random() < 0.2:
+            running.kill()
+            running.communicate()
+            running, drivers = None, drivers + 1
+            continue
+        victim = cluster.nodes.pop(chance.randrange(2))
+        cluster.remove_node(victim, allow_graceful=False)
+        cluster.nodes.append(cluster.add_node(num_cpus=1, object_store_memory=STORE))
+    assert 0 < drivers < 5
+    assert len(samples(root)) < count  # so that each of them came in the midst of the work
+    if running is not None:
+        running.kill()
+        running.communicate()
+    skipdit(command.replace(str(count), "80"), root, "--workers", "1").ok()
+    skipdit(command.replace(str(count), "80"), tmp_path / "local", "--workers", "1").ok()
+    made = samples(root)
+    assert samples(tmp_path / "local").items() <= made.items()
+    assert journalled(root) == [len(made)]
 
 
 def test_a_task_that_fails_twice_is_done_once(work, tmp_path, cluster):
