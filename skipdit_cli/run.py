@@ -188,6 +188,8 @@ class Run:
             versions["text"] = TEXT
         if self.card.random:
             versions["drawing"] = DRAWING
+            if self.card.by_path:  # what weights are said to be says it elsewhere
+                versions["card"] = self.card.identity
         if self.cache.method.has("hooks"):
             versions["diffusers"] = metadata.version("diffusers")
         return versions

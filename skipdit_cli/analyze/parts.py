@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skipdit_cli.checkpoints.card import file_name
 from skipdit_cli.errors import SkipditError
 from skipdit_cli.generate.engine import run_tasks
 from skipdit_cli.generate.options import Options
@@ -105,7 +106,7 @@ def read(folder: Path, name: str) -> "dict[str, Tensor]":
 
 
 def _file(folder: Path, name: str) -> Path:
-    return folder / f"{name}.safetensors"
+    return folder / f"{file_name(name)}.safetensors"
 
 
 def _measure(measure: Measure, path: Path, batch: list[int]) -> None:

@@ -1,5 +1,8 @@
 """Cards: what is known of a checkpoint, whoever keeps it."""
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +13,27 @@ RANDOM = "random"  # what stands for a fingerprint where weights are drawn
 DRY_RUN = "random weights: a dry run, the samples and their scores mean nothing"
 EMBEDDED, CONFIGS = "embedded", "configs"  # repositories that are folders of the package
 DATASETS = {"c2i": "imagenet256", "t2v": "vbench", "t2i": "coco-val2014"}  # scored by
+DIGITS = (
+    "digits"  # the data that ships with scikit-learn, which the embedded models were trained on
+)
+_LONGEST = 40  # characters of a folder in the name of a file
+
+
+def by_path(name: str) -> bool:
+    """Whether the name of a model is the path of its folder (`folder.py`)."""
+    return "/" in name
+
+
+def file_name(name: str) -> str:
+    """A model's name as a part of file names: of a path its end, and what tells it from others.
+
+    >>> file_name("digits-skip"), file_name("results/train/mine"), file_name("../my models/mine")
+    ('digits-skip', 'mine-ab8ebf9d', 'mine-37ecfbbf')
+    """
+    if not by_path(name):
+        return name
+    last = re.sub(r"[^A-Za-z0-9._-]+", "-", name.rpartition("/")[2]).strip("-._")[:_LONGEST]
+    return f"{last or 'model'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)
@@ -68,8 +92,9 @@ class Card:
         prompts: name of the prompt list that is used unless told otherwise.
         negative_prompt: what the null half of guidance is conditioned on unless told otherwise.
         timed_batch: samples in the batch that the paper times; None where it has no latency of it.
-        folder: where its weights are, of a checkpoint that comes with its family's package: a file
-            diffusion_pytorch_model.safetensors.
+        folder: where its weights are, of a checkpoint that comes with its family's package or is
+            named by its path: a file diffusion_pytorch_model.safetensors.
+        data: name of the data that it was trained on, where it is known by more than the name.
         random: whether all weights are drawn instead of read (`drawn.card`): a dry run.
     """
 
@@ -94,6 +119,7 @@ class Card:
     negative_prompt: str = ""
     timed_batch: int | None = None
     folder: str = ""
+    data: str = ""
     random: bool = False
 
     def __hash__(self) -> int:
@@ -104,10 +130,31 @@ class Card:
         return self.name == self.tiny
 
     @property
+    def by_path(self) -> bool:
+        """Whether it is a folder that was named by its path."""
+        return by_path(self.name)
+
+    @property
+    def of_digits(self) -> bool:
+        """Whether it was trained on the digits, so that the `@digits` metrics are about it."""
+        return self.dataset == DIGITS
+
+    @property
+    def identity(self) -> str:
+        """16 hex digits of what changes samples beside weights and settings.
+
+        A name that is in the catalogue says it already.
+        """
+        how = self.sampling
+        said = [self.family, self.variant, self.skip, sorted(self.arguments.items())]
+        said += [how.betas, how.prediction, how.learned_variance]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+    @property
     def dataset(self) -> str:
-        """What the samples are compared with: the name of a reference."""
-        if self.embedded:
-            return "digits"
+        """What the samples are compared with: the name of a reference; "" if that is not known."""
+        if self.data or self.by_path:
+            return self.data
         return self.name.removesuffix("-skip") if self.task == "c2v" else DATASETS[self.task]
 
     @property

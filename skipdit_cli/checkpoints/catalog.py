@@ -6,11 +6,14 @@ README says CC-BY-NC-4.0 and their model page Apache-2.0: the stricter has to be
 embedded models ship with the package; `skipdit train` made them.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from skipdit_cli import registry
-from skipdit_cli.checkpoints.card import Card, Component, Sampling
+from skipdit_cli.checkpoints import folder
+from skipdit_cli.checkpoints.card import DIGITS, Card, Component, Sampling, by_path
 from skipdit_cli.errors import unknown
 
 _SKIP_HUB = "GuanjieChen/Skip-DiT"
@@ -153,6 +156,7 @@ def _embedded_text(task: str, *, skip: bool) -> Card:
         source="embedded",
         components=parts,
         prompts="digits-video" if task == "t2v" else "digits-image",
+        data=DIGITS,
     )
 
 
@@ -169,6 +173,7 @@ def _embedded(task: str, *, skip: bool) -> Card:
         tiny=name,
         arguments={"num_classes": 10},
         source="embedded",
+        data=DIGITS,
     )
 
 
@@ -240,13 +245,26 @@ def cards() -> dict[str, Card]:
 
 
 def card(name: str, *, place: str = "") -> Card:
-    """The card of a checkpoint.
+    """The card of a checkpoint, by its name or by the path of its folder; a name comes first.
 
     Raises:
-        UsageError: no such checkpoint; the nearest name is named.
+        UsageError: no such checkpoint; the nearest name is named. Or its folder has a mistake.
     """
     if name in CARDS:
         return CARDS[name]
-    if name not in (known := cards()):
+    if (known := cards()) and name in known:
+        return known[name]
+    if not _is_path(name):
         raise unknown("model", name, known, place=place)
-    return known[name]
+    return folder.read(Path(name), place=place)
+
+
+def named(text: str) -> str:
+    """The name of the model that a text means, as `card` has it, whether it is there or not."""
+    if text in CARDS or text in cards() or not _is_path(text):
+        return text
+    return folder.called(Path(text))
+
+
+def _is_path(text: str) -> bool:
+    return by_path(text) or os.sep in text or os.path.isdir(text)

@@ -74,6 +74,8 @@ def plan(card: Card, listings: dict[str, Listing]) -> Plan:
                 fix="install the package again",
             )
         if part.name == inventory.DENOISER:
+            if card.by_path:
+                local.require(card)
             listing = None if "://" in card.source else listed(card.source)
             file = denoiser_file(card, listing)
             target = _originals(card) / file.name

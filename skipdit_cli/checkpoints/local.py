@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+import shlex
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -72,6 +73,11 @@ def require(chosen: Card, *, path: Path | None = None) -> Path | None:
 def _not_here(chosen: Card) -> MissingAssetError:
     """The error of weights that are not here; what brings them is named."""
     name = chosen.name
+    if chosen.by_path:
+        return MissingAssetError(
+            f"the weights of {name} are not here: it has no {WEIGHTS_FILE}",
+            fix="train it to the end, put the file there, or give one with --weights",
+        )
     if chosen.embedded or chosen.folder:
         source = "skipdit" if chosen.embedded else "its family's package"
         fix = reinstall(chosen) if chosen.embedded else "install it again"
@@ -90,7 +96,7 @@ def _not_here(chosen: Card) -> MissingAssetError:
 
 def fetching(chosen: Card) -> str:
     """The command that fetches what of a checkpoint is not here."""
-    return licences.command(chosen.name, [chosen.licence])
+    return licences.command(shlex.quote(chosen.name), [chosen.licence])
 
 
 def reinstall(chosen: Card) -> str:
@@ -161,7 +167,7 @@ def fingerprint(chosen: Card, *, path: Path | None = None) -> str:
     """16 hex digits that change with the weights file or a component; "absent" if it is not here.
 
     RANDOM where weights are drawn. Without components they are the first digits of the file's
-    sha256.
+    sha256. Those of a folder that is named by its path change with its card, too.
     """
     if chosen.random:
         return RANDOM
@@ -174,6 +180,8 @@ def fingerprint(chosen: Card, *, path: Path | None = None) -> str:
     if parts := chosen.components:
         prints = [digest, *(component_fingerprint(part) for part in parts.values())]
         digest = hashlib.sha256(":".join(prints).encode()).hexdigest()
+    if chosen.by_path:
+        digest = hashlib.sha256(f"{digest}:{chosen.identity}".encode()).hexdigest()
     return digest[:16]
 
 

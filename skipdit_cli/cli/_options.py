@@ -347,6 +347,13 @@ def recipe_named(argument: str | None, option: str | None) -> str | None:
     return option if argument is None else argument
 
 
+def is_of(model: str | None, name: str) -> bool:
+    """Whether the model of a record is the one that --model names; every one is where none is."""
+    from skipdit_cli.checkpoints import catalog
+
+    return model is None or name == catalog.named(model)
+
+
 def model_at(name: str | None, scale: str) -> str:
     """`scales.model_at`, which tells what was chosen."""
     from skipdit_cli.recipe import scales

@@ -47,6 +47,7 @@ def asked(
         metrics: by which they are scored; None for those of the earlier study, or the usual ones.
         settings: of the generation, those of the earlier study included.
     """
+    from skipdit_cli.checkpoints.card import file_name
     from skipdit_cli.errors import UsageError
     from skipdit_cli.score import jobs, study
 
@@ -68,8 +69,8 @@ def asked(
             batch_size=settings.get("batch_size"),
         )
     begun = study.begun(root, new, name=name or "")
-    if begun.name not in (name, new[0].model):
-        kept = new[0].model
+    kept = file_name(new[0].model)
+    if begun.name not in (name, kept):
         say(f"study {begun.name}: {kept} is another one and stays; --name {kept} adds to it")
     return replace(
         begun,

@@ -65,7 +65,7 @@ def compare(
     if folders:
         _print(compare_folders(folders[0], folders[1], names or ()), json=json)
         return
-    here = [run for run in shelf.shelf(results) if model in (None, run.model)]
+    here = [run for run in shelf.shelf(results) if options.is_of(model, run.model)]
     meant = studies.meant(targets, here, root=results, study=study)
     if not targets:  # what all are compared with is none of them
         meant = [run for run in meant if run.cache != NONE]

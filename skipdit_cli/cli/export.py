@@ -69,7 +69,7 @@ def export(
         raise unknown("format", kind, exporting.FORMATS, place="--format")
     if seed is not None and not blind:
         raise UsageError("draws names for --blind", place=f"--seed {seed}", fix="leave it out")
-    runs = [run for run in shelf.shelf(results) if model in (None, run.model)]
+    runs = [run for run in shelf.shelf(results) if options.is_of(model, run.model)]
     if not keys and study is None:
         fix = "name runs by key or spec, or all of a study with --study"
         raise UsageError("no run is named", place="skipdit export", fix=fix)

@@ -101,7 +101,7 @@ def _runs(root: Path, model: str | None, *, size: bool, json: bool) -> None:
     """What is in a results folder, run by run."""
     from skipdit_cli.storage import shelf
 
-    found = [run for run in shelf.shelf(root) if model in (None, run.model)]
+    found = [run for run in shelf.shelf(root) if options.is_of(model, run.model)]
     if json:
         show_json([run.content | ({"bytes": run.sizes} if size else {}) for run in found])
         return
@@ -133,7 +133,7 @@ def _studies(root: Path, model: str | None, *, json: bool) -> None:
         except UsageError as error:
             warn(error.problem, place=error.place, fix=error.fix)
             continue
-        if study and model in (None, study.model):
+        if study and options.is_of(model, study.model):
             found.append((name, study))
     if json:
         show_json(

@@ -103,7 +103,7 @@ def _chosen(
         )
     before = _before(older_than) if older_than else None
     of_caches = [run.key for spec in caches for run in shelf.of_cache(spec, runs, place="--cache")]
-    of_model = [run for run in runs if model in (None, run.model)]
+    of_model = [run for run in runs if options.is_of(model, run.model)]
     named = [shelf.one(key, of_model, place=place) for key in keys]
     chosen = [
         run

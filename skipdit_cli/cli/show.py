@@ -46,7 +46,7 @@ def show(
     from skipdit_cli.storage import shelf
 
     runs = shelf.shelf(results)
-    meant = [run for run in runs if model in (None, run.model)]
+    meant = [run for run in runs if options.is_of(model, run.model)]
     told = explain(shelf.one(key, meant, place=str(results)), runs)
     samples = worst_of(told.run, worst)
     if json:

@@ -183,6 +183,9 @@ def _missing(run: Run, root: Path | None) -> list[str]:
     size = sum(card.components[key].size for key in lacking)
     if run.weights == "absent":
         lacking, size = ["weights", *lacking], size + card.size
+    if card.by_path and "weights" in lacking:
+        lacks.append(f"weights: there is no {local.weights_file(card)}")
+        lacking = lacking[1:]
     if lacking and card.embedded:
         fix = local.reinstall(card) if lacking == ["weights"] else "install it again"
         lacks.append(f"{', '.join(lacking)}: they ship with skipdit and are gone; {fix}")

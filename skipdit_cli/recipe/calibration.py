@@ -6,6 +6,7 @@ A run's cache spec holds the numbers themselves, so its key changes with them.
 """
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from skipdit_cli import registry
 from skipdit_cli.cache import CacheSpec
 from skipdit_cli.checkpoints import local
-from skipdit_cli.checkpoints.card import RANDOM, Card
+from skipdit_cli.checkpoints.card import RANDOM, Card, by_path
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
 from skipdit_cli.profiling import counts
@@ -81,12 +82,12 @@ def command(
     """What makes a calibration; of the model's own sampler and steps where none are named."""
     how = "".join(f" --{name} {value}" for name, value in (variant or {}).items())
     how += f" --sampler {sampler} --steps {steps}" if sampler else ""
-    return f"skipdit analyze calibrate --model {model} --method {method}{how}"
+    return f"skipdit analyze calibrate --model {shlex.quote(model)} --method {method}{how}"
 
 
 def folder(model: str) -> Path:
-    """Where the calibrations of a model are written."""
-    return local.home() / "calibration" / model
+    """Where the calibrations of a model are written: of a path, beside its weights."""
+    return Path(model) if by_path(model) else local.home() / "calibration" / model
 
 
 def file_name(
@@ -149,7 +150,8 @@ def _making(path: Path, model: str) -> str:
 
 
 def _identity(model: str, path: Path) -> str:
-    return f"{model}, {path.stem}"
+    # of a path only its weights say whose it is: the folder may have been moved
+    return path.stem if by_path(model) else f"{model}, {path.stem}"
 
 
 def _parse(content: dict[str, Any]) -> Calibration:

@@ -41,7 +41,7 @@ def model_at(name: str | None, scale: str) -> tuple[str, str]:
     card = catalog.card(name, place="--model")
     if scale == "paper" and card.embedded:
         raise UsageError(f"{name} is an embedded model", place="--scale paper", fix="leave it out")
-    return (card.tiny or name) if scale == "tiny" else name, ""
+    return (card.tiny or card.name) if scale == "tiny" else card.name, ""
 
 
 def recipe_at(name: str, scale: str, *, overrides: Iterable[str] = ()) -> "tuple[Recipe, str]":

@@ -140,4 +140,4 @@ def _variant(name: str, others: list[str]) -> bool:
 
 
 def _fits(metric: Metric, card: Card) -> bool:
-    return card.task in metric.TASKS and (card.embedded or not metric.NAME.endswith("@digits"))
+    return card.task in metric.TASKS and (card.of_digits or not metric.NAME.endswith("@digits"))

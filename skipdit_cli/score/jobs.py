@@ -57,6 +57,7 @@ def metrics_of(card: "Card", asked: Sequence[str] | None) -> list[str]:
 
 
 def usual_metrics(card: "Card") -> list[str]:
-    """PSNR and SSIM, and of an embedded model whether its samples show what was asked for."""
+    """PSNR and SSIM, and of digits whether they are the ones that were asked for."""
+    asked = card.of_digits and (card.text or card.num_classes is not None)
     digits = ["accuracy@digits", *(["motion@digits"] if card.task == "t2v" else [])]
-    return ["psnr", "ssim", *(digits if card.embedded else [])]
+    return ["psnr", "ssim", *(digits if asked else [])]

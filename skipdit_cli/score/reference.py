@@ -135,9 +135,13 @@ def _file(metric: Metric, dataset: str, *, given: Path | None) -> tuple[str, Pat
         return name, real_clips.path(name)
     if own := _own(metric, name):
         return name, assets.require(own)
+    problem = f"there is no reference of {dataset} for {metric.NAME}"
+    if not dataset:
+        problem = f"{metric.NAME} compares with real samples, and which ones is not known"
     raise MissingAssetError(
-        f"there is no reference of {name.partition('/')[0]} for {metric.NAME}",
-        fix="give one with --reference, an npz or a folder",
+        problem,
+        fix=f"give them to `skipdit evaluate RUN --metrics {metric.NAME} --reference PLACE`, a "
+        "folder or an npz",
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_cli import registry
-from skipdit_cli.checkpoints.card import RANDOM
+from skipdit_cli.checkpoints.card import RANDOM, file_name
 from skipdit_cli.errors import SkipditError, UsageError, unknown
 from skipdit_cli.plan import plan
 from skipdit_cli.recipe import recipe
@@ -199,7 +199,7 @@ def begun(root: Path, runs: Sequence[Run], *, name: str = "") -> Study:
         fix = "take another name, or remove it"
         raise UsageError(f"{folder} is there and is no study", place="--name", fix=fix)
     number, samples = 1, {run.key: run.num_samples for run in runs}
-    while (folder := _place(root, dry=dry) / _numbered(runs[0].model, number)).exists():
+    while (folder := _place(root, dry=dry) / _numbered(file_name(runs[0].model), number)).exists():
         earlier = None
         with suppress(UsageError):  # it stands as it was written
             earlier = read(root, _called(root, folder / FILE))

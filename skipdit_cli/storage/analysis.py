@@ -1,8 +1,8 @@
 """Analyses on disk: what looking into models has found, as numbers that are printed and drawn.
 
 One is strict JSON, sealed, under ROOT/analysis/MODELS/KIND.json; beside it stands KIND.csv, a line
-for every number, and the figures. MODELS are the names of the models, joined by "+". Those of dry
-runs are under ROOT/random, as their tables are.
+for every number, and the figures. MODELS are the names of the models, as `file_name` gives them,
+joined by "+". Those of dry runs are under ROOT/random, as their tables are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skipdit_cli.checkpoints.card import RANDOM
+from skipdit_cli.checkpoints.card import RANDOM, file_name
 from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import write_whole
 from skipdit_cli.storage.spreadsheet import csv_text
@@ -108,7 +108,7 @@ class Analysis:
 
 
 def _folder(root: Path, models: Sequence[str], *, dry: bool) -> Path:
-    return (root / RANDOM if dry else root) / FOLDER / "+".join(models)
+    return (root / RANDOM if dry else root) / FOLDER / "+".join(map(file_name, models))
 
 
 def write_analysis(root: Path, found: Analysis) -> list[Path]:
