@@ -50,6 +50,7 @@ for _name in (
     "rm",
     "export",
     "report",
+    "report_training",
     "gate",
     "profile",
     "train",

@@ -96,5 +96,11 @@ def studies(incomplete: str) -> list[str]:
 
 
 def reported(incomplete: str) -> list[str]:
-    """The recipes, and the studies."""
-    return [*recipes(incomplete), *studies(incomplete)]
+    """The recipes, the studies, and the command for trainings."""
+    return [*recipes(incomplete), *studies(incomplete), *_begin(["training"], incomplete)]
+
+
+def trainings(incomplete: str) -> list[str]:
+    """The folders of trainings that were scored, in the usual place."""
+    found = sorted(path.parent for path in Path("results/train").glob("*/scores.jsonl"))
+    return _begin(map(str, found), incomplete)

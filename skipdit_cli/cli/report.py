@@ -1,9 +1,10 @@
 """skipdit report"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
@@ -11,8 +12,32 @@ from skipdit_cli.cli import _studies as studies
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import say, show, show_json, show_table, table
 
+TRAINING = "training"
+TABLE = "table"
 
-@app.command()
+
+class OfTraining(TyperGroup):
+    """`skipdit report training` is a command of its own; all else is of a recipe or a study."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args if args[:1] == [TRAINING] else [TABLE, *args])
+
+
+class OfTable(TyperCommand):
+    """The command that has no name beside that of its group."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Any = None, **more: Any
+    ) -> Any:
+        return super().make_context(parent.info_name, args, parent=parent.parent, **more)
+
+
+SAID = "Put what is on disk beside the paper's values, tabulate a study, or compare trainings."
+reports = typer.Typer(help=SAID, cls=OfTraining)
+app.add_typer(reports, name="report")
+
+
+@reports.command(TABLE, cls=OfTable)
 def report(
     target: Annotated[
         str | None,
@@ -71,6 +96,8 @@ def report(
 ) -> None:
     """Put what is on disk beside the paper's values, or tabulate a study; computes no new score.
 
+    `skipdit report training RUN...` compares training runs; see its own --help.
+
     The table of a study is that which `cache-sweep` wrote, made again from what is on disk now. It
     stands on the timings that the study was made with, also where runs were timed again since.
     """
@@ -102,7 +129,7 @@ def report(
     if recipe is None:
         fix = "name one (skipdit ls recipes), or give --diff; see skipdit report --help"
         raise UsageError("no recipe", place="skipdit report", fix=fix)
-    from skipdit_cli import report as reports
+    from skipdit_cli import report as tables
     from skipdit_cli.recipe import runs as known
     from skipdit_cli.report.check import check as compare
     from skipdit_cli.report.check import require
@@ -115,8 +142,8 @@ def report(
     behind = Behind(results, [run for _, _, run in known.of_recipe(chosen)])
     paths, unwritten = [], None
     try:
-        reports.keep_numbers(built, results / chosen.folder, name=chosen.name)
-        paths = reports.write_table(
+        tables.keep_numbers(built, results / chosen.folder, name=chosen.name)
+        paths = tables.write_table(
             built,
             results / chosen.folder,
             name=chosen.name,

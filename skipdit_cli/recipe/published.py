@@ -1,6 +1,7 @@
 """The paper's own numbers (arXiv 2411.17616, version 1): results/published/*.csv, one per table.
 
-An empty field is a value that the paper does not give.
+An empty field is a value that the paper does not give. training.csv has the points of a figure of
+the ICCV version, as far as they were read, with their source.
 """
 
 import csv

@@ -66,15 +66,20 @@ SHOWN = {
 }
 
 
-def parse(command: str) -> dict[str, object]:
+def parse(line: str) -> dict[str, object]:
     """What a command line asks for; nothing is run, and a wrong one raises."""
-    _, *words = shlex.split(command)
-    group = typer.main.get_command(app)
-    while hasattr(group, "commands"):
-        group = group.commands[words.pop(0)]
-    if words == ["--help"]:
+    _, *words = shlex.split(line)
+    command = typer.main.get_command(app)
+    if words[-1] == "--help":
+        for word in words[:-1]:
+            command = command.commands[word]
         return {}
-    return group.make_context("skipdit", words).params
+    context = command.make_context("skipdit", words)
+    while hasattr(context.command, "commands"):
+        words = [*context._protected_args, *context.args]
+        name, inner, words = context.command.resolve_command(context, words)
+        context = inner.make_context(name, words, parent=context)
+    return context.params
 
 
 def test_the_reader_sees_what_there_is(tmp_path):

@@ -1,0 +1,132 @@
+"""`skipdit report training RUN...`, and that `skipdit report` is what it was."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import typer
+
+from skipdit_cli.cli import _complete as complete
+from skipdit_cli.cli import app
+from skipdit_cli.storage.training import append
+
+PLAIN, SKIP = "results/train/plain", "results/train/skip"
+
+
+@pytest.fixture
+def runs():
+    """Two runs; the second has the first one's best, 8 at step 400, at step 180."""
+    for folder, model, scores in (
+        (PLAIN, "digits", (20.0, 12.0, 8.0)),
+        (SKIP, "digits-skip", (16.0, 6.0, 5.0)),
+    ):
+        for step, value in zip((100, 200, 400), scores, strict=True):
+            append(Path(folder) / "log.jsonl", {"step": step, "loss": value / 100})
+            line = {"step": step, "metric": "fid@digits", "value": value, "samples": 500}
+            append(Path(folder) / "scores.jsonl", line)
+        record = {"settings": {"model": model, "seed": 0}}
+        (Path(folder) / "training.json").write_text(json.dumps(record))
+    return f"{PLAIN} {SKIP}"
+
+
+def test_two_runs(skipdit, table, runs):
+    done = skipdit(f"report training {runs}").ok()
+    assert table(done.out) == [
+        {
+            "run": name,
+            "seeds": "0",
+            "steps": "400",
+            "last FID@digits ↓": best,
+            "best FID@digits ↓": best,
+            "at step": "400",
+        }
+        for name, best in (("digits", "8.00"), ("digits-skip", "5.00"))
+    ]
+    assert "400 / 180 = 2.22x for digits-skip; 400 / 200 = 2.00x by its scored" in done.out
+    written = [f"results/training/training.{end}" for end in ("md", "csv", "png")]
+    assert done.err.splitlines() == [f"wrote {path}" for path in written]
+    assert Path(written[0]).read_text(encoding="utf-8") == done.out
+    rows = csv.DictReader(Path(written[1]).read_text(encoding="utf-8").splitlines())
+    assert {row["metric"] for row in rows} == {"fid@digits", "loss"}
+    assert Path(written[2]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_as_data_with_figures_and_the_paper(skipdit, runs):
+    given = "--json --paper --figure svg --width page --out new --metric fid@digits"
+    told = json.loads(skipdit(f"report training {runs} {given}").ok().out)
+    assert [each["name"] for each in told["runs"]] == ["digits", "digits-skip"]
+    assert [each["skip"] for each in told["runs"]] == [False, True]
+    [pair] = told["steps_to_equal_quality"]
+    assert pair["ratio"] == pytest.approx(400 / 180)
+    [paper] = told["published"]["steps_to_equal_quality"]
+    assert paper["scored_ratio"] == pytest.approx(4.375)
+    names = [
+        f"new/{name}{end}"
+        for name in ("training", "training-published")
+        for end in (".md", ".csv", ".png", ".svg")
+    ]
+    assert told["files"] == names
+    assert {str(path) for path in Path("new").iterdir()} == {*names}
+
+
+def test_mistakes(skipdit, runs):
+    def failed(given, *parts):
+        assert skipdit(f"report training {given}").failed(2, *parts).out == ""
+
+    failed("", "RUN", "skipdit report training --help")
+    failed("nowhere", "nowhere: no such folder")
+    failed(f"{runs} --metric fod@digits", "--metric: unknown score", "did you mean 'fid@digits'?")
+    failed(f"{runs} --figure gif", "--figure: unknown figure format 'gif'")
+    failed(f"{runs} --width page", "--width", "give --figure too")
+    append(Path("bare/log.jsonl"), {"step": 1, "loss": 1.0})
+    failed("bare", "bare: it was not scored", "--eval fid@digits --eval-every 200")
+    scores = Path(PLAIN, "scores.jsonl")
+    scores.write_text(scores.read_text().replace("12.0", '"x"'))
+    done = skipdit(f"report training {runs}")
+    done.failed(1, f"{scores} line 2: is not a line of a list of scores (its value cannot be 'x')")
+    assert not Path("results/training").exists()
+
+
+def test_a_run_that_is_going_on_is_read_as_far_as_it_is(skipdit, table, runs):
+    Path(PLAIN, "training.json").unlink()
+    with Path(PLAIN, "scores.jsonl").open("a") as file:
+        file.write('{"step": 600, "metr')
+    shown = table(skipdit(f"report training {runs}").ok().out)
+    assert [(row["run"], row["steps"]) for row in shown] == [
+        ("plain", "400"),
+        ("digits-skip", "400"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [
+        ("", ["skipdit report: no recipe", "skipdit report --help"]),
+        ("--json tablo1", ["unknown recipe or study 'tablo1'"]),
+        ("tablo1", ["unknown recipe or study 'tablo1'"]),
+        ("table", ["unknown recipe or study 'table'"]),
+        ("--bogus", ["--bogus", "see skipdit report --help"]),
+        ("table1 table2", ["table2", "see skipdit report --help"]),
+        ("training.yaml", ["training.yaml: no such file"]),
+    ],
+)
+def test_anything_else_is_of_recipes_and_studies(skipdit, given, parts):
+    skipdit(f"report {given}".strip()).failed(2, *parts)
+
+
+def test_help_tells_of_both(skipdit):
+    shown = skipdit("report --help").ok().out
+    assert "Usage: skipdit report [OPTIONS] [RECIPE|STUDY]" in shown
+    assert "`skipdit report training RUN...`" in shown
+    assert "--check" in shown
+    assert "Usage: skipdit report training [OPTIONS]" in skipdit("report training --help").ok().out
+    assert "report " in skipdit("--help").ok().out
+
+
+def test_the_shell_completes_both(runs):
+    assert complete.reported("tr") == ["training"]
+    assert complete.reported("smo") == ["smoke"]
+    assert complete.trainings("results/train/p") == [PLAIN]
+    report = typer.main.get_command(app).commands["report"]
+    assert [*report.commands] == ["table", "training"]
