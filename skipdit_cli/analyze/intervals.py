@@ -4,6 +4,7 @@ There are three directions or four samples, of which a bootstrap would be far to
 is Student's.
 """
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,14 +14,19 @@ from skipdit_cli.score.certainty import COVERAGE, Interval
 
 def interval(values: np.ndarray) -> Interval | None:
     """95 % interval of the mean of values [n], Student's t; None for fewer than two."""
-    from scipy.stats import t
-
     n = len(values)
     if n < 2:
         return None
     middle = float(values.mean())
-    off = float(t.ppf((1 + COVERAGE) / 2, n - 1) * values.std(ddof=1) / n**0.5)
+    off = float(_quantile(n) * values.std(ddof=1) / n**0.5)
     return middle - off, middle + off
+
+
+@functools.cache
+def _quantile(n: int) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf((1 + COVERAGE) / 2, n - 1))
 
 
 def factor_interval(values: np.ndarray) -> Interval | None:

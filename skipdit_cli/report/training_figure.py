@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skipdit_cli.errors import warn
 from skipdit_cli.report import cells
 from skipdit_cli.report.figures import Wanted
 from skipdit_cli.report.look import COLOURS, GRID, INK, MARKERS, Look, dashes, figure, save
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+PAPER = (".pdf", ".svg", "-paper.png")  # endings of figures for a paper
 HEIGHT = 0.68  # of a panel's width
 TITLE = 0.3  # inches
 WIDE = 5  # inches of a figure from which its panels stand beside one another
@@ -25,6 +27,8 @@ DECADE = 10  # between the least and the greatest loss, from which its axis is l
 def write(found: Training, folder: Path, *, name: str, figures: Wanted | None = None) -> list[Path]:
     """Write the figure as `folder/NAME.png`, and those for a paper; returns the paths.
 
+    Where earlier ones for a paper stay there, it is told that these are of another comparison.
+
     Raises:
         StoreError: the disk is full or the folder cannot be written.
     """
@@ -33,6 +37,10 @@ def write(found: Training, folder: Path, *, name: str, figures: Wanted | None = 
         with asked.look.applied():
             made = draw(found, asked.look)
             paths += [save(made, folder / f"{name}{end}") for end in asked.endings]
+    earlier = {folder / f"{name}{end}" for end in PAPER} - {*paths}
+    if old := [path for path in earlier if path.exists()]:
+        fix = "give --figure to draw them again"
+        warn(f"{len(old)} figures are of an earlier comparison", place=str(folder), fix=fix)
     return paths
 
 

@@ -12,18 +12,18 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from skipdit_cli.storage import disk
 from skipdit_cli.storage.disk import DamagedError, on_disk, read_json, read_whole
-from skipdit_cli.storage.kept import fits
 
 T = TypeVar("T", "Logged", "Scored")
 
 LOG, SCORES, RECORD = "log.jsonl", "scores.jsonl", "training.json"
 CHECKPOINT = "checkpoint"  # the folder of a run that is not finished
+REQUIRED = ("step", "loss", "metric", "value")  # of either; what else there is may be absent
 LONGEST = 1 << 16  # bytes of a line
 MOST_STEPS = 10**15
 
@@ -68,7 +68,16 @@ class Scored:
     seconds: float | None = None
 
 
-_HINTS: dict[type, dict[str, Any]] = {each: get_type_hints(each) for each in (Logged, Scored)}
+def _types(hint: Any) -> set[type]:
+    """What JSON may have where a field is of a type."""
+    types = {*(get_args(hint) or (hint,))}
+    return types | {int} if float in types else types
+
+
+_TYPES = {
+    kind: {name: _types(hint) for name, hint in get_type_hints(kind).items()}
+    for kind in (Logged, Scored)
+}
 
 
 def append(path: Path, content: Mapping[str, object]) -> None:
@@ -174,14 +183,14 @@ def _parse(line: bytes, kind: type[T]) -> T:
     content = json.loads(line)
     if not isinstance(content, dict):
         raise ValueError("it is not a mapping")
-    hints = _HINTS[kind]
-    required = ("step", "loss") if kind is Logged else ("step", "metric", "value")
-    values = {name: content[name] for name in required}
-    values |= {each.name: content[each.name] for each in fields(kind) if each.name in content}
-    for name, value in values.items():
-        if not fits(value, hints[name]):
+    values = {}
+    for name, types in _TYPES[kind].items():
+        if name not in content and name not in REQUIRED:
+            continue
+        value = values[name] = content[name]
+        if type(value) not in types or _not_finite(value):
             raise ValueError(f"its {name} cannot be {str(value)[:40]!r}")
-        if float in getattr(hints[name], "__args__", ()) and value is not None:
+        if float in types and value is not None:
             values[name] = float(value)
     if not 0 <= values["step"] <= MOST_STEPS:
         raise ValueError(f"its step cannot be {values['step']:.6g}")

@@ -68,6 +68,8 @@ def test_as_data_with_figures_and_the_paper(skipdit, runs):
     ]
     assert told["files"] == names
     assert {str(path) for path in Path("new").iterdir()} == {*names}
+    [remark] = skipdit(f"report training {runs} --out new").remarks
+    assert remark.startswith("skipdit: warning: new: 1 figures are of an earlier comparison; ")
 
 
 def test_mistakes(skipdit, runs):
