@@ -52,6 +52,7 @@ for _name in (
     "report",
     "gate",
     "profile",
+    "latents",
     "train",
     "analyze",
     "analyze_features",

@@ -5,6 +5,7 @@ that every look at it draws another latent from it, as official training does.
 """
 
 import hashlib
+import json
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -70,6 +71,19 @@ class Latents:
     def bad(self) -> dict[str, str]:
         """Files that are left out, and why."""
         return {name: why for shard in self.index.shards for name, why in shard.bad.items()}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What there is of them, in numbers, and their identity."""
+        return {
+            "items": len(self),
+            "classes": len(self.classes),
+            "captions": len(self.captions),
+            "entries": len(self) * self.index.asked.entries,
+            "shards": len(self.index.shards),
+            "bytes": sum(shard.size for shard in self.index.shards),
+            "identity": self.identity,
+        }
 
     def batch(self, items: Sequence[int], generator: Generator) -> tuple[Tensor, Tensor]:
         """Latents of some items: one of the entries of each, drawn anew.
@@ -200,7 +214,7 @@ def encode(
         data=_digest(listing, data),
         interval=how.interval,
         crops=how.crops,
-        flips=not chosen.text if flips is None else flips,
+        flips=_flipped(chosen, flips),
         precision=precision,
         seed=seed,
     )
@@ -231,6 +245,28 @@ def encode(
             raise UsageError("nothing in it can be read", place=f"--data {data}")
         shards.finish(folder, index, found)
     return opened(folder, chosen)
+
+
+def usual_folder(
+    chosen: Card,
+    data: Path,
+    *,
+    interval: int | None = None,
+    crops: int = 1,
+    flips: bool | None = None,
+    seed: int = 0,
+    precision: str = "float32",
+) -> Path:
+    """Where latents of some data are unless told otherwise; arguments as of `encode`."""
+    how = preparation(chosen, interval=interval, crops=crops, seed=seed)
+    told = [str(data.resolve()), how.interval, crops, _flipped(chosen, flips), seed, precision]
+    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    return Path("results/latents") / f"{chosen.name}-{digest[:8]}"
+
+
+def _flipped(chosen: Card, flips: bool | None) -> bool:
+    """Whether each item is kept mirrored as well; what has a caption is not, unless asked for."""
+    return not chosen.text if flips is None else flips
 
 
 def _shape(chosen: Card) -> list[int]:

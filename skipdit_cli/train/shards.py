@@ -120,11 +120,8 @@ def read(folder: Path) -> Index | None:
 
 
 def write(folder: Path, index: Index) -> None:
-    """Write the index; with its shards the journal goes."""
+    """Write the index."""
     write_whole(folder / INDEX, kept.sealed_json(asdict(index), LATENTS, of=INDEX))
-    if index.shards:
-        with on_disk(folder):
-            (folder / JOURNAL).unlink(missing_ok=True)
 
 
 def begun(folder: Path, index: Index) -> dict[int, Shard]:
@@ -183,11 +180,13 @@ def save(
     return shard
 
 
-def finish(folder: Path, index: Index, found: Mapping[int, Shard]) -> Index:
-    """Write the index of shards that are all there."""
-    index = replace(index, shards=tuple(found[number] for number in sorted(found)))
-    write(folder, index)
-    return index
+def finish(folder: Path, index: Index, found: Mapping[int, Shard]) -> None:
+    """Write the index of shards that are all there, unless it is; the journal goes."""
+    there, made = read(folder), tuple(found[number] for number in sorted(found))
+    if there is None or there.shards != made:
+        write(folder, replace(index, shards=made))
+    with on_disk(folder):
+        (folder / JOURNAL).unlink(missing_ok=True)
 
 
 def _journal(folder: Path, of: str) -> "list[Shard]":
