@@ -53,6 +53,7 @@ for _name in (
     "report_training",
     "gate",
     "profile",
+    "latents",
     "train",
     "analyze",
     "analyze_features",

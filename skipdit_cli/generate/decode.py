@@ -53,7 +53,7 @@ def to_pixels(
     clips = list(latents) if latents.dim() == 5 else [latents]  # [F, C, H, W] each, or all images
     if "vae" in card.components:
         folder = local.component(card, "vae")
-        decoder = _autoencoder(folder, dtype, drawn=card.random).to(latents.device)
+        decoder = autoencoder(folder, dtype, drawn=card.random).to(latents.device)
         size = FRAMES if latents.dim() == 5 else at_once(*latents.shape[-2:])
         with torch.no_grad(), products(precision):
             clips = [_decode(decoder, clip, size) for clip in clips]
@@ -121,7 +121,7 @@ def _decode(decoder: Any, clip: "Tensor", size: int) -> "Tensor":
     return torch.cat([decoder.decode(part).sample for part in parts])
 
 
-def _autoencoder(folder: Path, dtype: str, *, drawn: bool = False) -> "nn.Module":
+def autoencoder(folder: Path, dtype: str, *, drawn: bool = False) -> "nn.Module":
     """The autoencoder in a folder; a process has one at a time.
 
     Args:

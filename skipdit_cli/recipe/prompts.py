@@ -23,6 +23,7 @@ KEYS = ("prompt", "caption", "text", "prompt_en")  # names of a column, or of an
 VBENCH = "prompt_en"  # as VBench writes: an entry, with its "dimension", for each that a prompt has
 SEED, NAME = COLUMNS = ("seed", "name")  # which may stand beside
 MOST_BYTES = 32 * 2**20  # of a file
+MOST_CAPTIONS = 2**30  # bytes of a file of captions, one for each of the images of a training set
 MOST_CHARACTERS = 10_000  # of a prompt; an encoder reads a few hundred tokens
 _SUFFIXES = (".jsonl", ".txt")
 _READ: dict[Path, tuple[tuple[int, int], "Prompts"]] = {}  # time and size, and what is in it
@@ -98,17 +99,40 @@ def read_prompts(name_or_path: str, *, place: str = "") -> Prompts:
     return read[1]
 
 
+def read_captions(path: Path) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """The entries of a file, as `read_prompts` reads it: (where it is, its text, all it says).
+
+    Raises:
+        UsageError: it cannot be read, or an entry has no text.
+    """
+    with placed(str(path)):
+        entries = _all_entries(path, str(path), "", most=MOST_CAPTIONS)
+        key = _named(entries)
+        texts = [checked(_filled(entry[key], where, key)) for where, entry in entries]
+    return [(where, text, entry) for (where, entry), text in zip(entries, texts, strict=True)]
+
+
 def _read(path: Path, where: str, fix: str) -> Prompts:
     """The prompts of a file."""
     with placed(where):
-        kind = path.suffix.lower()
-        if kind not in _READERS:
-            endings = ", ".join(ending for ending in _READERS if ending)
-            raise UsageError(f"files that end in {kind} are not read", fix=f"take {endings}")
-        entries = _READERS[kind](_content(path, place=where, fix=fix))
-        if not entries:
-            raise UsageError("there is no prompt in it", fix="write one prompt per line")
-        return _prompts(entries)
+        return _prompts(_all_entries(path, where, fix, most=MOST_BYTES))
+
+
+def _all_entries(path: Path, where: str, fix: str, *, most: int) -> list[Entry]:
+    """The entries of a file of any kind; there is one at least."""
+    kind = path.suffix.lower()
+    if kind not in _READERS:
+        endings = ", ".join(ending for ending in _READERS if ending)
+        raise UsageError(f"files that end in {kind} are not read", fix=f"take {endings}")
+    entries = _READERS[kind](_content(path, place=where, fix=fix, most=most))
+    if not entries:
+        raise UsageError("there is no prompt in it", fix="write one prompt per line")
+    return entries
+
+
+def _named(entries: Sequence[Entry]) -> str:
+    """The one of KEYS that entries have, all of which have the same."""
+    return next(name for name in KEYS if name in entries[0][1])
 
 
 def all_checked(prompts: Any, *, place: str = "") -> tuple[str, ...]:
@@ -145,9 +169,9 @@ def checked(prompt: Any, *, where: str = "") -> str:
     return prompt
 
 
-def _content(path: Path, *, place: str, fix: str) -> str:
+def _content(path: Path, *, place: str, fix: str, most: int) -> str:
     """What a file says, with \\n for every kind of line end."""
-    text = given.read_text(path, place=place, fix=fix, most=MOST_BYTES)
+    text = given.read_text(path, place=place, fix=fix, most=most)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -225,7 +249,7 @@ def _key(found: Sequence[str], where: str, shown: str) -> str:
 
 def _prompts(entries: Sequence[Entry]) -> Prompts:
     """What entries say, all of which have the keys of the first."""
-    key = next(name for name in KEYS if name in entries[0][1])
+    key = _named(entries)
     texts = [_filled(entry[key], where, "prompt") for where, entry in entries]
     seeds = names = dimensions = None
     if SEED in entries[0][1]:

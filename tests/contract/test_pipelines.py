@@ -674,8 +674,8 @@ def test_black_samples_are_marked_and_kept(planned, monkeypatch, tmp_path):
 def test_offload_keeps_the_autoencoder_off_the_device(planned, monkeypatch, tmp_path, offload):
     wanted = planned("tiny-latte", num_samples=2, batch_size=1, steps="ddim2")
     expected = generate(wanted, tmp_path / "expected")
-    vae = decode._autoencoder(local.component(catalog.card("tiny-latte"), "vae"), "float32")
-    monkeypatch.setattr(decode, "_autoencoder", lambda *_, **__: vae)
+    vae = decode.autoencoder(local.component(catalog.card("tiny-latte"), "vae"), "float32")
+    monkeypatch.setattr(decode, "autoencoder", lambda *_, **__: vae)
     events, denoise, decoded = [], generating.denoise, vae.decode
 
     def to(device):

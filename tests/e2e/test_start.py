@@ -16,7 +16,7 @@ from skipdit_cli.profiling import counts
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     *("ls", "plan", "sample", "cache-sweep", "evaluate", "report", "profile", "train"),
-    *("show", "rm", "export"),
+    *("show", "rm", "export", "latents"),
 )
 HEAVY = {
     *("torch", "diffusers", "transformers", "tokenizers", "sentencepiece", "huggingface_hub"),

@@ -82,7 +82,7 @@ def test_latents_are_unscaled_and_decoded_a_few_frames_at_a_time(
 ):
     parts = []
     monkeypatch.setattr(local, "component_path", lambda part: tmp_path)
-    monkeypatch.setattr(decode, "_autoencoder", lambda *_, **__: stand_in(parts, kind, scale))
+    monkeypatch.setattr(decode, "autoencoder", lambda *_, **__: stand_in(parts, kind, scale))
     vae = {"vae": Component("some/vae")}
     card = SimpleNamespace(name="one", task=task, components=vae, random=False)
     frames = (20,) if task != "t2i" else ()
@@ -108,7 +108,7 @@ def test_images_are_decoded_together_as_far_as_their_size_allows(
     parts = []
     monkeypatch.setattr(local, "component_path", lambda part: tmp_path)
     vae = stand_in(parts, "AutoencoderKL", 0.18215)
-    monkeypatch.setattr(decode, "_autoencoder", lambda *_, **__: vae)
+    monkeypatch.setattr(decode, "autoencoder", lambda *_, **__: vae)
     named = {"vae": Component("some/vae")}
     card = SimpleNamespace(name="one", task="c2i", components=named, random=False)
     latents = torch.arange(20.0).reshape(20, 1, 1, 1).expand(-1, 4, side, side) / 200
