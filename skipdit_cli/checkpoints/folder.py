@@ -8,9 +8,12 @@ card.json is plain JSON that nobody seals: each of its fields is checked when it
 network that it describes has to be that of config.json. Nothing in the folder is ever run.
 """
 
+import hashlib
 import inspect
 import json
+import os
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import networks
 from skipdit_cli.checkpoints.card import EMBEDDED, Card, Component, Sampling, by_path
-from skipdit_cli.errors import UsageError, unknown
+from skipdit_cli.embedded.shipped import home
+from skipdit_cli.errors import StoreError, UsageError, unknown
 from skipdit_cli.precision import PRECISIONS
 from skipdit_cli.storage import given, kept
 from skipdit_cli.storage.disk import write_whole
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 
 CARD, CONFIG = "card.json", "config.json"
 MOST = 1_000_000  # bytes of either
+CHECKED = kept.Kind("checked card", 1)
 TASKS = ("c2i", "c2v", "t2v", "t2i")
 SHAPE: dict[str, Any] = {  # of card.json
     **dict.fromkeys(("family", "task", "variant"), str),
@@ -92,26 +97,26 @@ def read(folder: Path, *, place: str = "") -> Card:
     """
     name = called(folder)
     file, at = folder / CARD, f"{name}/{CARD}"
-    if not file.exists():
+    if not os.path.exists(file):
         raise _no_card(folder, place=place)
-    chosen = _card(_json(file, at), at, name=name, folder=folder)
-    _check_network(chosen, at)
+    text = given.read_text(file, place=at, most=MOST)
+    chosen = _card(_parsed(text, at), at, name=name, folder=folder)
+    _check(chosen, at)
     return chosen
 
 
 def _no_card(folder: Path, *, place: str) -> UsageError:
     name = called(folder)
     fix = "name a folder that `skipdit train` wrote, or one of `skipdit ls models`"
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return UsageError(f"{name} is a folder without {CARD}", place=place, fix=fix)
-    if folder.is_file():
+    if os.path.isfile(folder):
         fix = "name the model, and give the file with --weights"
         return UsageError(f"{name} is a file, not the folder of a model", place=place, fix=fix)
     return UsageError(f"there is no folder {name}", place=place, fix=fix)
 
 
-def _json(file: Path, place: str) -> Any:
-    text = given.read_text(file, place=place, most=MOST)
+def _parsed(text: str, place: str) -> Any:
     with given.decoding(place, "is not JSON"):
         return json.loads(text, parse_constant=_refuse)
 
@@ -123,9 +128,7 @@ def _refuse(constant: str) -> None:
 def _card(content: Any, place: str, *, name: str, folder: Path) -> Card:
     told = _fields(content, SHAPE, ("family", "task", "variant", "skip", "sampling"), place)
     _one_of("family", told["family"], registry.names("models"), place)
-    family = registry.load("models", told["family"], place=place)
     _one_of("task", told["task"], TASKS, place)
-    _one_of("variant", told["variant"], family.VARIANTS, place)
     for precision in (precisions := told.get("precisions", PRECISIONS)):
         _one_of("precision", precision, PRECISIONS, place)
     if not precisions:
@@ -206,8 +209,31 @@ def _one_of(what: str, value: str, known: Collection[str], place: str) -> str:
     return value
 
 
+def _check(chosen: Card, place: str) -> None:
+    """Raise a UsageError unless the card describes a network, that of config.json beside it.
+
+    That takes the network, and seconds to import torch; what was found right is remembered under
+    `home`, so that `plan` and `report` need neither.
+    """
+    file, at = Path(chosen.folder) / CONFIG, f"{chosen.name}/{CONFIG}"
+    config = given.read_text(file, place=at, most=MOST) if os.path.exists(file) else ""
+    version = registry.version("models", chosen.family)
+    said = [chosen.identity, chosen.task, sorted(chosen.components), config, version]
+    key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+    record = home() / "folders" / f"{key}.json"
+    with suppress(StoreError), kept.damaged_is_absent():
+        if kept.read_json(record, dict, CHECKED, of=key) is not None:
+            return
+    _check_network(chosen, place)
+    if config:
+        _compare(_parsed(config, at), networks.meta(chosen), at)
+    with suppress(StoreError):
+        write_whole(record, kept.sealed_json({}, CHECKED, of=key))
+
+
 def _check_network(chosen: Card, place: str) -> None:
-    """Raise a UsageError unless the card describes a network, that of config.json beside it."""
+    family = registry.load("models", chosen.family, place=place)
+    _one_of("variant", chosen.variant, family.VARIANTS, place)
     with given.decoding(place, "describes no network", fix="mend its variant, skip or arguments"):
         network = networks.meta(chosen)
         inputs = network.inputs(1, device="meta")
@@ -219,13 +245,11 @@ def _check_network(chosen: Card, place: str) -> None:
     if chosen.skip != bool(network.layout().skips):
         problem = f"skip is {_text(chosen.skip)}, and {chosen.family} is not built so"
         raise UsageError(problem, place=place, fix=f"write {_text(not chosen.skip)}")
-    tokens = registry.load("models", chosen.family).tokens(networks.arguments(chosen))
+    tokens = family.tokens(networks.arguments(chosen))
     suffixes = [f"_{i + 1}" if i else "" for i in range(len(tokens))]
     needed = [f"{part}{suffix}" for suffix in suffixes for part in ("tokenizer", "text_encoder")]
     if absent := [key for key in needed if key not in chosen.components]:
         raise UsageError(f"components has no {', '.join(absent)}", place=place, fix="add them")
-    if (file := Path(chosen.folder) / CONFIG).exists():
-        _compare(_json(file, at := f"{chosen.name}/{CONFIG}"), network, at)
 
 
 def _compare(told: Any, network: "Network", place: str) -> None:

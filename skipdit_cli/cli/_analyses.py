@@ -20,7 +20,8 @@ Models = Annotated[
     list[str] | None,
     typer.Option(
         "--model",
-        help="A model; may be repeated, and the models are then put beside one another.",
+        help="A model, or the folder of one of your own; may be repeated, and the models are then "
+        "put beside one another.",
         autocompletion=complete.models,
     ),
 ]

@@ -20,10 +20,14 @@ def _last(names: Iterable[str], incomplete: str) -> list[str]:
 
 
 def models(incomplete: str) -> list[str]:
-    """The models."""
+    """The models, and the folders of one's own: those in the usual place, and what begins so."""
     from skipdit_cli.checkpoints import catalog
+    from skipdit_cli.checkpoints.folder import CARD
 
-    return _begin(catalog.cards(), incomplete)
+    trained = (str(path.parent) for path in Path("results/train").glob(f"*/{CARD}"))
+    found = [path for path in glob(f"{escape(incomplete)}*/") if incomplete]
+    own = {path.rstrip("/") if Path(path, CARD).is_file() else path for path in found}
+    return [*_begin(catalog.cards(), incomplete), *sorted({*own, *_begin(trained, incomplete)})]
 
 
 def caches(incomplete: str) -> list[str]:

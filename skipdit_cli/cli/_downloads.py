@@ -62,13 +62,18 @@ def say_sources(what: "Wanted") -> None:
     from skipdit_cli.assets import coco
     from skipdit_cli.assets.wanted import whole_size
     from skipdit_cli.checkpoints import licences
+    from skipdit_cli.checkpoints.card import EMBEDDED
     from skipdit_cli.checkpoints.inventory import COCO
     from skipdit_cli.checkpoints.local import size_text
 
     for card in what.cards:
-        if not card.embedded:
+        source = card.source
+        if card.by_path:  # what is its own is there, or nowhere
+            parts = {part.repository for part in card.components.values()} - {EMBEDDED}
+            source = ", ".join(sorted(parts))
+        if source and not card.embedded:
             size, licence = size_text(whole_size(card)), licences.told(card.licence, card.elsewhere)
-            say(f"{card.name}: {card.source}, about {size}, licence {licence}")
+            say(f"{card.name}: {source}, about {size}, licence {licence}")
     if what.captions:
         say(f"{COCO}: {coco.ADDRESS}, licence {coco.LICENCE}")
     for asset in what.assets:

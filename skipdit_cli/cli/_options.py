@@ -32,7 +32,7 @@ Model = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="A model; `skipdit ls models` lists them.",
+        help="A model (`skipdit ls models`), or the folder of one of your own.",
         autocompletion=complete.models,
     ),
 ]

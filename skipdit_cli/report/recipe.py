@@ -80,13 +80,16 @@ def build_recipe_table(recipe: "Recipe", *, root: Path) -> Table:
     headings = tuple(_heading(column, recipe) for column in recipe.columns)
     if recipe.scale == "tiny":
         headings = tuple(_shown(heading, lines, i) for i, heading in enumerate(headings))
-    drawn = any(each.run.card.random for row in rows for each in row if each.run)
+    cards = {each.run.card for row in rows for each in row if each.run}
+    drawn = any(card.random for card in cards)
+    own = bool(cards) and all(card.by_path for card in cards)  # of which no scale says anything
+    said = [*([] if own else [f"{recipe.scale} scale"]), *([DRY] if drawn else [])]
     used = [
         each.result for row in rows for each in row if each.result and each.cell.ours is not None
     ]
     facts = [result.provenance for result in used] or [provenance.collect()]
     return Table(
-        title=f"{recipe.title} ({recipe.scale} scale{f', {DRY}' if drawn else ''})",
+        title=f"{recipe.title} ({', '.join(said)})" if said else recipe.title,
         names=("method",),
         headings=headings,
         lines=lines,
@@ -94,7 +97,7 @@ def build_recipe_table(recipe: "Recipe", *, root: Path) -> Table:
         margins=recipe.table is None,
         notes=(
             *notes.dry_run(each.run for row in rows for each in row if each.run),
-            *_scale(recipe, headings),
+            *([] if own else _scale(recipe, headings)),
             *recipe.notes,
             *notes.by_batch(each.run for row in rows for each in row if each.run),
             *notes.windows(each.run for row in rows for each in row if each.run),
@@ -388,6 +391,6 @@ def _verdict(column: "Column", run: "Run", paper: float | None, ours: float) -> 
         return DRY
     if run.card.embedded:
         return "tiny scale"
-    if paper is None:
+    if paper is None or run.card.by_path:  # a model of one's own is none of the paper's
         return "measured"
     return "match" if abs(ours - paper) <= column.tolerance * abs(paper) else "off"

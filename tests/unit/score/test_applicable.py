@@ -1,11 +1,14 @@
 """Which metrics can score what, and what is said of the others."""
 
+from dataclasses import replace
+
 import pytest
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import catalog
-from skipdit_cli.errors import UsageError
-from skipdit_cli.score.applicable import check, to_model
+from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.score import jobs, reference
+from skipdit_cli.score.applicable import check, to_model, to_model_now
 
 
 @pytest.mark.parametrize(
@@ -44,3 +47,30 @@ def test_other_protocols_of_a_metric_are_left_out_unless_asked_for():
         "fvd@latte",
     }
     assert "fid@frames" in plain  # there is no plain `fid` of clips
+
+
+def test_the_metrics_of_a_model_of_ones_own():
+    """Those of digits are about the data, not about who trained the model."""
+    mine = replace(catalog.card("digits-skip"), name="a/mine", tiny="", data="")
+    digits = {name for name in registry.names("metrics") if name.endswith("@digits")}
+    assert not digits & set(to_model(mine))
+    assert jobs.usual_metrics(mine) == ["psnr", "ssim"]
+    assert {"psnr", "ssim"} <= set(to_model_now(mine))
+    of_digits = replace(mine, data="digits")
+    assert to_model(of_digits) == to_model(catalog.card("digits-skip"))
+    assert jobs.usual_metrics(of_digits) == ["psnr", "ssim", "accuracy@digits"]
+    unlabelled = replace(of_digits, arguments={"num_classes": None})
+    assert jobs.usual_metrics(unlabelled) == ["psnr", "ssim"]
+
+
+@pytest.mark.parametrize("metric", ["fid", "cmmd", "fvd", "fid@frames"])
+def test_data_that_is_not_known_has_to_be_given(metric, monkeypatch):
+    monkeypatch.setattr(reference.assets, "networks", lambda metric: ())
+    with pytest.raises(MissingAssetError) as caught:
+        reference.identities(registry.load("metrics", metric), "", given=None)
+    assert str(caught.value) == (
+        f"{metric} compares with real samples, and which ones is not known; give them to "
+        f"`skipdit evaluate RUN --metrics {metric} --reference PLACE`, a folder or an npz"
+    )
+    with pytest.raises(MissingAssetError, match=f"no reference of photos for {metric}"):
+        reference.identities(registry.load("metrics", metric), "photos", given=None)
