@@ -119,27 +119,29 @@ tables: $(TABLES) demo methods paper-flops hours  ## all of them, demo and metho
 	done
 
 train: setup  ## the embedded models again: two and a half hours on two cores
+	rm -f $(EMBEDDED)/*/training.json
 	$(SKIPDIT) train --model classifier --steps 1500 --seed 0 --out $(EMBEDDED)/classifier
 	$(SKIPDIT) train --model text --steps 400 --out $(EMBEDDED)/text
 	$(SKIPDIT) train --model digits --steps 2400 --batch-size 128 --learning-rate 0.006 \
-		--seed 0 --out $(EMBEDDED)/digits
+		--seed 0 --half --out $(EMBEDDED)/digits
 	$(SKIPDIT) train --model digits-skip --start digits --skip-steps 150 --steps 1400 \
-		--batch-size 128 --learning-rate 0.002 --seed 0 --out $(EMBEDDED)/digits-skip
+		--batch-size 128 --learning-rate 0.002 --seed 0 --half --out $(EMBEDDED)/digits-skip
 	$(SKIPDIT) train --model moving-digits --steps 2000 --batch-size 32 --learning-rate 0.005 \
-		--seed 0 --out $(EMBEDDED)/moving-digits
+		--seed 0 --half --out $(EMBEDDED)/moving-digits
 	$(SKIPDIT) train --model moving-digits-skip --start moving-digits --skip-steps 150 \
 		--steps 2400 --batch-size 32 --learning-rate 0.003 --seed 0 \
-		--out $(EMBEDDED)/moving-digits-skip
+		--half --out $(EMBEDDED)/moving-digits-skip
 	$(SKIPDIT) train --model captioned-digits --steps 2200 --batch-size 32 --learning-rate 0.005 \
-		--seed 0 --out $(EMBEDDED)/captioned-digits
+		--seed 0 --half --out $(EMBEDDED)/captioned-digits
 	$(SKIPDIT) train --model captioned-digits --start captioned-digits --steps 2400 \
 		--batch-size 32 --learning-rate 0.002 --noisy-weight 50 --seed 1 \
-		--out $(EMBEDDED)/captioned-digits
+		--half --out $(EMBEDDED)/captioned-digits
 	$(SKIPDIT) train --model captioned-digits-skip --start captioned-digits --skip-steps 150 \
 		--steps 1200 --batch-size 32 --learning-rate 0.002 --noisy-weight 50 --seed 0 \
-		--out $(EMBEDDED)/captioned-digits-skip
+		--half --out $(EMBEDDED)/captioned-digits-skip
 	$(SKIPDIT) train --model painted-digits --steps 2600 --batch-size 128 --learning-rate 0.005 \
-		--seed 0 --out $(EMBEDDED)/painted-digits
+		--seed 0 --half --out $(EMBEDDED)/painted-digits
+	rm -f $(EMBEDDED)/*/log.jsonl $(EMBEDDED)/*/card.json
 	for model in digits digits-skip moving-digits moving-digits-skip captioned-digits \
 		captioned-digits-skip painted-digits; do for method in teacache mag-cache; do \
 		$(SKIPDIT) analyze calibrate --model $$model --method $$method --num-samples 16 \

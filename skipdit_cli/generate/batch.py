@@ -223,6 +223,6 @@ def network(run: Run, *, device: str = "cpu", weights_path: Path | None = None) 
     dtype, device = dtype_of(run.precision), own_device(device)
     return loaded.one(
         "denoiser",
-        (run.card, weights_path, device, dtype),
+        (run.card, run.weights, weights_path, device, dtype),
         lambda: networks.load(run.card, path=weights_path, device=device, dtype=dtype),
     )

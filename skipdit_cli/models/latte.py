@@ -93,11 +93,19 @@ class Pair(nn.Module):
         c: Tensor,
         skip: Tensor | None = None,
         temporal_embedding: Tensor | None = None,
+        *,
+        temporal: bool = True,
     ) -> Tensor:
-        """x [B, F, T, D], c [B, D], skip like x, temporal_embedding [1, F, D] -> like x"""
+        """x [B, F, T, D], c [B, D], skip like x, temporal_embedding [1, F, D] -> like x
+
+        Args:
+            temporal: whether to run the temporal block.
+        """
         if self.skip is not None:
             x = self.skip(x, skip)
         x = self.spatial(x, c)
+        if not temporal:
+            return x
         x = x.transpose(1, 2)  # [B, T, F, D]
         if temporal_embedding is not None:
             x = x + temporal_embedding
@@ -157,6 +165,7 @@ class Latte(ModelMixin, ConfigMixin):
         timestep: Tensor,
         class_labels: Tensor | None = None,
         *,
+        enable_temporal_attentions: bool = True,
         return_dict: bool = True,
     ) -> Transformer2DModelOutput | tuple[Tensor]:
         """Predict noise (and variance) for clips at original timesteps 0..999.
@@ -165,6 +174,7 @@ class Latte(ModelMixin, ConfigMixin):
             hidden_states: [B, F, C, H, W].
             timestep: [B].
             class_labels: [B] int64 for a class-conditional model.
+            enable_temporal_attentions: False leaves the temporal blocks out: frames are images.
         Returns:
             sample [B, F, 2C, H, W] (noise, variance), or [B, F, C, H, W] without learn_sigma.
         """
@@ -174,16 +184,15 @@ class Latte(ModelMixin, ConfigMixin):
         c = self.t_embedder(timestep)  # [B, D]
         if self.y_embedder is not None:
             c = c + self.y_embedder(class_labels)
+        images = {} if enable_temporal_attentions else {"temporal": False}
         skips: list[Tensor] = []
         for p, layer in enumerate(self.layers):
             # the place of a frame in time is added once, before the first temporal block
             temporal_embedding = self.temp_embed if p == 0 else None
-            if layer.skip is not None:
-                x = layer(x, c, skips.pop(), temporal_embedding)  # [B, F, T, D]
-            else:
-                x = layer(x, c, None, temporal_embedding)
-                if self.config.skip:
-                    skips.append(x)
+            skip = skips.pop() if layer.skip is not None else None
+            x = layer(x, c, skip, temporal_embedding, **images)  # [B, F, T, D]
+            if layer.skip is None and self.config.skip:
+                skips.append(x)
         x = self.final_layer(x, c)  # [B, F, T, p * p * out]
         sample = unpatchify(x, self.config.patch_size)  # [B, F, out, H, W]
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)

@@ -5,7 +5,7 @@
 
 A kill may leave half a line at the end, which counts as not written. A run that goes on from its
 last checkpoint tells of the steps behind it again, and the later line counts. What a run was asked
-for stands under "settings" in training.json, and in checkpoint/ while it is not finished.
+for stands under "settings" in training.json, and in settings.json from its first step on.
 """
 
 import json
@@ -22,7 +22,7 @@ from skipdit_cli.storage.disk import DamagedError, on_disk, read_json, read_whol
 T = TypeVar("T", "Logged", "Scored")
 
 LOG, SCORES, RECORD = "log.jsonl", "scores.jsonl", "training.json"
-CHECKPOINT = "checkpoint"  # the folder of a run that is not finished
+ASKED = "settings.json"  # as in the record, from the first step on
 REQUIRED = ("step", "loss", "metric", "value")  # of either; what else there is may be absent
 LONGEST = 1 << 16  # bytes of a line
 MOST_STEPS = 10**15
@@ -125,7 +125,7 @@ def settings(folder: Path) -> dict[str, Any]:
         DamagedError: the record is no readable one.
         StoreError: the disk cannot be read.
     """
-    for path in (folder / RECORD, folder / CHECKPOINT / RECORD):
+    for path in (folder / RECORD, folder / ASKED):
         found = read_json(
             path,
             lambda content: dict(content["settings"]),

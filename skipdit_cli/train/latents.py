@@ -18,9 +18,10 @@ import torch
 from torch import Generator, Tensor
 
 from skipdit_cli.checkpoints import local, networks
-from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.checkpoints.card import Card, file_name
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.generate import loaded, text
+from skipdit_cli.models import Conditions
 from skipdit_cli.storage import lock
 from skipdit_cli.storage.disk import check_writable, on_disk, remove_leftovers
 from skipdit_cli.train import shards
@@ -28,6 +29,8 @@ from skipdit_cli.train.encoding import Encoding, Progress
 from skipdit_cli.train.files import Listing, listed
 from skipdit_cli.train.frames import preparation
 from skipdit_cli.train.shards import AGAIN, Asked, Index
+
+NOTHING = ""  # the caption of what is trained without one, whatever sampling has in its place
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +62,7 @@ class Latents:
 
     @property
     def precision(self) -> str:
-        """In which the captions were encoded, as `text.conditions` asks for it."""
+        """In which the captions were encoded."""
         return self.index.asked.precision
 
     @property
@@ -106,6 +109,17 @@ class Latents:
             return self._rows("pixels", rows).float() / 127.5 - 1, labels
         mean, std = self._rows("mean", rows).float(), self._rows("std", rows).float()
         return mean + std * torch.randn(mean.shape, generator=generator), labels
+
+    def conditions(self, chosen: Card, labels: Tensor) -> tuple[Conditions, Conditions]:
+        """What a text model is told of captions, and where there is none; as `text.conditions`.
+
+        Args:
+            labels: places of captions, of `batch`.
+        """
+        captions = [self.captions[label] for label in labels.tolist()]
+        return text.conditions(
+            chosen, captions, root=self.folder, negative=NOTHING, precision=self.precision
+        )
 
     def _find(self, item: int) -> tuple[int, int]:
         """The shard of an item, and its place there."""
@@ -204,9 +218,9 @@ def encode(
         MissingAssetError: the autoencoder or a text encoder is not here.
     """
     how = preparation(chosen, interval=interval, crops=crops, seed=seed)
+    listing = listed(data, chosen)
     for part in chosen.components:
         local.component(chosen, part)
-    listing = listed(data, chosen)
     captions = tuple(dict.fromkeys(item.caption for item in listing.items if item.caption))
     asked = Asked(
         shape=_shape(chosen),
@@ -225,11 +239,12 @@ def encode(
             remove_leftovers(folder)
         found = shards.begun(folder, index)
         if chosen.text:
-            text.warn_of_cuts(chosen, captions)
+            text.warn_of_cuts(chosen, captions, negative=NOTHING)
             text.encode(
                 chosen,
                 captions,
                 root=folder,
+                negative=NOTHING,
                 device=device,
                 precision=precision,
                 progress=progress,
@@ -261,7 +276,7 @@ def usual_folder(
     how = preparation(chosen, interval=interval, crops=crops, seed=seed)
     told = [str(data.resolve()), how.interval, crops, _flipped(chosen, flips), seed, precision]
     digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
-    return Path("results/latents") / f"{chosen.name}-{digest[:8]}"
+    return Path("results/latents") / f"{file_name(chosen.name)}-{digest[:8]}"
 
 
 def _flipped(chosen: Card, flips: bool | None) -> bool:
@@ -297,7 +312,13 @@ def _digest(listing: Listing, data: Path) -> str:
 
 def _require_embeddings(found: Latents, chosen: Card) -> None:
     """Raise a MissingAssetError where a caption has none of this model's text encoders."""
-    paths = text.paths(chosen, found.captions, root=found.folder, precision=found.precision)
+    paths = text.paths(
+        chosen,
+        found.captions,
+        root=found.folder,
+        negative=NOTHING,
+        precision=found.precision,
+    )
     if gone := [path for path in paths if not path.is_file()]:
         raise MissingAssetError(
             f"{len(gone)} embeddings of captions by the text encoders of {chosen.name} are not "

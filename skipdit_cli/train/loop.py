@@ -1,228 +1,326 @@
-"""Train a denoiser, in two stages if it has skip branches (arXiv 2411.17616, section 3.2).
+"""Train a denoiser: from scratch, further, or in the two stages of arXiv 2411.17616, section 3.2.
 
-A vanilla model is trained from scratch. A skip model starts from a trained vanilla model: stage 1
-trains the skip branches alone, stage 2 trains everything. The moving average of the weights is what
-is kept. A killed run continues at its last checkpoint, with the data it would have seen.
+Stage 1 trains the skip branches alone beside trained weights, stage 2 everything. The moving
+average of the weights is what is kept. A killed run continues at its last checkpoint, with the data
+it would have seen; on one process it ends in the same bits.
+
+Processes share the batch of a step, so that their number changes sums in the last bits and nothing
+else (accelerate; `accelerate launch` or --processes start them).
 """
 
-import copy
 import json
-import math
-import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from skipdit_cli.checkpoints.card import Card
-from skipdit_cli.checkpoints.catalog import card
-from skipdit_cli.checkpoints.networks import build, load
-from skipdit_cli.embedded.captions import LISTS
 from skipdit_cli.errors import UsageError
-from skipdit_cli.generate import text
-from skipdit_cli.storage.disk import on_disk, read_json, remove_leftovers, replacing, write_whole
-from skipdit_cli.train.data import DATA
+from skipdit_cli.precision import products
+from skipdit_cli.storage.disk import on_disk, read_json, remove_leftovers, write_whole
+from skipdit_cli.storage.training import ASKED, RECORD, Logged
+from skipdit_cli.train import checkpoint, network
 from skipdit_cli.train.loss import Diffusion, hybrid_loss, velocity_loss
-from skipdit_cli.train.settings import TrainingSettings
+from skipdit_cli.train.processes import Processes
+from skipdit_cli.train.settings import TrainingSettings, plain
+from skipdit_cli.train.source import APART, WHOLE, Drawn, Source, generator
 
 if TYPE_CHECKING:
     from skipdit_cli.models import Network
 
-CURVE_EVERY = 100  # steps behind one point of the loss curve
-Condition = Callable[[Tensor, Tensor], dict[str, Tensor]]
-CHECKPOINT_EVERY = 2 * CURVE_EVERY  # a multiple: what is not yet a point is not kept
+CHECKPOINT = "checkpoint.pt"
+POINTS = 200  # of the loss curve in the record
+
+
+Export = Callable[[Path], None]  # writes the average as a model into a folder
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What goes on beside training, and changes nothing in it.
+
+    Attributes:
+        log_every: steps between two calls of `on_log`.
+        checkpoint_every: steps between two checkpoints, at least; they are written where there is
+            something to log.
+        on_log: called in the main process alone.
+        judge_every: steps between two calls of `judge`, which is called after the last step as
+            well; 0 for never.
+        judge: called in the main process alone with the steps that are done and what writes the
+            model as it is.
+        half: write the weights in float16.
+        checkpointing: compute the layers again in the backward pass in place of keeping what they
+            gave.
+    """
+
+    log_every: int = 50
+    checkpoint_every: int = 500
+    on_log: Callable[[Logged], None] = lambda logged: None
+    judge_every: int = 0
+    judge: Callable[[int, Export], None] = lambda step, export: None
+    half: bool = False
+    checkpointing: bool = False
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds beside tensors."""
+
+    step: int = 0
+    seconds: float = 0.0
+    curve: list[list[float]] = field(default_factory=list)
 
 
 def train(
     settings: TrainingSettings,
     folder: Path,
     *,
+    source: Source | None = None,
     device: str = "cpu",
     command: str = "",
-    progress: Callable[[int, float], None] | None = None,
+    watch: Watch | None = None,
 ) -> "Network":
-    """Train and write `config.json`, fp16 weights and `training.json` into a folder.
+    """Train and write `config.json`, `card.json`, weights and `training.json` into a folder.
 
     Args:
+        source: the samples; the digits that ship unless given.
         command: the command line, kept in the record.
-        progress: called with (step, loss) after every step of a curve point.
     Returns:
-        The moving average of the model, float32.
+        The moving average of the model, float32 on the CPU.
+    Raises:
+        UsageError: the folder holds a run with other settings, or the start does not fit.
+        StoreError: the disk.
     """
-    chosen = card(settings.model)
-    torch.manual_seed(settings.seed)
-    model = build(chosen, device="cpu")
-    if settings.start is not None:
-        model.load_state_dict(load(card(settings.start)).state_dict(), strict=False)
-    model = model.to(device).train()
-    average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0)
-    diffusion = Diffusion(torch.device(device), chosen.sampling.betas)
-    condition = _conditions(chosen, torch.device(device))
-    checkpoint = folder / "checkpoint.pt"
-    with on_disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder)
-    state = _resume(checkpoint, settings, model, average, optimizer)
-    total, recent = settings.skip_steps + settings.steps, []
-    started = time.monotonic() - state["seconds"]
-    for step in range(state["step"], total):
-        only_skip = step < settings.skip_steps
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(not only_skip or ".skip." in name)
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _schedule(step, settings)
-        loss = _loss(model, settings, step, diffusion, condition)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
-        optimizer.step()
-        decay = min(settings.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_(
-                list(average.parameters()), list(model.parameters()), weight=1 - decay
+    watch, source = watch or Watch(), source or Drawn(settings.card)
+    with Processes(settings.precision, device) as processes:
+        settings.check_share(processes.count)
+        if processes.main:
+            with on_disk(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                remove_leftovers(folder)
+        processes.wait()
+        with products(settings.precision):
+            return _Training(settings, folder, source, processes, watch).run(command)
+
+
+class _Training:
+    """A run of `train`."""
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        folder: Path,
+        source: Source,
+        processes: Processes,
+        watch: Watch,
+    ) -> None:
+        self._settings, self._folder, self._source = settings, folder, source
+        self._processes, self._watch = processes, watch
+        self._rows = processes.rows(settings.batch_size, parts=settings.accumulate)
+        self._diffusion = Diffusion(processes.device, settings.card.sampling.betas)
+        network_ = network.started(settings).to(processes.device).train()
+        if watch.checkpointing:
+            network.checkpoint_layers(network_)
+        self._shape = network_.inputs(1)["hidden_states"].shape[1:]
+        self._frame_dim = 3 - network_.CHANNEL_DIM  # of clips
+        self._frames = self._shape[self._frame_dim - 1]
+        self._file = folder / CHECKPOINT
+        self._kept = checkpoint.read(self._file, plain(settings))
+        self._state = _State(**self._kept["state"]) if self._kept else _State()
+        if self._kept:
+            network_.load_state_dict(self._kept["model"])
+        self._model = network.Trained(network_, settings, processes, self._state.step)
+        if self._kept:
+            self._model.load(self._kept)
+        self._kept = None  # memory
+
+    def run(self, command: str) -> "Network":
+        settings, state, watch = self._settings, self._state, self._watch
+        if self._processes.main:
+            asked = json.dumps({"settings": plain(settings)}).encode() + b"\n"
+            write_whole(self._folder / ASKED, asked)
+        seen: list[Tensor] = []
+        norms: list[Tensor] = []
+        begun, last = time.monotonic() - state.seconds, time.monotonic()
+        saved = state.step
+        with ThreadPoolExecutor(1) as reader:
+            coming = self._ask(reader, state.step)
+            for step in range(state.step, settings.total):
+                self._model.stage(step)
+                given, coming = coming.result(), self._ask(reader, step + 1)
+                loss, norm = self._step(step, given)
+                seen.append(loss)
+                norms.append(norm)
+                state.step = step + 1
+                judged = watch.judge_every and state.step % watch.judge_every == 0
+                if state.step % watch.log_every == 0 or state.step == settings.total:
+                    means = [float(torch.stack(each).mean()) for each in (seen, norms)]
+                    mean = self._processes.mean(means[0])
+                    now, count = time.monotonic(), len(seen) * settings.batch_size
+                    logged = Logged(
+                        step=state.step,
+                        loss=mean,
+                        learning_rate=network.rate(settings, step),
+                        gradient_norm=means[1],
+                        samples_per_second=count / (now - last),
+                        seconds=now - begun,
+                        memory_bytes=self._processes.memory(),
+                    )
+                    state.curve.append([state.step, round(mean, 5)])
+                    seen.clear()
+                    norms.clear()
+                    if self._processes.main:
+                        watch.on_log(logged)
+                    if state.step - saved >= watch.checkpoint_every and state.step < settings.total:
+                        state.seconds, saved = now - begun, state.step
+                        self._save()
+                    last = time.monotonic()
+                if judged and state.step < settings.total:
+                    self._judge()
+                    last = time.monotonic()
+        state.seconds = time.monotonic() - begun
+        return self._finish(command)
+
+    def _ask(self, reader: ThreadPoolExecutor, step: int) -> "Future[list[list[dict[str, Any]]]]":
+        """The parts of a step's batch that this process computes, read beside the step before."""
+        return reader.submit(self._parts, step)
+
+    def _parts(self, step: int) -> list[list[dict[str, Any]]]:
+        settings = self._settings
+        if step >= settings.total:
+            return []
+        size, seed, images = settings.batch_size, settings.seed, settings.images_per_clip
+        drawn = generator(seed, step, WHOLE)
+        dropped = torch.rand(size, generator=drawn) < settings.drop
+        t = torch.randint(1000, (size,), generator=drawn)
+        noise = torch.randn((size, *self._shape), generator=drawn)
+        parts = []
+        for rows in self._rows:
+            place = slice(rows.start, rows.stop)
+            given = self._source.batch(step, rows, size=size, seed=seed)
+            parts.append([self._part(*given, t[place], noise[place], dropped[place])])
+            if images:
+                parts[-1].append(self._images(step, rows, t[place], images))
+        return parts
+
+    def _images(self, step: int, rows: range, t: Tensor, count: int) -> dict[str, Any]:
+        """What is trained on beside clips: frames of others, at the timestep of their clip."""
+        seed, along, columns = self._settings.seed, self._frame_dim, []
+        for row in rows:  # each from generators of its own, however rows are shared out
+            clips, labels = self._source.others(step, row, count=count, seed=seed)
+            drawn = generator(seed, step, APART + row)
+            frame = torch.randint(self._frames, (count,), generator=drawn)
+            x0 = clips.movedim(along, 1)[torch.arange(count), frame].unsqueeze(along)
+            noise = torch.randn(x0.shape, generator=drawn)
+            dropped = torch.rand(count, generator=drawn) < self._settings.drop
+            columns.append((x0, labels, noise, dropped))
+        x0, labels, noise, dropped = (torch.cat(each) for each in zip(*columns, strict=True))
+        given = self._part(x0, labels, t.repeat_interleave(count), noise, dropped)
+        return {**given, "keywords": {"enable_temporal_attentions": False}}
+
+    def _part(
+        self, x0: Tensor, labels: Tensor, t: Tensor, noise: Tensor, dropped: Tensor
+    ) -> dict[str, Any]:
+        conditions = self._source.conditions(labels, dropped)
+        return {"x0": x0, "t": t, "noise": noise, "conditions": conditions, "keywords": {}}
+
+    def _step(self, step: int, parts: list[list[dict[str, Any]]]) -> tuple[Tensor, Tensor]:
+        """One step of the optimizer: mean loss of this process's rows, and the gradient's norm."""
+        losses = []
+        for i, part in enumerate(parts):
+            with self._model.computing(last=i == len(parts) - 1):
+                loss, *images = [self._loss(each) for each in part]
+                if images:  # the mean over all frames
+                    count, frames = self._settings.images_per_clip, self._frames
+                    beside = images[0].unflatten(0, (-1, count)).mean(1)
+                    loss = (frames * loss + count * beside) / (frames + count)
+                self._processes.backward(loss.sum() / sum(map(len, self._rows)))
+            losses.append(loss.detach())
+        norm = self._model.update(step)
+        return torch.cat(losses).mean(), norm
+
+    def _loss(self, part: dict[str, Any]) -> Tensor:
+        """The loss of each row."""
+        settings, device = self._settings, self._processes.device
+        x0, t, noise = (part[name].to(device) for name in ("x0", "t", "noise"))
+        conditions = {key: value.to(device) for key, value in part["conditions"].items()}
+
+        def denoise(x: Tensor, t: Tensor) -> Tensor:
+            with self._processes.autocast():
+                given = {**conditions, **part["keywords"], "return_dict": False}
+                out: Tensor = self._model(x, t, **given)[0]
+            return out.float()
+
+        how: dict[str, Any] = {
+            "noise": noise,
+            "diffusion": self._diffusion,
+            "channel_dim": self._model.network.CHANNEL_DIM,
+            "min_snr": settings.min_snr or None,
+        }
+        if settings.card.sampling.prediction == "v_prediction":
+            return velocity_loss(denoise, x0, t, **how)
+        return hybrid_loss(denoise, x0, t, **how, noisy_weight=settings.noisy_weight)
+
+    def _save(self) -> None:
+        content = {"settings": plain(self._settings), "state": vars(self._state)}
+        content |= self._model.state()
+        if self._processes.main:
+            checkpoint.write(self._file, content)
+        self._processes.wait()
+
+    def _judge(self) -> None:
+        """Have the model looked at as it is; what was learnt up to here is kept before."""
+        if self._processes.main:
+            average = self._model.averaged()
+            self._watch.judge(
+                self._state.step,
+                lambda folder: network.write(
+                    average, self._settings, folder, half=self._watch.half
+                ),
             )
-        recent.append(loss.detach())
-        if (step + 1) % CURVE_EVERY == 0:
-            mean = float(torch.stack(recent).mean())
-            state["curve"].append([step + 1, round(mean, 5)])
-            recent.clear()
-            if progress:
-                progress(step + 1, mean)
-        if (step + 1) % CHECKPOINT_EVERY == 0:
-            state.update(step=step + 1, seconds=time.monotonic() - started)
-            _save(checkpoint, settings, state, model, average, optimizer)
-    state["seconds"] = time.monotonic() - started
-    average = average.cpu().eval()
-    copy.deepcopy(average).half().save_pretrained(folder)
-    before = _record(folder) if settings.start == settings.model else None
-    record = {
-        **({"before": before} if before else {}),
-        "command": command,
-        "settings": asdict(settings),
-        "parameters": sum(p.numel() for p in average.parameters()),
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "CPU",
-        "torch": torch.__version__,
-        "seconds": round(state["seconds"], 1),
-        "loss_curve": state["curve"],
-    }
-    write_whole(folder / "training.json", json.dumps(record).encode() + b"\n")
-    checkpoint.unlink(missing_ok=True)
-    return average
+        self._processes.wait()
+
+    def _finish(self, command: str) -> "Network":
+        settings, average = self._settings, self._model.averaged()
+        if self._watch.judge_every:
+            self._judge()
+        if self._processes.main:
+            before = _record(self._folder) if settings.start == settings.model else None
+            network.write(average, settings, self._folder, half=self._watch.half)
+            every = -(-len(self._state.curve) // POINTS)
+            record = {
+                **({"before": before} if before else {}),
+                "command": command,
+                "settings": plain(settings),
+                "parameters": sum(p.numel() for p in average.parameters()),
+                "processes": self._processes.count,
+                "device": self._processes.named,
+                "torch": torch.__version__,
+                "seconds": round(self._state.seconds, 1),
+                "loss_curve": self._state.curve[every - 1 :: every],
+            }
+            write_whole(self._folder / RECORD, json.dumps(record).encode() + b"\n")
+            for file in (self._file, self._folder / ASKED):
+                file.unlink(missing_ok=True)
+        self._processes.wait()
+        return average
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
     """How the model that was in the folder was made."""
-    path, fix = folder / "training.json", "delete it, or choose another --out"
+    path, fix = folder / RECORD, "delete it, or choose another --out"
     return read_json(path, dict, what="record of a training", fix=fix)
 
 
-def _conditions(chosen: Card, device: torch.device) -> Condition:
-    """(classes or captions, which of them are dropped) -> what the model is conditioned on."""
-    if not chosen.text:
-        null = chosen.num_classes or 0
-        return lambda labels, dropped: {
-            "class_labels": labels.masked_fill(dropped, null).to(device)
-        }
-    captions = LISTS[chosen.task]
-    with tempfile.TemporaryDirectory() as folder:
-        text.encode(chosen, captions, root=Path(folder))
-        given, null_half = text.conditions(chosen, captions, root=Path(folder), device=str(device))
-
-    def choose(labels: Tensor, dropped: Tensor) -> dict[str, Tensor]:
-        labels, dropped = labels.to(device), dropped.to(device)
-        return {
-            key: torch.where(
-                dropped.view(-1, *[1] * (value.dim() - 1)), null_half[key][labels], value[labels]
-            )
-            for key, value in given.items()
-        }
-
-    return choose
-
-
-def _loss(
-    model: "Network",
-    settings: TrainingSettings,
-    step: int,
-    diffusion: Diffusion,
-    condition: Condition,
-) -> Tensor:
-    """The loss on the batch of a step, which depends on seed and step alone."""
-    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-    chosen = card(settings.model)
-    x0, labels = DATA[chosen.task](settings.batch_size, generator)
-    dropped = torch.rand(len(labels), generator=generator) < settings.drop_label
-    conditions = condition(labels, dropped)
-    t = torch.randint(1000, (len(labels),), generator=generator)
-    noise = torch.randn(x0.shape, generator=generator)
-    x0, t, noise = (value.to(diffusion.signal.device) for value in (x0, t, noise))
-
-    def denoise(x: Tensor, t: Tensor) -> Tensor:
-        return model(x, t, **conditions, return_dict=False)[0]
-
-    how: dict[str, Any] = {
-        "noise": noise,
-        "diffusion": diffusion,
-        "channel_dim": model.CHANNEL_DIM,
-        "min_snr": settings.min_snr,
-    }
-    if chosen.sampling.prediction == "v_prediction":
-        return velocity_loss(denoise, x0, t, **how).mean()
-    return hybrid_loss(denoise, x0, t, **how, noisy_weight=settings.noisy_weight).mean()
-
-
-def _schedule(step: int, settings: TrainingSettings) -> float:
-    """Warm-up over 200 steps, then a cosine to zero; each stage has its own."""
-    stage_1 = step < settings.skip_steps
-    length = settings.skip_steps if stage_1 else settings.steps
-    step -= 0 if stage_1 else settings.skip_steps
-    return min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * step / length))
-
-
-def _save(
-    path: Path,
-    settings: TrainingSettings,
-    state: dict,
-    model: nn.Module,
-    average: nn.Module,
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    content = {
-        "settings": asdict(settings),
-        "state": state,
-        "model": model.state_dict(),
-        "average": average.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    with on_disk(path), replacing(path) as temporary, open(temporary, "wb") as file:
-        try:
-            torch.save(content, file)
-        except RuntimeError as error:  # what torch says of a full disk hides what the system said
-            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
-
-
-def _resume(
-    path: Path,
-    settings: TrainingSettings,
-    model: nn.Module,
-    average: nn.Module,
-    optimizer: torch.optim.Optimizer,
-) -> dict:
-    if not path.exists():
-        return {"step": 0, "seconds": 0.0, "curve": []}
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if content["settings"] != asdict(settings):
+def refuse_other(folder: Path) -> None:
+    """Raise a UsageError where a folder holds a model that is finished."""
+    if (folder / RECORD).exists():
         raise UsageError(
-            "the folder holds a run with other settings",
-            place=str(path),
-            fix="delete it or choose another --out",
+            "holds a model that is trained already",
+            place=str(folder),
+            fix="choose another --out, or delete it",
         )
-    model.load_state_dict(content["model"])
-    average.load_state_dict(content["average"])
-    optimizer.load_state_dict(content["optimizer"])
-    return content["state"]

@@ -20,7 +20,7 @@ from skipdit_cli.cli import main
 ROOT = Path(__file__).parents[2]
 PROGRESS = re.compile(
     r"(analyzing|calibrating|encoding|estimate:|exporting|kept:|sampling|scoring|study|target:|"
-    r"timing|training|trying|waiting:|wrote|scale) "
+    r"step|timing|training|trying|waiting:|wrote|scale) "
 )
 SWEEP = "cache-sweep --model digits-skip --n 2..3 --steps 6 --num-samples 3 --batch-size 2"
 

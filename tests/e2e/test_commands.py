@@ -1,7 +1,6 @@
 """plan, sample, evaluate, report, recipes, profile, train and doctor, as a user runs them."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -9,13 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 from skipdit_cli.checkpoints import local
 from skipdit_cli.embedded import shipped
 from skipdit_cli.generate import batch as generating
 from skipdit_cli.generate import decode
-from skipdit_cli.train import loop
 
 FEW = "--num-samples 2 --batch-size 2 --steps 3"
 
@@ -513,106 +510,6 @@ def test_doctor_finds_what_is_broken(skipdit, tmp_path, monkeypatch):
     assert "not here" in checks["digits-skip"]["detail"]
     assert "a file is where a folder should be" in checks["results folder"]["detail"]
     assert checks["moving-digits"]["state"] == "ok"
-
-
-@pytest.fixture
-def short(monkeypatch):
-    """Checkpoints every 2 steps."""
-    monkeypatch.setattr(loop, "CHECKPOINT_EVERY", 2)
-    monkeypatch.setattr(loop, "CURVE_EVERY", 2)
-
-
-TRAIN = "train --model digits --steps 6 --batch-size 4 --learning-rate 0.001 --out"
-
-
-def test_train(skipdit, tmp_path, short, samples):
-    done = skipdit(f"{TRAIN} vanilla").ok()
-    assert done.out == "digits in vanilla\n"
-    record = json.loads((tmp_path / "vanilla" / "training.json").read_text())
-    assert record["command"] == f"skipdit {TRAIN} vanilla"
-    assert [step for step, _ in record["loss_curve"]] == [2, 4, 6]
-    files = {path.name for path in (tmp_path / "vanilla").iterdir()}
-    assert files == {"config.json", "training.json", local.WEIGHTS_FILE}
-    state = load_file(tmp_path / "vanilla" / local.WEIGHTS_FILE)
-    assert {value.dtype for value in state.values()} == {torch.float16}
-    # what was trained can be sampled from
-    path = tmp_path / "vanilla" / local.WEIGHTS_FILE
-    skipdit(f"sample --model digits {FEW} --weights", path).ok()
-    assert len(samples(tmp_path / "results")) == 2
-
-
-@pytest.mark.parametrize("start", ["digits", "captioned-digits"])
-def test_train_a_skip_model_in_two_stages(skipdit, tmp_path, short, start):
-    skipdit(
-        f"train --model {start}-skip --start {start} --skip-steps 2 --steps 2 --batch-size 4"
-        " --out out"
-    ).ok()
-    record = json.loads((tmp_path / "out" / "training.json").read_text())
-    assert record["settings"]["start"] == start
-    assert [step for step, _ in record["loss_curve"]] == [2, 4]
-
-
-def test_train_a_model_with_skip_branches_of_its_own(skipdit, tmp_path, short):
-    skipdit("train --model painted-digits --steps 4 --batch-size 2 --out out").ok()
-    record = json.loads((tmp_path / "out" / "training.json").read_text())
-    assert record["settings"]["start"] is None
-    assert [step for step, _ in record["loss_curve"]] == [2, 4]
-
-
-def test_train_the_text_encoders(skipdit, tmp_path):
-    done = skipdit("train --model text --steps 1 --out out").ok()
-    assert re.fullmatch(r"the text encoders: accuracy 0\.\d{4}, in out\n", done.out)
-    names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {path.name for path in (shipped.embedded() / "text").iterdir()}
-
-
-@pytest.mark.slow  # the same in one process: tests/unit/train/test_train.py
-def test_a_killed_training_continues(skipdit, tmp_path, short, wait_for):
-    """Killed for real after its first checkpoint, it ends with the weights of one undisturbed."""
-    skipdit(f"{TRAIN} whole").ok()
-    slowly = (
-        "import time\n"
-        "from skipdit_cli import cli\n"
-        "from skipdit_cli.train import loop\n"
-        "loop.CHECKPOINT_EVERY = loop.CURVE_EVERY = 2\n"
-        "compute = loop._loss\n"
-        "loop._loss = lambda *a: time.sleep(0.2) or compute(*a)\n"
-        "cli.main()"
-    )
-    process = skipdit.start(TRAIN, "killed", program=("-c", slowly))
-    checkpoint = tmp_path / "killed" / "checkpoint.pt"
-    wait_for(checkpoint.exists)
-    process.kill()
-    assert skipdit.wait(process).code == -9
-    assert not (tmp_path / "killed" / "training.json").exists()
-    done = torch.load(checkpoint, weights_only=True)["state"]["step"]
-    assert done in (2, 4)
-    skipdit(f"{TRAIN} killed").ok()
-    assert not checkpoint.exists()
-    one, other = (load_file(tmp_path / name / local.WEIGHTS_FILE) for name in ("whole", "killed"))
-    assert all(torch.equal(one[key], other[key]) for key in one)
-
-
-def test_a_training_with_other_settings_is_not_continued(skipdit, tmp_path, short, monkeypatch):
-    def stop(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_schedule", lambda step, settings: stop() if step == 3 else 1.0)
-        assert skipdit(f"{TRAIN} out").code == 130
-    skipdit(f"{TRAIN} out --seed 1").failed(2, "out/checkpoint.pt: ", "other settings", "--out")
-    assert (tmp_path / "out" / "checkpoint.pt").is_file()
-
-
-def test_train_into_a_file(skipdit, tmp_path):
-    (tmp_path / "out").write_text("")
-    skipdit(f"{TRAIN} out").failed(1, "out: a file is where a folder should be")
-
-
-def test_train_from_another_model(skipdit, tmp_path):
-    given = "train --model digits-skip --skip-steps 1 --steps 1 --batch-size 1 --out out --start"
-    skipdit(f"{given} moving-digits").failed(2, "moving-digits is not the vanilla model")
-    skipdit(f"{given} digit").failed(2, "unknown model 'digit'", "did you mean 'digits'?")
 
 
 def test_black_samples_of_a_sweep_are_told(skipdit, monkeypatch):

@@ -26,12 +26,14 @@ from skipdit_cli.checkpoints import catalog, local
 from skipdit_cli.cli import app
 from skipdit_cli.embedded import shipped
 from skipdit_cli.recipe import published, recipe
+from skipdit_cli.storage import training
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = ("README.md", *(f"docs/{path.name}" for path in DOCS))  # test_outside: CONTRIBUTING.md
 SHORT = "--num-samples 2 --batch-size 2"
+LOOKS = "--steps 2 --eval-samples 4 --eval-steps 2 --batch-size 4 --log-every 2"
 DIGITS = ("accuracy@digits", "fid@digits", "psnr", "ssim")
 
 
@@ -168,6 +170,21 @@ def own_prompts() -> None:
     Path("mine.csv").write_text(
         "prompt,seed,name\na two moving up,7,two\na seven moving down,8,seven\n"
     )
+
+
+def photos() -> None:
+    """Images of two classes."""
+    for place, name in enumerate(("circle", "cross")):
+        folder = Path("photos", name)
+        folder.mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (20, 24), (90 * place + 9 * i, 40, 0)).save(folder / f"{i}.png")
+
+
+def a_training() -> None:
+    """A run folder as `train --eval` leaves it."""
+    score = {"step": 200, "metric": "fid@digits", "value": 20.0, "samples": 500}
+    training.append(Path("run", training.SCORES), score)
 
 
 def own_weights() -> None:
@@ -674,6 +691,40 @@ LINES = {
         ),
     },
     "docs/training.md": {
+        "skipdit train --model digits-skip --data photos --steps 2000 --out "
+        "results/train/mine": Then(
+            more="--steps 2 --batch-size 4",
+            before=photos,
+            writes=("results/train/mine/*.safetensors", "results/train/mine/card.json"),
+        ),
+        "skipdit cache-sweep --model results/train/mine --n 2..4": Then(
+            more=f"{SHORT} --steps 4 --repeats 0",
+            writes=("results/sweeps/mine-*/sweep.md",),
+        ),
+        "skipdit latents --model ucf101-skip --data clips --crops 4 --out results/latents/clips": (
+            Then(2, shows=("clips: no such",))
+        ),
+        "skipdit train --model ucf101-skip --data results/latents/clips --images-per-clip 8": Then(
+            2, shows=("results/latents/clips: no such",)
+        ),
+        "skipdit train --model latte-skip --data pairs.csv --start latte --stage skip --steps 5000 "
+        "--out first": Then(4, shows=("the weights of latte are not here",)),
+        "skipdit train --model latte-skip --data pairs.csv --start ./first --steps 20000 --out "
+        "second": Then(2, shows=("--start: ", "./first")),
+        "skipdit train --model dit-xl-2-skip --data imagenet/train --config official --processes "
+        "8": Then(2, shows=("imagenet/train: no such",)),
+        **{
+            f"skipdit train --model {model} --steps 1200 --eval fid@digits --eval-every 200 "
+            f"--out {out}": Then(more=LOOKS, writes=(f"{out}/scores.jsonl",))
+            for model, out in (("digits", "vanilla"), ("digits-skip", "skip"))
+        },
+        **{
+            f"skipdit report training vanilla skip{paper}": Then(
+                shows=("FID@digits against training steps", *shown),
+                writes=("results/training/training.png",),
+            )
+            for paper, shown in {"": (), " --paper": ("4.38x",)}.items()
+        },
         "skipdit train --model digits --steps 2400 --batch-size 128 --learning-rate 0.006": Then(
             more="--steps 2 --batch-size 4", writes=("results/train/digits/*.safetensors",)
         ),
@@ -770,11 +821,13 @@ JSON = {
     "ls": "",
     "plan": "--model digits",
     "sample": f"--model digits {SHORT} --steps 2",
+    "latents": "--model digits --data photos",
     "cache-sweep": f"--model digits {SHORT} --steps 2 --method fora --n 2 --repeats 0",
     "status": "digits",
     "evaluate": "smoke --scale tiny --set steps=2",
     "show": "fora --model digits",
     "report": "smoke --scale tiny",
+    "report training": "run",
     "compare": "results results",
     "gate": "--baseline results --candidate results --rule psnr>=0",
     "profile": "--model digits --weights random --steps 2 --batch-size 1 --repeats 1",
@@ -794,6 +847,8 @@ def test_the_commands_that_take_json_do(skipdit, machine):
     (named,) = re.findall(r"takes `--help`; (.*?)\s+take `--json`", COMMANDS, re.DOTALL)
     assert re.findall(r"`([a-z -]+)`", named.replace("\n", " ")) == list(JSON)
     skipdit("cache-sweep --recipe smoke --scale tiny --steps 2 --repeats 0").ok()
+    photos()
+    a_training()
     for command, given in JSON.items():
         done = skipdit(f"{command} {given} --json")
         assert done.code == 0, done

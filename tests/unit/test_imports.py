@@ -81,7 +81,7 @@ WHO_RUNS = {
         "analyze.inputs",
         "analyze.trial",
     },
-    "score.measure": {"score.evaluate", "score.sweep", "cli.compare"},
+    "score.measure": {"score.evaluate", "score.sweep", "cli.compare", "train.judge"},
     "generate.engine": {
         "analyze.calibrate",
         "analyze.parts",

@@ -7,6 +7,7 @@ import pytest
 
 from skipdit_cli.storage.disk import DamagedError, StoreError
 from skipdit_cli.storage.training import (
+    ASKED,
     LOG,
     RECORD,
     SCORES,
@@ -125,9 +126,7 @@ def test_blank_lines_say_nothing(tmp_path):
 
 
 def test_settings_of_a_run_that_is_finished_and_of_one_that_is_not(tmp_path):
-    path = tmp_path / "checkpoint" / RECORD
-    path.parent.mkdir()
-    path.write_text('{"settings": {"model": "digits", "seed": 1}}')
+    (tmp_path / ASKED).write_text('{"settings": {"model": "digits", "seed": 1}}')
     assert settings(tmp_path) == {"model": "digits", "seed": 1}
     (tmp_path / RECORD).write_text('{"settings": {"model": "digits", "seed": 2}}')
     assert settings(tmp_path) == {"model": "digits", "seed": 2}

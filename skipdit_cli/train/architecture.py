@@ -1,0 +1,49 @@
+"""Arguments of a network that differ from those of its checkpoint: `--set depth=8`."""
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from skipdit_cli import registry
+from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.errors import UsageError, unknown
+
+PLACE = "--set"
+
+
+def changes(chosen: Card, given: Iterable[str]) -> dict[str, Any]:
+    """KEY=VALUE, each a constructor argument of the checkpoint's network.
+
+    Raises:
+        UsageError: there is no such argument, or its value is of another kind.
+    """
+    network = registry.load("models", chosen.family).MODEL
+    known = {
+        name: parameter
+        for name, parameter in inspect.signature(network.__init__).parameters.items()
+        if name not in ("self", "skip")
+    }
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"'{text}' is not KEY=VALUE", place=PLACE, fix="as in depth=8")
+        if name not in known:
+            raise unknown("argument", name, known, place=PLACE)
+        found[name] = _value(name, value, known[name].default)
+    return found
+
+
+def _value(name: str, text: str, default: Any) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = None
+    kinds = (int, float) if isinstance(default, float) else (type(default),)
+    kinds = (int,) if default is None or default is inspect.Parameter.empty else kinds
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise UsageError(f"{name}={text} is not {expected}", place=PLACE, fix="as in depth=8")
+    return value

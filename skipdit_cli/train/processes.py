@@ -1,0 +1,112 @@
+"""The processes that share training, by accelerate: DDP where there are several."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skipdit_cli.errors import MissingAssetError, UsageError
+
+AUTOCAST = {"float32": "no", "tf32": "no", "bfloat16": "bf16", "float16": "fp16"}
+
+
+class Processes(AbstractContextManager["Processes"]):
+    """This process among those that train together; alone unless accelerate started several.
+
+    Args:
+        precision: of the network's products.
+        device: "cpu" or "cuda".
+    """
+
+    def __init__(self, precision: str, device: str) -> None:
+        try:
+            from accelerate import Accelerator
+            from accelerate.state import AcceleratorState
+        except ImportError:
+            raise MissingAssetError(
+                "training needs accelerate", fix="run `pip install 'skipdit[train]'`"
+            ) from None
+        AcceleratorState._reset_state()  # what an earlier training in this process asked for
+        self._accelerator: Any = Accelerator(
+            mixed_precision=AUTOCAST[precision], cpu=device == "cpu"
+        )
+        if self._accelerator.distributed_type.value not in ("NO", "MULTI_GPU", "MULTI_CPU"):
+            raise UsageError(
+                f"{self._accelerator.distributed_type.value} is not known to training",
+                place="accelerate launch",
+                fix="start it with --multi_gpu",
+            )
+
+    def __exit__(self, *error: object) -> None:
+        self._accelerator.end_training()
+
+    @property
+    def main(self) -> bool:
+        """Whether this one writes and speaks."""
+        return bool(self._accelerator.is_main_process)
+
+    @property
+    def count(self) -> int:
+        return int(self._accelerator.num_processes)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self._accelerator.device)
+
+    @property
+    def named(self) -> str:
+        """The device for people."""
+        return torch.cuda.get_device_name() if self.device.type == "cuda" else "CPU"
+
+    def rows(self, size: int, *, parts: int) -> list[range]:
+        """The rows of a batch that this process computes, in parts that share it evenly."""
+        each = size // (self.count * parts)
+        first = self._accelerator.process_index * parts * each
+        return [range(first + i * each, first + (i + 1) * each) for i in range(parts)]
+
+    def prepare(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
+        """What is called, and what steps, in place of a network and its optimizer."""
+        self._accelerator.free_memory()  # those of an earlier stage
+        return tuple(self._accelerator.prepare(network, optimizer))  # type: ignore[return-value]
+
+    @property
+    def scaler(self) -> Any:
+        """What scales the loss in float16; None in other precisions."""
+        return self._accelerator.scaler
+
+    def backward(self, loss: Tensor) -> None:
+        self._accelerator.backward(loss)
+
+    def clip(self, parameters: list[nn.Parameter], norm: float) -> Tensor:
+        """Cut gradients to a norm; the norm that they had."""
+        told: Tensor = self._accelerator.clip_grad_norm_(parameters, norm)
+        return told
+
+    def autocast(self) -> AbstractContextManager[None]:
+        context: AbstractContextManager[None] = self._accelerator.autocast()
+        return context
+
+    @contextmanager
+    def alone(self, model: Any) -> Iterator[None]:
+        """Leave the gradients of several processes apart in the block."""
+        with self._accelerator.no_sync(model):
+            yield
+
+    def mean(self, value: float) -> float:
+        """The mean over the processes."""
+        told = torch.tensor(value, dtype=torch.float64 if self.device.type == "cpu" else None)
+        return float(self._accelerator.reduce(told.to(self.device), reduction="mean"))
+
+    def wait(self) -> None:
+        self._accelerator.wait_for_everyone()
+
+    def memory(self) -> int:
+        """The most bytes that were allocated on the GPU; of the process where there is none."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated())
+        import psutil
+
+        return int(psutil.Process(os.getpid()).memory_info().rss)
