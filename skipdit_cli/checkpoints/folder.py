@@ -107,7 +107,7 @@ def read(folder: Path, *, place: str = "") -> Card:
 
 def _no_card(folder: Path, *, place: str) -> UsageError:
     name = called(folder)
-    fix = "name a folder that `skipdit train` wrote, or one of `skipdit ls models`"
+    fix = "name a folder that training wrote, or one of `skipdit ls models`"
     if os.path.isdir(folder):
         return UsageError(f"{name} is a folder without {CARD}", place=place, fix=fix)
     if os.path.isfile(folder):

@@ -37,7 +37,7 @@ def train(
         Path | None,
         typer.Option(
             help="A folder of images or clips in folders of their classes, or flat; a CSV or JSONL "
-            "of paths and captions; or what `skipdit latents` made of one. Else, of an embedded "
+            "of paths and captions; or latents that were made of one. Else, of an embedded "
             "model, its digits."
         ),
     ] = None,
@@ -286,7 +286,7 @@ def _source(
         raise UsageError(
             "the data is encoded already",
             place="--interval" if interval else "--max-bad",
-            fix="leave it out, or give it to `skipdit latents`",
+            fix="leave it out, and encode the data with it",
         )
     place = data if made else latents.usual_folder(settings.card, data, interval=interval)
     if not made and not launch.rank():

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INDEX, JOURNAL = "latents.json", "shards.jsonl"
-AGAIN = "run the same `skipdit latents` again: what is not whole is made again"
-LATENTS = kept.Kind("index of latents", 1, fix="delete it, and run `skipdit latents` again")
+AGAIN = "encode the data again: what is whole is kept"
+LATENTS = kept.Kind("index of latents", 1, fix="delete it, and encode the data again")
 SHARD = kept.Kind("entry of a shard of latents", 1)
 
 

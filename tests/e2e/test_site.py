@@ -78,8 +78,12 @@ def test_every_command_and_caching_method_is_told(site):
     told = pages(site)
     headings = re.findall(r'<h2 id="skipdit-([a-z-]+)"', told["commands.html"])
     commands = dict(typer.main.get_command(app).commands)
-    inside = {f"analyze-{name}" for name in commands.pop("analyze").commands}
-    assert {"analyze-calibrate", "analyze-smoothness"} < inside
+    inside = {
+        f"{group}-{name}"
+        for group in ("analyze", "report")
+        for name in commands.pop(group).commands
+    }
+    assert {"analyze-calibrate", "analyze-smoothness", "report-training"} < inside
     assert set(headings) == commands.keys() | inside
     assert "--num-samples" in told["commands.html"]
     for name in registry.names("caches"):

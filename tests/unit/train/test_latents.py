@@ -181,7 +181,7 @@ def test_a_killed_call_goes_on(images, tmp_path, few_in_a_shard, monkeypatch, re
     monkeypatch.setattr(frames.Preparation, "read", stopping)
     with pytest.raises(KeyboardInterrupt):
         encode(DIGITS, data, tmp_path / "out")
-    with pytest.raises(UsageError, match="is not finished; run the same `skipdit latents` again"):
+    with pytest.raises(UsageError, match="is not finished; encode the data again"):
         opened(tmp_path / "out", DIGITS)
     made = encode(DIGITS, data, tmp_path / "out")
     assert files(tmp_path / "out") == files(tmp_path / "whole")

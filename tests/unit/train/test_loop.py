@@ -605,3 +605,32 @@ def test_the_official_settings_are_settings(name):
 def test_models_that_nobody_trained_there():
     with pytest.raises(UsageError, match="--config official: the official code has no training of"):
         official.settings(catalog.card("hunyuan-dit"))
+
+
+# Full size
+
+
+@pytest.mark.parametrize("name", ["dit-xl-2-skip", "ucf101-skip", "latte-skip", "hunyuan-dit"])
+def test_a_step_of_each_full_size_family(name):
+    """On the meta device, which knows shapes alone: loss, gradients of all weights, a step."""
+    card, meta = catalog.card(name), torch.device("meta")
+    model = networks.build(card).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, foreach=False)
+    given = model.inputs(2, device="meta")
+    x0, t = given.pop("hidden_states"), given.pop("timestep")
+    diffusion = loop.Diffusion(meta, card.sampling.betas)
+    velocity = card.sampling.prediction == "v_prediction"
+    loss = (loop.velocity_loss if velocity else loop.hybrid_loss)(
+        lambda x, t: model(x, t, **given, return_dict=False)[0],
+        x0,
+        t,
+        noise=torch.empty_like(x0),
+        diffusion=diffusion,
+        channel_dim=model.CHANNEL_DIM,
+    )
+    assert loss.shape == (2,)
+    loss.mean().backward()
+    without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert without == []
+    optimizer.step()
+    assert len(optimizer.state) == sum(1 for _ in model.parameters())
