@@ -227,3 +227,19 @@ def test_the_velocity_of_clips():
     found = velocity_loss(denoise, clips, TIMES, noise=noise, diffusion=diffusion, channel_dim=2)
     images = velocity_loss(lambda x, t: 0.5 * x, X0, TIMES, noise=NOISE, diffusion=diffusion)
     torch.testing.assert_close(found, images)
+
+
+def test_the_losses_of_the_official_code():
+    """`training_losses` of OpenSparseLLMs/Skip-DiT (72609de) class-to-image/diffusion, as
+    `train.py` creates it, gave these numbers of the same inputs."""
+    n = torch.arange(6 * 4 * 8 * 8, dtype=torch.float32).view(6, 4, 8, 8)
+    weights = torch.sin(torch.arange(32.0).view(8, 4)) * 0.5
+    found = hybrid_loss(
+        lambda x, t: torch.einsum("oc,bchw->bohw", weights, x).tanh(),
+        torch.sin(n * 0.7),
+        torch.tensor([0, 1, 37, 500, 750, 999]),
+        noise=1.4 * torch.cos(n * 1.3),
+        diffusion=Diffusion(torch.device("cpu")),
+    )
+    official = [3.9322, 2.16409, 1.42316, 2.03125, 2.07357, 2.08076]
+    assert found.tolist() == pytest.approx(official, rel=1e-4)
