@@ -242,4 +242,6 @@ def test_the_losses_of_the_official_code():
         diffusion=Diffusion(torch.device("cpu")),
     )
     official = [3.9322, 2.16409, 1.42316, 2.03125, 2.07357, 2.08076]
-    assert found.tolist() == pytest.approx(official, rel=1e-4)
+    assert found.tolist()[1:] == pytest.approx(official[1:], rel=1e-5)
+    # at t = 0 it takes an approximation of the normal distribution, and we the distribution
+    assert found[0].item() == pytest.approx(official[0], rel=1e-3)
