@@ -154,7 +154,7 @@ train: setup  ## the embedded models again: two and a half hours on two cores
 		--half --out $(EMBEDDED)/captioned-digits-skip
 	$(SKIPDIT) train --model painted-digits --steps 2600 --batch-size 128 --learning-rate 0.005 \
 		--seed 0 --half --out $(EMBEDDED)/painted-digits
-	rm -f $(EMBEDDED)/*/log.jsonl $(EMBEDDED)/*/card.json
+	rm -f $(EMBEDDED)/*/log.jsonl $(EMBEDDED)/*/card.json $(EMBEDDED)/*/run.lock
 	for model in digits digits-skip moving-digits moving-digits-skip captioned-digits \
 		captioned-digits-skip painted-digits; do for method in teacache mag-cache; do \
 		$(SKIPDIT) analyze calibrate --model $$model --method $$method --num-samples 16 \

@@ -10,8 +10,9 @@ else (accelerate; `accelerate launch` or --processes start them).
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from skipdit_cli.errors import UsageError
 from skipdit_cli.precision import products
+from skipdit_cli.storage import lock
 from skipdit_cli.storage.disk import on_disk, read_json, remove_leftovers, write_whole
 from skipdit_cli.storage.training import ASKED, RECORD, Logged
 from skipdit_cli.train import checkpoint, network
@@ -93,18 +95,59 @@ def train(
         The moving average of the model, float32 on the CPU.
     Raises:
         UsageError: the folder holds a run with other settings, or the start does not fit.
+        HeldError: another process trains into it.
         StoreError: the disk.
     """
     watch, source = watch or Watch(), source or Drawn(settings.card)
-    with Processes(settings.precision, device) as processes:
+    with ExitStack() as stack:
+        processes = stack.enter_context(Processes(settings.precision, device))
         settings.check_share(processes.count)
         if processes.main:
+            stack.enter_context(lock.held(folder))
             with on_disk(folder):
-                folder.mkdir(parents=True, exist_ok=True)
                 remove_leftovers(folder)
         processes.wait()
-        with products(settings.precision):
-            return _Training(settings, folder, source, processes, watch).run(command)
+        stack.enter_context(products(settings.precision))
+        return _Training(settings, folder, source, processes, watch).run(command)
+
+
+class _Meter:
+    """Losses and norms of the steps since the last time something was told, and the time."""
+
+    def __init__(self, seconds: float) -> None:
+        """seconds: of the run before this process."""
+        self._begun = time.monotonic() - seconds
+        self.restart()
+
+    def restart(self) -> None:
+        self._seen: list[tuple[Tensor, Tensor]] = []
+        self._since = time.monotonic()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Time in the block is none of these steps'."""
+        begun = time.monotonic()
+        yield
+        self._since += time.monotonic() - begun
+
+    def add(self, loss: Tensor, norm: Tensor) -> None:
+        self._seen.append((loss, norm))
+
+    def steps(self) -> int:
+        return len(self._seen)
+
+    def means(self) -> tuple[float, float]:
+        """Of losses and of norms; what waits for the device."""
+        loss, norm = (float(torch.stack(each).mean()) for each in zip(*self._seen, strict=True))
+        return loss, norm
+
+    def since(self) -> float:
+        """Seconds of these steps."""
+        return time.monotonic() - self._since
+
+    def seconds(self) -> float:
+        """Seconds of the run in all."""
+        return time.monotonic() - self._begun
 
 
 class _Training:
@@ -122,68 +165,65 @@ class _Training:
         self._processes, self._watch = processes, watch
         self._rows = processes.rows(settings.batch_size, parts=settings.accumulate)
         self._diffusion = Diffusion(processes.device, settings.card.sampling.betas)
-        network_ = network.started(settings).to(processes.device).train()
+        model = network.started(settings).to(processes.device).train()
         if watch.checkpointing:
-            network.checkpoint_layers(network_)
-        self._shape = network_.inputs(1)["hidden_states"].shape[1:]
-        self._frame_dim = 3 - network_.CHANNEL_DIM  # of clips
+            network.checkpoint_layers(model)
+        self._shape = model.inputs(1)["hidden_states"].shape[1:]
+        self._frame_dim = 3 - model.CHANNEL_DIM  # of clips
         self._frames = self._shape[self._frame_dim - 1]
         self._file = folder / CHECKPOINT
-        self._kept = checkpoint.read(self._file, plain(settings))
-        self._state = _State(**self._kept["state"]) if self._kept else _State()
-        if self._kept:
-            network_.load_state_dict(self._kept["model"])
-        self._model = network.Trained(network_, settings, processes, self._state.step)
-        if self._kept:
-            self._model.load(self._kept)
-        self._kept = None  # memory
+        kept = checkpoint.read(self._file, plain(settings))
+        self._state = _State(**kept["state"]) if kept else _State()
+        if kept:
+            model.load_state_dict(kept["model"])
+        self._model = network.Trained(model, settings, processes, self._state.step)
+        if kept:
+            self._model.load(kept)
 
     def run(self, command: str) -> "Network":
         settings, state, watch = self._settings, self._state, self._watch
         if self._processes.main:
             asked = json.dumps({"settings": plain(settings)}).encode() + b"\n"
             write_whole(self._folder / ASKED, asked)
-        seen: list[Tensor] = []
-        norms: list[Tensor] = []
-        begun, last = time.monotonic() - state.seconds, time.monotonic()
+        meter = _Meter(state.seconds)
         saved = state.step
         with ThreadPoolExecutor(1) as reader:
             coming = self._ask(reader, state.step)
             for step in range(state.step, settings.total):
                 self._model.stage(step)
                 given, coming = coming.result(), self._ask(reader, step + 1)
-                loss, norm = self._step(step, given)
-                seen.append(loss)
-                norms.append(norm)
-                state.step = step + 1
-                judged = watch.judge_every and state.step % watch.judge_every == 0
-                if state.step % watch.log_every == 0 or state.step == settings.total:
-                    means = [float(torch.stack(each).mean()) for each in (seen, norms)]
-                    mean = self._processes.mean(means[0])
-                    now, count = time.monotonic(), len(seen) * settings.batch_size
-                    logged = Logged(
-                        step=state.step,
-                        loss=mean,
-                        learning_rate=network.rate(settings, step),
-                        gradient_norm=means[1],
-                        samples_per_second=count / (now - last),
-                        seconds=now - begun,
-                        memory_bytes=self._processes.memory(),
-                    )
-                    state.curve.append([state.step, round(mean, 5)])
-                    seen.clear()
-                    norms.clear()
-                    if self._processes.main:
-                        watch.on_log(logged)
-                    if state.step - saved >= watch.checkpoint_every and state.step < settings.total:
-                        state.seconds, saved = now - begun, state.step
+                meter.add(*self._step(step, given))
+                state.step, last = step + 1, step + 1 == settings.total
+                if state.step % watch.log_every == 0 or last:
+                    self._log(meter)
+                    if state.step - saved >= watch.checkpoint_every and not last:
+                        saved = state.step
                         self._save()
-                    last = time.monotonic()
-                if judged and state.step < settings.total:
-                    self._judge()
-                    last = time.monotonic()
-        state.seconds = time.monotonic() - begun
+                    meter.restart()
+                if watch.judge_every and state.step % watch.judge_every == 0 and not last:
+                    with meter.aside():
+                        self._judge()
+        state.seconds = meter.seconds()
         return self._finish(command)
+
+    def _log(self, meter: "_Meter") -> None:
+        """Tell of the steps since the last time; all processes have a part in the loss."""
+        loss, norm = meter.means()
+        loss, count = self._processes.mean(loss), meter.steps() * self._settings.batch_size
+        self._state.seconds = meter.seconds()
+        self._state.curve.append([self._state.step, round(loss, 5)])
+        if self._processes.main:
+            self._watch.on_log(
+                Logged(
+                    step=self._state.step,
+                    loss=loss,
+                    learning_rate=network.rate(self._settings, self._state.step - 1),
+                    gradient_norm=norm,
+                    samples_per_second=count / meter.since(),
+                    seconds=self._state.seconds,
+                    memory_bytes=self._processes.memory(),
+                )
+            )
 
     def _ask(self, reader: ThreadPoolExecutor, step: int) -> "Future[list[list[dict[str, Any]]]]":
         """The parts of a step's batch that this process computes, read beside the step before."""

@@ -18,7 +18,10 @@ TRAIN = (
     "train --model digits --steps 6 --batch-size 4 --learning-rate 0.001 --log-every 2 "
     "--checkpoint-every 2 --out"
 )
-LEFT = {"config.json", "card.json", "training.json", "log.jsonl", local.WEIGHTS_FILE}
+LEFT = {
+    *("config.json", "card.json", "training.json", "log.jsonl", "run.lock"),
+    local.WEIGHTS_FILE,
+}
 
 
 def lines(path):

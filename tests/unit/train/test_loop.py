@@ -16,6 +16,7 @@ from skipdit_cli.checkpoints import catalog, local, networks
 from skipdit_cli.embedded import captions
 from skipdit_cli.errors import StoreError, UsageError
 from skipdit_cli.generate import text
+from skipdit_cli.storage import lock
 from skipdit_cli.train import checkpoint, loop, network, official, source
 from skipdit_cli.train.loop import Watch, train
 from skipdit_cli.train.settings import TrainingSettings, plain
@@ -206,7 +207,11 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint(tmp_path):
             train(VANILLA, folder, watch=watched(fills_up))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert {path.name for path in folder.iterdir()} == {"checkpoint.pt", "settings.json"}
+    assert {path.name for path in folder.iterdir()} == {
+        "checkpoint.pt",
+        "settings.json",
+        "run.lock",
+    }
     (folder / ".checkpoint.pt.12.tmp").touch()  # as a killed one leaves it
     train(VANILLA, folder)
     train(VANILLA, tmp_path / "whole")
@@ -214,7 +219,7 @@ def test_a_disk_that_fills_up_keeps_the_last_checkpoint(tmp_path):
         tmp_path / "whole" / local.WEIGHTS_FILE
     ).read_bytes()
     left = {path.name for path in folder.iterdir()}
-    assert left == {"config.json", "card.json", "training.json", local.WEIGHTS_FILE}
+    assert left == {"config.json", "card.json", "run.lock", "training.json", local.WEIGHTS_FILE}
 
 
 def test_the_record_says_how_the_model_was_made(tmp_path):
@@ -560,6 +565,12 @@ def test_a_folder_with_other_settings_is_not_continued(tmp_path):
         "delete it or choose another --out"
     )
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_two_do_not_train_into_one_folder(tmp_path):
+    with lock.held(tmp_path), pytest.raises(lock.HeldError, match=f"run {tmp_path.name}; wait"):
+        train(VANILLA, tmp_path)
+    train(VANILLA, tmp_path)
 
 
 def test_a_batch_that_cannot_be_shared(tmp_path):
