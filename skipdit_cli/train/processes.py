@@ -19,6 +19,9 @@ class Processes(AbstractContextManager["Processes"]):
     Args:
         precision: of the network's products.
         device: "cpu" or "cuda".
+    Raises:
+        MissingAssetError: accelerate is not here.
+        UsageError: the device cannot multiply so, or accelerate was started for something else.
     """
 
     def __init__(self, precision: str, device: str) -> None:
@@ -29,6 +32,10 @@ class Processes(AbstractContextManager["Processes"]):
             raise MissingAssetError(
                 "training needs accelerate", fix="run `pip install 'skipdit[train]'`"
             ) from None
+        if precision == "float16" and device == "cpu":
+            raise UsageError(
+                "float16 is trained on a GPU alone", place="--precision", fix="take bfloat16"
+            )
         AcceleratorState._reset_state()  # what an earlier training in this process asked for
         self._accelerator: Any = Accelerator(
             mixed_precision=AUTOCAST[precision], cpu=device == "cpu"

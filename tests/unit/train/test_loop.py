@@ -567,6 +567,21 @@ def test_a_folder_with_other_settings_is_not_continued(tmp_path):
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
+def test_half_precision(tmp_path):
+    """bfloat16 gives other losses, near those of float32; float16, which a CPU would not take, is
+    refused, not recorded."""
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        settings = TrainingSettings("digits", batch_size=4, steps=5, warm_up=0, precision=precision)
+        on_log = lambda logged, precision=precision: losses.update({precision: logged.loss})
+        train(settings, tmp_path / precision, watch=Watch(log_every=1, on_log=on_log))
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=1e-2)
+    with pytest.raises(UsageError, match="--precision: float16 is trained on a GPU alone; take bf"):
+        train(TrainingSettings("digits", precision="float16"), tmp_path / "float16")
+    assert not (tmp_path / "float16").exists()
+
+
 def test_two_do_not_train_into_one_folder(tmp_path):
     with lock.held(tmp_path), pytest.raises(lock.HeldError, match=f"run {tmp_path.name}; wait"):
         train(VANILLA, tmp_path)
