@@ -33,9 +33,10 @@ def on_files(files, *, config):
 
 
 def _pictures():
-    """Of results that are committed: tiny/demo.png."""
-    folders = (ROOT / "results" / name for name in ("tiny", "study"))
-    return [f"{path.parent.name}/{path.name}" for each in folders for path in each.glob("*.png")]
+    """Of results that are committed: tiny/demo.png, study/training/digits/training.png."""
+    root = ROOT / "results"
+    found = [*root.glob("tiny/*.png"), *root.glob("study/**/*.png")]
+    return [path.relative_to(root).as_posix() for path in found]
 
 
 def on_page_markdown(markdown, *, page, config, files):
