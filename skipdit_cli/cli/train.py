@@ -211,11 +211,11 @@ def train(
     settings = TrainingSettings(**chosen)
     check_start(settings)
     settings.check_share(processes)
-    if not (folder / loop.CHECKPOINT).exists() and settings.start != model:
+    if architecture:
+        networks.check(settings.card)
+    further = settings.start == model and not card(model).by_path  # an embedded one, in its place
+    if not (folder / loop.CHECKPOINT).exists() and not further:
         loop.refuse_other(folder)
-    settings, source = _source(
-        settings, data, device=where, interval=interval, max_bad=max_bad, tell=tell
-    )
     judge = None
     if eval_every or evaluate:
         if not eval_every:
@@ -229,7 +229,10 @@ def train(
             reference=reference,
             stage=tell,
         )
-        judge.require(settings.card)
+        judge.require(settings.card, own=data is not None)
+    settings, source = _source(
+        settings, data, device=where, interval=interval, max_bad=max_bad, tell=tell
+    )
     check_writable(folder)
     if processes > 1 and not launch.launched():
         raise typer.Exit(launch.launch(processes, sys.argv[1:]))

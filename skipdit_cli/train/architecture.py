@@ -7,10 +7,12 @@ from typing import Any
 import yaml
 
 from skipdit_cli import registry
+from skipdit_cli.checkpoints import networks
 from skipdit_cli.checkpoints.card import Card
-from skipdit_cli.errors import UsageError, unknown
+from skipdit_cli.errors import UsageError, shortened, unknown
 
 PLACE = "--set"
+FIXED = ("self", "skip", "num_classes", "learn_sigma")  # what model, data and loss decide on
 
 
 def changes(chosen: Card, given: Iterable[str]) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def changes(chosen: Card, given: Iterable[str]) -> dict[str, Any]:
     known = {
         name: parameter
         for name, parameter in inspect.signature(network.__init__).parameters.items()
-        if name not in ("self", "skip")
+        if name not in FIXED
     }
     found: dict[str, Any] = {}
     for text in given:
@@ -36,6 +38,28 @@ def changes(chosen: Card, given: Iterable[str]) -> dict[str, Any]:
     return found
 
 
+def check(chosen: Card) -> None:
+    """Raise a UsageError unless a network of these arguments can be built and called."""
+    import torch
+
+    try:
+        model = networks.build(chosen)
+        if model.layout().layers < 2:
+            raise ValueError("there are fewer than two layers")
+        with torch.no_grad():
+            given = model.inputs(1, device="meta")
+            (sample, *_) = model(**given, return_dict=False)
+        if sample.shape[-2:] != given["hidden_states"].shape[-2:]:
+            raise ValueError("input_size is no multiple of patch_size")
+    except Exception as error:  # whatever the shapes do not fit says
+        told = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"the arguments do not fit together ({shortened(told)})",
+            place=PLACE,
+            fix="hidden_size is a multiple of num_heads, input_size of patch_size; depth is even",
+        ) from None
+
+
 def _value(name: str, text: str, default: Any) -> Any:
     try:
         value = yaml.safe_load(text)
@@ -46,4 +70,6 @@ def _value(name: str, text: str, default: Any) -> Any:
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         expected = " or ".join(kind.__name__ for kind in kinds)
         raise UsageError(f"{name}={text} is not {expected}", place=PLACE, fix="as in depth=8")
+    if not isinstance(value, bool) and value <= 0:
+        raise UsageError(f"{name}={text} is not above 0", place=PLACE, fix="as in depth=8")
     return value

@@ -34,5 +34,9 @@ def read(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     other = sorted(key for key in settings if before.get(key) != settings[key])
     if other:
         told = ", ".join(f"{key}={before.get(key)}" for key in other)
-        raise UsageError(f"holds a run with other settings ({told})", place=str(path), fix=fix)
+        raise UsageError(
+            f"holds a run with other settings ({told})",
+            place=str(path),
+            fix="give those again, or choose another --out; or delete it",
+        )
     return content

@@ -4,14 +4,17 @@ import io
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from skipdit_cli import registry
+from skipdit_cli.errors import UsageError, placed, warn
 from skipdit_cli.generate.options import Options, Stage, silent
 from skipdit_cli.recipe import runs
 from skipdit_cli.score.applicable import check
 from skipdit_cli.score.measure import READERS, How, measure
+from skipdit_cli.score.reference import identities
 from skipdit_cli.score.sweep import generate
 from skipdit_cli.storage import training
 from skipdit_cli.storage.disk import on_disk, write_whole
@@ -43,10 +46,40 @@ class Judge:
     reference: Path | None = None
     stage: Stage = silent
 
-    def require(self, chosen: "Card") -> None:
-        """Raise a UsageError unless the metrics can score samples of a model."""
+    def require(self, chosen: "Card", *, own: bool) -> None:
+        """See that the metrics can score samples of a model, before anything is computed.
+
+        Args:
+            own: whether it is trained on data that is not the product's.
+        Raises:
+            UsageError: one cannot, or there is nothing to compare with.
+            MissingAssetError: what one needs is not here.
+        """
+        if self.reference and not self.reference.exists():
+            raise UsageError(
+                "no such file or folder", place=f"--reference {self.reference}", fix="name one"
+            )
+        chosen_sampler = registry.load("samplers", chosen.sampling.sampler)
+        with placed("--eval-steps"):
+            chosen_sampler.timesteps(self.settings.get("steps", chosen.sampling.steps))
+        chosen = replace(chosen, data="") if own else chosen
+        dataset = "" if own else chosen.dataset
         for name in self.metrics:
             check(name, chosen, place="--eval")
+            metric = registry.load("metrics", name.partition(".")[0])
+            if metric.NEEDS == "pairs":
+                raise UsageError(
+                    f"{name} compares with samples without a cache, and there are no others here",
+                    place="--eval",
+                    fix="leave it out",
+                )
+            if metric.REFERENCE and not (dataset or self.reference):
+                raise UsageError(
+                    f"{name} compares with real samples, and which ones is not known",
+                    place="--eval",
+                    fix="give a folder of them with --reference",
+                )
+            identities(metric, dataset, given=self.reference)
 
     def __call__(self, step: int, export: Callable[[Path], None]) -> None:
         begun = time.monotonic()
@@ -68,6 +101,8 @@ class Judge:
         how = How(device=self.device, workers=READERS, reference=self.reference)
         with self.stage(f"scoring {name} at step {step}") as update:
             result = measure(run, name, root=root, how=how, progress=update)
+        if result.value is None:
+            warn(f"{name} has no value at step {step}", place="--eval", fix=result.note)
         training.append(
             self.folder / training.SCORES,
             {

@@ -274,7 +274,15 @@ def usual_folder(
 ) -> Path:
     """Where latents of some data are unless told otherwise; arguments as of `encode`."""
     how = preparation(chosen, interval=interval, crops=crops, seed=seed)
-    told = [str(data.resolve()), how.interval, crops, _flipped(chosen, flips), seed, precision]
+    told = [
+        str(data.resolve()),
+        _shape(chosen),
+        how.interval,
+        crops,
+        _flipped(chosen, flips),
+        seed,
+        precision,
+    ]
     digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
     return Path("results/latents") / f"{file_name(chosen.name)}-{digest[:8]}"
 

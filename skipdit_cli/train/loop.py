@@ -9,6 +9,7 @@ else (accelerate; `accelerate launch` or --processes start them).
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from skipdit_cli.errors import UsageError
+from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.precision import products
 from skipdit_cli.storage import lock
 from skipdit_cli.storage.disk import on_disk, read_json, remove_leftovers, write_whole
@@ -96,6 +97,7 @@ def train(
     Raises:
         UsageError: the folder holds a run with other settings, or the start does not fit.
         HeldError: another process trains into it.
+        SkipditError: the loss is no number any more.
         StoreError: the disk.
     """
     watch, source = watch or Watch(), source or Drawn(settings.card)
@@ -210,6 +212,12 @@ class _Training:
         """Tell of the steps since the last time; all processes have a part in the loss."""
         loss, norm = meter.means()
         loss, count = self._processes.mean(loss), meter.steps() * self._settings.batch_size
+        if not math.isfinite(loss):
+            raise SkipditError(
+                f"the loss is {loss} at step {self._state.step}",
+                place=str(self._folder),
+                fix="take a lower --learning-rate, or --clip 1; the last checkpoint is kept",
+            )
         self._state.seconds = meter.seconds()
         self._state.curve.append([self._state.step, round(loss, 5)])
         if self._processes.main:

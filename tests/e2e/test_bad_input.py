@@ -273,6 +273,24 @@ rows:
         ("train --model digits --set depth", ["--set: 'depth' is not KEY=VALUE"]),
         ("train --model digits --eval fid@digits", ["--eval-every: is not given"]),
         ("train --model digits --eval fvd --eval-every 5", ["--eval: fvd", "digits"]),
+        ("train --model digits --set depth=0", ["--set: depth=0 is not above 0"]),
+        *(
+            (f"train --model digits-skip --set {given}", ["--set: the arguments do not fit"])
+            for given in ("depth=1", "depth=7", "hidden_size=97", "num_heads=5", "patch_size=3")
+        ),
+        ("train --model digits --set num_classes=3", ["--set: unknown argument 'num_classes'"]),
+        (
+            "train --model digits --eval psnr --eval-every 2",
+            ["--eval: psnr compares with samples without a cache", "leave it out"],
+        ),
+        (
+            "train --model digits --eval fid@digits --eval-every 2 --reference gone",
+            ["--reference gone: no such file or folder"],
+        ),
+        (
+            "train --model digits --eval fid@digits --eval-every 2 --eval-steps x",
+            ["--eval-steps: ", "'x'"],
+        ),
         ("train --model digits --batch-size 6 --accumulate 4", ["--batch-size: 6 samples cannot"]),
         ("train --model txt", ["--model: unknown model 'txt'", "did you mean 'text'?"]),
         ("train --model digits --steps 0", ["--steps", "1"]),

@@ -194,8 +194,27 @@ def test_train_on_images_of_ones_own(skipdit, tmp_path, samples):
     skipdit(f"{given} --data {folder} --interval 2 --out third").failed(
         2, "--interval: the data is"
     )
-    fid = "--eval fid@digits --eval-every 2"  # of digits it is not about these
-    skipdit(f"{given} {fid} --out fourth").failed(2, "--eval: fid@digits cannot score samples of")
+    looks = "--eval-every 2 --out fourth --eval"
+    skipdit(f"{given} {looks} fid@digits").failed(2, "--eval: fid@digits cannot score samples of")
+    skipdit(f"{given} {looks} fid").failed(2, "--eval: fid compares with real", "--reference")
+    assert not (tmp_path / "fourth").exists()
+
+
+def test_what_is_trained_is_not_overwritten(skipdit, tmp_path):
+    """Not by a training that starts from it, either."""
+    skipdit(f"{TRAIN} one").ok()
+    before = (tmp_path / "one" / local.WEIGHTS_FILE).read_bytes()
+    again = TRAIN.replace("--model digits", "--model ./one --start ./one")
+    skipdit(f"{again} one").failed(2, "one: holds a model that is trained already")
+    skipdit(f"{again} other").ok()
+    assert (tmp_path / "one" / local.WEIGHTS_FILE).read_bytes() == before
+
+
+def test_a_loss_that_is_no_number_ends_training(skipdit, tmp_path):
+    wild = "train --model digits --steps 8 --batch-size 4 --learning-rate 1e30 --clip 0"
+    done = skipdit(f"{wild} --log-every 1 --out wild")
+    done.failed(1, "wild: the loss is ", "at step", "take a lower --learning-rate")
+    assert not (tmp_path / "wild" / "training.json").exists()
 
 
 def test_train_on_clips_with_captions(skipdit, tmp_path, samples):

@@ -562,7 +562,7 @@ def test_a_folder_with_other_settings_is_not_continued(tmp_path):
         train(other, tmp_path)
     assert str(caught.value) == (
         f"{tmp_path / 'checkpoint.pt'}: holds a run with other settings (steps=4); "
-        "delete it or choose another --out"
+        "give those again, or choose another --out; or delete it"
     )
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
