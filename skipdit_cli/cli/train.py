@@ -173,6 +173,7 @@ def train(
     from skipdit_cli.train import launch, loop, official
     from skipdit_cli.train.judge import Judge
     from skipdit_cli.train.network import check_start
+    from skipdit_cli.train.processes import require
 
     if config not in (None, "official"):
         raise unknown("configuration", config, ["official"], place="--config")
@@ -230,6 +231,7 @@ def train(
             stage=tell,
         )
         judge.require(settings.card, own=data is not None)
+    require()
     settings, source = _source(
         settings, data, device=where, interval=interval, max_bad=max_bad, tell=tell
     )

@@ -13,6 +13,16 @@ from skipdit_cli.errors import MissingAssetError, UsageError
 AUTOCAST = {"float32": "no", "tf32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 
+def require() -> None:
+    """Raise a MissingAssetError unless accelerate is here."""
+    try:
+        import accelerate  # noqa: F401
+    except ImportError:
+        raise MissingAssetError(
+            "training needs accelerate", fix="run `pip install 'skipdit[train]'`"
+        ) from None
+
+
 class Processes(AbstractContextManager["Processes"]):
     """This process among those that train together; alone unless accelerate started several.
 
@@ -25,13 +35,10 @@ class Processes(AbstractContextManager["Processes"]):
     """
 
     def __init__(self, precision: str, device: str) -> None:
-        try:
-            from accelerate import Accelerator
-            from accelerate.state import AcceleratorState
-        except ImportError:
-            raise MissingAssetError(
-                "training needs accelerate", fix="run `pip install 'skipdit[train]'`"
-            ) from None
+        require()
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+
         if precision == "float16" and device == "cpu":
             raise UsageError(
                 "float16 is trained on a GPU alone", place="--precision", fix="take bfloat16"

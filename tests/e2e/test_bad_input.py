@@ -553,3 +553,11 @@ def test_training_without_its_data_ends_before_it_starts(skipdit, monkeypatch):
         done.failed(4, "run `pip install scikit-learn`")
         assert "training the" not in done.err
     assert not Path("trained").exists()
+
+
+def test_training_without_its_library_ends_before_it_starts(skipdit, monkeypatch):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    done = skipdit("train --model digits --steps 1 --out trained")
+    done.failed(4, "training needs accelerate; run `pip install 'skipdit[train]'`")
+    assert "training digits" not in done.err
+    assert not Path("trained").exists()
