@@ -28,7 +28,7 @@ def launch(count: int, argv: Sequence[str]) -> int:
     """
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-        *("--nproc-per-node", str(count), "-m", "skipdit_cli"),
+        *("--nproc-per-node", str(count), "-m", "--", "skipdit_cli"),  # or it reads our options
         *without(argv),
     ]
     threads = max(1, (os.cpu_count() or 1) // count)

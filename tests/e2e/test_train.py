@@ -128,7 +128,7 @@ def test_a_killed_training_continues(skipdit, tmp_path, wait_for):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("started", ["--processes", "accelerate"])
+@pytest.mark.parametrize("started", ["--processes", "torchrun"])
 def test_two_processes_are_one(skipdit, tmp_path, started):
     """Losses of 20 steps, to float tolerance, at the same batch of all processes together."""
     given = "train --model digits-skip --start digits --skip-steps 8 --steps 12 --batch-size 8 "
@@ -138,7 +138,7 @@ def test_two_processes_are_one(skipdit, tmp_path, started):
         skipdit.wait(skipdit.start(f"{given} two --processes 2")).ok()
     else:
         launch = "torch.distributed.run", "--standalone", "--nproc-per-node", "2"
-        program = "-m", *launch, "-m", "skipdit_cli"
+        program = "-m", *launch, "-m", "--", "skipdit_cli"
         skipdit.wait(skipdit.start(f"{given} two", program=program)).ok()
     one, two = (lines(tmp_path / name / "log.jsonl") for name in ("one", "two"))
     assert [each["step"] for each in two] == list(range(1, 21))
