@@ -17,7 +17,7 @@ from skipdit_cli.checkpoints import catalog, inventory, licences
 from skipdit_cli.checkpoints import download as downloads
 from skipdit_cli.checkpoints._fetch import Progress
 from skipdit_cli.checkpoints._sources import Listing
-from skipdit_cli.checkpoints.card import Card, by_path
+from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.checkpoints.inventory import COCO
 from skipdit_cli.errors import UsageError, unknown
 from skipdit_cli.metrics import Asset
@@ -60,7 +60,7 @@ def wanted(names: Iterable[str], needed: Iterable[Asset] = (), real: Iterable[st
     models = dict.fromkeys(names)
     others = (COCO, clips.TRAINING)
     for name in models:
-        if name not in others and not by_path(catalog.named(name)) and name not in catalog.cards():
+        if name not in others and not catalog.known(name):
             raise _unknown(name)
     cards = tuple(catalog.card(name) for name in models if name not in others)
     sets = [*real, *(name for name in models if name == clips.TRAINING)]

@@ -259,6 +259,11 @@ def card(name: str, *, place: str = "") -> Card:
     return folder.read(Path(name), place=place)
 
 
+def known(text: str) -> bool:
+    """Whether a text is the name of a checkpoint, or a path, whether that is there or not."""
+    return text in CARDS or _is_path(text) or text in cards()
+
+
 def named(text: str) -> str:
     """The name of the model that a text means, as `card` has it, whether it is there or not."""
     if text in CARDS or text in cards() or not _is_path(text):

@@ -78,6 +78,14 @@ Seeds = Annotated[
         "of prompts. Then there are as many samples as seeds and prompts together."
     ),
 ]
+Interval = Annotated[
+    int | None,
+    typer.Option(min=1, help="Frames from one of a clip to the next; else 3, or 4 of text models."),
+]
+MaxBad = Annotated[
+    int,
+    typer.Option(min=0, help="Files that may be left out as they cannot be read; all are named."),
+]
 NumSamples = Annotated[int | None, typer.Option(help="How many samples.")]
 BatchSize = Annotated[
     int | None, typer.Option(help="Samples computed together; not more than are asked for.")

@@ -32,13 +32,7 @@ def latents(
         Path | None, typer.Option(help="Folder for the latents; else under results/latents.")
     ] = None,
     crops: Annotated[int, typer.Option(min=1, help="Windows of each clip, at random places.")] = 1,
-    interval: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Frames from one of a clip to the next; else 3, or 4 of text models.",
-        ),
-    ] = None,
+    interval: options.Interval = None,
     flips: Annotated[
         bool | None,
         typer.Option(
@@ -47,9 +41,7 @@ def latents(
         ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Files encoded together.")] = 8,
-    max_bad: Annotated[
-        int, typer.Option(min=0, help="Files that may be left out as they cannot be read.")
-    ] = 0,
+    max_bad: options.MaxBad = 0,
     seed: Annotated[
         int, typer.Option(min=0, max=2**63 - 1, help="Seed of the places of windows.")
     ] = 0,

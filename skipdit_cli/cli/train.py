@@ -12,7 +12,8 @@ from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import say, show, stage
-from skipdit_cli.train.settings import PRECISIONS, SCHEDULES, STAGES, TrainingSettings
+from skipdit_cli.precision import PRECISIONS
+from skipdit_cli.train.settings import SCHEDULES, STAGES, TrainingSettings
 
 if TYPE_CHECKING:
     from skipdit_cli.generate.options import Progress, Stage
@@ -145,13 +146,8 @@ def train(
     checkpoint_every: Annotated[
         int, typer.Option(min=1, help="Steps between two checkpoints.")
     ] = 500,
-    interval: Annotated[
-        int | None,
-        typer.Option(min=1, help="Of a clip every n-th frame is taken. [default: 3; of text 4]"),
-    ] = None,
-    max_bad: Annotated[
-        int, typer.Option(min=0, help="Files that may be damaged; they are named and left out.")
-    ] = 0,
+    interval: options.Interval = None,
+    max_bad: options.MaxBad = 0,
     processes: Annotated[
         int, typer.Option(min=1, help="Processes that share the batch: as many as GPUs.")
     ] = 1,
@@ -164,7 +160,7 @@ def train(
     if model in PARTS:
         _train_part(model, out or Path("results/train") / model, steps or DEFAULT.steps, seed or 0)
         return
-    from skipdit_cli.checkpoints.catalog import card, cards
+    from skipdit_cli.checkpoints.catalog import card, cards, known
     from skipdit_cli.errors import UsageError, unknown
     from skipdit_cli.generate.options import silent
     from skipdit_cli.storage.disk import check_writable
@@ -177,7 +173,7 @@ def train(
 
     if config not in (None, "official"):
         raise unknown("configuration", config, ["official"], place="--config")
-    if "/" not in model and not Path(model).is_dir() and model not in cards():
+    if not known(model):
         raise unknown("model", model, [*PARTS, *cards()], place="--model")
     where, base = options.device_name(device), card(model, place="--model")
     folder = out or Path("results/train") / Path(model).name
@@ -294,9 +290,11 @@ def _source(
             fix="leave it out, and encode the data with it",
         )
     place = data if made else latents.usual_folder(settings.card, data, interval=interval)
-    if not made and not launch.rank():
+    if made or launch.rank():
+        found = latents.opened(place, settings.card)
+    else:
         with tell(f"encoding {data}") as update:
-            latents.encode(
+            found = latents.encode(
                 settings.card,
                 data,
                 place,
@@ -305,12 +303,11 @@ def _source(
                 max_bad=max_bad,
                 progress=update,
             )
-    opened = latents.opened(place, settings.card)
-    classes = {"num_classes": len(opened.classes)} if settings.card.num_classes else {}
+    classes = {"num_classes": len(found.classes)} if settings.card.num_classes else {}
     settings = replace(
-        settings, data=opened.identity, architecture={**settings.architecture, **classes}
+        settings, data=found.identity, architecture={**settings.architecture, **classes}
     )
-    return settings, Encoded(settings.card, opened)
+    return settings, Encoded(settings.card, found)
 
 
 def _teller(

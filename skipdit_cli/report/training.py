@@ -20,6 +20,7 @@ import numpy as np
 from skipdit_cli import registry
 from skipdit_cli.analyze.intervals import factor_interval, interval
 from skipdit_cli.checkpoints import catalog
+from skipdit_cli.checkpoints.folder import CARD
 from skipdit_cli.errors import UsageError, unknown
 from skipdit_cli.recipe import published
 from skipdit_cli.report.names import numbered
@@ -349,7 +350,7 @@ def _run(folder: Path, scores: Iterable[storage.Scored], metric: str) -> Trainin
 def _has_skip(folder: Path, model: str) -> bool:
     """Whether a model has skip branches, by the card in its folder or that of its name."""
     fix = "move it away, and the model is known by its name alone"
-    said = read_json(folder / "card.json", dict, what="card of a model", fix=fix)
+    said = read_json(folder / CARD, dict, what="card of a model", fix=fix)
     if said is None:
         card = catalog.cards().get(model)
         return card is not None and (card.skip or card.native_skip)

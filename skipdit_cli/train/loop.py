@@ -5,16 +5,17 @@ average of the weights is what is kept. A killed run continues at its last check
 it would have seen; on one process it ends in the same bits.
 
 Processes share the batch of a step, so that their number changes sums in the last bits and nothing
-else (accelerate; `accelerate launch` or --processes start them).
+else (accelerate; torch's launcher or --processes start them).
 """
 
+import functools
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from skipdit_cli.storage.training import ASKED, RECORD, Logged
 from skipdit_cli.train import checkpoint, network
 from skipdit_cli.train.loss import Diffusion, hybrid_loss, velocity_loss
 from skipdit_cli.train.processes import Processes
-from skipdit_cli.train.settings import TrainingSettings, plain
+from skipdit_cli.train.settings import TrainingSettings
 from skipdit_cli.train.source import APART, WHOLE, Drawn, Source, generator
 
 if TYPE_CHECKING:
@@ -113,6 +114,23 @@ def train(
         return _Training(settings, folder, source, processes, watch).run(command)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Rows that are computed together; [rows, ...] each.
+
+    Attributes:
+        x0, t, noise: as of the losses.
+        conditions: what the network is told of them.
+        images: whether these are frames that stand alone, of clips.
+    """
+
+    x0: Tensor
+    t: Tensor
+    noise: Tensor
+    conditions: dict[str, Tensor]
+    images: bool = False
+
+
 class _Meter:
     """Losses and norms of the steps since the last time something was told, and the time."""
 
@@ -174,7 +192,7 @@ class _Training:
         self._frame_dim = 3 - model.CHANNEL_DIM  # of clips
         self._frames = self._shape[self._frame_dim - 1]
         self._file = folder / CHECKPOINT
-        kept = checkpoint.read(self._file, plain(settings))
+        kept = checkpoint.read(self._file, asdict(settings))
         self._state = _State(**kept["state"]) if kept else _State()
         if kept:
             model.load_state_dict(kept["model"])
@@ -185,7 +203,7 @@ class _Training:
     def run(self, command: str) -> "Network":
         settings, state, watch = self._settings, self._state, self._watch
         if self._processes.main:
-            asked = json.dumps({"settings": plain(settings)}).encode() + b"\n"
+            asked = json.dumps({"settings": asdict(settings)}).encode() + b"\n"
             write_whole(self._folder / ASKED, asked)
         meter = _Meter(state.seconds)
         saved = state.step
@@ -233,11 +251,11 @@ class _Training:
                 )
             )
 
-    def _ask(self, reader: ThreadPoolExecutor, step: int) -> "Future[list[list[dict[str, Any]]]]":
+    def _ask(self, reader: ThreadPoolExecutor, step: int) -> "Future[list[list[_Part]]]":
         """The parts of a step's batch that this process computes, read beside the step before."""
         return reader.submit(self._parts, step)
 
-    def _parts(self, step: int) -> list[list[dict[str, Any]]]:
+    def _parts(self, step: int) -> list[list[_Part]]:
         settings = self._settings
         if step >= settings.total:
             return []
@@ -249,13 +267,14 @@ class _Training:
         parts = []
         for rows in self._rows:
             place = slice(rows.start, rows.stop)
-            given = self._source.batch(step, rows, size=size, seed=seed)
-            parts.append([self._part(*given, t[place], noise[place], dropped[place])])
+            x0, labels = self._source.batch(step, rows, size=size, seed=seed)
+            conditions = self._source.conditions(labels, dropped[place])
+            parts.append([_Part(x0, t[place], noise[place], conditions)])
             if images:
                 parts[-1].append(self._images(step, rows, t[place], images))
         return parts
 
-    def _images(self, step: int, rows: range, t: Tensor, count: int) -> dict[str, Any]:
+    def _images(self, step: int, rows: range, t: Tensor, count: int) -> _Part:
         """What is trained on beside clips: frames of others, at the timestep of their clip."""
         seed, along, columns = self._settings.seed, self._frame_dim, []
         for row in rows:  # each from generators of its own, however rows are shared out
@@ -267,16 +286,10 @@ class _Training:
             dropped = torch.rand(count, generator=drawn) < self._settings.drop
             columns.append((x0, labels, noise, dropped))
         x0, labels, noise, dropped = (torch.cat(each) for each in zip(*columns, strict=True))
-        given = self._part(x0, labels, t.repeat_interleave(count), noise, dropped)
-        return {**given, "keywords": {"enable_temporal_attentions": False}}
-
-    def _part(
-        self, x0: Tensor, labels: Tensor, t: Tensor, noise: Tensor, dropped: Tensor
-    ) -> dict[str, Any]:
         conditions = self._source.conditions(labels, dropped)
-        return {"x0": x0, "t": t, "noise": noise, "conditions": conditions, "keywords": {}}
+        return _Part(x0, t.repeat_interleave(count), noise, conditions, images=True)
 
-    def _step(self, step: int, parts: list[list[dict[str, Any]]]) -> tuple[Tensor, Tensor]:
+    def _step(self, step: int, parts: list[list[_Part]]) -> tuple[Tensor, Tensor]:
         """One step of the optimizer: mean loss of this process's rows, and the gradient's norm."""
         losses = []
         for i, part in enumerate(parts):
@@ -291,16 +304,16 @@ class _Training:
         norm = self._model.update(step)
         return torch.cat(losses).mean(), norm
 
-    def _loss(self, part: dict[str, Any]) -> Tensor:
+    def _loss(self, part: _Part) -> Tensor:
         """The loss of each row."""
         settings, device = self._settings, self._processes.device
-        x0, t, noise = (part[name].to(device) for name in ("x0", "t", "noise"))
-        conditions = {key: value.to(device) for key, value in part["conditions"].items()}
+        x0, t, noise = (each.to(device) for each in (part.x0, part.t, part.noise))
+        given: dict[str, Any] = {key: value.to(device) for key, value in part.conditions.items()}
+        given |= {"enable_temporal_attentions": False} if part.images else {}
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
             with self._processes.autocast():
-                given = {**conditions, **part["keywords"], "return_dict": False}
-                out: Tensor = self._model(x, t, **given)[0]
+                out: Tensor = self._model(x, t, **given, return_dict=False)[0]
             return out.float()
 
         how: dict[str, Any] = {
@@ -314,28 +327,24 @@ class _Training:
         return hybrid_loss(denoise, x0, t, **how, noisy_weight=settings.noisy_weight)
 
     def _save(self) -> None:
-        content = {"settings": plain(self._settings), "state": vars(self._state)}
+        content = {"settings": asdict(self._settings), "state": vars(self._state)}
         content |= self._model.state()
         if self._processes.main:
             checkpoint.write(self._file, content)
         self._processes.wait()
 
-    def _judge(self) -> None:
-        """Have the model looked at as it is; what was learnt up to here is kept before."""
+    def _judge(self, average: "Network | None" = None) -> None:
+        """Have the model looked at as it is, or the average of it; other processes wait."""
         if self._processes.main:
-            average = self._model.averaged()
-            self._watch.judge(
-                self._state.step,
-                lambda folder: network.write(
-                    average, self._settings, folder, half=self._watch.half
-                ),
-            )
+            average = average or self._model.averaged()
+            write = functools.partial(network.write, average, self._settings, half=self._watch.half)
+            self._watch.judge(self._state.step, write)
         self._processes.wait()
 
     def _finish(self, command: str) -> "Network":
         settings, average = self._settings, self._model.averaged()
         if self._watch.judge_every:
-            self._judge()
+            self._judge(average)
         if self._processes.main:
             before = _record(self._folder) if settings.start == settings.model else None
             network.write(average, settings, self._folder, half=self._watch.half)
@@ -343,7 +352,7 @@ class _Training:
             record = {
                 **({"before": before} if before else {}),
                 "command": command,
-                "settings": plain(settings),
+                "settings": asdict(settings),
                 "parameters": sum(p.numel() for p in average.parameters()),
                 "processes": self._processes.count,
                 "device": self._processes.named,

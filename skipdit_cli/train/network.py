@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from skipdit_cli.checkpoints import catalog
+from skipdit_cli.checkpoints import folder as folders
 from skipdit_cli.checkpoints.local import require
 from skipdit_cli.checkpoints.networks import arguments, build, load
 from skipdit_cli.errors import UsageError, warn
@@ -181,8 +182,6 @@ def write(
     average: "Network", settings: TrainingSettings, folder: Path, *, half: bool = False
 ) -> None:
     """A model into a folder: config.json, card.json and weights."""
-    from skipdit_cli.checkpoints import folder as folders
-
     chosen = copy.deepcopy(average).half() if half else average
     chosen.save_pretrained(folder)
     folders.write(folder, settings.card)

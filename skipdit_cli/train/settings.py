@@ -1,17 +1,17 @@
 """What a training run depends on; its defaults are those of the command line."""
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.checkpoints.catalog import card
 from skipdit_cli.errors import UsageError, unknown
+from skipdit_cli.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from skipdit_cli.checkpoints.card import Card
 
-PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 SCHEDULES = ("cosine", "linear", "constant")
 STAGES = ("all", "skip")
 
@@ -171,8 +171,3 @@ class TrainingSettings:
                 place="--stage skip",
                 fix="give their number as --steps",
             )
-
-
-def plain(settings: TrainingSettings) -> dict[str, Any]:
-    """Settings as JSON and weights-only files can hold them."""
-    return {each.name: getattr(settings, each.name) for each in fields(settings)}

@@ -4,6 +4,7 @@ import json
 import math
 import os
 from contextlib import suppress
+from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
@@ -19,7 +20,7 @@ from skipdit_cli.generate import text
 from skipdit_cli.storage import lock
 from skipdit_cli.train import checkpoint, loop, network, official, source
 from skipdit_cli.train.loop import Watch, train
-from skipdit_cli.train.settings import TrainingSettings, plain
+from skipdit_cli.train.settings import TrainingSettings
 
 
 @pytest.fixture
@@ -612,9 +613,9 @@ def test_no_code_of_a_checkpoint_is_run(tmp_path):
 
 
 def test_settings_of_a_checkpoint_are_those_of_the_record(tmp_path):
-    checkpoint.write(tmp_path / "c.pt", {"settings": plain(SKIP), "state": {}})
-    assert checkpoint.read(tmp_path / "c.pt", plain(SKIP)) is not None
-    assert checkpoint.read(tmp_path / "none.pt", plain(SKIP)) is None
+    checkpoint.write(tmp_path / "c.pt", {"settings": asdict(SKIP), "state": {}})
+    assert checkpoint.read(tmp_path / "c.pt", asdict(SKIP)) is not None
+    assert checkpoint.read(tmp_path / "none.pt", asdict(SKIP)) is None
 
 
 # The official settings
