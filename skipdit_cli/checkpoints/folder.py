@@ -22,7 +22,7 @@ from skipdit_cli import registry
 from skipdit_cli.checkpoints import networks
 from skipdit_cli.checkpoints.card import EMBEDDED, Card, Component, Sampling, by_path
 from skipdit_cli.embedded.shipped import home
-from skipdit_cli.errors import StoreError, UsageError, unknown
+from skipdit_cli.errors import StoreError, UsageError, placed, unknown
 from skipdit_cli.precision import PRECISIONS
 from skipdit_cli.storage import given, kept
 from skipdit_cli.storage.disk import write_whole
@@ -210,7 +210,8 @@ def _one_of(what: str, value: str, known: Collection[str], place: str) -> str:
 
 
 def _check(chosen: Card, place: str) -> None:
-    """Raise a UsageError unless the card describes a network, that of config.json beside it.
+    """Raise a UsageError unless a card describes the network of the config.json beside it, and
+    its sampler takes its steps.
 
     That takes the network, and seconds to import torch; what was found right is remembered under
     `home`, so that `plan` and `report` need neither.
@@ -219,11 +220,14 @@ def _check(chosen: Card, place: str) -> None:
     config = given.read_text(file, place=at, most=MOST) if os.path.exists(file) else ""
     version = registry.version("models", chosen.family)
     said = [chosen.identity, chosen.task, sorted(chosen.components), config, version]
+    said += [chosen.sampling.sampler, chosen.sampling.steps]
     key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
     record = home() / "folders" / f"{key}.json"
     with suppress(StoreError), kept.damaged_is_absent():
         if kept.read_json(record, dict, CHECKED, of=key) is not None:
             return
+    with placed(f"{place} sampling"):
+        registry.load("samplers", chosen.sampling.sampler).timesteps(chosen.sampling.steps)
     _check_network(chosen, place)
     if config:
         _compare(_parsed(config, at), networks.meta(chosen), at)

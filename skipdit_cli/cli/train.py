@@ -208,6 +208,8 @@ def train(
     settings = TrainingSettings(**chosen)
     check_start(settings)
     settings.check_share(processes)
+    if warm_up is not None:
+        settings.check_warm_up()
     if architecture:
         networks.check(settings.card)
     further = settings.start == model and not card(model).by_path  # an embedded one, in its place
@@ -290,8 +292,11 @@ def _source(
             fix="leave it out, and encode the data with it",
         )
     place = data if made else latents.usual_folder(settings.card, data, interval=interval)
-    if made or launch.rank():
+    if made:
         found = latents.opened(place, settings.card)
+    elif rank := launch.rank():
+        waiting = f"waiting: process {rank}, until the first has encoded {data} into {place}"
+        found = latents.awaited(place, settings.card, tell=lambda: say(waiting))
     else:
         with tell(f"encoding {data}") as update:
             found = latents.encode(

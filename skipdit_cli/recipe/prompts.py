@@ -126,7 +126,7 @@ def _all_entries(path: Path, where: str, fix: str, *, most: int) -> list[Entry]:
         raise UsageError(f"files that end in {kind} are not read", fix=f"take {endings}")
     entries = _READERS[kind](_content(path, place=where, fix=fix, most=most))
     if not entries:
-        raise UsageError("there is no prompt in it", fix="write one prompt per line")
+        raise UsageError("there is no text in it", fix="write one per line")
     return entries
 
 
@@ -164,7 +164,7 @@ def checked(prompt: Any, *, where: str = "") -> str:
     if found := next(strange, ""):
         raise UsageError(
             f"{where}{prompt!r:.60} has the character U+{ord(found):04X}, which is not text",
-            fix="take it out; prompts are UTF-8",
+            fix="take it out; text is UTF-8",
         )
     return prompt
 
@@ -189,7 +189,7 @@ def _table(content: str, delimiter: str) -> list[Entry]:
             if any(map(str.strip, row)):
                 rows.append((f"line {reader.line_num}", row))
     except csv.Error as error:
-        fix = 'write quotes in a quoted prompt twice (""), and close them'
+        fix = 'write quotes in a quoted cell twice (""), and close them'
         raise UsageError(f"line {reader.line_num} cannot be read ({error})", fix=fix) from None
     if not rows:
         return []
@@ -203,7 +203,7 @@ def _table(content: str, delimiter: str) -> list[Entry]:
         if len(row) != len(heading):
             raise UsageError(
                 f"{where} has {len(row)} cells where the heading has {len(heading)}",
-                fix="put prompts that have the delimiter in them in double quotes",
+                fix="put cells that have the delimiter in them in double quotes",
             )
     return [(where, dict(zip(known, row, strict=True))) for where, row in rows[1:]]
 
@@ -242,7 +242,7 @@ def _key(found: Sequence[str], where: str, shown: str) -> str:
     """The one of KEYS that is there."""
     known = [name for name in found if name in KEYS]
     if len(known) != 1:
-        what = f"has {' and '.join(known)}" if known else f"has no prompt ({shown:.60})"
+        what = f"has {' and '.join(known)}" if known else f"has no text ({shown:.60})"
         raise UsageError(f"{where} {what}", fix=f"name one column or key {', '.join(KEYS)}")
     return known[0]
 

@@ -7,8 +7,7 @@ the step at which the first has that level over the step at which the other is t
 straight line between two scored steps.
 """
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -17,53 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from skipdit_cli import registry
 from skipdit_cli.analyze.intervals import factor_interval, interval
-from skipdit_cli.checkpoints import catalog
-from skipdit_cli.checkpoints.folder import CARD
-from skipdit_cli.errors import UsageError, unknown
+from skipdit_cli.errors import UsageError
 from skipdit_cli.recipe import published
+from skipdit_cli.report import training_runs
 from skipdit_cli.report.names import numbered
 from skipdit_cli.report.table import Heading, metric_heading
+from skipdit_cli.report.training_runs import Scores, TrainingRun, to_score
 from skipdit_cli.score.certainty import Interval
-from skipdit_cli.storage import training as storage
-from skipdit_cli.storage.disk import read_json
 
-NATIVE_SKIP = "hunyuan_dit"  # the family whose networks have long skips by design
+LOSS = "loss"
+LOSS_HEADING = Heading(LOSS, LOSS, LOSS, better="lower", decimals=4)
 PUBLISHED = "training"  # of results/published
 PUBLISHED_METRIC = "fid"
-
-Scores = tuple[tuple[int, float], ...]  # (step, score), in the order of steps
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """One run.
-
-    Attributes:
-        name: its folder, as it was given.
-        scores: of the one metric that is looked at.
-        losses: as logged.
-        model: what is trained; "" where that is not told.
-        asked: all that it was asked for but the seed, as text; "" where that is not told.
-        seed: None where it is not told.
-        skip: whether the model has skip branches.
-        samples: how many were scored, every number that occurs.
-    """
-
-    name: str
-    scores: Scores
-    losses: Scores = ()
-    model: str = ""
-    asked: str = ""
-    seed: int | None = None
-    skip: bool = False
-    samples: frozenset[int] = frozenset()
-
-    @property
-    def steps(self) -> int:
-        """The last step that is logged or scored."""
-        return max(step for step, _ in (*self.scores, *self.losses))
 
 
 @dataclass(frozen=True)
@@ -140,33 +105,39 @@ class EqualQuality:
 
 @dataclass(frozen=True)
 class Training:
-    """What is compared: a metric, the series in their order, and every pair of them."""
+    """What is compared: a metric, the series in their order, and every pair of them.
+
+    Attributes:
+        source: of numbers that are not our own. remark: what is to be known of them beside.
+    """
 
     heading: Heading
     series: tuple[Series, ...]
     pairs: tuple[EqualQuality, ...]
     source: str = ""
+    remark: str = ""
+
+    @property
+    def of_losses(self) -> bool:
+        """Whether these are losses, of runs that were not scored."""
+        return self.heading is LOSS_HEADING
 
 
 def compare(folders: Sequence[Path], metric: str | None = None) -> Training:
-    """Read runs and compare them.
+    """Read runs and compare them; where none has a score, their losses stand beside one another.
 
     Args:
         metric: by which; else the one by which all of them were scored.
     Raises:
-        UsageError: a folder is no run or has no scores, or the metric is not clear.
+        UsageError: a folder is no run or has no scores though others have, or the metric is not
+            clear.
         StoreError: what is there cannot be read.
     """
-    found = {folder: _scores_of(folder) for folder in dict.fromkeys(folders)}
-    chosen = _metric(found, metric)
-    for folder, scores in found.items():
-        if not any(each.metric == chosen for each in scores):
-            there = ", ".join(sorted({each.metric for each in scores}))
-            raise UsageError(
-                f"no score by {chosen}, but by {there}", place=str(folder), fix=_to_score(chosen)
-            )
-    runs = [_run(folder, scores, chosen) for folder, scores in found.items()]
-    return _compared(_in_series(runs), metric_heading(chosen))
+    runs, chosen = training_runs.read(folders, metric)
+    if chosen is None:
+        remark = f"There are no scores, and losses say little of samples: {to_score()}."
+        return Training(LOSS_HEADING, tuple(_in_series(runs, "--log-every")), (), remark=remark)
+    return _compared(_in_series(runs, "--eval-every"), metric_heading(chosen))
 
 
 def of_paper() -> Training:
@@ -290,75 +261,11 @@ def _compared(series: Sequence[Series], heading: Heading, *, source: str = "") -
     return Training(heading, tuple(series), found, source)
 
 
-def _scores_of(folder: Path) -> list[storage.Scored]:
-    """The scores with a value that a run has; UsageError if there are none."""
-    if not folder.is_dir():
-        what = "is a file, not the folder of a run" if folder.exists() else "no such folder"
-        fix = "name the folder of a training, as results/train/NAME"
-        raise UsageError(what, place=str(folder), fix=fix)
-    scores = storage.scored(folder)
-    if not scores and not storage.logged(folder) and not (folder / storage.RECORD).exists():
-        fix = "name the folder of a training, as results/train/NAME"
-        raise UsageError("is not the folder of a training", place=str(folder), fix=fix)
-    valued = [each for each in scores if each.value is not None]
-    if not valued:
-        what = "no score has a value" if scores else "it was not scored while it was trained"
-        raise UsageError(what, place=str(folder), fix=_to_score("fid@digits"))
-    return valued
-
-
-def _to_score(metric: str) -> str:
-    return f"give --eval {metric} --eval-every 200 to skipdit train"
-
-
-def _metric(found: Mapping[Path, Sequence[storage.Scored]], asked: str | None) -> str:
-    """The metric that is looked at; UsageError if it is not clear, or not known here."""
-    there = [{each.metric for each in scores} for scores in found.values()]
-    shared, every = set.intersection(*there), sorted(set.union(*there))
-    if asked is None:
-        if len(shared) != 1:
-            how = "by several metrics" if shared else "by no metric that all have"
-            fix = f"give --metric, one of {', '.join(sorted(shared) or every)}"
-            raise UsageError(f"the runs were scored {how}", place="--metric", fix=fix)
-        [asked] = shared
-    elif asked not in every:
-        raise unknown("score", asked, every, place="--metric")
-    if not registry.known("metrics", asked):
-        fix = "install the package that has it"
-        raise UsageError(f"{asked} is no metric here", place="--metric", fix=fix)
-    return asked
-
-
-def _run(folder: Path, scores: Iterable[storage.Scored], metric: str) -> TrainingRun:
-    """A run as it stands in its folder."""
-    asked = dict(storage.settings(folder))
-    model, seed = str(asked.get("model", "")), asked.pop("seed", None)
-    of_metric = [each for each in scores if each.metric == metric]
-    losses = ((each.step, each.loss) for each in storage.logged(folder))
-    return TrainingRun(
-        name=str(folder),
-        scores=tuple((each.step, each.value) for each in of_metric if each.value is not None),
-        losses=tuple((step, loss) for step, loss in losses if loss is not None),
-        model=model,
-        asked=json.dumps(asked, sort_keys=True) if asked else "",
-        seed=seed if isinstance(seed, int) else None,
-        skip=_has_skip(folder, model),
-        samples=frozenset(each.samples for each in of_metric if each.samples is not None),
-    )
-
-
-def _has_skip(folder: Path, model: str) -> bool:
-    """Whether a model has skip branches, by the card in its folder or that of its name."""
-    fix = "move it away, and the model is known by its name alone"
-    said = read_json(folder / CARD, dict, what="card of a model", fix=fix)
-    if said is None:
-        card = catalog.cards().get(model)
-        return card is not None and (card.skip or card.native_skip)
-    return said.get("skip") is True or said.get("family") == NATIVE_SKIP
-
-
-def _in_series(runs: Sequence[TrainingRun]) -> list[Series]:
+def _in_series(runs: Sequence[TrainingRun], every: str) -> list[Series]:
     """Runs by what they were asked for, each series with a name of its own.
+
+    Args:
+        every: the option that says at which steps they have numbers.
 
     Raises:
         UsageError: two runs are the same, or seeds share no step.
@@ -376,8 +283,8 @@ def _in_series(runs: Sequence[TrainingRun]) -> list[Series]:
             seen[run.seed] = run.name
         if not mean([run.scores for run in group]):
             both = ", ".join(run.name for run in group)
-            fix = "train them with the same --eval-every"
-            raise UsageError("no step at which all seeds have a score", place=both, fix=fix)
+            fix = f"train them with the same {every}"
+            raise UsageError("no step of which all seeds have a number", place=both, fix=fix)
     names = _names([*groups.values()])
     return [Series(*each) for each in zip(names, map(tuple, groups.values()), strict=True)]
 

@@ -45,7 +45,7 @@ def write(found: Training, folder: Path, *, name: str, figures: Wanted | None = 
 
 
 def draw(found: Training, look: Look) -> "Figure":
-    """Both panels, of the score alone where no loss is known; `look` has to be applied."""
+    """Both panels, or one, of losses or where no loss is known; `look` has to be applied."""
     names = [each.name for each in found.series]
     losses = [each.losses for each in found.series]
     panels = 2 if any(losses) else 1
@@ -57,8 +57,11 @@ def draw(found: Training, look: Look) -> "Figure":
     if any(losses):
         _curves(axes[0], names, losses, look, marked=False)
         _loss_axis(axes[0], losses)
-    _curves(score, names, [each.scores for each in found.series], look, marked=True)
+    scores = [each.scores for each in found.series]
+    _curves(score, names, scores, look, marked=not found.of_losses)
     score.set_ylabel(cells.heading(found.heading))
+    if found.of_losses:
+        _loss_axis(score, scores)
     if len(found.pairs) == 1:
         _saved(score, found.pairs[0], look, better=found.heading.better)
     if not look.paper:

@@ -8,13 +8,12 @@ from tabulate import tabulate
 
 from skipdit_cli.report import cells
 from skipdit_cli.report.table import Heading
-from skipdit_cli.report.training import EqualQuality, Point, Series, Training
+from skipdit_cli.report.training import LOSS, EqualQuality, Point, Series, Training
 from skipdit_cli.score.certainty import Interval
 from skipdit_cli.storage.markup import in_cell, plain
 from skipdit_cli.storage.spreadsheet import csv_text
 
 COLUMNS = ("step", "run", "metric", "value", "low", "high")
-LOSS = "loss"
 SEEDS = (
     "In brackets: the 95 % interval over seeds (Student's t), of a mean score and of the ratio of "
     "a seed."
@@ -45,6 +44,7 @@ def to_markdown(found: Training) -> str:
     said = [sentence(each, found.heading) for each in found.pairs]
     said += [RATIO] if found.pairs else []
     said += [SEEDS] if any(len(each.runs) > 1 for each in found.series) else []
+    said += [found.remark] if found.remark else []
     parts = [f"# {plain(title(found))}", table]
     parts += ["\n".join(f"- {plain(text)}" for text in said)] if said else []
     return "\n\n".join(parts) + "\n"
@@ -101,6 +101,7 @@ def record(found: Training) -> dict[str, Any]:
         "unit": found.heading.unit,
         "better": found.heading.better,
         "source": found.source,
+        "remark": found.remark,
         "runs": [
             {
                 "name": each.name,

@@ -28,6 +28,7 @@ from skipdit_cli.score import features, real_clips, sources
 from skipdit_cli.storage import kept, npz
 from skipdit_cli.storage.given import decoding
 
+NOT_KNOWN = "{} compares with real samples, and which ones is not known"  # of a metric
 ADM = {"pool": ("mu", "sigma"), "spatial": ("mu_s", "sigma_s")}  # feature -> arrays of the npz
 COCO = "coco-val2014"
 CHUNK, CLIPS_CHUNK = 64, 16  # images or clips that are looked at together
@@ -137,7 +138,7 @@ def _file(metric: Metric, dataset: str, *, given: Path | None) -> tuple[str, Pat
         return name, assets.require(own)
     problem = f"there is no reference of {dataset} for {metric.NAME}"
     if not dataset:
-        problem = f"{metric.NAME} compares with real samples, and which ones is not known"
+        problem = NOT_KNOWN.format(metric.NAME)
     raise MissingAssetError(
         problem,
         fix=f"give them to `skipdit evaluate RUN --metrics {metric.NAME} --reference PLACE`, a "

@@ -14,7 +14,7 @@ from skipdit_cli.generate.options import Options, Stage, silent
 from skipdit_cli.recipe import runs
 from skipdit_cli.score.applicable import check
 from skipdit_cli.score.measure import READERS, How, measure
-from skipdit_cli.score.reference import identities
+from skipdit_cli.score.reference import NOT_KNOWN, identities
 from skipdit_cli.score.sweep import generate
 from skipdit_cli.storage import training
 from skipdit_cli.storage.disk import on_disk, write_whole
@@ -75,7 +75,7 @@ class Judge:
                 )
             if metric.REFERENCE and not (dataset or self.reference):
                 raise UsageError(
-                    f"{name} compares with real samples, and which ones is not known",
+                    NOT_KNOWN.format(name),
                     place="--eval",
                     fix="give a folder of them with --reference",
                 )

@@ -6,8 +6,9 @@ that every look at it draws another latent from it, as official training does.
 
 import hashlib
 import json
+import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -30,6 +31,7 @@ from skipdit_cli.train.files import Listing, listed
 from skipdit_cli.train.frames import preparation
 from skipdit_cli.train.shards import AGAIN, Asked, Index
 
+POLL = 1.0  # seconds between two looks at what another process makes
 NOTHING = ""  # the caption of what is trained without one, whatever sampling has in its place
 
 
@@ -184,6 +186,21 @@ def opened(folder: Path, chosen: Card) -> Latents:
     if chosen.text:
         _require_embeddings(found, chosen)
     return found
+
+
+def awaited(folder: Path, chosen: Card, *, tell: Callable[[], None] = lambda: None) -> Latents:
+    """As `opened`, when another process that makes them has finished.
+
+    Args:
+        tell: called once where that has to be waited for.
+    """
+    told = False
+    while (index := shards.read(folder)) is None or not index.shards:
+        if not told:
+            tell()
+        told = True
+        time.sleep(POLL)
+    return opened(folder, chosen)
 
 
 def encode(

@@ -1,8 +1,9 @@
 """Train a denoiser: from scratch, further, or in the two stages of arXiv 2411.17616, section 3.2.
 
 Stage 1 trains the skip branches alone beside trained weights, stage 2 everything. The moving
-average of the weights is what is kept. A killed run continues at its last checkpoint, with the data
-it would have seen; on one process it ends in the same bits.
+average of the weights is what is kept. A killed run continues at its last checkpoint, one that was
+interrupted by Ctrl-C after its last step, with the data it would have seen; on one process it ends
+in the same bits.
 
 Processes share the batch of a step, so that their number changes sums in the last bits and nothing
 else (accelerate; torch's launcher or --processes start them).
@@ -11,10 +12,9 @@ else (accelerate; torch's launcher or --processes start them).
 import functools
 import json
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +27,9 @@ from skipdit_cli.precision import products
 from skipdit_cli.storage import lock
 from skipdit_cli.storage.disk import on_disk, read_json, remove_leftovers, write_whole
 from skipdit_cli.storage.training import ASKED, RECORD, Logged
-from skipdit_cli.train import checkpoint, network
+from skipdit_cli.train import checkpoint, interrupts, network
 from skipdit_cli.train.loss import Diffusion, hybrid_loss, velocity_loss
+from skipdit_cli.train.meter import Meter
 from skipdit_cli.train.processes import Processes
 from skipdit_cli.train.settings import TrainingSettings
 from skipdit_cli.train.source import APART, WHOLE, Drawn, Source, generator
@@ -131,45 +132,6 @@ class _Part:
     images: bool = False
 
 
-class _Meter:
-    """Losses and norms of the steps since the last time something was told, and the time."""
-
-    def __init__(self, seconds: float) -> None:
-        """seconds: of the run before this process."""
-        self._begun = time.monotonic() - seconds
-        self.restart()
-
-    def restart(self) -> None:
-        self._seen: list[tuple[Tensor, Tensor]] = []
-        self._since = time.monotonic()
-
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Time in the block is none of these steps'."""
-        begun = time.monotonic()
-        yield
-        self._since += time.monotonic() - begun
-
-    def add(self, loss: Tensor, norm: Tensor) -> None:
-        self._seen.append((loss, norm))
-
-    def steps(self) -> int:
-        return len(self._seen)
-
-    def means(self) -> tuple[float, float]:
-        """Of losses and of norms; what waits for the device."""
-        loss, norm = (float(torch.stack(each).mean()) for each in zip(*self._seen, strict=True))
-        return loss, norm
-
-    def since(self) -> float:
-        """Seconds of these steps."""
-        return time.monotonic() - self._since
-
-    def seconds(self) -> float:
-        """Seconds of the run in all."""
-        return time.monotonic() - self._begun
-
-
 class _Training:
     """A run of `train`."""
 
@@ -194,6 +156,7 @@ class _Training:
         self._file = folder / CHECKPOINT
         kept = checkpoint.read(self._file, asdict(settings))
         self._state = _State(**kept["state"]) if kept else _State()
+        self._saved = self._state.step
         if kept:
             model.load_state_dict(kept["model"])
         self._model = network.Trained(model, settings, processes, self._state.step)
@@ -201,32 +164,43 @@ class _Training:
             self._model.load(kept)
 
     def run(self, command: str) -> "Network":
-        settings, state, watch = self._settings, self._state, self._watch
+        settings, state = self._settings, self._state
         if self._processes.main:
             asked = json.dumps({"settings": asdict(settings)}).encode() + b"\n"
             write_whole(self._folder / ASKED, asked)
-        meter = _Meter(state.seconds)
-        saved = state.step
+        meter = Meter(state.seconds)
+        try:
+            self._steps(meter)
+            state.seconds = meter.seconds()
+            return self._finish(command)
+        except KeyboardInterrupt:
+            state.seconds = meter.seconds()
+            if state.step > self._saved and meter.finite():
+                with interrupts.deferred():  # a launcher passes Ctrl-C on as well
+                    self._write()  # other processes may be in a step, and are not waited for
+            raise
+
+    def _steps(self, meter: Meter) -> None:
+        """The steps that are not done yet; Ctrl-C comes between two of them."""
+        settings, state, watch = self._settings, self._state, self._watch
         with ThreadPoolExecutor(1) as reader:
             coming = self._ask(reader, state.step)
             for step in range(state.step, settings.total):
-                self._model.stage(step)
                 given, coming = coming.result(), self._ask(reader, step + 1)
-                meter.add(*self._step(step, given))
-                state.step, last = step + 1, step + 1 == settings.total
-                if state.step % watch.log_every == 0 or last:
-                    self._log(meter)
-                    if state.step - saved >= watch.checkpoint_every and not last:
-                        saved = state.step
-                        self._save()
-                    meter.restart()
+                with interrupts.deferred():
+                    self._model.stage(step)
+                    meter.add(*self._step(step, given))
+                    state.step, last = step + 1, step + 1 == settings.total
+                    if state.step % watch.log_every == 0 or last:
+                        self._log(meter)
+                        if state.step - self._saved >= watch.checkpoint_every and not last:
+                            self._save()
+                        meter.restart()
                 if watch.judge_every and state.step % watch.judge_every == 0 and not last:
                     with meter.aside():
                         self._judge()
-        state.seconds = meter.seconds()
-        return self._finish(command)
 
-    def _log(self, meter: "_Meter") -> None:
+    def _log(self, meter: Meter) -> None:
         """Tell of the steps since the last time; all processes have a part in the loss."""
         loss, norm = meter.means()
         loss, count = self._processes.mean(loss), meter.steps() * self._settings.batch_size
@@ -327,11 +301,15 @@ class _Training:
         return hybrid_loss(denoise, x0, t, **how, noisy_weight=settings.noisy_weight)
 
     def _save(self) -> None:
+        self._write()
+        self._processes.wait()
+
+    def _write(self) -> None:
         content = {"settings": asdict(self._settings), "state": vars(self._state)}
         content |= self._model.state()
         if self._processes.main:
             checkpoint.write(self._file, content)
-        self._processes.wait()
+        self._saved = self._state.step
 
     def _judge(self, average: "Network | None" = None) -> None:
         """Have the model looked at as it is, or the average of it; other processes wait."""
@@ -361,6 +339,7 @@ class _Training:
                 "loss_curve": self._state.curve[every - 1 :: every],
             }
             write_whole(self._folder / RECORD, json.dumps(record).encode() + b"\n")
+            self._saved = self._state.step
             for file in (self._file, self._folder / ASKED):
                 file.unlink(missing_ok=True)
         self._processes.wait()

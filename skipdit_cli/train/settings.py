@@ -137,6 +137,15 @@ class TrainingSettings:
                     f"{value:g} is not a share", place=f"--{name}", fix="take 0 to below 1"
                 )
 
+    def check_warm_up(self) -> None:
+        """Raise a UsageError where training ends before the warm-up does."""
+        if self.warm_up > self.steps:
+            raise UsageError(
+                f"{self.warm_up} steps up to the peak are more than the {self.steps} of training",
+                place="--warm-up",
+                fix="take fewer, or more --steps",
+            )
+
     def check_share(self, processes: int) -> None:
         """Raise a UsageError unless processes can share a batch evenly."""
         share = processes * self.accumulate

@@ -82,12 +82,51 @@ def test_mistakes(skipdit, runs):
     failed(f"{runs} --figure gif", "--figure: unknown figure format 'gif'")
     failed(f"{runs} --width page", "--width", "give --figure too")
     append(Path("bare/log.jsonl"), {"step": 1, "loss": 1.0})
-    failed("bare", "bare: it was not scored", "--eval fid@digits --eval-every 200")
+    failed(
+        f"{runs} bare",
+        "bare: it was not scored while it was trained",
+        "--eval fid@digits --eval-every 200",
+    )
+    failed(
+        "bare --metric fid",
+        "bare: it was not scored while it was trained",
+        "--eval fid --eval-every 200",
+    )
     scores = Path(PLAIN, "scores.jsonl")
     scores.write_text(scores.read_text().replace("12.0", '"x"'))
     done = skipdit(f"report training {runs}")
     done.failed(1, f"{scores} line 2: is not a line of a list of scores (its value cannot be 'x')")
     assert not Path("results/training").exists()
+
+
+def test_runs_without_scores_have_losses(skipdit, table):
+    for name, losses in {"one": (4.0, 0.25, 0.5), "two": (3.0, 0.125, 0.0625)}.items():
+        for step, loss in zip((50, 100, 150), losses, strict=True):
+            append(Path(name, "log.jsonl"), {"step": step, "loss": loss})
+    done = skipdit("report training one two").ok()
+    assert table(done.out)[0] == {
+        "run": "one",
+        "seeds": "–",
+        "steps": "150",
+        "last loss ↓": "0.5000",
+        "best loss ↓": "0.2500",
+        "at step": "100",
+    }
+    assert "- There are no scores, and losses say little of samples: give --eval fid@" in done.out
+    assert "equal quality" not in done.out
+    rows = [*csv.DictReader(Path("results/training/training.csv").read_text().splitlines())]
+    assert [(row["run"], row["metric"], row["value"]) for row in rows[2:4]] == [
+        ("one", "loss", "0.5"),
+        ("two", "loss", "3"),
+    ]
+    assert len(rows) == 6
+    assert Path("results/training/training.png").read_bytes().startswith(b"\x89PNG")
+    told = json.loads(skipdit("report training one two --json").ok().out)
+    assert (told["metric"], told["steps_to_equal_quality"]) == ("loss", [])
+    assert told["remark"].startswith("There are no scores")
+    Path("two/log.jsonl").unlink()
+    Path("two/training.json").write_text('{"settings": {}}')
+    skipdit("report training one two").failed(2, "two: it has neither scores nor losses")
 
 
 def test_a_run_that_is_going_on_is_read_as_far_as_it_is(skipdit, table, runs):

@@ -133,13 +133,16 @@ def test_two_processes_are_one(skipdit, tmp_path, started):
     """Losses of 20 steps, to float tolerance, at the same batch of all processes together."""
     given = "train --model digits-skip --start digits --skip-steps 8 --steps 12 --batch-size 8 "
     given += "--log-every 1 --device cpu --out"
-    skipdit(f"{given} one").ok()
     if started == "--processes":
         skipdit.wait(skipdit.start(f"{given} two --processes 2")).ok()
-    else:
+    else:  # and the first process encodes the data, which the other waits for
+        pictures(tmp_path / "photos", classes=(*"0123456789",), count=4)
+        given = given.replace("--out", "--data photos --out")
         launch = "torch.distributed.run", "--standalone", "--nproc-per-node", "2"
         program = "-m", *launch, "-m", "--", "skipdit_cli"
-        skipdit.wait(skipdit.start(f"{given} two", program=program)).ok()
+        done = skipdit.wait(skipdit.start(f"{given} two", program=program)).ok()
+        assert re.search("waiting: process 1, until the first has encoded photos into", done.err)
+    skipdit(f"{given} one").ok()
     one, two = (lines(tmp_path / name / "log.jsonl") for name in ("one", "two"))
     assert [each["step"] for each in two] == list(range(1, 21))
     for key in ("loss", "gradient_norm"):
@@ -168,12 +171,13 @@ def test_train_into_a_file(skipdit, tmp_path):
 
 
 def pictures(folder, *, classes=("circle", "cross"), count=6):
-    """PNG files of two classes, which differ in brightness."""
+    """PNG files of classes, which differ in brightness."""
     random = np.random.default_rng(0)
     for place, name in enumerate(classes):
         (folder / name).mkdir(parents=True)
+        dark = 140 * place // len(classes)
         for i in range(count):
-            pixels = random.integers(70 * place, 70 * place + 99, (20, 24, 3), dtype=np.uint8)
+            pixels = random.integers(dark, dark + 99, (20, 24, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
 
 
@@ -198,6 +202,12 @@ def test_train_on_images_of_ones_own(skipdit, tmp_path, samples):
     skipdit(f"{given} {looks} fid@digits").failed(2, "--eval: fid@digits cannot score samples of")
     skipdit(f"{given} {looks} fid").failed(2, "--eval: fid compares with real", "--reference")
     assert not (tmp_path / "fourth").exists()
+
+
+def test_a_warm_up_that_training_does_not_see_the_end_of(skipdit):
+    skipdit(f"{TRAIN} out --warm-up 7").failed(
+        2, "--warm-up: 7 steps up to the peak are more than the 6 of training", "--steps"
+    )
 
 
 def test_what_is_trained_is_not_overwritten(skipdit, tmp_path):

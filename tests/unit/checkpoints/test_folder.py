@@ -134,6 +134,10 @@ def test_a_person_may_leave_out_what_has_a_default():
         ({"sampling": "ddim"}, ('sampling cannot be "ddim"',)),
         ({"sampling__sampler": "dmid"}, ("sampling: unknown sampler 'dmid'",)),
         ({"sampling__steps": 50}, ("steps cannot be 50", "text in quotes")),
+        (
+            {"sampling__steps": "abc"},
+            ("card.json sampling: cannot take steps 'abc'", "such as 250"),
+        ),
         ({"sampling__steps": None}, ("sampling: has no steps",)),
         ({"sampling__guidance": True}, ("guidance cannot be true", "a number or null")),
         ({"sampling__prediction": "x0"}, ("unknown prediction 'x0'",)),

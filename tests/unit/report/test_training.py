@@ -206,11 +206,11 @@ def test_mistakes(tmp_path):
     told = refused(run, tmp_path / "unscored")
     assert told.startswith(f"{tmp_path / 'unscored'}: it was not scored while it was trained")
     assert told.endswith("give --eval fid@digits --eval-every 200 to skipdit train")
-    assert "no score has a value" in refused(put(tmp_path / "null", [(10, None)]))
+    assert compare([put(tmp_path / "null", [(10, None)])]).of_losses
     copy = put(tmp_path / "copy", SLOW, model="digits", seed=0)
     assert f"{copy}: is the same training as {run}, seed 0" in refused(run, copy)
     apart = put(tmp_path / "apart", [(150, 1.0)], model="digits", seed=1)
-    assert "no step at which all seeds have a score" in refused(run, apart)
+    assert "no step of which all seeds have a number" in refused(run, apart)
     unknown = put(tmp_path / "unknown", SLOW, metric="fud")
     assert "fud is no metric here" in refused(unknown)
 

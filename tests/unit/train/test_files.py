@@ -128,7 +128,7 @@ MISTAKES = {
         PAINTED,
         ["a.png"],
         {"csv": "path,label\na.png,1\n"},
-        r"metadata\.csv: its heading has no prompt \(path, label\); name one column or key prompt,",
+        r"metadata\.csv: its heading has no text \(path, label\); name one column or key prompt,",
     ),
     "an empty caption": (
         PAINTED,

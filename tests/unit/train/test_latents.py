@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 
 import diffusers
@@ -15,9 +16,9 @@ from skipdit_cli.checkpoints import catalog, local, networks
 from skipdit_cli.checkpoints.card import Component
 from skipdit_cli.errors import MissingAssetError, SkipditWarning, StoreError, UsageError
 from skipdit_cli.generate import text
-from skipdit_cli.train import encoding, frames, shards
+from skipdit_cli.train import encoding, frames, latents, shards
 from skipdit_cli.train.frames import preparation
-from skipdit_cli.train.latents import encode, opened
+from skipdit_cli.train.latents import awaited, encode, opened
 
 DIGITS, MOVING = catalog.card("digits"), catalog.card("moving-digits")
 PAINTED, CAPTIONED = catalog.card("painted-digits"), catalog.card("captioned-digits")
@@ -213,6 +214,34 @@ def test_a_damaged_shard_is_told_of_and_made_again(images, tmp_path, few_in_a_sh
         again = encode(DIGITS, data, tmp_path / "out")
     assert again.identity == made.identity
     assert files(tmp_path / "out") == before
+
+
+def test_what_another_process_makes_is_waited_for(images, tmp_path, few_in_a_shard, monkeypatch):
+    """That it has begun is not enough."""
+    data, place, told = images(one=3, two=2), tmp_path / "out", []
+    shard = encoding.Encoding.shard
+
+    def killed(self, places, known, progress):
+        if places[0]:
+            raise KeyboardInterrupt
+        return shard(self, places, known, progress)
+
+    def go_on(seconds):
+        with monkeypatch.context() as patch:
+            if not place.exists():
+                patch.setattr(encoding.Encoding, "shard", killed)
+            with suppress(KeyboardInterrupt):
+                encode(DIGITS, data, place)
+        rounds.append(shards.read(place).shards)
+
+    rounds = []
+    monkeypatch.setattr(latents.time, "sleep", go_on)
+    found = awaited(place, DIGITS, tell=lambda: told.append(len(rounds)))
+    assert [len(each) for each in rounds] == [0, 3]
+    assert told == [0]
+    assert found.identity == opened(place, DIGITS).identity
+    awaited(place, DIGITS, tell=lambda: told.append(None))  # it is there
+    assert told == [0]
 
 
 def test_bad_files_are_counted_and_left_out(images, tmp_path, few_in_a_shard):

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import signal
 from contextlib import suppress
 from dataclasses import asdict
 from itertools import pairwise
@@ -176,6 +177,53 @@ def test_an_interrupted_training_ends_in_the_same_bits(vanilla, tmp_path, settin
     assert killed["loss_curve"] == whole["loss_curve"]
     assert [step for step, _ in whole["loss_curve"]] == list(range(1, settings.total + 1))
     assert not (tmp_path / "killed" / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("moment", [1, 4, 7], ids=["stage one", "stage two", "the last step"])
+def test_ctrl_c_loses_no_step(vanilla, tmp_path, monkeypatch, moment):
+    """It comes in the midst of a step, which is done first; with no checkpoint of its own due."""
+    train(SKIP, tmp_path / "whole")
+    update, done = network.Trained.update, []
+
+    def interrupted(self, step):
+        done.append(step)
+        if len(done) == moment:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(self, step)
+
+    monkeypatch.setattr(network.Trained, "update", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(SKIP, tmp_path / "stopped")
+    kept = torch.load(tmp_path / "stopped" / "checkpoint.pt", weights_only=True)
+    assert kept["state"]["step"] == moment == len(done)
+    train(SKIP, tmp_path / "stopped")
+    assert done == list(range(SKIP.total))
+    name = local.WEIGHTS_FILE
+    assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes()
+    assert not (tmp_path / "stopped" / "checkpoint.pt").exists()
+
+
+def test_ctrl_c_keeps_no_weights_that_are_no_numbers(tmp_path, monkeypatch):
+    """The checkpoint before them stays."""
+    wild = TrainingSettings("digits", steps=9, batch_size=2, learning_rate=1e30, clip=0.0)
+
+    def stop(logged):
+        if logged.step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(wild, tmp_path, watch=Watch(log_every=1, on_log=stop))
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def hook(self, step, update=network.Trained.update):
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(self, step)
+
+    monkeypatch.setattr(network.Trained, "update", hook)
+    with pytest.raises(KeyboardInterrupt):
+        train(wild, tmp_path)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
 def test_what_is_written_is_the_average(tmp_path):
