@@ -141,8 +141,8 @@ def test_digits_are_the_digits_asked_for(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["moving-digits", "moving-digits-skip"])
 def test_clips_show_the_digit_asked_for_and_it_moves(name):
-    samples, classes = draw(name, 100)
-    assert samples.shape == (100, 8, 16, 16, 3)
+    samples, classes = draw(name, 40)
+    assert samples.shape == (40, 8, 16, 16, 3)
     assert (predicted_classes(load_classifier(), samples) == classes).mean() >= 0.9
     mass = samples[..., 0].astype(float) + 1e-9
     total = mass.sum((2, 3))
@@ -163,8 +163,8 @@ def test_images_show_the_digit_of_their_caption(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["captioned-digits", "captioned-digits-skip"])
 def test_clips_move_as_their_captions_say(name, tmp_path):
-    samples, metas = draw_text(name, 80, tmp_path, steps="ddim20")
-    assert samples.shape == (80, 8, 16, 16, 3)
+    samples, metas = draw_text(name, 40, tmp_path, steps="ddim20")
+    assert samples.shape == (40, 8, 16, 16, 3)
     assert motion_at_digits.score_set(samples, metas) >= 0.85
     assert accuracy_at_digits.score_set(samples, metas) >= 0.85
 

@@ -18,9 +18,12 @@ BATCH = 2
 CALIBRATED = ("teacache", "mag-cache", "dp-cache")  # for their usual number of steps
 SKIP, TEXT = "digits-skip", "captioned-digits"
 ON = {"t-gate": TEXT, "adacache": "moving-digits-skip"}
+CROSSED = (None, 3.0), (3.0, None)
 EXTRAPOLATING = "skip-cache(n=3,order=1)"
-RARE = [
-    (model, cache) for model in ("moving-digits-skip", TEXT) for cache in registry.names("caches")
+RARE = [  # each cache with guidance on one model, and without on the other
+    (model, cache, guidance)
+    for place, cache in enumerate(registry.names("caches"))
+    for model, guidance in zip(("moving-digits-skip", TEXT), CROSSED[place % 2], strict=True)
 ]
 
 
@@ -48,8 +51,7 @@ def test_the_estimate_of_a_step_is_near_the_truth(cache):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "cache"), RARE)
-@pytest.mark.parametrize("guidance", [None, 3.0])
+@pytest.mark.parametrize(("model", "cache", "guidance"), RARE)
 def test_it_is_on_other_models_and_without_guidance(model, cache, guidance):
     layout = catalog.card(model)
     if (cache == "t-gate" and not layout.text) or (cache == "skip-cache" and not layout.skip):

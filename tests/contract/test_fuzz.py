@@ -1,8 +1,8 @@
 """Whatever a person writes or has on disk is read, or refused by an error for people.
 
 A kind of input is a strategy and what reads it, in `KINDS`. Each gets up to 200 examples, always
-the same ones, in the default tier and 2,000 new ones in the slow tier; none may take long, and all
-of them together no more memory than a network does.
+the same ones, in the default tier and ten times as many new ones in the slow tier; none may take
+long, and all of them together no more memory than a network does.
 """
 
 import copy
@@ -339,8 +339,8 @@ def test_some_of_each_kind(kind, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_two_thousand_of_each_kind(kind, tmp_path):
-    hold(kind, tmp_path, examples=2000, same=False)
+def test_many_of_each_kind(kind, tmp_path):
+    hold(kind, tmp_path, examples=10 * FEW.get(kind, 200), same=False)
 
 
 def test_what_is_no_error_for_people_is_found(tmp_path, monkeypatch):

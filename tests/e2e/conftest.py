@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from skipdit_cli.checkpoints import catalog, folder
 from skipdit_cli.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -166,6 +167,15 @@ def table():
         return [dict(zip(headings, line, strict=True)) for line in body]
 
     return parse
+
+
+@pytest.fixture
+def wide() -> str:
+    """Arguments for four layers of DiT-XL/2 with skip branches, drawn at random, on one sample."""
+    chosen = catalog.card("dit-xl-2-skip")
+    Path("wide").mkdir()
+    folder.write(Path("wide"), replace(chosen, arguments={**chosen.arguments, "depth": 4}))
+    return "--model ./wide --weights random --num-samples 1 --guidance none"
 
 
 @pytest.fixture(scope="session")

@@ -79,20 +79,17 @@ def test_what_smoothness_refuses(skipdit, given, said):
 
 
 @pytest.mark.slow
-def test_smoothness_at_full_size(skipdit, tmp_path):
-    """DiT-XL/2 with skip branches, its weights moved to eight points; nothing is downloaded."""
-    given = "--model dit-xl-2-skip --weights random --steps 1 --num-samples 1 --guidance none"
-    done = skipdit(f"analyze smoothness --grid 3 --directions 1 {given} --results", tmp_path)
+def test_smoothness_at_full_size(skipdit, wide):
+    """Its weights are moved to eight points."""
+    done = skipdit(f"analyze smoothness --grid 3 --directions 1 {wide} --steps 1")
     assert (done.code, done.remarks) == (0, [DRY_RUN])
-    assert done.out.startswith("smoothness of dit-xl-2-skip\n")
+    assert done.out.startswith("smoothness of ./wide\n")
 
 
 @pytest.mark.slow
-def test_spectra_at_full_size(skipdit, tmp_path):
-    """All weights and layers of DiT-XL/2 with skip branches, its two innermost stacks."""
-    given = "--model dit-xl-2-skip --weights random --steps 1 --num-samples 1 --guidance none"
-    asked = f"analyze spectra --stacks 13,14 --iterations 2 {given} --results"
-    done = skipdit(asked, tmp_path)
+def test_spectra_at_full_size(skipdit, wide):
+    """All weights and layers, and both stacks."""
+    done = skipdit(f"analyze spectra --stacks 1,2 --iterations 2 {wide} --steps 1")
     assert (done.code, done.remarks) == (0, [DRY_RUN])
-    assert done.out.startswith("spectra of dit-xl-2-skip\n")
-    assert " of 30 " in done.out  # 28 layers and two stacks
+    assert done.out.startswith("spectra of ./wide\n")
+    assert " of 6 " in done.out  # four layers and two stacks

@@ -19,6 +19,17 @@ COMMANDS = {
 }
 CALIBRATION = "analyze calibrate --model digits --method teacache --num-samples 8 --steps 3"
 UNREAD = {".lock", ".pid", ".mp4", ".md", ".csv", ".tex", ".html"}
+KINDS = (
+    "calibration .json",
+    "counts .json",
+    "embeddings .safetensors",
+    "samples .jsonl",
+    "samples .png",
+    "samples .safetensors",
+    "samples run.json",
+    "scores .json",
+)
+TIMES = 3  # of each kind in each way
 HOWS = ("flip a bit", "flip a bit", "swap", "truncate", "empty", "make a folder")
 
 
@@ -75,8 +86,7 @@ def kind(path, root):
     return f"{path.relative_to(root).parts[1]} {name}{path.suffix}"
 
 
-def damage(path, root, draw):
-    how = draw.choice(HOWS)
+def damage(path, root, how, draw):
     data = bytearray(path.read_bytes())
     if how == "flip a bit":
         data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
@@ -88,23 +98,26 @@ def damage(path, root, draw):
     elif how == "make a folder":
         path.unlink()
         path.mkdir()
-        return how
+        return
     else:
         del data[draw.randrange(len(data)) if how == "truncate" else 0 :]
     path.write_bytes(data)
-    return how
 
 
-def survives(skipdit, study, root, monkeypatch, seed):
-    """Damage one file, by chance, and ask again."""
-    draw = random.Random(seed)
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(TIMES * len(KINDS) * len(HOWS)))
+def test_no_damage_gives_another_number(skipdit, study, tmp_path, monkeypatch, seed):
+    """One file is damaged, of each kind as often as of others and in each way; which, and where in
+    it, by chance."""
+    root, draw = tmp_path / "copy", random.Random(seed)
     shutil.copytree(study.pristine, root)
     monkeypatch.setenv("SKIPDIT_HOME", str(root / "home"))
     kinds = {}
     for each in files(root):
         kinds.setdefault(kind(each, root), []).append(each)
-    path = draw.choice(kinds[draw.choice(sorted(kinds))])  # as many scores as samples
-    how = damage(path, root, draw)
+    path = draw.choice(kinds[KINDS[seed % len(KINDS)]])
+    how = HOWS[seed // len(KINDS) % len(HOWS)]
+    damage(path, root, how, draw)
     said = f"seed {seed}: {how}, {path.relative_to(root)}"
     concerned = path.relative_to(root).parts[0]
     for name in COMMANDS if concerned == "home" else [concerned]:
@@ -118,29 +131,7 @@ def survives(skipdit, study, root, monkeypatch, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(12))
-def test_no_damage_gives_another_number(skipdit, study, tmp_path, monkeypatch, seed):
-    survives(skipdit, study, tmp_path / "copy", monkeypatch, seed)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1000, 1500))
-def test_no_damage_of_many_gives_another_number(skipdit, study, tmp_path, monkeypatch, seed):
-    survives(skipdit, study, tmp_path / "copy", monkeypatch, seed)
-
-
-@pytest.mark.slow
 def test_every_kind_of_file_is_among_those_damaged(study):
-    kinds = {kind(path, study.pristine) for path in files(study.pristine)}
-    assert kinds == {
-        "calibration .json",
-        "counts .json",
-        "embeddings .safetensors",
-        "samples .jsonl",
-        "samples .png",
-        "samples .safetensors",
-        "samples run.json",
-        "scores .json",
-    }
+    assert {kind(path, study.pristine) for path in files(study.pristine)} == {*KINDS}
     parts = {part for path in files(study.pristine) for part in path.parts}
     assert {"features", "trajectory.safetensors"} <= parts

@@ -95,11 +95,12 @@ def work(tmp_path, monkeypatch):
     del sys.modules["ray_work"]
 
 
-@pytest.fixture
-def local(skipdit, tmp_path, samples):
+@pytest.fixture(scope="module")
+def local(skipdit, tmp_path_factory, samples):
     """The samples and the table of the same sweep on this machine alone."""
-    done = skipdit(f"{SWEEP} --results", tmp_path / "local").ok()
-    return samples(tmp_path / "local"), rows(done.out)
+    root = tmp_path_factory.mktemp("local")
+    done = skipdit(f"{SWEEP} --results", root).ok()
+    return samples(root), rows(done.out)
 
 
 def rows(printed):

@@ -44,10 +44,12 @@ def there(queue, monkeypatch):
     subprocess.run(["scancel", "--user", slurms._user()], check=False)
 
 
-@pytest.fixture
-def local(skipdit, tmp_path, samples, there):
-    done = skipdit.wait(skipdit.start(f"{SWEEP} --results", tmp_path / "local")).ok()
-    return samples(tmp_path / "local"), rows(done.out)
+@pytest.fixture(scope="module")
+def local(skipdit, tmp_path_factory, samples):
+    """The samples and the table of the same sweep on this machine alone."""
+    root = tmp_path_factory.mktemp("local")
+    done = skipdit(f"{SWEEP} --results", root).ok()
+    return samples(root), rows(done.out)
 
 
 def rows(printed):
@@ -78,7 +80,7 @@ def test_a_sweep_by_array_jobs_is_that_of_one_machine(skipdit, tmp_path, samples
 def test_a_driver_that_comes_back_waits_for_the_jobs_of_the_first(
     skipdit, tmp_path, samples, there, wait_for
 ):
-    given = "sample --model digits-skip --num-samples 60 --batch-size 2 --results"
+    given = "sample --model digits-skip --num-samples 40 --batch-size 2 --results"
     root, whole = tmp_path / "queue", tmp_path / "whole"
     first = skipdit.start(given, root, "--engine", "slurm", "--workers", "2")
     wait_for(lambda: samples(root) or first.poll() is not None, seconds=180)
@@ -95,7 +97,7 @@ def test_a_driver_that_comes_back_waits_for_the_jobs_of_the_first(
     wait_for(ended, seconds=300)
     skipdit.wait(second).ok()
     assert arrays <= {known["array"]}  # nothing was submitted again
-    skipdit.wait(skipdit.start(given, whole), seconds=300).ok()
+    skipdit(given, whole).ok()
     assert samples(root) == samples(whole)
 
 
@@ -112,7 +114,7 @@ def test_jobs_that_are_killed_are_submitted_again(
 
 def test_a_job_that_is_cut_off_goes_on_in_the_next(skipdit, tmp_path, samples, there, wait_for):
     """By the signal that Slurm sends it before its time is up; the queue itself starts it again."""
-    given = "sample --model digits-skip --num-samples 60 --batch-size 2 --results"
+    given = "sample --model digits-skip --num-samples 40 --batch-size 2 --results"
     root, whole = tmp_path / "queue", tmp_path / "whole"
     running = skipdit.start(given, root, "--engine", "slurm", "--workers", "1")
     wait_for(lambda: samples(root) or running.poll() is not None, seconds=180)
@@ -120,7 +122,7 @@ def test_a_job_that_is_cut_off_goes_on_in_the_next(skipdit, tmp_path, samples, t
     subprocess.run(["scancel", "--signal", "USR2", *at_work], check=False)  # it waits in vain
     wait_for(lambda: restarts(there) == dict.fromkeys(at_work, "1"))
     skipdit.wait(running, seconds=300).ok()
-    skipdit.wait(skipdit.start(given, whole), seconds=300).ok()
+    skipdit(given, whole).ok()
     assert samples(root) == samples(whole)
 
 

@@ -140,7 +140,8 @@ def test_two_processes_are_one(skipdit, tmp_path, started):
         given = given.replace("--out", "--data photos --out")
         launch = "torch.distributed.run", "--standalone", "--nproc-per-node", "2"
         program = "-m", *launch, "-m", "--", "skipdit_cli"
-        done = skipdit.wait(skipdit.start(f"{given} two", program=program)).ok()
+        done = skipdit.wait(skipdit.start(f"{given} two", program=program))
+        assert (done.code, "".join(done.remarks)) == (0, "")  # lines of two processes, in one file
         assert re.search("waiting: process 1, until the first has encoded photos into", done.err)
     skipdit(f"{given} one").ok()
     one, two = (lines(tmp_path / name / "log.jsonl") for name in ("one", "two"))

@@ -27,7 +27,7 @@ COMMANDS = {  # what is typed, and what has to be in what it prints
     "ls models": ("| digits-skip ", "| dit-xl-2-skip "),
     "ls recipes": tuple(f"| table{number} " for number in range(1, 9)),
     "plan table1": ("Table 1", "MACs"),
-    "cache-sweep --n 2 --num-samples 2 --batch-size 2 --repeats 1": (
+    "cache-sweep --n 2 --num-samples 2 --batch-size 2 --steps 10 --repeats 1": (
         "| skip-cache n=2 ",
         "PSNR (dB)",
     ),

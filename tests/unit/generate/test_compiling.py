@@ -143,7 +143,6 @@ def test_a_compiled_run_is_another_run():
         ("digits-skip", "skip-cache(n=2)"),
         ("moving-digits-skip", "none"),
         ("captioned-digits-skip", "faster-cache(n=2)"),
-        ("painted-digits", "none"),
         ("painted-digits", "pab(n=2)"),
     ],
 )
