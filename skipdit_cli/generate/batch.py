@@ -7,8 +7,11 @@ was interrupted.
 
 import atexit
 import functools
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +20,7 @@ import torch
 from torch import Tensor
 
 from skipdit_cli.checkpoints import networks
-from skipdit_cli.errors import SkipditError
+from skipdit_cli.errors import SkipditError, StoreError
 from skipdit_cli.generate import conditioning, decode, loaded, rng
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.loop import denoise
@@ -27,11 +30,14 @@ from skipdit_cli.precision import dtype_of, products
 from skipdit_cli.run import Run
 from skipdit_cli.storage import provenance, trajectory
 from skipdit_cli.storage.disk import write_whole
+from skipdit_cli.storage.lock import held
 from skipdit_cli.storage.store import open_store
 
 if TYPE_CHECKING:
     from skipdit_cli.models import Network
 
+SCRATCH = "skipdit-scratch-"
+NEW = 60.0  # seconds after which a folder of a process that lives is held
 File = tuple[str, bytes]  # name in a run's folder, and content
 Files = list[File]  # all of a sample, or the trajectory
 
@@ -94,10 +100,18 @@ def make_elsewhere(
 
 @functools.cache
 def _scratch() -> Path:
-    """A folder of this process, which is removed with it."""
-    folder = tempfile.TemporaryDirectory(prefix="skipdit-")
-    atexit.register(folder.cleanup)
-    return Path(folder.name)
+    """A folder of this process, which is removed with it; those of killed ones go now."""
+    for other in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+        with suppress(StoreError, OSError):  # one in use, or another user's
+            if time.time() - other.stat().st_mtime > NEW:
+                with held(other):
+                    shutil.rmtree(other)
+    folder = Path(tempfile.mkdtemp(prefix=SCRATCH))
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.enter_context(held(folder))
+        atexit.register(stack.pop_all().close)
+    return folder
 
 
 def whole(run: Run, wanted: Sequence[int]) -> range:

@@ -10,7 +10,6 @@ nothing in FOLDER tells which is which. That is in FOLDER-key.csv, beside it.
 
 import io
 import os
-import re
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ import numpy as np
 from skipdit_cli.errors import UsageError
 from skipdit_cli.report import names
 from skipdit_cli.storage import encoded
-from skipdit_cli.storage.disk import on_disk, put
+from skipdit_cli.storage.disk import HALF, on_disk, put
 from skipdit_cli.storage.spreadsheet import csv_text
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ SUBJECT = ("name", "class", "prompt")
 OF_SAMPLE = ("index", *SUBJECT)  # fields that tell of a sample and not of its run
 OF_RUN = ("run", "model", "cache", "seed")
 FPS = 8  # of clips, as of previews
-_HALF = re.compile(r"\.(.+)\.\d+\.tmp")  # as `disk.replacing` calls what it has not finished
 _EPOCH = 946_684_800  # 2000-01-01: when every file of a blind export was written
 
 
@@ -224,8 +222,8 @@ def _refuse_others(folder: Path, ours: set[Path]) -> None:
     """Remove what a killed export left half-written; UsageError where there are other files."""
     with on_disk(folder):
         for path in folder.rglob("*"):
-            half = _HALF.fullmatch(path.name)
-            if half and path.with_name(half[1]) in ours:
+            half = HALF.fullmatch(path.name)
+            if half and path.with_name(half["name"]) in ours:
                 path.unlink()
             elif not path.is_dir() and path not in ours:
                 raise UsageError(

@@ -5,12 +5,15 @@ what a file says; everything that leaves files behind, and reads its own again, 
 """
 
 import errno
+import functools
 import hashlib
 import json
 import os
 import re
+import socket
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_LEFTOVER = re.compile(r"\..+\.\d+\.tmp")
+HALF = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)(-(?P<host>[0-9a-f]{8}))?\.tmp")  # written half
+ABANDONED = 3600.0  # seconds without a change, of what another machine was writing
 
 
 class DamagedError(StoreError):
@@ -88,12 +92,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """A place beside a file, from which what the block writes there is moved when it ends well.
 
     This is the one way in which files come to be, in portions where they are large. A process that
-    is killed on the way leaves `.NAME.PID.tmp` behind (`remove_leftovers`).
+    is killed on the way leaves `.NAME.PID-HOST.tmp` behind (`remove_leftovers`).
 
     Raises:
         OSError: the disk is full or the folder cannot be written; what was there stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{_host()}.tmp")
     try:
         yield temporary
         move(temporary, path)
@@ -114,14 +118,36 @@ def move(source: Path, target: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left half-written in a folder that no other one writes in.
+    """Remove what killed processes left half-written in a folder.
+
+    What others may be writing stays: jobs of a queue go on when their driver is gone.
 
     Raises:
         OSError: the folder cannot be written.
     """
     for path in folder.rglob(".*.tmp"):
-        if _LEFTOVER.fullmatch(path.name):
+        if (half := HALF.fullmatch(path.name)) and not _in_work(path, half):
             path.unlink(missing_ok=True)
+
+
+def _in_work(path: Path, half: re.Match[str]) -> bool:
+    """Whether another process may be writing a file of this name."""
+    pid = int(half["pid"])
+    if half["host"] is None or (half["host"] == _host() and pid == os.getpid()):
+        return False
+    with suppress(ProcessLookupError, FileNotFoundError):
+        if half["host"] == _host() and os.name == "posix":
+            with suppress(PermissionError):  # it is another user's
+                os.kill(pid, 0)
+            return True
+        return time.time() - path.stat().st_mtime < ABANDONED
+    return False
+
+
+@functools.cache
+def _host() -> str:
+    """What tells this machine from others, in the names of files."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 def read_whole(path: Path, parse: Callable[[bytes], T], *, what: str, fix: str) -> T | None:

@@ -2,12 +2,16 @@
 
 import errno
 import os
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
 from skipdit_cli.errors import StoreError
+from skipdit_cli.storage import disk
 from skipdit_cli.storage.disk import (
     append,
     check_writable,
@@ -72,7 +76,12 @@ def test_a_stream_that_breaks_off_leaves_what_was_there(tmp_path, error):
 def test_what_a_killed_process_leaves_has_its_number_and_is_found(tmp_path):
     """Two processes that write one file do not meet in the same half-written one."""
     with replacing(tmp_path / "a.png") as temporary:
-        assert temporary == tmp_path / f".a.png.{os.getpid()}.tmp"
+        name = disk.HALF.fullmatch(temporary.name)
+        assert (name["name"], int(name["pid"]), name["host"]) == (
+            "a.png",
+            os.getpid(),
+            disk._host(),
+        )
         temporary.write_bytes(b"half")
         remove_leftovers(tmp_path)
         assert not temporary.exists()
@@ -150,6 +159,23 @@ def test_only_what_was_left_half_written_is_removed(tmp_path):
     (tmp_path / "previews" / ".b.mp4.7.tmp").touch()
     remove_leftovers(tmp_path)
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == keep
+
+
+def test_what_another_process_is_writing_stays(tmp_path):
+    """A job of a queue goes on when its driver is gone, on this machine or on another one."""
+    with subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.PIPE) as ended:
+        pass
+    alive, here = os.getppid(), disk._host()
+    there = "0" * 8
+    for name in (f"a.{alive}-{here}", f"a.{ended.pid}-{here}", f"b.7-{there}", f"c.7-{there}"):
+        (tmp_path / f".{name}.tmp").touch()
+    old = time.time() - disk.ABANDONED - 60
+    os.utime(tmp_path / f".c.7-{there}.tmp", (old, old))
+    remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f".a.{alive}-{here}.tmp",
+        f".b.7-{there}.tmp",
+    }
 
 
 def test_what_is_kept_is_asked_only_where_something_is_lost(tmp_path):
