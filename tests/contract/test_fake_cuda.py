@@ -1,9 +1,9 @@
 """Every network at full size on a GPU that is not there: no mix of devices or of dtypes.
 
 torch's fake tensors have a shape, a dtype and a device, and no memory. Whole sampler loops run on
-them: all released networks, every cache that has a meaning on them, guided or not, in every dtype.
-Which caches these are is asked of the methods themselves. A few run in the default tier, all of
-them in the slow one.
+them: all released networks and every cache that has a meaning on them, in every dtype; without
+guidance, where there is some, in one of the dtypes in turn. Which caches these are is asked of the
+methods themselves. A few run in the default tier, all of them in the slow one.
 """
 
 import inspect
@@ -63,11 +63,13 @@ def resolved(method, card):
 def combinations():
     for card in released():
         conditional = card.text or card.num_classes is not None
-        for dtype in dict.fromkeys(map(dtype_of, card.precisions)):  # tf32 is float32 here
-            for name in registry.names("caches"):
-                for guided in (True, False) if conditional else (False,):
-                    given = card.name, dtype, name, guided
-                    yield pytest.param(*given, marks=() if given in QUICK else pytest.mark.slow)
+        dtypes = [*dict.fromkeys(map(dtype_of, card.precisions))]  # tf32 is float32 here
+        for place, name in enumerate(registry.names("caches")):
+            plain = [dtypes[place % len(dtypes)]] if conditional else dtypes
+            ways = [(dtype, True) for dtype in dtypes if conditional]
+            for dtype, guided in (*ways, *((dtype, False) for dtype in plain)):
+                given = card.name, dtype, name, guided
+                yield pytest.param(*given, marks=() if given in QUICK else pytest.mark.slow)
 
 
 class Mode(FakeTensorMode):

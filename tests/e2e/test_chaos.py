@@ -1,5 +1,9 @@
-"""A hundred kills at random, of a command and of its workers: the samples are those of a run that
-nobody disturbed, and each is entered once."""
+"""Kills at random, of a command and of its workers: the samples are those of a run that nobody
+disturbed, and each is entered once.
+
+With those of contract/test_runs.py (16, of a process that is alone) and of test_ray.py (8 or more,
+of nodes and drivers) they are a hundred.
+"""
 
 import os
 import random
@@ -11,7 +15,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.slow
-KILLS = 100
+KILLS = 76
 SAMPLE = "sample --model digits-skip --num-samples {count} --batch-size 1 --steps 4 --workers 2"
 
 
