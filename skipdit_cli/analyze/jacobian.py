@@ -215,9 +215,11 @@ def spectral_norms(
     tolerance: float,
     iterations: int,
 ) -> Norms:
-    """The largest singular values of a batch of Jacobians, by power iteration of J^T J.
+    """The largest singular values of a batch of square Jacobians.
 
-    It approaches them from below.
+    Golub-Kahan-Lanczos bidiagonalisation: what is known after k products from either side is a
+    bidiagonal matrix [k, k], the largest singular value of which approaches that of the Jacobian
+    from below. Vectors are not made orthogonal again, which would only spoil the smaller values.
 
     Args:
         forward, backward: J v and J^T u, of all inputs together; one does not enter another's.
@@ -227,19 +229,26 @@ def spectral_norms(
         iterations: or after so many.
     """
 
-    def norm(x: Tensor) -> Tensor:
-        return x.detach().reshape(inputs, -1).float().norm(dim=1).clamp_min(TINY)
+    def unit(x: Tensor) -> tuple[Tensor, Tensor]:
+        size = x.norm(dim=1, keepdim=True)
+        return x / size.clamp_min(TINY), size
 
-    def unit(x: Tensor) -> Tensor:
-        return (x.reshape(inputs, -1) / norm(x).to(x.dtype)[:, None]).reshape(x.shape)
+    def of(product: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        found = product(x.reshape(start.shape).to(start.dtype))
+        return found.detach().reshape(inputs, -1).float()
 
-    v, values = unit(start), torch.zeros(inputs, device=start.device)
+    v, _ = unit(start.reshape(inputs, -1).float())
+    u, beta = torch.zeros_like(v), torch.zeros(inputs, 1, device=v.device)
+    known = torch.zeros(inputs, iterations, iterations + 1, device=v.device)
+    values = torch.zeros(inputs, device=v.device)
     changes = torch.ones_like(values)
-    for _ in range(iterations):
-        there = forward(v)
-        before, values = values, norm(there)
-        changes = (values - before).abs() / values
+    for k in range(iterations):
+        u, alpha = unit(of(forward, v) - beta * u)
+        known[:, k, k] = alpha[:, 0]
+        before, values = values, torch.linalg.matrix_norm(known[:, : k + 1, : k + 1], ord=2)
+        changes = (values - before).abs() / values.clamp_min(TINY)
         if bool((changes <= tolerance).all()):
             break
-        v = unit(backward(there))
+        v, beta = unit(of(backward, u) - alpha * v)
+        known[:, k, k + 1] = beta[:, 0]
     return Norms(values, changes)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from skipdit_cli.models import Network
 
 KIND, VERSION = "sensitivity", 1
-EVERY, LAST = 3, 4  # steps of which one is tried; of the last ones each, where most changes
+EVERY, LAST = 5, 4  # steps of which one is tried; of the last ones each, where most changes
 MOST_LAYERS = 12  # if nothing is said, evenly spaced
 
 

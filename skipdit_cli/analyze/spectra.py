@@ -26,7 +26,7 @@ from skipdit_cli.run import Run
 from skipdit_cli.sites import Site, site_modules
 from skipdit_cli.storage.analysis import Analysis
 
-VERSION = 1  # raised when the same weights and inputs would give other numbers
+VERSION = 2  # raised when the same weights and inputs would give other numbers
 TOLERANCE, ITERATIONS = 1e-3, 50
 FIRST = 2**33  # stream of the first sample's start; those of noise and directions are smaller
 
@@ -46,7 +46,7 @@ def measure(
         runs: uncached, one of each model.
         at: steps, from 1; else an early, a middle and the last one.
         stacks: which, from 1, the whole network, to half the number of layers; else all.
-        tolerance: power iteration ends when a norm changes by no more than this share of itself,
+        tolerance: iteration ends when a norm changes by no more than this share of itself,
         iterations: or after so many.
     Raises:
         UsageError: a number is out of range.
@@ -204,7 +204,7 @@ def jacobians(
 
 
 def start(run: Run, indices: range, x: Tensor) -> Tensor:
-    """Where power iteration starts: normal noise of each sample and half, like a hidden state x."""
+    """Where iteration starts: normal noise of each sample and half, like a hidden state x."""
     halves = range(2 if run.guided else 1)
     count = x.numel() // (len(indices) * len(halves))
     drawn = [

@@ -208,8 +208,8 @@ def notes(found: Sequence[Spectra], tolerance: float) -> tuple[str, ...]:
         for k in range(min(len(first.asked.at), len(other.asked.at)))
     ]
     method = (
-        "Norms of Jacobians are found by power iteration, which approaches them from below; where "
-        f"the last iteration changed one by {tolerance:g} of itself it may be some percent too low."
+        "Norms of Jacobians are found by Lanczos bidiagonalisation, which approaches them from "
+        f"below, until the last step has changed each by no more than {tolerance:g} of itself."
     )
     return *verdicts, DEFINITION, method
 

@@ -151,7 +151,7 @@ def sensitivity(
     ] = None,
     every: Annotated[
         int | None,
-        typer.Option(help="How far apart the steps are; else 3, and each of the last four."),
+        typer.Option(help="How far apart the steps are; else 5, and each of the last four."),
     ] = None,
     num_samples: options.NumSamples = 4,
     batch_size: options.BatchSize = None,

@@ -100,9 +100,9 @@ def spectra(
         ),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(help="Change of a norm at which power iteration ends, as a share.")
+        float, typer.Option(help="Change of a norm at which its iteration ends, as a share.")
     ] = 1e-3,
-    iterations: Annotated[int, typer.Option(help="Power iterations at most.")] = 50,
+    iterations: Annotated[int, typer.Option(help="Iterations at most.")] = 50,
     num_samples: options.NumSamples = SAMPLES,
     batch_size: options.BatchSize = None,
     seed: options.Seed = None,

@@ -39,7 +39,7 @@ def test_spectra_of_two_models(skipdit, tmp_path):
     first, *_, last = done.out.splitlines()
     assert first == "spectra of digits and digits-skip"
     assert "At step 2 (timestep 0) the norm of a stack is at most " in done.out
-    assert last.startswith("Norms of Jacobians are found by power iteration")
+    assert last.startswith("Norms of Jacobians are found by Lanczos")
     folder = tmp_path / "results/analysis/digits+digits-skip"
     assert len([*folder.glob("spectra-*.png")]) == 6
     rows = list(csv.DictReader((folder / "spectra.csv").read_text().splitlines()))
