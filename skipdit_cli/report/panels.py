@@ -37,6 +37,8 @@ def draw(panel: Panel, look: Look) -> "Figure":
 
 
 def _lines(panel: Lines, look: Look) -> "Figure":
+    from matplotlib.ticker import LogFormatter
+
     made = figure(look, look.width * HEIGHT + look.rows(panel.series))
     axes = made.add_subplot()
     at = _floats(panel.at)
@@ -56,6 +58,9 @@ def _lines(panel: Lines, look: Look) -> "Figure":
             axes.fill_between(at, low, high, color=colour, alpha=0.2, linewidth=0)
     if panel.log:
         axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(LogFormatter())
+    if all(isinstance(x, int) for x in panel.at):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     if len(at) > 1 and at[0] > at[-1]:
         axes.invert_xaxis()
     _titles(axes, panel, look, panel.across, panel.up)
@@ -72,7 +77,7 @@ def _map(panel: Map, look: Look) -> "Figure":
     values = [_floats(row, positive=panel.log) for row in panel.values]
     norm = "log" if panel.log and not all(math.isnan(v) for row in values for v in row) else None
     image = axes.imshow(values, cmap=SCALE, norm=norm, aspect="auto", interpolation="nearest")
-    made.colorbar(image, ax=axes, label=panel.measure)
+    made.colorbar(image, ax=axes, label=_upright(panel.measure, look))
     for names, place in ((panel.columns, axes.set_xticks), (panel.rows, axes.set_yticks)):
         shown = range(0, len(names), math.ceil(len(names) / TICKS))
         place([*shown], [names[i] for i in shown])
@@ -102,16 +107,17 @@ def _surface(panel: Map, look: Look) -> "Figure":
     x, y = np.meshgrid(across, down)
     solid: Any = made.add_subplot(1, 2, 1, projection="3d")
     solid.plot_surface(x, y, values, cmap=SCALE, linewidth=0, antialiased=True)
-    solid.set_xlabel(panel.across)
-    solid.set_ylabel(panel.down)
     flat = made.add_subplot(1, 2, 2)
     if np.ptp(values) > 0:
         filled = flat.contourf(x, y, values, levels=12, cmap=SCALE)
         flat.contour(x, y, values, levels=filled.levels, colors=INK, linewidths=0.4 * look.line)
-        made.colorbar(filled, ax=flat, label=panel.measure)
+        both, below = (solid, flat), {"location": "bottom", "aspect": 40, "pad": 0.1}
+        made.colorbar(filled, ax=both, label=panel.measure, **below)
     flat.set_aspect("equal")
-    flat.set_xlabel(panel.across)
-    flat.set_ylabel(panel.down)
+    for each in (solid, flat):
+        each.set(xlabel=panel.across, ylabel=panel.down)
+        each.set(xticks=[across.min(), 0, across.max()], yticks=[down.min(), 0, down.max()])
+    solid.locator_params(axis="z", nbins=3)
     if not look.paper:
         made.suptitle(textwrap.fill(panel.title, look.characters(look.width)))
     return made
@@ -119,9 +125,14 @@ def _surface(panel: Map, look: Look) -> "Figure":
 
 def _titles(axes: "Axes", panel: Panel, look: Look, across: str, up: str) -> None:
     axes.set_xlabel(across)
-    axes.set_ylabel(up)
+    axes.set_ylabel(_upright(up, look))
     if not look.paper:
         axes.set_title(textwrap.fill(panel.title, look.characters(look.width)), loc="left")
+
+
+def _upright(text: str, look: Look) -> str:
+    """A text along the height of a figure, on several lines if it is longer."""
+    return textwrap.fill(text, look.characters(look.width * HEIGHT * 0.7))
 
 
 def _floats(values: Iterable[Number], *, positive: bool = False) -> list[float]:

@@ -12,6 +12,7 @@ MARGIN = 0.05  # of the range of values, above and below curves
 SIDE, TALL = 26, 22  # pixels of a place of a map, at most
 TEXTS = 14  # at an axis of a map, at most
 NAME = 7.2  # pixels of a character
+ABOVE = 6  # pixels above a map, for the name of a low first row
 
 
 def html(panel: Panel) -> str:
@@ -105,13 +106,15 @@ def _axes(
     panel: Lines, place: Place, across: tuple[float, float], up: tuple[float, float]
 ) -> list[str]:
     floor, right, parts = HEIGHT - BOTTOM, WIDTH - RIGHT, list[str]()
+    whole = all(isinstance(x, int) for x in panel.at)
     for x in ticks(*across) if across[0] < across[1] else [across[0]]:
+        if whole and x != int(x):
+            continue
         at = place(x, up[0])[0]
         parts.append(f'<line class="grid" x1="{at}" x2="{at}" y1="{TOP}" y2="{floor}"/>')
         parts.append(f'<text text-anchor="middle" x="{at}" y="{floor + 18}">{x:g}</text>')
-    decades = [*range(math.ceil(up[0]), math.floor(up[1]) + 1)] if panel.log else []
-    for y in decades if len(decades) > 1 else ticks(*up):
-        at, shown = place(across[0], y)[1], 10.0**y if panel.log else y
+    for shown in _powers(*up) if panel.log else ticks(*up):
+        at = place(across[0], math.log10(shown) if panel.log else shown)[1]
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{at}" y2="{at}"/>')
         parts.append(f'<text text-anchor="end" x="{LEFT - 8}" y="{at + 4}">{shown:.3g}</text>')
     middle, centre = (LEFT + right) / 2, (TOP + floor) / 2
@@ -121,6 +124,23 @@ def _axes(
         f"{escape(panel.up)}</text>"
     )
     return parts
+
+
+def _powers(low: float, high: float) -> list[float]:
+    """Round numbers for a logarithmic axis: powers of ten, or where these are few, between them.
+
+    Args:
+        low, high: logarithms of the ends.
+
+    >>> _powers(-2.1, 0.3), _powers(0.2, 1.5)
+    ([0.01, 0.1, 1.0], [2.0, 5.0, 10.0, 20.0])
+    """
+    decades = range(math.floor(low), math.floor(high) + 1)
+    for factors in ((1,), (1, 2, 5)):
+        found = [factor * 10.0**decade for decade in decades for factor in factors]
+        if len(found := [x for x in found if low <= math.log10(x) <= high]) > 2:
+            return found
+    return list[float](ticks(10**low, 10**high))
 
 
 def _map(panel: Map) -> str:
@@ -178,7 +198,7 @@ def _map(panel: Map) -> str:
     ends = " to ".join(f"{10**end if panel.log else end:.4g}" for end in (low, high))
     scale = f'<li><span class="scale"></span>{escape(panel.measure)}, {ends}</li>'
     return (
-        f'<svg class="plot map" viewBox="0 0 {width:.0f} {height + 46:.0f}" '
+        f'<svg class="plot map" viewBox="0 {-ABOVE} {width:.0f} {height + 46 + ABOVE:.0f}" '
         f'style="width:{width:.0f}px" role="group" aria-label="{escape(panel.measure)}">'
         f'{"".join(parts)}</svg><ul class="legend">{scale}{keys}</ul>'
     )

@@ -75,6 +75,44 @@ def test_curves_have_gaps_a_band_and_run_from_the_left():
     assert axes.get_title(loc="left") == CURVES.title
 
 
+STACKS = Lines(
+    title="norms",
+    across="stack",
+    up="norm",
+    at=(1, 2, 3),
+    series={"a": (2.1, 3.0, 9.0)},
+    low={},
+    high={},
+    log=True,
+)
+
+
+def test_whole_numbers_and_powers_are_marked_as_such():
+    texts = [each.text for each in svg(STACKS).iter("text")]
+    assert texts == ["1", "2", "3", "2", "4", "6", "8", "stack", "norm"]
+    (axes,) = drawn(STACKS).axes
+    assert {*axes.get_xticks()} <= {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(
+    ("ends", "marks"),
+    [((0.005, 2), [0.01, 0.1, 1]), ((1.5, 40), [2, 5, 10, 20]), ((4.1, 4.9), [4.2, 4.4, 4.6, 4.8])],
+)
+def test_round_numbers_of_a_logarithmic_axis(ends, marks):
+    found = panels_page._powers(*map(math.log10, ends))
+    assert found == pytest.approx(marks)
+
+
+def test_long_texts_at_an_axis_stay_within_a_figure():
+    long = "the norm of what the sample strays by, over the norm of the error that was put in"
+    with SCREEN.applied():
+        axes = drawn(replace(STACKS, up=long)).axes
+        bar = drawn(replace(GRID, measure=long)).axes[1]
+    for text in (axes[0].get_ylabel(), bar.get_ylabel()):
+        assert "\n" in text
+        assert text.replace("\n", " ") == long
+
+
 def test_a_map_has_its_numbers_texts_and_outlines():
     axes, bar = drawn(GRID).axes
     (image,) = axes.images
