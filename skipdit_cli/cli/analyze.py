@@ -21,17 +21,18 @@ class OrPage(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-SAID = "Look into a model: why caching works on it, and what a cache has to know."
-analyze = typer.Typer(help=SAID, no_args_is_help=True, cls=OrPage)
+analyze = typer.Typer(cls=OrPage)
 app.add_typer(analyze, name="analyze")
 
 
-@analyze.callback()
-def _group() -> None:
+@analyze.callback(invoke_without_command=True)
+def _group(context: typer.Context) -> None:
     """Look into a model: why caching works on it, and what a cache has to know.
 
     `skipdit analyze MODEL` makes all of it but calibrations, and one page of it.
     """
+    if context.invoked_subcommand is None:
+        show(context.get_help())
 
 
 @analyze.command()

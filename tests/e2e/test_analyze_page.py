@@ -77,3 +77,10 @@ def test_mistakes_are_one_line(skipdit):
     for kind in KINDS:  # before all the work
         skipdit(f"analyze {kind} --model digits --width column").failed(2, "--width", "--figure")
         assert not Path("results/analysis").exists()
+
+
+def test_alone_it_says_what_there_is(skipdit):
+    done = skipdit("analyze")
+    assert (done.code, done.err) == (0, "")
+    assert "`skipdit analyze MODEL` makes all of it" in done.out
+    assert all(f"\n  {kind} " in done.out for kind in (*KINDS, "calibrate"))
