@@ -37,7 +37,7 @@ def draw(panel: Panel, look: Look) -> "Figure":
 
 
 def _lines(panel: Lines, look: Look) -> "Figure":
-    from matplotlib.ticker import LogFormatter
+    from matplotlib.ticker import LogFormatter, MaxNLocator
 
     made = figure(look, look.width * HEIGHT + look.rows(panel.series))
     axes = made.add_subplot()
@@ -60,7 +60,7 @@ def _lines(panel: Lines, look: Look) -> "Figure":
         axes.set_yscale("log")
         axes.yaxis.set_minor_formatter(LogFormatter())
     if all(isinstance(x, int) for x in panel.at):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(at) > 1 and at[0] > at[-1]:
         axes.invert_xaxis()
     _titles(axes, panel, look, panel.across, panel.up)
@@ -111,8 +111,8 @@ def _surface(panel: Map, look: Look) -> "Figure":
     if np.ptp(values) > 0:
         filled = flat.contourf(x, y, values, levels=12, cmap=SCALE)
         flat.contour(x, y, values, levels=filled.levels, colors=INK, linewidths=0.4 * look.line)
-        both, below = (solid, flat), {"location": "bottom", "aspect": 40, "pad": 0.1}
-        made.colorbar(filled, ax=both, label=panel.measure, **below)
+        both: Any = (solid, flat)
+        made.colorbar(filled, ax=both, label=panel.measure, location="bottom", aspect=40, pad=0.1)
     flat.set_aspect("equal")
     for each in (solid, flat):
         each.set(xlabel=panel.across, ylabel=panel.down)

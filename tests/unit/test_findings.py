@@ -56,6 +56,13 @@ def test_the_page_has_the_numbers(models):
 
 
 @pytest.mark.parametrize("models", GROUPS, ids=lambda models: models[-1])
+def test_samples_stray_less_with_skip_cache_in_pairs(models):
+    """By intervals that are apart; not on painted-digits."""
+    skip, fora = (line["95 % interval"] for line in lines("similarity", models, models[-1]))
+    assert (skip[1] < fora[0]) == (len(models) == 2)
+
+
+@pytest.mark.parametrize("models", GROUPS, ids=lambda models: models[-1])
 def test_the_committed_ones_make_a_page(models):
     found = [read_analysis(ROOT / "results", kind, models) for kind in KINDS]
     assert all("50" in str(each.settings["steps"]) for each in found)
