@@ -11,20 +11,32 @@ from typing import Any
 import skipdit_cli  # noqa: F401  # diffusers imports torchvision, which it mends where broken
 
 IMAGE = {"height": 32, "width": 16, "num_inference_steps": 4}
-CLIP = {"height": 32, "width": 48, "num_frames": 5, "num_inference_steps": 4}
+CLIP = {"height": 32, "width": 48, "num_inference_steps": 4}
+GUIDED = {"guidance_scale": 4.0, "max_sequence_length": 32}
 # The smallest sensible call of each, without prompt and generator.
 CALLS: dict[str, dict[str, Any]] = {
-    "flux": {**IMAGE, "guidance_scale": 3.5, "max_sequence_length": 32},
-    "sd3": {**IMAGE, "guidance_scale": 4.0, "max_sequence_length": 32},
-    "wan": {**CLIP, "guidance_scale": 4.0, "max_sequence_length": 32},
-    "wan22": {**CLIP, "guidance_scale": 4.0, "max_sequence_length": 32},
-    "pixart-sigma": {
+    "flux": {**IMAGE, **GUIDED},
+    "sd3": {**IMAGE, **GUIDED},
+    "wan": {**CLIP, **GUIDED, "num_frames": 5},
+    "wan22": {**CLIP, **GUIDED, "num_frames": 5},
+    "cogvideox": {**CLIP, **GUIDED, "num_frames": 9},
+    "hunyuan-video": {**CLIP, **GUIDED, "num_frames": 5},
+    "ltx": {**CLIP, **GUIDED, "width": 64, "num_frames": 9},
+    "pixart-sigma": {**IMAGE, **GUIDED, "use_resolution_binning": False},
+    "qwen-image": {
         **IMAGE,
-        "guidance_scale": 4.0,
+        "true_cfg_scale": 4.0,
+        "negative_prompt": " ",  # without one there is no guidance
         "max_sequence_length": 32,
+    },
+    "latte": {**IMAGE, "guidance_scale": 4.0, "video_length": 4},
+    "hunyuan-dit": {
+        "height": 64,
+        "width": 48,
+        "num_inference_steps": 4,
+        "guidance_scale": 4.0,
         "use_resolution_binning": False,
     },
-    "cogvideox": {**CLIP, "num_frames": 9, "guidance_scale": 4.0, "max_sequence_length": 32},
 }
 NAMES = tuple(CALLS)
 

@@ -1,6 +1,7 @@
 """Tokenizers of single characters, and small text encoders for them."""
 
 import string
+from itertools import pairwise
 from typing import Any
 
 import transformers
@@ -50,3 +51,65 @@ def clip(encoder: str = "CLIPTextModel", width: int = WIDTH) -> tuple[Any, Any]:
         pad_token_id=tokenizer.pad_token_id,
     )
     return tokenizer, drawn(getattr(transformers, encoder), config)
+
+
+def llama(template: str, count: int) -> tuple[Any, Any]:
+    """A tokenizer of Llama, for which the words before a prompt are `count` tokens, and a model."""
+    special = ("<unk>", "<s>", "</s>", "<pad>", "▁")
+    vocab = {token: i for i, token in enumerate([*special, *CHARACTERS])}
+    tokenizer = transformers.LlamaTokenizerFast(vocab, [], pad_token="<pad>", padding_side="right")
+    tokenizer.add_tokens(pieces(template.partition("{}")[0], count))
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=32,
+        num_hidden_layers=3,  # the pipeline takes what the third from the end is given
+        num_attention_heads=2,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return tokenizer, drawn(transformers.LlamaModel, config)
+
+
+def qwen(template: str, count: int) -> tuple[Any, Any]:
+    """A tokenizer of Qwen, for which the words before a prompt are `count` tokens, and a model."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = transformers.Qwen2Tokenizer({token: i for i, token in enumerate(letters)}, [])
+    tokenizer.add_tokens(pieces(template.partition("{}")[0], count))
+    layers = {"hidden_size": WIDTH, "intermediate_size": 32}
+    config = transformers.Qwen2_5_VLConfig(
+        text_config={
+            **layers,
+            "vocab_size": len(tokenizer),
+            "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3]},
+        },
+        vision_config={**layers, "depth": 1, "num_heads": 2, "out_hidden_size": WIDTH},
+    )
+    return tokenizer, drawn(transformers.Qwen2_5_VLForConditionalGeneration, config)
+
+
+def bert() -> tuple[Any, Any]:
+    """A tokenizer and a model of BERT."""
+    special = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+    tokens = [*special, *CHARACTERS, *("##" + character for character in CHARACTERS)]
+    vocab = {token: i for i, token in enumerate(tokens)}
+    tokenizer = transformers.BertTokenizer(vocab, model_max_length=77)
+    config = transformers.BertConfig(
+        vocab_size=len(vocab),
+        hidden_size=WIDTH,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=77,
+    )
+    return tokenizer, drawn(transformers.BertModel, config)
+
+
+def pieces(text: str, count: int) -> list[str]:
+    """The text cut into that many tokens, as many as a pipeline drops of its template."""
+    cuts = [len(text) * i // count for i in range(count + 1)]
+    return [text[start:end] for start, end in pairwise(cuts)]

@@ -68,13 +68,26 @@ def unchanged(block, args, kwargs, output):
     return (*output[:index], hidden, *output[index + 1 :])
 
 
+def tokens(encoder, tell):
+    """Let tell(input_ids) decide what the text encoder is given; undone by the hook's remove()."""
+
+    def change(encoder, args, kwargs):
+        if args:
+            return (tell(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "input_ids": tell(kwargs["input_ids"])}
+
+    return encoder.register_forward_pre_hook(change, with_kwargs=True)
+
+
 def files(folder: Path) -> dict[str, bytes]:
     found = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
 def test_the_same_small_files_are_written_each_time(name, folder, tmp_path):
-    again = files(make(name, tmp_path / "again"))
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        again = files(make(name, tmp_path / "again"))
     assert again == files(folder)
     assert sum(map(len, again.values())) < MOST_BYTES
 
@@ -104,6 +117,22 @@ def test_every_block_matters(sample):
             without = sample(output_type="latent")
             hook.remove()
             assert np.abs(without - made).max() > 0.01 * made.std()
+
+
+def test_every_text_encoder_matters(sample):
+    """The other prompt's tokens, given to one of the encoders alone, make another sample."""
+    made = sample(output_type="latent")
+    parts = sample.pipeline.components.items()
+    for encoder in (part for key, part in parts if key.startswith("text_encoder")):
+        seen = []
+        hook = tokens(encoder, lambda ids, seen=seen: seen.append(ids) or ids)
+        sample("a cat", output_type="latent")
+        hook.remove()
+        hook = tokens(encoder, lambda ids, seen=seen: seen.pop(0))
+        other = sample(output_type="latent")
+        hook.remove()
+        assert not seen
+        assert np.abs(other - made).max() > 1e-3 * made.std()
 
 
 def test_guidance_matters(name, sample):
