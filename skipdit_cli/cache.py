@@ -119,9 +119,10 @@ class Cache:
         steps = self.method.reused(self.settings, self.layout, timesteps, guided=guided)
         if len(steps) != len(timesteps):
             raise _faulty(self.method, "reused", f"gives {len(steps)} of {len(timesteps)} steps")
-        different = {id(sites): sites for sites in steps}.values()  # few, of many steps
-        self._check("reused", frozenset().union(*different))
-        return steps
+        different = {id(sites): sites for sites in steps}  # few, of many steps
+        self._check("reused", frozenset().union(*different.values()))
+        there = {key: sites - self.layout.absent for key, sites in different.items()}
+        return [there[id(sites)] for sites in steps]
 
     def halves(self, timesteps: Sequence[int], *, guided: bool) -> list[str]:
         """What of guidance is computed at every step; the CONDITIONAL half alone without guidance.
@@ -141,7 +142,7 @@ class Cache:
         """What a dynamic method does not compute on a step that reuses."""
         sites = self.method.skipped(self.settings, self.layout)
         self._check("skipped", sites)
-        return sites
+        return sites - self.layout.absent
 
     @property
     def hooked(self) -> list[Site]:
@@ -152,7 +153,7 @@ class Cache:
         """
         sites = list(self.method.hooked(self.settings, self.layout))
         self._check("hooked", sites)
-        return sites
+        return [site for site in sites if site not in self.layout.absent]
 
     def _check(self, function: str, sites: Iterable[Site]) -> None:
         kinds = {"layer", *self.layout.kinds}

@@ -16,13 +16,16 @@ from skipdit_cli.cache import NONE, Cache
 from skipdit_cli.checkpoints.card import Card
 
 if TYPE_CHECKING:
+    from skipdit_cli.profiling.traced import Traced
     from skipdit_cli.samplers import Sampler
+    from skipdit_cli.sites import Site
 
 # Versions of what every run goes through; raised when a change there changes a pixel, as VERSION
 # in the file of a cache, sampler or family is (CONTRIBUTING.md).
 LOOP = 2  # generate/loop.py, hooks.py, rng.py, conditioning.py
 DECODING = 2  # generate/decode.py, storage/codec.py
 TEXT = 3  # generate/text.py; what is kept of prompts depends on it too
+PIPELINES = 1  # generate/driven.py, generate/pipelines.py
 DRAWING = 1  # checkpoints/drawn.py, of random weights alone; embeddings depend on it too
 
 FREE = ("num_samples", "names", "reference_steps")  # what changes no pixel
@@ -104,8 +107,39 @@ class Run:
 
     @property
     def guided(self) -> bool:
-        """Whether classifier-free guidance is on."""
+        """Whether classifier-free guidance is on: two evaluations of the network for a sample."""
+        if self.card.pipeline:
+            return max(self.traced.samples) > 1
         return self.guidance is not None
+
+    @property
+    def traced(self) -> "Traced":
+        """What the call of its pipeline does; of one alone."""
+        return self.traced_in(self.steps)
+
+    def traced_in(self, steps: str) -> "Traced":
+        """The same in another number of steps."""
+        scheduler: Any = self.sampler
+        found: Traced = scheduler.traced(steps)
+        return found
+
+    @property
+    def stretches(self) -> tuple[range, ...]:
+        """The steps of each network: all of them, but of a pipeline whose networks take turns."""
+        return self.traced.stretches if self.card.pipeline else (range(len(self.timesteps)),)
+
+    def reused(self, cache: Cache | None = None) -> "list[frozenset[Site]]":
+        """Per step, the sites that are reused; of a method that is not dynamic.
+
+        Args:
+            cache: in place of the run's own.
+        """
+        chosen = cache or self.cache
+        return [
+            sites
+            for steps in self.stretches
+            for sites in chosen.reused(self.timesteps[steps.start : steps.stop], guided=self.guided)
+        ]
 
     @property
     def is_reference(self) -> bool:
@@ -172,11 +206,17 @@ class Run:
                 content[name] = list(values)
         if self.card.text:
             content["negative_prompt"] = self.negative_prompt
+        if self.card.pipeline:
+            content["call"] = dict(self.card.arguments)
         content["versions"] = self._versions()
         return content
 
     def _versions(self) -> dict[str, int | str]:
         """What tells the code that makes the samples from code that makes others."""
+        if self.card.pipeline:
+            packages = {name: metadata.version(name) for name in ("diffusers", "transformers")}
+            cache = registry.version("caches", self.cache.name)
+            return {"cache": cache, "pipelines": PIPELINES, **packages}
         versions = {
             "cache": registry.version("caches", self.cache.name),
             "sampler": registry.version("samplers", self.sampler.name),

@@ -21,6 +21,7 @@ KINDS = (
     "attn.cross",  # attention to text
     "mlp.spatial",  # the MLP after spatial attention
     "mlp.temporal",  # the MLP after temporal attention
+    "mlp.text",  # the MLP of text tokens, which a dual-stream block has beside the other
 )
 
 
@@ -41,14 +42,16 @@ class Layout:
     Attributes:
         family: name of the model file; methods use it to look up the paper's defaults.
         layers: number of layers.
-        kinds: the kinds of site that every layer has.
+        kinds: the kinds of site that layers have.
         skips: (to, from) pairs: layer `to` is joined with the output of layer `from`.
+        absent: sites of these kinds, and layers, that are not there; methods need not know.
     """
 
     family: str
     layers: int
     kinds: tuple[str, ...]
     skips: tuple[tuple[int, int], ...] = ()
+    absent: frozenset[Site] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,7 @@ def reused(run: Run, options: Options) -> Places:
     Raises:
         UsageError: such a method, where weights are random.
     """
-    if run.cache.method.DYNAMIC:
-        steps = tried(run, options)
-    else:
-        steps = run.cache.reused(run.timesteps, guided=run.guided)
+    steps = tried(run, options) if run.cache.method.DYNAMIC else run.reused()
     return tuple(
         (layer, step)
         for step, sites in enumerate(steps)

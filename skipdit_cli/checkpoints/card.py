@@ -13,6 +13,7 @@ RANDOM = "random"  # what stands for a fingerprint where weights are drawn
 DRY_RUN = "random weights: a dry run, the samples and their scores mean nothing"
 EMBEDDED, CONFIGS = "embedded", "configs"  # repositories that are folders of the package
 DATASETS = {"c2i": "imagenet256", "t2v": "vbench", "t2i": "coco-val2014"}  # scored by
+PIPELINE = "pipeline"  # the family of whatever diffusers has a pipeline of
 DIGITS = (
     "digits"  # the data that ships with scikit-learn, which the embedded models were trained on
 )
@@ -133,6 +134,11 @@ class Card:
     def by_path(self) -> bool:
         """Whether it is a folder that was named by its path."""
         return by_path(self.name)
+
+    @property
+    def pipeline(self) -> bool:
+        """Whether it is a pipeline of diffusers, whose own call makes the samples."""
+        return self.family == PIPELINE
 
     @property
     def of_digits(self) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from skipdit_cli import registry
-from skipdit_cli.checkpoints import folder
+from skipdit_cli.checkpoints import folder, pipeline
 from skipdit_cli.checkpoints.card import DIGITS, Card, Component, Sampling, by_path
 from skipdit_cli.errors import unknown
 
@@ -256,6 +256,8 @@ def card(name: str, *, place: str = "") -> Card:
         return known[name]
     if not _is_path(name):
         raise unknown("model", name, known, place=place)
+    if pipeline.is_one(name):
+        return pipeline.card(folder.called(Path(name)), place=place)
     return folder.read(Path(name), place=place)
 
 

@@ -8,11 +8,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from skipdit_cli.checkpoints import licences
+from skipdit_cli.checkpoints import licences, pipeline
 from skipdit_cli.checkpoints.card import CONFIGS, EMBEDDED, RANDOM, Card, Component
 from skipdit_cli.embedded import shipped
 from skipdit_cli.embedded.shipped import home
-from skipdit_cli.errors import MissingAssetError, StoreError
+from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
 from skipdit_cli.storage import given, kept
 from skipdit_cli.storage.disk import write_whole
 
@@ -49,6 +49,9 @@ def configuration(part: Component) -> Component:
 
 def locate(chosen: Card) -> Path | None:
     """The converted weights file of a checkpoint; None if it is not here, or weights are drawn."""
+    if chosen.pipeline:
+        folder = Path(chosen.folder)
+        return folder if pipeline.has_weights(folder) and not chosen.random else None
     path = weights_file(chosen)
     return path if path.is_file() and not chosen.random else None
 
@@ -62,6 +65,8 @@ def require(chosen: Card, *, path: Path | None = None) -> Path | None:
         MissingAssetError: something is not here; the command that fetches it and how much that is
             are named.
     """
+    if path and chosen.pipeline:
+        raise UsageError("is of a model's own file", place=f"--weights {path}", fix="leave it out")
     file = path or locate(chosen)
     if file is None and not chosen.random:
         raise _not_here(chosen)
@@ -73,6 +78,9 @@ def require(chosen: Card, *, path: Path | None = None) -> Path | None:
 def _not_here(chosen: Card) -> MissingAssetError:
     """The error of weights that are not here; what brings them is named."""
     name = chosen.name
+    if chosen.pipeline:
+        fix = f"run `skipdit download --pipeline {shlex.quote(name)}`"
+        return MissingAssetError(f"the weights of {name} are not here", fix=fix)
     if chosen.by_path:
         return MissingAssetError(
             f"the weights of {name} are not here: it has no {WEIGHTS_FILE}",
@@ -174,6 +182,8 @@ def fingerprint(chosen: Card, *, path: Path | None = None) -> str:
     source = path or locate(chosen)
     if source is None:
         return "absent"
+    if chosen.pipeline:
+        return _pipeline_fingerprint(source)
     if path is not None:
         given.check(path, place=f"--weights {path}", fix="give a file, .pt or .safetensors")
     digest = remembered_sha256(source)
@@ -183,6 +193,17 @@ def fingerprint(chosen: Card, *, path: Path | None = None) -> str:
     if chosen.by_path:
         digest = hashlib.sha256(f"{digest}:{chosen.identity}".encode()).hexdigest()
     return digest[:16]
+
+
+@functools.cache
+def _pipeline_fingerprint(folder: Path) -> str:
+    """16 hex digits of all files of a pipeline's parts."""
+    seen = hashlib.sha256()
+    for name in ("", *sorted(pipeline.parts(folder))):
+        for file in sorted(each for each in (folder / name).iterdir() if each.is_file()):
+            if name or file.name == pipeline.INDEX:
+                seen.update(f"{file.relative_to(folder)} {remembered_sha256(file)}\n".encode())
+    return seen.hexdigest()[:16]
 
 
 def remembered_sha256(path: Path) -> str:

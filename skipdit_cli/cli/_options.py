@@ -36,6 +36,22 @@ Model = Annotated[
         autocompletion=complete.models,
     ),
 ]
+Pipeline = Annotated[
+    str | None,
+    typer.Option(
+        "--pipeline",
+        metavar="FOLDER|HUB_ID",
+        help="In place of --model: a pipeline of diffusers, its folder or its name on the hub.",
+    ),
+]
+Call = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--call",
+        metavar="KEY=VALUE",
+        help="Of a pipeline, may be repeated: an argument of its call, as height=512.",
+    ),
+]
 Caches = Annotated[
     list[str] | None,
     typer.Option(
@@ -232,8 +248,10 @@ def settings(**given: Any) -> dict[str, Any]:
         UsageError: the classes cannot be read as a range, or two options say the same.
     """
     from skipdit_cli.errors import UsageError
+    from skipdit_cli.recipe import called
     from skipdit_cli.spec import parse_range
 
+    given["call"] = called.parse(given.get("call")) or None
     chosen = {key: value for key, value in given.items() if value is not None}
     if weights_file(chosen.get("weights")):
         del chosen["weights"]
@@ -301,9 +319,12 @@ def runs(
     for text in caches:
         grid = parse_grid(text, place="--cache")
         specs += [(text if len(grid) == 1 else str(spec), spec) for spec in grid]
+    whole: dict[str, Any] = {
+        key: given[key] for key in ("call", "weights") if key in given
+    }  # of every run
     for key, value in given.items():  # one by one, so that an error is about one option
         place = f"--{key.replace('_', '-')}"
-        make_run(model, settings={key: value}, weights_path=weights_path, place=place)
+        make_run(model, settings={**whole, key: value}, weights_path=weights_path, place=place)
     made = (
         make_run(model, spec, given, weights_path=weights_path, place=f"{text} on {model}")
         for text, spec in specs
@@ -362,9 +383,22 @@ def is_of(model: str | None, name: str) -> bool:
     return model is None or name == catalog.named(model)
 
 
-def model_at(name: str | None, scale: str) -> str:
-    """`scales.model_at`, which tells what was chosen."""
+def model_at(name: str | None, scale: str, pipeline: str | None = None) -> str:
+    """`scales.model_at`, which tells what was chosen; a pipeline is what it is.
+
+    Raises:
+        UsageError: a model and a pipeline are named, or it is none.
+    """
+    from skipdit_cli.checkpoints import catalog
+    from skipdit_cli.checkpoints import pipeline as pipelines
+    from skipdit_cli.errors import UsageError
     from skipdit_cli.recipe import scales
+
+    if pipeline is not None:
+        if name is not None:
+            raise UsageError("--model and --pipeline say the same", fix="give one of them")
+        pipelines.card(pipeline, place="--pipeline")
+        return catalog.named(pipeline) if Path(pipeline).is_dir() else pipeline
 
     model, remark = scales.model_at(name, scale)
     if remark:

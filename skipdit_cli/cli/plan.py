@@ -37,6 +37,8 @@ HEADINGS = (
 def plan(
     target: options.RecipeArgument = None,
     model: options.Model = None,
+    pipeline: options.Pipeline = None,
+    call: options.Call = None,
     recipe: options.Recipe = None,
     cache: options.Caches = None,
     n: options.Intervals = None,
@@ -100,6 +102,7 @@ def plan(
         _show_tables(json=json)
         return
     given = options.settings(
+        call=call,
         steps=steps,
         sampler=sampler,
         guidance=guidance,
@@ -114,7 +117,15 @@ def plan(
     )
     path = options.weights_file(weights)
     if recipe:
-        names = {"model": model, "cache": cache, "n": n, "window": window, "method": method}
+        names = {
+            "model": model,
+            "pipeline": pipeline,
+            "call": call,
+            "cache": cache,
+            "n": n,
+            "window": window,
+            "method": method,
+        }
         names |= {"target-speedup": target_speedup, "target-macs": target_macs}
         options.fixed_by_recipe(recipe, **names, classes=classes, weights=path)
         options.fixed_by_recipe(recipe, **{"no-fewer-steps": no_fewer_steps})
@@ -124,7 +135,7 @@ def plan(
     if out is not None:
         raise UsageError("--out is for recipes", place="--out", fix="name one, or take --json")
     options.refuse_overrides(override)
-    chosen = options.model_at(model, scale)
+    chosen = options.model_at(model, scale, pipeline)
     found = targets.search(
         chosen,
         given,

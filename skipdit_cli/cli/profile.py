@@ -18,6 +18,8 @@ LARGE = "dit-xl-2"
 @app.command()
 def profile(
     model: options.Model = None,
+    pipeline: options.Pipeline = None,
+    call: options.Call = None,
     cache: options.Caches = None,
     n: options.Intervals = None,
     window: options.Windows = None,
@@ -73,6 +75,7 @@ def profile(
             root=results, device=options.device_name(device), stage=stage, repeats=repeats
         )
         given = options.settings(
+            call=call,
             batch_size=batch_size,
             num_samples=batch_size,
             steps=steps or STEPS,
@@ -81,12 +84,15 @@ def profile(
             weights=RANDOM,
         )
         model = model or (LARGE if how.device == "cuda" else None)
-        _calibrate(options.model_at(model, scale), how, given, precision=precision, json=json)
+        _calibrate(
+            options.model_at(model, scale, pipeline), how, given, precision=precision, json=json
+        )
         return
-    chosen = options.model_at(model, scale)
+    chosen = options.model_at(model, scale, pipeline)
     path = options.weights_file(weights)
     size = batch_size or catalog.card(chosen).timed_batch
     given = options.settings(
+        call=call,
         batch_size=size,
         num_samples=size,  # one batch is timed
         steps=steps,

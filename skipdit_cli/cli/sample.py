@@ -15,6 +15,8 @@ from skipdit_cli.cli._output import say_black, say_removed, show, show_json, sta
 @app.command()
 def sample(
     model: options.Model = None,
+    pipeline: options.Pipeline = None,
+    call: options.Call = None,
     cache: Annotated[
         str,
         typer.Option(help="A cache spec, as skip-cache(n=2).", autocompletion=complete.caches),
@@ -55,6 +57,7 @@ def sample(
 
     parse_cache(cache, place="--cache")  # one, not a grid
     given = options.settings(
+        call=call,
         classes=classes,
         prompt=prompt,
         prompts=prompts,
@@ -72,7 +75,7 @@ def sample(
         decode_precision=decode_precision,
     )
     path = options.weights_file(weights)
-    chosen = options.model_at(model, scale)
+    chosen = options.model_at(model, scale, pipeline)
     (run,) = options.runs(chosen, [cache], given, weights_path=path)
     used, where = engines.chosen(
         engine,

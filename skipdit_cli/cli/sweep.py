@@ -28,6 +28,8 @@ SWEPT = "2..6"  # the intervals where nothing says what to run
 def cache_sweep(
     target: options.RecipeArgument = None,
     model: options.Model = None,
+    pipeline: options.Pipeline = None,
+    call: options.Call = None,
     recipe: options.Recipe = None,
     n: options.Intervals = None,
     window: options.Windows = None,
@@ -116,6 +118,8 @@ def cache_sweep(
         options.fixed_by_recipe(
             "--recipe",
             model=model,
+            pipeline=pipeline,
+            call=call,
             n=n,
             window=window,
             method=method,
@@ -132,6 +136,7 @@ def cache_sweep(
     if earlier and earlier.weights and weights is None:
         path = Path(earlier.weights)
     given = options.settings(
+        call=call,
         classes=classes,
         prompt=prompt,
         prompts=prompts,
@@ -179,7 +184,9 @@ def cache_sweep(
         folder = results / asked.folder
     else:
         options.refuse_overrides(override)
-        chosen = options.model_at(model or (earlier.model if earlier else None), scale)
+        chosen = options.model_at(
+            model or (earlier and not pipeline and earlier.model) or None, scale, pipeline
+        )
         given = {**(earlier.settings if earlier else {}), **given}
         caches = targets.asked(
             chosen,

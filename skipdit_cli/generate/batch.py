@@ -21,7 +21,7 @@ from torch import Tensor
 
 from skipdit_cli.checkpoints import networks
 from skipdit_cli.errors import SkipditError, StoreError
-from skipdit_cli.generate import conditioning, decode, loaded, rng
+from skipdit_cli.generate import conditioning, decode, loaded, pipelines, rng
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.loop import denoise
 from skipdit_cli.generate.memory import memory_checked
@@ -34,6 +34,8 @@ from skipdit_cli.storage.lock import held
 from skipdit_cli.storage.store import open_store
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from skipdit_cli.models import Network
 
 SCRATCH = "skipdit-scratch-"
@@ -135,6 +137,8 @@ def _files(
     *,
     how: How,
 ) -> Iterator[Files]:
+    if run.card.pipeline:
+        return _files_of_pipeline(run, root, wanted, how=how)
     dynamic = run.cache.method.DYNAMIC
     model = network(run, device=how.device, weights_path=how.weights_path)
     indices = whole(run, wanted)
@@ -163,8 +167,60 @@ def _files(
             precision=run.decode_precision,
             offload=how.offload,
         )
-    states = torch.stack([*path[1:], _kept(latents)], dim=1).cpu().numpy() if path else None
-    used = provenance.device_name(str(latents.device))
+    return _encoded(
+        run,
+        root,
+        wanted,
+        pixels=pixels if wanted else [],
+        reused=reused if dynamic else None,
+        states=[*path[1:], _kept(latents)] if path else [],
+        used=provenance.device_name(str(latents.device)),
+        how=how,
+    )
+
+
+def _files_of_pipeline(run: Run, root: Path, wanted: list[int], *, how: How) -> Iterator[Files]:
+    pipe = pipelines.of_run(run, device=how.device)
+    indices = whole(run, wanted)
+    states: list[Tensor] = []  # of the first samples, after every step
+
+    def note(session: Session, x: Tensor) -> None:
+        if indices.start == 0:
+            states.append(_kept(x.float()))
+
+    pixels, driven = pipelines.pixels_of(run, indices, pipe=pipe, on_step=note)
+    return _encoded(
+        run,
+        root,
+        wanted,
+        pixels=pixels,
+        reused=driven.cached_steps if run.cache.method.DYNAMIC else None,
+        states=states,
+        used=provenance.device_name(str(pipe.device)),
+        how=how,
+    )
+
+
+def _encoded(
+    run: Run,
+    root: Path,
+    wanted: list[int],
+    *,
+    pixels: "Sequence[np.ndarray] | np.ndarray",
+    reused: list[int] | None,
+    states: list[Tensor],
+    used: str,
+    how: How,
+) -> Iterator[Files]:
+    """The files of a batch.
+
+    Args:
+        pixels: of the samples of the whole batch, where any is wanted.
+        reused: the steps at which a dynamic method reused.
+        states: of the first samples, after every step; [S, values] each.
+        used: the device.
+    """
+    first = whole(run, wanted).start
 
     def encoded() -> Iterator[Files]:
         store = open_store(root, run)
@@ -172,12 +228,12 @@ def _files(
             sample, content = pixels[index - first], conditioning.meta(run, index)
             if not sample.any():
                 content["black"] = True
-            if dynamic:
+            if reused is not None:
                 content["reused_steps"] = reused
             files = store.files(index, sample, meta=content, device=used, preview=how.previews)
             yield [*files]
-        if states is not None:
-            yield [trajectory.file(run, states)]
+        if states:
+            yield [trajectory.file(run, torch.stack(states, dim=1).cpu().numpy())]
 
     return encoded()
 

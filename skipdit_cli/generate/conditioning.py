@@ -48,7 +48,7 @@ def pending(run: "Run", root: Path) -> int:
         MissingAssetError: the model wants prompts and there are none.
     """
     card = run.card
-    if not card.text:
+    if not card.text or card.pipeline:  # which encodes its prompts itself
         return 0
     absent = text.absent(
         card, _computed(run), negative=run.negative_prompt, root=root, precision=run.precision
@@ -71,7 +71,7 @@ def prepare(
         MissingAssetError: the prompts or an encoder are not here.
     """
     card = run.card
-    if card.text:
+    if card.text and not card.pipeline:
         prompts, negative = _computed(run), run.negative_prompt
         text.warn_of_cuts(card, prompts, negative=negative)
         text.encode(
@@ -87,7 +87,7 @@ def prepare(
 
 def files(run: "Run", indices: Sequence[int], *, root: Path) -> list[tuple[str, bytes]]:
     """The files of the embeddings of samples' prompts: name in the results folder, and content."""
-    if not run.card.text:
+    if not run.card.text or run.card.pipeline:
         return []
     prompts = [meta(run, index)["prompt"] for index in indices]
     paths = text.paths(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
+from skipdit_cli.cache import NONE
 from skipdit_cli.generate.decode import FRAMES
 from skipdit_cli.generate.decode import at_once as images_at_once
 from skipdit_cli.plan.plan import sample_bytes
@@ -87,6 +88,8 @@ class Footprint:
 @functools.cache
 def footprint(run: "Run") -> Footprint:
     """The memory of a run; counted once, and kept on disk as counts are."""
+    if run.card.pipeline:
+        return _of_pipeline(run)
     card, value, decoded = run.card, bytes_of(run.precision), bytes_of(run.decode_precision)
     sizes, decoding = counts.sizes(card), counts.decoding(card)
     clip = len(sizes.grid) == 3
@@ -104,6 +107,16 @@ def footprint(run: "Run") -> Footprint:
         decoding=decoding.values * decoded * at_once if decoding else 0,
         pixels=sample_bytes(card) * decoded,
         counted=kept is not None,
+    )
+
+
+def _of_pipeline(run: "Run") -> Footprint:
+    """Of its transformers alone: what a cache keeps, and other parts, are not counted."""
+    sizes, value = counts.sizes(run.card), bytes_of(run.precision)
+    step = sizes.step * value * max(run.traced.samples)
+    pixels = sample_bytes(run.card) * FLOAT32
+    return Footprint(
+        sizes.weights * value, 0, 0, step, 0, 0, pixels, counted=run.cache.name == NONE
     )
 
 

@@ -9,7 +9,7 @@ every call has a cache context (the guidance branch), and nothing of theirs stay
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -75,7 +75,12 @@ class Session:
         *,
         guided: bool = False,
         betas: Betas = LINEAR,
+        sigmas: Sequence[float] | None = None,
     ) -> None:
+        """
+        Args:
+            sigmas: of every step, of a model of flow matching; else they follow from `betas`.
+        """
         self.cache, self.timesteps, self.guided = cache, tuple(timesteps), guided
         self.halves = cache.halves(self.timesteps, guided=guided)
         self.announced = (
@@ -84,9 +89,7 @@ class Session:
         self.foreign: dict[Site, ModelHook] = cache.method.hooks(
             cache.settings, cache.layout, self.timesteps, guided=guided
         )
-        power = signal_power(betas)[list(self.timesteps)]
-        noise = (1 - power) ** 0.5
-        self.sigmas = (noise / (noise + power**0.5)).tolist()
+        self.sigmas = [*(sigmas or _sigmas(betas, self.timesteps))]
         self.reset()
 
     @property
@@ -198,9 +201,26 @@ class Session:
         cache = self.cache
         return cache.method.forward(cache.settings, cache.layout, call, compute, hidden_states)
 
-    def _compute(self, site: Site, compute: Callable[..., Any], hidden_states: Any) -> Any:
+    def run_foreign(
+        self,
+        site: Site,
+        module: nn.Module,
+        compute: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """What diffusers' hook of a site makes of a call of its module, whatever it is given."""
+        return _call(
+            self.foreign[site],
+            partial(self._compute, site, compute),
+            *args,
+            module=module,
+            **kwargs,
+        )
+
+    def _compute(self, site: Site, compute: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         self.computed[self.step, site] += 1
-        return compute(hidden_states)
+        return compute(*args, **kwargs)
 
     def _managers(self) -> Iterator[StateManager]:
         """Where diffusers' hooks keep their state, which depends on the cache context."""
@@ -208,12 +228,26 @@ class Session:
             yield from (value for value in vars(hook).values() if isinstance(value, StateManager))
 
 
-def _call(hook: ModelHook, compute: Callable[..., Any], hidden_states: Any) -> Any:
+def _sigmas(betas: Betas, timesteps: Sequence[int]) -> list[float]:
+    """What a sample's noise is to noise and signal together, as in flow matching."""
+    power = signal_power(betas)[list(timesteps)]
+    noise = (1 - power) ** 0.5
+    sigmas: list[float] = (noise / (noise + power**0.5)).tolist()
+    return sigmas
+
+
+def _call(
+    hook: ModelHook,
+    compute: Callable[..., Any],
+    *args: Any,
+    module: nn.Module = _NO_MODULE,
+    **kwargs: Any,
+) -> Any:
     """A diffusers hook at a site, as its registry would call it."""
     hook.fn_ref = HookFunctionReference()
     hook.fn_ref.original_forward = compute
     try:
-        return hook.new_forward(_NO_MODULE, hidden_states)
+        return hook.new_forward(module, *args, **kwargs)
     finally:
         hook.fn_ref = None  # else what entered the site stays in memory until the next step
 
@@ -291,9 +325,6 @@ def attached(
             place=where(model),
             fix="let `layout` name the kinds that are there",
         )
-    if any(_is_hooked(sites[site]) for site in hooked):
-        raise UsageError(f"the model already has a cache, so {cache} cannot be put on it")
-    own = {site: vars(sites[site]).get("forward") for site in hooked}  # somebody else's wrapper
 
     def look(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x = args[0] if args else kwargs["hidden_states"]
@@ -301,19 +332,39 @@ def attached(
 
     sees = cache.method.SEES_INPUT
     handle = model.register_forward_pre_hook(look, with_kwargs=True) if sees else None
+    hooks: list[tuple[nn.Module, ModelHook]] = [
+        (sites[site], SiteHook(session, site, place_of(model, site.kind), where=where(model)))
+        for site in hooked
+    ]
     try:
-        for site in hooked:
-            registry = HookRegistry.check_if_exists_or_initialize(sites[site])
-            place = place_of(model, site.kind)
-            registry.register_hook(SiteHook(session, site, place, where=where(model)), _NAME)
-        yield session
+        with standing(hooks, cache):
+            yield session
     finally:
         session.reset()
         if handle:
             handle.remove()
-        for site in hooked:
-            if _is_hooked(sites[site]):
-                _detach(sites[site], own_forward=own[site] is not None)
+
+
+@contextmanager
+def standing(hooks: Sequence[tuple[nn.Module, ModelHook]], cache: Cache) -> Iterator[None]:
+    """Hooks on modules; they are gone afterwards.
+
+    Args:
+        cache: that they are of.
+    Raises:
+        UsageError: one of the modules has one already.
+    """
+    if any(_is_hooked(module) for module, _ in hooks):
+        raise UsageError(f"the model already has a cache, so {cache} cannot be put on it")
+    own = [vars(module).get("forward") for module, _ in hooks]  # somebody else's wrapper
+    try:
+        for module, hook in hooks:
+            HookRegistry.check_if_exists_or_initialize(module).register_hook(hook, _NAME)
+        yield
+    finally:
+        for (module, _), forward in zip(hooks, own, strict=True):
+            if _is_hooked(module):
+                _detach(module, own_forward=forward is not None)
 
 
 def _is_hooked(module: nn.Module) -> bool:

@@ -29,7 +29,7 @@ def require(run: "Run", *, device: str, workers: int = 1) -> None:
         device: "cpu" or "cuda", of which each worker may have one of its own.
         workers: processes that compute a batch each; 0 where they are not on this machine.
     """
-    if not workers:
+    if not workers or run.card.pipeline:  # of which no more is known than its weights
         return
     batches = min(workers, math.ceil(run.num_samples / run.batch_size)) if device == "cpu" else 1
     held, room = footprint(run), room_of(device) / batches

@@ -269,7 +269,7 @@ def _embeddings(runs: Iterable["Run"], root: Path | None) -> dict[str, int]:
     done = set()
     sizes: dict[tuple, int] = {}
     for run in runs:
-        if not run.card.text:
+        if not run.card.text or run.card.pipeline:
             continue
         parts = tuple(part for key, part in run.card.components.items() if key != "vae")
         group = (parts, dtype_of(run.precision))

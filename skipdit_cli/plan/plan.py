@@ -3,6 +3,7 @@
 Counted on the meta device: no weights, no GPU, seconds for a whole table.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -162,7 +163,7 @@ def schedule(
         cache: in place of the run's own.
         seen: what a dynamic method did reuse.
     """
-    reused = seen or cache.reused(run.timesteps, guided=run.guided)
+    reused = seen or run.reused(cache)
     halves = cache.halves(run.timesteps, guided=run.guided)
     return [
         (sites, 2 if computed == BOTH else 1)
@@ -172,13 +173,25 @@ def schedule(
 
 def sample_bytes(card: Card) -> int:
     """A sample's uint8 RGB pixels, before they are compressed."""
+    if card.pipeline:
+        return math.prod(counts.sizes(card).latents)
     scale = VAE_SCALE if "vae" in card.components else 1
     return counts.places(card) * scale**2 * 3
+
+
+def _missing_of_pipeline(run: Run, root: Path | None) -> list[str]:
+    lacks = ["weights"] if run.weights == "absent" else []
+    lacks += ["prompts: give --prompt or --prompts"] if run.prompts is None else []
+    if root is not None and (absent := open_store(root, run).missing(range(run.num_samples))):
+        lacks.append(f"samples: {len(absent)} of {run.num_samples}")
+    return lacks
 
 
 def _missing(run: Run, root: Path | None) -> list[str]:
     """What the run lacks: weights and components, prompts, and samples under a results folder."""
     card, lacks = run.card, []
+    if card.pipeline:
+        return _missing_of_pipeline(run, root)
     lacking = local.absent_components(card)
     size = sum(card.components[key].size for key in lacking)
     if run.weights == "absent":

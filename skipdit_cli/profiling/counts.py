@@ -1,42 +1,25 @@
-"""Counts: what is known of a checkpoint's network without its weights, and kept on disk.
-
-Counting needs the network on the meta device: seconds, most of them for importing torch and
-diffusers. What comes of it depends on nothing but the source of the networks and of the counting,
-on the card and on the versions of torch and diffusers. It is kept under a key of all these,
-
-    $SKIPDIT_HOME/counts/KEY.json     {"content": ...}
-
-so that `plan` and `report` import neither a second time. What cannot be read, or is not what was
-written, is counted again.
-"""
+"""Counts: what is known of a checkpoint's network without its weights (`remembered.py`)."""
 
 import functools
-import hashlib
 import json
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import local, networks
 from skipdit_cli.checkpoints.card import Card, Component
-from skipdit_cli.errors import StoreError
+from skipdit_cli.profiling import traced
 from skipdit_cli.profiling.cost import Cost, Costs, Decoding, Sizes
+from skipdit_cli.profiling.remembered import remembered
 from skipdit_cli.sites import Layout, Site
-from skipdit_cli.storage import kept
-from skipdit_cli.storage.disk import write_whole
-
-COUNT = kept.Kind("count", 2)
-_PACKAGE = Path(__file__).parents[1]
-_SOURCES = ("models/*.py", "profiling/*.py", "sites.py")
 
 
 @functools.cache
 def layout(card: Card) -> Layout:
     """What a cache may know of the network of a checkpoint."""
+    if card.pipeline:
+        return traced.layout(card)
     kept = remembered(card, "layout", lambda: asdict(networks.meta(card).layout()))
     pairs = tuple((to, origin) for to, origin in kept["skips"])
     return Layout(kept["family"], kept["layers"], tuple(kept["kinds"]), pairs)
@@ -57,6 +40,8 @@ def places(card: Card) -> int:
 @functools.cache
 def sizes(card: Card) -> Sizes:
     """How much a network and one call of it hold, for one sample without guidance."""
+    if card.pipeline:
+        return traced.sizes(card)
 
     def count() -> dict[str, Any]:
         from skipdit_cli.profiling.live import sizes as counted
@@ -81,6 +66,8 @@ def decoding(card: Card) -> Decoding | None:
 
     None where the autoencoder is known neither here nor on this machine.
     """
+    if card.pipeline:
+        return traced.decoding(card)
     if "vae" not in card.components:
         return Decoding()
     part, (height, width) = card.components["vae"], sizes(card).grid[-2:]
@@ -109,6 +96,8 @@ def costs(card: Card, text_tokens: int | None = None) -> Costs:
     def count() -> dict[str, Any]:
         from skipdit_cli.profiling.macs import site_costs
 
+        if card.pipeline:
+            return _to_json(traced.site_costs(card))
         network = networks.meta(card)
         inputs = network.inputs(1, device="meta")
         if text_tokens:
@@ -119,48 +108,10 @@ def costs(card: Card, text_tokens: int | None = None) -> Costs:
     return _from_json(remembered(card, f"costs {text_tokens or ''}", count))
 
 
-def remembered(
-    card: Card, what: str, count: Callable[[], Any], *, sources: tuple[str, ...] = ()
-) -> Any:
-    """What is on disk, or what `count` gives, which is then kept if the disk takes it.
-
-    Args:
-        card: of the checkpoint whose network it is about.
-        what: tells it from all else that is counted of this network.
-        count: gives what JSON can hold.
-        sources: patterns of the files, beside those of networks and counting, that it depends on.
-    """
-    key = _key(card, what, sources)
-    path = local.home() / "counts" / f"{key}.json"
-    with suppress(StoreError), kept.damaged_is_absent():
-        content = kept.read_json(path, lambda record: record["content"], COUNT, of=key)
-        if content is not None:
-            return content
-    content = count()
-    with suppress(StoreError):
-        write_whole(path, kept.sealed_json({"content": content}, COUNT, of=key))
-    return content
-
-
 def described(part: Component) -> Path | None:
     """A folder with the config.json of a component: one that ships, or that on this machine."""
     folders = (local.component_folder(each) for each in (local.configuration(part), part))
     return next((each for each in folders if (each / "config.json").is_file()), None)
-
-
-def _key(card: Card, what: str, sources: tuple[str, ...] = ()) -> str:
-    network = [card.family, card.variant, sorted(card.arguments.items()), card.skip]
-    foreign = registry.source_hash("models", card.family)  # of another distribution
-    text = json.dumps([COUNT.version, what, network, foreign, _code(sources)], default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@functools.cache
-def _code(more: tuple[str, ...] = ()) -> list[str]:
-    """What says which code counts: the sources, and the versions of the packages they stand on."""
-    files = sorted(path for pattern in (*_SOURCES, *more) for path in _PACKAGE.glob(pattern))
-    sources = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-    return [sources, metadata.version("torch"), metadata.version("diffusers")]
 
 
 def _to_json(counted: Costs) -> dict[str, Any]:

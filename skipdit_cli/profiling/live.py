@@ -73,7 +73,9 @@ class FusedAttention(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is F.scaled_dot_product_attention:
-            query, _, value = args[:3]
+            query, _, value = [*args, *((kwargs or {}).get(n) for n in ("query", "key", "value"))][
+                :3
+            ]
             return query.new_empty((*query.shape[:-1], value.shape[-1]))
         return func(*args, **(kwargs or {}))
 

@@ -27,19 +27,24 @@ if TYPE_CHECKING:
 
 
 def site_costs(
-    model: "Network", inputs: dict[str, Tensor], *, official: Mapping[nn.Module, int] | None = None
+    model: "Network",
+    inputs: dict[str, Tensor],
+    *,
+    official: Mapping[nn.Module, int] | None = None,
+    sites: Mapping[Site, nn.Module] | None = None,
 ) -> Costs:
-    """Count one full call `model(**inputs)`, the model's `SITES` apart.
+    """Count one full call `model(**inputs)`, its sites apart.
 
     A site that is not called costs nothing.
 
     Args:
+        sites: the modules of a model that does not announce its `SITES`.
         official: how often the official code runs a module that the model runs once.
     """
-    announced = site_modules(model)
+    announced = sites or site_modules(model)
     names = {module: site for site, module in announced.items()}
     official = official or {}
-    sites = dict.fromkeys(announced, Cost())
+    costs = dict.fromkeys(announced, Cost())
     inside: dict[Site, Site] = {}
     open_sites: list[tuple[Site, Cost]] = []
     macs = Cost()
@@ -61,18 +66,18 @@ def site_costs(
             macs += Cost(count * official.get(module, 1), count)
         if module in names:
             site, before = open_sites.pop()
-            sites[site] += now() - before
+            costs[site] += now() - before
 
     with _hooks(model, enter, leave), flops, torch.no_grad():
         model(**inputs)
-    return Costs(total=now(), sites=sites, inside=inside)
+    return Costs(total=now(), sites=costs, inside=inside)
 
 
 def _macs(module: nn.Module, output: Tensor) -> int:
     """MACs of one call of a leaf module by thop's rules; zero for what thop does not know."""
     if type(module) is nn.Linear:
         return output.numel() * module.in_features
-    if type(module) is nn.Conv2d:
+    if isinstance(module, nn.Conv2d | nn.Conv3d) and type(module) in (nn.Conv2d, nn.Conv3d):
         return output.numel() * module.weight[0].numel()
     if type(module) is nn.LayerNorm:
         return output.numel() * (4 if module.elementwise_affine else 2)

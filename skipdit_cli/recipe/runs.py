@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
 from skipdit_cli.cache import NONE, CacheSpec
@@ -17,7 +17,7 @@ from skipdit_cli.checkpoints import catalog, drawn, local
 from skipdit_cli.checkpoints.card import RANDOM, Card
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError, placed, unknown
 from skipdit_cli.profiling import counts
-from skipdit_cli.recipe import calibration, prompts
+from skipdit_cli.recipe import calibration, called, prompts
 from skipdit_cli.recipe.prompts import Prompts
 from skipdit_cli.recipe.recipe import TIMINGS
 from skipdit_cli.recipe.settings import SETTINGS, over, setting
@@ -27,6 +27,9 @@ from skipdit_cli.spec import parse_cache
 from skipdit_cli.storage.kept import fits
 from skipdit_cli.storage.store import keys, maker, read_run
 
+if TYPE_CHECKING:
+    from skipdit_cli.samplers import Sampler
+
 DEFAULTS: dict[str, Any] = {
     "num_samples": None,
     "batch_size": None,
@@ -35,6 +38,7 @@ DEFAULTS: dict[str, Any] = {
     "classes": None,
     "negative_prompt": None,
     "compile": False,
+    "call": None,
     "weights": None,
     "decode_precision": "float32",
     "reference_steps": None,
@@ -98,10 +102,13 @@ def make_run(
             raise unknown("setting", key, chosen, place=place)
         known = key in SETTINGS and not isinstance(value, tuple)
         chosen[key] = setting(key, value, place=place) if known else value
+    call = chosen.pop("call")
     card = drawn.card(card) if chosen.pop("weights") == RANDOM else card
+    with placed(place):
+        card = called.with_call(card, call or {})
     fingerprint = local.fingerprint(card, path=weights_path)
     with placed(place):
-        sampler = registry.load("samplers", chosen.pop("sampler"))
+        sampler = _sampler(card, chosen.pop("sampler"), chosen)
         spec = calibration.complete(
             parse_cache(cache, place=place) if isinstance(cache, str) else cache,
             card,
@@ -111,12 +118,15 @@ def make_run(
             place=place,
         )
         resolved = spec.resolve(counts.layout(card))
+        if card.pipeline:
+            called.check(card, resolved, chosen)
         _check(card, chosen)
         chosen |= _in_turn(chosen, _listed(chosen["prompts"], card, place=place))
     if chosen["reference_steps"] == chosen["steps"]:
         chosen["reference_steps"] = None
     # what nobody asked for is not computed
-    chosen["batch_size"] = min(chosen["batch_size"] or BATCH, chosen["num_samples"])
+    most = BATCH if not card.pipeline else called.most_at_once(card, asked=chosen["batch_size"])
+    chosen["batch_size"] = min(chosen["batch_size"] or most, chosen["num_samples"])
     if chosen["negative_prompt"] is None:
         chosen["negative_prompt"] = card.negative_prompt if chosen["guidance"] else ""
     return Run(card=card, cache=resolved, sampler=sampler, weights=fingerprint, **chosen)
@@ -132,6 +142,7 @@ def from_dict(content: Mapping[str, Any]) -> Run:
     absent = dict.fromkeys(("prompts", "seeds", "names"))
     content = {**absent, "negative_prompt": "", **content}
     content.pop("versions", None)  # what is installed now is what counts
+    call = content.pop("call", {})
     if differ := sorted(SHAPE.keys() ^ content.keys()):
         raise ValueError(f"unknown or missing: {', '.join(differ)}")
     for name, kind in SHAPE.items():
@@ -139,13 +150,21 @@ def from_dict(content: Mapping[str, Any]) -> Run:
             raise ValueError(f"its {name} cannot be {str(content[name])[:40]!r}")
     card = catalog.card(content.pop("model"))
     card = drawn.card(card) if content["weights"] == RANDOM else card
+    card = called.with_call(card, call)
     objects = {
         "cache": parse_cache(content["cache"]).resolve(counts.layout(card)),
-        "sampler": registry.load("samplers", content["sampler"]),
+        "sampler": _sampler(card, content["sampler"], content),
         "classes": tuple(content["classes"] or ()) or None,
         **{name: tuple(content[name] or ()) or None for name in absent},
     }
     return Run(card=card, **{**content, **objects})
+
+
+def _sampler(card: Card, name: str, chosen: Mapping[str, Any]) -> "Sampler":
+    """The sampler of a name; of a pipeline its own scheduler."""
+    if card.pipeline:
+        return called.scheduler(card, name, chosen)
+    return registry.load("samplers", name)
 
 
 def find_run(root: Path, key: str) -> Run:

@@ -19,9 +19,10 @@ def specs(
         method: comma-separated names, by default skip-cache.
         n: a range such as 2..6, by default each method's own interval.
         window: comma-separated windows, by default each method's own.
+            Of several methods, each takes what it has a setting for.
         otherwise: the range of methods that have an interval, where neither n nor window is given.
     Raises:
-        UsageError: a value cannot be read, or a method has no such setting.
+        UsageError: a value cannot be read, or no method has such a setting.
     """
     if all(given is None for given in (method, n, window, otherwise)):
         return []
@@ -29,21 +30,25 @@ def specs(
     for text in spans:
         if text is not None:
             parse_window(text, place="--window")
-    written = []
-    for name in map(str.strip, (method or METHOD).split(",")):
-        config = registry.load("caches", name, place="--method").Config
-        known = {field.name for field in fields(config)}
+    settings = {
+        name: {
+            field.name for field in fields(registry.load("caches", name, place="--method").Config)
+        }
+        for name in map(str.strip, (method or METHOD).split(","))
+    }
+    written: list[str] = []
+    for name, known in settings.items():
         wanted = otherwise if n is None and window is None and "n" in known else n
         intervals = map(str, parse_range(wanted, place="--n")) if wanted is not None else [None]
         for interval, span in product(intervals, spans):
             given = {key: v for key, v in (("n", interval), ("window", span)) if v is not None}
-            if strange := sorted(set(given) - known):
+            if strange := sorted(set(given).difference(*settings.values())):
                 raise UsageError(
                     f"{name} has no setting {strange[0]}",
                     place=f"--{strange[0]}",
                     fix=f"its settings are {', '.join(sorted(known)) or 'none'}",
                 )
-            inside = ",".join(f"{key}={value}" for key, value in given.items())
+            inside = ",".join(f"{key}={v}" for key, v in given.items() if key in known)
             written.append(f"{name}({inside})" if inside else name)
             parse_cache(written[-1], place="--n")
-    return written
+    return list(dict.fromkeys(written))

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from skipdit_cli.cache import NONE, Cache
-from skipdit_cli.generate import rng
+from skipdit_cli.generate import pipelines, rng
 from skipdit_cli.generate.batch import network
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.loop import denoise
@@ -35,6 +35,8 @@ def loop_of(
     Args:
         weights_path: a checkpoint file instead of the known place.
     """
+    if run.card.pipeline:
+        return pipelines.loop_of(run, device=device)
     model = network(run, device=device, weights_path=weights_path)
     given = model.inputs(run.batch_size, device=device)  # texts and classes cost what any do
     shape = given.pop("hidden_states").shape[1:]

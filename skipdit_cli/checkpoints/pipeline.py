@@ -1,0 +1,271 @@
+"""Pipelines of diffusers: what a folder or a hub's repository says of one, read and never run.
+
+A pipeline is a folder with model_index.json, which names its class and the folders of its parts; a
+repository of the hub is such a folder in the cache of huggingface_hub. Its class is one of
+diffusers, its parts are of diffusers and transformers: code that a repository brings is not run.
+"""
+
+import functools
+import hashlib
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from skipdit_cli.checkpoints.card import PIPELINE, Card, Sampling
+from skipdit_cli.embedded.shipped import home
+from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
+from skipdit_cli.storage import given, kept
+from skipdit_cli.storage.disk import write_whole
+
+INDEX = "model_index.json"
+CONFIGS = ("*.json", "*.txt", "*.model", "*.jinja")  # all that a plan takes of a repository
+WEIGHTS = (".safetensors", ".bin")
+MOST = 1_000_000  # bytes of a model_index.json
+FACTS = kept.Kind("facts of a pipeline's class", 1)
+HUB = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+# Arguments of a call that are a run's own settings, or would change what it is.
+OURS = {
+    *("prompt", "negative_prompt", "num_inference_steps", "generator", "latents", "output_type"),
+    *("return_dict", "num_images_per_prompt", "num_videos_per_prompt", "timesteps", "sigmas"),
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the signature of a pipeline's call says.
+
+    Attributes:
+        steps, guidance: the defaults; guidance None where it has none.
+        scale: the keyword of the guidance; "" where there is none.
+        clip: whether it makes clips.
+        negative: whether it takes a negative prompt.
+        lists: whether it takes a generator for each sample.
+        keywords: all that it takes.
+        required: those that have no default.
+    """
+
+    steps: int
+    guidance: float | None
+    scale: str
+    clip: bool
+    negative: bool
+    lists: bool
+    keywords: tuple[str, ...]
+    required: tuple[str, ...]
+
+
+def locate(name: str) -> Path | None:
+    """The folder of a pipeline: itself, or that of a repository in the hub's cache; else None."""
+    folder = Path(name)
+    if (folder / INDEX).is_file():
+        return folder
+    if folder.exists() or not HUB.fullmatch(name):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, INDEX)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def is_one(name: str) -> bool:
+    """Whether a name is that of a pipeline that is here."""
+    return locate(name) is not None
+
+
+def card(name: str, *, place: str = "") -> Card:
+    """The card of a pipeline.
+
+    Args:
+        name: of a folder, or a repository.
+    Raises:
+        MissingAssetError: it is a repository that is not here.
+        UsageError: there is no such folder, or it cannot be driven.
+    """
+    folder = locate(name)
+    if folder is None:
+        raise _absent(name, place=place)
+    said = index(folder)
+    known = facts(said["_class_name"], place=str(folder / INDEX))
+    if more := [each for each in known.required if each != "prompt"]:
+        problem = f"{said['_class_name']} takes {', '.join(more)}, which no prompt list has"
+        raise UsageError(problem, place=place or name, fix="take a pipeline of prompts alone")
+    if "prompt" not in known.keywords or not known.steps:
+        problem = f"{said['_class_name']} takes no prompt or no number of steps"
+        raise UsageError(problem, place=place or name, fix="take a pipeline of prompts")
+    return Card(
+        name=name,
+        family=PIPELINE,
+        task="t2v" if known.clip else "t2i",
+        variant=said["_class_name"],
+        skip=False,
+        sampling=Sampling(_class_of(said, "scheduler"), str(known.steps), known.guidance),
+        source=name,
+        folder=str(folder),
+        licence="",
+        digest=_digest(folder),
+    )
+
+
+def _absent(name: str, *, place: str) -> UsageError | MissingAssetError:
+    folder = Path(name)
+    if folder.is_dir():
+        problem = f"{name} is a folder without {INDEX}"
+        return UsageError(problem, place=place, fix="give the folder that save_pretrained wrote")
+    if folder.exists() or not HUB.fullmatch(name):
+        fix = "give such a folder, or OWNER/NAME of the hub"
+        return UsageError(f"{name} is no folder of a pipeline", place=place, fix=fix)
+    return MissingAssetError(
+        f"the pipeline {name} is not here",
+        fix=f"run `skipdit download --pipeline {name}`, or with --configs for a plan alone",
+    )
+
+
+@functools.cache
+def index(folder: Path) -> dict[str, Any]:
+    """The content of a model_index.json.
+
+    Raises:
+        UsageError: it is not what diffusers writes, or names code that is not diffusers' or
+            transformers'.
+    """
+    place = str(folder / INDEX)
+    text = given.read_text(folder / INDEX, place=place, most=MOST)
+    with given.decoding(place, "is not JSON"):
+        content = json.loads(text)
+    if not isinstance(content, dict) or not isinstance(content.get("_class_name"), str):
+        raise UsageError("names no class of a pipeline", place=place)
+    for key, part in content.items():
+        if key.startswith("_") or not isinstance(part, list) or part == [None, None]:
+            continue
+        if part[0] not in ("diffusers", "transformers"):
+            problem = f"{key} is code of {part[0]}, and what a repository brings is not run"
+            raise UsageError(problem, place=place, fix="take a pipeline of diffusers' own classes")
+    return content
+
+
+def parts(folder: Path) -> dict[str, tuple[str, str]]:
+    """The parts of a pipeline that are there: name -> library and class."""
+    return {
+        key: (str(part[0]), str(part[1]))
+        for key, part in index(folder).items()
+        if not key.startswith("_") and isinstance(part, list) and part != [None, None]
+    }
+
+
+def denoisers(folder: Path) -> tuple[str, ...]:
+    """The names of the parts that denoise, in the order in which they take turns.
+
+    Raises:
+        UsageError: there are none that blocks can be found in.
+    """
+    found = tuple(name for name in parts(folder) if re.fullmatch(r"transformer(_\d+)?", name))
+    if not found:
+        problem = f"{index(folder)['_class_name']} has no transformer"
+        raise UsageError(problem, place=str(folder / INDEX), fix="take one that has")
+    return found
+
+
+def config(folder: Path, part: str) -> dict[str, Any]:
+    """The configuration of a part."""
+    names = ("config.json", "scheduler_config.json", "preprocessor_config.json")
+    path = next((folder / part / name for name in names if (folder / part / name).is_file()), None)
+    if path is None:
+        raise MissingAssetError(f"the configuration of {part} is not in {folder}", fix="get it")
+    with given.decoding(str(path), "is not JSON"):
+        content = json.loads(given.read_text(path, place=str(path)))
+    return dict(content)
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether the weights of all parts that have some are here."""
+    modules = [
+        name for name in parts(folder) if re.match("transformer|vae|text_encoder|image_enc", name)
+    ]
+    return all(
+        any(each.suffix in WEIGHTS for each in (folder / name).iterdir())
+        for name in modules
+        if (folder / name).is_dir()
+    ) and all((folder / name).is_dir() for name in modules)
+
+
+def facts(class_name: str, *, place: str = "") -> Facts:
+    """What the call of a class of diffusers takes; remembered, as diffusers is slow to import.
+
+    Raises:
+        UsageError: diffusers has no such class.
+    """
+    key = hashlib.sha256(f"{class_name} {metadata.version('diffusers')}".encode()).hexdigest()[:16]
+    record = home() / "pipelines" / f"{key}.json"
+    with suppress(StoreError), kept.damaged_is_absent():
+        known = kept.read_json(
+            record, lambda content: kept.shaped(Facts, _tuples(content)), FACTS, of=key
+        )
+        if known is not None:
+            return known
+    found = _facts(class_name, place=place)
+    with suppress(StoreError):
+        write_whole(record, kept.sealed_json(asdict(found), FACTS, of=key))
+    return found
+
+
+def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
+    }
+
+
+def _facts(class_name: str, *, place: str) -> Facts:
+    call = inspect.signature(pipeline_class(class_name, place=place).__call__).parameters
+    number = {
+        name: float(call[name].default)
+        for name in ("guidance_scale", "true_cfg_scale")
+        if name in call and isinstance(call[name].default, int | float)
+    }
+    scale = next(iter(number), "")
+    steps = call["num_inference_steps"].default if "num_inference_steps" in call else 0
+    return Facts(
+        steps=int(steps or 0),
+        guidance=number.get(scale),
+        scale=scale,
+        clip="num_frames" in call or "video_length" in call,
+        negative="negative_prompt" in call,
+        lists="generator" in call and "ist[" in str(call["generator"].annotation),
+        keywords=tuple(call)[1:],
+        required=tuple(
+            name
+            for name, each in [*call.items()][1:]
+            if each.default is each.empty and each.kind is not each.VAR_KEYWORD
+        ),
+    )
+
+
+def pipeline_class(class_name: str, *, place: str = "") -> Any:
+    """A pipeline's class of diffusers."""
+    import diffusers
+
+    found = getattr(diffusers, class_name, None)
+    if not (isinstance(found, type) and issubclass(found, diffusers.DiffusionPipeline)):
+        problem = f"diffusers {metadata.version('diffusers')} has no pipeline {class_name}"
+        raise UsageError(problem, place=place, fix="install a version that has it")
+    return found
+
+
+def _class_of(said: Mapping[str, Any], part: str) -> str:
+    return str((said.get(part) or [None, "none"])[1])
+
+
+@functools.cache
+def _digest(folder: Path) -> str:
+    """16 hex digits of all configurations."""
+    seen = hashlib.sha256()
+    for pattern in ("*.json", "*/*.json"):
+        for path in sorted(folder.glob(pattern)):
+            if not path.name.endswith("index.json") or path.name == INDEX:
+                seen.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return seen.hexdigest()[:16]

@@ -1,0 +1,185 @@
+"""Samples of a pipeline of diffusers: loaded, called batch by batch, its pixels taken as it gives
+them."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skipdit_cli.cache import NONE, Cache
+from skipdit_cli.checkpoints import drawn, pipeline
+from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.errors import SkipditError
+from skipdit_cli.generate import conditioning, loaded
+from skipdit_cli.generate.driven import Driven, drive
+from skipdit_cli.generate.hooks import Session
+from skipdit_cli.generate.worker import own_device
+from skipdit_cli.precision import dtype_of, products
+from skipdit_cli.profiling.traced import call_arguments
+from skipdit_cli.run import Run
+
+SEEDS = 1_000_003  # that a seed is apart from the next one
+
+
+def generator(seed: int, index: int) -> torch.Generator:
+    """The generator of a sample, on the CPU whatever computes it.
+
+    torch keeps the lowest 32 bits of what it is seeded with: within a run no two are alike.
+    """
+    return torch.Generator().manual_seed((seed * SEEDS + index) % (1 << 63))
+
+
+def of_run(run: Run, *, device: str = "cpu") -> Any:
+    """The pipeline of a run; a process has one at a time."""
+    dtype, device = dtype_of(run.precision), own_device(device)
+    return loaded.one(
+        "denoiser",
+        (run.card.folder, run.weights, device, dtype),
+        lambda: load(run.card, device=device, dtype=dtype),
+    )
+
+
+def load(card: Card, *, device: str = "cpu", dtype: str = "float32") -> Any:
+    """A pipeline with its weights, read or drawn.
+
+    Raises:
+        SkipditError: a part cannot be read.
+    """
+    own, folder, kind = (
+        pipeline.pipeline_class(card.variant),
+        Path(card.folder),
+        getattr(torch, dtype),
+    )
+    if card.random:
+        return _drawn(own, folder, device=device, dtype=dtype)
+    try:
+        pipe = own.from_pretrained(folder, dtype=kind, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise SkipditError(f"cannot be loaded: {line}", place=str(folder)) from None
+    return pipe.to(device)
+
+
+def _drawn(own: Any, folder: Path, *, device: str, dtype: str) -> Any:
+    """A pipeline of which nothing is read but configurations and tokenizers."""
+    from skipdit_cli.checkpoints import hollow
+
+    made = {
+        name: _drawn_part(folder, name, *kind, device=device, dtype=dtype)
+        for name, kind in pipeline.parts(folder).items()
+    }
+    return own(**made, **hollow.options(folder))
+
+
+def _drawn_part(
+    folder: Path, name: str, library: str, class_name: str, *, device: str, dtype: str
+) -> Any:
+    import diffusers
+    import transformers
+
+    kind = getattr(diffusers if library == "diffusers" else transformers, class_name)
+    if not issubclass(kind, torch.nn.Module):
+        return kind.from_pretrained(folder / name)
+    if library == "diffusers":
+        config = pipeline.config(folder, name)
+        return drawn.fill(drawn.empty(lambda: kind.from_config(config)), device=device, dtype=dtype)
+    config = kind.config_class.from_pretrained(folder / name)
+    return drawn.fill(drawn.empty(lambda: kind(config)), device=device, dtype=dtype)
+
+
+def transformers_of(pipe: Any, card: Card) -> list[Any]:
+    """The transformers of a pipeline, in the order in which they take turns."""
+    return [getattr(pipe, name) for name in pipeline.denoisers(Path(card.folder))]
+
+
+def pixels_of(
+    run: Run,
+    indices: Sequence[int],
+    *,
+    pipe: Any,
+    on_step: Callable[[Session, Tensor], None] | None = None,
+) -> tuple[np.ndarray, Driven]:
+    """Samples of a run, computed in one call: uint8 [B, H, W, 3] or [B, T, H, W, 3]."""
+    prompts = [conditioning.meta(run, index)["prompt"] for index in indices]
+    generators = [generator(*run.stream(index)) for index in indices]
+    arguments = call_arguments(run.card, run.steps, run.guidance)
+    if run.negative_prompt:
+        arguments["negative_prompt"] = [run.negative_prompt] * len(prompts)
+    with products(run.precision):
+        given, driven = drive(
+            pipe,
+            transformers_of(pipe, run.card),
+            run.cache,
+            run.traced,
+            on_step=on_step,
+            prompt=prompts,
+            generator=generators if len(generators) > 1 else generators[0],
+            output_type="np",
+            **arguments,
+        )
+    images = np.asarray(given, dtype=np.float32)
+    if not np.isfinite(images).all():
+        raise SkipditError(
+            f"{run.model} gave values that are not finite in {run.precision} with {run.cache}",
+            fix="take float32, or a milder cache",
+        )
+    return (images * 255).round().astype(np.uint8), driven
+
+
+def loop_of(run: Run, *, device: str = "cpu") -> Callable[..., None]:
+    """The denoising loop of a run's first batch, as something to time (`score/body.py`).
+
+    It is the pipeline's call without its autoencoder. Texts are encoded in the first call alone.
+    """
+    pipe = of_run(run, device=device)
+    prompts = [*(run.prompts or ["a picture"])]
+    prompts = [prompts[i % len(prompts)] for i in range(run.batch_size)]
+    for name, part in pipe.components.items():
+        if name.startswith("text_encoder") and part is not None:
+            _encode_once(part)
+
+    def stop(session: Session, x: Tensor) -> None:
+        here, before = session.reused[session.step], session.reused[session.step - 1]
+        if session.step and not here and (before or session.cache.name == NONE):
+            raise _Enough
+
+    def body(cache: Cache, *, steps: str = run.steps, brief: bool = False) -> None:
+        generators = [generator(*run.stream(i)) for i in range(run.batch_size)]
+        with products(run.precision), suppress(_Enough):
+            drive(
+                pipe,
+                transformers_of(pipe, run.card),
+                cache,
+                run.traced if steps == run.steps else run.traced_in(steps),
+                on_step=stop if brief else None,
+                prompt=prompts,
+                generator=generators if len(generators) > 1 else generators[0],
+                output_type="latent",
+                **call_arguments(run.card, steps, run.guidance),
+            )
+
+    return body
+
+
+class _Enough(Exception):
+    """Ends a loop early."""
+
+
+def _encode_once(encoder: Any) -> None:
+    """Let a text encoder remember what it gave for its last tokens."""
+    if hasattr(encoder, "_skipdit_kept"):
+        return
+    own, kept = encoder.forward, dict[Any, Any]()
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        tokens = args[0] if args else kwargs.get("input_ids")
+        key = None if tokens is None else tuple(tokens.flatten().tolist())
+        if key is None or key not in kept:
+            kept[key] = own(*args, **kwargs)
+        return kept[key]
+
+    encoder.forward, encoder._skipdit_kept = forward, True

@@ -1,0 +1,225 @@
+"""Traced: what one call of a pipeline does, without its weights, remembered on disk."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from skipdit_cli.checkpoints import pipeline
+from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.errors import SkipditError, UsageError
+from skipdit_cli.profiling.cost import Costs, Decoding, Sizes
+from skipdit_cli.profiling.remembered import remembered
+from skipdit_cli.sites import Layout, Site
+
+MOST_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A call of a pipeline for one prompt.
+
+    Attributes:
+        timesteps: of every step, 1000 to 0.
+        sigmas: of flow matching, 1 to 0; or None.
+        turns: per step, the place of the transformer that it calls.
+        samples: per step, how many a call computes: 2 with guidance in one batch or in two calls.
+        order: paths of the blocks of a transformer as they are called.
+        skips: pairs of layers (to, from) that are joined.
+        steady: whether hidden states keep their shape from one block to the next.
+        output: shape of a sample, [H, W, 3] or [T, H, W, 3].
+        decoding: operations of decoding it.
+        given: shape of the latents that a transformer is given, of one sample.
+    """
+
+    timesteps: tuple[int, ...]
+    sigmas: tuple[float, ...] | None
+    turns: tuple[int, ...]
+    samples: tuple[int, ...]
+    order: tuple[str, ...]
+    skips: tuple[tuple[int, int], ...]
+    steady: bool
+    output: tuple[int, ...]
+    decoding: int
+    given: tuple[int, ...]
+
+    @property
+    def stretches(self) -> tuple[range, ...]:
+        """The steps of each transformer: those in a row."""
+        grouped = groupby(range(len(self.turns)), key=self.turns.__getitem__)
+        runs = [[*steps] for _, steps in grouped]
+        return tuple(range(steps[0], steps[-1] + 1) for steps in runs)
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """The scheduler of a pipeline, where a run of ours has a sampler.
+
+    Attributes:
+        card: of the pipeline, with the arguments of its call.
+        guidance, negative: of the run.
+    """
+
+    card: Card
+    guidance: float | None
+    negative: str = ""
+
+    STOCHASTIC = False
+
+    @property
+    def name(self) -> str:
+        """Its class."""
+        return self.card.sampling.sampler
+
+    def timesteps(self, steps: str) -> list[int]:
+        """Those of every step; see `Sampler`."""
+        return list(self.traced(steps).timesteps)
+
+    def traced(self, steps: str) -> Traced:
+        """What the call does in so many steps.
+
+        Raises:
+            UsageError: the pipeline refuses them, or its other arguments.
+        """
+        return traced(self.card, steps, self.guidance, self.negative)
+
+
+def call_arguments(
+    card: Card, steps: str, guidance: float | None, negative: str = ""
+) -> dict[str, Any]:
+    """The arguments of a pipeline's call beside prompts and generators.
+
+    Raises:
+        UsageError: steps are no number.
+    """
+    known = pipeline.facts(card.variant)
+    if not (steps.isascii() and steps.isdigit() and 1 <= int(steps[:9]) <= MOST_STEPS):
+        fix = f"give a number of 1 to {MOST_STEPS}"
+        raise UsageError(f"{card.variant} cannot take steps '{steps}'", fix=fix)
+    chosen = {**card.arguments, "num_inference_steps": int(steps)}
+    if known.scale and guidance is not None:
+        chosen[known.scale] = guidance
+    if negative:
+        chosen["negative_prompt"] = [negative]
+    return chosen
+
+
+@functools.cache
+def traced(card: Card, steps: str, guidance: float | None, negative: str = "") -> Traced:
+    """What a call of a pipeline does; as `Scheduler.traced`."""
+    arguments = call_arguments(card, steps, guidance, negative)
+    kept = remembered(
+        card, f"trace {sorted(map(str, arguments.items()))}", lambda: _trace(card, arguments)
+    )
+    found: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()
+    }
+    found["skips"] = tuple((to, source) for to, source in found["skips"])
+    return Traced(**found)
+
+
+def _trace(card: Card, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    from skipdit_cli.checkpoints import hollow
+
+    seen = hollow.trace(Path(card.folder), arguments)
+    sigmas = [step.sigma for step in seen.steps]
+    found = Traced(
+        timesteps=tuple(round(step.timestep) for step in seen.steps),
+        sigmas=None if None in sigmas else tuple(map(float, sigmas)),  # type: ignore[arg-type]
+        turns=tuple(step.denoiser for step in seen.steps),
+        samples=tuple(step.samples for step in seen.steps),
+        order=tuple(seen.order),
+        skips=tuple(seen.skips),
+        steady=seen.steady,
+        output=seen.output,
+        decoding=seen.decoding,
+        given=tuple(seen.inputs["hidden_states"].shape),
+    )
+    return asdict(found)
+
+
+def input_dims(card: Card) -> int:
+    """How many dimensions the latents have that a transformer is given: 3 of tokens in a row."""
+    return len(usual(card).given)
+
+
+def usual(card: Card) -> Traced:
+    """What the call does in its own number of steps, with its own guidance."""
+    return traced(card, card.sampling.steps, card.sampling.guidance)
+
+
+@functools.cache
+def layout(card: Card) -> Layout:
+    """What a cache may know of a pipeline's transformer.
+
+    Raises:
+        SkipditError: it has two of different blocks.
+    """
+    kept = remembered(card, "layout", lambda: _layout(card))
+    return Layout(
+        kept["family"],
+        kept["layers"],
+        tuple(kept["kinds"]),
+        tuple((to, source) for to, source in kept["skips"]),
+        frozenset(Site(*each) for each in kept["absent"]),
+    )
+
+
+def _layout(card: Card) -> dict[str, Any]:
+    layouts = [each.layout for each in blocks(card)]
+    if any(each != layouts[0] for each in layouts):
+        raise SkipditError(f"the transformers of {card.variant} have different blocks")
+    return {**asdict(layouts[0]), "absent": sorted(layouts[0].absent)}
+
+
+def blocks(card: Card) -> list[Any]:
+    """The blocks of each transformer, on the meta device."""
+    from skipdit_cli.checkpoints import hollow
+    from skipdit_cli.checkpoints.denoiser import Blocks
+
+    known, folder = usual(card), Path(card.folder)
+    return [
+        Blocks(hollow.empty(folder, name), known.order, known.skips, steady=known.steady)
+        for name in pipeline.denoisers(folder)
+    ]
+
+
+@functools.cache
+def sizes(card: Card) -> Sizes:
+    """How much the transformers and one call of one hold, for one sample without guidance."""
+
+    def count() -> list[int]:
+        from skipdit_cli.checkpoints import hollow
+        from skipdit_cli.profiling.live import FLOAT32, peak
+
+        inputs = hollow.trace(Path(card.folder), _usual_arguments(card)).inputs
+        modules = [each.module for each in blocks(card)]
+        weights = [[*each.parameters(), *each.buffers()] for each in modules]
+        most = peak(lambda: modules[0](**inputs), before=weights[0])
+        return [sum(each.numel() for one in weights for each in one), most // FLOAT32]
+
+    weights, step = remembered(card, "sizes", count)
+    shape = usual(card).output
+    return Sizes(weights, step, (shape[-1], *shape[:-1]), 1, {}, ())
+
+
+def _usual_arguments(card: Card) -> dict[str, Any]:
+    return call_arguments(card, card.sampling.steps, card.sampling.guidance)
+
+
+def decoding(card: Card) -> Decoding:
+    """What decoding one frame takes."""
+    shape = usual(card).output
+    return Decoding(flops=usual(card).decoding // (shape[0] if len(shape) == 4 else 1))
+
+
+def site_costs(card: Card) -> Costs:
+    """What one call of a transformer costs for one sample, without guidance; not remembered."""
+    from skipdit_cli.checkpoints import hollow
+    from skipdit_cli.profiling.macs import site_costs as counted
+
+    inputs = hollow.trace(Path(card.folder), _usual_arguments(card)).inputs
+    first = blocks(card)[0]
+    return counted(first.module, inputs, sites=first.modules)

@@ -1,0 +1,129 @@
+"""What a run of a pipeline is called with: its own scheduler, and arguments of its call."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, cast
+
+from skipdit_cli.checkpoints import pipeline
+from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.errors import UsageError
+from skipdit_cli.profiling.traced import Scheduler
+
+if TYPE_CHECKING:
+    from skipdit_cli.cache import Cache
+    from skipdit_cli.samplers import Sampler
+
+
+def parse(given: list[str] | None) -> dict[str, Any]:
+    """KEY=VALUE texts as arguments of a call: numbers, true, false, null, lists, else text.
+
+    >>> parse(["height=512", "negative=blurry"])
+    {'height': 512, 'negative': 'blurry'}
+    """
+    found: dict[str, Any] = {}
+    for text in given or ():
+        key, equals, value = text.partition("=")
+        if not (equals and re.fullmatch(r"[A-Za-z_]\w*", key)):
+            raise UsageError(f"'{text}' is not KEY=VALUE", place="--call", fix="as height=512")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found
+
+
+def with_call(card: Card, call: Mapping[str, Any]) -> Card:
+    """The card of a pipeline that is called with these arguments.
+
+    Raises:
+        UsageError: it is no pipeline, or its call does not take one of them.
+    """
+    if not call:
+        return card
+    if not card.pipeline:
+        problem = f"{card.name} is no pipeline of diffusers, whose call takes arguments"
+        raise UsageError(problem, place="--call", fix="leave it out")
+    known = pipeline.facts(card.variant)
+    for key in call:
+        if key in pipeline.OURS or key == known.scale or key.startswith(("callback", "prompt_emb")):
+            raise UsageError(
+                f"{key} is not for --call", place="--call", fix=_own_option(key, known)
+            )
+        if key not in known.keywords:
+            near = get_close_matches(key, known.keywords, 1)
+            fix = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known.keywords)}"
+            raise UsageError(f"{card.variant} takes no {key}", place="--call", fix=fix)
+    return replace(card, arguments={**card.arguments, **call})
+
+
+def _own_option(key: str, known: pipeline.Facts) -> str:
+    options = {
+        "prompt": "--prompt",
+        "negative_prompt": "--negative-prompt",
+        "num_inference_steps": "--steps",
+        "generator": "--seed",
+        known.scale: "--guidance",
+    }
+    return f"give it with {options[key]}" if key in options else "leave it out"
+
+
+def scheduler(card: Card, name: str, chosen: Mapping[str, Any]) -> "Sampler":
+    """The scheduler of a pipeline, where other runs have a sampler.
+
+    Raises:
+        UsageError: another one is asked for.
+    """
+    if name != card.sampling.sampler:
+        problem = f"{card.name} has a scheduler of its own, {card.sampling.sampler}"
+        raise UsageError(problem, place="--sampler", fix="leave it out")
+    negative = chosen.get("negative_prompt") or ""
+    return cast("Sampler", Scheduler(card, chosen["guidance"], negative))
+
+
+def most_at_once(card: Card, *, asked: int | None) -> int:
+    """How many samples a pipeline computes together where nothing is said: 1.
+
+    Raises:
+        UsageError: more are asked for than it can take generators for.
+    """
+    if (asked or 1) > 1 and not pipeline.facts(card.variant).lists:
+        problem = f"{card.variant} takes one generator, and so one sample at a time"
+        raise UsageError(problem, place="--batch-size", fix="leave it out")
+    return 1
+
+
+def unfit(card: Card, cache: "Cache") -> str:
+    """Why a cache cannot act on a pipeline, or ""."""
+    from skipdit_cli.profiling import traced
+
+    method = cache.method
+    if method.has("guide") or method.has("halves"):
+        return "it changes guidance, which is the pipeline's own"
+    if method.SEES_INPUT and traced.input_dims(card) not in (4, 5):
+        return "it looks at latents as a picture, and the transformer is given them in a row"
+    if cache.name != "none" and not cache.hooked:
+        return "the transformer has none of the sites that it acts on"
+    return ""
+
+
+def check(card: Card, cache: "Cache", chosen: Mapping[str, Any]) -> None:
+    """Raise a UsageError where a setting has no meaning on a pipeline."""
+    if problem := unfit(card, cache):
+        raise UsageError(
+            f"{cache.name} does not fit {card.variant}: {problem}",
+            fix=f"`skipdit ls caches --pipeline {card.name}` tells which do",
+        )
+    if chosen["compile"]:
+        problem = f"{card.name} is a pipeline, whose transformer is not compiled yet"
+        raise UsageError(problem, place="--compile", fix="leave it out")
+    known = pipeline.facts(card.variant)
+    if chosen["guidance"] is not None and not known.scale:
+        raise UsageError(
+            f"{card.variant} takes no guidance", place="--guidance", fix="leave it out"
+        )
+    if chosen["negative_prompt"] and not known.negative:
+        problem = f"{card.variant} takes no negative prompt"
+        raise UsageError(problem, place="--negative-prompt", fix="leave it out")
