@@ -1,7 +1,7 @@
 """A caching method with its settings: as a person writes it, and on a model."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import Field, dataclass, fields, is_dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
@@ -11,8 +11,20 @@ from skipdit_cli.sites import BOTH, CONDITIONAL, NULL, Layout, Site
 if TYPE_CHECKING:
     from skipdit_cli.caches import Method
 
-Window = tuple[int, int]
+
+@dataclass(frozen=True)
+class Percent:
+    """A place in the trajectory, as a share of the steps that are left: 100 before the first."""
+
+    value: int
+
+    def __str__(self) -> str:
+        return f"{self.value}%"
+
+
+Window = tuple[int, int] | tuple[Percent, Percent]
 NONE = "none"  # the method of an uncached run
+ABOVE = 1001  # any timestep
 WHOLE = "whole"  # the window of a method that has none: all steps
 
 
@@ -86,7 +98,8 @@ class Cache:
 
     @property
     def window(self) -> Window | None:
-        """(start, stop) in training timesteps; None for a method without, or one of all steps."""
+        """(start, stop) in training timesteps, or in shares of the steps; None for a method
+        without, or one of all steps."""
         return self.setting("window")
 
     @property
@@ -110,13 +123,29 @@ class Cache:
         """No cache, on the same model."""
         return no_cache().resolve(self.layout)
 
+    def at(self, timesteps: Sequence[int]) -> "Cache":
+        """The cache with a window in timesteps, where it has one in shares of the steps.
+
+        Of N steps the share that is left at step i is 1 - i / N.
+        """
+        window = self.window
+        if window is None or not isinstance(window[0], Percent):
+            return self
+        left = [100 * (1 - step / len(timesteps)) for step in range(len(timesteps))]
+        start, stop = (each.value for each in window)  # type: ignore[union-attr]
+        before = [t for t, share in zip(timesteps, left, strict=True) if share >= start]
+        after = [t for t, share in zip(timesteps, left, strict=True) if share <= stop]
+        inside = (min(before, default=ABOVE), max(after, default=-1))
+        return replace(self, settings=replace(self.settings, window=inside))
+
     def reused(self, timesteps: Sequence[int], *, guided: bool) -> list[frozenset[Site]]:
         """Which sites are reused, not computed, at every step of a list of timesteps.
 
         Raises:
             SkipditError: the method's answer does not fit the steps or the model.
         """
-        steps = self.method.reused(self.settings, self.layout, timesteps, guided=guided)
+        settings = self.at(timesteps).settings
+        steps = self.method.reused(settings, self.layout, timesteps, guided=guided)
         if len(steps) != len(timesteps):
             raise _faulty(self.method, "reused", f"gives {len(steps)} of {len(timesteps)} steps")
         different = {id(sites): sites for sites in steps}  # few, of many steps

@@ -16,7 +16,7 @@ from skipdit_cli.cache import NONE, Cache
 from skipdit_cli.checkpoints.card import Card
 
 if TYPE_CHECKING:
-    from skipdit_cli.profiling.traced import Traced
+    from skipdit_cli.checkpoints.traced import Traced
     from skipdit_cli.samplers import Sampler
     from skipdit_cli.sites import Site
 
@@ -134,7 +134,7 @@ class Run:
         Args:
             cache: in place of the run's own.
         """
-        chosen = cache or self.cache
+        chosen = (cache or self.cache).at(self.timesteps)
         return [
             sites
             for steps in self.stretches

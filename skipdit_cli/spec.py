@@ -14,7 +14,7 @@ from itertools import product
 from typing import Any
 
 from skipdit_cli import registry
-from skipdit_cli.cache import CacheSpec, Window
+from skipdit_cli.cache import CacheSpec, Percent, Window
 from skipdit_cli.errors import UsageError, unknown
 
 MOST = 10_000  # values that a range may have
@@ -130,17 +130,28 @@ def parse_range(text: str, *, place: str = "") -> list[int]:
 
 
 def parse_window(text: str, *, place: str = "") -> Window:
-    """Parse `700-50`: start and stop in training timesteps, as in the paper (sampling runs down).
+    """Parse `700-50`: start and stop in training timesteps, as in the paper (sampling runs down);
+    or `90%-10%`, in shares of the steps that are left.
 
     Raises:
         UsageError: not two integers, or a start that is not above the stop.
     """
-    match = re.fullmatch(rf"\s*({WHOLE})\s*-\s*({WHOLE})\s*", text)
-    if not match:
+    match = re.fullmatch(rf"\s*({WHOLE})(%?)\s*-\s*({WHOLE})(%?)\s*", text)
+    if not match or match[2] != match[4]:
         raise UsageError(
-            f"cannot read window '{text}'", place=place, fix="write start-stop, as in 700-50"
+            f"cannot read window '{text}'",
+            place=place,
+            fix="write start-stop, as in 700-50, or 90%-10%",
         )
-    start, stop = int(match[1]), int(match[2])
+    start, stop = int(match[1]), int(match[3])
+    if match[2]:
+        if start <= stop or start > 100:
+            raise UsageError(
+                f"window '{text}' must run from a higher to a lower share, 100% at most",
+                place=place,
+                fix="shares of the steps that are left are counted down, as in 90%-10%",
+            )
+        return Percent(start), Percent(stop)
     if start <= stop or start > 1000:
         raise UsageError(
             f"window '{text}' must run from a higher to a lower timestep, 1000 at most",

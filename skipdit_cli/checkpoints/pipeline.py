@@ -126,6 +126,28 @@ def _absent(name: str, *, place: str) -> UsageError | MissingAssetError:
     )
 
 
+def fetch(name: str, *, configs: bool = False) -> Path:
+    """Fetch a pipeline of the hub into the cache of huggingface_hub; what is there stays.
+
+    Args:
+        configs: its configurations and tokenizers alone.
+    Returns:
+        Its folder.
+    Raises:
+        MissingAssetError: the hub cannot be reached, or has no such pipeline.
+    """
+    from huggingface_hub import snapshot_download
+
+    patterns = [f"{folder}{each}" for each in CONFIGS for folder in ("", "*/")]
+    try:
+        said = Path(snapshot_download(name, allow_patterns=[INDEX]))
+        wanted = [*patterns] if configs else [f"{part}/*" for part in parts(said)] + [INDEX]
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except (OSError, ValueError) as error:  # of the hub, of its client, of the network
+        reason = (str(error) or type(error).__name__).splitlines()[0][:160]
+        raise MissingAssetError(f"{name} cannot be fetched: {reason}", fix="try again") from None
+
+
 @functools.cache
 def index(folder: Path) -> dict[str, Any]:
     """The content of a model_index.json.

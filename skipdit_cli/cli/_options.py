@@ -36,22 +36,6 @@ Model = Annotated[
         autocompletion=complete.models,
     ),
 ]
-Pipeline = Annotated[
-    str | None,
-    typer.Option(
-        "--pipeline",
-        metavar="FOLDER|HUB_ID",
-        help="In place of --model: a pipeline of diffusers, its folder or its name on the hub.",
-    ),
-]
-Call = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--call",
-        metavar="KEY=VALUE",
-        help="Of a pipeline, may be repeated: an argument of its call, as height=512.",
-    ),
-]
 Caches = Annotated[
     list[str] | None,
     typer.Option(
@@ -384,22 +368,12 @@ def is_of(model: str | None, name: str) -> bool:
 
 
 def model_at(name: str | None, scale: str, pipeline: str | None = None) -> str:
-    """`scales.model_at`, which tells what was chosen; a pipeline is what it is.
-
-    Raises:
-        UsageError: a model and a pipeline are named, or it is none.
-    """
-    from skipdit_cli.checkpoints import catalog
-    from skipdit_cli.checkpoints import pipeline as pipelines
-    from skipdit_cli.errors import UsageError
+    """`scales.model_at`, which tells what was chosen; a pipeline is what it is."""
+    from skipdit_cli.cli import _pipelines
     from skipdit_cli.recipe import scales
 
     if pipeline is not None:
-        if name is not None:
-            raise UsageError("--model and --pipeline say the same", fix="give one of them")
-        pipelines.card(pipeline, place="--pipeline")
-        return catalog.named(pipeline) if Path(pipeline).is_dir() else pipeline
-
+        return _pipelines.named(name, pipeline)
     model, remark = scales.model_at(name, scale)
     if remark:
         say(remark)

@@ -8,7 +8,8 @@ import typer
 from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _downloads, app
 from skipdit_cli.cli import _options as options
-from skipdit_cli.cli._output import say, show
+from skipdit_cli.cli import _pipelines as pipelines
+from skipdit_cli.cli._output import say, show, stage
 
 if TYPE_CHECKING:
     from skipdit_cli.errors import UsageError
@@ -38,6 +39,14 @@ def download(
             help="A recipe, which may also be among the names.", autocompletion=complete.recipes
         ),
     ] = None,
+    pipeline: Annotated[
+        str | None,
+        typer.Option(metavar="HUB_ID", help="A pipeline of diffusers, as OWNER/NAME on the hub."),
+    ] = None,
+    configs: Annotated[
+        bool,
+        typer.Option("--configs", help="Of a pipeline what a plan takes alone: no weights."),
+    ] = False,
     source: Annotated[
         Path | None,
         typer.Option(
@@ -75,6 +84,14 @@ def download(
     from skipdit_cli.recipe import recipe as recipes
     from skipdit_cli.score import real_clips
 
+    if pipeline is not None:
+        others = {"names": names, "metrics": metrics, "recipe": recipe, "from": source}
+        options.refuse(others, "is not for a pipeline", place="--pipeline")
+        with stage(f"fetching {pipeline}"):
+            where = pipelines.fetch(pipeline, configs=configs)
+        show(f"{pipeline} {where}")
+        return
+    options.refuse({"configs": configs}, "is for --pipeline", place="--configs")
     if not names and metrics is None and recipe is None:
         if source is not None:
             raise UsageError("--from is for one model or file", place="--from", fix="name it")

@@ -7,6 +7,7 @@ import typer
 
 from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import _pipelines as pipelines
 from skipdit_cli.cli import app
 from skipdit_cli.cli._estimate import size as bytes_text
 from skipdit_cli.cli._output import say, show, show_json, table
@@ -40,10 +41,13 @@ def ls(
     ] = None,
     size: Annotated[bool, typer.Option("--size", help="Of runs: what each takes on disk.")] = False,
     model: options.Model = None,
+    pipeline: pipelines.Pipeline = None,
     results: options.Root = "results",  # type: ignore[assignment]
     json: options.Json = False,
 ) -> None:
     """List models, caches, samplers, metrics and recipes, one line each; or a cache's settings.
+
+    `ls caches --pipeline X` tells which methods fit a pipeline of diffusers, or why not.
 
     `ls runs` lists what is in a results folder, the oldest run first: how many of its samples are
     there, when it was begun, what was scored and timed, and what failed. `ls studies` lists the
@@ -51,6 +55,15 @@ def ls(
     """
     from skipdit_cli.errors import UsageError, unknown
 
+    if pipeline is not None:
+        if kind != "caches" or name is not None:
+            raise UsageError("is for `skipdit ls caches`", place="--pipeline", fix="leave it out")
+        rows = pipelines.fitting(pipeline)
+        if json:
+            show_json(dict(rows))
+        else:
+            show(table(("cache", pipeline), rows))
+        return
     if kind == complete.RUNS and name is None:
         _runs(results, model, size=size, json=json)
         return

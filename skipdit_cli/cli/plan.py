@@ -7,6 +7,7 @@ import typer
 
 from skipdit_cli.cli import _estimate as estimates
 from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import _pipelines as pipelines
 from skipdit_cli.cli import _target as targets
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import say, show, show_json, table
@@ -37,8 +38,8 @@ HEADINGS = (
 def plan(
     target: options.RecipeArgument = None,
     model: options.Model = None,
-    pipeline: options.Pipeline = None,
-    call: options.Call = None,
+    pipeline: pipelines.Pipeline = None,
+    call: pipelines.Call = None,
     recipe: options.Recipe = None,
     cache: options.Caches = None,
     n: options.Intervals = None,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import _pipelines as pipelines
 from skipdit_cli.cli import _target as targets
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import say, show, show_json, stage, table
@@ -18,8 +19,8 @@ LARGE = "dit-xl-2"
 @app.command()
 def profile(
     model: options.Model = None,
-    pipeline: options.Pipeline = None,
-    call: options.Call = None,
+    pipeline: pipelines.Pipeline = None,
+    call: pipelines.Call = None,
     cache: options.Caches = None,
     n: options.Intervals = None,
     window: options.Windows = None,

@@ -7,6 +7,7 @@ import typer
 from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _engines as engines
 from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import _pipelines as pipelines
 from skipdit_cli.cli import app
 from skipdit_cli.cli._estimate import announce
 from skipdit_cli.cli._output import say_black, say_removed, show, show_json, stage
@@ -15,8 +16,8 @@ from skipdit_cli.cli._output import say_black, say_removed, show, show_json, sta
 @app.command()
 def sample(
     model: options.Model = None,
-    pipeline: options.Pipeline = None,
-    call: options.Call = None,
+    pipeline: pipelines.Pipeline = None,
+    call: pipelines.Call = None,
     cache: Annotated[
         str,
         typer.Option(help="A cache spec, as skip-cache(n=2).", autocompletion=complete.caches),

@@ -9,6 +9,7 @@ import typer
 from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _engines as engines
 from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import _pipelines as pipelines
 from skipdit_cli.cli import _studies as studies
 from skipdit_cli.cli import _target as targets
 from skipdit_cli.cli import app
@@ -28,8 +29,8 @@ SWEPT = "2..6"  # the intervals where nothing says what to run
 def cache_sweep(
     target: options.RecipeArgument = None,
     model: options.Model = None,
-    pipeline: options.Pipeline = None,
-    call: options.Call = None,
+    pipeline: pipelines.Pipeline = None,
+    call: pipelines.Call = None,
     recipe: options.Recipe = None,
     n: options.Intervals = None,
     window: options.Windows = None,

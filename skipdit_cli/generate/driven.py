@@ -17,9 +17,10 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from skipdit_cli.cache import Cache
 from skipdit_cli.checkpoints.denoiser import Blocks, Packing, Stream
+from skipdit_cli.checkpoints.traced import Traced
 from skipdit_cli.errors import SkipditError
 from skipdit_cli.generate.hooks import Session, standing
-from skipdit_cli.profiling.traced import Traced
+from skipdit_cli.samplers import TRAINING_STEPS
 from skipdit_cli.sites import Site
 
 OnStep = Callable[[Session, Tensor], None]
@@ -107,14 +108,16 @@ class Driven:
     def __init__(
         self, modules: Sequence[nn.Module], cache: Cache, traced: Traced, on_step: OnStep | None
     ) -> None:
+        cache = cache.at(traced.timesteps)
         self.cache, self.traced, self.step, self._on_step = cache, traced, 0, on_step
         self._modules, self._calls = modules, 0
         self.cached_steps: list[int] = []
+        sigmas = traced.sigmas or [t / TRAINING_STEPS for t in traced.timesteps]
         self.sessions = [
             Session(
                 cache,
                 traced.timesteps[steps.start : steps.stop],
-                sigmas=traced.sigmas and traced.sigmas[steps.start : steps.stop],
+                sigmas=sigmas[steps.start : steps.stop],
             )
             for steps in traced.stretches
         ]

@@ -81,7 +81,7 @@ class Session:
         Args:
             sigmas: of every step, of a model of flow matching; else they follow from `betas`.
         """
-        self.cache, self.timesteps, self.guided = cache, tuple(timesteps), guided
+        self.cache, self.timesteps, self.guided = cache.at(timesteps), tuple(timesteps), guided
         self.halves = cache.halves(self.timesteps, guided=guided)
         self.announced = (
             None if cache.method.DYNAMIC else cache.reused(self.timesteps, guided=guided)

@@ -17,6 +17,7 @@ from skipdit_cli.errors import SkipditError
 from skipdit_cli.generate import conditioning, loaded
 from skipdit_cli.generate.driven import Driven, drive
 from skipdit_cli.generate.hooks import Session
+from skipdit_cli.generate.text import quiet
 from skipdit_cli.generate.worker import own_device
 from skipdit_cli.precision import dtype_of, products
 from skipdit_cli.profiling.traced import call_arguments
@@ -57,7 +58,8 @@ def load(card: Card, *, device: str = "cpu", dtype: str = "float32") -> Any:
     if card.random:
         return _drawn(own, folder, device=device, dtype=dtype)
     try:
-        pipe = own.from_pretrained(folder, dtype=kind, local_files_only=True)
+        with quiet():
+            pipe = own.from_pretrained(folder, dtype=kind, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise SkipditError(f"cannot be loaded: {line}", place=str(folder)) from None

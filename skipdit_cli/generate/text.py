@@ -287,17 +287,20 @@ def _load_model(card: "Card", key: str, *, device: str, precision: str) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the progress bars and reports of transformers."""
-    from transformers.utils import logging
+    """Without the progress bars and reports of transformers and diffusers."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
 
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    both = [(logging, logging.get_verbosity()) for logging in (of_transformers, of_diffusers)]
+    for logging, _ in both:
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
-        logging.enable_progress_bar()
+        for logging, level in both:
+            logging.set_verbosity(level)
+            logging.enable_progress_bar()
 
 
 def _quietly(load: Callable[[], Any], folder: Path) -> Any:

@@ -3,54 +3,18 @@
 import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from skipdit_cli.checkpoints import pipeline
 from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.checkpoints.traced import Traced
 from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.profiling.cost import Costs, Decoding, Sizes
 from skipdit_cli.profiling.remembered import remembered
 from skipdit_cli.sites import Layout, Site
 
 MOST_STEPS = 1000
-
-
-@dataclass(frozen=True)
-class Traced:
-    """A call of a pipeline for one prompt.
-
-    Attributes:
-        timesteps: of every step, 1000 to 0.
-        sigmas: of flow matching, 1 to 0; or None.
-        turns: per step, the place of the transformer that it calls.
-        samples: per step, how many a call computes: 2 with guidance in one batch or in two calls.
-        order: paths of the blocks of a transformer as they are called.
-        skips: pairs of layers (to, from) that are joined.
-        steady: whether hidden states keep their shape from one block to the next.
-        output: shape of a sample, [H, W, 3] or [T, H, W, 3].
-        decoding: operations of decoding it.
-        given: shape of the latents that a transformer is given, of one sample.
-    """
-
-    timesteps: tuple[int, ...]
-    sigmas: tuple[float, ...] | None
-    turns: tuple[int, ...]
-    samples: tuple[int, ...]
-    order: tuple[str, ...]
-    skips: tuple[tuple[int, int], ...]
-    steady: bool
-    output: tuple[int, ...]
-    decoding: int
-    given: tuple[int, ...]
-
-    @property
-    def stretches(self) -> tuple[range, ...]:
-        """The steps of each transformer: those in a row."""
-        grouped = groupby(range(len(self.turns)), key=self.turns.__getitem__)
-        runs = [[*steps] for _, steps in grouped]
-        return tuple(range(steps[0], steps[-1] + 1) for steps in runs)
 
 
 @dataclass(frozen=True)
@@ -168,22 +132,28 @@ def layout(card: Card) -> Layout:
 
 
 def _layout(card: Card) -> dict[str, Any]:
-    layouts = [each.layout for each in blocks(card)]
-    if any(each != layouts[0] for each in layouts):
-        raise SkipditError(f"the transformers of {card.variant} have different blocks")
-    return {**asdict(layouts[0]), "absent": sorted(layouts[0].absent)}
+    first = blocks(card)[0].layout
+    return {**asdict(first), "absent": sorted(first.absent)}
 
 
 def blocks(card: Card) -> list[Any]:
-    """The blocks of each transformer, on the meta device."""
+    """The blocks of each transformer, on the meta device.
+
+    Raises:
+        SkipditError: there are two transformers, of different blocks.
+    """
     from skipdit_cli.checkpoints import hollow
-    from skipdit_cli.checkpoints.denoiser import Blocks
+    from skipdit_cli.checkpoints.denoiser import Blocks, paths
 
     known, folder = usual(card), Path(card.folder)
-    return [
-        Blocks(hollow.empty(folder, name), known.order, known.skips, steady=known.steady)
-        for name in pipeline.denoisers(folder)
-    ]
+    modules = [hollow.empty(folder, name) for name in pipeline.denoisers(folder)]
+    if any(set(paths(module)) != set(known.order) for module in modules):
+        raise SkipditError(
+            f"the transformers of {card.variant} have different numbers of blocks",
+            place=card.name,
+            fix="take a pipeline whose transformers are alike",
+        )
+    return [Blocks(each, known.order, known.skips, steady=known.steady) for each in modules]
 
 
 @functools.cache

@@ -7,9 +7,12 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, cast
 
+from skipdit_cli import registry
+from skipdit_cli.cache import CacheSpec
 from skipdit_cli.checkpoints import pipeline
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import UsageError
+from skipdit_cli.profiling import counts
 from skipdit_cli.profiling.traced import Scheduler
 
 if TYPE_CHECKING:
@@ -107,6 +110,20 @@ def unfit(card: Card, cache: "Cache") -> str:
     if cache.name != "none" and not cache.hooked:
         return "the transformer has none of the sites that it acts on"
     return ""
+
+
+def fit(card: Card, name: str) -> str:
+    """Whether a caching method fits a pipeline: "fits", or why not."""
+    method = registry.load("caches", name)
+    layout = counts.layout(card)
+    if method.CALIBRATED:
+        return "no: it has to be calibrated on the model, which is not done for pipelines yet"
+    try:
+        cache = CacheSpec(method, method.Config()).resolve(layout)
+        problem = unfit(card, cache)
+    except UsageError as error:
+        problem = error.problem
+    return f"no: {problem}" if problem else "fits"
 
 
 def check(card: Card, cache: "Cache", chosen: Mapping[str, Any]) -> None:

@@ -27,6 +27,7 @@ from skipdit_cli.cli import app
 from skipdit_cli.embedded import shipped
 from skipdit_cli.recipe import published, recipe
 from skipdit_cli.storage import training
+from tests.tiny_pipelines import make
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
@@ -246,6 +247,31 @@ LINES = {
         "skipdit ls runs": Then(shows=("| digits-skip ", "| skip-cache(n=3,", " 10 / 10 ")),
         "skipdit status": Then(shows=("| done ", " done\n")),
         "skipdit doctor": DOCTOR,
+    },
+    "docs/pipelines.md": {
+        "skipdit ls caches --pipeline my-pipeline": Then(
+            before=lambda: make("flux", Path("my-pipeline")),
+            shows=("| fora             | fits ", "| skip-cache       | no: "),
+        ),
+        "skipdit plan --pipeline my-pipeline --method fora,delta-dit --n 2..4 --steps 8 "
+        "--call height=32 --call width=16": Then(
+            check=column("full", "8", "5", "4", "3", "4", "3", "2")
+        ),
+        "skipdit cache-sweep --pipeline my-pipeline "
+        "--method fora,pab,taylorseer,first-block,delta-dit --n 2..3 --steps 8 "
+        '--call height=32 --call width=16 --prompt "a cat" --prompt "a red dog" '
+        "--num-samples 4": Then(
+            more="--repeats 0", shows=("| fora n=2 ", "| first-block threshold=0.05 ")
+        ),
+        'skipdit sample --pipeline my-pipeline --cache "fora(n=2,window=90%-10%)" --steps 8 '
+        '--call height=32 --call width=16 --prompt "a cat" --num-samples 2': Then(
+            shows=("2 samples of run ",)
+        ),
+        "skipdit download --pipeline black-forest-labs/FLUX.1-dev --configs": Then(
+            code=3, shows=("black-forest-labs/FLUX.1-dev cannot be fetched",)
+        ),
+        "skipdit profile --pipeline my-pipeline --weights random --method delta-dit --n 2 "
+        "--steps 8 --call height=32 --call width=16 --repeats 1": Then(shows=("| delta-dit n=2 ",)),
     },
     "docs/forecasting.md": {
         "skipdit cache-sweep forecasting --sampler ddpm": Then(

@@ -47,7 +47,9 @@ def wan(**more: Any) -> Any:
 
 def wan22() -> Any:
     """Two transformers: one above 0.875 of the noise, the other below."""
-    return wan(transformer_2=wan_transformer(num_layers=4), boundary_ratio=0.875)
+    return wan(
+        transformer_2=wan_transformer(num_layers=3, cross_attn_norm=False), boundary_ratio=0.875
+    )
 
 
 def cogvideox() -> Any:

@@ -23,6 +23,7 @@ GROUND = {
     "_torchvision",
     *PLUGINS,
     "checkpoints.card",  # what a Run holds of a checkpoint
+    "checkpoints.traced",  # and of a pipeline's call
     "embedded.shipped",  # where the data lies that ships with the package
     "storage.disk",  # the one writer and the one reader, which know of no file what it holds
     "storage.kept",  # the seal of files that are read again

@@ -291,3 +291,26 @@ def test_settings_are_numbers_that_people_write(value):
 def test_numbers_are_finite(value):
     with pytest.raises(UsageError, match="is not a number"):
         parse_cache(f"first-block(threshold={value})")
+
+
+def test_a_window_in_shares_of_the_steps():
+    """Of 10 steps, 100, 90, ... 10 percent are left: both ends are outside, as in timesteps."""
+    layout = Layout("a", 2, ("mlp.spatial",))
+    spec = parse_cache("fora(n=2,window=80%-30%)")
+    assert str(spec) == "fora(n=2,window=80%-30%,mlp=true)"
+    cache = spec.resolve(layout)
+    assert cache.span == "80%-30%"
+    times = [1000, 999, 990, 900, 800, 500, 300, 40, 9, 2]  # however they are spaced
+    reused = [bool(sites) for sites in cache.reused(times, guided=False)]
+    assert reused == [False, False, False, True, False, True, False, False, False, False]
+    assert cache.at(times).window == (990, 40)
+    assert parse_cache("fora(window=100%-0%)").resolve(layout).at(times).window == (1000, -1)
+    plain = parse_cache("fora(window=80-30)").resolve(layout)
+    assert plain != cache
+    assert plain.at(times) is plain
+
+
+@pytest.mark.parametrize("text", ["90%-10", "90-10%", "10%-90%", "101%-10%", "%-%"])
+def test_no_window_in_shares(text):
+    with pytest.raises(UsageError, match=text):
+        parse_window(text)

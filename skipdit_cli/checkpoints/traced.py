@@ -1,0 +1,40 @@
+"""What one call of a pipeline of diffusers does, as far as a Run has to know it."""
+
+from dataclasses import dataclass
+from itertools import groupby
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A call of a pipeline for one prompt.
+
+    Attributes:
+        timesteps: of every step, 1000 to 0.
+        sigmas: of flow matching, 1 to 0; or None.
+        turns: per step, the place of the transformer that it calls.
+        samples: per step, how many a call computes: 2 with guidance in one batch or in two calls.
+        order: paths of the blocks of a transformer as they are called.
+        skips: pairs of layers (to, from) that are joined.
+        steady: whether hidden states keep their shape from one block to the next.
+        output: shape of a sample, [H, W, 3] or [T, H, W, 3].
+        decoding: operations of decoding it.
+        given: shape of the latents that a transformer is given, of one sample.
+    """
+
+    timesteps: tuple[int, ...]
+    sigmas: tuple[float, ...] | None
+    turns: tuple[int, ...]
+    samples: tuple[int, ...]
+    order: tuple[str, ...]
+    skips: tuple[tuple[int, int], ...]
+    steady: bool
+    output: tuple[int, ...]
+    decoding: int
+    given: tuple[int, ...]
+
+    @property
+    def stretches(self) -> tuple[range, ...]:
+        """The steps of each transformer: those in a row."""
+        grouped = groupby(range(len(self.turns)), key=self.turns.__getitem__)
+        runs = [[*steps] for _, steps in grouped]
+        return tuple(range(steps[0], steps[-1] + 1) for steps in runs)

@@ -1,0 +1,166 @@
+"""Any diffusers pipeline: `--pipeline FOLDER` in the commands, as a user types them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny_pipelines import make
+
+CALL = "--call height=32 --call width=16 --call max_sequence_length=32"
+FEW = f"--steps 4 {CALL}"
+PROMPTS = ("--prompt", "a cat", "--prompt", "a red dog")
+CLIPS = "--steps 4 --call height=32 --call width=48 --call num_frames=5"
+
+
+@pytest.fixture(scope="module")
+def flux(tmp_path_factory):
+    return make("flux", tmp_path_factory.mktemp("pipelines") / "flux")
+
+
+@pytest.fixture(scope="module")
+def wan(tmp_path_factory):
+    return make("wan22", tmp_path_factory.mktemp("pipelines") / "wan22")
+
+
+def test_a_sweep_of_several_methods(whole, flux, table):
+    command = (
+        f"cache-sweep --pipeline {flux} --method fora,pab,taylorseer,first-block,delta-dit --n 2..3 "
+        f"--num-samples 2 --repeats 1 {FEW}"
+    )
+    done = whole(command, *PROMPTS).ok()
+    rows = {row["cache"]: row for row in table(done.out)}
+    for method in ("fora", "pab", "taylorseer", "delta-dit"):
+        for n in (2, 3):
+            assert float(rows[f"{method} n={n}"]["PSNR (dB) ↑"].split(" ± ")[0]) > 10
+    assert "first-block threshold=0.05" in rows
+    assert any(name.startswith("no cache, ") for name in rows)
+    assert (rows["fora n=2"]["full"], rows["fora n=2"]["cached"]) == ("3", "1")
+    assert rows["no cache (n=1)"]["PSNR (dB) ↑"] == "reference"
+    again = whole(command, *PROMPTS, "--json").ok()
+    assert len(json.loads(again.out)["rows"]) == len(rows)
+    (study,) = Path("results/sweeps").iterdir()
+    assert (study / "sweep.html").is_file()
+    report = whole("report", study.name).ok()
+    assert table(report.out) == table(done.out)
+
+
+def test_its_samples_are_those_of_the_call_itself(skipdit, flux):
+    """With no cache: one CPU generator for each sample, seeded with the seed and the index."""
+    told = skipdit(f"sample --pipeline {flux} --num-samples 2 --seed 3 {FEW}", *PROMPTS, "--json")
+    folder = Path(json.loads(told.ok().out)["folder"])
+    from PIL import Image
+
+    ours = [np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))]
+    from diffusers import DiffusionPipeline
+
+    pipe = DiffusionPipeline.from_pretrained(flux)
+    pipe.set_progress_bar_config(disable=True)
+    for index, prompt in enumerate(("a cat", "a red dog")):
+        plain = pipe(
+            prompt,
+            generator=torch.Generator().manual_seed(3 * 1_000_003 + index),
+            height=32,
+            width=16,
+            num_inference_steps=4,
+            max_sequence_length=32,
+        ).images[0]
+        assert np.array_equal(ours[index], np.asarray(plain))
+
+
+def test_batches_workers_and_restarts_give_the_same_samples(skipdit, flux, samples):
+    line = f"sample --pipeline {flux} --cache fora(n=2) --num-samples 4 --batch-size 2 {FEW}"
+    skipdit(line, *PROMPTS).ok()
+    known = samples(Path("results"))
+    assert len(known) == 4
+    skipdit(line, *PROMPTS, "--workers", 2, "--results", "two").ok()
+    assert samples(Path("two")) == known
+    gone = sorted(Path("results/samples").glob("*/*.png"))[1]
+    gone.unlink()
+    skipdit(line, *PROMPTS).ok()
+    assert samples(Path("results")) == known
+    one = f"sample --pipeline {flux} --cache fora(n=2) --num-samples 4 --results one {FEW}"
+    skipdit(one, *PROMPTS).ok()
+    from PIL import Image
+
+    def pixels(root):
+        files = sorted(Path(root, "samples").glob("*/*.png"))
+        return np.stack([np.asarray(Image.open(path), dtype=int) for path in files])
+
+    assert np.abs(pixels("one") - pixels("results")).max() <= 1
+
+
+def test_a_plan_takes_configurations_alone(skipdit, flux, table):
+    bare = Path("bare")
+    shutil.copytree(flux, bare, ignore=shutil.ignore_patterns("*.safetensors"))
+    plan = f"plan --pipeline {bare} --method fora --n 2..4 --prompts none.txt {FEW}"
+    Path("none.txt").write_text("a cat\n")
+    rows = table(skipdit(plan).ok().out)
+    assert [row["run"] for row in rows[:2]] == ["none", "fora(n=2,mlp=true)"]
+    assert float(rows[1]["ideal speedup"]) > 1
+    assert "weights" in rows[0]["missing"]
+    skipdit(f"sample --pipeline {bare} {FEW}", *PROMPTS).failed(3, "weights", "bare")
+
+
+@pytest.mark.slow
+def test_two_experts_with_random_weights(skipdit, wan, table):
+    timed = skipdit(f"profile --pipeline {wan} --weights random --method delta-dit --n 2 {CLIPS}")
+    rows = table(timed.ok().out)
+    assert [row["cache"] for row in rows] == ["no cache (n=1)", "delta-dit n=2"]
+    assert float(rows[1]["ideal speedup"]) > 1
+    sweep = f"cache-sweep --pipeline {wan} --n 2 --method delta-dit --num-samples 1 --repeats 0"
+    rows = table(skipdit(f"{sweep} --steps 6 {CLIPS[10:]}", *PROMPTS[:2]).ok().out)
+    assert float(rows[1]["PSNR (dB) ↑"].split(" ± ")[0]) > 10
+
+
+def test_which_methods_fit_is_told(skipdit, flux, table):
+    rows = {
+        row["cache"]: row[str(flux)]
+        for row in table(skipdit(f"ls caches --pipeline {flux}").ok().out)
+    }
+    assert rows["fora"] == rows["first-block"] == "fits"
+    assert rows["skip-cache"].startswith("no: skip-cache needs skip branches")
+    assert rows["t-gate"].startswith("no: ")
+    assert rows["seacache"] == (
+        "no: it looks at latents as a picture, and the transformer is given them in a row"
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "parts"),
+    [
+        ("--call heigth=32", ("heigth", "did you mean height?")),
+        ("--call height", ("height", "as height=512")),
+        ("--call guidance_scale=2", ("guidance_scale", "--guidance")),
+        ("--call height=33", ("FluxPipeline", "height")),
+        ("--sampler ddim", ("FlowMatchEulerDiscreteScheduler", "leave it out")),
+        ("--steps ddim50", ("ddim50", "give a number")),
+        ("--model digits", ("--model and --pipeline", "give one of them")),
+        ("--cache skip-cache(n=2)", ("skip-cache", "built without them")),
+        ("--cache seacache", ("seacache", "ls caches --pipeline")),
+        ("--compile", ("--compile", "leave it out")),
+    ],
+)
+def test_mistakes(skipdit, flux, more, parts):
+    base = "" if more.startswith("--steps") else "--steps 4 "
+    call = "" if more.startswith("--call height") else CALL
+    skipdit(f"sample --pipeline {flux} {base}{call} {more}", *PROMPTS).failed(2, *parts)
+
+
+def test_folders_that_cannot_be_driven(skipdit, flux):
+    Path("empty").mkdir()
+    skipdit("sample --pipeline empty").failed(2, "empty", "model_index.json", "save_pretrained")
+    skipdit("sample --pipeline nowhere/").failed(2, "nowhere", "OWNER/NAME")
+    skipdit("sample --pipeline owner/name").failed(3, "owner/name", "skipdit download --pipeline")
+    shutil.copytree(flux, "own", ignore=shutil.ignore_patterns("*.safetensors"))
+    index = Path("own/model_index.json")
+    said = json.loads(index.read_text())
+    index.write_text(json.dumps(said | {"transformer": ["my_code", "MyTransformer"]}))
+    skipdit("sample --pipeline own").failed(2, "my_code", "is not run")
+    index.write_text(json.dumps(said | {"_class_name": "NoSuchPipeline"}))
+    skipdit("sample --pipeline own").failed(2, "NoSuchPipeline", "diffusers")
+    index.write_text("{")
+    skipdit("sample --pipeline own").failed(2, "model_index.json", "JSON")
