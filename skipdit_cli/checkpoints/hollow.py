@@ -6,7 +6,7 @@ any class comes from the configurations alone, by the rules of the class itself.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from skipdit_cli.checkpoints import pipeline
+from skipdit_cli.checkpoints import drawn, pipeline
 from skipdit_cli.checkpoints.denoiser import HIDDEN, block_stream, paths
 from skipdit_cli.errors import SkipditError, UsageError
 
@@ -146,12 +146,21 @@ def _part(folder: Path, name: str, library: str, class_name: str) -> Any:
     if library == "diffusers":
         kind = getattr(diffusers, class_name)
         if issubclass(kind, nn.Module):
-            return empty(folder, name)
+            module = empty(folder, name)
+            _with_buffers(module, lambda: kind.from_config(pipeline.config(folder, name)))
+            return module
         return kind.from_pretrained(folder / name)
     kind = getattr(transformers, class_name)
     if issubclass(kind, transformers.PreTrainedModel):
         return StandIn(kind.config_class.from_pretrained(folder / name), class_name)
     return kind.from_pretrained(folder / name)
+
+
+def _with_buffers(module: nn.Module, build: Callable[[], nn.Module]) -> None:
+    """Give a module its own buffers, which pipelines read: means and deviations of latents."""
+    if own := [name for name, _ in module.named_buffers(recurse=False)]:
+        there = dict(drawn.empty(build).named_buffers(recurse=False))
+        module._buffers.update({name: there[name] for name in own})
 
 
 class StandIn(nn.Module):
