@@ -28,8 +28,8 @@ def wan(tmp_path_factory):
 
 def test_a_sweep_of_several_methods(whole, flux, table):
     command = (
-        f"cache-sweep --pipeline {flux} --method fora,pab,taylorseer,first-block,delta-dit --n 2..3 "
-        f"--num-samples 2 --repeats 1 {FEW}"
+        f"cache-sweep --pipeline {flux} --n 2..3 "
+        f"--method fora,pab,taylorseer,first-block,delta-dit --num-samples 2 --repeats 1 {FEW}"
     )
     done = whole(command, *PROMPTS).ok()
     rows = {row["cache"]: row for row in table(done.out)}
