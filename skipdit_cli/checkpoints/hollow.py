@@ -6,7 +6,8 @@ any class comes from the configurations alone, by the rules of the class itself.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def trace(folder: Path, arguments: Mapping[str, Any]) -> Trace:
     _decode_nothing(getattr(pipe, "vae", None), seen)
     pipe.set_progress_bar_config(disable=True)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _quiet():
             result = pipe(prompt=["a"], output_type="np", **arguments)
     except SkipditError:
         raise
@@ -113,6 +114,19 @@ def trace(folder: Path, arguments: Mapping[str, Any]) -> Trace:
     if not seen.steps:
         raise SkipditError(f"{class_name} calls {', '.join(names)} at none of its steps")
     return seen
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what diffusers has to say of a call, which it says again when it is run."""
+    from diffusers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def _line(error: Exception) -> str:

@@ -195,7 +195,6 @@ def fingerprint(chosen: Card, *, path: Path | None = None) -> str:
     return digest[:16]
 
 
-@functools.cache
 def _pipeline_fingerprint(folder: Path) -> str:
     """16 hex digits of all files of a pipeline's parts."""
     seen = hashlib.sha256()

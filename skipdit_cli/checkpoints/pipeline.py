@@ -5,7 +5,6 @@ repository of the hub is such a folder in the cache of huggingface_hub. Its clas
 diffusers, its parts are of diffusers and transformers: code that a repository brings is not run.
 """
 
-import functools
 import hashlib
 import inspect
 import json
@@ -148,7 +147,6 @@ def fetch(name: str, *, configs: bool = False) -> Path:
         raise MissingAssetError(f"{name} cannot be fetched: {reason}", fix="try again") from None
 
 
-@functools.cache
 def index(folder: Path) -> dict[str, Any]:
     """The content of a model_index.json.
 
@@ -282,12 +280,9 @@ def _class_of(said: Mapping[str, Any], part: str) -> str:
     return str((said.get(part) or [None, "none"])[1])
 
 
-@functools.cache
 def _digest(folder: Path) -> str:
-    """16 hex digits of all configurations."""
-    seen = hashlib.sha256()
-    for pattern in ("*.json", "*/*.json"):
-        for path in sorted(folder.glob(pattern)):
-            if not path.name.endswith("index.json") or path.name == INDEX:
-                seen.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    """16 hex digits of the index and of all configurations."""
+    seen = hashlib.sha256((folder / INDEX).read_bytes())
+    for path in sorted(folder.glob("*/*config.json")):
+        seen.update(str(path.relative_to(folder)).encode() + path.read_bytes())
     return seen.hexdigest()[:16]

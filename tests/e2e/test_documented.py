@@ -268,7 +268,7 @@ LINES = {
             shows=("2 samples of run ",)
         ),
         "skipdit download --pipeline black-forest-labs/FLUX.1-dev --configs": Then(
-            code=3, shows=("black-forest-labs/FLUX.1-dev cannot be fetched",)
+            code=4, shows=("black-forest-labs/FLUX.1-dev cannot be fetched",)
         ),
         "skipdit profile --pipeline my-pipeline --weights random --method delta-dit --n 2 "
         "--steps 8 --call height=32 --call width=16 --repeats 1": Then(shows=("| delta-dit n=2 ",)),

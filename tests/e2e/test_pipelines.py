@@ -102,7 +102,7 @@ def test_a_plan_takes_configurations_alone(skipdit, flux, table):
     assert [row["run"] for row in rows[:2]] == ["none", "fora(n=2,mlp=true)"]
     assert float(rows[1]["ideal speedup"]) > 1
     assert "weights" in rows[0]["missing"]
-    skipdit(f"sample --pipeline {bare} {FEW}", *PROMPTS).failed(3, "weights", "bare")
+    skipdit(f"sample --pipeline {bare} {FEW}", *PROMPTS).failed(4, "weights", "bare")
 
 
 @pytest.mark.slow
@@ -135,7 +135,7 @@ def test_which_methods_fit_is_told(skipdit, flux, table):
         ("--call heigth=32", ("heigth", "did you mean height?")),
         ("--call height", ("height", "as height=512")),
         ("--call guidance_scale=2", ("guidance_scale", "--guidance")),
-        ("--call height=33", ("FluxPipeline", "height")),
+        ("--call max_sequence_length=999", ("FluxPipeline", "max_sequence_length", "512")),
         ("--sampler ddim", ("FlowMatchEulerDiscreteScheduler", "leave it out")),
         ("--steps ddim50", ("ddim50", "give a number")),
         ("--model digits", ("--model and --pipeline", "give one of them")),
@@ -154,7 +154,7 @@ def test_folders_that_cannot_be_driven(skipdit, flux):
     Path("empty").mkdir()
     skipdit("sample --pipeline empty").failed(2, "empty", "model_index.json", "save_pretrained")
     skipdit("sample --pipeline nowhere/").failed(2, "nowhere", "OWNER/NAME")
-    skipdit("sample --pipeline owner/name").failed(3, "owner/name", "skipdit download --pipeline")
+    skipdit("sample --pipeline owner/name").failed(4, "owner/name", "skipdit download --pipeline")
     shutil.copytree(flux, "own", ignore=shutil.ignore_patterns("*.safetensors"))
     index = Path("own/model_index.json")
     said = json.loads(index.read_text())
