@@ -131,10 +131,11 @@ class Cache:
         window = self.window
         if window is None or not isinstance(window[0], Percent):
             return self
-        left = [100 * (1 - step / len(timesteps)) for step in range(len(timesteps))]
-        start, stop = (each.value for each in window)  # type: ignore[union-attr]
-        before = [t for t, share in zip(timesteps, left, strict=True) if share >= start]
-        after = [t for t, share in zip(timesteps, left, strict=True) if share <= stop]
+        steps = len(timesteps)
+        start, stop = (each.value * steps for each in window)  # type: ignore[union-attr]
+        left = [(t, 100 * (steps - step)) for step, t in enumerate(timesteps)]
+        before = [t for t, share in left if share >= start]
+        after = [t for t, share in left if share <= stop]
         inside = (min(before, default=ABOVE), max(after, default=-1))
         return replace(self, settings=replace(self.settings, window=inside))
 

@@ -254,10 +254,10 @@ COUNTED = "timesteps are counted down from 1000 to 0, as in 700-50"
         ("700-700", f"window '700-700' {HIGHER}; {COUNTED}"),
         ("1001-50", f"window '1001-50' {HIGHER}; {COUNTED}"),
         ("50-1001", f"window '50-1001' {HIGHER}; {COUNTED}"),
-        ("700", "cannot read window '700'; write start-stop, as in 700-50"),
-        ("700..50", "cannot read window '700..50'; write start-stop, as in 700-50"),
-        ("700-", "cannot read window '700-'; write start-stop, as in 700-50"),
-        ("700--50", "cannot read window '700--50'; write start-stop, as in 700-50"),
+        ("700", "cannot read window '700'; write start-stop, as in 700-50, or 90%-10%"),
+        ("700..50", "cannot read window '700..50'; write start-stop, as in 700-50, or 90%-10%"),
+        ("700-", "cannot read window '700-'; write start-stop, as in 700-50, or 90%-10%"),
+        ("700--50", "cannot read window '700--50'; write start-stop, as in 700-50, or 90%-10%"),
     ],
 )
 def test_mistakes_in_a_window(text, message):
