@@ -210,7 +210,8 @@ def parts_of(path: str, block: nn.Module) -> dict[str, nn.Module]:
     for name, child in block.named_children():
         if isinstance(child, _ATTENTION_CLASSES):
             cross = getattr(child, "is_cross_attention", False)
-            kind = "attn.cross" if cross else f"attn.{where}"
+            second = f"attn.{where}" in found and not getattr(block, "use_dual_attention", False)
+            kind = "attn.cross" if cross or second else f"attn.{where}"
         elif name in TEXT_FEEDFORWARD:
             kind = "mlp.text"
         elif isinstance(child, _FEEDFORWARD_CLASSES) or name in FEEDFORWARD:

@@ -161,7 +161,8 @@ def _part(folder: Path, name: str, library: str, class_name: str) -> Any:
         kind = getattr(diffusers, class_name)
         if issubclass(kind, nn.Module):
             module = empty(folder, name)
-            _with_buffers(module, lambda: kind.from_config(pipeline.config(folder, name)))
+            if name not in pipeline.denoisers(folder):
+                _with_buffers(module, lambda: kind.from_config(pipeline.config(folder, name)))
             return module
         return kind.from_pretrained(folder / name)
     kind = getattr(transformers, class_name)

@@ -260,6 +260,7 @@ def test_pab_is_diffusers_own_where_guidance_is_one_call(piped):
     layout = counts.layout(piped.card)
     kinds = [kind for kind in ("spatial", "temporal", "cross") if f"attn.{kind}" in layout.kinds]
     given = {f"{kind}_attention_block_skip_range": 2 for kind in kinds}
+    given |= {f"{kind}_attention_timestep_skip_range": (0, 1000) for kind in kinds}
     theirs = own_cache(
         piped,
         lambda module: PyramidAttentionBroadcastConfig(
@@ -267,7 +268,7 @@ def test_pab_is_diffusers_own_where_guidance_is_one_call(piped):
         ),
     )
     settings = ",".join(f"{kind}=2" for kind in kinds)
-    ours, driven = piped.driven(f"pab({settings},mlp=false)")
+    ours, driven = piped.driven(f"pab({settings},window=1000-0,mlp=false)")
     assert driven.cached_steps
     assert np.array_equal(ours, theirs)
 
