@@ -19,10 +19,8 @@ from skipdit_cli.sites import Layout, Site
 def layout(card: Card) -> Layout:
     """What a cache may know of the network of a checkpoint."""
     if card.pipeline:
-        return traced.layout(card)
-    kept = remembered(card, "layout", lambda: asdict(networks.meta(card).layout()))
-    pairs = tuple((to, origin) for to, origin in kept["skips"])
-    return Layout(kept["family"], kept["layers"], tuple(kept["kinds"]), pairs)
+        return traced.layout_of(card, lambda: traced.blocks(card)[0].layout)
+    return traced.layout_of(card, lambda: networks.meta(card).layout())
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """Traced: what one call of a pipeline does, without its weights, remembered on disk."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -114,14 +114,18 @@ def usual(card: Card) -> Traced:
     return traced(card, card.sampling.steps, card.sampling.guidance)
 
 
-@functools.cache
-def layout(card: Card) -> Layout:
-    """What a cache may know of a pipeline's transformer.
+def layout_of(card: Card, count: Callable[[], Layout]) -> Layout:
+    """What a cache may know of a network; remembered.
 
-    Raises:
-        SkipditError: it has two of different blocks.
+    Args:
+        count: finds it out.
     """
-    kept = remembered(card, "layout", lambda: _layout(card))
+
+    def counted() -> dict[str, Any]:
+        found = count()
+        return {**asdict(found), "absent": sorted(found.absent)}
+
+    kept = remembered(card, "layout", counted)
     return Layout(
         kept["family"],
         kept["layers"],
@@ -129,11 +133,6 @@ def layout(card: Card) -> Layout:
         tuple((to, source) for to, source in kept["skips"]),
         frozenset(Site(*each) for each in kept["absent"]),
     )
-
-
-def _layout(card: Card) -> dict[str, Any]:
-    first = blocks(card)[0].layout
-    return {**asdict(first), "absent": sorted(first.absent)}
 
 
 def blocks(card: Card) -> list[Any]:

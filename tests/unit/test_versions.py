@@ -30,6 +30,7 @@ PARTS = {  # in run.py, of what every run goes through
     ),
     "DECODING": ("generate/decode",),
     "TEXT": ("generate/text",),
+    "PIPELINES": ("generate/driven", "generate/pipelines", "checkpoints/denoiser"),
     "DRAWING": ("checkpoints/drawn",),
 }
 

@@ -8,7 +8,7 @@ import pytest
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import catalog, networks
 from skipdit_cli.errors import SkipditWarning
-from skipdit_cli.profiling import counts
+from skipdit_cli.profiling import counts, remembered
 from skipdit_cli.profiling.macs import site_costs
 from skipdit_cli.sites import Layout
 
@@ -23,7 +23,7 @@ def home(tmp_path, monkeypatch):
 
 def forget():
     """As in another process."""
-    for function in (counts.layout, counts.places, counts.costs, networks.meta, counts._code):
+    for function in (counts.layout, counts.places, counts.costs, networks.meta, remembered._code):
         function.cache_clear()
 
 
@@ -100,11 +100,11 @@ def test_what_it_depends_on_makes_it_another_count(home, built, monkeypatch, cha
     counts.layout(catalog.card("digits"))
     forget()
     if change == "source":
-        monkeypatch.setattr(counts, "_SOURCES", ("models/dit.py",))
+        monkeypatch.setattr(remembered, "_SOURCES", ("models/dit.py",))
     elif change == "torch":
-        monkeypatch.setattr(counts.metadata, "version", lambda name: "99")
+        monkeypatch.setattr(remembered.metadata, "version", lambda name: "99")
     else:
-        assert counts._key(catalog.card("digits"), "layout") != counts._key(
+        assert remembered._key(catalog.card("digits"), "layout") != remembered._key(
             catalog.card("digits-skip"), "layout"
         )
         return
@@ -121,6 +121,8 @@ def test_a_home_that_cannot_be_written_is_no_obstacle(home, monkeypatch):
 
 def test_every_family_is_counted_by_sources_that_the_key_covers():
     """Else an edited file would go on with the counts of the old one."""
-    covered = {path for pattern in counts._SOURCES for path in counts._PACKAGE.glob(pattern)}
+    covered = {
+        path for pattern in remembered._SOURCES for path in remembered._PACKAGE.glob(pattern)
+    }
     for family in registry.names("models"):
-        assert counts._PACKAGE / "models" / f"{family}.py" in covered
+        assert remembered._PACKAGE / "models" / f"{family}.py" in covered
