@@ -136,10 +136,11 @@ def test_delta_dit_adds_what_its_layers_added_on_the_last_full_step():
 
 def test_every_call_of_a_step_keeps_its_own():
     given, _ = outputs("fora(n=2)", Pipe(calls=2))
-    second = given[1::2]
-    x, gave = full(2 + 100, 1)
-    assert second[1] == x
-    assert second[2] == 3 + 100 + sum(gave)
+    for call in (0, 1):
+        of_call = given[call::2]
+        x, gave = full(2 + 100 * call, 1)
+        assert of_call[1] == x
+        assert of_call[2] == 3 + 100 * call + sum(gave)
 
 
 def test_networks_that_take_turns_have_a_schedule_each():
