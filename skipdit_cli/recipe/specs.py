@@ -30,19 +30,18 @@ def specs(
     for text in spans:
         if text is not None:
             parse_window(text, place="--window")
-    settings = {
-        name: {
-            field.name for field in fields(registry.load("caches", name, place="--method").Config)
-        }
-        for name in map(str.strip, (method or METHOD).split(","))
-    }
+    names = [name.strip() for name in (method or METHOD).split(",")]
+    settings = [
+        {field.name for field in fields(registry.load("caches", name, place="--method").Config)}
+        for name in names
+    ]
     written: list[str] = []
-    for name, known in settings.items():
+    for name, known in zip(names, settings, strict=True):
         wanted = otherwise if n is None and window is None and "n" in known else n
         intervals = map(str, parse_range(wanted, place="--n")) if wanted is not None else [None]
         for interval, span in product(intervals, spans):
             given = {key: v for key, v in (("n", interval), ("window", span)) if v is not None}
-            if strange := sorted(set(given).difference(*settings.values())):
+            if strange := sorted(set(given).difference(*settings)):
                 raise UsageError(
                     f"{name} has no setting {strange[0]}",
                     place=f"--{strange[0]}",
@@ -51,4 +50,4 @@ def specs(
             inside = ",".join(f"{key}={v}" for key, v in given.items() if key in known)
             written.append(f"{name}({inside})" if inside else name)
             parse_cache(written[-1], place="--n")
-    return list(dict.fromkeys(written))
+    return written

@@ -267,9 +267,6 @@ LINES = {
         '--call height=32 --call width=16 --prompt "a cat" --num-samples 2': Then(
             shows=("2 samples of run ",)
         ),
-        "skipdit download --pipeline black-forest-labs/FLUX.1-dev --configs": Then(
-            code=4, shows=("black-forest-labs/FLUX.1-dev cannot be fetched",)
-        ),
         "skipdit profile --pipeline my-pipeline --weights random --method delta-dit --n 2 "
         "--steps 8 --call height=32 --call width=16 --repeats 1": Then(shows=("| delta-dit n=2 ",)),
     },
