@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from skipdit_cli.cli._output import stage
+
 Pipeline = Annotated[
     str | None,
     typer.Option(
@@ -63,4 +65,5 @@ def fetch(pipeline: str, *, configs: bool) -> Path:
     if not pipelines.HUB.fullmatch(pipeline):
         fix = "give OWNER/NAME"
         raise UsageError(f"{pipeline} is no name on the hub", place="--pipeline", fix=fix)
-    return pipelines.fetch(pipeline, configs=configs)
+    with stage(f"fetching {pipeline}"):
+        return pipelines.fetch(pipeline, configs=configs)

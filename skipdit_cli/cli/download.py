@@ -9,7 +9,7 @@ from skipdit_cli.cli import _complete as complete
 from skipdit_cli.cli import _downloads, app
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import _pipelines as pipelines
-from skipdit_cli.cli._output import say, show, stage
+from skipdit_cli.cli._output import say, show
 
 if TYPE_CHECKING:
     from skipdit_cli.errors import UsageError
@@ -87,9 +87,7 @@ def download(
     if pipeline is not None:
         others = {"names": names, "metrics": metrics, "recipe": recipe, "from": source}
         options.refuse(others, "is not for a pipeline", place="--pipeline")
-        with stage(f"fetching {pipeline}"):
-            where = pipelines.fetch(pipeline, configs=configs)
-        show(f"{pipeline} {where}")
+        show(f"{pipeline} {pipelines.fetch(pipeline, configs=configs)}")
         return
     options.refuse({"configs": configs}, "is for --pipeline", place="--configs")
     if not names and metrics is None and recipe is None:

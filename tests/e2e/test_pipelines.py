@@ -164,3 +164,24 @@ def test_folders_that_cannot_be_driven(skipdit, flux):
     skipdit("sample --pipeline own").failed(2, "NoSuchPipeline", "diffusers")
     index.write_text("{")
     skipdit("sample --pipeline own").failed(2, "model_index.json", "JSON")
+
+
+def test_a_pipeline_of_the_hub_is_found_in_its_cache(skipdit, flux, table, monkeypatch):
+    """In the layout that huggingface_hub has; what is not there cannot be fetched offline."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(Path("hub").absolute()))
+    commit, place = "c0ffee" + "0" * 34, Path("hub/models--someone--flux")
+    shutil.copytree(flux, place / "snapshots" / commit)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(commit)
+    Path("one.txt").write_text("a cat\n")
+    line = f"plan --pipeline someone/flux --method fora --n 2 --prompts one.txt {FEW}"
+    done = skipdit(line).ok()
+    assert done.out.startswith("someone/flux: FlowMatchEulerDiscreteScheduler 4, ")
+    assert "weights" not in table(done.out)[0]["missing"]
+    done = skipdit("download --pipeline someone/other --configs")
+    assert done.code == 4
+    assert "someone/other cannot be fetched" in done.err.splitlines()[-1]
+    skipdit("download --pipeline flux").failed(2, "flux", "OWNER/NAME")
+    skipdit("download coco --configs").failed(2, "--configs", "--pipeline")
