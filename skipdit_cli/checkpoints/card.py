@@ -14,9 +14,9 @@ DRY_RUN = "random weights: a dry run, the samples and their scores mean nothing"
 EMBEDDED, CONFIGS = "embedded", "configs"  # repositories that are folders of the package
 DATASETS = {"c2i": "imagenet256", "t2v": "vbench", "t2i": "coco-val2014"}  # scored by
 PIPELINE = "pipeline"  # the family of whatever diffusers has a pipeline of
-DIGITS = (
-    "digits"  # the data that ships with scikit-learn, which the embedded models were trained on
-)
+# What the embedded models were trained on; each has a classifier, and metrics by it: fid@digits.
+DIGITS, FASHION = "digits", "fashion"
+EMBEDDED_DATA = (DIGITS, FASHION)
 _LONGEST = 40  # characters of a folder in the name of a file
 
 

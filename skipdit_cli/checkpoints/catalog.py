@@ -13,7 +13,7 @@ from pathlib import Path
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import folder, pipeline
-from skipdit_cli.checkpoints.card import DIGITS, Card, Component, Sampling, by_path
+from skipdit_cli.checkpoints.card import DIGITS, FASHION, Card, Component, Sampling, by_path
 from skipdit_cli.errors import unknown
 
 _SKIP_HUB = "GuanjieChen/Skip-DiT"
@@ -177,6 +177,23 @@ def _embedded(task: str, *, skip: bool) -> Card:
     )
 
 
+def _fashion(*, skip: bool) -> Card:
+    """The larger embedded pair: 32x32 pixels, 64 tokens, 8 layers."""
+    name = "fashion-skip" if skip else "fashion"
+    return Card(
+        name=name,
+        family="dit",
+        task="c2i",
+        variant="DiT-fashion/4",
+        skip=skip,
+        sampling=Sampling("ddim", "50", 2.0),
+        tiny=name,
+        arguments={"num_classes": 10},
+        source="embedded",
+        data=FASHION,
+    )
+
+
 _ALL = (
     _embedded("c2i", skip=False),
     _embedded("c2i", skip=True),
@@ -185,6 +202,8 @@ _ALL = (
     _embedded_text("t2v", skip=False),
     _embedded_text("t2v", skip=True),
     _embedded_text("t2i", skip=True),
+    _fashion(skip=False),
+    _fashion(skip=True),
     Card(
         name="dit-xl-2",
         family="dit",

@@ -268,18 +268,16 @@ def _source(
 ) -> "tuple[TrainingSettings, Source]":
     """Settings with what the data decides on, and the samples; they are encoded where need be."""
     from skipdit_cli.errors import UsageError
-    from skipdit_cli.train import data as digits
     from skipdit_cli.train import launch
-    from skipdit_cli.train.source import Drawn, Encoded
+    from skipdit_cli.train.source import DRAWS, Drawn, Encoded
 
     if data is None:
-        if not settings.card.of_digits:
+        if settings.card.data not in DRAWS:
             raise UsageError(
                 f"the data of {settings.model} does not ship with skipdit",
                 place="--data",
                 fix="give a folder of images or clips, or train an embedded model",
             )
-        digits.require()
         return settings, Drawn(settings.card)
     from skipdit_cli.train import latents
     from skipdit_cli.train.shards import INDEX

@@ -40,6 +40,15 @@ VARIANTS = {
         "input_size": 16,
         "num_classes": 10,
     },
+    "DiT-fashion/4": {
+        "hidden_size": 96,
+        "depth": 8,
+        "num_heads": 6,
+        "patch_size": 4,
+        "in_channels": 1,
+        "input_size": 32,
+        "num_classes": 10,
+    },
 }
 SITES: Sites = {
     "layer": "blocks.{i}",

@@ -105,11 +105,3 @@ def _moving(count: int, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
     frames = images.repeat_interleave(FRAMES, dim=0)
     clips = F.grid_sample(frames, grid, align_corners=False).unflatten(0, (count, FRAMES))
     return clips * 2 - 1, labels, direction
-
-
-DATA = {  # by task: samples, and classes or the places of captions
-    "c2i": digits,
-    "c2v": moving_digits,
-    "t2v": captioned_clips,
-    "t2i": captioned_digits,
-}

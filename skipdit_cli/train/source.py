@@ -1,4 +1,4 @@
-"""Where training samples come from: the digits that ship, or latents of one's own data.
+"""Where training samples come from: what the embedded models learn, or latents of one's own data.
 
 What a step sees depends on the seed and the step alone, whatever machine reads which part of it.
 """
@@ -11,14 +11,29 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Generator, Tensor
 
-from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.checkpoints.card import DIGITS, FASHION, Card
 from skipdit_cli.embedded.captions import LISTS
 from skipdit_cli.generate import text
 from skipdit_cli.models import Conditions
-from skipdit_cli.train.data import DATA
+from skipdit_cli.train import data, fashion
 
 if TYPE_CHECKING:
     from skipdit_cli.train.latents import Latents
+
+# Of what the embedded models learn: what says that it is not here, and draws by task of samples with
+# their classes, or the places of their captions.
+DRAWS = {
+    DIGITS: (
+        data.require,
+        {
+            "c2i": data.digits,
+            "c2v": data.moving_digits,
+            "t2v": data.captioned_clips,
+            "t2i": data.captioned_digits,
+        },
+    ),
+    FASHION: (fashion.require, {"c2i": fashion.fashion}),
+}
 
 # What tells generators apart: the steps of a seed, and the rows of a step; behind those of a batch
 # come what is drawn beside each of them, what is drawn for all, and the order of an epoch.
@@ -67,19 +82,26 @@ def generator(seed: int, step: int, row: int | None = None) -> Generator:
 
 
 class Drawn:
-    """The digits that ship, drawn afresh at every step."""
+    """What an embedded model learns, drawn afresh at every step.
+
+    Raises:
+        MissingAssetError: it is not here.
+    """
 
     identity = ""
 
     def __init__(self, chosen: Card) -> None:
         self._card = chosen
+        require, draws = DRAWS[chosen.data]
+        require()
+        self._draw = draws[chosen.task]
 
     def batch(self, step: int, rows: range, *, size: int, seed: int) -> tuple[Tensor, Tensor]:
-        x0, labels = DATA[self._card.task](size, generator(seed, step))
+        x0, labels = self._draw(size, generator(seed, step))
         return x0[rows.start : rows.stop], labels[rows.start : rows.stop]
 
     def others(self, step: int, row: int, *, count: int, seed: int) -> tuple[Tensor, Tensor]:
-        return DATA[self._card.task](count, generator(seed, step, BESIDE + row))
+        return self._draw(count, generator(seed, step, BESIDE + row))
 
     def conditions(self, labels: Tensor, dropped: Tensor) -> dict[str, Tensor]:
         if not self._card.text:
