@@ -23,8 +23,10 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	touch $@
 
-demo: setup  ## generate, score and time Skip-Cache n = 2..6 against the uncached model
+demo: setup  ## generate, score and time Skip-Cache n = 2..6 against the uncached model, and clothes
 	$(SKIPDIT) cache-sweep --n 2..6
+	$(SKIPDIT) cache-sweep --model fashion-skip --n 2 --cache "dp-cache(full=13)" \
+		--num-samples 4 --batch-size 4 --repeats 0 --no-fewer-steps
 
 test: setup  ## the tests; under six minutes on two cores
 	$(BIN)/python -m pytest
@@ -124,6 +126,7 @@ tables: $(TABLES) demo methods paper-flops hours  ## all of them, demo and metho
 		cp results/sweeps/moving-digits-skip/sweep$$part results/tiny/demo$$part; \
 		cp results/sweeps/captioned-digits-skip/sweep$$part results/tiny/methods$$part; \
 	done
+	cp results/sweeps/fashion-skip/sweep-samples.png results/tiny/fashion-samples.png
 	for name in demo table3; do \
 		grep '^|' results/tiny/$$name.md > results/$$name.part; \
 		sed -i -e "/<!-- $$name: begin -->/,/<!-- $$name: end -->/{//!d}" \
@@ -131,9 +134,11 @@ tables: $(TABLES) demo methods paper-flops hours  ## all of them, demo and metho
 		rm results/$$name.part; \
 	done
 
-train: setup  ## the embedded models again: two and a half hours on two cores
+train: setup  ## the embedded models again: four and a half hours on two cores
 	rm -f $(EMBEDDED)/*/training.json
 	$(SKIPDIT) train --model classifier --steps 1500 --seed 0 --out $(EMBEDDED)/classifier
+	$(SKIPDIT) train --model fashion-classifier --steps 3000 --seed 0 \
+		--out $(EMBEDDED)/fashion-classifier
 	$(SKIPDIT) train --model text --steps 400 --out $(EMBEDDED)/text
 	$(SKIPDIT) train --model digits --steps 2400 --batch-size 128 --learning-rate 0.006 \
 		--seed 0 --half --out $(EMBEDDED)/digits
@@ -154,15 +159,20 @@ train: setup  ## the embedded models again: two and a half hours on two cores
 		--half --out $(EMBEDDED)/captioned-digits-skip
 	$(SKIPDIT) train --model painted-digits --steps 2600 --batch-size 128 --learning-rate 0.005 \
 		--seed 0 --half --out $(EMBEDDED)/painted-digits
+	$(SKIPDIT) train --model fashion --steps 4000 --batch-size 128 --learning-rate 0.004 \
+		--seed 0 --half --out $(EMBEDDED)/fashion
+	$(SKIPDIT) train --model fashion-skip --start fashion --skip-steps 150 --steps 2400 \
+		--batch-size 128 --learning-rate 0.002 --seed 0 --half --out $(EMBEDDED)/fashion-skip
 	rm -f $(EMBEDDED)/*/log.jsonl $(EMBEDDED)/*/card.json $(EMBEDDED)/*/run.lock
 	for model in digits digits-skip moving-digits moving-digits-skip captioned-digits \
-		captioned-digits-skip painted-digits; do for method in teacache mag-cache; do \
+		captioned-digits-skip painted-digits fashion fashion-skip; do for method in teacache mag-cache; do \
 		$(SKIPDIT) analyze calibrate --model $$model --method $$method --num-samples 16 \
 			--out $(EMBEDDED)/$$model || exit 1; done; done
 	for asked in "captioned-digits ddim" "digits ddim" "moving-digits ddim" "digits-skip ddim" \
 		"digits-skip ddpm" "digits-skip ddim --branch 1" "digits-skip ddpm --branch 1" \
 		"moving-digits-skip ddim" "moving-digits-skip ddpm" "captioned-digits-skip ddim" \
-		"captioned-digits-skip ddpm" "painted-digits ddim" "painted-digits ddpm"; do \
+		"captioned-digits-skip ddpm" "painted-digits ddim" "painted-digits ddpm" \
+		"fashion ddim" "fashion-skip ddim" "fashion-skip ddpm"; do \
 		set -- $$asked; model=$$1; sampler=$$2; shift 2; \
 		$(SKIPDIT) analyze calibrate --model $$model --sampler $$sampler --method dp-cache "$$@" \
 			--full 25,17,13,9 --num-samples 8 --batch-size 8 --out $(EMBEDDED)/$$model || exit 1; done

@@ -1,8 +1,10 @@
 """All tests: no network, nothing of the user's home is read or written, one thread per process."""
 
+import gzip
 import os
 import signal
 import site
+import struct
 from collections import Counter
 
 import pytest
@@ -37,6 +39,26 @@ def _own_home(tmp_path_factory):
         for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "HF_HOME"):
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture
+def clothes(monkeypatch, tmp_path):
+    """A folder in the place of Fashion-MNIST: in each of its parts 20 images, each of the levels
+    100, 101, ... in its 28x28 pixels, of the classes 0, 1, ... 9, 0, ..."""
+    from skipdit_cli.train import fashion
+
+    folder = tmp_path / "home" / "fashion-mnist"
+    folder.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        levels = b"".join(bytes([100 + i]) * 28 * 28 for i in range(20))
+        images = struct.pack(">4I", 0x803, 20, 28, 28) + levels
+        labels = struct.pack(">2I", 0x801, 20) + bytes(i % 10 for i in range(20))
+        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+        (folder / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+    monkeypatch.setenv("SKIPDIT_HOME", str(folder.parent))
+    monkeypatch.setattr(fashion, "PACKAGED", tmp_path / "none")
+    monkeypatch.setattr(fashion, "images", fashion.images.__wrapped__)  # nothing read is kept
+    return folder
 
 
 @pytest.fixture

@@ -20,6 +20,12 @@ EMBEDDED_DATA = (DIGITS, FASHION)
 _LONGEST = 40  # characters of a folder in the name of a file
 
 
+def data_of(metric: str) -> str:
+    """The data whose models a metric is about: "digits" of "fid@digits"; "" if any model's."""
+    protocol = metric.partition("@")[2]
+    return protocol if protocol in EMBEDDED_DATA else ""
+
+
 def by_path(name: str) -> bool:
     """Whether the name of a model is the path of its folder (`folder.py`)."""
     return "/" in name
@@ -139,11 +145,6 @@ class Card:
     def pipeline(self) -> bool:
         """Whether it is a pipeline of diffusers, whose own call makes the samples."""
         return self.family == PIPELINE
-
-    @property
-    def of_digits(self) -> bool:
-        """Whether it was trained on the digits, so that the `@digits` metrics are about it."""
-        return self.dataset == DIGITS
 
     @property
     def identity(self) -> str:

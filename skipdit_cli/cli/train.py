@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from skipdit_cli.storage.training import Logged
     from skipdit_cli.train.source import Source
 
-PARTS = {"classifier": "the classifier", "text": "the text encoders"}
+PARTS = {
+    "classifier": "the classifier of digits",
+    "fashion-classifier": "the classifier of clothes",
+    "text": "the text encoders",
+}
 DEFAULT = TrainingSettings
 
 
@@ -29,8 +33,8 @@ def train(
     model: Annotated[
         str,
         typer.Option(
-            help="A checkpoint or a folder, whose architecture is trained; or classifier, or text "
-            "(the embedded encoders).",
+            help="A checkpoint or a folder, whose architecture is trained; or classifier, "
+            "fashion-classifier or text (the embedded encoders).",
             autocompletion=complete.models,
         ),
     ],
@@ -332,17 +336,20 @@ def _teller(
 
 
 def _train_part(model: str, folder: Path, steps: int, seed: int) -> None:
-    """Train the embedded classifier or the embedded text encoders."""
+    """Train an embedded classifier or the embedded text encoders."""
     from skipdit_cli.storage.disk import check_writable
     from skipdit_cli.storage.provenance import collect
-    from skipdit_cli.train import data
-    from skipdit_cli.train.classifier import train_classifier
+    from skipdit_cli.train import data, fashion
+    from skipdit_cli.train.classifier import train_digits, train_fashion
     from skipdit_cli.train.text import train_text
 
-    if model == "classifier":
-        data.require()
+    require, train_part = {
+        "classifier": (data.require, train_digits),
+        "fashion-classifier": (fashion.require, train_fashion),
+        "text": (lambda: None, train_text),
+    }[model]
+    require()
     check_writable(folder)
-    train_part = {"classifier": train_classifier, "text": train_text}[model]
     with stage(f"training {PARTS[model]}") as update:
         accuracy = train_part(
             folder,

@@ -10,6 +10,12 @@ from skipdit_cli.storage import kept
 if TYPE_CHECKING:
     import numpy as np
 
+# By name of data: the folder of the classifier that knows it, and has its statistics.
+CLASSIFIERS = {
+    "digits": "classifier",
+    "moving-digits": "classifier",
+    "fashion": "fashion-classifier",
+}
 STATISTICS = kept.Kind("file of statistics", 2, fix="install the package again")
 
 
@@ -18,9 +24,9 @@ def reference_statistics(name: str) -> "tuple[np.ndarray, np.ndarray, int]":
     """Mean [d], covariance [d, d] and count of the classifier's features on real data.
 
     Args:
-        name: "digits" (d = 64, ddof 1) or "moving-digits" (d = 128, ddof 0).
+        name: "digits" or "fashion" (d = 64, ddof 1), or "moving-digits" (d = 128, ddof 0).
     """
-    path = shipped.embedded() / "classifier" / f"reference_{name}.safetensors"
+    path = shipped.embedded() / CLASSIFIERS[name] / f"reference_{name}.safetensors"
     statistics = kept.read_arrays(path, _statistics, STATISTICS, of=path.stem)
     if statistics is None:
         raise MissingAssetError(

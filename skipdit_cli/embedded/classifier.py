@@ -1,4 +1,4 @@
-"""The embedded digit classifier: the feature network of every `@digits` metric."""
+"""The embedded classifiers: the feature networks of every `@digits` and `@fashion` metric."""
 
 import functools
 
@@ -6,39 +6,45 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from skipdit_cli.embedded import shipped
+from skipdit_cli.embedded import CLASSIFIERS, shipped
 
-WEIGHTS = shipped.embedded() / "classifier" / "model.safetensors"
+WEIGHTS = "model.safetensors"
 
 
 class Classifier(nn.Module):
-    """Four convolutions, 64 features, 10 classes. Images [N, 1, 16, 16] in [-1, 1]."""
+    """Four convolutions, 64 features, 10 classes. Images [N, 1, side, side] in [-1, 1].
 
-    def __init__(self) -> None:
+    Args:
+        side: pixels, a multiple of 8.
+    """
+
+    def __init__(self, side: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, 16, 3, padding=1)
         self.conv2 = nn.Conv2d(16, 32, 3, padding=1)
         self.conv3 = nn.Conv2d(32, 48, 3, padding=1)
         self.conv4 = nn.Conv2d(48, 64, 3, padding=1)
-        self.hidden = nn.Linear(64 * 4, 64)
+        self.hidden = nn.Linear(64 * (side // 8) ** 2, 64)
         self.output = nn.Linear(64, 10)
 
     def features(self, images: Tensor) -> Tensor:
-        """[N, 1, 16, 16] -> [N, 64], before the last linear layer."""
-        x = F.relu(self.conv1(images))  # [N, 16, 16, 16]
-        x = F.relu(F.max_pool2d(self.conv2(x), 2))  # [N, 32, 8, 8]
-        x = F.relu(F.max_pool2d(self.conv3(x), 2))  # [N, 48, 4, 4]
-        x = F.relu(F.max_pool2d(self.conv4(x), 2))  # [N, 64, 2, 2]
+        """[N, 1, side, side] -> [N, 64], before the last linear layer."""
+        x = F.relu(self.conv1(images))  # [N, 16, side, side]
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))  # [N, 32, side / 2, side / 2]
+        x = F.relu(F.max_pool2d(self.conv3(x), 2))  # [N, 48, side / 4, side / 4]
+        x = F.relu(F.max_pool2d(self.conv4(x), 2))  # [N, 64, side / 8, side / 8]
         return F.relu(self.hidden(x.flatten(1)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """[N, 1, 16, 16] -> logits [N, 10]"""
+        """[N, 1, side, side] -> logits [N, 10]"""
         return self.output(self.features(images))
 
 
 @functools.cache
-def load_classifier() -> Classifier:
-    """The trained classifier in float32, in eval mode."""
-    model = Classifier()
-    model.load_state_dict({key: value.float() for key, value in load_file(WEIGHTS).items()})
+def load_classifier(data: str) -> Classifier:
+    """The trained classifier of embedded data, in float32 and eval mode."""
+    weights = load_file(shipped.embedded() / CLASSIFIERS[data] / WEIGHTS)
+    cells = weights["hidden.weight"].shape[1] // weights["conv4.weight"].shape[0]
+    model = Classifier(8 * int(cells**0.5))
+    model.load_state_dict({key: value.float() for key, value in weights.items()})
     return model.requires_grad_(False).eval()

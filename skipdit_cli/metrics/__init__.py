@@ -20,8 +20,9 @@ of the metric, or in the shared file of those that look through the same network
 
 A metric may also be a folder, `NAME/__init__.py`, with the other files that it is made of. What
 several metrics share is in files that start with `_`. `fid@coco` is in `fid_at_coco.py`: `@` leads
-to the protocol where a metric has several. A name that ends in `@digits` is for the embedded models
-alone. Module-level code stays light: torch and the networks are imported where they are used.
+to the protocol where a metric has several. A name that ends in the name of data, as in `@digits`,
+is for models of these data alone (`data_of`). Module-level code stays light: torch and the networks
+are imported where they are used.
 """
 
 import inspect

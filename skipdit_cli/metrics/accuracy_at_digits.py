@@ -3,13 +3,13 @@
 A clip counts as the class that is likeliest by the mean of its frames' logits.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 
 from skipdit_cli.embedded import captions
 from skipdit_cli.errors import UsageError
-from skipdit_cli.metrics import Meta, _digits
+from skipdit_cli.metrics import Meta, _embedded
 
 NAME = "accuracy@digits"
 LABEL = "Accuracy@digits"
@@ -31,26 +31,15 @@ def score_set(samples: Iterable[np.ndarray], metas: Iterable[Meta]) -> float:
     Raises:
         UsageError: the samples have another size, no digit was asked for, or there are none.
     """
-    from skipdit_cli.embedded.classifier import load_classifier
-
-    classifier = load_classifier()
-    asked: list[int] = []
-    predicted: list[int] = []
-    pairs = _remember(zip(samples, metas, strict=True), asked)
-    for clips in _digits.batches(pairs, metric=NAME, kind="images or clips"):
-        predicted += _digits.predicted_classes(classifier, clips).tolist()
-    if not asked:
-        raise UsageError(f"{NAME} has no samples to score", fix="generate at least one")
-    return float(np.mean(np.equal(asked, predicted)))
+    kind = "images or clips"
+    return _embedded.accuracy(samples, metas, metric=NAME, kind=kind, asked=_digit)
 
 
-def _remember(pairs: Iterable[tuple[np.ndarray, Meta]], asked: list[int]) -> Iterator[np.ndarray]:
-    for sample, meta in pairs:
-        digit = captions.digit(meta["prompt"]) if "prompt" in meta else meta.get("class")
-        if digit is None:
-            raise UsageError(
-                f"{NAME} needs the digit that every sample was to show",
-                fix="score a class-conditional model, or prompts that name a digit",
-            )
-        asked.append(digit)
-        yield sample
+def _digit(meta: Meta) -> int:
+    digit = captions.digit(meta["prompt"]) if "prompt" in meta else meta.get("class")
+    if digit is None:
+        raise UsageError(
+            f"{NAME} needs the digit that every sample was to show",
+            fix="score a class-conditional model, or prompts that name a digit",
+        )
+    return int(digit)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from skipdit_cli.metrics import Meta, _digits, _frechet
+from skipdit_cli.metrics import Meta, _embedded
 
 NAME = "fid@digits"
 LABEL = "FID@digits"
@@ -27,12 +27,4 @@ def score_set(samples: Iterable[np.ndarray], metas: Iterable[Meta]) -> float:
     Raises:
         UsageError: the samples are not images of this size, or there are fewer than two.
     """
-    from skipdit_cli.embedded import reference_statistics
-    from skipdit_cli.embedded.classifier import load_classifier
-
-    classifier = load_classifier()
-    statistics = _frechet.Statistics(_digits.IMAGE_FEATURES)
-    for images in _digits.batches(samples, metric=NAME, kind="images"):
-        statistics.update(_digits.image_features(classifier, images[:, 0]))
-    mean, covariance, _ = reference_statistics("digits")
-    return _frechet.distance(statistics.moments(ddof=1), (mean, covariance))
+    return _embedded.distance(samples, metric=NAME)

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from skipdit_cli.metrics import Meta, _digits, _frechet
+from skipdit_cli.checkpoints.card import DIGITS
+from skipdit_cli.metrics import Meta, _embedded, _frechet
 
 NAME = "fvd@digits"
 LABEL = "FVD@digits"
@@ -30,9 +31,9 @@ def score_set(samples: Iterable[np.ndarray], metas: Iterable[Meta]) -> float:
     from skipdit_cli.embedded import reference_statistics
     from skipdit_cli.embedded.classifier import load_classifier
 
-    classifier = load_classifier()
-    statistics = _frechet.Statistics(_digits.CLIP_FEATURES)
-    for clips in _digits.batches(samples, metric=NAME, kind="clips"):
-        statistics.update(_digits.clip_features(classifier, clips))
+    classifier = load_classifier(DIGITS)
+    statistics = _frechet.Statistics(_embedded.CLIP_FEATURES)
+    for clips in _embedded.batches(samples, metric=NAME, kind="clips"):
+        statistics.update(_embedded.clip_features(classifier, clips))
     mean, covariance, _ = reference_statistics("moving-digits")
     return _frechet.distance(statistics.moments(ddof=0), (mean, covariance))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
+from skipdit_cli.checkpoints.card import data_of
 from skipdit_cli.storage.results import margin_of
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ DECIMALS = {
     "clip-iqa": 3,
     "cmmd": 3,
     "kid": 5,
-    "accuracy@digits": 3,
+    "accuracy": 3,
     "memory": 1,
     "macs_share": 1,
 }
@@ -300,7 +301,7 @@ def commands(facts: Iterable[dict[str, Any]]) -> str:
 
 def decimals(metric: str) -> int:
     """Decimals that a metric is printed with."""
-    return DECIMALS.get(metric, 2)
+    return DECIMALS.get(metric.removesuffix(f"@{data_of(metric)}"), 2)
 
 
 def metric_heading(metric: str) -> Heading:

@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
-from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.checkpoints.card import Card, data_of
 from skipdit_cli.errors import MissingAssetError, UsageError, placed
 from skipdit_cli.metrics import Metric
 from skipdit_cli.score import reference, sources
@@ -89,8 +89,8 @@ def to_outside(given: Outside, *, variants: bool = False) -> list[str]:
     fitting: list[str] = []
     for name in registry.names("metrics"):
         metric = registry.load("metrics", name)
-        hours, embedded = metric.NEEDS == "prompted", name.endswith("@digits")
-        if hours or embedded or (_variant(name, fitting) and not variants):
+        hours = metric.NEEDS == "prompted"
+        if hours or data_of(name) or (_variant(name, fitting) and not variants):
             continue
         with suppress(UsageError):
             check_outside(name, given)
@@ -136,8 +136,8 @@ def check_size(metric: Metric, samples: "Samples") -> None:
 def _variant(name: str, others: list[str]) -> bool:
     """Whether a metric is another protocol of one of the others."""
     plain, _, protocol = name.partition("@")
-    return protocol not in ("", "digits") and plain in others
+    return protocol != data_of(name) and plain in others
 
 
 def _fits(metric: Metric, card: Card) -> bool:
-    return card.task in metric.TASKS and (card.of_digits or not metric.NAME.endswith("@digits"))
+    return card.task in metric.TASKS and data_of(metric.NAME) in ("", card.dataset)

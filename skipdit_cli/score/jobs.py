@@ -5,6 +5,7 @@ from pathlib import Path
 from string import hexdigits
 from typing import TYPE_CHECKING
 
+from skipdit_cli.checkpoints.card import EMBEDDED_DATA
 from skipdit_cli.errors import unknown
 from skipdit_cli.recipe import recipe, runs
 from skipdit_cli.score import applicable
@@ -57,7 +58,8 @@ def metrics_of(card: "Card", asked: Sequence[str] | None) -> list[str]:
 
 
 def usual_metrics(card: "Card") -> list[str]:
-    """PSNR and SSIM, and of digits whether they are the ones that were asked for."""
-    asked = card.of_digits and (card.text or card.num_classes is not None)
-    digits = ["accuracy@digits", *(["motion@digits"] if card.task == "t2v" else [])]
-    return ["psnr", "ssim", *(digits if asked else [])]
+    """PSNR and SSIM, and of embedded data whether samples show what was asked for."""
+    asked = card.text or card.num_classes is not None
+    shown = ["accuracy", *(["motion"] if card.task == "t2v" else [])]
+    known = asked and card.dataset in EMBEDDED_DATA
+    return ["psnr", "ssim", *(f"{name}@{card.dataset}" for name in shown if known)]

@@ -6,6 +6,9 @@ on and 10,000 to test on, in the IDX format of MNIST. They lie in the middle of 
 
 import functools
 import gzip
+import math
+import struct
+import zlib
 from pathlib import Path
 
 import torch
@@ -17,12 +20,12 @@ from skipdit_cli.errors import MissingAssetError, UsageError
 
 PACKAGED = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package has them
 SIDE = 32  # of an image, in pixels
-HEADER = {"images": 16, "labels": 8}  # bytes
-PIXELS = 28
+PIXELS = 28  # of the data's own
+CLASSES = 10
 
 
 def require() -> None:
-    """Raise a MissingAssetError unless the images can be read."""
+    """Raise a MissingAssetError unless the images are here, a UsageError unless they are whole."""
     images("train")
 
 
@@ -35,8 +38,13 @@ def images(part: str) -> tuple[Tensor, Tensor]:
     Raises:
         MissingAssetError: they are not here. UsageError: a file is not what it should be.
     """
-    pixels = _read(part, "images").view(-1, PIXELS, PIXELS)
-    return pixels, _read(part, "labels").long()
+    pixels, where = _read(f"{part}-images-idx3-ubyte.gz", dimensions=3)
+    if pixels.shape[1:] != (PIXELS, PIXELS):
+        raise _bad(where, f"its images are not {PIXELS}x{PIXELS}")
+    labels, where = _read(f"{part}-labels-idx1-ubyte.gz", dimensions=1)
+    if len(labels) != len(pixels) or not len(labels) or labels.max() >= CLASSES:
+        raise _bad(where, "is not of the images beside it")
+    return pixels, labels.long()
 
 
 def fashion(count: int, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -52,8 +60,8 @@ def prepared(pixels: Tensor) -> Tensor:
     return F.pad(pixels[:, None].float() / 127.5 - 1, [margin] * 4, value=-1)
 
 
-def _read(part: str, kind: str) -> Tensor:
-    name = f"{part}-{kind}-idx{3 if kind == 'images' else 1}-ubyte.gz"
+def _read(name: str, *, dimensions: int) -> tuple[Tensor, Path]:
+    """The bytes of a file in IDX format, in their shape, and where it is."""
     folders = (shipped.home() / "fashion-mnist", PACKAGED)
     if (found := next((each / name for each in folders if (each / name).is_file()), None)) is None:
         raise MissingAssetError(
@@ -62,9 +70,14 @@ def _read(part: str, kind: str) -> Tensor:
         )
     try:
         content = gzip.decompress(found.read_bytes())
-    except (OSError, EOFError) as error:
-        raise UsageError(f"cannot be read: {error}", place=str(found), fix="get it again") from None
-    values = torch.frombuffer(bytearray(content[HEADER[kind] :]), dtype=torch.uint8)
-    if len(values) % (PIXELS * PIXELS if kind == "images" else 1) or not len(values):
-        raise UsageError("is not whole", place=str(found), fix="get it again")
-    return values
+    except (OSError, EOFError, zlib.error) as error:
+        raise _bad(found, f"cannot be read: {error}") from None
+    start = 4 * (1 + dimensions)  # bytes: what it is, and its sizes
+    kind, *shape = struct.unpack(f">{1 + dimensions}I", content[:start].ljust(start, b"\0"))
+    if kind != 0x800 + dimensions or math.prod(shape) != len(content) - start:
+        raise _bad(found, "is not whole")
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)[start:].view(shape), found
+
+
+def _bad(where: Path, problem: str) -> UsageError:
+    return UsageError(problem, place=str(where), fix="get Fashion-MNIST again")

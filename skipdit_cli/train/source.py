@@ -20,8 +20,8 @@ from skipdit_cli.train import data, fashion
 if TYPE_CHECKING:
     from skipdit_cli.train.latents import Latents
 
-# Of what the embedded models learn: what says that it is not here, and draws by task of samples with
-# their classes, or the places of their captions.
+# Of what the embedded models learn: what says that it is not here, and by task what draws samples
+# with their classes, or the places of their captions.
 DRAWS = {
     DIGITS: (
         data.require,

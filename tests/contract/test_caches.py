@@ -50,7 +50,8 @@ class Settings:
     deciding: tuple[str, ...] = ()
 
 
-IMAGES = ("digits", "digits-skip", "painted-digits")
+LABELLED = ("digits", "digits-skip", "fashion", "fashion-skip")  # images
+IMAGES = (*LABELLED, "painted-digits")
 SETTINGS = {
     "adacache": Settings(
         off="adacache(metric_thres=1,cache_rates=1)",
@@ -114,7 +115,7 @@ SETTINGS |= {
     "t-gate": Settings(
         off="t-gate(n=1,gate=99)",
         on="t-gate(n=2,gate=4,warmup=0)",
-        refused=("digits", "digits-skip", "moving-digits", "moving-digits-skip"),
+        refused=(*LABELLED, "moving-digits", "moving-digits-skip"),
         refusal="t-gate needs attention to text and {family} has none; "
         "take fora or pab, or a text model",
     ),

@@ -165,7 +165,8 @@ def test_a_run_end_to_end(planned, tmp_path, card):
     assert store.missing(range(6)) == store.corrupt == []
     batch = wanted.batch_size
     assert seen == [(n, 6) for n in (*range(0, 6, batch), 6)]
-    shape = (16, 16, 3) if card.task in ("c2i", "t2i") else (8, 16, 16, 3)
+    side = 32 if card.dataset == "fashion" else 16
+    shape = (side, side, 3) if card.task in ("c2i", "t2i") else (8, side, side, 3)
     samples = [store.read(i) for i in range(6)]
     assert all(sample.shape == shape and sample.dtype == np.uint8 for sample in samples)
     assert len({sample.tobytes() for sample in samples}) == 6

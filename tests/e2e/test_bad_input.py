@@ -555,6 +555,16 @@ def test_training_without_its_data_ends_before_it_starts(skipdit, monkeypatch):
     assert not Path("trained").exists()
 
 
+@pytest.mark.parametrize("model", ["fashion-skip", "fashion-classifier"])
+def test_training_on_clothes_that_are_not_here_ends_before_it_starts(skipdit, clothes, model):
+    for path in clothes.iterdir():
+        path.unlink()
+    done = skipdit(f"train --model {model} --steps 1 --out trained")
+    done.failed(4, "run `apt install dataset-fashion-mnist`, or put its files into ", str(clothes))
+    assert "training the" not in done.err
+    assert not Path("trained").exists()
+
+
 def test_training_without_its_library_ends_before_it_starts(skipdit, monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
     done = skipdit("train --model digits --steps 1 --out trained")

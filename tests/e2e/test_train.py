@@ -93,6 +93,18 @@ def test_scores_while_it_trains(skipdit, tmp_path):
     assert json.loads(done.out)[0]["value"] == scores[2]["value"]
 
 
+def test_train_on_clothes(skipdit, clothes, tmp_path):
+    """Scores, as those of digits, are by a classifier that knows them; folders keep their data."""
+    looks = "--eval fid@fashion,accuracy@fashion --eval-every 1 --eval-samples 4 --eval-steps 2"
+    skipdit(f"train --model fashion --steps 1 --batch-size 2 --out out {looks}").ok()
+    scores = lines(tmp_path / "out" / "scores.jsonl")
+    assert [each["metric"] for each in scores] == ["fid@fashion", "accuracy@fashion"]
+    assert json.loads((tmp_path / "out" / "card.json").read_text())["data"] == "fashion"
+    skipdit("cache-sweep --model out --n 2 --steps 2 --metrics fid@digits").failed(
+        2, "--metrics: fid@digits cannot score samples of ", "accuracy@fashion"
+    )
+
+
 def test_train_the_text_encoders(skipdit, tmp_path):
     done = skipdit("train --model text --steps 1 --out out").ok()
     assert re.fullmatch(r"the text encoders: accuracy 0\.\d{4}, in out\n", done.out)

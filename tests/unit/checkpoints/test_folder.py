@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from skipdit_cli.checkpoints import catalog, folder, local, networks
-from skipdit_cli.checkpoints.card import DIGITS, Sampling, file_name
+from skipdit_cli.checkpoints.card import EMBEDDED_DATA, Sampling, file_name
 from skipdit_cli.checkpoints.catalog import CARDS
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.recipe.runs import from_dict, make_run
@@ -61,7 +61,7 @@ def test_what_is_written_comes_back(name):
     assert local.weights_file(card) == Path("runs/mine") / local.WEIGHTS_FILE
     assert networks.arguments(card) == networks.arguments(known)
     assert not card.embedded
-    assert card.of_digits
+    assert card.dataset == "digits"
 
 
 def test_a_card_of_two_text_encoders_and_of_large_networks(tmp_path):
@@ -112,7 +112,7 @@ def test_a_person_may_leave_out_what_has_a_default():
     card = catalog.card("runs/mine")
     assert card.sampling == Sampling("ddpm", "25", 3.0)
     assert isinstance(card.sampling.guidance, float)  # a key does not tell 3 from 3.0
-    assert (card.data, card.dataset, card.of_digits, card.components) == ("", "", False, {})
+    assert (card.data, card.dataset, card.components) == ("", "", {})
 
 
 @pytest.mark.parametrize(
@@ -322,9 +322,8 @@ def test_names_of_files():
 
 
 def test_what_a_model_was_trained_on():
-    assert {card.name for card in CARDS.values() if card.of_digits} == {
-        card.name for card in CARDS.values() if card.embedded
-    }
+    known = {card.name: card.dataset for card in CARDS.values() if card.dataset in EMBEDDED_DATA}
+    assert known.keys() == {card.name for card in CARDS.values() if card.embedded}
+    assert all(data in name for name, data in known.items())
     mine = replace(CARDS["ucf101-skip"], name="a/ucf101-skip", tiny="")
     assert (mine.dataset, replace(mine, data="ucf101").dataset) == ("", "ucf101")
-    assert replace(mine, data=DIGITS).of_digits

@@ -1,4 +1,4 @@
-"""A classifier simple enough to work out what the `@digits` metrics make of it."""
+"""A classifier simple enough to work out what the metrics of embedded data make of it."""
 
 import sys
 from types import ModuleType
@@ -10,10 +10,14 @@ from torch import nn
 
 class Toy(nn.Module):
     """Feature 0 is the mean grey value, feature 1 its negative; the logit of class c is the mean
-    of row c; all of them in [-1,1]."""
+    of row c; all of them in [-1,1]. Images are as large as its data's."""
+
+    def __init__(self, side=16):
+        super().__init__()
+        self.side = side
 
     def features(self, images):
-        assert images.shape[1:] == (1, 16, 16)
+        assert images.shape[1:] == (1, self.side, self.side)
         features = images.new_zeros(len(images), 64)
         features[:, 0] = images.mean(dim=(1, 2, 3))
         features[:, 1] = -features[:, 0]
@@ -34,7 +38,7 @@ def embedded(monkeypatch, toy):
     statistics = {}
     package, classifier = ModuleType("embedded"), ModuleType("classifier")
     package.reference_statistics = statistics.__getitem__
-    classifier.load_classifier = lambda: toy
+    classifier.load_classifier = {"digits": toy, "fashion": Toy(32)}.__getitem__
     monkeypatch.setitem(sys.modules, "skipdit_cli.embedded", package)
     monkeypatch.setitem(sys.modules, "skipdit_cli.embedded.classifier", classifier)
     return statistics
@@ -44,8 +48,8 @@ def embedded(monkeypatch, toy):
 def grey():
     """A grey image whose green and blue are something else, which must not matter."""
 
-    def make(level):
-        image = np.full((16, 16, 3), 77, np.uint8)
+    def make(level, side=16):
+        image = np.full((side, side, 3), 77, np.uint8)
         image[..., 0] = level
         return image
 

@@ -6,6 +6,7 @@ import pytest
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import catalog
+from skipdit_cli.checkpoints.card import data_of
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.score import jobs, reference
 from skipdit_cli.score.applicable import check, to_model, to_model_now
@@ -21,15 +22,17 @@ from skipdit_cli.score.applicable import check, to_model, to_model_now
             {"psnr", "ssim", "fvd@digits", "accuracy@digits", "motion@digits"},
         ),
         ("painted-digits", {"psnr", "ssim", "fid@digits", "accuracy@digits"}),
+        ("fashion", {"psnr", "ssim", "fid@fashion", "accuracy@fashion"}),
         ("hunyuan-dit", {"psnr", "ssim"}),
     ],
 )
 def test_the_metrics_that_fit_a_model(model, expected):
     card = catalog.card(model)
     assert expected <= set(to_model(card))
-    digits = {name for name in registry.names("metrics") if name.endswith("@digits")}
-    assert set(to_model(card)) & digits == expected & digits
-    for metric in digits - expected:
+    of_data = {name for name in registry.names("metrics") if data_of(name)}
+    assert len({data_of(name) for name in of_data}) == 2
+    assert set(to_model(card)) & of_data == expected & of_data
+    for metric in of_data - expected:
         with pytest.raises(UsageError) as caught:
             check(metric, card, place="HERE")
         assert str(caught.value) == (
@@ -59,6 +62,9 @@ def test_the_metrics_of_a_model_of_ones_own():
     of_digits = replace(mine, data="digits")
     assert to_model(of_digits) == to_model(catalog.card("digits-skip"))
     assert jobs.usual_metrics(of_digits) == ["psnr", "ssim", "accuracy@digits"]
+    of_fashion = replace(mine, data="fashion")
+    assert jobs.usual_metrics(of_fashion) == ["psnr", "ssim", "accuracy@fashion"]
+    assert {"fid@fashion", "lpips"} <= set(to_model(of_fashion))
     unlabelled = replace(of_digits, arguments={"num_classes": None})
     assert jobs.usual_metrics(unlabelled) == ["psnr", "ssim"]
 
