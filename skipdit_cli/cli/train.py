@@ -43,7 +43,7 @@ def train(
         typer.Option(
             help="A folder of images or clips in folders of their classes, or flat; a CSV or JSONL "
             "of paths and captions; or latents that were made of one. Else, of an embedded "
-            "model, its digits."
+            "model, its own: digits, or clothes."
         ),
     ] = None,
     out: Annotated[
@@ -157,7 +157,7 @@ def train(
     ] = 1,
     device: options.Device = "auto",
 ) -> None:
-    """Train a model of the four families on your images or clips, or on the digits that ship.
+    """Train a model of the four families on your images or clips, or on an embedded model's own data.
 
     A killed run continues. What comes out is a folder that other commands take: --model FOLDER.
     """

@@ -92,7 +92,7 @@ def train(
     """Train and write `config.json`, `card.json`, weights and `training.json` into a folder.
 
     Args:
-        source: the samples; the digits that ship unless given.
+        source: the samples; those of an embedded model's own data unless given.
         command: the command line, kept in the record.
     Returns:
         The moving average of the model, float32 on the CPU.

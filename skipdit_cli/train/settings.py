@@ -22,7 +22,7 @@ class TrainingSettings:
 
     Attributes:
         model: name of the checkpoint, or folder, whose architecture is trained.
-        data: what tells the data from other data; "" for the digits that ship.
+        data: what tells the data from other data; "" for that of an embedded model.
         start: the checkpoint that training starts from: the vanilla model of a skip model, or one
             of the same architecture; None draws all weights.
         stage: "all" trains all weights, "skip" the skip branches alone, for all steps.
