@@ -172,7 +172,8 @@ train: setup  ## the embedded models again: four and a half hours on two cores
 		"digits-skip ddpm" "digits-skip ddim --branch 1" "digits-skip ddpm --branch 1" \
 		"moving-digits-skip ddim" "moving-digits-skip ddpm" "captioned-digits-skip ddim" \
 		"captioned-digits-skip ddpm" "painted-digits ddim" "painted-digits ddpm" \
-		"fashion ddim" "fashion-skip ddim" "fashion-skip ddpm"; do \
+		"fashion ddim" "fashion-skip ddim" "fashion-skip ddpm" \
+		"fashion-skip ddim --branch 1" "fashion-skip ddpm --branch 1"; do \
 		set -- $$asked; model=$$1; sampler=$$2; shift 2; \
 		$(SKIPDIT) analyze calibrate --model $$model --sampler $$sampler --method dp-cache "$$@" \
 			--full 25,17,13,9 --num-samples 8 --batch-size 8 --out $(EMBEDDED)/$$model || exit 1; done

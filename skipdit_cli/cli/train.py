@@ -157,7 +157,7 @@ def train(
     ] = 1,
     device: options.Device = "auto",
 ) -> None:
-    """Train a model of the four families on your images or clips, or on an embedded model's own data.
+    """Train a model of the four families on your images or clips, or on an embedded model's own.
 
     A killed run continues. What comes out is a folder that other commands take: --model FOLDER.
     """

@@ -12,19 +12,16 @@ WEIGHTS = "model.safetensors"
 
 
 class Classifier(nn.Module):
-    """Four convolutions, 64 features, 10 classes. Images [N, 1, side, side] in [-1, 1].
+    """Four convolutions, 64 features, 10 classes. Images [N, 1, side, side] in [-1, 1]; the side is
+    16 pixels or a multiple of it."""
 
-    Args:
-        side: pixels, a multiple of 8.
-    """
-
-    def __init__(self, side: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, 16, 3, padding=1)
         self.conv2 = nn.Conv2d(16, 32, 3, padding=1)
         self.conv3 = nn.Conv2d(32, 48, 3, padding=1)
         self.conv4 = nn.Conv2d(48, 64, 3, padding=1)
-        self.hidden = nn.Linear(64 * (side // 8) ** 2, 64)
+        self.hidden = nn.Linear(64 * 4, 64)
         self.output = nn.Linear(64, 10)
 
     def features(self, images: Tensor) -> Tensor:
@@ -32,7 +29,7 @@ class Classifier(nn.Module):
         x = F.relu(self.conv1(images))  # [N, 16, side, side]
         x = F.relu(F.max_pool2d(self.conv2(x), 2))  # [N, 32, side / 2, side / 2]
         x = F.relu(F.max_pool2d(self.conv3(x), 2))  # [N, 48, side / 4, side / 4]
-        x = F.relu(F.max_pool2d(self.conv4(x), 2))  # [N, 64, side / 8, side / 8]
+        x = F.relu(F.adaptive_max_pool2d(self.conv4(x), 2))  # [N, 64, 2, 2]
         return F.relu(self.hidden(x.flatten(1)))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -44,7 +41,6 @@ class Classifier(nn.Module):
 def load_classifier(data: str) -> Classifier:
     """The trained classifier of embedded data, in float32 and eval mode."""
     weights = load_file(shipped.embedded() / CLASSIFIERS[data] / WEIGHTS)
-    cells = weights["hidden.weight"].shape[1] // weights["conv4.weight"].shape[0]
-    model = Classifier(8 * int(cells**0.5))
+    model = Classifier()
     model.load_state_dict({key: value.float() for key, value in weights.items()})
     return model.requires_grad_(False).eval()

@@ -24,7 +24,6 @@ from skipdit_cli.train.data import digits, moving_digits
 REFERENCE_IMAGES, REFERENCE_CLIPS = 20_000, 4_096
 BATCH = 192  # images of a step
 NOISE = 0.1  # what is added to them: a standard deviation
-SHIFT = 2  # pixels, at most
 
 Draw = Callable[[Generator], tuple[Tensor, Tensor]]  # images of a step, and their classes
 Told = Callable[[int, float], None]
@@ -43,7 +42,7 @@ def train_digits(
     """
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    model = _trained(data.SIDE, _digits, steps=steps, seed=seed, progress=progress)
+    model = _trained(_digits, steps=steps, seed=seed, progress=progress)
     images, labels = digits(REFERENCE_IMAGES, Generator().manual_seed(seed + 1))
     clips, clip_labels = moving_digits(REFERENCE_CLIPS, Generator().manual_seed(seed + 2))
     votes = model(clips.flatten(0, 1)).unflatten(0, clips.shape[:2]).mean(1).argmax(1)
@@ -64,7 +63,7 @@ def train_digits(
 def train_fashion(
     folder: Path, *, steps: int, seed: int, command: str = "", progress: Told | None = None
 ) -> float:
-    """Train on clothes, mirrored and moved; write weights and the statistics of all 60,000.
+    """Train on clothes; write weights and the statistics of all 60,000.
 
     Args:
         command: the command line, kept in `training.json`.
@@ -74,7 +73,7 @@ def train_fashion(
     """
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    model = _trained(fashion.SIDE, _clothes, steps=steps, seed=seed, progress=progress)
+    model = _trained(_clothes, steps=steps, seed=seed, progress=progress)
     tested, labels = fashion.images("t10k")
     predicted = [model(part).argmax(1) for part in fashion.prepared(tested).split(1000)]
     accuracy = _share(torch.cat(predicted), labels)
@@ -85,11 +84,11 @@ def train_fashion(
     return accuracy
 
 
-def _trained(side: int, draw: Draw, *, steps: int, seed: int, progress: Told | None) -> Classifier:
+def _trained(draw: Draw, *, steps: int, seed: int, progress: Told | None) -> Classifier:
     """A classifier as it will be loaded: rounded to float16."""
     torch.manual_seed(seed)
     generator = Generator().manual_seed(seed)
-    model = Classifier(side)
+    model = Classifier()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in range(steps):
@@ -115,12 +114,7 @@ def _digits(generator: Generator) -> tuple[Tensor, Tensor]:
 
 
 def _clothes(generator: Generator) -> tuple[Tensor, Tensor]:
-    """A half of them mirrored, all moved by the same few pixels."""
-    images, labels = fashion.fashion(BATCH, generator)
-    mirrored = torch.rand(BATCH, generator=generator) < 0.5
-    images[mirrored] = images[mirrored].flip(-1)
-    moved = torch.randint(-SHIFT, SHIFT + 1, (2,), generator=generator).tolist()
-    return images.roll(moved, dims=(-2, -1)), labels  # what leaves is black, as what enters
+    return fashion.fashion(BATCH, generator)
 
 
 def _share(predicted: Tensor, labels: Tensor) -> float:
