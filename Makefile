@@ -25,8 +25,8 @@ $(VENV)/.done: pyproject.toml constraints.txt
 
 demo: setup  ## generate, score and time Skip-Cache n = 2..6 against the uncached model, and clothes
 	$(SKIPDIT) cache-sweep --n 2..6
-	$(SKIPDIT) cache-sweep --model fashion-skip --n 2 --cache "dp-cache(full=13)" \
-		--num-samples 4 --batch-size 4 --repeats 0 --no-fewer-steps
+	$(SKIPDIT) cache-sweep --model fashion-skip --n 3 --cache "dp-cache(full=17,branch=1)" \
+		--classes 1,3,7,8 --num-samples 4 --batch-size 4 --repeats 0 --no-fewer-steps
 
 test: setup  ## the tests; under six minutes on two cores
 	$(BIN)/python -m pytest

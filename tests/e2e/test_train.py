@@ -96,7 +96,7 @@ def test_scores_while_it_trains(skipdit, tmp_path):
 def test_train_on_clothes(skipdit, clothes, tmp_path):
     """Scores, as those of digits, are by a classifier that knows them; folders keep their data."""
     looks = "--eval fid@fashion,accuracy@fashion --eval-every 1 --eval-samples 4 --eval-steps 2"
-    skipdit(f"train --model fashion --steps 1 --batch-size 2 --out out {looks}").ok()
+    skipdit(f"train --model fashion-skip --steps 1 --batch-size 2 --out out {looks}").ok()
     scores = lines(tmp_path / "out" / "scores.jsonl")
     assert [each["metric"] for each in scores] == ["fid@fashion", "accuracy@fashion"]
     assert json.loads((tmp_path / "out" / "card.json").read_text())["data"] == "fashion"

@@ -14,6 +14,7 @@ MODELS = {
     "captioned": "captioned-digits-skip",
     "moving": "moving-digits-skip",
     "painted": "painted-digits",
+    "fashion": "fashion-skip",
 }
 FULL = {2: 25, 3: 17, 4: 13, 6: 9}  # n -> full steps of 50
 SAMPLERS = ("ddim", "ddpm")

@@ -245,7 +245,11 @@ def test_a_reference_of_another_kind(tmp_path, toy):
     ("metric", "kind", "problem"),
     [
         ("psnr", "images", "HERE: psnr compares each sample with its original; give the originals"),
-        ("fvd", "images", "HERE: fvd cannot score images; take one of accuracy@digits, clip-iqa"),
+        (
+            "fvd",
+            "images",
+            "HERE: fvd cannot score images; take one of accuracy@digits, accuracy@fashion",
+        ),
         ("fid", "clips", "HERE: fid cannot score clips; take one of accuracy@digits, dino-sim"),
         ("fvd", "clips", "HERE: fvd compares clips with real ones, and does not know with which; "),
         ("clip-score", "images", "HERE: clip-score needs to know what each sample was to show; "),
