@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +73,11 @@ def train_fashion(
     """
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    model = _trained(_clothes, steps=steps, seed=seed, progress=progress)
+
+    def draw(generator: Generator) -> tuple[Tensor, Tensor]:
+        return fashion.fashion(BATCH, generator)
+
+    model = _trained(draw, steps=steps, seed=seed, progress=progress)
     tested, labels = fashion.images("t10k")
     predicted = [model(part).argmax(1) for part in fashion.prepared(tested).split(1000)]
     accuracy = _share(torch.cat(predicted), labels)
@@ -113,10 +117,6 @@ def _digits(generator: Generator) -> tuple[Tensor, Tensor]:
     return torch.cat([still, frames]), torch.cat([still_labels, clip_labels])
 
 
-def _clothes(generator: Generator) -> tuple[Tensor, Tensor]:
-    return fashion.fashion(BATCH, generator)
-
-
 def _share(predicted: Tensor, labels: Tensor) -> float:
     return float((predicted == labels).float().mean())
 
@@ -124,14 +124,14 @@ def _share(predicted: Tensor, labels: Tensor) -> float:
 def _save(
     folder: Path,
     model: Classifier,
-    given: dict[str, str | int],
+    given: Mapping[str, object],
     started: float,
-    found: dict[str, float],
+    found: Mapping[str, float],
 ) -> None:
     halved = {key: value.half() for key, value in model.state_dict().items()}
     write_whole(folder / WEIGHTS, to_bytes(halved))
     seconds = round(time.monotonic() - started, 1)
-    record = given | {"torch": torch.__version__, "seconds": seconds} | found
+    record = {**given, "torch": torch.__version__, "seconds": seconds, **found}
     write_whole(folder / "training.json", json.dumps(record).encode() + b"\n")
 
 

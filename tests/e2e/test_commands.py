@@ -455,7 +455,7 @@ def test_report_with_nothing_on_disk(skipdit, table, tmp_path):
 
 
 @pytest.mark.few(1)
-@pytest.mark.parametrize("model", ["digits-skip", "painted-digits"])
+@pytest.mark.parametrize("model", ["digits-skip", "painted-digits", "fashion-skip"])
 def test_profile(skipdit, table, tmp_path, model):
     given = f"profile --n 2,3 --weights random --steps 4 --batch-size 1 --repeats 1 --model {model}"
     done = skipdit(given).ok()

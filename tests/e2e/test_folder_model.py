@@ -43,7 +43,7 @@ def pixels(samples, root: str) -> list[bytes]:
 
 
 @pytest.mark.few(1)
-@pytest.mark.parametrize("name", ["digits-skip", "captioned-digits-skip"])
+@pytest.mark.parametrize("name", ["digits-skip", "captioned-digits-skip", "fashion-skip"])
 def test_its_samples_are_those_of_the_model_it_is_a_copy_of(skipdit, samples, name):
     made(name=name)
     told = skipdit(f"sample --model {MINE}/ {FEW} --seed 3 --results mine --json").ok().out

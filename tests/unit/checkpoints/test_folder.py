@@ -49,7 +49,9 @@ def edit(file: Path, **fields) -> None:
     file.write_text(json.dumps(content))
 
 
-@pytest.mark.parametrize("name", ["digits", "digits-skip", "moving-digits", "captioned-digits"])
+@pytest.mark.parametrize(
+    "name", ["digits", "digits-skip", "moving-digits", "captioned-digits", "fashion"]
+)
 def test_what_is_written_comes_back(name):
     made(name)
     card = catalog.card("runs/mine")
@@ -61,7 +63,7 @@ def test_what_is_written_comes_back(name):
     assert local.weights_file(card) == Path("runs/mine") / local.WEIGHTS_FILE
     assert networks.arguments(card) == networks.arguments(known)
     assert not card.embedded
-    assert card.dataset == "digits"
+    assert card.dataset == known.dataset
 
 
 def test_a_card_of_two_text_encoders_and_of_large_networks(tmp_path):
