@@ -1,12 +1,13 @@
 """The command that makes a run again, found from its settings and tried before it is told."""
 
+import json
 import shlex
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.checkpoints.card import RANDOM
 from skipdit_cli.errors import SkipditError
-from skipdit_cli.recipe import prompts
+from skipdit_cli.recipe import called, prompts
 from skipdit_cli.recipe.runs import make_run
 
 if TYPE_CHECKING:
@@ -37,10 +38,13 @@ def making(run: "Run") -> str:
 
 def differing(run: "Run") -> dict[str, Any]:
     """Settings of a run that are not its model's own, but for prompts, as `make_run` takes them."""
-    weights = {"weights": RANDOM} if run.card.random else {}
+    weights: dict[str, Any] = {"weights": RANDOM} if run.card.random else {}
+    weights |= called.settings(run)
     own = make_run(run.model, settings=weights)
     settings: dict[str, Any] = {**weights, "compile": True} if run.compile else weights
     for name in PLAIN:
+        if name == "sampler" and run.card.pipeline:
+            continue  # it has its own
         if (value := getattr(run, name)) != getattr(own, name):
             settings[name] = "none" if value is None else value
     if run.guided and run.negative_prompt != own.negative_prompt:
@@ -81,13 +85,16 @@ def _times(run: "Run") -> int:
 
 
 def _written(run: "Run", spec: str, settings: dict[str, Any]) -> str:
-    words = ["skipdit", "sample", "--model", run.model]
+    words = ["skipdit", "sample", "--pipeline" if run.card.pipeline else "--model", run.model]
     if not run.is_reference:
         words += ["--cache", spec]
     for name, value in settings.items():
         option = f"--{name.replace('_', '-')}"
         if name == "compile":
             words.append(option)
+        elif name == "call":
+            for key, given in value.items():
+                words += [option, f"{key}={given if isinstance(given, str) else json.dumps(given)}"]
         elif name == "prompts" and not isinstance(value, str):
             for prompt in value:
                 words += ["--prompt", prompt]

@@ -17,6 +17,7 @@ from skipdit_cli.profiling.traced import Scheduler
 
 if TYPE_CHECKING:
     from skipdit_cli.cache import Cache
+    from skipdit_cli.run import Run
     from skipdit_cli.samplers import Sampler
 
 
@@ -36,6 +37,11 @@ def parse(given: list[str] | None) -> dict[str, Any]:
         except ValueError:
             found[key] = value
     return found
+
+
+def settings(run: "Run") -> dict[str, Any]:
+    """What a run of a pipeline is called with, as `make_run` takes it; nothing of others."""
+    return {"call": dict(run.card.arguments)} if run.card.pipeline else {}
 
 
 def with_call(card: Card, call: Mapping[str, Any]) -> Card:

@@ -5,6 +5,7 @@ from textwrap import shorten
 from typing import Any
 
 from skipdit_cli.cache import NONE, Cache, CacheSpec, value_text
+from skipdit_cli.recipe import called
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.run import Run
 
@@ -50,7 +51,7 @@ def about(runs: Sequence[Run]) -> str:
         "guidance": f"guidance {first.guidance:g}" if first.guidance is not None else "",
         "seed": first.seeded,
     }
-    own = make_run(first.model)
+    own = make_run(first.model, settings=called.settings(first))
     if first.batch_size != min(own.batch_size, first.num_samples):
         parts["batch_size"] = f"batch size {first.batch_size}"
     if (prompts := set(first.prompts or ())) != set(own.prompts or ()):

@@ -185,3 +185,13 @@ def test_a_pipeline_of_the_hub_is_found_in_its_cache(skipdit, flux, table, monke
     assert "someone/other cannot be fetched" in done.err.splitlines()[-1]
     skipdit("download --pipeline flux").failed(2, "flux", "OWNER/NAME")
     skipdit("download coco --configs").failed(2, "--configs", "--pipeline")
+
+
+def test_the_command_that_makes_a_run_again_is_told(skipdit, flux):
+    """With its call; it is found by trying it."""
+    line = f"sample --pipeline {flux} --cache fora(n=2) --num-samples 1 --seed 5 {FEW}"
+    made = json.loads(skipdit(line, *PROMPTS[:2], "--json").ok().out)
+    told = json.loads(skipdit(f"show {made['key'][:8]} --json").ok().out)
+    text = json.dumps(told)
+    for part in (f"--pipeline {flux}", "--call height=32", "--seed 5", "fora(n=2"):
+        assert part in text
