@@ -9,6 +9,7 @@ A dual-stream block has two hidden states, of text and of the image. Caches see 
 one behind the other along the tokens, text first.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import Layout, Site
 
-HIDDEN, TEXT = "hidden_states", "encoder_hidden_states"
+HIDDEN = "hidden_states"
 FEEDFORWARD, TEXT_FEEDFORWARD = ("ff", "ffn", "feed_forward", "mlp"), ("ff_context", "ff_encoder")
 
 
@@ -223,6 +224,4 @@ def parts_of(path: str, block: nn.Module) -> dict[str, nn.Module]:
 
 
 def _parameters(module: nn.Module) -> tuple[str, ...]:
-    import inspect
-
     return tuple(inspect.signature(type(module).forward).parameters)[1:]

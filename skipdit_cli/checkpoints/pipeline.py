@@ -208,10 +208,10 @@ def has_weights(folder: Path) -> bool:
         name for name in parts(folder) if re.match("transformer|vae|text_encoder|image_enc", name)
     ]
     return all(
-        any(each.suffix in WEIGHTS for each in (folder / name).iterdir())
+        (folder / name).is_dir()
+        and any(each.suffix in WEIGHTS for each in (folder / name).iterdir())
         for name in modules
-        if (folder / name).is_dir()
-    ) and all((folder / name).is_dir() for name in modules)
+    )
 
 
 def facts(class_name: str, *, place: str = "") -> Facts:

@@ -2,7 +2,6 @@
 them."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skipdit_cli.cache import NONE, Cache
+from skipdit_cli.cache import Cache
 from skipdit_cli.checkpoints import drawn, pipeline
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import SkipditError
@@ -98,6 +97,43 @@ def transformers_of(pipe: Any, card: Card) -> list[Any]:
     return [getattr(pipe, name) for name in pipeline.denoisers(Path(card.folder))]
 
 
+def called(
+    run: Run,
+    indices: Sequence[int],
+    prompts: Sequence[str],
+    *,
+    pipe: Any,
+    output_type: str,
+    cache: Cache | None = None,
+    steps: str = "",
+    on_step: Callable[[Session, Tensor], None] | None = None,
+) -> tuple[Any, Driven]:
+    """One call of a run's pipeline: what it gave, and what the cache did.
+
+    Args:
+        indices: of the samples. prompts: of each.
+        output_type: as diffusers has it, "np" or "latent".
+        cache, steps: in place of the run's own.
+    """
+    steps = steps or run.steps
+    arguments = call_arguments(run.card, steps, run.guidance)
+    if run.negative_prompt:
+        arguments["negative_prompt"] = [run.negative_prompt] * len(prompts)
+    generators = [generator(*run.stream(index)) for index in indices]
+    with products(run.precision):
+        return drive(
+            pipe,
+            transformers_of(pipe, run.card),
+            cache or run.cache,
+            run.traced_in(steps),
+            on_step=on_step,
+            prompt=[*prompts],
+            generator=generators if len(generators) > 1 else generators[0],
+            output_type=output_type,
+            **arguments,
+        )
+
+
 def pixels_of(
     run: Run,
     indices: Sequence[int],
@@ -107,22 +143,7 @@ def pixels_of(
 ) -> tuple[np.ndarray, Driven]:
     """Samples of a run, computed in one call: uint8 [B, H, W, 3] or [B, T, H, W, 3]."""
     prompts = [conditioning.meta(run, index)["prompt"] for index in indices]
-    generators = [generator(*run.stream(index)) for index in indices]
-    arguments = call_arguments(run.card, run.steps, run.guidance)
-    if run.negative_prompt:
-        arguments["negative_prompt"] = [run.negative_prompt] * len(prompts)
-    with products(run.precision):
-        given, driven = drive(
-            pipe,
-            transformers_of(pipe, run.card),
-            run.cache,
-            run.traced,
-            on_step=on_step,
-            prompt=prompts,
-            generator=generators if len(generators) > 1 else generators[0],
-            output_type="np",
-            **arguments,
-        )
+    given, driven = called(run, indices, prompts, pipe=pipe, output_type="np", on_step=on_step)
     images = np.asarray(given, dtype=np.float32)
     if not np.isfinite(images).all():
         raise SkipditError(
@@ -132,43 +153,11 @@ def pixels_of(
     return (images * 255).round().astype(np.uint8), driven
 
 
-def loop_of(run: Run, *, device: str = "cpu") -> Callable[..., None]:
-    """The denoising loop of a run's first batch, as something to time (`score/body.py`).
-
-    It is the pipeline's call without its autoencoder. Texts are encoded in the first call alone.
-    """
-    pipe = of_run(run, device=device)
-    prompts = [*(run.prompts or ["a picture"])]
-    prompts = [prompts[i % len(prompts)] for i in range(run.batch_size)]
+def encode_once(pipe: Any) -> None:
+    """Let the text encoders of a pipeline remember what they gave for their tokens."""
     for name, part in pipe.components.items():
         if name.startswith("text_encoder") and part is not None:
             _encode_once(part)
-
-    def stop(session: Session, x: Tensor) -> None:
-        here, before = session.reused[session.step], session.reused[session.step - 1]
-        if session.step and not here and (before or session.cache.name == NONE):
-            raise _Enough
-
-    def body(cache: Cache, *, steps: str = run.steps, brief: bool = False) -> None:
-        generators = [generator(*run.stream(i)) for i in range(run.batch_size)]
-        with products(run.precision), suppress(_Enough):
-            drive(
-                pipe,
-                transformers_of(pipe, run.card),
-                cache,
-                run.traced if steps == run.steps else run.traced_in(steps),
-                on_step=stop if brief else None,
-                prompt=prompts,
-                generator=generators if len(generators) > 1 else generators[0],
-                output_type="latent",
-                **call_arguments(run.card, steps, run.guidance),
-            )
-
-    return body
-
-
-class _Enough(Exception):
-    """Ends a loop early."""
 
 
 def _encode_once(encoder: Any) -> None:

@@ -160,10 +160,9 @@ def sizes(card: Card) -> Sizes:
     """How much the transformers and one call of one hold, for one sample without guidance."""
 
     def count() -> list[int]:
-        from skipdit_cli.checkpoints import hollow
         from skipdit_cli.profiling.live import FLOAT32, peak
 
-        inputs = hollow.trace(Path(card.folder), _usual_arguments(card)).inputs
+        inputs = _inputs(card)
         modules = [each.module for each in blocks(card)]
         weights = [[*each.parameters(), *each.buffers()] for each in modules]
         most = peak(lambda: modules[0](**inputs), before=weights[0])
@@ -174,8 +173,13 @@ def sizes(card: Card) -> Sizes:
     return Sizes(weights, step, (shape[-1], *shape[:-1]), 1, {}, ())
 
 
-def _usual_arguments(card: Card) -> dict[str, Any]:
-    return call_arguments(card, card.sampling.steps, card.sampling.guidance)
+@functools.lru_cache(maxsize=1)
+def _inputs(card: Card) -> dict[str, Any]:
+    """Of one call of a transformer, for one sample, on the meta device."""
+    from skipdit_cli.checkpoints import hollow
+
+    arguments = call_arguments(card, card.sampling.steps, card.sampling.guidance)
+    return hollow.trace(Path(card.folder), arguments).inputs
 
 
 def decoding(card: Card) -> Decoding:
@@ -186,9 +190,7 @@ def decoding(card: Card) -> Decoding:
 
 def site_costs(card: Card) -> Costs:
     """What one call of a transformer costs for one sample, without guidance; not remembered."""
-    from skipdit_cli.checkpoints import hollow
     from skipdit_cli.profiling.macs import site_costs as counted
 
-    inputs = hollow.trace(Path(card.folder), _usual_arguments(card)).inputs
     first = blocks(card)[0]
-    return counted(first.module, inputs, sites=first.modules)
+    return counted(first.module, _inputs(card), sites=first.modules)

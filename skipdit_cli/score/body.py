@@ -36,7 +36,7 @@ def loop_of(
         weights_path: a checkpoint file instead of the known place.
     """
     if run.card.pipeline:
-        return pipelines.loop_of(run, device=device)
+        return _of_pipeline(run, device=device)
     model = network(run, device=device, weights_path=weights_path)
     given = model.inputs(run.batch_size, device=device)  # texts and classes cost what any do
     shape = given.pop("hidden_states").shape[1:]
@@ -45,11 +45,6 @@ def loop_of(
         rng.batch_normal(shape, seed=run.seed, indices=range(run.batch_size), step=step).to(device)
         for step in (rng.INITIAL, 0)
     )
-
-    def stop(session: Session, x: Tensor) -> None:
-        here, before = session.reused[session.step], session.reused[session.step - 1]
-        if session.step and not here and (before or session.cache.name == NONE):
-            raise _Enough
 
     def body(cache: Cache, *, steps: str = run.steps, brief: bool = False) -> None:
         with products(run.precision), suppress(_Enough):
@@ -65,10 +60,41 @@ def loop_of(
                 guidance=run.guidance,
                 trained=run.card.sampling,
                 compile=run.compile,
-                on_step=stop if brief else None,
+                on_step=_stop if brief else None,
             )
 
     return body
+
+
+def _of_pipeline(run: Run, *, device: str) -> Callable[..., None]:
+    """The same of a pipeline: its call without its autoencoder, texts encoded once."""
+    pipe = pipelines.of_run(run, device=device)
+    pipelines.encode_once(pipe)
+    known = run.prompts or ("a picture",)
+    indices = range(run.batch_size)
+    prompts = [known[i % len(known)] for i in indices]
+
+    def body(cache: Cache, *, steps: str = run.steps, brief: bool = False) -> None:
+        with suppress(_Enough):
+            pipelines.called(
+                run,
+                indices,
+                prompts,
+                pipe=pipe,
+                output_type="latent",
+                cache=cache,
+                steps=steps,
+                on_step=_stop if brief else None,
+            )
+
+    return body
+
+
+def _stop(session: Session, x: Tensor) -> None:
+    """End at the first full step that follows another kind of step."""
+    here, before = session.reused[session.step], session.reused[session.step - 1]
+    if session.step and not here and (before or session.cache.name == NONE):
+        raise _Enough
 
 
 class _Enough(Exception):

@@ -195,3 +195,21 @@ def test_the_command_that_makes_a_run_again_is_told(skipdit, flux):
     text = json.dumps(told)
     for part in (f"--pipeline {flux}", "--call height=32", "--seed 5", "fora(n=2"):
         assert part in text
+
+
+def test_what_is_timed_is_the_call_that_makes_samples(flux, monkeypatch):
+    """With its negative prompt too, without which there may be no guidance; not decoded."""
+    from skipdit_cli.generate import pipelines
+    from skipdit_cli.recipe.runs import make_run
+    from skipdit_cli.score.body import loop_of
+
+    seen = []
+    monkeypatch.setattr(pipelines, "drive", lambda *_, **given: seen.append(given) or (0, None))
+    call = {"height": 32, "width": 16, "max_sequence_length": 32}
+    settings = {"steps": "4", "prompts": ("a cat",), "negative_prompt": "fog", "call": call}
+    run = make_run(str(flux), settings={**settings, "num_samples": 1})
+    loop_of(run)(run.cache)
+    (timed,) = seen
+    assert timed["negative_prompt"] == ["fog"]
+    assert (timed["prompt"], timed["output_type"]) == (["a cat"], "latent")
+    assert {name: timed[name] for name in call} == call
