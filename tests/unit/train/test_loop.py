@@ -46,6 +46,11 @@ CAPTIONED = TrainingSettings(
 PAINTED = TrainingSettings("painted-digits", steps=4, batch_size=2)
 
 
+def drawn(monkeypatch, card, draw):
+    """What an embedded model learns, in place of its data: draw(count, generator)."""
+    monkeypatch.setitem(source.DRAWS, card.data, (lambda: None, {card.task: draw}))
+
+
 class Killed(Exception):
     pass
 
@@ -323,8 +328,8 @@ def test_other_classes_are_drawn_afresh(vanilla, tmp_path):
 @pytest.mark.slow
 def test_training_learns(monkeypatch, tmp_path):
     """A constant image: the loss of predicting nothing is 1 plus the bound; it must fall."""
-    white = {"c2i": lambda count, _: (torch.ones(count, 1, 16, 16), torch.zeros(count).long())}
-    monkeypatch.setattr(source, "DATA", white)
+    white = lambda count, _: (torch.ones(count, 1, 16, 16), torch.zeros(count).long())
+    drawn(monkeypatch, catalog.card("digits"), white)
     losses = []
     settings = TrainingSettings("digits", steps=60, batch_size=16, learning_rate=0.01)
     on_log = lambda logged: losses.append(logged.loss)
@@ -470,8 +475,8 @@ def test_each_model_is_trained_on_what_it_is_to_predict(monkeypatch, tmp_path, n
     """Black is x0 = 0 here, so x = s noise and both answers can be read off x."""
     card = catalog.card(name)
     shape = networks.build(card).inputs(3)["hidden_states"].shape
-    zero = {card.task: lambda count, _: (torch.zeros(shape), torch.zeros(count).long())}
-    monkeypatch.setattr(source, "DATA", zero)
+    zero = lambda count, _: (torch.zeros(shape), torch.zeros(count).long())
+    drawn(monkeypatch, card, zero)
     diffusion = loop.Diffusion(torch.device("cpu"), card.sampling.betas)
 
     def answer(told):
