@@ -134,7 +134,7 @@ tables: $(TABLES) demo methods paper-flops hours  ## all of them, demo and metho
 		rm results/$$name.part; \
 	done
 
-train: setup  ## the embedded models again: four and a half hours on two cores
+train: setup  ## the embedded models again: five hours on two cores
 	rm -f $(EMBEDDED)/*/training.json
 	$(SKIPDIT) train --model classifier --steps 1500 --seed 0 --out $(EMBEDDED)/classifier
 	$(SKIPDIT) train --model fashion-classifier --steps 3000 --seed 0 \
@@ -163,6 +163,9 @@ train: setup  ## the embedded models again: four and a half hours on two cores
 		--seed 0 --half --out $(EMBEDDED)/fashion
 	$(SKIPDIT) train --model fashion-skip --start fashion --skip-steps 150 --steps 2400 \
 		--batch-size 128 --learning-rate 0.002 --seed 0 --half --out $(EMBEDDED)/fashion-skip
+	$(SKIPDIT) train --model flow-parts --steps 2000 --out $(EMBEDDED)/flow-digits
+	$(SKIPDIT) train --model flow-digits --steps 5000 --batch-size 64 --learning-rate 0.003 \
+		--seed 0 --half --out $(EMBEDDED)/flow-digits
 	rm -f $(EMBEDDED)/*/log.jsonl $(EMBEDDED)/*/card.json $(EMBEDDED)/*/run.lock
 	for model in digits digits-skip moving-digits moving-digits-skip captioned-digits \
 		captioned-digits-skip painted-digits fashion fashion-skip; do for method in teacache mag-cache; do \

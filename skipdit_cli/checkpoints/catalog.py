@@ -13,7 +13,16 @@ from pathlib import Path
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import folder, pipeline
-from skipdit_cli.checkpoints.card import DIGITS, FASHION, Card, Component, Sampling, by_path
+from skipdit_cli.checkpoints.card import (
+    DIGITS,
+    FASHION,
+    PIPELINE,
+    Card,
+    Component,
+    Sampling,
+    by_path,
+)
+from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import unknown
 
 _SKIP_HUB = "GuanjieChen/Skip-DiT"
@@ -194,6 +203,28 @@ def _fashion(*, skip: bool) -> Card:
     )
 
 
+def _flow() -> Card:
+    """The embedded pipeline, a plain one of diffusers of today's kind.
+
+    Its captions are few words: of T5's tokens it takes fewer than the 256 of the call's default.
+    """
+    name = "flow-digits"
+    return Card(
+        name=name,
+        family=PIPELINE,
+        task="t2i",
+        variant="StableDiffusion3Pipeline",
+        skip=False,
+        sampling=Sampling("FlowMatchEulerDiscreteScheduler", "28", 3.0),
+        tiny=name,
+        arguments={"max_sequence_length": 8},
+        source="embedded",
+        prompts="digits-image",
+        folder=str(shipped.embedded() / name),
+        data=DIGITS,
+    )
+
+
 _ALL = (
     _embedded("c2i", skip=False),
     _embedded("c2i", skip=True),
@@ -249,18 +280,19 @@ _ALL = (
     _latte(skip=True),
     _hunyuan(),
 )
-CARDS: Mapping[str, Card] = {card.name: card for card in _ALL}
+CARDS: Mapping[str, Card] = {card.name: card for card in _ALL}  # of the families here
+PIPELINES: Mapping[str, Card] = {"flow-digits": _flow()}  # that ship, of diffusers' own classes
 
 
 def cards() -> dict[str, Card]:
-    """All checkpoints by name: those above, then those of families of other distributions.
+    """All checkpoints by name: those above, and those of families of other distributions.
 
     Raises:
         SkipditError: the file of such a family is broken.
     """
     families = [registry.load("models", name) for name in registry.foreign("models")]
     added = {card.name: card for family in families for card in family.CHECKPOINTS}
-    return {**added, **CARDS}
+    return {**added, **CARDS, **PIPELINES}
 
 
 def card(name: str, *, place: str = "") -> Card:
@@ -276,7 +308,7 @@ def card(name: str, *, place: str = "") -> Card:
     if not _is_path(name):
         raise unknown("model", name, known, place=place)
     if pipeline.is_one(name):
-        return pipeline.card(folder.called(Path(name)), place=place)
+        return folder.of_pipeline(pipeline.card(folder.called(Path(name)), place=place))
     return folder.read(Path(name), place=place)
 
 

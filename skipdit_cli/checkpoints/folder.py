@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +105,32 @@ def read(folder: Path, *, place: str = "") -> Card:
     return chosen
 
 
+def of_pipeline(known: Card) -> Card:
+    """The card of a pipeline with what a card.json in its folder says beyond it: steps, guidance,
+    arguments of its call, prompts and data. Training writes one.
+
+    Raises:
+        UsageError: card.json has a mistake, or is that of another pipeline.
+    """
+    file, at = Path(known.folder) / CARD, f"{known.name}/{CARD}"
+    if not os.path.exists(file):
+        return known
+    text = given.read_text(file, place=at, most=MOST)
+    told = _fields(_parsed(text, at), SHAPE, ("family", "variant"), at)
+    if (told["family"], told["variant"]) != (known.family, known.variant):
+        problem = f"is the card of {told['variant']}, and the folder has a {known.variant}"
+        raise UsageError(problem, place=at, fix="delete it")
+    _check_data(told, at)
+    sampling = _fields(told.get("sampling", {}), SAMPLING, (), f"{at} sampling")
+    how = {name: sampling[name] for name in ("steps", "guidance") if name in sampling}
+    names = ("arguments", "prompts", "negative_prompt", "data")
+    return replace(
+        known,
+        sampling=replace(known.sampling, **how),
+        **{name: told[name] for name in names if name in told},
+    )
+
+
 def _no_card(folder: Path, *, place: str) -> UsageError:
     name = called(folder)
     fix = "name a folder that training wrote, or one of `skipdit ls models`"
@@ -135,8 +161,7 @@ def _card(content: Any, place: str, *, name: str, folder: Path) -> Card:
         raise UsageError(
             "precisions is empty", place=place, fix="name one or more, or leave it out"
         )
-    if by_path(told.get("data", "")):
-        raise UsageError(f"data cannot be '{told['data']}'", place=place, fix="give a name or none")
+    _check_data(told, place)
     parts = told.get("components", {})
     return Card(
         **{
@@ -154,6 +179,11 @@ def _card(content: Any, place: str, *, name: str, folder: Path) -> Card:
             },
         }
     )
+
+
+def _check_data(told: Mapping[str, Any], place: str) -> None:
+    if by_path(told.get("data", "")):
+        raise UsageError(f"data cannot be '{told['data']}'", place=place, fix="give a name or none")
 
 
 def _sampling(content: Any, place: str) -> Sampling:

@@ -234,7 +234,7 @@ def _decode_nothing(vae: Any, seen: Trace) -> None:
         with FlopCounterMode(display=False) as counted:
             result = own(z.to("meta"), *args, **kwargs)
         seen.decoding += counted.get_total_flops()
-        return _zeros(result)
+        return zeros(result)
 
     vae.decode = decode
 
@@ -261,7 +261,7 @@ def _watch(module: nn.Module, place: int, seen: Trace) -> None:
             if first:
                 finish()
             shapes[key] = result
-        return _zeros(shapes[key])
+        return zeros(shapes[key])
 
     module.forward = forward  # type: ignore[method-assign]
 
@@ -315,13 +315,14 @@ def _on_meta(value: Any) -> Any:
     return value
 
 
-def _zeros(value: Any) -> Any:
+def zeros(value: Any) -> Any:
+    """Zeros of the shapes of all tensors in a value, on the CPU."""
     if isinstance(value, Tensor):
         return torch.zeros(value.shape, dtype=value.dtype)
     if isinstance(value, dict):
-        return type(value)(**{key: _zeros(each) for key, each in value.items()})
+        return type(value)(**{key: zeros(each) for key, each in value.items()})
     if isinstance(value, list | tuple):
-        return type(value)(_zeros(each) for each in value)
+        return type(value)(zeros(each) for each in value)
     return value
 
 

@@ -6,7 +6,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from skipdit_cli.checkpoints import catalog, local
+from skipdit_cli.checkpoints import catalog, local, pipeline
 from skipdit_cli.checkpoints.card import Card
 
 DENOISER = "denoiser"
@@ -38,6 +38,8 @@ class Part:
 
 def parts(card: Card) -> tuple[Part, ...]:
     """Denoiser and components. Only headers are read: a changed byte in a tensor goes unnoticed."""
+    if card.pipeline:
+        return _pipeline_parts(Path(card.folder))
     file = local.weights_file(card)
     listed = [_part(DENOISER, file.parent, card.size, present=file.is_file())]
     for key, component in card.components.items():
@@ -45,6 +47,15 @@ def parts(card: Card) -> tuple[Part, ...]:
         folder = local.component_folder(component)
         listed.append(_part(key, folder, component.size, present=present))
     return tuple(listed)
+
+
+def _pipeline_parts(folder: Path) -> tuple[Part, ...]:
+    """Those of a pipeline that have a configuration of their own kind: the scheduler has none."""
+    return tuple(
+        _part(name, folder / name, 0, present=(folder / name).is_dir())
+        for name in pipeline.parts(folder)
+        if name != "scheduler"
+    )
 
 
 def lacking(card: Card) -> list[Part]:

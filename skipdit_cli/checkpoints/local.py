@@ -27,6 +27,8 @@ HASH = kept.Kind("hash of a file", 1)
 
 def weights_file(chosen: Card) -> Path:
     """Where the converted weights of a checkpoint are, or will be."""
+    if chosen.pipeline:
+        return Path(chosen.folder) / "transformer" / WEIGHTS_FILE
     if chosen.folder:
         return Path(chosen.folder) / WEIGHTS_FILE
     root = shipped.embedded() if chosen.embedded else home() / "weights"
@@ -65,8 +67,7 @@ def require(chosen: Card, *, path: Path | None = None) -> Path | None:
         MissingAssetError: something is not here; the command that fetches it and how much that is
             are named.
     """
-    if path and chosen.pipeline:
-        raise UsageError("is of a model's own file", place=f"--weights {path}", fix="leave it out")
+    _check_own(chosen, path)
     file = path or locate(chosen)
     if file is None and not chosen.random:
         raise _not_here(chosen)
@@ -75,11 +76,18 @@ def require(chosen: Card, *, path: Path | None = None) -> Path | None:
     return file
 
 
+def _check_own(chosen: Card, path: Path | None) -> None:
+    """Raise a UsageError where a file is given in place of what has several."""
+    if path and chosen.pipeline:
+        raise UsageError("is of a model's own file", place=f"--weights {path}", fix="leave it out")
+
+
 def _not_here(chosen: Card) -> MissingAssetError:
     """The error of weights that are not here; what brings them is named."""
     name = chosen.name
     if chosen.pipeline:
         fix = f"run `skipdit download --pipeline {shlex.quote(name)}`"
+        fix = reinstall(chosen) if chosen.embedded else fix
         return MissingAssetError(f"the weights of {name} are not here", fix=fix)
     if chosen.by_path:
         return MissingAssetError(
@@ -109,7 +117,8 @@ def fetching(chosen: Card) -> str:
 
 def reinstall(chosen: Card) -> str:
     """What brings the weights of an embedded model back."""
-    command = f"skipdit train --model {chosen.name} --out {weights_file(chosen).parent}"
+    folder = chosen.folder or weights_file(chosen).parent
+    command = f"skipdit train --model {chosen.name} --out {folder}"
     if chosen.skip and not chosen.native_skip:  # `train` asks for these of a model with added skips
         command += f" --start {chosen.name.removesuffix('-skip')} --skip-steps {SKIP_STEPS}"
     return f"install it again, or make them with `{command}`"
@@ -179,6 +188,7 @@ def fingerprint(chosen: Card, *, path: Path | None = None) -> str:
     """
     if chosen.random:
         return RANDOM
+    _check_own(chosen, path)
     source = path or locate(chosen)
     if source is None:
         return "absent"

@@ -10,13 +10,23 @@ from skipdit_cli.checkpoints import drawn
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.checkpoints.local import require
 from skipdit_cli.checkpoints.official import check_keys, converted, read_state
+from skipdit_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from skipdit_cli.models import Network
 
 
 def arguments(chosen: Card) -> dict:
-    """The constructor arguments of a checkpoint's model."""
+    """The constructor arguments of a checkpoint's model.
+
+    Raises:
+        UsageError: it is a pipeline of diffusers, which is of no family.
+    """
+    if chosen.pipeline:
+        raise UsageError(
+            f"{chosen.name} is a pipeline of diffusers, which this command does not take yet",
+            fix="take a model of the families, see `skipdit ls models`",
+        )
     family = registry.load("models", chosen.family)
     taken = {**family.VARIANTS[chosen.variant], **chosen.arguments}
     if "skip" in inspect.signature(family.MODEL.__init__).parameters:  # else the skips are native
@@ -34,8 +44,9 @@ def build(chosen: Card, *, device: str = "meta") -> "Network":
     """The checkpoint's model with weights that mean nothing: for counting, timing, training."""
     import torch
 
+    given = arguments(chosen)
     with torch.device(device):
-        return registry.load("models", chosen.family).MODEL(**arguments(chosen))
+        return registry.load("models", chosen.family).MODEL(**given)
 
 
 def load(
@@ -54,7 +65,7 @@ def load(
 
     source = path or require(chosen)
     if source is None:
-        family, given = registry.load("models", chosen.family), arguments(chosen)
+        given, family = arguments(chosen), registry.load("models", chosen.family)
         return drawn.fill(drawn.empty(lambda: family.MODEL(**given)), device=device, dtype=dtype)
     model = build(chosen)
     state = read_state(source)

@@ -107,7 +107,6 @@ def card(name: str, *, place: str = "") -> Card:
         source=name,
         folder=str(folder),
         licence="",
-        digest=_digest(folder),
     )
 
 
@@ -117,7 +116,7 @@ def _absent(name: str, *, place: str) -> UsageError | MissingAssetError:
         problem = f"{name} is a folder without {INDEX}"
         return UsageError(problem, place=place, fix="give the folder that save_pretrained wrote")
     if folder.exists() or not HUB.fullmatch(name):
-        fix = "give such a folder, or OWNER/NAME of the hub"
+        fix = "give such a folder, OWNER/NAME of the hub, or flow-digits"
         return UsageError(f"{name} is no folder of a pipeline", place=place, fix=fix)
     return MissingAssetError(
         f"the pipeline {name} is not here",
@@ -189,6 +188,20 @@ def denoisers(folder: Path) -> tuple[str, ...]:
         problem = f"{index(folder)['_class_name']} has no transformer"
         raise UsageError(problem, place=str(folder / INDEX), fix="take one that has")
     return found
+
+
+def transformer(folder: Path) -> Any:
+    """The first part that denoises, with its weights, in float32.
+
+    Raises:
+        OSError: the weights are not there, or damaged.
+    """
+    import diffusers
+    import torch
+
+    name = denoisers(folder)[0]
+    kind = getattr(diffusers, parts(folder)[name][1])
+    return kind.from_pretrained(folder / name, dtype=torch.float32, local_files_only=True)
 
 
 def config(folder: Path, part: str) -> dict[str, Any]:
@@ -280,7 +293,7 @@ def _class_of(said: Mapping[str, Any], part: str) -> str:
     return str((said.get(part) or [None, "none"])[1])
 
 
-def _digest(folder: Path) -> str:
+def digest(folder: Path) -> str:
     """16 hex digits of the index and of all configurations."""
     seen = hashlib.sha256((folder / INDEX).read_bytes())
     for path in sorted(folder.glob("*/*config.json")):

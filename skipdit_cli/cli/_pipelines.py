@@ -12,7 +12,8 @@ Pipeline = Annotated[
     typer.Option(
         "--pipeline",
         metavar="FOLDER|HUB_ID",
-        help="In place of --model: a pipeline of diffusers, its folder or its name on the hub.",
+        help="In place of --model: a pipeline of diffusers, its folder or its name on the hub; or "
+        "flow-digits, which ships.",
     ),
 ]
 Call = Annotated[
@@ -38,6 +39,8 @@ def named(model: str | None, pipeline: str) -> str:
 
     if model is not None:
         raise UsageError("--model and --pipeline say the same", fix="give one of them")
+    if pipeline in catalog.PIPELINES:
+        return pipeline
     pipelines.card(pipeline, place="--pipeline")
     return catalog.named(pipeline) if Path(pipeline).is_dir() else pipeline
 

@@ -24,6 +24,7 @@ PARTS = {
     "classifier": "the classifier of digits",
     "fashion-classifier": "the classifier of clothes",
     "text": "the text encoders",
+    "flow-parts": "the pipeline around flow-digits",
 }
 DEFAULT = TrainingSettings
 
@@ -34,7 +35,7 @@ def train(
         str,
         typer.Option(
             help="A checkpoint or a folder, whose architecture is trained; or classifier, "
-            "fashion-classifier or text (the embedded encoders).",
+            "fashion-classifier, text (the embedded encoders) or flow-parts.",
             autocompletion=complete.models,
         ),
     ],
@@ -157,7 +158,7 @@ def train(
     ] = 1,
     device: options.Device = "auto",
 ) -> None:
-    """Train a model of the four families on your images or clips, or on an embedded model's own.
+    """Train a model of the four families on your images or clips, or an embedded one on its own.
 
     A killed run continues. What comes out is a folder that other commands take: --model FOLDER.
     """
@@ -170,7 +171,7 @@ def train(
     from skipdit_cli.storage.disk import check_writable
     from skipdit_cli.storage.provenance import collect
     from skipdit_cli.train import architecture as networks
-    from skipdit_cli.train import launch, loop, official
+    from skipdit_cli.train import launch, loop, official, pipelines
     from skipdit_cli.train.judge import Judge
     from skipdit_cli.train.network import check_start
     from skipdit_cli.train.processes import require
@@ -180,6 +181,8 @@ def train(
     if not known(model):
         raise unknown("model", model, [*PARTS, *cards()], place="--model")
     where, base = options.device_name(device), card(model, place="--model")
+    if base.pipeline:
+        pipelines.check(base)
     folder = out or Path("results/train") / Path(model).name
     given = {
         "start": start,
@@ -272,8 +275,8 @@ def _source(
 ) -> "tuple[TrainingSettings, Source]":
     """Settings with what the data decides on, and the samples; they are encoded where need be."""
     from skipdit_cli.errors import UsageError
-    from skipdit_cli.train import launch
-    from skipdit_cli.train.source import DRAWS, Drawn, Encoded
+    from skipdit_cli.train import launch, pipelines
+    from skipdit_cli.train.source import DRAWS, Encoded
 
     if data is None:
         if settings.card.data not in DRAWS:
@@ -282,7 +285,13 @@ def _source(
                 place="--data",
                 fix="give a folder of images or clips, or train an embedded model",
             )
-        return settings, Drawn(settings.card)
+        return settings, pipelines.learnt(settings.card)
+    if settings.card.pipeline:
+        raise UsageError(
+            f"{settings.model} is a pipeline, which is trained on captioned digits alone so far",
+            place="--data",
+            fix="leave it out, or train a model of the families",
+        )
     from skipdit_cli.train import latents
     from skipdit_cli.train.shards import INDEX
 
@@ -336,26 +345,28 @@ def _teller(
 
 
 def _train_part(model: str, folder: Path, steps: int, seed: int) -> None:
-    """Train an embedded classifier or the embedded text encoders."""
+    """Train what the embedded models stand on, or are scored by."""
     from skipdit_cli.storage.disk import check_writable
     from skipdit_cli.storage.provenance import collect
     from skipdit_cli.train import data, fashion
     from skipdit_cli.train.classifier import train_digits, train_fashion
+    from skipdit_cli.train.flow_parts import train_parts
     from skipdit_cli.train.text import train_text
 
-    require, train_part = {
-        "classifier": (data.require, train_digits),
-        "fashion-classifier": (fashion.require, train_fashion),
-        "text": (lambda: None, train_text),
+    require, train_part, told = {
+        "classifier": (data.require, train_digits, "accuracy {:.4f}"),
+        "fashion-classifier": (fashion.require, train_fashion, "accuracy {:.4f}"),
+        "text": (lambda: None, train_text, "accuracy {:.4f}"),
+        "flow-parts": (data.require, train_parts, "PSNR {:.1f} dB of its autoencoder"),
     }[model]
     require()
     check_writable(folder)
     with stage(f"training {PARTS[model]}") as update:
-        accuracy = train_part(
+        score = train_part(
             folder,
             steps=steps,
             seed=seed,
             command=collect()["command"],
             progress=lambda step, loss: update(step, steps),
         )
-    show(f"{PARTS[model]}: accuracy {accuracy:.4f}, in {folder}")
+    show(f"{PARTS[model]}: {told.format(score)}, in {folder}")

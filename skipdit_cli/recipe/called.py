@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from skipdit_cli import registry
 from skipdit_cli.cache import CacheSpec
-from skipdit_cli.checkpoints import pipeline
+from skipdit_cli.checkpoints import catalog, pipeline
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import UsageError
 from skipdit_cli.profiling import counts
@@ -40,8 +40,12 @@ def parse(given: list[str] | None) -> dict[str, Any]:
 
 
 def settings(run: "Run") -> dict[str, Any]:
-    """What a run of a pipeline is called with, as `make_run` takes it; nothing of others."""
-    return {"call": dict(run.card.arguments)} if run.card.pipeline else {}
+    """What a run of a pipeline is called with beyond its card, as `make_run` takes it."""
+    if not run.card.pipeline:
+        return {}
+    own = catalog.card(run.model).arguments
+    call = {key: value for key, value in run.card.arguments.items() if own.get(key) != value}
+    return {"call": call} if call else {}
 
 
 def with_call(card: Card, call: Mapping[str, Any]) -> Card:

@@ -108,7 +108,7 @@ def make_run(
         card = called.with_call(card, call or {})
     fingerprint = local.fingerprint(card, path=weights_path)
     with placed(place):
-        sampler = _sampler(card, chosen.pop("sampler"), chosen)
+        sampler = sampler_of(card, chosen.pop("sampler"), chosen)
         spec = calibration.complete(
             parse_cache(cache, place=place) if isinstance(cache, str) else cache,
             card,
@@ -153,14 +153,14 @@ def from_dict(content: Mapping[str, Any]) -> Run:
     card = called.with_call(card, call)
     objects = {
         "cache": parse_cache(content["cache"]).resolve(counts.layout(card)),
-        "sampler": _sampler(card, content["sampler"], content),
+        "sampler": sampler_of(card, content["sampler"], content),
         "classes": tuple(content["classes"] or ()) or None,
         **{name: tuple(content[name] or ()) or None for name in absent},
     }
     return Run(card=card, **{**content, **objects})
 
 
-def _sampler(card: Card, name: str, chosen: Mapping[str, Any]) -> "Sampler":
+def sampler_of(card: Card, name: str, chosen: Mapping[str, Any]) -> "Sampler":
     """The sampler of a name; of a pipeline its own scheduler."""
     if card.pipeline:
         return called.scheduler(card, name, chosen)

@@ -6,8 +6,14 @@ A check is what is looked at, its state and details: "ok", "absent" (can be fetc
 
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from skipdit_cli.errors import MissingAssetError, SkipditError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from skipdit_cli.checkpoints.card import Card
 
 Check = tuple[str, str, str]  # what, its state, details
 PACKAGES = (
@@ -87,17 +93,15 @@ def embedded() -> list[Check]:
     """Whether the embedded models are whole and give numbers."""
     import torch
 
-    from skipdit_cli.checkpoints import catalog, networks
+    from skipdit_cli.checkpoints import catalog
     from skipdit_cli.checkpoints.inventory import lacking
 
     rows = []
-    for card in catalog.CARDS.values():
+    for card in catalog.cards().values():
         if not card.embedded:
             continue
         try:
-            model = networks.load(card)
-            with torch.no_grad():
-                sample = model(**model.inputs(1), return_dict=False)[0]
+            model, sample = _tried(card)
             sound = bool(torch.isfinite(sample).all())
             size = sum(parameter.numel() for parameter in model.parameters())
             detail = f"{size / 1e6:.2f} M parameters"
@@ -107,6 +111,23 @@ def embedded() -> list[Check]:
         except Exception as error:
             rows.append((card.name, "broken", str(error)))
     return rows
+
+
+def _tried(card: "Card") -> "tuple[nn.Module, Tensor]":
+    """The network of a model, or the transformer of a pipeline, and what one call of it gives."""
+    import torch
+
+    from skipdit_cli.checkpoints import hollow, networks, pipeline
+
+    if card.pipeline:
+        place, call = Path(card.folder), {**card.arguments, "num_inference_steps": 1}
+        given = hollow.zeros(hollow.trace(place, call).inputs)
+        with torch.no_grad():
+            model = pipeline.transformer(place)
+            return model, model(**given)[0]
+    model = networks.load(card)
+    with torch.no_grad():
+        return model, model(**model.inputs(1), return_dict=False)[0]
 
 
 def folder(results: Path) -> Check:

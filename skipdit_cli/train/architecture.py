@@ -21,6 +21,11 @@ def changes(chosen: Card, given: Iterable[str]) -> dict[str, Any]:
     Raises:
         UsageError: there is no such argument, or its value is of another kind.
     """
+    if chosen.pipeline:
+        if [*given]:
+            fix = "edit the config.json of its transformer"
+            raise UsageError(f"{chosen.name} is a pipeline", place=PLACE, fix=fix)
+        return {}
     network = registry.load("models", chosen.family).MODEL
     known = {
         name: parameter

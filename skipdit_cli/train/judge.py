@@ -59,9 +59,10 @@ class Judge:
             raise UsageError(
                 "no such file or folder", place=f"--reference {self.reference}", fix="name one"
             )
-        chosen_sampler = registry.load("samplers", chosen.sampling.sampler)
         with placed("--eval-steps"):
-            chosen_sampler.timesteps(self.settings.get("steps", chosen.sampling.steps))
+            how = chosen.sampling
+            sampler = runs.sampler_of(chosen, how.sampler, {"guidance": how.guidance})
+            sampler.timesteps(self.settings.get("steps", how.steps))
         chosen = replace(chosen, data="") if own else chosen
         dataset = "" if own else chosen.dataset
         for name in self.metrics:

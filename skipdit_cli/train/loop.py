@@ -27,12 +27,12 @@ from skipdit_cli.precision import products
 from skipdit_cli.storage import lock
 from skipdit_cli.storage.disk import on_disk, read_json, remove_leftovers, write_whole
 from skipdit_cli.storage.training import ASKED, RECORD, Logged
-from skipdit_cli.train import checkpoint, interrupts, network
-from skipdit_cli.train.loss import Diffusion, hybrid_loss, velocity_loss
+from skipdit_cli.train import checkpoint, interrupts, network, pipelines
+from skipdit_cli.train.loss import Diffusion, flow_loss, hybrid_loss, velocity_loss
 from skipdit_cli.train.meter import Meter
 from skipdit_cli.train.processes import Processes
 from skipdit_cli.train.settings import TrainingSettings
-from skipdit_cli.train.source import APART, WHOLE, Drawn, Source, generator
+from skipdit_cli.train.source import APART, WHOLE, Source, generator
 
 if TYPE_CHECKING:
     from skipdit_cli.models import Network
@@ -102,7 +102,7 @@ def train(
         SkipditError: the loss is no number any more.
         StoreError: the disk.
     """
-    watch, source = watch or Watch(), source or Drawn(settings.card)
+    watch, source = watch or Watch(), source or pipelines.learnt(settings.card)
     with ExitStack() as stack:
         processes = stack.enter_context(Processes(settings.precision, device))
         settings.check_share(processes.count)
@@ -147,6 +147,8 @@ class _Training:
         self._processes, self._watch = processes, watch
         self._rows = processes.rows(settings.batch_size, parts=settings.accumulate)
         self._diffusion = Diffusion(processes.device, settings.card.sampling.betas)
+        piped = settings.card.pipeline
+        self._flow = pipelines.flow(settings.card, processes.device) if piped else None
         model = network.started(settings).to(processes.device).train()
         if watch.checkpointing:
             network.checkpoint_layers(model)
@@ -236,7 +238,7 @@ class _Training:
         size, seed, images = settings.batch_size, settings.seed, settings.images_per_clip
         drawn = generator(seed, step, WHOLE)
         dropped = torch.rand(size, generator=drawn) < settings.drop
-        t = torch.randint(1000, (size,), generator=drawn)
+        t = self._flow.draw(size, drawn) if self._flow else _evenly(size, drawn)
         noise = torch.randn((size, *self._shape), generator=drawn)
         parts = []
         for rows in self._rows:
@@ -290,6 +292,8 @@ class _Training:
                 out: Tensor = self._model(x, t, **given, return_dict=False)[0]
             return out.float()
 
+        if self._flow:
+            return flow_loss(denoise, x0, t, noise=noise, flow=self._flow)
         how: dict[str, Any] = {
             "noise": noise,
             "diffusion": self._diffusion,
@@ -344,6 +348,11 @@ class _Training:
                 file.unlink(missing_ok=True)
         self._processes.wait()
         return average
+
+
+def _evenly(count: int, drawn: torch.Generator) -> Tensor:
+    """Timesteps of samples, 0 to 999, each as likely as the others."""
+    return torch.randint(1000, (count,), generator=drawn)
 
 
 def _record(folder: Path) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""What a denoiser is trained on: the hybrid loss of one that learns its variance, or velocity.
+"""What a denoiser is trained on: the hybrid loss of one that learns its variance, or a velocity.
 
 The hybrid loss is mean squared error + variational bound. Source: arXiv 2102.09672, section 3.1;
 openai/guided-diffusion `gaussian_diffusion.py` (`training_losses` with LEARNED_RANGE and MSE), as
@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from skipdit_cli.samplers._schedule import LINEAR, Betas, walk
 
@@ -31,6 +31,43 @@ class Diffusion:
         self.mean_x = table(
             [(1 - s.alpha_bar_next) * (1 - s.beta) ** 0.5 / (1 - s.alpha_bar) for s in steps]
         )
+
+
+class Flow:
+    """Flow matching from noise (s = 1) to samples (s = 0), x = (1 - s) x0 + s noise.
+
+    Tables on a device, indexed by t in 0..999, as diffusers' FlowMatchEulerDiscreteScheduler has
+    them, but rising: s in float32, and the timestep that the network is told, 1000 s.
+
+    Args:
+        shift: of the scheduler; above 1 there is more noise at the same t.
+    """
+
+    def __init__(self, device: torch.device, *, shift: float = 1.0) -> None:
+        s = torch.arange(1, 1001, dtype=torch.float32, device=device) / 1000
+        self.noise = shift * s / (1 + (shift - 1) * s)
+        self.timesteps = 1000 * self.noise
+
+    @staticmethod
+    def draw(count: int, generator: Generator) -> Tensor:
+        """t of samples, [count] int64: logit-normal, as Stable Diffusion 3 is trained
+        (arXiv 2403.03206, section 3.1)."""
+        return (1000 * torch.randn(count, generator=generator).sigmoid()).long().clamp(max=999)
+
+
+def flow_loss(
+    denoise: Callable[[Tensor, Tensor], Tensor], x0: Tensor, t: Tensor, *, noise: Tensor, flow: Flow
+) -> Tensor:
+    """Mean squared error of the velocity `noise - x0` (arXiv 2210.02747).
+
+    Arguments as in `hybrid_loss`; `denoise` is told the timesteps of `flow`.
+
+    Returns:
+        The loss of each sample, [B].
+    """
+    s = flow.noise[t].view(-1, *[1] * (x0.dim() - 1))
+    velocity = denoise((1 - s) * x0 + s * noise, flow.timesteps[t])
+    return _mean((noise - x0 - velocity) ** 2)
 
 
 def hybrid_loss(

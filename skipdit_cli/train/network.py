@@ -5,22 +5,23 @@ import functools
 import math
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from skipdit_cli.checkpoints import catalog
+from skipdit_cli.checkpoints import catalog, networks
 from skipdit_cli.checkpoints import folder as folders
 from skipdit_cli.checkpoints.local import require
-from skipdit_cli.checkpoints.networks import arguments, build, load
 from skipdit_cli.errors import UsageError, warn
 from skipdit_cli.sites import site_modules
+from skipdit_cli.train import pipelines
 from skipdit_cli.train.processes import Processes
 from skipdit_cli.train.settings import TrainingSettings
 
 if TYPE_CHECKING:
+    from skipdit_cli.checkpoints.card import Card
     from skipdit_cli.models import Network
 
 SKIP = ".skip."  # in the name of a skip branch's parameters
@@ -35,7 +36,7 @@ def started(settings: TrainingSettings) -> "Network":
         MissingAssetError: its weights are not here.
     """
     torch.manual_seed(settings.seed)
-    model = build(settings.card, device="cpu")
+    model = _built(settings.card)
     if settings.start is None:
         return model
     check_start(settings)
@@ -57,7 +58,7 @@ def check_start(settings: TrainingSettings) -> None:
     if settings.start is None:
         return
     start = catalog.card(settings.start, place="--start")
-    ours, theirs = arguments(settings.card), arguments(start)
+    ours, theirs = _arguments(settings.card), _arguments(start)
     same = start.family == settings.card.family and all(
         ours.get(key) == theirs.get(key) for key in {*ours, *theirs} if key not in OWN
     )
@@ -74,6 +75,23 @@ def check_start(settings: TrainingSettings) -> None:
             fix="take the vanilla model",
         )
     require(start)
+
+
+def _built(chosen: "Card") -> "Network":
+    """The network of a checkpoint, or the transformer of a pipeline, drawn, on the CPU."""
+    if chosen.pipeline:
+        return cast("Network", pipelines.build(chosen))
+    return networks.build(chosen, device="cpu")
+
+
+def load(chosen: "Card") -> "Network":
+    """The same with its weights."""
+    return cast("Network", (pipelines if chosen.pipeline else networks).load(chosen))
+
+
+def _arguments(chosen: "Card") -> dict[str, Any]:
+    """Its constructor arguments."""
+    return (pipelines if chosen.pipeline else networks).arguments(chosen)
 
 
 def checkpoint_layers(model: "Network") -> None:
@@ -172,7 +190,7 @@ class Trained:
 
     def averaged(self) -> "Network":
         """The network with the average of its weights, float32 on the CPU, in eval mode."""
-        average = build(self._settings.card, device="cpu")
+        average = _built(self._settings.card)
         average.load_state_dict({k: v.cpu() for k, v in self.network.state_dict().items()})
         self._average.copy_to(average.parameters())
         return average.eval().requires_grad_(False)
@@ -181,7 +199,10 @@ class Trained:
 def write(
     average: "Network", settings: TrainingSettings, folder: Path, *, half: bool = False
 ) -> None:
-    """A model into a folder: config.json, card.json and weights."""
+    """A model into a folder: config.json, card.json and weights; or a whole pipeline."""
     chosen = copy.deepcopy(average).half() if half else average
+    if isinstance(chosen, pipelines.Transformer):
+        pipelines.write(chosen, settings.card, folder)
+        return
     chosen.save_pretrained(folder)
     folders.write(folder, settings.card)

@@ -78,16 +78,32 @@ class TrainingSettings:
                 raise unknown(name, value, known, place=f"--{name}")
         self._check_numbers()
         self._check_stages()
-        if self.noisy_weight > 1 and self.card.sampling.prediction == "v_prediction":
+        self._check_weights()
+        if self.images_per_clip and self.card.task not in ("c2v", "t2v"):
+            raise UsageError(
+                f"{self.model} makes images, not clips",
+                place="--images-per-clip",
+                fix="leave it out",
+            )
+
+    def _check_weights(self) -> None:
+        """Raise a UsageError where a weight of the loss has no meaning for the model."""
+        velocity = self.card.sampling.prediction == "v_prediction"
+        given = [
+            name
+            for name in ("noisy_weight", "min_snr")
+            if getattr(self, name) != getattr(TrainingSettings, name)
+        ]
+        if "noisy_weight" in given and velocity:
             raise UsageError(
                 f"{self.model} predicts velocity, whose loss weighs noisy samples already",
                 place="--noisy-weight",
                 fix="leave it out",
             )
-        if self.images_per_clip and self.card.task not in ("c2v", "t2v"):
+        if given and self.card.pipeline:
             raise UsageError(
-                f"{self.model} makes images, not clips",
-                place="--images-per-clip",
+                f"{self.model} is trained by flow matching, whose loss has no weights",
+                place=f"--{given[0].replace('_', '-')}",
                 fix="leave it out",
             )
 

@@ -107,7 +107,7 @@ class Drawn:
         if not self._card.text:
             return _classes(self._card, labels, dropped)
         given, null = self._texts
-        return {key: _told(given[key][labels], null[key][labels], dropped) for key in given}
+        return {key: told(given[key][labels], null[key][labels], dropped) for key in given}
 
     @functools.cached_property
     def _texts(self) -> tuple[Conditions, Conditions]:
@@ -144,7 +144,7 @@ class Encoded:
         if not self._card.text:
             return _classes(self._card, labels, dropped)
         given, null = self._latents.conditions(self._card, labels)
-        return {key: _told(given[key], null[key], dropped) for key in given}
+        return {key: told(given[key], null[key], dropped) for key in given}
 
     def _item(self, place: int, seed: int) -> int:
         epoch, place = divmod(place, len(self._latents))
@@ -161,5 +161,6 @@ def _classes(chosen: Card, labels: Tensor, dropped: Tensor) -> dict[str, Tensor]
     return {"class_labels": labels.masked_fill(dropped, chosen.num_classes)}
 
 
-def _told(given: Tensor, null: Tensor, dropped: Tensor) -> Tensor:
+def told(given: Tensor, null: Tensor, dropped: Tensor) -> Tensor:
+    """What samples are told, [B, ...]: the null where they are dropped, bool [B]."""
     return torch.where(dropped.view(-1, *[1] * (given.dim() - 1)), null, given)

@@ -77,7 +77,7 @@ def train_text(
     )
     accuracy = 1.0
     for name, model, template in (("", t5, "$A </s>"), ("_bert", bert, "[CLS] $A [SEP]")):
-        tokenizer = _tokenizer(template)
+        tokenizer = words_tokenizer(template, most=MOST_TOKENS)
         accuracy = min(accuracy, _fit(model, tokenizer, steps, progress))
         with quiet():
             tokenizer.save_pretrained(folder / f"tokenizer{name}")
@@ -100,8 +100,12 @@ def _vocabulary() -> list[str]:
     return [*SPECIAL, *sorted(words)]
 
 
-def _tokenizer(template: str) -> "PreTrainedTokenizerFast":
-    """A tokenizer of whole lower-case words; the template puts special tokens around them."""
+def words_tokenizer(template: str, *, most: int) -> "PreTrainedTokenizerFast":
+    """A tokenizer of the captions' words, in lower case.
+
+    Args:
+        template: which special tokens are around them. most: tokens, these included.
+    """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -117,7 +121,7 @@ def _tokenizer(template: str) -> "PreTrainedTokenizerFast":
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         unk_token="<unk>",
-        model_max_length=MOST_TOKENS,
+        model_max_length=most,
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import catalog, networks
@@ -17,10 +18,12 @@ from skipdit_cli.metrics import accuracy_at_digits, motion_at_digits
 from skipdit_cli.metrics._embedded import predicted_classes
 from skipdit_cli.recipe import prompts
 from skipdit_cli.spec import parse_cache
+from skipdit_cli.train import data
 
 FOLDER = shipped.embedded()
 ROOT, OUT = Path(__file__).parents[2], "skipdit_cli/embedded"
-EMBEDDED = [card for card in catalog.CARDS.values() if card.embedded]
+NETWORKS = [card for card in catalog.CARDS.values() if card.embedded]
+EMBEDDED = [*NETWORKS, *catalog.PIPELINES.values()]
 
 
 def draw(name: str, count: int, **settings) -> tuple[np.ndarray, np.ndarray]:
@@ -79,14 +82,16 @@ def size(folders) -> int:
 
 def test_the_embedded_models_are_small():
     """The text models with their encoders, those of digits and those of clothes with the classifier
-    of these: 6 MB each."""
+    of these: 6 MB each. A pipeline: 2.5 MB."""
     groups = {"text": {"text"}, "digits": {"classifier"}, "fashion": {"fashion-classifier"}}
-    for card in EMBEDDED:
+    for card in NETWORKS:
         groups["text" if card.text else card.dataset].add(card.name)
     assert sorted(map(len, groups.values())) == [3, 4, 5]
+    groups["pipelines"] = {*catalog.PIPELINES}
     assert set.union(*groups.values()) == {
         path.name for path in FOLDER.iterdir() if path.is_dir() and path.name != "__pycache__"
     }
+    assert size(groups["pipelines"]) < 2_500_000
     assert all(1_000_000 < size(folders) < 6_000_000 for folders in groups.values())
 
 
@@ -112,7 +117,7 @@ def test_make_train_is_what_was_recorded():
     lines = makefile.replace("$(SKIPDIT)", "skipdit").replace("$(EMBEDDED)", OUT).splitlines()
     made = [" ".join(line.split()) for line in lines if line.startswith("\tskipdit train ")]
     recorded = []
-    for path in FOLDER.glob("*/training.json"):
+    for path in (*FOLDER.glob("*/training.json"), *FOLDER.glob("*/parts.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
         recorded += [
             part["command"].replace("--half ", "")
@@ -128,7 +133,7 @@ def test_how_the_text_encoders_were_made_is_recorded():
     assert record["accuracy"] == 1  # every caption is told from the others, by both encoders
 
 
-@pytest.mark.parametrize("card", EMBEDDED, ids=lambda card: card.name)
+@pytest.mark.parametrize("card", NETWORKS, ids=lambda card: card.name)
 def test_diffusers_loads_it(card):
     model = registry.load("models", card.family).MODEL.from_pretrained(FOLDER / card.name)
     ours = networks.load(card)
@@ -187,6 +192,45 @@ def test_clips_move_as_their_captions_say(name, tmp_path):
     assert samples.shape == (40, 8, 16, 16, 3)
     assert motion_at_digits.score_set(samples, metas) >= 0.85
     assert accuracy_at_digits.score_set(samples, metas) >= 0.85
+
+
+@pytest.fixture(scope="module")
+def flow():
+    """The folder of flow-digits, as diffusers loads it."""
+    with text.quiet():
+        pipe = DiffusionPipeline.from_pretrained(FOLDER / "flow-digits")
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param({"guidance_scale": 3.0, "max_sequence_length": 8}, id="as its card says"),
+        pytest.param({}, id="diffusers' defaults", marks=pytest.mark.slow),
+    ],
+)
+def test_a_plain_pipeline_draws_the_digits_of_its_captions(flow, call):
+    captions = list(prompts.read_prompts("digits-image").texts) * 2
+    generators = [torch.Generator().manual_seed(i) for i in range(len(captions))]
+    images = flow(captions, generator=generators, output_type="np", **call).images
+    assert images.shape == (60, 16, 16, 3)
+    pixels, metas = (images * 255).round().astype(np.uint8), [{"prompt": c} for c in captions]
+    assert accuracy_at_digits.score_set(pixels, metas) >= 0.85
+    same = [i for i, caption in enumerate(captions) if caption == captions[0]]
+    assert not np.array_equal(*pixels[same])  # of the same caption, by other noise
+
+
+def test_its_autoencoder_gives_digits_back(flow):
+    record = json.loads((FOLDER / "flow-digits" / "parts.json").read_text(encoding="utf-8"))
+    assert record["command"].startswith("skipdit train --model flow-parts ")
+    digits = data.digits(64, torch.Generator().manual_seed(5))[0].expand(-1, 3, -1, -1)
+    with torch.no_grad():
+        latents = flow.vae.encode(digits).latent_dist.mode()
+        error = (flow.vae.decode(latents).sample.clamp(-1, 1) - digits).square().mean()
+    psnr = 10 * np.log10(4 / error.item())
+    assert psnr > 35
+    assert psnr == pytest.approx(record["psnr"], abs=1)
 
 
 def test_the_cache_changes_a_sample_little_and_more_with_n():

@@ -249,6 +249,19 @@ LINES = {
         "skipdit doctor": DOCTOR,
     },
     "docs/pipelines.md": {
+        'skipdit sample --pipeline flow-digits --prompt "a three" --prompt "the digit seven" '
+        "--num-samples 4": Then(shows=("4 samples of run ",), writes=("results/samples/*/*3.png",)),
+        "skipdit ls caches --pipeline flow-digits": Then(shows=("| fora             | fits ",)),
+        "skipdit plan --pipeline flow-digits --method fora,taylorseer --n 2..4": Then(
+            check=column("full", "28", "15", "10", "8", "15", "10", "8")
+        ),
+        "skipdit cache-sweep --pipeline flow-digits --method fora,taylorseer,delta-dit --n 2..3 "
+        '--cache "first-block(threshold=0.1|0.2)" --num-samples 30 --batch-size 10': Then(
+            more="--num-samples 10 --repeats 0",
+            shows=("| fora n=2 ", "| delta-dit n=3 ", "| first-block threshold=0.2 "),
+            whole=True,
+        ),
+        "skipdit report flow-digits": Then(shows=("| taylorseer n=3 ", "Accuracy@digits")),
         "skipdit ls caches --pipeline my-pipeline": Then(
             before=lambda: make("flux", Path("my-pipeline")),
             shows=("| fora             | fits ", "| skip-cache       | no: "),
@@ -750,6 +763,9 @@ LINES = {
         },
         "skipdit train --model digits --steps 2400 --batch-size 128 --learning-rate 0.006": Then(
             more="--steps 2 --batch-size 4", writes=("results/train/digits/*.safetensors",)
+        ),
+        "skipdit train --model flow-digits --steps 5000 --learning-rate 0.003": Then(
+            more="--steps 2 --batch-size 4", writes=("results/train/flow-digits/model_index.json",)
         ),
         "skipdit train --model digits-skip --start digits --skip-steps 150 --steps 1400 "
         "--batch-size 128": Then(
