@@ -213,3 +213,26 @@ def test_what_is_timed_is_the_call_that_makes_samples(flux, monkeypatch):
     assert timed["negative_prompt"] == ["fog"]
     assert (timed["prompt"], timed["output_type"]) == (["a cat"], "latent")
     assert {name: timed[name] for name in call} == call
+
+
+def test_its_features_are_looked_into(skipdit, flux, table):
+    given = f"--pipeline {flux} --num-samples 2 {FEW}"
+    skipdit(f"analyze dynamics {given}").failed(4, "has no prompts", "--prompts")
+    Path("list.txt").write_text("a cat\na red dog\n")
+    given += " --prompts list.txt"
+    caches = "--cache fora(n=2) --cache first-block(threshold=9)"
+    done = skipdit(f"analyze dynamics {given} {caches} --layer 0,2").ok()
+    (row,) = table(done.out)
+    assert -1 < float(row["similarity"]) < 1
+    for name in ("fora(n=2,mlp=true)", "first-block(threshold=9.0)"):
+        assert -1 < float(row[f"reused by {name}"]) <= 1
+    done = skipdit(f"analyze similarity {given} --cache fora(n=2) --json").ok()
+    (line,) = json.loads(done.out)["summary"]
+    assert 0 < line["sample error"] < 1
+    done = skipdit(f"analyze sensitivity {given} --layers 2 --every 2 --json").ok()
+    (line,) = json.loads(done.out)["summary"]
+    assert line["mean"] < 0
+    (folder,) = (path for path in Path("results/analysis").iterdir() if path.name != "parts")
+    assert {path.stem for path in folder.glob("*.json")} == {
+        *("dynamics", "similarity", "sensitivity"),
+    }
