@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from skipdit_cli.checkpoints.denoiser import Blocks, Packing, Stream
 from skipdit_cli.generate.pipelines import transformers_of
@@ -57,18 +58,29 @@ class _Packed:
     """Where a block of a pipeline has its hidden states, packed as one.
 
     A stream that a block does not return goes on as it came.
+
+    Attributes:
+        image: whether the stream of the image is looked at alone.
+        part: whether it is a part of a block, of which the first is looked at of what it returns.
     """
 
     stream: Stream
+    image: bool = False
+    part: bool = False
     entered: list[Tensor] = field(default_factory=list)
 
     def entering(self, module: nn.Module, args: Any, kwargs: Any) -> Tensor:
         self.entered = self.stream.entering(args, kwargs)
-        return Packing.of(self.entered).pack(self.entered)
+        return self._seen(self.entered)
 
     def leaving(self, returned: Any) -> Tensor:
-        states = self.stream.leaving(returned, self.entered)
-        return Packing.of(states).pack(states)
+        if self.part:
+            return next(x for x in tree_leaves(returned) if isinstance(x, Tensor))
+        return self._seen(self.stream.leaving(returned, self.entered))
+
+    def _seen(self, states: list[Tensor]) -> Tensor:
+        seen = states[-1:] if self.image else states
+        return Packing.of(seen).pack(seen)
 
     def replaced(self, returned: Any, hidden_states: Tensor) -> Any:
         states = self.stream.leaving(returned, self.entered)
@@ -91,10 +103,11 @@ class Subject:
     spots: Sequence[Sequence[Spot]]
 
     @classmethod
-    def of(cls, run: Run, model: Any) -> "Subject":
+    def of(cls, run: Run, model: Any, *, image: bool = False) -> "Subject":
         """
         Args:
             model: the network of a run, or its pipeline.
+            image: whether the image is looked at alone, where a block has text beside it.
         """
         if not run.card.pipeline:
             own = [
@@ -107,11 +120,12 @@ class Subject:
         spots = []
         for network in networks:
             blocks = Blocks(network, traced.order)
+            places = {
+                site: _Packed(stream, image, site.kind != "layer")
+                for site, stream in blocks.streams.items()
+            }
             spots.append(
-                [
-                    Spot(site, module, _Packed(blocks.streams[site]), gates=False)
-                    for site, module in blocks.modules.items()
-                ]
+                [Spot(site, blocks.modules[site], places[site], False) for site in blocks.modules]
             )
         return cls(run, networks, spots)
 

@@ -8,13 +8,17 @@ import pytest
 import torch
 
 from skipdit_cli.analyze import dynamics, features, sensitivity, similarity
+from skipdit_cli.analyze.calibrate import calibrate
 from skipdit_cli.analyze.looking import halves
 from skipdit_cli.checkpoints import pipeline as pipelines
+from skipdit_cli.errors import UsageError
 from skipdit_cli.generate.batch import latents_of, network
 from skipdit_cli.generate.options import Options
 from skipdit_cli.generate.pipelines import transformers_of
+from skipdit_cli.recipe import calibration, called
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.sites import CONDITIONAL, NULL
+from skipdit_cli.spec import parse_cache as spec_of
 from tests.tiny_pipelines import CALLS, NAMES, make
 
 IN_TWO_CALLS = ("wan", "wan22", "qwen-image")  # of guidance
@@ -131,3 +135,36 @@ def test_a_layer_that_is_reused_makes_the_sample_stray(piped):
         reach = plain.max() - plain.min()
         off.append(10 * np.log10(float((changed - plain).square().mean() / reach**2)))
     np.testing.assert_allclose(strayed[-1, step - 1], np.mean(off), rtol=1e-4)
+
+
+UNFIT = (
+    ("wan22", "no: its transformers take turns"),
+    ("latte", "no: the transformer has none of the sites that it acts on"),
+)
+FORECAST = "dp-cache(full=5,branch=1)"
+
+
+@pytest.mark.filterwarnings("ignore:.*changes of its input tell")  # of random weights
+@pytest.mark.parametrize("method", ["dp-cache", "teacache", "mag-cache"])
+def test_what_is_calibrated_on_it_is_used_by_it(piped, method):
+    """And what is measured is what sites give, of all calls of a step."""
+    many = {"steps": "9", "num_samples": 2}
+    run, options = run_of(piped.folder, piped.name, **many), Options(root=piped.root)
+    configs = [spec_of(FORECAST).config] if method == "dp-cache" else None
+    if (fits := called.fit(run.card, method)) != "fits, once it is calibrated":
+        assert (piped.name, fits.partition(", ")[0]) in UNFIT
+        with pytest.raises(UsageError, match=rf"^{method} does not fit {run.card.variant}: "):
+            calibrate(run, method, options, configs=configs)
+        return
+    (found,) = calibrate(run, method, options, configs=configs)
+    calibration.write_calibration(found, calibration.folder(run.model))
+    text = FORECAST if method == "dp-cache" else method
+    cached = run_of(piped.folder, piped.name, text, **many)
+    assert vars(cached.cache.settings).items() >= found.settings.items()
+    full, near = latents_of(run, [0], model=network(run), root=piped.root), None
+    near = latents_of(cached, [0], model=network(run), root=piped.root)
+    assert torch.isfinite(near).all()
+    if method == "dp-cache":
+        assert len(found.tried) == 6
+        assert not torch.equal(near, full)
+        assert [bool(sites) for sites in cached.reused()].count(False) == 5

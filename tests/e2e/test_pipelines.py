@@ -236,3 +236,25 @@ def test_its_features_are_looked_into(skipdit, flux, table):
     assert {path.stem for path in folder.glob("*.json")} == {
         *("dynamics", "similarity", "sensitivity"),
     }
+
+
+def test_a_method_is_calibrated_on_it(skipdit, flux, tmp_path, table):
+    """In its own folder, where the caches find it; what says that it is missing says how."""
+    own = shutil.copytree(flux, tmp_path / "own")
+    Path("list.txt").write_text("a cat\na red dog\n")
+    given = f"--pipeline own --prompts list.txt --num-samples 2 --steps 6 {CALL}"
+    sweep = f"cache-sweep {given} --cache dp-cache(full=3) --metrics psnr --repeats 1"
+    skipdit(sweep).failed(
+        4,
+        "dp-cache has not been calibrated",
+        "analyze calibrate --pipeline ./own --method dp-cache",
+    )
+    done = skipdit(f"analyze calibrate {given} --method dp-cache --full 3 --branch 1").ok()
+    assert "dB of the others" in done.out
+    assert sorted(path.name for path in own.glob("*.json")) == [
+        "dp-cache-full=3,branch=1-FlowMatchEulerDiscreteScheduler-6.json",
+        "model_index.json",
+    ]
+    rows = {row["cache"]: row for row in table(skipdit(sweep).ok().out)}
+    assert float(rows["dp-cache full=3"]["PSNR (dB) ↑"].split(" ± ")[0]) > 10
+    assert rows["dp-cache full=3"]["full"] == "3"
