@@ -27,11 +27,14 @@ Models = Annotated[
 ]
 
 
-def runs_of(models: list[str] | None, weights: str | None, **given: Any) -> "list[Run]":
+def runs_of(
+    models: list[str] | None, weights: str | None, *, pipeline: str | None = None, **given: Any
+) -> "list[Run]":
     """The uncached run of every model.
 
     Args:
         models: as `--model` gives them; by default the embedded one.
+        pipeline: in place of them.
         weights: as `--weights` gives them.
         given: what the options of a generation hold, by setting; None is not given.
     Raises:
@@ -40,7 +43,8 @@ def runs_of(models: list[str] | None, weights: str | None, **given: Any) -> "lis
     """
     from skipdit_cli.errors import UsageError
 
-    names = [options.model_at(name, "auto") for name in (models or [None])]  # type: ignore[list-item]
+    asked: list[str | None] = [*models] if models else [None]
+    names = [options.model_at(name, "auto", pipeline) for name in asked]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"{twice[0]} is named twice", place="--model", fix="name it once")
     path = options.weights_file(weights)
@@ -51,6 +55,24 @@ def runs_of(models: list[str] | None, weights: str | None, **given: Any) -> "lis
     return [
         options.runs(name, ["none"], settings, weights_path=path)[0].reference for name in names
     ]
+
+
+def networks_of(models: list[str] | None, weights: str | None, **given: Any) -> "list[Run]":
+    """As `runs_of`, where weights are looked at.
+
+    Raises:
+        UsageError: one is a pipeline, of which that is not done yet.
+    """
+    from skipdit_cli.errors import UsageError
+
+    runs = runs_of(models, weights, **given)
+    if piped := [run.model for run in runs if run.card.pipeline]:
+        raise UsageError(
+            f"{piped[0]} is a pipeline of diffusers, whose weights are not looked at yet",
+            place="--model",
+            fix="look at its features: analyze dynamics, similarity or sensitivity",
+        )
+    return runs
 
 
 def how(

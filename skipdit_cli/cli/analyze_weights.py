@@ -61,7 +61,7 @@ def smoothness(
     and the prediction at chosen steps of a generation is compared with that of the weights as they
     are (Skip-DiT, Fig. 2). Several models are put side by side. What was stopped goes on.
     """
-    runs = analyses.runs_of(
+    runs = analyses.networks_of(
         model,
         weights,
         num_samples=num_samples,
@@ -129,7 +129,7 @@ def spectra(
     """
     from skipdit_cli.spec import parse_range
 
-    runs = analyses.runs_of(
+    runs = analyses.networks_of(
         model,
         weights,
         num_samples=num_samples,

@@ -153,6 +153,20 @@ def pixels_of(
     return (images * 255).round().astype(np.uint8), driven
 
 
+def latents_of(
+    run: Run,
+    indices: Sequence[int],
+    *,
+    pipe: Any,
+    on_step: Callable[[Session, Tensor], None] | None = None,
+) -> Tensor:
+    """Samples of a run before they are decoded, as the pipeline has them: float32 [B, ...]."""
+    prompts = [conditioning.meta(run, index)["prompt"] for index in indices]
+    given, _ = called(run, indices, prompts, pipe=pipe, output_type="latent", on_step=on_step)
+    latents: Tensor = given.float()
+    return latents
+
+
 def encode_once(pipe: Any) -> None:
     """Let the text encoders of a pipeline remember what they gave for their tokens."""
     for name, part in pipe.components.items():

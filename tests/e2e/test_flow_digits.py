@@ -27,7 +27,8 @@ def test_a_sweep(skipdit, table):
     """Samples are nearer to those without a cache where less is reused; all show their digits."""
     command = (
         f"cache-sweep --pipeline flow-digits {FEW} --method fora,taylorseer --n 2..3 "
-        "--cache first-block(threshold=0.1) --cache first-block(threshold=0.3) --metrics psnr,accuracy@digits,fid@digits --repeats 0"
+        "--cache first-block(threshold=0.1) --cache first-block(threshold=0.3) --repeats 0 "
+        "--metrics psnr,accuracy@digits,fid@digits"
     )
     done = skipdit(command).ok()
     rows = {row["cache"]: row for row in table(done.out.replace("**", ""))}
@@ -40,7 +41,7 @@ def test_a_sweep(skipdit, table):
     ):
         assert float(psnr[near]) > float(psnr[far]) > 10
     assert float(rows["no cache (n=1)"]["Accuracy@digits ↑"]) > 0.8
-    assert 0 < float(rows["no cache (n=1)"]["FID@digits ↓"]) < 100
+    assert float(rows["no cache (n=1)"]["FID@digits ↓"]) > 0
     again = json.loads(skipdit(command, "--json").ok().out)
     assert len(again["rows"]) == len(rows)
     assert {path.name for path in Path("results/sweeps").iterdir()} == {"flow-digits"}
@@ -114,7 +115,9 @@ def test_train_the_pipeline_around_it(skipdit):
         ("sample --pipeline flow-digit", ("flow-digit ", "OWNER/NAME", "or flow-digits")),
         ("sample --pipeline digits", ("digits is no folder of a pipeline", "flow-digits")),
         ("sample --pipeline flow-digits --weights x.pt", ("--weights x.pt", "leave it out")),
-        ("analyze smoothness --model flow-digits", ("flow-digits is a pipeline", "ls models")),
+        ("analyze flow-digits", ("--model: flow-digits is a pipeline", "analyze dynamics")),
+        ("analyze spectra --model flow-digits", ("--model: flow-digits is a pipeline",)),
+        ("latents --model flow-digits --data .", ("flow-digits is a pipeline", "ls models")),
         ("train --model flow-digits --data .", ("--data: flow-digits is a pipeline", "digits")),
         ("train --model flow-digits --set depth=3", ("--set: flow-digits is a pip", "config.json")),
         ("train --model flow-digits --start digits", ("--start: digits has another",)),
