@@ -168,7 +168,8 @@ train: setup  ## the embedded models again: five hours on two cores
 		--seed 0 --half --out $(EMBEDDED)/flow-digits
 	rm -f $(EMBEDDED)/*/log.jsonl $(EMBEDDED)/*/card.json $(EMBEDDED)/*/run.lock
 	for model in digits digits-skip moving-digits moving-digits-skip captioned-digits \
-		captioned-digits-skip painted-digits fashion fashion-skip; do for method in teacache mag-cache; do \
+		captioned-digits-skip painted-digits fashion fashion-skip flow-digits; do \
+		for method in teacache mag-cache; do \
 		$(SKIPDIT) analyze calibrate --model $$model --method $$method --num-samples 16 \
 			--out $(EMBEDDED)/$$model || exit 1; done; done
 	for asked in "captioned-digits ddim" "digits ddim" "moving-digits ddim" "digits-skip ddim" \
@@ -180,6 +181,8 @@ train: setup  ## the embedded models again: five hours on two cores
 		set -- $$asked; model=$$1; sampler=$$2; shift 2; \
 		$(SKIPDIT) analyze calibrate --model $$model --sampler $$sampler --method dp-cache "$$@" \
 			--full 25,17,13,9 --num-samples 8 --batch-size 8 --out $(EMBEDDED)/$$model || exit 1; done
+	$(SKIPDIT) analyze calibrate --model flow-digits --method dp-cache --full 15,10,8 \
+		--num-samples 8 --batch-size 8 --out $(EMBEDDED)/flow-digits
 
 clean:  ## everything that can be made again
 	rm -rf $(VENV) $(OFFICIAL_ENV) $(RELEASE_ENV) site results/samples results/embeddings results/scores results/failures results/sweeps results/train

@@ -14,6 +14,7 @@ from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import UsageError
 from skipdit_cli.profiling import counts
 from skipdit_cli.profiling.traced import Scheduler
+from skipdit_cli.recipe import calibration
 
 if TYPE_CHECKING:
     from skipdit_cli.cache import Cache
@@ -137,7 +138,10 @@ def fit(card: Card, name: str) -> str:
         problem = error.problem
     if problem:
         return f"no: {problem}"
-    return "fits, once it is calibrated" if method.CALIBRATED else "fits"
+    if not method.CALIBRATED:
+        return "fits"
+    there = calibration.files(card, f"{name}-*.json")
+    return "fits, and is calibrated" if there else "fits, once it is calibrated"
 
 
 def _check_turns(card: Card) -> None:

@@ -74,6 +74,18 @@ def column(name: str, *values: str) -> Callable[[str], None]:
     return check
 
 
+def beaten(best: str, *others: str) -> Callable[[str], None]:
+    """One cache is nearer to the reference than others, and all samples show their digits."""
+
+    def check(out: str) -> None:
+        found = {row["cache"]: row for row in rows(out)}
+        psnr = {name: float(found[name]["PSNR (dB) ↑"].split(" ± ")[0]) for name in (best, *others)}
+        assert max(psnr, key=lambda name: psnr[name]) == best
+        assert all(float(row["Accuracy@digits ↑"]) == 1 for row in found.values())
+
+    return check
+
+
 def swept(*methods: str, intervals: tuple[int, ...], windows: tuple[str, ...] = ()):
     """The table has the reference and every method x interval x window, each with its scores."""
 
@@ -255,13 +267,19 @@ LINES = {
         "skipdit plan --pipeline flow-digits --method fora,taylorseer --n 2..4": Then(
             check=column("full", "28", "15", "10", "8", "15", "10", "8")
         ),
-        "skipdit cache-sweep --pipeline flow-digits --method fora,taylorseer,delta-dit --n 2..3 "
-        '--cache "first-block(threshold=0.1|0.2)" --num-samples 30 --batch-size 10': Then(
-            more="--num-samples 10 --repeats 0",
-            shows=("| fora n=2 ", "| delta-dit n=3 ", "| first-block threshold=0.2 "),
-            whole=True,
+        "skipdit cache-sweep --pipeline flow-digits --method fora,taylorseer --n 2..3 "
+        '--cache "first-block(threshold=0.1|0.2)" --cache "dp-cache(full=15|10)" '
+        "--num-samples 30 --batch-size 10": Then(
+            more="--repeats 0 --no-fewer-steps",
+            check=beaten(
+                "dp-cache full=10", "fora n=2", "taylorseer n=2", "first-block threshold=0.2"
+            ),
+            writes=("results/sweeps/flow-digits/sweep.html",),
         ),
         "skipdit report flow-digits": Then(shows=("| taylorseer n=3 ", "Accuracy@digits")),
+        "skipdit analyze dynamics --pipeline flow-digits": Then(
+            more="--num-samples 2", shows=("dynamics of flow-digits",)
+        ),
         "skipdit ls caches --pipeline my-pipeline": Then(
             before=lambda: make("flux", Path("my-pipeline")),
             shows=("| fora             | fits ", "| skip-cache       | no: "),

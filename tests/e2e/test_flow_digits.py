@@ -1,6 +1,7 @@
 """`--pipeline flow-digits`, the pipeline that ships, as a user types it."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 
 from skipdit_cli.embedded import shipped
+from skipdit_cli.metrics import accuracy_at_digits
 from skipdit_cli.recipe import prompts
 from tests.tiny_pipelines import make
 
+ROOT = Path(__file__).parents[2]
 FOLDER = shipped.embedded() / "flow-digits"
 FEW = "--num-samples 6 --batch-size 6 --steps 10"
 
@@ -69,6 +72,25 @@ def test_its_samples_are_those_of_diffusers(skipdit):
     assert "skipdit sample --pipeline flow-digits --steps 4 --seed 2" in json.dumps(made)
 
 
+def test_the_python_of_the_page():
+    page = (ROOT / "docs" / "pipelines.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    made: dict = {}
+    exec(compile(code, "pipelines.md", "exec"), made)
+    images = [np.asarray(made["image"])]
+    assert accuracy_at_digits.score_set(images, [{"prompt": "a three"}]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", ["teacache", "mag-cache", "dp-cache(full=10)"])
+def test_what_it_is_calibrated_for(skipdit, table, spec):
+    line = "cache-sweep --pipeline flow-digits --num-samples 10 --batch-size 10 --repeats 0"
+    rows = table(skipdit(line, "--cache", spec).ok().out)
+    assert int(rows[1]["cached"]) > 0
+    assert float(rows[1]["PSNR (dB) ↑"].split(" ± ")[0]) > 30
+    assert float(rows[1]["Accuracy@digits ↑"]) == 1
+
+
 def test_what_fits_it_and_what_it_costs(skipdit, table):
     listed = {row["models"]: row for row in table(skipdit("ls models").ok().out)}
     assert "flow-digits" in listed
@@ -77,8 +99,11 @@ def test_what_fits_it_and_what_it_costs(skipdit, table):
         for row in table(skipdit("ls caches --pipeline flow-digits").ok().out)
     }
     assert fits["fora"] == fits["taylorseer"] == fits["first-block"] == fits["seacache"] == "fits"
+    for method in ("teacache", "mag-cache", "dp-cache"):
+        assert fits[method] == "fits, and is calibrated"
     plan = table(skipdit("plan --pipeline flow-digits --method fora --n 2..3").ok().out)
     assert [row["full"] for row in plan] == ["28", "15", "10"]
+    assert [row["ideal speedup"] for row in plan] == ["1.000", "1.807", "2.621"]  # as documented
     assert json.loads(
         skipdit("profile --pipeline flow-digits --method fora --n 2 --repeats 1 --json").ok().out
     )
@@ -103,9 +128,15 @@ def test_train(skipdit):
 def test_train_the_pipeline_around_it(skipdit):
     done = skipdit("train --model flow-parts --steps 2 --out parts").ok()
     assert "the pipeline around flow-digits: PSNR " in done.out
-    ours = {path.relative_to("parts") for path in Path("parts").rglob("*")}
-    assert ours == {path.relative_to(FOLDER) for path in FOLDER.rglob("*")} - {
-        Path("training.json")
+    ours, ships = (
+        {path.relative_to(folder) for path in folder.rglob("*")}
+        for folder in (Path("parts"), FOLDER)
+    )
+    later = {path.name.partition("-Flow")[0] for path in ships - ours}
+    assert ours < ships
+    assert later - {"training.json"} == {
+        *("teacache", "mag-cache"),
+        *(f"dp-cache-full={full},branch=1" for full in (8, 10, 15)),
     }
 
 
