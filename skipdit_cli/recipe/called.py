@@ -110,8 +110,12 @@ def unfit(card: Card, cache: "Cache") -> str:
     from skipdit_cli.profiling import traced
 
     method = cache.method
-    if method.has("guide") or method.has("halves"):
-        return "it changes guidance, which is the pipeline's own"
+    if (
+        method.has("guide")
+        and max(traced.usual(card).samples) > 1
+        and not traced.usual(card).doubled
+    ):
+        return "it changes guidance, which is two calls of the transformer"
     if method.SEES_INPUT and traced.input_dims(card) not in (4, 5):
         return "it looks at latents as a picture, and the transformer is given them in a row"
     if cache.name != "none" and not cache.hooked:

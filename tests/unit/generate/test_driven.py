@@ -77,7 +77,18 @@ def traced(steps=STEPS, turns=None):
     shape = (1, 1, 3)
     times = tuple(range(1000, 1000 - 100 * steps, -100))
     return Traced(
-        times, None, turns or (0,) * steps, (1,) * steps, ORDER, (), True, shape, 0, shape
+        timesteps=times,
+        sigmas=tuple(t / 1000 for t in times),
+        flow=True,
+        turns=turns or (0,) * steps,
+        samples=(1,) * steps,
+        calls=(1,) * steps,
+        order=ORDER,
+        skips=(),
+        steady=True,
+        output=shape,
+        decoding=0,
+        given=shape,
     )
 
 
