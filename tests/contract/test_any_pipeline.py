@@ -369,13 +369,16 @@ def test_faster_cache_is_diffusers_own(piped):
     assert np.array_equal(ours, theirs)
 
 
+THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.6, 0.9)
+
+
 def test_seacache_is_diffusers_own(piped):
     from diffusers import SeaCacheConfig
     from diffusers.hooks.hooks import CacheContext, _set_cache_context
 
     if not known_to_diffusers(piped) or traced.input_dims(piped.card) != 5:
         pytest.skip("diffusers has no such cache for it")
-    given = {"threshold": 0.9, "retention_steps": 1, "cache_end_steps": 0}
+    cached = set()
 
     def clips(module, args, kwargs):
         x = args[0] if args else kwargs["hidden_states"]
@@ -389,11 +392,15 @@ def test_seacache_is_diffusers_own(piped):
         _set_cache_context(module, CacheContext(str(piped.calls), **told))
         piped.calls += 1
 
-    hooks = [module.register_forward_pre_hook(tell) for module in piped.modules]
-    theirs = own_cache(piped, lambda module: SeaCacheConfig(**given, raw_vision_callback=clips))
-    for hook in hooks:
-        hook.remove()
-    settings = ",".join(f"{name}={value}" for name, value in given.items())
-    ours, driven = piped.driven(f"seacache({settings})")
-    assert driven.cached_steps
-    assert np.array_equal(ours, theirs)
+    for threshold in THRESHOLDS:
+        given = {"threshold": threshold, "retention_steps": 1, "cache_end_steps": 0}
+        how = SeaCacheConfig(**given, raw_vision_callback=clips)
+        hooks = [module.register_forward_pre_hook(tell) for module in piped.modules]
+        theirs = own_cache(piped, lambda module, how=how: how)
+        for hook in hooks:
+            hook.remove()
+        settings = ",".join(f"{name}={value}" for name, value in given.items())
+        ours, driven = piped.driven(f"seacache({settings})")
+        assert np.array_equal(ours, theirs)
+        cached.add(tuple(driven.cached_steps))
+    assert len(cached) > 1
