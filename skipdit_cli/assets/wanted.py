@@ -1,4 +1,4 @@
-"""What a user wants fetched: models, COCO's captions, what metrics need and clips, in one go.
+"""What a user wants fetched: models, lists of prompts, what metrics need and clips, in one go.
 
 `Wanted` is what was named, `Plans` is what of that has to be fetched; both are made before anything
 is.
@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from skipdit_cli.assets import assets, clips, coco
+from skipdit_cli.assets import assets, clips, coco, lists
 from skipdit_cli.assets import download as assets_download
 from skipdit_cli.assets.clips import ClipSet, ClipsPlan
 from skipdit_cli.assets.download import AssetPlan
@@ -32,7 +32,7 @@ class Wanted:
     Attributes:
         cards: of the models.
         captions: whether COCO's captions are.
-        assets: of what metrics need.
+        assets: of what metrics need, and other lists of prompts.
         clips: data sets of them.
     """
 
@@ -51,23 +51,24 @@ def wanted(names: Iterable[str], needed: Iterable[Asset] = (), real: Iterable[st
     """What names stand for, each once.
 
     Args:
-        names: of models, `coco`, or the training clips.
+        names: of models, lists of prompts, or the training clips.
         needed: what metrics need.
         real: data sets of real clips.
     Raises:
         UsageError: a name is not known, or is one of what metrics need.
     """
     models = dict.fromkeys(names)
-    others = (COCO, clips.TRAINING)
+    others = (*lists.NAMES, clips.TRAINING)
     for name in models:
         if name not in others and not catalog.known(name):
             raise _unknown(name)
     cards = tuple(catalog.card(name) for name in models if name not in others)
+    listed = (lists.PUBLISHED[name] for name in models if name in lists.PUBLISHED)
     sets = [*real, *(name for name in models if name == clips.TRAINING)]
     return Wanted(
         cards,
         COCO in models,
-        tuple(dict.fromkeys(needed)),
+        tuple(dict.fromkeys((*needed, *listed))),
         tuple(clips.ON_HUB[name] for name in sets),
     )
 
@@ -78,7 +79,7 @@ def _unknown(name: str) -> UsageError:
         return UsageError(
             f"'{name}' is not a model", place="skipdit download", fix=f"write --metrics {name}"
         )
-    known = (*catalog.cards(), COCO, clips.TRAINING)
+    known = (*catalog.cards(), *lists.NAMES, clips.TRAINING)
     return unknown("model", name, known, place="skipdit download")
 
 
@@ -110,7 +111,7 @@ class Plans:
     Attributes:
         models: one plan per model.
         captions: whether COCO's captions are wanted.
-        assets: one plan for each of what metrics need.
+        assets: one plan for each of what metrics need, and of other lists of prompts.
         clips: one plan per data set.
     """
 

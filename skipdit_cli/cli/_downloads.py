@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def show_list() -> None:
-    """Everything that can be fetched: models and captions, then what metrics need."""
+    """Everything that can be fetched: models and lists of prompts, then what metrics need."""
     headings = ("name", "state", "denoiser", "with its parts", "licence", "source")
     show(table(headings, _models()))
     show("")
@@ -21,9 +21,9 @@ def show_list() -> None:
 
 
 def _models() -> list[tuple[str, ...]]:
-    from skipdit_cli.assets import clips, coco, wanted
+    from skipdit_cli.assets import clips, coco, lists, wanted
     from skipdit_cli.checkpoints import catalog, licences, local
-    from skipdit_cli.checkpoints.inventory import COCO, coco_list
+    from skipdit_cli.checkpoints.inventory import COCO
 
     rows = []
     for card in catalog.CARDS.values():
@@ -32,9 +32,11 @@ def _models() -> list[tuple[str, ...]]:
             licence = licences.told(card.licence, card.elsewhere)
             sizes = local.denoiser_size(card), whole
             rows.append((card.name, wanted.state(card), *sizes, licence, card.source))
-    state = "here" if coco_list().is_file() else "absent"
     size = f"about {local.size_text(coco.SIZE)}"
-    rows.append((COCO, state, "", size, coco.LICENCE, coco.ADDRESS))
+    rows.append((COCO, lists.state(COCO), "", size, coco.LICENCE, coco.ADDRESS))
+    for name, asset in lists.PUBLISHED.items():
+        size = local.size_text(asset.size)
+        rows.append((name, lists.state(name), "", size, asset.licence, asset.source))
     training = clips.ON_HUB[clips.TRAINING]
     state = "here" if clips.here(training) else "absent"
     return [*rows, (training.name, state, "", "unknown", training.licence, training.source)]

@@ -114,7 +114,8 @@ Prompt = Annotated[
 Prompts = Annotated[
     str | None,
     typer.Option(
-        help="A list of prompts (vbench, coco) or a file: .txt, one on a line, or .csv, .tsv, "
+        help="A list of prompts (vbench; coco, drawbench, geneval and parti by `skipdit download`) "
+        "or a file: .txt, one on a line, or .csv, .tsv, "
         ".json, .jsonl with a column or key prompt, caption, text or prompt_en, and perhaps seed "
         "and name. Fewer samples than VBench has prompts are spread evenly over its dimensions."
     ),

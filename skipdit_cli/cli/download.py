@@ -20,8 +20,8 @@ def download(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Models, coco for COCO's captions, training-clips, or a recipe: all that it needs "
-            "at paper scale.",
+            help="Models, prompt lists (coco, drawbench, geneval, parti), training-clips, or a "
+            "recipe: all that it needs at paper scale.",
             autocompletion=complete.downloads,
         ),
     ] = None,

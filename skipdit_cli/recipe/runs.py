@@ -294,13 +294,17 @@ def _settings(recipe: Recipe, row: RecipeRow) -> dict[str, Any]:
 
 
 def _listed(given: Any, card: Card, *, place: str) -> Prompts | None:
-    """The prompts of a setting; None without, and where they have to be fetched first."""
+    """The prompts of a setting; None without, and where a model's own have to be fetched first."""
     if not isinstance(given, str):
         return None if given is None else Prompts(prompts.all_checked(given, place=place))
     try:
         return prompts.read_prompts(given, place=place)
     except MissingAssetError:  # costs can be counted without prompts
-        return prompts.read_prompts(STAND_IN) if card.random else None
+        if card.random:
+            return prompts.read_prompts(STAND_IN)
+        if given == card.prompts:
+            return None
+        raise
 
 
 def _in_turn(chosen: Mapping[str, Any], listed: Prompts | None) -> dict[str, Any]:
