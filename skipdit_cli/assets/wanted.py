@@ -13,11 +13,12 @@ from skipdit_cli.assets import assets, clips, coco, lists
 from skipdit_cli.assets import download as assets_download
 from skipdit_cli.assets.clips import ClipSet, ClipsPlan
 from skipdit_cli.assets.download import AssetPlan
-from skipdit_cli.checkpoints import catalog, inventory, licences
+from skipdit_cli.checkpoints import catalog, hub_pipeline, inventory, licences
 from skipdit_cli.checkpoints import download as downloads
 from skipdit_cli.checkpoints._fetch import Progress
 from skipdit_cli.checkpoints._sources import Listing
 from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.checkpoints.hub_pipeline import PipelinePlan
 from skipdit_cli.checkpoints.inventory import COCO
 from skipdit_cli.errors import UsageError, unknown
 from skipdit_cli.metrics import Asset
@@ -113,12 +114,14 @@ class Plans:
         captions: whether COCO's captions are wanted.
         assets: one plan for each of what metrics need, and of other lists of prompts.
         clips: one plan per data set.
+        pipelines: of diffusers, one plan each.
     """
 
-    models: tuple[downloads.Plan, ...]
-    captions: bool
-    assets: tuple[AssetPlan, ...]
-    clips: tuple[ClipsPlan, ...]
+    models: tuple[downloads.Plan, ...] = ()
+    captions: bool = False
+    assets: tuple[AssetPlan, ...] = ()
+    clips: tuple[ClipsPlan, ...] = ()
+    pipelines: tuple[PipelinePlan, ...] = ()
 
     @property
     def notes(self) -> list[str]:
@@ -131,8 +134,8 @@ class Plans:
         return [item for each in self._all for item in each.items]
 
     @property
-    def _all(self) -> tuple[downloads.Plan | AssetPlan | ClipsPlan, ...]:
-        return (*self.models, *self.assets, *self.clips)
+    def _all(self) -> tuple[downloads.Plan | AssetPlan | ClipsPlan | PipelinePlan, ...]:
+        return (*self.models, *self.assets, *self.clips, *self.pipelines)
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,8 @@ def fetch(plans: Plans, *, delete_originals: bool, bars: Bars) -> Iterator[Fetch
     if plans.items:
         beside = assets_download.space_needed(plans.assets) + clips.space_needed(plans.clips)
         downloads.require_space(plans.models, delete_originals=delete_originals, beside=beside)
+    for pipeline in plans.pipelines:
+        downloads.require_room(pipeline.size, pipeline.folder, named_by="HF_HOME")
     with bars() as progress:
         for each in plans.models:
             path = downloads.execute(each, delete_original=delete_originals, progress=progress)
@@ -188,6 +193,8 @@ def fetch(plans: Plans, *, delete_originals: bool, bars: Bars) -> Iterator[Fetch
             yield Fetched(planned.asset.name, assets_download.execute(planned, progress=progress))
         for set_ in plans.clips:
             yield Fetched(set_.clips.name, clips.execute(set_, progress=progress))
+        for pipeline in plans.pipelines:
+            yield Fetched(pipeline.name, hub_pipeline.execute(pipeline, progress=progress))
 
 
 def take(what: Wanted, source: Path) -> Fetched:
@@ -261,6 +268,13 @@ def planned_files(plans: Plans) -> list[PlannedFile]:
         jobs += [(name, "", item.file, item.licence, item.target) for item in each_set.items]
         if not each_set.items:
             files.append(_here(name, "", clips.folder(each_set.clips)))
+    for pipeline in plans.pipelines:
+        jobs += [
+            (pipeline.name, each.part, each.file, each.licence, each.target)
+            for each in pipeline.items
+        ]
+        if not pipeline.items:
+            files.append(_here(pipeline.name, "", pipeline.folder))
     anew = {assets.target(each.asset) for each in plans.assets if each.asset.file}
     for name, part, file, licence, target in jobs:
         changed = target in anew and target.is_file()  # of the right size, but not of its hash
@@ -281,6 +295,7 @@ def space_needed(plans: Plans, *, delete_originals: bool) -> int:
     """Bytes by which the disk will be fuller at the worst moment."""
     needed = downloads.space_needed(plans.models, delete_originals=delete_originals)
     needed += assets_download.space_needed(plans.assets)
+    needed += sum(pipeline.size for pipeline in plans.pipelines)
     return needed + clips.space_needed(plans.clips)
 
 

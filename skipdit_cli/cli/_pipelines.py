@@ -1,11 +1,14 @@
 """Pipelines of diffusers on the command line: what names one, what fits it, how it is fetched."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skipdit_cli.cli._output import stage
+from skipdit_cli.cli._output import say
+
+if TYPE_CHECKING:
+    from skipdit_cli.assets.wanted import Plans
 
 Pipeline = Annotated[
     str | None,
@@ -52,18 +55,23 @@ def fitting(pipeline: str) -> list[tuple[str, str]]:
     return [(name, called.fit(card, name)) for name in registry.names("caches")]
 
 
-def fetch(pipeline: str, *, configs: bool) -> Path:
-    """Fetch a pipeline from the hub, or its configurations and tokenizers alone.
+def plans(pipeline: str, *, configs: bool) -> "Plans":
+    """What has to be fetched of a pipeline of the hub, or of its configurations and tokenizers.
 
     Raises:
-        UsageError: it is no name on the hub.
-        MissingAssetError: the hub cannot be reached, or has no such pipeline.
+        UsageError: it is no name on the hub, or no pipeline.
+        MissingAssetError: the hub cannot be reached, or has no such repository.
     """
+    from skipdit_cli.assets.wanted import Plans
+    from skipdit_cli.checkpoints import hub_pipeline, local
     from skipdit_cli.checkpoints import pipeline as pipelines
     from skipdit_cli.errors import UsageError
 
     if not pipelines.HUB.fullmatch(pipeline):
         fix = "give OWNER/NAME"
         raise UsageError(f"{pipeline} is no name on the hub", place="--pipeline", fix=fix)
-    with stage(f"fetching {pipeline}"):
-        return pipelines.fetch(pipeline, configs=configs)
+    planned = hub_pipeline.plan(pipeline, configs=configs)
+    if planned.items:
+        licence = planned.licence or "not stated"
+        say(f"{pipeline}: {local.size_text(planned.size)} to fetch, licence {licence}")
+    return Plans(pipelines=(planned,))
