@@ -125,7 +125,13 @@ NegativePrompt = Annotated[
     typer.Option(help="What guidance leads away from; else the model's own, which may be empty."),
 ]
 Offload = Annotated[
-    bool, typer.Option("--offload", help="Keep the autoencoder off the GPU while denoising.")
+    str,
+    typer.Option(
+        "--offload",
+        metavar="[model|group]",
+        help="Keep the autoencoder off the GPU while denoising; of a pipeline every part (model) "
+        "or every block (group) that is not computing.",
+    ),
 ]
 NoPreviews = Annotated[
     bool, typer.Option("--no-previews", help="Make no mp4 of clips, beside the lossless ones.")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -141,13 +142,44 @@ def test_which_methods_fit_is_told(skipdit, flux, table):
         ("--model digits", ("--model and --pipeline", "give one of them")),
         ("--cache skip-cache(n=2)", ("skip-cache", "built without them")),
         ("--cache seacache", ("seacache", "ls caches --pipeline")),
-        ("--compile", ("--compile", "leave it out")),
+        ("--offload model", ("--offload", "there is no GPU", "leave it out")),
+        ("--offload group --device cpu", ("--offload", "there is no GPU")),
+        ("--offload", ("--offload: autoencoder is not for a pipeline", "give model or group")),
+        ("--quantize int9", ("--quantize", "unknown quantize 'int9'", "'int8'")),
     ],
 )
 def test_mistakes(skipdit, flux, more, parts):
     base = "" if more.startswith("--steps") else "--steps 4 "
     call = "" if more.startswith("--call height") else CALL
     skipdit(f"sample --pipeline {flux} {base}{call} {more}", *PROMPTS).failed(2, *parts)
+
+
+def test_what_is_for_pipelines_alone(skipdit):
+    few = "--model digits --steps 2"
+    skipdit(f"sample {few} --quantize int8").failed(2, "--quantize", "digits is none")
+    for command in ("sample", "cache-sweep --method fora", "profile"):
+        told = skipdit(f"{command} {few} --offload group")
+        told.failed(2, "--offload: group is not for a model", "write --offload alone")
+    skipdit(f"sample {few} --num-samples 1 --offload").ok()
+
+
+@pytest.mark.skipif(find_spec("torchao") is not None, reason="torchao is installed")
+def test_weights_are_not_quantized_without_torchao(skipdit, flux):
+    for command in ("sample", "profile"):
+        line = f"{command} --pipeline {flux} {FEW} --quantize int8"
+        told = skipdit(line, *(PROMPTS if command == "sample" else ()))
+        told.failed(4, "--quantize: torchao is not installed", "pip install 'skipdit[quantize]'")
+
+
+@pytest.mark.slow
+def test_a_compiled_sweep(skipdit, flux, table):
+    """Its runs are others; timed, and with what compiling took."""
+    line = f"cache-sweep --pipeline {flux} --method fora,pab --n 2 --num-samples 1 --repeats 1"
+    done = skipdit(f"{line} {FEW} --compile", *PROMPTS[:2]).ok()
+    rows = {row["cache"]: row for row in table(done.out)}
+    assert float(rows["fora n=2"]["PSNR (dB) ↑"].split(" ± ")[0]) > 10
+    assert float(rows["no cache (n=1)"]["compiling (s)"]) > 0
+    assert done.out.splitlines()[0].endswith(", compiled")
 
 
 def test_folders_that_cannot_be_driven(skipdit, flux):
