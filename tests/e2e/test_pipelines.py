@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.tiny_pipelines import make
+from tests.unit.metrics import networks
 
 CALL = "--call height=32 --call width=16 --call max_sequence_length=32"
 FEW = f"--steps 4 {CALL}"
@@ -244,3 +245,31 @@ def test_what_is_timed_is_the_call_that_makes_samples(flux, monkeypatch):
     assert timed["negative_prompt"] == ["fog"]
     assert (timed["prompt"], timed["output_type"]) == (["a cat"], "latent")
     assert {name: timed[name] for name in call} == call
+
+
+@pytest.mark.slow
+def test_samples_are_compared_with_a_folder(skipdit, flux, wan, table, monkeypatch, tmp_path):
+    """FID of images and FVD of clips, through networks of random weights."""
+    networks.install(monkeypatch, tmp_path / "home", "inception", "i3d")
+    clips = "--call height=32 --call width=32 --call num_frames=17"
+    real = np.random.default_rng(0)
+    for name, line, shape, metrics in (
+        ("images", f"--pipeline {flux} --steps 2 {CALL}", (32, 16, 3), "fid,kid"),
+        ("clips", f"--pipeline {wan} --steps 4 {clips}", (17, 32, 32, 3), "fvd"),
+    ):
+        Path(name).mkdir()
+        for i in range(3):
+            np.save(f"{name}/{i}.npy", real.integers(0, 256, shape, dtype=np.uint8))
+        told = skipdit(f"sample {line} --num-samples 3 --json --results {name}-made", *PROMPTS)
+        made = json.loads(told.ok().out)
+        given = f"evaluate {made['key']} --results {name}-made --metrics {metrics}"
+        first = metrics.split(",")[0]
+        told = skipdit(given).ok().out
+        assert f"{first} compares with real samples, and which ones is not known" in told
+        rows = table(skipdit(f"{given} --reference {name}").ok().out)
+        assert [row["metric"] for row in rows] == metrics.split(",")
+        assert float(rows[0]["value"]) >= 0
+    (again,) = table(skipdit(f"{given} --reference {made['folder']}").ok().out)
+    assert float(again["value"]) < 1e-3 * float(rows[0]["value"])  # clips from themselves
+    other = skipdit(f"evaluate {made['key']} --results clips-made --metrics fid")
+    other.failed(2, "fid cannot score samples of", "fvd")
