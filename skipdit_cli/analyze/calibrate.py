@@ -14,7 +14,7 @@ import functools
 import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from skipdit_cli import registry
 from skipdit_cli.analyze.features import batches, encode
+from skipdit_cli.analyze.looking import Spot, Subject
 from skipdit_cli.cache import Cache, CacheSpec
 from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import SkipditError, UsageError, unknown
@@ -35,17 +36,16 @@ from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
 from skipdit_cli.generate.worker import Task
 from skipdit_cli.precision import products
-from skipdit_cli.recipe import calibration
+from skipdit_cli.recipe import calibration, called
 from skipdit_cli.recipe.calibration import Calibration
 from skipdit_cli.run import Run
-from skipdit_cli.sites import Seen, Site, gated, place_of, site_modules
+from skipdit_cli.sites import Seen, Site, gated
 from skipdit_cli.storage import kept, provenance
 from skipdit_cli.storage.disk import write_whole
 from skipdit_cli.storage.lock import held
 
 if TYPE_CHECKING:
     from skipdit_cli.caches import Method
-    from skipdit_cli.models import Network
 
 FOLDER = "calibrations"  # under the results folder
 FOUND = kept.Kind("part of a calibration", 1)
@@ -74,6 +74,8 @@ def calibrate(
             "a calibration needs two steps or more", place="--steps", fix="take more steps"
         )
     local.require(run.card, path=options.weights_path)
+    if run.card.pipeline:
+        called.check_method(run.card, method)
     configs = configs or chosen.variants(run.cache.layout, steps)
     with products(run.precision):  # which it is measured in
         made = provenance.collect(import_torch=True)
@@ -229,11 +231,14 @@ def _generate(given: _Given, cache: Cache | None, indices: list[int]) -> None:
     model = network(run, device=given.device, weights_path=given.weights_path)
     with memory_checked(run.batch_size):
         if cache is None:
-            on = watched(model, given.method, given.config, samples=len(indices), guided=run.guided)
-            with on as seen:
-                sample = latents_of(run, indices, model=model, root=given.root)
+            subject = Subject.of(run, model, image=True)  # texts are of different lengths
+            watching = Watching(subject, given.method, given.config, samples=len(indices))
+            with watching.on():
+                sample = latents_of(
+                    run, indices, model=model, root=given.root, on_step=watching.step
+                )
             _keep(uncached, sample=sample)
-            _keep(_file(folder, None, indices), observed=torch.stack(seen, dim=1))
+            _keep(_file(folder, None, indices), observed=torch.stack(watching.observed, dim=1))
             return
         sample = latents_of(replace(run, cache=cache), indices, model=model, root=given.root)
     before = kept.read_tensors(uncached, FOUND, of=_of(uncached))
@@ -259,56 +264,90 @@ def _of(path: Path) -> str:
     return f"{path.parent.name} {path.stem}"
 
 
-@contextmanager
-def watched(
-    model: "Network", method: "Method", config: Any, *, samples: int, guided: bool
-) -> Iterator[list[Tensor]]:
-    """A list that gets what a method observes at every call of the model but the first.
+class Watching:
+    """What a method observes of the steps of a generation but the first.
 
-    Args:
-        config: of the method.
-        samples: in a batch.
-        guided: whether guidance doubles what the model sees.
-    Yields:
-        Tensors [samples, ...], as the method's `observe` gives them.
+    Attributes:
+        observed: tensors [samples, ...], as the method's `observe` gives them.
     """
-    sites, layout = site_modules(model), model.layout()
-    entered: dict[Site, Tensor] = {}
-    left: dict[Site, Tensor] = {}
-    observed: list[Tensor] = []
-    before: Seen | None = None
 
-    closing: dict[Site, dict[str, Any]] = {}  # gate and residual, which a method does not see
+    def __init__(self, subject: Subject, method: "Method", config: Any, *, samples: int) -> None:
+        """
+        Args:
+            subject: that generates without a cache.
+            config: of the method.
+            samples: in a batch.
+        """
+        self._subject, self._method, self._config = subject, method, config
+        self._samples = samples
+        self._layout = subject.run.cache.layout
+        self.observed: list[Tensor] = []
+        self._entered: dict[Site, Tensor] = {}
+        self._left: dict[Site, Tensor] = {}
+        self._closing: dict[Site, dict[str, Any]] = {}  # gate and residual, which a method does
+        # not see
+        self._calls: list[Seen] = []  # of the step at hand
+        self._before: Seen | None = None
 
-    def enters(site: Site) -> Any:
-        def hook(module: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-            entered[site] = place_of(model, site.kind).entering(module, args, kwargs)
-            closing[site] = {name: kwargs.pop(name, None) for name in ("gate", "residual")}
-            return args, kwargs
+    @contextmanager
+    def on(self) -> "Iterator[Watching]":
+        """Watch in the block."""
+        with ExitStack() as stack:
+            for spot in self._subject.of_sites(
+                self._method.watched(self._layout, config=self._config)
+            ):
+                for handle in (
+                    spot.module.register_forward_pre_hook(
+                        functools.partial(self._enters, spot), with_kwargs=True
+                    ),
+                    spot.module.register_forward_hook(functools.partial(self._leaves, spot)),
+                ):
+                    stack.callback(handle.remove)
+            for network in self._subject.networks:
+                stack.callback(network.register_forward_hook(self._called).remove)
+            yield self
 
-        return hook
+    def _enters(self, spot: Spot, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        self._entered[spot.site] = spot.place.entering(module, args, kwargs)
+        if not spot.gates:
+            return None
+        self._closing[spot.site] = {name: kwargs.pop(name, None) for name in ("gate", "residual")}
+        return args, kwargs
 
-    def leaves(site: Site) -> Any:
-        def hook(module: nn.Module, args: Sequence[Any], output: Any) -> Any:
-            place = place_of(model, site.kind)
-            left[site] = place.leaving(output)
-            return place.replaced(output, gated(left[site], **closing[site]))
+    def _leaves(self, spot: Spot, module: nn.Module, args: Any, output: Any) -> Any:
+        self._left[spot.site] = spot.place.leaving(output)
+        if not spot.gates:
+            return None
+        closed = gated(self._left[spot.site], **self._closing[spot.site])
+        return spot.place.replaced(output, closed)
 
-        return hook
+    def _called(self, module: nn.Module, args: Any, output: tuple[Tensor]) -> None:
+        guided = len(output[0]) > self._samples
+        self._calls.append(
+            Seen({**self._entered}, {**self._left}, output[0], self._samples, guided)
+        )
 
-    def called(module: nn.Module, args: Sequence[Tensor], output: tuple[Tensor]) -> None:
-        nonlocal before
-        now = Seen(dict(entered), dict(left), output[0], samples, guided)
-        if before is not None:
-            observed.append(method.observe(layout, now, before, config=config))
-        before = now
+    def step(self, *told: Any) -> None:
+        """A step is done."""
+        now, self._calls = _together(self._calls), []
+        if self._before is not None:
+            self.observed.append(
+                self._method.observe(self._layout, now, self._before, config=self._config)
+            )
+        self._before = now
 
-    handles = [model.register_forward_hook(called)]
-    for site in method.watched(layout, config=config):
-        handles.append(sites[site].register_forward_pre_hook(enters(site), with_kwargs=True))
-        handles.append(sites[site].register_forward_hook(leaves(site)))
-    try:
-        yield observed
-    finally:
-        for handle in handles:
-            handle.remove()
+
+def _together(calls: Sequence[Seen]) -> Seen:
+    """The calls of a step as one, as if they were one batch."""
+    first, *rest = calls
+    if not rest:
+        return first
+    entered, left = (
+        {
+            site: torch.cat([getattr(call, name)[site] for call in calls])
+            for site in getattr(first, name)
+        }
+        for name in ("entered", "left")
+    )
+    output = torch.cat([call.output for call in calls])
+    return Seen(entered, left, output, first.samples, guided=True)

@@ -14,18 +14,20 @@ import torch
 from torch import Tensor
 
 from skipdit_cli.analyze import features
-from skipdit_cli.analyze.features import SOME, Where, by_half, cosine, cosines, numbers, some
+from skipdit_cli.analyze.features import SOME, Where, cosine, cosines, numbers, some
+from skipdit_cli.analyze.looking import halves
 from skipdit_cli.analyze.marked import Places, marks, mask, reused
 from skipdit_cli.analyze.parts import Measure, Parts
 from skipdit_cli.generate.options import Options
 from skipdit_cli.run import Run
 from skipdit_cli.score.certainty import interval_of_mean, intervals_of_means, paired
+from skipdit_cli.sites import CONDITIONAL, NULL
 from skipdit_cli.storage.analysis import Analysis, Lines, Map, Panel
 
 KIND, VERSION = "dynamics", 1
 MOST_STEPS = 64  # that are compared in all pairs, evenly spaced
 DISTANCE = "1 - cosine similarity"
-HALVES = ("conditional", "null")  # of guidance; without it there is the first alone
+HALVES = (CONDITIONAL, NULL)  # of guidance; without it there is the first alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,24 +137,26 @@ def watch(
         neighbours: [B, halves, all layers, steps - 1]; pairs: [B, len(layers), compared, compared].
     """
     compared = {*_compared(len(run.timesteps))}
-    before: dict[int, Tensor] = {}
-    neighbours: dict[int, list[Tensor]] = defaultdict(list)
+    before: dict[tuple[str, int], Tensor] = {}
+    neighbours: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
     kept: dict[int, list[Tensor]] = {layer: [] for layer in layers}
 
-    def see(layer: int, x: Tensor) -> None:
-        now = by_half(x, samples=len(indices), guided=run.guided)
-        if layer in before:
-            neighbours[layer].append(cosine(now, before[layer]))
-        before[layer] = now
-        step = len(neighbours[layer])
-        if layer in kept and step in compared:
-            kept[layer].append(some(now[0]).float().cpu())
+    def see(layer: int, x: Tensor, holds: str) -> None:
+        for half, now in halves(x, len(indices), holds).items():
+            at = half, layer
+            if at in before:
+                neighbours[at].append(cosine(now, before[at]))
+            before[at] = now
+            step = len(neighbours[at])
+            if half == CONDITIONAL and layer in kept and step in compared:
+                kept[layer].append(some(now).float().cpu())
 
     every = range(run.cache.layout.layers)
     features.sample(run, indices, where, layers=every, see=see)
-    near = torch.stack([torch.stack(neighbours[layer], dim=-1) for layer in every], dim=2)
+    seen = [half for half in HALVES if (half, 0) in before]
+    near = [torch.stack([torch.stack(neighbours[h, i], dim=-1) for i in every], 1) for h in seen]
     alike = [cosines(torch.stack(kept[layer], dim=1)) for layer in layers]
-    return {"neighbours": near.transpose(0, 1), "pairs": torch.stack(alike, dim=1)}
+    return {"neighbours": torch.stack(near, dim=1), "pairs": torch.stack(alike, dim=1)}
 
 
 def _compared(steps: int) -> range:

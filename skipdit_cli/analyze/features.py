@@ -4,17 +4,17 @@ Features are compared one sample and one half of guidance at a time, all values 
 what has to be kept over many steps, SOME values that are the same ones at every step.
 """
 
-import functools
+import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from skipdit_cli.analyze.looking import See, Subject, leaving
 from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.generate import conditioning, loaded
@@ -24,17 +24,30 @@ from skipdit_cli.generate.options import Options
 from skipdit_cli.generate.worker import device_here
 from skipdit_cli.precision import products
 from skipdit_cli.run import Run
-from skipdit_cli.sites import Site, place_of, site_modules
+from skipdit_cli.sites import Site
 from skipdit_cli.storage import provenance
 
 if TYPE_CHECKING:
     from skipdit_cli.generate.hooks import Session
-    from skipdit_cli.models import Network
 
 SOME = 8192  # values of a feature that are kept over many steps, of each sample and half
 
-# (layer, hidden state that leaves it) -> what takes its place, None where nothing does.
-See = Callable[[int, Tensor], Tensor | None]
+
+class At(NamedTuple):
+    """A step that has been computed.
+
+    Attributes:
+        step: which, from 0.
+        x: the latents that entered the network, [B, ...].
+        reused: the sites that a cache reused.
+        holds: what a batch of one of our networks held, of `sites`; "" of pipelines, of which every
+            call says it.
+    """
+
+    step: int
+    x: Tensor
+    reused: frozenset[Site]
+    holds: str
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,7 @@ def encode(run: Run, options: Options) -> None:
     Raises:
         MissingAssetError: prompts or an encoder are not here.
     """
+    conditioning.require(run)
     if conditioning.pending(run, options.root):
         loaded.release()  # a text encoder may be larger than the denoiser
     conditioning.prepare(run, options.root, device=device_here(options.device))
@@ -107,21 +121,32 @@ def sample(
     *,
     layers: Iterable[int],
     see: See,
-    on_step: "Callable[[Session, Tensor], None] | None" = None,
+    on_step: Callable[[At], None] | None = None,
 ) -> Tensor:
     """Generate samples of a run, and look at what leaves some of its layers.
 
     Args:
         see: called in the order in which layers are computed.
-        on_step: as in `denoise`, after the layers of a step.
+        on_step: called after the layers of a step.
     Returns:
         Latents, float32 [B, ...].
     Raises:
         SkipditError: what the model computes is not finite, or memory is not enough.
     """
     model = network_of(run, where)
-    with memory_checked(run.batch_size), leaving(model, layers, see):
-        latents = latents_of(run, indices, model=model, root=where.root, on_step=on_step)
+    subject, steps = Subject.of(run, model), itertools.count()
+
+    with subject.calls(len(indices)) as calls:
+
+        def stepped(session: "Session", x: Tensor) -> None:
+            if on_step:
+                entered = x if calls.entered is None else calls.entered
+                holds = "" if run.card.pipeline else session.batch
+                on_step(At(next(steps), entered, session.reused[session.step], holds))
+            calls.next_step()
+
+        with memory_checked(run.batch_size), leaving(subject, calls, layers, see):
+            latents = latents_of(run, indices, model=model, root=where.root, on_step=stepped)
     if not torch.isfinite(latents).all():
         fix = "take --precision float32"
         raise SkipditError(
@@ -130,34 +155,9 @@ def sample(
     return latents
 
 
-def network_of(run: Run, where: Where) -> "Network":
-    """The denoiser that samples of a run are computed by, which a process has once."""
+def network_of(run: Run, where: Where) -> Any:
+    """The denoiser that samples of a run are computed by, or its pipeline; a process has one."""
     return network(run, device=where.device, weights_path=where.weights_path)
-
-
-@contextmanager
-def leaving(model: "Network", layers: Iterable[int], see: See) -> Iterator[None]:
-    """Call `see` with every hidden state that leaves one of some layers."""
-    modules, place = site_modules(model), place_of(model, "layer")
-
-    def look(layer: int, module: nn.Module, args: Any, output: Any) -> Any:
-        instead = see(layer, place.leaving(output))
-        return output if instead is None else place.replaced(output, instead)
-
-    handles = [
-        modules[Site("layer", layer)].register_forward_hook(functools.partial(look, layer))
-        for layer in layers
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def by_half(x: Tensor, *, samples: int, guided: bool) -> Tensor:
-    """All values of each sample: [(2) B * ..., ...] -> [halves, B, values]."""
-    return x.reshape(2 if guided else 1, samples, -1)
 
 
 def some(x: Tensor) -> Tensor:

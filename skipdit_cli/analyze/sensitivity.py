@@ -6,19 +6,20 @@ then strays from the uncached one, in all and for the size of the error that was
 """
 
 import functools
-import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skipdit_cli.analyze import features
-from skipdit_cli.analyze.features import Where, by_half, numbers
+from skipdit_cli.analyze.features import Where, numbers
+from skipdit_cli.analyze.looking import Subject, halves
 from skipdit_cli.analyze.marked import Places, marks, mask, reused
 from skipdit_cli.analyze.parts import Measure, Parts, read
 from skipdit_cli.errors import UsageError
@@ -26,9 +27,6 @@ from skipdit_cli.generate.options import Options
 from skipdit_cli.run import Run
 from skipdit_cli.score.certainty import interval_of_mean, paired
 from skipdit_cli.storage.analysis import Analysis, Map, Panel
-
-if TYPE_CHECKING:
-    from skipdit_cli.models import Network
 
 KIND, VERSION = "sensitivity", 1
 EVERY, LAST = 5, 4  # steps of which one is tried; of the last ones each, where most changes
@@ -170,19 +168,20 @@ def generate(run: Run, indices: Sequence[int], where: Where) -> dict[str, Tensor
     """Generate a batch without a cache.
 
     Returns:
-        outputs: of the network at every step, [steps, ...]; sample: latents, [B, ...].
+        outputs: of the network at every call, [calls, ...]; sample: latents, [B, ...].
     """
     outputs: list[Tensor] = []
 
     def keep(module: Any, args: Any, output: tuple[Tensor]) -> None:
         outputs.append(output[0].cpu())
 
-    model = features.network_of(run, where)
-    handle = model.register_forward_hook(keep)
+    networks = Subject.of(run, features.network_of(run, where)).networks
+    handles = [network.register_forward_hook(keep) for network in networks]
     try:
-        sample = features.sample(run, indices, where, layers=(), see=lambda layer, x: None)
+        sample = features.sample(run, indices, where, layers=(), see=lambda *seen: None)
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
     return {"outputs": torch.stack(outputs), "sample": sample}
 
 
@@ -219,47 +218,56 @@ def _replaced(
     """Samples of which one layer is reused at one step, and the square of the error put in, [B].
 
     Args:
-        outputs: of the network at every step without that.
+        outputs: of the network at every call without that.
     """
-    calls, kept, error = itertools.count(step - 1), list[Tensor](), list[Tensor]()
+    calls, kept, error = Counter[str](), dict[str, Tensor](), list[Tensor]()
 
-    def see(_: int, x: Tensor) -> Tensor | None:
-        call = next(calls)
-        if call == step - 1:
-            kept.append(x)
-        if call != step:
+    def see(_: int, x: Tensor, holds: str) -> Tensor | None:
+        """The first call is of the step before."""
+        calls[holds] += 1
+        if calls[holds] == 1:
+            kept[holds] = x
+        if calls[holds] != 2:
             return None
-        off = by_half(x - kept[0], samples=len(indices), guided=run.guided)
-        error.append(off.double().square().sum(dim=(0, 2)))
-        return kept.pop()
+        for off in halves(x - kept[holds], len(indices), holds).values():
+            error.append(off.double().square().sum(dim=1))
+        return kept.pop(holds)
 
-    model = features.network_of(run, where)
-    with given(model, outputs[: step - 1]):
+    networks = Subject.of(run, features.network_of(run, where)).networks
+    in_step = len(outputs) // len(run.timesteps)
+    with given(networks, outputs[: in_step * (step - 1)]):
         sample = features.sample(run, indices, where, layers=[layer], see=see)
-    return sample, error[0]
+    return sample, torch.stack(error).sum(dim=0)
 
 
 @contextmanager
-def given(model: "Network", outputs: Tensor) -> Iterator[None]:
-    """Let a network give what it is told at its first calls, and compute the others.
+def given(networks: Sequence[nn.Module], outputs: Tensor) -> Iterator[None]:
+    """Let networks give what they are told at their first calls, and compute the others.
 
     So any sampler begins in the middle, whatever it keeps of the steps before.
 
     Args:
         outputs: [calls, ...].
     """
-    compute, left, own = model.forward, [*outputs], vars(model).get("forward")
+    left = [*outputs]
 
-    def forward(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return (left.pop(0).to(x.device),) if left else compute(x, *args, **kwargs)
+    def instead(network: nn.Module) -> None:
+        compute, own = network.forward, vars(network).get("forward")
+        device = next(network.parameters()).device
 
-    vars(model)["forward"] = forward
-    try:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            return (left.pop(0).to(device),) if left else compute(*args, **kwargs)
+
+        vars(network)["forward"] = forward
+        if own is None:
+            stack.callback(vars(network).pop, "forward")
+        else:
+            stack.callback(vars(network).__setitem__, "forward", own)
+
+    with ExitStack() as stack:
+        for network in networks:
+            instead(network)
         yield
-    finally:
-        del vars(model)["forward"]
-        if own is not None:
-            vars(model)["forward"] = own
 
 
 def decibels(strayed: np.ndarray) -> np.ndarray:

@@ -9,24 +9,22 @@ import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from skipdit_cli.analyze import features
-from skipdit_cli.analyze.features import SOME, Where, by_half, cosine, numbers, some
+from skipdit_cli.analyze.features import SOME, Where, cosine, numbers, some
+from skipdit_cli.analyze.looking import halves
 from skipdit_cli.analyze.parts import Measure, Parts
 from skipdit_cli.errors import UsageError
 from skipdit_cli.generate.options import Options
 from skipdit_cli.run import Run
 from skipdit_cli.score.certainty import interval_of_mean, intervals_of_means, paired
-from skipdit_cli.sites import CONDITIONAL, NULL, NULL_FIRST, Site
+from skipdit_cli.sites import CONDITIONAL, NULL, Site
 from skipdit_cli.storage.analysis import Analysis, Lines, Panel
-
-if TYPE_CHECKING:
-    from skipdit_cli.generate.hooks import Session
 
 KIND, VERSION = "similarity", 1
 MEASURES = (("cosine similarity", False), ("relative error", True))  # and whether it is logarithmic
@@ -201,36 +199,24 @@ def _generate(
     run: Run, indices: Sequence[int], where: Where, layers: Sequence[int], at_step: AtStep
 ) -> Tensor:
     """Generate a batch, with what leaves layers at every step as it is compared."""
-    last, left = run.cache.layout.layers - 1, dict[int, Tensor]()
+    last, left = run.cache.layout.layers - 1, dict[int, tuple[Tensor, str]]()
 
-    def on_step(session: "Session", x: Tensor) -> None:
-        reused = session.reused[session.step]
+    def on_step(at: features.At) -> None:
         known = {
-            layer: half
-            for layer, each in left.items()
+            layer: some(both[CONDITIONAL]).float().cpu()
+            for layer, (each, holds) in left.items()
             # what leaves a reused layer goes nowhere, but what leaves the last is used
-            if layer == last or Site("layer", layer) not in reused
-            if (half := _conditional(each, len(indices), session.batch)) is not None
+            if layer == last or Site("layer", layer) not in at.reused
+            if CONDITIONAL in (both := halves(each, len(indices), at.holds or holds))
         }
         left.clear()
-        at_step(session.step, x, known)
+        at_step(at.step, at.x, known)
 
-    def see(layer: int, x: Tensor) -> None:
-        left[layer] = x
+    def see(layer: int, x: Tensor, holds: str) -> None:
+        if holds != NULL:  # in a call of its own
+            left[layer] = x, holds
 
     return features.sample(run, indices, where, layers=layers, see=see, on_step=on_step)
-
-
-def _conditional(x: Tensor, samples: int, halves: str) -> Tensor | None:
-    """Values of the conditional half, [B, values]; None where it was not computed.
-
-    Args:
-        halves: what the batch holds.
-    """
-    if halves == NULL:
-        return None
-    both = by_half(x, samples=samples, guided=halves != CONDITIONAL)
-    return some(both[1 if halves == NULL_FIRST else 0]).float().cpu()
 
 
 def _near(x: Tensor, reference: Tensor) -> Tensor:

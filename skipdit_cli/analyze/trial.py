@@ -1,5 +1,6 @@
 """A trial: what a method that decides while it runs reuses in the first batch of a run."""
 
+import itertools
 from dataclasses import replace
 
 from torch import Tensor
@@ -47,10 +48,13 @@ def tried(run: Run, options: Options) -> list[frozenset[Site]]:
             loaded.release()  # a text encoder may be larger than the denoiser
         conditioning.prepare(batch, options.root, device=options.device)
 
+        steps = itertools.count()
+
         def note(session: Session, x: Tensor) -> None:
-            update(session.step + 1, len(session.timesteps))
-            if session.step == len(session.timesteps) - 1:
-                reused.extend(step for step, sites in enumerate(session.reused) if sites)
+            step = next(steps)  # a pipeline's sessions count those of their transformer
+            update(step + 1, len(run.timesteps))
+            if session.reused[session.step]:
+                reused.append(step)
 
         model = network(run, device=options.device, weights_path=options.weights_path)
         latents_of(run, range(run.batch_size), model=model, root=options.root, on_step=note)

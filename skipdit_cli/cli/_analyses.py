@@ -27,11 +27,14 @@ Models = Annotated[
 ]
 
 
-def runs_of(models: list[str] | None, weights: str | None, **given: Any) -> "list[Run]":
+def runs_of(
+    models: list[str] | None, weights: str | None, *, pipeline: str | None = None, **given: Any
+) -> "list[Run]":
     """The uncached run of every model.
 
     Args:
         models: as `--model` gives them; by default the embedded one.
+        pipeline: in place of them.
         weights: as `--weights` gives them.
         given: what the options of a generation hold, by setting; None is not given.
     Raises:
@@ -40,7 +43,8 @@ def runs_of(models: list[str] | None, weights: str | None, **given: Any) -> "lis
     """
     from skipdit_cli.errors import UsageError
 
-    names = [options.model_at(name, "auto") for name in (models or [None])]  # type: ignore[list-item]
+    asked: list[str | None] = [*models] if models else [None]
+    names = [options.model_at(name, "auto", pipeline) for name in asked]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"{twice[0]} is named twice", place="--model", fix="name it once")
     path = options.weights_file(weights)

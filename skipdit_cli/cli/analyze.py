@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from skipdit_cli.cli import _engines as engines
 from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import _pipelines as pipelines
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import show, show_json, stage
 
@@ -38,6 +39,8 @@ def _group(context: typer.Context) -> None:
 @analyze.command()
 def calibrate(
     model: options.Model = None,
+    pipeline: pipelines.Pipeline = None,
+    call: pipelines.Call = None,
     method: Annotated[
         str, typer.Option(help="A caching method that has to be calibrated, as mag-cache.")
     ] = "teacache",
@@ -54,6 +57,7 @@ def calibrate(
     steps: options.Steps = None,
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
+    prompts: options.Prompts = None,
     precision: options.Precision = None,
     device: options.Device = "auto",
     engine: engines.EngineName = None,
@@ -84,8 +88,10 @@ def calibrate(
 
     if method not in calibration.methods():
         raise unknown("method", method, calibration.methods(), place="--method")
-    chosen = options.model_at(model, "auto")
+    chosen = options.model_at(model, "auto", pipeline)
     given = options.settings(
+        call=call,
+        prompts=prompts,
         num_samples=num_samples,
         batch_size=batch_size,
         seed=seed,

@@ -7,6 +7,7 @@ import typer
 
 from skipdit_cli.cli import _engines as engines
 from skipdit_cli.cli import _options as options
+from skipdit_cli.cli import _pipelines as pipelines
 from skipdit_cli.cli._analyses import Models, finish, how, runs_of
 from skipdit_cli.cli.analyze import analyze
 
@@ -24,6 +25,8 @@ Layers = Annotated[
 @analyze.command()
 def dynamics(
     model: Models = None,
+    pipeline: pipelines.Pipeline = None,
+    call: pipelines.Call = None,
     cache: Annotated[
         list[str] | None,
         typer.Option("--cache", help=f"What it reuses is marked; else {MARKED}. May be repeated."),
@@ -56,6 +59,7 @@ def dynamics(
     from skipdit_cli.analyze.dynamics import measure
 
     given = {
+        "call": call,
         "num_samples": num_samples,
         "batch_size": batch_size,
         "seed": seed,
@@ -65,7 +69,7 @@ def dynamics(
         "prompts": prompts,
         "precision": precision,
     }
-    runs = runs_of(model, weights, **given)
+    runs = runs_of(model, weights, pipeline=pipeline, **given)
     where = how(
         results,
         device=device,
@@ -83,6 +87,8 @@ def dynamics(
 @analyze.command()
 def similarity(
     model: Models = None,
+    pipeline: pipelines.Pipeline = None,
+    call: pipelines.Call = None,
     cache: Annotated[
         list[str] | None,
         typer.Option("--cache", help=f"What is compared; else {' and '.join(COMPARED)}."),
@@ -114,6 +120,7 @@ def similarity(
     from skipdit_cli.analyze.similarity import measure
 
     given = {
+        "call": call,
         "num_samples": num_samples,
         "batch_size": batch_size,
         "seed": seed,
@@ -123,7 +130,7 @@ def similarity(
         "prompts": prompts,
         "precision": precision,
     }
-    runs = runs_of(model, weights, **given)
+    runs = runs_of(model, weights, pipeline=pipeline, **given)
     where = how(
         results,
         device=device,
@@ -142,6 +149,8 @@ def similarity(
 @analyze.command()
 def sensitivity(
     model: Models = None,
+    pipeline: pipelines.Pipeline = None,
+    call: pipelines.Call = None,
     cache: Annotated[
         list[str] | None,
         typer.Option("--cache", help=f"What it reuses is marked; else {MARKED}. May be repeated."),
@@ -180,6 +189,7 @@ def sensitivity(
     from skipdit_cli.analyze.sensitivity import measure
 
     given = {
+        "call": call,
         "num_samples": num_samples,
         "batch_size": batch_size,
         "seed": seed,
@@ -189,7 +199,7 @@ def sensitivity(
         "prompts": prompts,
         "precision": precision,
     }
-    runs = runs_of(model, weights, **given)
+    runs = runs_of(model, weights, pipeline=pipeline, **given)
     where = how(
         results,
         device=device,

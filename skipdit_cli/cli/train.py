@@ -155,6 +155,12 @@ def train(
     processes: Annotated[
         int, typer.Option(min=1, help="Processes that share the batch: as many as GPUs.")
     ] = 1,
+    sharded: Annotated[
+        bool,
+        typer.Option(
+            "--shard", help="FSDP: each process keeps a part of weights and optimizer alone."
+        ),
+    ] = False,
     device: options.Device = "auto",
 ) -> None:
     """Train a model of the four families on your images or clips, or on an embedded model's own.
@@ -173,7 +179,7 @@ def train(
     from skipdit_cli.train import launch, loop, official
     from skipdit_cli.train.judge import Judge
     from skipdit_cli.train.network import check_start
-    from skipdit_cli.train.processes import require
+    from skipdit_cli.train.processes import check_shard, require
 
     if config not in (None, "official"):
         raise unknown("configuration", config, ["official"], place="--config")
@@ -212,6 +218,8 @@ def train(
     settings = TrainingSettings(**chosen)
     check_start(settings)
     settings.check_share(processes)
+    if not launch.launched():
+        check_shard(settings.precision, processes, sharded=sharded)
     if warm_up is not None:
         settings.check_warm_up()
     if architecture:
@@ -246,6 +254,7 @@ def train(
             folder,
             source=source,
             device=where,
+            sharded=sharded,
             command=collect()["command"],
             watch=loop.Watch(
                 log_every=log_every,

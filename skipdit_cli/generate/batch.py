@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -35,8 +35,6 @@ from skipdit_cli.storage.store import open_store
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from skipdit_cli.models import Network
 
 SCRATCH = "skipdit-scratch-"
 NEW = 60.0  # seconds after which a folder of a process that lives is held
@@ -242,19 +240,21 @@ def latents_of(
     run: Run,
     indices: Sequence[int],
     *,
-    model: "Network",
+    model: Any,
     root: Path,
     on_step: Callable[[Session, Tensor], None] | None = None,
 ) -> Tensor:
     """Samples of a run before they are decoded, computed together.
 
     Args:
-        model: the network of the run, on any device.
+        model: the network of the run, or its pipeline, on any device.
         root: the results folder, for the embeddings of prompts.
         on_step: as in `denoise`.
     Returns:
         float32 [B, ...] in the model's layout.
     """
+    if run.card.pipeline:
+        return pipelines.latents_of(run, indices, pipe=model, on_step=on_step)
     shape = model.inputs(1)["hidden_states"].shape[1:]
     where = next(model.parameters()).device
     given, null = conditioning.of_batch(run, indices, root=root, device=str(where))
@@ -288,8 +288,10 @@ def _kept(x: Tensor) -> Tensor:
     return flat[:, torch.from_numpy(trajectory.places(flat.shape[1])).to(x.device)]
 
 
-def network(run: Run, *, device: str = "cpu", weights_path: Path | None = None) -> "Network":
-    """The denoiser of a run; a process has one at a time."""
+def network(run: Run, *, device: str = "cpu", weights_path: Path | None = None) -> Any:
+    """The denoiser of a run, or its pipeline; a process has one at a time."""
+    if run.card.pipeline:
+        return pipelines.of_run(run, device=device)
     dtype, device = dtype_of(run.precision), own_device(device)
     return loaded.one(
         "denoiser",

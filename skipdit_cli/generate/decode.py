@@ -71,7 +71,7 @@ def to_pixels(
 
 def visible(latents: "Tensor", card: "Card") -> "Tensor":
     """Latents without what no image has: of a model on pixels, blacker than black is black."""
-    return latents if "vae" in card.components else latents.clamp(-1, 1)
+    return latents if "vae" in card.components or card.pipeline else latents.clamp(-1, 1)
 
 
 def to_uint8(images: "Tensor", *, task: str = "c2i") -> "Tensor":

@@ -42,7 +42,8 @@ def of_run(run: Run, *, device: str = "cpu", offload: str = "") -> Any:
     dtype, device = dtype_of(run.precision), own_device(device)
 
     def load_it() -> Any:
-        pipe = load(run.card, device=device, dtype=dtype, quantize=run.quantize)
+        first = "cpu" if offload else device  # all of it may be more than a GPU holds
+        pipe = load(run.card, device=first, dtype=dtype, quantize=run.quantize)
         return accelerated.placed(pipe, device, offload)
 
     key = run.card.folder, run.weights, device, dtype, run.quantize, offload
@@ -165,6 +166,20 @@ def pixels_of(
             fix="take float32, or a milder cache",
         )
     return (images * 255).round().astype(np.uint8), driven
+
+
+def latents_of(
+    run: Run,
+    indices: Sequence[int],
+    *,
+    pipe: Any,
+    on_step: Callable[[Session, Tensor], None] | None = None,
+) -> Tensor:
+    """Samples of a run before they are decoded, as the pipeline has them: float32 [B, ...]."""
+    prompts = [conditioning.meta(run, index)["prompt"] for index in indices]
+    given, _ = called(run, indices, prompts, pipe=pipe, output_type="latent", on_step=on_step)
+    latents: Tensor = given.float()
+    return latents
 
 
 def encode_once(pipe: Any) -> None:

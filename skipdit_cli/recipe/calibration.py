@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from skipdit_cli import registry
 from skipdit_cli.cache import CacheSpec
-from skipdit_cli.checkpoints import local
+from skipdit_cli.checkpoints import local, pipeline
 from skipdit_cli.checkpoints.card import RANDOM, Card, by_path
+from skipdit_cli.checkpoints.card import file_name as model_name
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
 from skipdit_cli.profiling import counts
@@ -82,12 +83,16 @@ def command(
     """What makes a calibration; of the model's own sampler and steps where none are named."""
     how = "".join(f" --{name} {value}" for name, value in (variant or {}).items())
     how += f" --sampler {sampler} --steps {steps}" if sampler else ""
-    return f"skipdit analyze calibrate --model {shlex.quote(model)} --method {method}{how}"
+    name = shlex.quote(model)
+    if by_path(model) and pipeline.is_one(model):
+        return f"skipdit analyze calibrate --pipeline {name} --method {method}{how}"
+    return f"skipdit analyze calibrate --model {name} --method {method}{how}"
 
 
 def folder(model: str) -> Path:
-    """Where the calibrations of a model are written: of a path, beside its weights."""
-    return Path(model) if by_path(model) else local.home() / "calibration" / model
+    """Where the calibrations of a model are written: of a folder, beside its weights."""
+    own = by_path(model) and Path(model).is_dir()
+    return Path(model) if own else local.home() / "calibration" / model_name(model)
 
 
 def file_name(
@@ -115,16 +120,22 @@ def files(card: Card, pattern: str) -> list[Path]:
 
 def write_calibration(calibration: Calibration, where: Path) -> Path:
     """Write a calibration into a folder; returns the file."""
-    steps = len(registry.load("samplers", calibration.sampler).timesteps(calibration.steps))
     path = where / file_name(
         calibration.method,
         sampler=calibration.sampler,
-        steps=steps,
+        steps=_count(calibration),
         variant=calibration.variant,
     )
     of = _identity(calibration.model, path)
     write_whole(path, kept.sealed_json(asdict(calibration), CALIBRATION, of=of))
     return path
+
+
+def _count(calibration: Calibration) -> int:
+    """The number of steps; of a pipeline, which has a scheduler of its own, they say it."""
+    if calibration.sampler not in registry.names("samplers"):
+        return int(calibration.steps)
+    return len(registry.load("samplers", calibration.sampler).timesteps(calibration.steps))
 
 
 def read_calibration(path: Path, model: str) -> Calibration:

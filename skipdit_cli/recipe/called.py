@@ -18,6 +18,7 @@ from skipdit_cli.profiling.traced import Scheduler
 
 if TYPE_CHECKING:
     from skipdit_cli.cache import Cache
+    from skipdit_cli.caches import Method
     from skipdit_cli.run import Run
     from skipdit_cli.samplers import Sampler
 
@@ -123,14 +124,44 @@ def fit(card: Card, name: str) -> str:
     """Whether a caching method fits a pipeline: "fits", or why not."""
     method = registry.load("caches", name)
     layout = counts.layout(card)
-    if method.CALIBRATED:
-        return "no: it has to be calibrated on the model, which is not done for pipelines yet"
     try:
-        cache = CacheSpec(method, method.Config()).resolve(layout)
-        problem = unfit(card, cache)
+        config = method.Config()
+        if method.CALIBRATED:
+            _check_turns(card)
+            config = replace(config, **_some(method, card))
+        problem = unfit(card, CacheSpec(method, config).resolve(layout))
     except UsageError as error:
         problem = error.problem
-    return f"no: {problem}" if problem else "fits"
+    if problem:
+        return f"no: {problem}"
+    return "fits, once it is calibrated" if method.CALIBRATED else "fits"
+
+
+def _check_turns(card: Card) -> None:
+    """Raise a UsageError where what is measured of all steps would be of two transformers."""
+    from skipdit_cli.profiling import traced
+
+    if len(traced.usual(card).stretches) > 1:
+        raise UsageError("its transformers take turns, and it is calibrated for all steps of one")
+
+
+def _some(method: "Method", card: Card) -> dict[str, Any]:
+    """Calibrated settings of the right kind."""
+    from skipdit_cli.profiling import traced
+
+    steps = len(traced.usual(card).timesteps)
+    found = method.stand_in(method.Config(), counts.layout(card), steps)
+    return {**found} or dict.fromkeys(method.CALIBRATED, (1.0,))
+
+
+def check_method(card: Card, name: str) -> None:
+    """Raise a UsageError where a caching method does not fit a pipeline, whatever its settings."""
+    said = fit(card, name)
+    if said.startswith("no: "):
+        raise UsageError(
+            f"{name} does not fit {card.variant}: {said.removeprefix('no: ')}",
+            fix=f"`skipdit ls caches --pipeline {card.name}` tells which do",
+        )
 
 
 def check(card: Card, cache: "Cache", chosen: Mapping[str, Any]) -> None:

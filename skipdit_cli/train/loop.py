@@ -86,6 +86,7 @@ def train(
     *,
     source: Source | None = None,
     device: str = "cpu",
+    sharded: bool = False,
     command: str = "",
     watch: Watch | None = None,
 ) -> "Network":
@@ -93,6 +94,7 @@ def train(
 
     Args:
         source: the samples; those of an embedded model's own data unless given.
+        sharded: as of `Processes`.
         command: the command line, kept in the record.
     Returns:
         The moving average of the model, float32 on the CPU.
@@ -104,7 +106,7 @@ def train(
     """
     watch, source = watch or Watch(), source or Drawn(settings.card)
     with ExitStack() as stack:
-        processes = stack.enter_context(Processes(settings.precision, device))
+        processes = stack.enter_context(Processes(settings.precision, device, sharded=sharded))
         settings.check_share(processes.count)
         if processes.main:
             stack.enter_context(lock.held(folder))
@@ -159,6 +161,7 @@ class _Training:
         self._saved = self._state.step
         if kept:
             model.load_state_dict(kept["model"])
+        processes.share_out(model)
         self._model = network.Trained(model, settings, processes, self._state.step)
         if kept:
             self._model.load(kept)
@@ -175,7 +178,8 @@ class _Training:
             return self._finish(command)
         except KeyboardInterrupt:
             state.seconds = meter.seconds()
-            if state.step > self._saved and meter.finite():
+            alone = not self._processes.sharded  # or parts would be asked of other processes
+            if alone and state.step > self._saved and meter.finite():
                 with interrupts.deferred():  # a launcher passes Ctrl-C on as well
                     self._write()  # other processes may be in a step, and are not waited for
             raise
@@ -313,8 +317,8 @@ class _Training:
 
     def _judge(self, average: "Network | None" = None) -> None:
         """Have the model looked at as it is, or the average of it; other processes wait."""
+        average = average or self._model.averaged()
         if self._processes.main:
-            average = average or self._model.averaged()
             write = functools.partial(network.write, average, self._settings, half=self._watch.half)
             self._watch.judge(self._state.step, write)
         self._processes.wait()

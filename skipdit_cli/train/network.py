@@ -19,6 +19,7 @@ from skipdit_cli.errors import UsageError, warn
 from skipdit_cli.sites import site_modules
 from skipdit_cli.train.processes import Processes
 from skipdit_cli.train.settings import TrainingSettings
+from skipdit_cli.train.sharded import part_like, whole
 
 if TYPE_CHECKING:
     from skipdit_cli.models import Network
@@ -106,7 +107,11 @@ class Trained:
         from diffusers.training_utils import EMAModel
 
         self.network, self._settings, self._processes = network, settings, processes
-        self._average: Any = EMAModel(network.parameters(), decay=settings.ema, foreach=True)
+        self._average: Any = EMAModel(
+            network.parameters(),
+            decay=settings.ema,
+            foreach=not processes.sharded,  # of which parts know no copy
+        )
         self._alone: bool | None = None  # whether the skip branches alone are trained
         self.stage(step)
 
@@ -144,22 +149,30 @@ class Trained:
         return norm.detach()
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """What a checkpoint holds of it; all processes have to ask."""
         scaler = self._processes.scaler
-        return {
-            "model": self.network.state_dict(),
-            "average": list(self._average.shadow_params),
-            "averaged": self._average.optimization_step,
-            "optimizer": self._optimizer.state_dict(),
-            "scaler": scaler.state_dict() if scaler else {},
-        }
+        content: dict[str, Any] = whole(
+            {
+                "model": self.network.state_dict(),
+                "average": list(self._average.shadow_params),
+                "averaged": self._average.optimization_step,
+                "optimizer": self._optimizer.state_dict(),
+                "scaler": scaler.state_dict() if scaler else {},
+            }
+        )
+        return content
 
     def load(self, kept: dict[str, Any]) -> None:
         """Continue from what a checkpoint holds; the network has its weights already."""
         for ours, value in zip(self._average.shadow_params, kept["average"], strict=True):
-            ours.copy_(value)
+            ours.copy_(part_like(value, ours))
         self._average.optimization_step = kept["averaged"]
         if kept["optimizer"]["state"] and self._stands(kept["optimizer"]):
+            for place, state in kept["optimizer"]["state"].items():
+                ours = self._trained[place]
+                for name, value in state.items():
+                    if value.shape == ours.shape:  # a moment, not the count of steps
+                        state[name] = part_like(value, ours)
             self._optimizer.load_state_dict(kept["optimizer"])
         if self._processes.scaler and kept["scaler"]:
             self._processes.scaler.load_state_dict(kept["scaler"])
@@ -171,10 +184,14 @@ class Trained:
         )
 
     def averaged(self) -> "Network":
-        """The network with the average of its weights, float32 on the CPU, in eval mode."""
+        """The network with the average of its weights, float32 on the CPU, in eval mode.
+
+        All processes have to ask.
+        """
         average = build(self._settings.card, device="cpu")
-        average.load_state_dict({k: v.cpu() for k, v in self.network.state_dict().items()})
-        self._average.copy_to(average.parameters())
+        average.load_state_dict({k: whole(v).cpu() for k, v in self.network.state_dict().items()})
+        for ours, value in zip(average.parameters(), self._average.shadow_params, strict=True):
+            ours.data.copy_(whole(value))
         return average.eval().requires_grad_(False)
 
 

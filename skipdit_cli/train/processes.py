@@ -1,14 +1,18 @@
-"""The processes that share training, by accelerate: DDP where there are several."""
+"""The processes that share training, by accelerate: DDP or FSDP where there are several."""
 
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.train import sharded as parts
+
+if TYPE_CHECKING:
+    from skipdit_cli.models import Network
 
 AUTOCAST = {"float32": "no", "tf32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
@@ -23,18 +27,34 @@ def require() -> None:
         ) from None
 
 
+def check_shard(precision: str, count: int, *, sharded: bool) -> None:
+    """Raise a UsageError where a training cannot be shared out in parts."""
+    if sharded and count == 1:
+        raise UsageError(
+            "one process has nobody to share weights with",
+            place="--shard",
+            fix="give --processes, as many as GPUs, or leave it out",
+        )
+    if sharded and precision == "float16":
+        raise UsageError(
+            "float16 is not trained in parts", place="--precision", fix="take bfloat16"
+        )
+
+
 class Processes(AbstractContextManager["Processes"]):
     """This process among those that train together; alone unless accelerate started several.
 
     Args:
         precision: of the network's products.
         device: "cpu" or "cuda".
+        sharded: whether each keeps a part of weights and optimizer alone (FSDP).
     Raises:
         MissingAssetError: accelerate is not here.
-        UsageError: the device cannot multiply so, or accelerate was started for something else.
+        UsageError: the device cannot multiply so, accelerate was started for something else, or
+            there is nobody to share parts with.
     """
 
-    def __init__(self, precision: str, device: str) -> None:
+    def __init__(self, precision: str, device: str, *, sharded: bool = False) -> None:
         require()
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
@@ -51,8 +71,10 @@ class Processes(AbstractContextManager["Processes"]):
             raise UsageError(
                 f"{self._accelerator.distributed_type.value} is not known to training",
                 place="accelerate launch",
-                fix="start it with --multi_gpu",
+                fix="start it with --multi_gpu; --shard is its FSDP",
             )
+        self.sharded = sharded
+        check_shard(precision, self.count, sharded=sharded)
 
     def __exit__(self, *error: object) -> None:
         self._accelerator.end_training()
@@ -81,9 +103,16 @@ class Processes(AbstractContextManager["Processes"]):
         first = self._accelerator.process_index * parts * each
         return [range(first + i * each, first + (i + 1) * each) for i in range(parts)]
 
+    def share_out(self, network: "Network") -> None:
+        """Leave this process its part of a network, where parts are kept."""
+        if self.sharded:
+            parts.shard(network, self.device, self.count)
+
     def prepare(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
         """What is called, and what steps, in place of a network and its optimizer."""
         self._accelerator.free_memory()  # those of an earlier stage
+        if self.sharded:
+            return network, self._accelerator.prepare(optimizer)
         return tuple(self._accelerator.prepare(network, optimizer))  # type: ignore[return-value]
 
     @property
@@ -96,7 +125,7 @@ class Processes(AbstractContextManager["Processes"]):
 
     def clip(self, parameters: list[nn.Parameter], norm: float) -> Tensor:
         """Cut gradients to a norm; the norm that they had."""
-        told: Tensor = self._accelerator.clip_grad_norm_(parameters, norm)
+        told: Tensor = parts.whole(self._accelerator.clip_grad_norm_(parameters, norm))
         return told
 
     def autocast(self) -> AbstractContextManager[None]:
@@ -106,8 +135,10 @@ class Processes(AbstractContextManager["Processes"]):
     @contextmanager
     def alone(self, model: Any) -> Iterator[None]:
         """Leave the gradients of several processes apart in the block."""
+        parts.join_gradients(model, now=False)
         with self._accelerator.no_sync(model):
             yield
+        parts.join_gradients(model, now=True)
 
     def mean(self, value: float) -> float:
         """The mean over the processes."""

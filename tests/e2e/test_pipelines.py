@@ -273,3 +273,48 @@ def test_samples_are_compared_with_a_folder(skipdit, flux, wan, table, monkeypat
     assert float(again["value"]) < 1e-3 * float(rows[0]["value"])  # clips from themselves
     other = skipdit(f"evaluate {made['key']} --results clips-made --metrics fid")
     other.failed(2, "fid cannot score samples of", "fvd")
+
+
+def test_its_features_are_looked_into(skipdit, flux, table):
+    given = f"--pipeline {flux} --num-samples 2 {FEW}"
+    skipdit(f"analyze dynamics {given}").failed(4, "has no prompts", "--prompts")
+    Path("list.txt").write_text("a cat\na red dog\n")
+    given += " --prompts list.txt"
+    caches = "--cache fora(n=2) --cache first-block(threshold=9)"
+    done = skipdit(f"analyze dynamics {given} {caches} --layer 0,2").ok()
+    (row,) = table(done.out)
+    assert -1 < float(row["similarity"]) < 1
+    for name in ("fora(n=2,mlp=true)", "first-block(threshold=9.0)"):
+        assert -1 < float(row[f"reused by {name}"]) <= 1
+    done = skipdit(f"analyze similarity {given} --cache fora(n=2) --json").ok()
+    (line,) = json.loads(done.out)["summary"]
+    assert 0 < line["sample error"] < 1
+    done = skipdit(f"analyze sensitivity {given} --layers 2 --every 2 --json").ok()
+    (line,) = json.loads(done.out)["summary"]
+    assert line["mean"] < 0
+    (folder,) = (path for path in Path("results/analysis").iterdir() if path.name != "parts")
+    assert {path.stem for path in folder.glob("*.json")} == {
+        *("dynamics", "similarity", "sensitivity"),
+    }
+
+
+def test_a_method_is_calibrated_on_it(skipdit, flux, tmp_path, table):
+    """In its own folder, where the caches find it; what says that it is missing says how."""
+    own = shutil.copytree(flux, tmp_path / "own")
+    Path("list.txt").write_text("a cat\na red dog\n")
+    given = f"--pipeline own --prompts list.txt --num-samples 2 --steps 6 {CALL}"
+    sweep = f"cache-sweep {given} --cache dp-cache(full=3) --metrics psnr --repeats 1"
+    skipdit(sweep).failed(
+        4,
+        "dp-cache has not been calibrated",
+        "analyze calibrate --pipeline ./own --method dp-cache",
+    )
+    done = skipdit(f"analyze calibrate {given} --method dp-cache --full 3 --branch 1").ok()
+    assert "dB of the others" in done.out
+    assert sorted(path.name for path in own.glob("*.json")) == [
+        "dp-cache-full=3,branch=1-FlowMatchEulerDiscreteScheduler-6.json",
+        "model_index.json",
+    ]
+    rows = {row["cache"]: row for row in table(skipdit(sweep).ok().out)}
+    assert float(rows["dp-cache full=3"]["PSNR (dB) ↑"].split(" ± ")[0]) > 10
+    assert rows["dp-cache full=3"]["full"] == "3"

@@ -14,6 +14,10 @@ from skipdit_cli.embedded import shipped
 from skipdit_cli.storage.codec import write_clip
 from skipdit_cli.train import network
 
+STAGED = (
+    "train --model digits-skip --start digits --skip-steps 8 --steps 12 --batch-size 8 "
+    "--log-every 1 --device cpu"
+)
 TRAIN = (
     "train --model digits --steps 6 --batch-size 4 --learning-rate 0.001 --log-every 2 "
     "--checkpoint-every 2 --out"
@@ -140,13 +144,13 @@ def test_a_killed_training_continues(skipdit, tmp_path, wait_for):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("started", ["--processes", "torchrun"])
+@pytest.mark.parametrize("started", ["--processes", "--shard", "torchrun"])
 def test_two_processes_are_one(skipdit, tmp_path, started):
     """Losses of 20 steps, to float tolerance, at the same batch of all processes together."""
-    given = "train --model digits-skip --start digits --skip-steps 8 --steps 12 --batch-size 8 "
-    given += "--log-every 1 --device cpu --out"
-    if started == "--processes":
-        skipdit.wait(skipdit.start(f"{given} two --processes 2")).ok()
+    given = f"{STAGED} --out"
+    if started != "torchrun":
+        more = "--shard --accumulate 2" if started == "--shard" else ""
+        skipdit.wait(skipdit.start(f"{given} two --processes 2 {more}")).ok()
     else:  # and the first process encodes the data, which the other waits for
         pictures(tmp_path / "photos", classes=(*"0123456789",), count=4)
         given = given.replace("--out", "--data photos --out")
@@ -156,12 +160,50 @@ def test_two_processes_are_one(skipdit, tmp_path, started):
         assert (done.code, "".join(done.remarks)) == (0, "")  # lines of two processes, in one file
         assert re.search("waiting: process 1, until the first has encoded photos into", done.err)
     skipdit(f"{given} one").ok()
-    one, two = (lines(tmp_path / name / "log.jsonl") for name in ("one", "two"))
-    assert [each["step"] for each in two] == list(range(1, 21))
-    for key in ("loss", "gradient_norm"):
-        found = [each[key] for each in two]
-        assert found == pytest.approx([each[key] for each in one], rel=1e-4)
+    same_training(tmp_path / "one", tmp_path / "two")
     assert json.loads((tmp_path / "two" / "training.json").read_text())["processes"] == 2
+
+
+def same_training(folder, other):
+    """Losses, norms and weights of 20 steps, to float tolerance."""
+    logged = [{each["step"]: each for each in lines(of / "log.jsonl")} for of in (folder, other)]
+    assert [[*each] for each in logged] == [list(range(1, 21))] * 2
+    for key in ("loss", "gradient_norm"):
+        one, two = ([line[key] for line in each.values()] for each in logged)
+        assert two == pytest.approx(one, rel=1e-4)
+    one, two = (load_file(each / local.WEIGHTS_FILE) for each in (folder, other))
+    for key in one:
+        torch.testing.assert_close(one[key], two[key], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("first", ["sharded", "whole"])
+def test_a_checkpoint_fits_any_number_of_processes(skipdit, tmp_path, first):
+    """Stopped in the second stage in parts and continued in one piece, and the other way round."""
+    stopping = tmp_path / "stopping.py"
+    stopping.write_text(
+        "import os\n"
+        "from skipdit_cli import cli\n"
+        "from skipdit_cli.train import network\n"
+        "rate = network.rate\n"
+        "network.rate = lambda asked, step: os._exit(3) if step == 13 else rate(asked, step)\n"
+        "cli.main()\n"
+    )
+    launch = "torch.distributed.run", "--standalone", "--nproc-per-node", "2"
+    given, shard = f"{STAGED} --checkpoint-every 5 --out two", "--shard --processes 2"
+    if first == "sharded":
+        stopped = skipdit.start(f"{given} --shard", program=("-m", *launch, "--", stopping))
+        assert skipdit.wait(stopped).code == 1
+        rest = given
+    else:
+        assert skipdit.wait(skipdit.start(given, program=(stopping,))).code == 3
+        rest = f"{given} {shard}"
+    kept = torch.load(tmp_path / "two" / "checkpoint.pt", weights_only=True)
+    assert kept["state"]["step"] == 10
+    skipdit.wait(skipdit.start(rest)).ok()
+    skipdit(f"{STAGED} --out one").ok()
+    same_training(tmp_path / "one", tmp_path / "two")
 
 
 def test_a_training_with_other_settings_is_not_continued(skipdit, tmp_path, monkeypatch):
@@ -176,6 +218,10 @@ def test_a_training_with_other_settings_is_not_continued(skipdit, tmp_path, monk
         2, "out/checkpoint.pt: holds a run with other settings (seed=0)", "--out"
     )
     assert (tmp_path / "out" / "checkpoint.pt").is_file()
+
+
+def test_one_process_has_nobody_to_share_weights_with(skipdit):
+    skipdit(f"{TRAIN} out --shard").failed(2, "--shard: one process has nobody", "--processes")
 
 
 def test_train_into_a_file(skipdit, tmp_path):

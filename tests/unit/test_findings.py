@@ -13,6 +13,7 @@ GROUPS = (
     ("digits", "digits-skip"),
     ("moving-digits", "moving-digits-skip"),
     ("captioned-digits", "captioned-digits-skip"),
+    ("fashion", "fashion-skip"),
     ("painted-digits",),
 )
 
@@ -56,10 +57,10 @@ def test_the_page_has_the_numbers(models):
 
 
 @pytest.mark.parametrize("models", GROUPS, ids=lambda models: models[-1])
-def test_samples_stray_less_with_skip_cache_in_pairs(models):
-    """By intervals that are apart; not on painted-digits."""
+def test_samples_stray_less_with_skip_cache_in_three_pairs(models):
+    """By intervals that are apart; of two models it cannot be told."""
     skip, fora = (line["95 % interval"] for line in lines("similarity", models, models[-1]))
-    assert (skip[1] < fora[0]) == (len(models) == 2)
+    assert (skip[1] < fora[0]) == (models[-1] not in ("painted-digits", "fashion-skip"))
 
 
 @pytest.mark.parametrize("models", GROUPS, ids=lambda models: models[-1])
@@ -73,4 +74,4 @@ def test_the_committed_ones_make_a_page(models):
 
 if __name__ == "__main__":  # the lines of the page, and what stands behind its sentences
     print(*(row(models, model) for models in GROUPS for model in models), sep="\n")
-    print(*(note for models in GROUPS[:3] for note in verdicts(models)), sep="\n")
+    print(*(note for models in GROUPS[:4] for note in verdicts(models)), sep="\n")

@@ -3,6 +3,7 @@
 import json
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 
 from skipdit_cli import registry
 from skipdit_cli.analyze import calibrate as analysis
+from skipdit_cli.analyze.looking import Spot, Subject
 from skipdit_cli.cache import CacheSpec
 from skipdit_cli.checkpoints import catalog, local, networks
 from skipdit_cli.errors import (
@@ -27,7 +29,7 @@ from skipdit_cli.generate.options import Options
 from skipdit_cli.recipe import calibration, runs
 from skipdit_cli.recipe.calibration import Calibration
 from skipdit_cli.samplers import timesteps
-from skipdit_cli.sites import Layout, Seen, Site
+from skipdit_cli.sites import Layout, Seen, Site, place_of, site_modules
 from skipdit_cli.spec import parse_cache
 
 FOUND = Calibration(
@@ -211,12 +213,39 @@ class Toy(nn.Module):
 )
 def test_what_is_observed_by_hand(method, expected):
     model = Toy()
-    chosen = registry.load("caches", method)
-    with analysis.watched(model, chosen, chosen.Config(), samples=1, guided=False) as found:
+    found = watching(method, model)
+    with found.on():
         for x in (2.0, 3.0, 3.0):
             model(torch.tensor([[[x]]]))
-    assert torch.allclose(torch.stack(found), torch.tensor(expected))
+            found.step()
+    assert torch.allclose(torch.stack(found.observed), torch.tensor(expected))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def watching(method, model):
+    chosen = registry.load("caches", method)
+    spots = [
+        Spot(site, each, place_of(model, site.kind), True)
+        for site, each in site_modules(model).items()
+    ]
+    run = SimpleNamespace(cache=SimpleNamespace(layout=LAYOUT))
+    subject = Subject(run, [model], [spots])
+    return analysis.Watching(subject, chosen, chosen.Config(), samples=1)
+
+
+@pytest.mark.parametrize("method", ["teacache", "mag-cache"])
+def test_two_calls_of_a_step_are_one_batch(method):
+    """As guidance is in two calls; each half counts."""
+    model, seen = Toy(), []
+    for calls in ((lambda x: model(x)), (lambda x: [model(half) for half in x.split(1)])):
+        found = watching(method, model)
+        with found.on():
+            for x in ([2.0, 1.0], [3.0, 5.0], [3.0, 2.0]):
+                calls(torch.tensor(x)[:, None, None])
+                found.step()
+        seen.append(torch.stack(found.observed))
+    assert torch.equal(*seen)
+    assert seen[0].shape[:2] == (2, 1)
 
 
 @pytest.mark.parametrize("value", [torch.inf, torch.nan])

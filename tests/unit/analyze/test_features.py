@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from skipdit_cli.analyze import features
+from skipdit_cli.analyze.looking import halves
 from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.generate.batch import latents_of, network
 from skipdit_cli.generate.options import Options
+from skipdit_cli.sites import BOTH, CONDITIONAL, NULL, NULL_FIRST
 
 
 def test_cosines_by_hand():
@@ -26,15 +28,16 @@ def test_the_same_has_similarity_one_to_the_last_bit():
 
 
 def test_values_belong_to_their_sample_and_half():
-    """Two samples of two frames: [conditional; null], each of [a, a, b, b]."""
+    """Two samples of two frames: a half is [a, a, b, b]."""
     x = torch.arange(8.0)[:, None]
-    assert features.by_half(x, samples=2, guided=True).tolist() == [
-        [[0, 1], [2, 3]],
-        [[4, 5], [6, 7]],
-    ]
-    assert features.by_half(x, samples=4, guided=False).tolist() == [
-        [[0, 1], [2, 3], [4, 5], [6, 7]]
-    ]
+    first, second = torch.tensor([[0, 1], [2, 3]]), torch.tensor([[4, 5], [6, 7]])
+    for holds, conditional, null in ((BOTH, first, second), (NULL_FIRST, second, first)):
+        found = halves(x, 2, holds)
+        assert torch.equal(found[CONDITIONAL], conditional)
+        assert torch.equal(found[NULL], null)
+    assert {half: x.tolist() for half, x in halves(x, 4, NULL).items()} == {
+        NULL: [[0, 1], [2, 3], [4, 5], [6, 7]]
+    }
 
 
 def test_some_values_are_the_same_ones_at_every_step():
@@ -58,14 +61,15 @@ def test_what_is_seen_leaves_the_layers_and_can_be_replaced(small, model, tmp_pa
     network_of = network(run)
     count, seen = network_of.layout().layers, []
 
-    def see(layer, x):
-        seen.append((layer, features.by_half(x, samples=1, guided=run.guided).shape[:2]))
+    def see(layer, x, holds):
+        seen.append((layer, [*halves(x, 1, holds)]))
 
     watched = features.sample(run, [0], where, layers=range(count), see=see)
     plain = latents_of(run, [0], model=network_of, root=tmp_path)
     assert torch.equal(watched, plain)
-    assert seen == [(layer, (2 if run.guided else 1, 1)) for layer in range(count)] * 2
-    changed = features.sample(run, [0], where, layers=[count - 1], see=lambda _, x: 0 * x)
+    both = [CONDITIONAL, NULL] if run.guided else [CONDITIONAL]
+    assert seen == [(layer, both) for layer in range(count)] * 2
+    changed = features.sample(run, [0], where, layers=[count - 1], see=lambda _, x, holds: 0 * x)
     assert not torch.equal(changed, plain)
     assert not any(module._forward_hooks for module in network_of.modules())
 
@@ -73,7 +77,7 @@ def test_what_is_seen_leaves_the_layers_and_can_be_replaced(small, model, tmp_pa
 def test_what_is_not_finite_is_told(small, tmp_path):
     run, where = small("digits"), features.Where(tmp_path)
     with pytest.raises(SkipditError, match=r"^digits: what it computes with none is not finite; "):
-        features.sample(run, [0], where, layers=[0], see=lambda _, x: x / 0)
+        features.sample(run, [0], where, layers=[0], see=lambda _, x, holds: x / 0)
 
 
 def test_layers_and_steps_that_are_not_there(small, tmp_path):

@@ -119,7 +119,7 @@ def test_a_network_gives_what_it_is_told_and_then_computes(small):
     plain = model(x, t, **inputs, return_dict=False)[0]
 
     def fails():
-        with sensitivity.given(model, torch.stack([plain + 1, plain + 2])):
+        with sensitivity.given([model], torch.stack([plain + 1, plain + 2])):
             for more in (1, 2, 0):
                 told = model(x, t, **inputs, return_dict=False)[0]
                 assert torch.equal(told, plain + more)

@@ -8,7 +8,7 @@ from skipdit_cli.analyze import features, similarity
 from skipdit_cli.errors import UsageError
 from skipdit_cli.generate.batch import latents_of, network
 from skipdit_cli.generate.options import Options
-from skipdit_cli.sites import BOTH, CONDITIONAL, NULL, NULL_FIRST, Site, site_modules
+from skipdit_cli.sites import Site, site_modules
 
 SKIP = "skip-cache(n=2,branch=2)"
 
@@ -87,17 +87,6 @@ def test_a_layer_that_is_reused_has_no_value(small, tmp_path):
     assert not any(map(any, gaps[:2] + gaps[4:]))
     assert [line["layer"] for line in found.summary] == [1, 2, 5]
     assert any(note.startswith("There is no value where") for note in found.notes)
-
-
-def test_the_conditional_half():
-    x = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
-
-    def half(halves, samples=2):
-        found = similarity._conditional(x, samples, halves)
-        return None if found is None else found.flatten().tolist()
-
-    assert (half(BOTH), half(NULL_FIRST), half(NULL)) == ([1, 2], [3, 4], None)
-    assert half(CONDITIONAL, samples=4) == [1, 2, 3, 4]
 
 
 def test_a_cache_that_leaves_out_half_of_guidance(small, tmp_path):
