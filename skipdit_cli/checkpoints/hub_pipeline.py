@@ -8,7 +8,8 @@ models--OWNER--NAME/refs/main               the commit, written when all of it i
 """
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -54,6 +55,17 @@ class PipelinePlan:
         return sum(left(item.file, item.target) for item in self.items)
 
 
+@contextmanager
+def _as_a_whole() -> Iterator[None]:
+    """No error advises to give a file, of which a pipeline has many."""
+    try:
+        yield
+    except MissingAssetError as error:
+        fix = error.fix.removesuffix(FROM_FILE)
+        raise MissingAssetError(error.problem, place=error.place, fix=fix) from None
+
+
+@_as_a_whole()
 def plan(name: str, *, configs: bool = False) -> PipelinePlan:
     """What has to be fetched of a pipeline; its model_index.json is fetched to know that.
 
@@ -65,7 +77,7 @@ def plan(name: str, *, configs: bool = False) -> PipelinePlan:
         MissingAssetError: the hub cannot be reached, or has no such repository, or lacks a part.
         UsageError: it is no pipeline, or one of code that a repository brings.
     """
-    listing = _listed(name)
+    listing = list_repository(name)
     if listing.note:
         return _of_what_is_here(listing, configs=configs)
     if pipeline.INDEX not in listing.files:
@@ -81,6 +93,7 @@ def plan(name: str, *, configs: bool = False) -> PipelinePlan:
     return PipelinePlan(name, folder, tuple(items), listing.licence)
 
 
+@_as_a_whole()
 def execute(planned: PipelinePlan, *, progress: Progress = silent) -> Path:
     """Fetch what was planned. What is complete is kept if a later file fails.
 
@@ -96,14 +109,6 @@ def execute(planned: PipelinePlan, *, progress: Progress = silent) -> Path:
                 _bring(item, planned.folder, progress=progress)
             write_whole(_cache(planned.name) / "refs" / MAIN, planned.folder.name.encode())
     return planned.folder
-
-
-def _listed(name: str) -> Listing:
-    try:
-        return list_repository(name)
-    except MissingAssetError as error:  # which knows of files
-        fix = error.fix.removesuffix(FROM_FILE)
-        raise MissingAssetError(error.problem, place=error.place, fix=fix) from None
 
 
 def _of_what_is_here(listing: Listing, *, configs: bool) -> PipelinePlan:

@@ -162,10 +162,17 @@ def test_too_little_space_is_known_before(hub, repository, get, monkeypatch, fai
     assert fetched(hub) == {"model_index.json"}
 
 
-def test_what_is_no_pipeline(hub, repository, get, skipdit, failed):
+def test_what_is_not_there(hub, repository, get, skipdit, failed):
     done = skipdit("download --pipeline someone/none")
     done.failed(4, "cannot fetch someone/none: there is no such repository")
     assert "--from" not in done.err
+    hub.find = lambda path: None  # it is listed, and not served
+    done = get()
+    failed(done, 4, f"cannot fetch {NAME}/model_index.json", "check the network")
+    assert "--from" not in done.err
+
+
+def test_what_cannot_be_a_pipeline_of_ours(hub, repository, get, failed):
     said = json.loads(repository["model_index.json"])
     own = json.dumps(said | {"transformer": ["my_code", "Mine"]}).encode()
     repository["model_index.json"] = own

@@ -15,11 +15,13 @@ from skipdit_cli.checkpoints.card import RANDOM
 from skipdit_cli.cli import _with_offload
 from skipdit_cli.cli._pipelines import check_offload
 from skipdit_cli.errors import MissingAssetError, UsageError
-from skipdit_cli.generate import accelerated, pipelines
+from skipdit_cli.generate import accelerated, loaded, pipelines
+from skipdit_cli.generate.accelerated import OFFLOADS
 from skipdit_cli.generate.options import Options
 from skipdit_cli.precision import QUANTIZATIONS
 from skipdit_cli.recipe import called, runs
 from skipdit_cli.recipe.again import making
+from skipdit_cli.score import timing
 from skipdit_cli.score.labels import about
 from tests.tiny_pipelines import make
 
@@ -70,6 +72,29 @@ def test_texts_are_encoded_once_wherever_the_encoder_waits(flux, offload):
     first = len(encoded)
     latents(run, pipe, times=2)
     assert 0 < len(encoded) == first
+
+
+def test_a_run_has_its_pipeline_where_it_was_asked_for(flux, monkeypatch):
+    """Drawn or read beside the device, where all of it may be too large; each has its own."""
+    seen = []
+    monkeypatch.setattr(pipelines, "own_device", lambda device: device)
+    monkeypatch.setattr(pipelines, "load", lambda card, **given: given)
+    monkeypatch.setattr(accelerated, "placed", lambda *given: seen.append(given) or given)
+    run = run_of(flux)
+    for offload in ("", "model", "group", "group"):
+        pipelines.of_run(run, device="cuda", offload=offload)
+    loaded.release()
+    assert [(given["device"], *where) for given, *where in seen] == [
+        ("cuda", "cuda", ""),
+        ("cpu", "cuda", "model"),
+        ("cpu", "cuda", "group"),
+    ]
+
+
+def test_timings_with_parts_that_come_and_go_are_kept_apart(monkeypatch):
+    monkeypatch.setattr(timing, "device_name", lambda device: device)
+    places = [timing._hardware(Options(None, "cuda", offload=each)) for each in ("", *OFFLOADS)]
+    assert places == ["cuda", "cuda", "cuda, offload model", "cuda, offload group"]
 
 
 def on(device, offload, **run):
