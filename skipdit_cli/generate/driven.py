@@ -19,6 +19,7 @@ from skipdit_cli.cache import Cache
 from skipdit_cli.checkpoints.denoiser import Blocks, Packing, Stream, channel_dim
 from skipdit_cli.checkpoints.traced import Traced
 from skipdit_cli.errors import SkipditError
+from skipdit_cli.generate.compiling import compiled
 from skipdit_cli.generate.hooks import Session, standing
 from skipdit_cli.generate.loop import swapped
 from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST, Site
@@ -106,10 +107,17 @@ class Driven:
     """
 
     def __init__(
-        self, modules: Sequence[nn.Module], cache: Cache, traced: Traced, on_step: OnStep | None
+        self,
+        modules: Sequence[nn.Module],
+        cache: Cache,
+        traced: Traced,
+        on_step: OnStep | None = None,
+        *,
+        compile: bool = False,
     ) -> None:
         cache = cache.at(traced.timesteps)
         self.cache, self.traced, self.step, self._on_step = cache, traced, 0, on_step
+        self._compile = compile
         self._modules, self._calls = modules, 0
         self.cached_steps: list[int] = []
         self._guides = traced.doubled and cache.method.has("guide")
@@ -155,6 +163,9 @@ class Driven:
                     module, self.traced.order, self.traced.skips, steady=self.traced.steady
                 )
                 _look_up(session, blocks)
+                if self._compile:
+                    every = {**blocks.modules, **self._layers(module)}
+                    stack.enter_context(compiled(every, self.cache.hooked))
                 hooks = [
                     (blocks.modules[site], _Hook(session, site, blocks.streams[site]))
                     for site in self.cache.hooked
@@ -171,6 +182,11 @@ class Driven:
             stack.callback(setattr, scheduler, "step", own)
             scheduler.step = self._counted(own)
             yield
+
+    def _layers(self, module: nn.Module) -> dict[Site, nn.Module]:
+        """The blocks of a transformer, also of one whose hidden states change their shape."""
+        paths = enumerate(self.traced.order)
+        return {Site("layer", layer): module.get_submodule(path) for layer, path in paths}
 
     def _turns(self) -> list[nn.Module]:
         """The transformer of each stretch of steps."""
@@ -270,6 +286,7 @@ def drive(
     traced: Traced,
     *,
     on_step: OnStep | None = None,
+    compile: bool = False,
     **arguments: Any,
 ) -> tuple[Any, Driven]:
     """One call of a pipeline.
@@ -278,13 +295,14 @@ def drive(
         modules: its transformers.
         traced: what the call does.
         on_step: called after every step with the session and the latents that it left.
+        compile: the blocks of the transformers by torch.compile.
         arguments: of the call.
     Returns:
         What the call gave, images or clips of all prompts, and what the cache did.
     Raises:
         SkipditError: it does not do what its plan says.
     """
-    driven = Driven(modules, cache, traced, on_step)
+    driven = Driven(modules, cache, traced, on_step, compile=compile)
     pipe.set_progress_bar_config(disable=True)
     with driven.attached(pipe.scheduler), torch.no_grad():
         result = pipe(**arguments)
