@@ -11,6 +11,12 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 PRECISIONS = ("float32", "tf32", "float16", "bfloat16")
+# Of the weights of a pipeline's transformers, by torchao: its configuration of each.
+QUANTIZATIONS = {
+    "int8": "Int8WeightOnlyConfig",
+    "int8-dynamic": "Int8DynamicActivationInt8WeightConfig",
+    "float8": "Float8WeightOnlyConfig",
+}
 _FINER = ("cuda.matmul", "cudnn.conv", "cudnn.rnn", "mkldnn.matmul")  # from torch 2.9 on
 
 

@@ -6,6 +6,7 @@ that is handed a Run looks anything up again.
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
@@ -58,6 +59,7 @@ class Run:
             its own; it changes no pixel and is not kept with the samples.
         negative_prompt: of the null half of guidance; it counts for a model that takes text alone.
         compile: whether the denoiser's layers are compiled, which rounds otherwise.
+        quantize: the weights of a pipeline's transformers, one of QUANTIZATIONS; "" for not.
     """
 
     card: Card
@@ -75,6 +77,7 @@ class Run:
     prompts: tuple[str, ...] | None = None
     negative_prompt: str = ""
     compile: bool = False
+    quantize: str = ""
     seeds: tuple[int, ...] | None = None
     names: tuple[str, ...] | None = None
     reference_steps: str | None = None
@@ -208,13 +211,16 @@ class Run:
             content["negative_prompt"] = self.negative_prompt
         if self.card.pipeline:
             content["call"] = dict(self.card.arguments)
+        if self.quantize:
+            content["quantize"] = self.quantize
         content["versions"] = self._versions()
         return content
 
     def _versions(self) -> dict[str, int | str]:
         """What tells the code that makes the samples from code that makes others."""
         if self.card.pipeline:
-            packages = {name: metadata.version(name) for name in ("diffusers", "transformers")}
+            named = ("diffusers", "transformers", *(("torchao",) if self.quantize else ()))
+            packages = {name: _installed(name) for name in named}
             cache = registry.version("caches", self.cache.name)
             return {"cache": cache, "pipelines": PIPELINES, **packages}
         versions = {
@@ -233,3 +239,10 @@ class Run:
         if self.cache.method.has("hooks"):
             versions["diffusers"] = metadata.version("diffusers")
         return versions
+
+
+def _installed(package: str) -> str:
+    """The version of a package; "" of one that is not here, where a run was made that needs it."""
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version(package)
+    return ""

@@ -63,11 +63,11 @@ def clothes(monkeypatch, tmp_path):
 
 @pytest.fixture
 def put_asset(monkeypatch):
-    """put_asset(name, size=, digest=, ...) replaces fields of what a metric's file declares."""
-    from skipdit_cli.assets import assets
+    """put_asset(name, size=, digest=, ...) replaces fields of an asset that is declared."""
+    from skipdit_cli.assets import assets, lists
 
     def put(name, **fields):
-        asset = assets.declared()[name]
+        asset = {**assets.declared(), **lists.PUBLISHED}[name]
         for field, value in fields.items():
             monkeypatch.setitem(vars(asset), field, value)  # it is frozen
         return asset

@@ -2,7 +2,8 @@
 
 What there is stands in the metrics' files (`skipdit_cli.metrics.Asset`); this collects it.
 
-metrics/NAME/FILE     as published; a hub repository has its files in metrics/NAME/
+metrics/NAME/FILE     as published; a hub repository has its files in metrics/NAME/, and a list of
+                      prompts is in prompts/NAME/
 metrics/NAME.json     where it came from, its sha256, size and licence, for results to quote
 """
 
@@ -89,7 +90,7 @@ def resolve(names: Iterable[str], *, place: str = "") -> tuple[Asset, ...]:
 
 def folder(asset: Asset) -> Path:
     """The folder of an asset, whether it is here or not."""
-    return local.home() / "metrics" / asset.name
+    return local.home() / asset.folder / asset.name
 
 
 def target(asset: Asset) -> Path:

@@ -1,4 +1,4 @@
-"""What a user wants fetched: models, COCO's captions, what metrics need and clips, in one go.
+"""What a user wants fetched: models, lists of prompts, what metrics need and clips, in one go.
 
 `Wanted` is what was named, `Plans` is what of that has to be fetched; both are made before anything
 is.
@@ -9,15 +9,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from skipdit_cli.assets import assets, clips, coco
+from skipdit_cli.assets import assets, clips, coco, lists
 from skipdit_cli.assets import download as assets_download
 from skipdit_cli.assets.clips import ClipSet, ClipsPlan
 from skipdit_cli.assets.download import AssetPlan
-from skipdit_cli.checkpoints import catalog, inventory, licences
+from skipdit_cli.checkpoints import catalog, hub_pipeline, inventory, licences
 from skipdit_cli.checkpoints import download as downloads
 from skipdit_cli.checkpoints._fetch import Progress
 from skipdit_cli.checkpoints._sources import Listing
 from skipdit_cli.checkpoints.card import Card
+from skipdit_cli.checkpoints.hub_pipeline import PipelinePlan
 from skipdit_cli.checkpoints.inventory import COCO
 from skipdit_cli.errors import UsageError, unknown
 from skipdit_cli.metrics import Asset
@@ -32,7 +33,7 @@ class Wanted:
     Attributes:
         cards: of the models.
         captions: whether COCO's captions are.
-        assets: of what metrics need.
+        assets: of what metrics need, and other lists of prompts.
         clips: data sets of them.
     """
 
@@ -51,23 +52,24 @@ def wanted(names: Iterable[str], needed: Iterable[Asset] = (), real: Iterable[st
     """What names stand for, each once.
 
     Args:
-        names: of models, `coco`, or the training clips.
+        names: of models, lists of prompts, or the training clips.
         needed: what metrics need.
         real: data sets of real clips.
     Raises:
         UsageError: a name is not known, or is one of what metrics need.
     """
     models = dict.fromkeys(names)
-    others = (COCO, clips.TRAINING)
+    others = (*lists.NAMES, clips.TRAINING)
     for name in models:
         if name not in others and not catalog.known(name):
             raise _unknown(name)
     cards = tuple(catalog.card(name) for name in models if name not in others)
+    listed = (lists.PUBLISHED[name] for name in models if name in lists.PUBLISHED)
     sets = [*real, *(name for name in models if name == clips.TRAINING)]
     return Wanted(
         cards,
         COCO in models,
-        tuple(dict.fromkeys(needed)),
+        tuple(dict.fromkeys((*needed, *listed))),
         tuple(clips.ON_HUB[name] for name in sets),
     )
 
@@ -78,7 +80,7 @@ def _unknown(name: str) -> UsageError:
         return UsageError(
             f"'{name}' is not a model", place="skipdit download", fix=f"write --metrics {name}"
         )
-    known = (*catalog.cards(), COCO, clips.TRAINING)
+    known = (*catalog.cards(), *lists.NAMES, clips.TRAINING)
     return unknown("model", name, known, place="skipdit download")
 
 
@@ -110,14 +112,16 @@ class Plans:
     Attributes:
         models: one plan per model.
         captions: whether COCO's captions are wanted.
-        assets: one plan for each of what metrics need.
+        assets: one plan for each of what metrics need, and of other lists of prompts.
         clips: one plan per data set.
+        pipelines: of diffusers, one plan each.
     """
 
-    models: tuple[downloads.Plan, ...]
-    captions: bool
-    assets: tuple[AssetPlan, ...]
-    clips: tuple[ClipsPlan, ...]
+    models: tuple[downloads.Plan, ...] = ()
+    captions: bool = False
+    assets: tuple[AssetPlan, ...] = ()
+    clips: tuple[ClipsPlan, ...] = ()
+    pipelines: tuple[PipelinePlan, ...] = ()
 
     @property
     def notes(self) -> list[str]:
@@ -130,8 +134,8 @@ class Plans:
         return [item for each in self._all for item in each.items]
 
     @property
-    def _all(self) -> tuple[downloads.Plan | AssetPlan | ClipsPlan, ...]:
-        return (*self.models, *self.assets, *self.clips)
+    def _all(self) -> tuple[downloads.Plan | AssetPlan | ClipsPlan | PipelinePlan, ...]:
+        return (*self.models, *self.assets, *self.clips, *self.pipelines)
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,8 @@ def fetch(plans: Plans, *, delete_originals: bool, bars: Bars) -> Iterator[Fetch
     if plans.items:
         beside = assets_download.space_needed(plans.assets) + clips.space_needed(plans.clips)
         downloads.require_space(plans.models, delete_originals=delete_originals, beside=beside)
+    for pipeline in plans.pipelines:
+        downloads.require_room(pipeline.size, pipeline.folder, named_by="HF_HOME")
     with bars() as progress:
         for each in plans.models:
             path = downloads.execute(each, delete_original=delete_originals, progress=progress)
@@ -187,6 +193,8 @@ def fetch(plans: Plans, *, delete_originals: bool, bars: Bars) -> Iterator[Fetch
             yield Fetched(planned.asset.name, assets_download.execute(planned, progress=progress))
         for set_ in plans.clips:
             yield Fetched(set_.clips.name, clips.execute(set_, progress=progress))
+        for pipeline in plans.pipelines:
+            yield Fetched(pipeline.name, hub_pipeline.execute(pipeline, progress=progress))
 
 
 def take(what: Wanted, source: Path) -> Fetched:
@@ -260,6 +268,13 @@ def planned_files(plans: Plans) -> list[PlannedFile]:
         jobs += [(name, "", item.file, item.licence, item.target) for item in each_set.items]
         if not each_set.items:
             files.append(_here(name, "", clips.folder(each_set.clips)))
+    for pipeline in plans.pipelines:
+        jobs += [
+            (pipeline.name, each.part, each.file, each.licence, each.target)
+            for each in pipeline.items
+        ]
+        if not pipeline.items:
+            files.append(_here(pipeline.name, "", pipeline.folder))
     anew = {assets.target(each.asset) for each in plans.assets if each.asset.file}
     for name, part, file, licence, target in jobs:
         changed = target in anew and target.is_file()  # of the right size, but not of its hash
@@ -280,6 +295,7 @@ def space_needed(plans: Plans, *, delete_originals: bool) -> int:
     """Bytes by which the disk will be fuller at the worst moment."""
     needed = downloads.space_needed(plans.models, delete_originals=delete_originals)
     needed += assets_download.space_needed(plans.assets)
+    needed += sum(pipeline.size for pipeline in plans.pipelines)
     return needed + clips.space_needed(plans.clips)
 
 

@@ -23,6 +23,7 @@ from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST, Guided, Layout, Sit
 if TYPE_CHECKING:
     from torch import Tensor
 
+SEES_INPUT = True
 KINDS = ("attn.spatial", "attn.temporal")
 
 
@@ -175,6 +176,9 @@ def hooks(
                 self.timestep,
             )
             self.states = StateManager(FasterCacheBlockState)
+
+        def initialize_hook(self, module: Any) -> Any:
+            return module
 
         @property
         def state(self) -> FasterCacheBlockState:

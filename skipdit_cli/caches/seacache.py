@@ -120,4 +120,4 @@ def clips(context: Any) -> list[Any]:
     """What the network is given, [C, T, H, W] of each sample, as flow matching has it."""
     x = context.x  # [B, C, H, W], or a clip
     x = x.unsqueeze(2) if x.dim() == 4 else x.movedim(context.channel_dim, 1)
-    return list(x * math.hypot(1 - context.sigma, context.sigma))
+    return list(x if context.flow else x * math.hypot(1 - context.sigma, context.sigma))

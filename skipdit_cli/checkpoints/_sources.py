@@ -16,9 +16,9 @@ from skipdit_cli.checkpoints.catalog import Card, Component
 from skipdit_cli.errors import MissingAssetError
 
 TIMEOUT = 20.0  # seconds that a listing may take to begin
+FROM_FILE = ", or give the file itself with --from FILE"
 _ASIDE = (
-    "copy SKIPDIT_HOME or the cache of huggingface_hub from a machine that has them, "
-    "or give the file itself with --from FILE"
+    "copy SKIPDIT_HOME or the cache of huggingface_hub from a machine that has them" + FROM_FILE
 )
 _WEIGHTS = re.compile(
     r"(model|pytorch_model|diffusion_pytorch_model)(-\d{5}-of-(\d{5}))?\.(safetensors|bin)"
@@ -67,12 +67,14 @@ class Listing:
 
     Attributes:
         note: why the files are only those of huggingface_hub's cache, "" if they are all.
+        commit: of which they are; "" of those of the cache.
     """
 
     repository: str
     files: dict[str, RemoteFile]
     licence: str = ""
     note: str = ""
+    commit: str = ""
 
 
 def list_repository(repository: str, *, kind: str = "model") -> Listing:
@@ -97,7 +99,7 @@ def list_repository(repository: str, *, kind: str = "model") -> Listing:
             return Listing(repository, {file.path: file for file in cached}, note=reason.problem)
         raise reason from None
     licence = str(getattr(info.card_data, "license", None) or "")
-    return Listing(repository, {file.path: file for file in files}, licence)
+    return Listing(repository, {file.path: file for file in files}, licence, commit=commit)
 
 
 def probe(address: str) -> RemoteFile | None:

@@ -21,6 +21,8 @@ from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import Layout, Site
 
 HIDDEN = "hidden_states"
+# Transformers that are given [B, T, C, H, W]; others of clips [B, C, T, H, W].
+FRAMES_FIRST = ("CogVideoXTransformer3DModel", "ConsisIDTransformer3DModel")
 FEEDFORWARD, TEXT_FEEDFORWARD = ("ff", "ffn", "feed_forward", "mlp"), ("ff_context", "ff_encoder")
 
 
@@ -113,7 +115,10 @@ class Packing:
             return [*packed.split([shape[1] for shape in self.shapes], dim=1)]
         sizes = [torch.Size(shape[1:]).numel() for shape in self.shapes]
         parts = packed.split(sizes, dim=1)
-        return [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        return [
+            part.reshape(len(packed), *shape[1:])
+            for part, shape in zip(parts, self.shapes, strict=True)
+        ]
 
 
 class Blocks:
@@ -151,6 +156,11 @@ class Blocks:
 
     def _add(self, site: Site, module: nn.Module, stream: Stream) -> None:
         self.modules[site], self.streams[site] = module, stream
+
+
+def channel_dim(module: nn.Module) -> int:
+    """The dimension of the latents that a transformer is given that holds their channels."""
+    return 2 if type(module).__name__ in FRAMES_FIRST else 1
 
 
 def paths(module: nn.Module) -> list[str]:

@@ -102,14 +102,23 @@ def require_space(
         beside: bytes of what is fetched beside the checkpoints.
     """
     needed = space_needed(plans, delete_originals=delete_originals) + beside
-    free = shutil.disk_usage(existing(local.home())).free
+    more = "" if delete_originals or not plans else ", or add --delete-originals"
+    require_room(needed, local.home(), named_by="SKIPDIT_HOME", more=more)
+
+
+def require_room(needed: int, folder: Path, *, named_by: str, more: str = "") -> None:
+    """Raise StoreError unless so many bytes are free on the disk of a folder.
+
+    Args:
+        named_by: the variable that names another one. more: what else makes room.
+    """
+    free = shutil.disk_usage(existing(folder)).free
     if needed > free:
         raise StoreError(
             f"needs {local.size_text(needed)} ({needed} bytes) and "
             f"{local.size_text(free)} ({free} bytes) are free",
-            place=str(local.home()),
-            fix="free some space, or let SKIPDIT_HOME name a folder on another disk"
-            + ("" if delete_originals or not plans else ", or add --delete-originals"),
+            place=str(folder),
+            fix=f"free some space, or let {named_by} name a folder on another disk{more}",
         )
 
 

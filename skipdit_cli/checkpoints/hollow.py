@@ -29,14 +29,14 @@ class Step:
 
     Attributes:
         timestep: as the scheduler has it, 1000 to 0.
-        sigma: of flow matching, 1 to 0; None where the scheduler has none.
+        sigma: what its noise is to noise and signal together, 1 to 0.
         denoiser: place of the transformer that was called.
         calls: how often it was.
         samples: in all these calls together.
     """
 
-    timestep: float
-    sigma: float | None
+    timestep: float = 0.0
+    sigma: float = 0.0
     denoiser: int = 0
     calls: int = 0
     samples: int = 0
@@ -208,7 +208,7 @@ def _count_steps(scheduler: Any, seen: Trace) -> None:
     @functools.wraps(own)
     def step(output: Any, timestep: Any, *args: Any, **kwargs: Any) -> Any:
         result = own(output, timestep, *args, **kwargs)
-        seen.steps.append(Step(0.0, None))
+        seen.steps.append(Step())
         return result
 
     scheduler.step = step
@@ -217,7 +217,7 @@ def _count_steps(scheduler: Any, seen: Trace) -> None:
     @functools.wraps(timesteps)
     def set_timesteps(*args: Any, **kwargs: Any) -> None:
         timesteps(*args, **kwargs)
-        seen.steps[:] = [Step(0.0, None)]
+        seen.steps[:] = [Step()]
 
     scheduler.set_timesteps = set_timesteps
     seen.scheduler = scheduler
@@ -267,10 +267,25 @@ def _watch(module: nn.Module, place: int, seen: Trace) -> None:
 
 
 def _note_time(seen: Trace, step: Step) -> None:
-    scheduler, at = seen.scheduler, len(seen.steps) - 1
-    timesteps, sigmas = scheduler.timesteps, getattr(scheduler, "sigmas", None)
-    step.timestep = float(timesteps[min(at, len(timesteps) - 1)])
-    step.sigma = None if sigmas is None else float(sigmas[min(at, len(sigmas) - 1)])
+    scheduler = seen.scheduler
+    at = min(len(seen.steps), len(scheduler.timesteps)) - 1
+    step.timestep = float(scheduler.timesteps[at])
+    if is_flow(scheduler):
+        step.sigma = float(scheduler.sigmas[at])
+        return
+    power = float(scheduler.alphas_cumprod[round(step.timestep)])
+    signal, noise = power**0.5, (1 - power) ** 0.5
+    step.sigma = noise / (signal + noise)
+
+
+def is_flow(scheduler: Any) -> bool:
+    """Whether a scheduler is one of flow matching, in which a sample is a line to its noise."""
+    config = scheduler.config
+    return (
+        not hasattr(scheduler, "alphas_cumprod")
+        or bool(config.get("use_flow_sigmas"))
+        or config.get("prediction_type") == "flow_prediction"
+    )
 
 
 def _note_blocks(module: nn.Module, seen: Trace) -> Any:

@@ -23,7 +23,6 @@ from skipdit_cli.storage import given, kept
 from skipdit_cli.storage.disk import write_whole
 
 INDEX = "model_index.json"
-CONFIGS = ("*.json", "*.txt", "*.model", "*.jinja")  # all that a plan takes of a repository
 WEIGHTS = (".safetensors", ".bin")
 MOST = 1_000_000  # bytes of a model_index.json
 FACTS = kept.Kind("facts of a pipeline's class", 1)
@@ -124,28 +123,6 @@ def _absent(name: str, *, place: str) -> UsageError | MissingAssetError:
     )
 
 
-def fetch(name: str, *, configs: bool = False) -> Path:
-    """Fetch a pipeline of the hub into the cache of huggingface_hub; what is there stays.
-
-    Args:
-        configs: its configurations and tokenizers alone.
-    Returns:
-        Its folder.
-    Raises:
-        MissingAssetError: the hub cannot be reached, or has no such pipeline.
-    """
-    from huggingface_hub import snapshot_download
-
-    patterns = [f"{folder}{each}" for each in CONFIGS for folder in ("", "*/")]
-    try:
-        said = Path(snapshot_download(name, allow_patterns=[INDEX]))
-        wanted = [*patterns] if configs else [f"{part}/*" for part in parts(said)] + [INDEX]
-        return Path(snapshot_download(name, allow_patterns=wanted))
-    except (OSError, ValueError) as error:  # of the hub, of its client, of the network
-        reason = (str(error) or type(error).__name__).splitlines()[0][:160]
-        raise MissingAssetError(f"{name} cannot be fetched: {reason}", fix="try again") from None
-
-
 def index(folder: Path) -> dict[str, Any]:
     """The content of a model_index.json.
 
@@ -216,15 +193,21 @@ def config(folder: Path, part: str) -> dict[str, Any]:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether the weights of all parts that have some are here."""
+    """Whether the weights of all parts that have some are here, with all shards."""
     modules = [
         name for name in parts(folder) if re.match("transformer|vae|text_encoder|image_enc", name)
     ]
-    return all(
-        (folder / name).is_dir()
-        and any(each.suffix in WEIGHTS for each in (folder / name).iterdir())
-        for name in modules
-    )
+    return all(_weights(folder / name) for name in modules)
+
+
+def _weights(folder: Path) -> bool:
+    files = {each.name for each in folder.glob("*") if each.suffix in WEIGHTS}
+    index = next(folder.glob("*.index.json"), None)
+    if index is None or not files:
+        return bool(files)
+    with given.decoding(str(index), "is not an index of weights"):
+        shards = set(json.loads(index.read_bytes())["weight_map"].values())
+    return shards <= files
 
 
 def facts(class_name: str, *, place: str = "") -> Facts:

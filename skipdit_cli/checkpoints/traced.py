@@ -10,9 +10,11 @@ class Traced:
 
     Attributes:
         timesteps: of every step, 1000 to 0.
-        sigmas: of flow matching, 1 to 0; or None.
+        sigmas: per step, what its noise is to noise and signal together.
+        flow: whether the scheduler is one of flow matching.
         turns: per step, the place of the transformer that it calls.
         samples: per step, how many a call computes: 2 with guidance in one batch or in two calls.
+        calls: per step, how often a transformer is called.
         order: paths of the blocks of a transformer as they are called.
         skips: pairs of layers (to, from) that are joined.
         steady: whether hidden states keep their shape from one block to the next.
@@ -22,15 +24,22 @@ class Traced:
     """
 
     timesteps: tuple[int, ...]
-    sigmas: tuple[float, ...] | None
+    sigmas: tuple[float, ...]
+    flow: bool
     turns: tuple[int, ...]
     samples: tuple[int, ...]
+    calls: tuple[int, ...]
     order: tuple[str, ...]
     skips: tuple[tuple[int, int], ...]
     steady: bool
     output: tuple[int, ...]
     decoding: int
     given: tuple[int, ...]
+
+    @property
+    def doubled(self) -> bool:
+        """Whether guidance is one call of a doubled batch, the null half first."""
+        return (max(self.samples), max(self.calls)) == (2, 1)
 
     @property
     def stretches(self) -> tuple[range, ...]:

@@ -3,6 +3,7 @@
 import sys
 from contextlib import ExitStack, suppress
 from importlib import import_module
+from itertools import zip_longest
 from typing import Any, NoReturn
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from skipdit_cli import __version__
 from skipdit_cli.cli._output import finish, fit_any_encoding, lost
 from skipdit_cli.errors import SkipditError, UsageError, one_line, print_warnings
+from skipdit_cli.generate.accelerated import AUTOENCODER, OFFLOADS
 
 app = typer.Typer(
     name="skipdit",
@@ -77,7 +79,8 @@ def main() -> None:
     try:
         _check_words(sys.argv[1:])
         with at_end:
-            code = app(prog_name="skipdit", standalone_mode=False)
+            words = _with_offload(sys.argv[1:])
+            code = app(words, prog_name="skipdit", standalone_mode=False)
         finish()
     except SkipditError as error:
         _stop(str(error), error.exit_code)
@@ -112,6 +115,17 @@ def _check_words(words: list[str]) -> None:
             raise UsageError("an empty value", place=place, fix="give one, or leave it out")
         if "\0" in word:
             raise UsageError(f"{word!r} has a null byte in it", place=place, fix="leave it out")
+
+
+def _with_offload(words: list[str]) -> list[str]:
+    """A command line in which `--offload` has its value, which may be left out for a model.
+
+    typer has no options of which that is true.
+    """
+    return [
+        f"{word}={AUTOENCODER}" if word == "--offload" and after not in OFFLOADS else word
+        for word, after in zip_longest(words, words[1:])
+    ]
 
 
 def _stop(message: str, code: int) -> NoReturn:

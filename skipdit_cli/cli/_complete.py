@@ -78,14 +78,14 @@ def runs(incomplete: str) -> list[str]:
 
 
 def downloads(incomplete: str) -> list[str]:
-    """The models that can be fetched, COCO's captions, training clips, and the recipes."""
+    """The models and prompt lists that can be fetched, training clips, and the recipes."""
+    from skipdit_cli.assets import lists
     from skipdit_cli.assets.clips import TRAINING
     from skipdit_cli.checkpoints import catalog
-    from skipdit_cli.checkpoints.inventory import COCO
     from skipdit_cli.recipe import recipe
 
     cards = [card.name for card in catalog.cards().values() if not card.embedded]
-    return _begin([*cards, COCO, TRAINING, *recipe.names()], incomplete)
+    return _begin([*cards, *lists.NAMES, TRAINING, *recipe.names()], incomplete)
 
 
 def kinds(incomplete: str) -> list[str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def show_list() -> None:
-    """Everything that can be fetched: models and captions, then what metrics need."""
+    """Everything that can be fetched: models and lists of prompts, then what metrics need."""
     headings = ("name", "state", "denoiser", "with its parts", "licence", "source")
     show(table(headings, _models()))
     show("")
@@ -21,9 +21,9 @@ def show_list() -> None:
 
 
 def _models() -> list[tuple[str, ...]]:
-    from skipdit_cli.assets import clips, coco, wanted
+    from skipdit_cli.assets import clips, coco, lists, wanted
     from skipdit_cli.checkpoints import catalog, licences, local
-    from skipdit_cli.checkpoints.inventory import COCO, coco_list
+    from skipdit_cli.checkpoints.inventory import COCO
 
     rows = []
     for card in catalog.CARDS.values():
@@ -32,9 +32,11 @@ def _models() -> list[tuple[str, ...]]:
             licence = licences.told(card.licence, card.elsewhere)
             sizes = local.denoiser_size(card), whole
             rows.append((card.name, wanted.state(card), *sizes, licence, card.source))
-    state = "here" if coco_list().is_file() else "absent"
     size = f"about {local.size_text(coco.SIZE)}"
-    rows.append((COCO, state, "", size, coco.LICENCE, coco.ADDRESS))
+    rows.append((COCO, lists.state(COCO), "", size, coco.LICENCE, coco.ADDRESS))
+    for name, asset in lists.PUBLISHED.items():
+        size = local.size_text(asset.size)
+        rows.append((name, lists.state(name), "", size, asset.licence, asset.source))
     training = clips.ON_HUB[clips.TRAINING]
     state = "here" if clips.here(training) else "absent"
     return [*rows, (training.name, state, "", "unknown", training.licence, training.source)]
@@ -87,26 +89,31 @@ def show_plans(plans: "Plans", *, delete_originals: bool) -> None:
     from skipdit_cli.assets import wanted
     from skipdit_cli.checkpoints import local
 
-    files = wanted.planned_files(plans)
+    files, root = wanted.planned_files(plans), _root(plans)
     rows = []
     for file in files:
         size = "" if file.size is None else local.size_text(file.size)
         if file.label and file.size is None:
             size = "?"
-        place = (file.licence, _short(file.target), file.state)
+        place = (file.licence, _short(file.target, root), file.state)
         rows.append((file.name, file.part, file.label, size, file.digest[:12], *place))
     show(table(("model", "part", "file", "size", "sha256", "licence", "target", "state"), rows))
     needed = wanted.space_needed(plans, delete_originals=delete_originals)
     show(
         f"to fetch: {local.size_text(sum(file.left for file in files))}; room needed with the "
-        f"converted copies: {local.size_text(needed)}; all under {local.home()}"
+        f"converted copies: {local.size_text(needed)}; all under {root}"
     )
 
 
-def _short(path: Path) -> str:
+def _root(plans: "Plans") -> Path:
+    """Where everything goes: of pipelines, their cache of huggingface_hub."""
     from skipdit_cli.checkpoints import local
 
-    return str(path.relative_to(local.home())) if path.is_relative_to(local.home()) else "package"
+    return plans.pipelines[0].folder.parents[2] if plans.pipelines else local.home()
+
+
+def _short(path: Path, root: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else "package"
 
 
 @contextmanager

@@ -242,7 +242,7 @@ def announce(
         root=how.root,
         timed=timed,
         repeats=how.repeats,
-        offload=how.offload,
+        offload=bool(how.offload),
         previews=how.previews,
         gpus=1 if how.device == "cpu" else _gpus(how.engine.workers),
     )

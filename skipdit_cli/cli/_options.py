@@ -114,7 +114,8 @@ Prompt = Annotated[
 Prompts = Annotated[
     str | None,
     typer.Option(
-        help="A list of prompts (vbench, coco) or a file: .txt, one on a line, or .csv, .tsv, "
+        help="A list of prompts (vbench; coco, drawbench, geneval and parti by `skipdit download`) "
+        "or a file: .txt, one on a line, or .csv, .tsv, "
         ".json, .jsonl with a column or key prompt, caption, text or prompt_en, and perhaps seed "
         "and name. Fewer samples than VBench has prompts are spread evenly over its dimensions."
     ),
@@ -124,7 +125,13 @@ NegativePrompt = Annotated[
     typer.Option(help="What guidance leads away from; else the model's own, which may be empty."),
 ]
 Offload = Annotated[
-    bool, typer.Option("--offload", help="Keep the autoencoder off the GPU while denoising.")
+    str,
+    typer.Option(
+        "--offload",
+        metavar="[model|group]",
+        help="Keep the autoencoder off the GPU while denoising; of a pipeline every part (model) "
+        "or every block (group) that is not computing.",
+    ),
 ]
 NoPreviews = Annotated[
     bool, typer.Option("--no-previews", help="Make no mp4 of clips, beside the lossless ones.")

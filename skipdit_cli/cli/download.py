@@ -1,5 +1,6 @@
 """skipdit download"""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from skipdit_cli.cli import _pipelines as pipelines
 from skipdit_cli.cli._output import say, show
 
 if TYPE_CHECKING:
+    from skipdit_cli.assets.wanted import Plans
     from skipdit_cli.errors import UsageError
 
 
@@ -20,8 +22,8 @@ def download(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Models, coco for COCO's captions, training-clips, or a recipe: all that it needs "
-            "at paper scale.",
+            help="Models, prompt lists (coco, drawbench, geneval, parti), training-clips, or a "
+            "recipe: all that it needs at paper scale.",
             autocompletion=complete.downloads,
         ),
     ] = None,
@@ -76,7 +78,7 @@ def download(
     hash are checked. Loading a checkpoint runs no code from it, and every key must belong to the
     model.
     """
-    from skipdit_cli.assets import assets, clips, wanted
+    from skipdit_cli.assets import assets, wanted
     from skipdit_cli.checkpoints.inventory import lacking
     from skipdit_cli.checkpoints.local import fetching
     from skipdit_cli.errors import UsageError
@@ -85,9 +87,10 @@ def download(
     from skipdit_cli.score import real_clips
 
     if pipeline is not None:
-        others = {"names": names, "metrics": metrics, "recipe": recipe, "from": source}
+        others: dict[str, object] = {"names": names, "metrics": metrics, "recipe": recipe}
+        others |= {"from": source, "delete-originals": delete_originals}
         options.refuse(others, "is not for a pipeline", place="--pipeline")
-        show(f"{pipeline} {pipelines.fetch(pipeline, configs=configs)}")
+        _carry_out(pipelines.plans(pipeline, configs=configs), dry_run=dry_run)
         return
     options.refuse({"configs": configs}, "is for --pipeline", place="--configs")
     if not names and metrics is None and recipe is None:
@@ -134,7 +137,23 @@ def download(
         return
     if not dry_run:
         wanted.check_licences(what, accepted=accept_license)
-    plans = wanted.plan(what)
+    _carry_out(wanted.plan(what), dry_run=dry_run, delete_originals=delete_originals, absent=absent)
+
+
+def _carry_out(
+    plans: "Plans",
+    *,
+    dry_run: bool,
+    delete_originals: bool = False,
+    absent: Sequence[str] = (),
+) -> None:
+    """Fetch what was planned, or print it.
+
+    Args:
+        absent: data sets of real clips, which are prepared once they are here.
+    """
+    from skipdit_cli.assets import clips, wanted
+
     for note in plans.notes:
         say(f"{note}; taking what is in the cache of huggingface_hub")
     if dry_run:

@@ -34,6 +34,7 @@ def profile(
     guidance: options.Guidance = None,
     precision: options.Precision = None,
     compile: options.Compile = False,
+    quantize: pipelines.Quantize = None,
     repeats: Annotated[int, typer.Option(help="Timed repetitions of each loop.")] = 5,
     calibrate: Annotated[
         bool,
@@ -45,6 +46,7 @@ def profile(
     ] = False,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
+    offload: options.Offload = "",
     results: options.Root = "results",  # type: ignore[assignment]
     json: options.Json = False,
 ) -> None:
@@ -101,6 +103,7 @@ def profile(
         guidance=guidance,
         precision=precision,
         compile=compile or None,
+        quantize=quantize,
         weights=weights,
     )
     how = Options(
@@ -109,6 +112,7 @@ def profile(
         stage=stage,
         repeats=repeats,
         weights_path=path,
+        offload=offload,
     )
     asked = targets.asked(
         chosen,
@@ -122,10 +126,13 @@ def profile(
     )
     wanted = ["none", *(cache or []), *asked]
     runs = options.runs(chosen, wanted, given, weights_path=path)
+    pipelines.check_offload(runs, how)
     require(runs, weights_path=path)
     rows = compare(runs, how)
     title = f"{runs[0].label}: batch {runs[0].batch_size}, {runs[0].precision}, {how.device}"
     title += ", compiled" if compile else ""
+    title += f", quantized to {quantize}" if quantize else ""
+    title += f", offload {offload}" if offload else ""
     built = build_sweep_table(rows, title=title)
     if json:
         show_json(records(built))

@@ -36,13 +36,14 @@ def sample(
     precision: options.Precision = None,
     decode_precision: options.DecodePrecision = None,
     compile: options.Compile = False,
+    quantize: pipelines.Quantize = None,
     scale: options.Scale = "auto",
     device: options.Device = "auto",
     engine: engines.EngineName = None,
     workers: engines.Workers = None,
     slurm: engines.SlurmSettings = None,
     no_shared_folder: engines.NoSharedFolder = False,
-    offload: options.Offload = False,
+    offload: options.Offload = "",
     no_previews: options.NoPreviews = False,
     weights: options.Weights = None,
     redo: options.Redo = False,
@@ -72,6 +73,7 @@ def sample(
         guidance=guidance,
         precision=precision,
         compile=compile or None,
+        quantize=quantize,
         weights=weights,
         decode_precision=decode_precision,
     )
@@ -99,6 +101,7 @@ def sample(
         from skipdit_cli.score import redo as again
 
         say_removed(again.samples([run], root=results, weights_path=path))
+    pipelines.check_offload([run], how)
     announce([(run, ())], how, yes=yes)
     store = generate(run, how)
     say_black(run, results)

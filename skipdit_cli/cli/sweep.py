@@ -58,6 +58,7 @@ def cache_sweep(
     precision: options.Precision = None,
     decode_precision: options.DecodePrecision = None,
     compile: options.Compile = False,
+    quantize: pipelines.Quantize = None,
     no_fewer_steps: options.NoFewerSteps = False,
     repeats: Annotated[int, typer.Option(help="Timed repetitions of each loop; 0: none.")] = 3,
     scale: options.Scale = "auto",
@@ -66,7 +67,7 @@ def cache_sweep(
     workers: engines.Workers = None,
     slurm: engines.SlurmSettings = None,
     no_shared_folder: engines.NoSharedFolder = False,
-    offload: options.Offload = False,
+    offload: options.Offload = "",
     no_previews: options.NoPreviews = False,
     weights: options.Weights = None,
     redo: options.Redo = False,
@@ -151,6 +152,7 @@ def cache_sweep(
         guidance=guidance,
         precision=precision,
         compile=compile or None,
+        quantize=quantize,
         weights=weights,
         decode_precision=decode_precision,
     )
@@ -179,6 +181,7 @@ def cache_sweep(
     if asked:
         if redo:
             say_removed(again.samples(runs_of(asked), root=results))
+        pipelines.check_offload((run for run, _ in known.scored(asked)), how)
         announce(known.scored(asked), how, timed=known.timed(asked), yes=yes)
         rows = sweep_recipe(asked, how)
         table, title = recipe_table.build_recipe_table(asked, root=results), asked.name
@@ -210,6 +213,7 @@ def cache_sweep(
         )
         runs, timed_batch = study.runs, study.batch_size
         both = with_references(runs)
+        pipelines.check_offload(both, how)
         if redo:
             say_removed(again.samples(both, root=results, weights_path=path))
         wanted = [(run, study.metrics) for run in runs]

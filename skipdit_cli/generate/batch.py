@@ -49,13 +49,13 @@ class How:
     Attributes:
         device: "cpu" or "cuda".
         weights_path: a checkpoint file instead of the known place.
-        offload: keep the autoencoder off the GPU while samples are denoised.
+        offload: what is kept off the GPU while it is not needed, as `Options` has it.
         previews: make an mp4 of every clip, to look at.
     """
 
     device: str = "cpu"
     weights_path: Path | None = None
-    offload: bool = False
+    offload: str = ""
     previews: bool = True
 
 
@@ -163,7 +163,7 @@ def _files(
             run.card,
             channel_dim=model.CHANNEL_DIM,
             precision=run.decode_precision,
-            offload=how.offload,
+            offload=bool(how.offload),
         )
     return _encoded(
         run,
@@ -178,7 +178,7 @@ def _files(
 
 
 def _files_of_pipeline(run: Run, root: Path, wanted: list[int], *, how: How) -> Iterator[Files]:
-    pipe = pipelines.of_run(run, device=how.device)
+    pipe = pipelines.of_run(run, device=how.device, offload=how.offload)
     indices = whole(run, wanted)
     states: list[Tensor] = []  # of the first samples, after every step
 
@@ -194,7 +194,7 @@ def _files_of_pipeline(run: Run, root: Path, wanted: list[int], *, how: How) -> 
         pixels=pixels,
         reused=driven.cached_steps if run.cache.method.DYNAMIC else None,
         states=states,
-        used=provenance.device_name(str(pipe.device)),
+        used=provenance.device_name(own_device(how.device)),
         how=how,
     )
 

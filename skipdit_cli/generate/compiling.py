@@ -6,36 +6,36 @@ compiled in. What torch has compiled belongs to the code of a part, not to the m
 structure share it, and it outlives the block, so that every further loop in the process has it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from skipdit_cli.cache import Cache
 from skipdit_cli.errors import SkipditError
-from skipdit_cli.sites import Site, site_modules
+from skipdit_cli.sites import Site
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from skipdit_cli.models import Network
 
 BACKEND = "inductor"
 VARIANTS = 64  # of one part: with a skip or without, shapes, dtypes; torch gives up at 8
 
 
 @contextmanager
-def compiled(model: "Network", cache: Cache) -> Iterator[None]:
+def compiled(sites: "Mapping[Site, nn.Module]", hooked: Iterable[Site]) -> Iterator[None]:
     """The parts of a network compiled while the block runs; a cache is attached inside of it.
 
     Each is compiled when it is first called, and again for every other shape.
 
+    Args:
+        sites: of the network, its layers among them.
+        hooked: those that the cache acts on.
     Raises:
         SkipditError: they cannot be compiled here, as without a C++ compiler.
     """
     import torch
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
-    modules = parts(site_modules(model), cache.hooked)
+    modules = parts(sites, hooked)
     own = [vars(module).get("forward") for module in modules]  # somebody else's wrapper
     limits = {"recompile_limit": VARIANTS, "fail_on_recompile_limit_hit": True}
     try:
@@ -59,7 +59,7 @@ def compiled(model: "Network", cache: Cache) -> Iterator[None]:
                 module.forward = forward
 
 
-def parts(sites: "dict[Site, nn.Module]", hooked: Iterable[Site]) -> "list[nn.Module]":
+def parts(sites: "Mapping[Site, nn.Module]", hooked: Iterable[Site]) -> "list[nn.Module]":
     """What is compiled: whole layers, but the sites of those in which a cache acts."""
     within = {site.layer for site in hooked if site.kind != "layer"}
     return [

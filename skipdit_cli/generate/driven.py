@@ -13,15 +13,16 @@ from typing import Any
 import torch
 from diffusers.hooks import ModelHook
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from skipdit_cli.cache import Cache
-from skipdit_cli.checkpoints.denoiser import Blocks, Packing, Stream
+from skipdit_cli.checkpoints.denoiser import Blocks, Packing, Stream, channel_dim
 from skipdit_cli.checkpoints.traced import Traced
 from skipdit_cli.errors import SkipditError
+from skipdit_cli.generate.compiling import compiled
 from skipdit_cli.generate.hooks import Session, standing
-from skipdit_cli.samplers import TRAINING_STEPS
-from skipdit_cli.sites import Site
+from skipdit_cli.generate.loop import swapped
+from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST, Site
 
 OnStep = Callable[[Session, Tensor], None]
 
@@ -106,18 +107,27 @@ class Driven:
     """
 
     def __init__(
-        self, modules: Sequence[nn.Module], cache: Cache, traced: Traced, on_step: OnStep | None
+        self,
+        modules: Sequence[nn.Module],
+        cache: Cache,
+        traced: Traced,
+        on_step: OnStep | None = None,
+        *,
+        compile: bool = False,
     ) -> None:
         cache = cache.at(traced.timesteps)
         self.cache, self.traced, self.step, self._on_step = cache, traced, 0, on_step
+        self._compile = compile
         self._modules, self._calls = modules, 0
         self.cached_steps: list[int] = []
-        sigmas = traced.sigmas or [t / TRAINING_STEPS for t in traced.timesteps]
+        self._guides = traced.doubled and cache.method.has("guide")
         self.sessions = [
             Session(
                 cache,
                 traced.timesteps[steps.start : steps.stop],
-                sigmas=sigmas[steps.start : steps.stop],
+                guided=self._guides,
+                sigmas=traced.sigmas[steps.start : steps.stop],
+                flow=traced.flow,
             )
             for steps in traced.stretches
         ]
@@ -153,6 +163,9 @@ class Driven:
                     module, self.traced.order, self.traced.skips, steady=self.traced.steady
                 )
                 _look_up(session, blocks)
+                if self._compile:
+                    every = {**blocks.modules, **self._layers(module)}
+                    stack.enter_context(compiled(every, self.cache.hooked))
                 hooks = [
                     (blocks.modules[site], _Hook(session, site, blocks.streams[site]))
                     for site in self.cache.hooked
@@ -163,10 +176,17 @@ class Driven:
                     functools.partial(self._begin, number), with_kwargs=True
                 )
                 stack.callback(handle.remove)
+                if self._guides:
+                    stack.enter_context(_guided(module, session))
             own = scheduler.step
             stack.callback(setattr, scheduler, "step", own)
             scheduler.step = self._counted(own)
             yield
+
+    def _layers(self, module: nn.Module) -> dict[Site, nn.Module]:
+        """The blocks of a transformer, also of one whose hidden states change their shape."""
+        paths = enumerate(self.traced.order)
+        return {Site("layer", layer): module.get_submodule(path) for layer, path in paths}
 
     def _turns(self) -> list[nn.Module]:
         """The transformer of each stretch of steps."""
@@ -185,7 +205,7 @@ class Driven:
         session.begin(self.step - first, branch=str(self._calls))
         if self.cache.method.SEES_INPUT:
             x = args[0] if args else kwargs["hidden_states"]
-            session.look(x, channel_dim=1)
+            session.look(x, channel_dim=channel_dim(module))
         self._calls += 1
 
     def _counted(self, own: Callable[..., Any]) -> Callable[..., Any]:
@@ -204,6 +224,41 @@ class Driven:
         if self.step < len(self.traced.timesteps):
             planned = len(self.traced.timesteps)
             raise self._strays(f"ends after {self.step} steps, and its plan has {planned}")
+
+
+@contextmanager
+def _guided(module: nn.Module, session: Session) -> Iterator[None]:
+    """Let the method of a cache decide which halves of guidance a transformer computes.
+
+    Its batch is [null; conditional], of the same latents; a method sees [conditional; null].
+    """
+    compute, own = module.forward, vars(module).get("forward")
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        x = args[0] if args else kwargs["hidden_states"]
+        rows = len(x)
+
+        def of(halves: str) -> Tensor:
+            def part(value: Any) -> Any:
+                if not isinstance(value, Tensor) or not value.dim() or len(value) != rows:
+                    return value
+                if halves in (NULL_FIRST, BOTH):
+                    return value if halves == NULL_FIRST else swapped(value)
+                return value.chunk(2)[halves == CONDITIONAL]
+
+            given, named = tree_map(part, (args, kwargs))
+            output: Tensor = compute(*given, **named)[0]
+            return output
+
+        return (swapped(session.guide(x.chunk(2)[1], of, channel_dim=channel_dim(module))),)
+
+    vars(module)["forward"] = forward
+    try:
+        yield
+    finally:
+        del vars(module)["forward"]
+        if own is not None:
+            vars(module)["forward"] = own
 
 
 def _look_up(session: Session, blocks: Blocks) -> None:
@@ -231,6 +286,7 @@ def drive(
     traced: Traced,
     *,
     on_step: OnStep | None = None,
+    compile: bool = False,
     **arguments: Any,
 ) -> tuple[Any, Driven]:
     """One call of a pipeline.
@@ -239,13 +295,14 @@ def drive(
         modules: its transformers.
         traced: what the call does.
         on_step: called after every step with the session and the latents that it left.
+        compile: the blocks of the transformers by torch.compile.
         arguments: of the call.
     Returns:
         What the call gave, images or clips of all prompts, and what the cache did.
     Raises:
         SkipditError: it does not do what its plan says.
     """
-    driven = Driven(modules, cache, traced, on_step)
+    driven = Driven(modules, cache, traced, on_step, compile=compile)
     pipe.set_progress_bar_config(disable=True)
     with driven.attached(pipe.scheduler), torch.no_grad():
         result = pipe(**arguments)

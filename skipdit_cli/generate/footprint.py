@@ -115,9 +115,8 @@ def _of_pipeline(run: "Run") -> Footprint:
     sizes, value = counts.sizes(run.card), bytes_of(run.precision)
     step = sizes.step * value * max(run.traced.samples)
     pixels = sample_bytes(run.card) * FLOAT32
-    return Footprint(
-        sizes.weights * value, 0, 0, step, 0, 0, pixels, counted=run.cache.name == NONE
-    )
+    weights = sizes.weights * (1 if run.quantize else value)  # all of them take 8 bits
+    return Footprint(weights, 0, 0, step, 0, 0, pixels, counted=run.cache.name == NONE)
 
 
 def _encoder(card: "Card", precision: str) -> int:

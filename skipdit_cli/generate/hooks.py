@@ -50,10 +50,12 @@ class Context(CacheContext):
     Attributes:
         x: what the network is given, in the model's layout, of which the samples are the first
             dimension and the channels `channel_dim`.
+        flow: whether that is (1 - sigma) x0 + sigma noise, as flow matching has it.
     """
 
     x: Tensor | None = None
     channel_dim: int = 1
+    flow: bool = False
 
 
 class Session:
@@ -76,10 +78,12 @@ class Session:
         guided: bool = False,
         betas: Betas = LINEAR,
         sigmas: Sequence[float] | None = None,
+        flow: bool = False,
     ) -> None:
         """
         Args:
-            sigmas: of every step, of a model of flow matching; else they follow from `betas`.
+            sigmas: of every step; else they follow from `betas`.
+            flow: whether the model is one of flow matching.
         """
         self.cache, self.timesteps, self.guided = cache.at(timesteps), tuple(timesteps), guided
         self.halves = cache.halves(self.timesteps, guided=guided)
@@ -89,7 +93,7 @@ class Session:
         self.foreign: dict[Site, ModelHook] = cache.method.hooks(
             cache.settings, cache.layout, self.timesteps, guided=guided
         )
-        self.sigmas = [*(sigmas or _sigmas(betas, self.timesteps))]
+        self.sigmas, self._flow = [*(sigmas or _sigmas(betas, self.timesteps))], flow
         self.reset()
 
     @property
@@ -128,9 +132,8 @@ class Session:
         self.step, self.branch = step, branch
         self.batch = BOTH if self.guided else CONDITIONAL
         self.begun.add(step)
-        self._tell(
-            Context(branch, step, len(self.timesteps), self.timesteps[step], self.sigmas[step])
-        )
+        at = self.timesteps[step], self.sigmas[step]
+        self._tell(Context(branch, step, len(self.timesteps), *at, flow=self._flow))
 
     def look(self, x: Tensor, *, channel_dim: int) -> None:
         """Let diffusers' hooks see what the network is given.

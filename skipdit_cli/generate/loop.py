@@ -17,7 +17,7 @@ from skipdit_cli.checkpoints.card import Sampling
 from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.generate.compiling import compiled
 from skipdit_cli.generate.hooks import Session, attached
-from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST
+from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST, site_modules
 
 if TYPE_CHECKING:
     from skipdit_cli.models import Network
@@ -184,7 +184,7 @@ def denoise(
             out = out.narrow(model.CHANNEL_DIM, 0, x.shape[model.CHANNEL_DIM])
         return out.float()
 
-    faster = compiled(model, cache) if compile else nullcontext()
+    faster = compiled(site_modules(model), cache.hooked) if compile else nullcontext()
     on = attached(model, cache, planned, guided=guidance is not None, betas=trained.betas)
     with torch.no_grad(), faster, on as session:
         sample = sampler.sample(

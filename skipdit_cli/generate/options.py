@@ -33,7 +33,7 @@ class Options:
         engine: where batches are computed, and where a GPU does it scored as well.
         repeats: timed repetitions of every loop; 0 times nothing.
         weights_path: a checkpoint file instead of the known place.
-        offload: keep the autoencoder off the GPU while samples are denoised.
+        offload: one of OFFLOADS, what is kept off the GPU while it is not needed; "" for nothing.
         previews: make an mp4 of every clip, to look at.
     """
 
@@ -43,5 +43,5 @@ class Options:
     engine: "Engine" = field(default_factory=Local)
     repeats: int = 5
     weights_path: Path | None = None
-    offload: bool = False
+    offload: str = ""
     previews: bool = True

@@ -13,7 +13,7 @@ from skipdit_cli.cache import Cache
 from skipdit_cli.checkpoints import drawn, pipeline
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import SkipditError
-from skipdit_cli.generate import conditioning, loaded
+from skipdit_cli.generate import accelerated, conditioning, loaded
 from skipdit_cli.generate.driven import Driven, drive
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.text import quiet
@@ -33,19 +33,28 @@ def generator(seed: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * SEEDS + index) % (1 << 63))
 
 
-def of_run(run: Run, *, device: str = "cpu") -> Any:
-    """The pipeline of a run; a process has one at a time."""
+def of_run(run: Run, *, device: str = "cpu", offload: str = "") -> Any:
+    """The pipeline of a run; a process has one at a time.
+
+    Args:
+        offload: as `Options` has it.
+    """
     dtype, device = dtype_of(run.precision), own_device(device)
-    return loaded.one(
-        "denoiser",
-        (run.card.folder, run.weights, device, dtype),
-        lambda: load(run.card, device=device, dtype=dtype),
-    )
+
+    def load_it() -> Any:
+        first = "cpu" if offload else device  # all of it may be more than a GPU holds
+        pipe = load(run.card, device=first, dtype=dtype, quantize=run.quantize)
+        return accelerated.placed(pipe, device, offload)
+
+    key = run.card.folder, run.weights, device, dtype, run.quantize, offload
+    return loaded.one("denoiser", key, load_it)
 
 
-def load(card: Card, *, device: str = "cpu", dtype: str = "float32") -> Any:
-    """A pipeline with its weights, read or drawn.
+def load(card: Card, *, device: str = "cpu", dtype: str = "float32", quantize: str = "") -> Any:
+    """A pipeline with its weights: read, on the CPU, or drawn, on the device.
 
+    Args:
+        quantize: one of QUANTIZATIONS, of its transformers; "" for not.
     Raises:
         SkipditError: a part cannot be read.
     """
@@ -55,14 +64,19 @@ def load(card: Card, *, device: str = "cpu", dtype: str = "float32") -> Any:
         getattr(torch, dtype),
     )
     if card.random:
-        return _drawn(own, folder, device=device, dtype=dtype)
+        pipe = _drawn(own, folder, device=device, dtype=dtype)
+        for transformer in transformers_of(pipe, card):
+            accelerated.quantize(transformer, quantize)
+        return pipe
+    config = accelerated.quantization(quantize, pipeline.denoisers(folder))
     try:
         with quiet():
-            pipe = own.from_pretrained(folder, dtype=kind, local_files_only=True)
+            return own.from_pretrained(
+                folder, dtype=kind, local_files_only=True, quantization_config=config
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise SkipditError(f"cannot be loaded: {line}", place=str(folder)) from None
-    return pipe.to(device)
 
 
 def _drawn(own: Any, folder: Path, *, device: str, dtype: str) -> Any:
@@ -127,6 +141,7 @@ def called(
             cache or run.cache,
             run.traced_in(steps),
             on_step=on_step,
+            compile=run.compile,
             prompt=[*prompts],
             generator=generators if len(generators) > 1 else generators[0],
             output_type=output_type,
@@ -178,7 +193,8 @@ def _encode_once(encoder: Any) -> None:
     """Let a text encoder remember what it gave for its last tokens."""
     if hasattr(encoder, "_skipdit_kept"):
         return
-    own, kept = encoder.forward, dict[Any, Any]()
+    inner = "_old_forward" if hasattr(encoder, "_old_forward") else "forward"  # accelerate's name
+    own, kept = getattr(encoder, inner), dict[Any, Any]()
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         tokens = args[0] if args else kwargs.get("input_ids")
@@ -187,4 +203,5 @@ def _encode_once(encoder: Any) -> None:
             kept[key] = own(*args, **kwargs)
         return kept[key]
 
-    encoder.forward, encoder._skipdit_kept = forward, True
+    setattr(encoder, inner, forward)
+    encoder._skipdit_kept = True

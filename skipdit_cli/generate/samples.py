@@ -42,7 +42,7 @@ def generate(
     device: str = "cpu",
     engine: "Engine | None" = None,
     weights_path: Path | None = None,
-    offload: bool = False,
+    offload: str = "",
     previews: bool = True,
     stage: Stage = silent,
 ) -> Store:
@@ -75,7 +75,7 @@ def generate_all(
     device: str = "cpu",
     engine: "Engine | None" = None,
     weights_path: Path | None = None,
-    offload: bool = False,
+    offload: str = "",
     previews: bool = True,
     stage: Stage = silent,
 ) -> dict[str, SkipditError]:
@@ -87,7 +87,7 @@ def generate_all(
         runs: in the order in which they are made.
         root: results folder.
         engine: where batches are computed; in this process by default.
-        offload: keep the autoencoder off the GPU while samples are denoised.
+        offload: what is kept off the GPU while it is not needed, as `Options` has it.
         previews: make an mp4 of every clip, to look at.
         weights_path: a checkpoint file instead of the known place.
         stage: opens a progress display: of prompts that are encoded, of samples that are finished.

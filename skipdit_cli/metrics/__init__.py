@@ -46,7 +46,8 @@ Moments = tuple[np.ndarray, np.ndarray]  # mean [d], covariance [d,d]
 
 @dataclass(frozen=True, kw_only=True)
 class Asset:
-    """A file or hub repository that a metric needs and that does not ship with the package.
+    """A file or hub repository that a metric needs, or a list of prompts, and that does not ship
+    with the package.
 
     Attributes:
         name: as in `skipdit download --metrics NAME`.
@@ -60,6 +61,7 @@ class Asset:
         runs_code: loading it runs what is in it, so its hash is compared whenever it is used.
         holds: what a hub repository must have besides its files of configuration and weights: the
             names of files, and "tokenizer" for a vocabulary.
+        folder: of SKIPDIT_HOME, where it goes.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Asset:
     digest: str = ""
     runs_code: bool = False
     holds: tuple[str, ...] = ()
+    folder: str = "metrics"
 
     def __post_init__(self) -> None:
         at_address = re.match(r"(https?|file)://", self.source) is not None

@@ -88,12 +88,13 @@ def _trace(card: Card, arguments: Mapping[str, Any]) -> dict[str, Any]:
     from skipdit_cli.checkpoints import hollow
 
     seen = hollow.trace(Path(card.folder), arguments)
-    sigmas = [step.sigma for step in seen.steps]
     found = Traced(
         timesteps=tuple(round(step.timestep) for step in seen.steps),
-        sigmas=None if None in sigmas else tuple(map(float, sigmas)),  # type: ignore[arg-type]
+        sigmas=tuple(step.sigma for step in seen.steps),
+        flow=hollow.is_flow(seen.scheduler),
         turns=tuple(step.denoiser for step in seen.steps),
         samples=tuple(step.samples for step in seen.steps),
+        calls=tuple(step.calls for step in seen.steps),
         order=tuple(seen.order),
         skips=tuple(seen.skips),
         steady=seen.steady,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MOST = 8  # prompts that are written out
 PLAIN = (
     *("sampler", "steps", "guidance", "seed", "classes"),
-    *("num_samples", "batch_size", "precision", "decode_precision"),
+    *("num_samples", "batch_size", "precision", "decode_precision", "quantize"),
 )
 
 

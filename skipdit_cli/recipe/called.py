@@ -5,13 +5,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from skipdit_cli import registry
 from skipdit_cli.cache import CacheSpec
 from skipdit_cli.checkpoints import catalog, pipeline
 from skipdit_cli.checkpoints.card import Card
-from skipdit_cli.errors import UsageError
+from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.profiling import counts
 from skipdit_cli.profiling.traced import Scheduler
 from skipdit_cli.recipe import calibration
@@ -115,8 +116,12 @@ def unfit(card: Card, cache: "Cache") -> str:
     from skipdit_cli.profiling import traced
 
     method = cache.method
-    if method.has("guide") or method.has("halves"):
-        return "it changes guidance, which is the pipeline's own"
+    if (
+        method.has("guide")
+        and max(traced.usual(card).samples) > 1
+        and not traced.usual(card).doubled
+    ):
+        return "it changes guidance, which is two calls of the transformer"
     if method.SEES_INPUT and traced.input_dims(card) not in (4, 5):
         return "it looks at latents as a picture, and the transformer is given them in a row"
     if cache.name != "none" and not cache.hooked:
@@ -172,15 +177,15 @@ def check_method(card: Card, name: str) -> None:
 
 
 def check(card: Card, cache: "Cache", chosen: Mapping[str, Any]) -> None:
-    """Raise a UsageError where a setting has no meaning on a pipeline."""
+    """Raise an error where a setting has no meaning on a pipeline, or needs what is not here."""
     if problem := unfit(card, cache):
         raise UsageError(
             f"{cache.name} does not fit {card.variant}: {problem}",
             fix=f"`skipdit ls caches --pipeline {card.name}` tells which do",
         )
-    if chosen["compile"]:
-        problem = f"{card.name} is a pipeline, whose transformer is not compiled yet"
-        raise UsageError(problem, place="--compile", fix="leave it out")
+    if chosen["quantize"] and find_spec("torchao") is None:
+        fix = "run `pip install 'skipdit[quantize]'`"
+        raise MissingAssetError("torchao is not installed", place="--quantize", fix=fix)
     known = pipeline.facts(card.variant)
     if chosen["guidance"] is not None and not known.scale:
         raise UsageError(

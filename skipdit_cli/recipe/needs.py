@@ -1,15 +1,15 @@
 """What has to be downloaded before a recipe can run."""
 
+from skipdit_cli.assets import lists
 from skipdit_cli.assets.assets import for_metric
 from skipdit_cli.checkpoints import catalog
 from skipdit_cli.checkpoints.card import RANDOM
-from skipdit_cli.checkpoints.inventory import COCO
 from skipdit_cli.metrics import Asset
 from skipdit_cli.recipe.shape import Recipe
 
 
 def checkpoints(recipe: Recipe) -> tuple[str, ...]:
-    """The names that `skipdit download` takes: models, "coco"."""
+    """The names that `skipdit download` takes: models and lists of prompts."""
     needs = {}
     for row in recipe.rows:
         for model in row.models.values():
@@ -18,8 +18,9 @@ def checkpoints(recipe: Recipe) -> tuple[str, ...]:
             if given.get("weights") == RANDOM:
                 continue
             needs[model] = True
-            if card.text and given.get("prompts", card.prompts) == COCO:
-                needs[COCO] = True
+            listed = given.get("prompts", card.prompts)
+            if card.text and listed in lists.NAMES:
+                needs[listed] = True
     return tuple(needs)
 
 

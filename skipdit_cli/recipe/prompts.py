@@ -1,4 +1,4 @@
-"""Prompt lists: those that ship in recipes/data, the COCO captions once they are here, any file."""
+"""Prompt lists: those that ship in recipes/data, those that are fetched, any file."""
 
 import csv
 import io
@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from skipdit_cli.assets import lists
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, UsageError, placed, unknown
 from skipdit_cli.spec import MOST_SEED, parse_whole
@@ -18,7 +19,6 @@ from skipdit_cli.storage import given
 
 Entry = tuple[str, Mapping[str, Any]]  # where it is in its file, and what it says
 
-DOWNLOADED = "coco"
 KEYS = ("prompt", "caption", "text", "prompt_en")  # names of a column, or of an object's key
 VBENCH = "prompt_en"  # as VBench writes: an entry, with its "dimension", for each that a prompt has
 SEED, NAME = COLUMNS = ("seed", "name")  # which may stand beside
@@ -64,12 +64,12 @@ class Prompts:
 
 def names() -> list[str]:
     """The lists known by name, whether or not they are here."""
-    return sorted([DOWNLOADED, *(path.stem for path in _shipped())])
+    return sorted([*lists.NAMES, *(path.stem for path in _shipped())])
 
 
 def fetching(name: str) -> str:
     """The command that brings the list of a name, or "" for one that is no download."""
-    return f"skipdit download {DOWNLOADED}" if name == DOWNLOADED else ""
+    return f"skipdit download {name}" if name in lists.NAMES else ""
 
 
 def read_prompts(name_or_path: str, *, place: str = "") -> Prompts:
@@ -180,9 +180,24 @@ def _lines(content: str) -> list[Entry]:
     return [(f"line {i}", {KEYS[0]: text}) for i, text in lines if text and text[0] != "#"]
 
 
-def _table(content: str, delimiter: str) -> list[Entry]:
+def _tabs(content: str) -> list[Entry]:
+    """The rows of a table in tabs: with cells in quotes, as spreadsheets write them, or without.
+
+    PartiPrompts has a prompt that begins with a quoted word; the format's own registration knows no
+    quotes.
+    """
+    try:
+        return _table(content, "\t")
+    except UsageError:
+        return _table(content, "\t", quoting=csv.QUOTE_NONE)
+
+
+def _table(
+    content: str, delimiter: str, *, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
+) -> list[Entry]:
     """The rows of a table with a heading."""
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    text = io.StringIO(content, newline="")
+    reader = csv.reader(text, delimiter=delimiter, strict=True, quoting=quoting)
     rows = []
     try:
         for row in reader:
@@ -303,23 +318,22 @@ _READERS: dict[str, Callable[[str], list[Entry]]] = {
     "": _lines,
     ".txt": _lines,
     ".csv": lambda content: _table(content, ","),
-    ".tsv": lambda content: _table(content, "\t"),
+    ".tsv": _tabs,
     ".json": _list,
     ".jsonl": _json_lines,
 }
 
 
 def _find(name_or_path: str, *, place: str) -> Path:
-    if name_or_path == DOWNLOADED:
-        from skipdit_cli.assets import coco
-
-        if not coco.sound():
+    if name_or_path in lists.NAMES:
+        if not lists.sound(name_or_path):
+            what = "not here" if lists.state(name_or_path) == "absent" else "damaged"
             raise MissingAssetError(
-                "the COCO captions are not here",
+                f"the prompt list {name_or_path} is {what}",
                 place=place,
-                fix=f"run `{fetching(DOWNLOADED)}`, or give a file of prompts",
+                fix=f"run `{fetching(name_or_path)}`, or give a file of prompts",
             )
-        return coco.coco_list()
+        return lists.path(name_or_path)
     for path in _shipped():
         if path.stem == name_or_path:
             return path

@@ -38,6 +38,7 @@ DEFAULTS: dict[str, Any] = {
     "classes": None,
     "negative_prompt": None,
     "compile": False,
+    "quantize": "",
     "call": None,
     "weights": None,
     "decode_precision": "float32",
@@ -49,7 +50,7 @@ STAND_IN = "vbench"  # the prompts of a dry run whose own are a download that is
 BATCH = 4  # samples computed together where 4 or more are wanted: such runs share samples
 SHAPE: dict[str, Any] = {  # of a run on disk
     **dict.fromkeys(("model", "cache", "sampler", "steps", "weights"), str),
-    **dict.fromkeys(("precision", "decode_precision"), str),
+    **dict.fromkeys(("precision", "decode_precision", "quantize"), str),
     **dict.fromkeys(("seed", "num_samples", "batch_size"), int),
     "guidance": float | None,
     "classes": list[int] | None,
@@ -140,7 +141,7 @@ def from_dict(content: Mapping[str, Any]) -> Run:
         UsageError: a model, cache or sampler that is not known here.
     """
     absent = dict.fromkeys(("prompts", "seeds", "names"))
-    content = {**absent, "negative_prompt": "", **content}
+    content = {**absent, "negative_prompt": "", "quantize": "", **content}
     content.pop("versions", None)  # what is installed now is what counts
     call = content.pop("call", {})
     if differ := sorted(SHAPE.keys() ^ content.keys()):
@@ -294,13 +295,17 @@ def _settings(recipe: Recipe, row: RecipeRow) -> dict[str, Any]:
 
 
 def _listed(given: Any, card: Card, *, place: str) -> Prompts | None:
-    """The prompts of a setting; None without, and where they have to be fetched first."""
+    """The prompts of a setting; None without, and where a model's own have to be fetched first."""
     if not isinstance(given, str):
         return None if given is None else Prompts(prompts.all_checked(given, place=place))
     try:
         return prompts.read_prompts(given, place=place)
     except MissingAssetError:  # costs can be counted without prompts
-        return prompts.read_prompts(STAND_IN) if card.random else None
+        if card.random:
+            return prompts.read_prompts(STAND_IN)
+        if given == card.prompts:
+            return None
+        raise
 
 
 def _in_turn(chosen: Mapping[str, Any], listed: Prompts | None) -> dict[str, Any]:
@@ -340,6 +345,9 @@ def _in_turn(chosen: Mapping[str, Any], listed: Prompts | None) -> dict[str, Any
 
 def _check(card: Card, chosen: Mapping[str, Any]) -> None:
     """Raise a UsageError where a setting has no meaning on a model."""
+    if chosen["quantize"] and not card.pipeline:
+        problem = f"quantize {chosen['quantize']} is for a pipeline, and {card.name} is none"
+        raise UsageError(problem, fix="leave it out, or take another precision")
     if chosen["precision"] not in card.precisions:
         raise UsageError(
             f"{card.name} gives black images in {chosen['precision']}",

@@ -2,21 +2,21 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints.card import RANDOM
 from skipdit_cli.errors import UsageError, placed, unknown
-from skipdit_cli.precision import PRECISIONS
+from skipdit_cli.precision import PRECISIONS, QUANTIZATIONS
 from skipdit_cli.spec import MOST_SEED, parse_range, parse_whole
 
 MOST = {"num_samples": 10_000_000, "batch_size": 10_000_000, "seed": MOST_SEED}
 SETTINGS = (
     *("num_samples", "batch_size", "seed", "seeds", "sampler", "steps", "guidance"),
-    *("prompts", "negative_prompt", "precision", "decode_precision", "compile", "weights"),
-    "reference_steps",
+    *("prompts", "negative_prompt", "precision", "decode_precision", "compile", "quantize"),
+    *("weights", "reference_steps"),
 )
 
 
@@ -25,8 +25,9 @@ def setting(key: str, value: Any, *, place: str = "") -> Any:
 
     Steps and reference_steps are respacing strings, guidance a float or None, the sampler a name,
     the two precisions of PRECISIONS, prompts the name of a list or a file, negative_prompt a text
-    or None for the model's own, compile true or false, weights RANDOM, seeds several integers, each
-    once, the others one. All may come as text, as they do from a command line: seeds as 0..4.
+    or None for the model's own, compile true or false, quantize of QUANTIZATIONS, weights RANDOM,
+    seeds several integers, each once, the others one. All may come as text, as they do from a
+    command line: seeds as 0..4.
 
     Raises:
         UsageError: unknown key, or a value that does not fit.
@@ -41,7 +42,9 @@ def setting(key: str, value: Any, *, place: str = "") -> Any:
         if key == "prompts":
             return str(value)
         if key in ("precision", "decode_precision"):
-            return _precision(key, value)
+            return _one_of(PRECISIONS, key, value)
+        if key == "quantize":
+            return _one_of(QUANTIZATIONS, key, value)
         if key == "compile":
             return _switch(key, value)
         if key == "negative_prompt":
@@ -85,10 +88,10 @@ def _guidance(value: Any) -> float | None:
     return scale if scale > 1 else None  # a scale of 1 is the conditional output alone
 
 
-def _precision(key: str, value: Any) -> str:
-    if value not in PRECISIONS:
-        raise unknown(key, str(value), PRECISIONS)
-    return value
+def _one_of(known: Collection[str], key: str, value: Any) -> str:
+    if value not in known:
+        raise unknown(key, str(value), known)
+    return str(value)
 
 
 def _switch(key: str, value: Any) -> bool:

@@ -18,7 +18,7 @@ from skipdit_cli.score.paired import ALIKE
 RUN = (
     *("model", "cache", "sampler", "steps", "guidance", "seed", "seeds", "classes", "prompts"),
     *("negative_prompt", "num_samples", "batch_size"),
-    *("precision", "decode_precision", "compile", "weights"),
+    *("precision", "decode_precision", "compile", "quantize", "weights"),
 )
 SCORE = {
     "version": "metric version",

@@ -223,10 +223,10 @@ def _state(states: Container[str]) -> str:
 
 def recipes() -> list[Check]:
     """What each recipe lacks at paper scale, and the one command that fetches it."""
-    from skipdit_cli.assets import assets, coco
+    from skipdit_cli.assets import assets, lists
     from skipdit_cli.checkpoints import catalog, local
     from skipdit_cli.checkpoints import licences as licence
-    from skipdit_cli.checkpoints.inventory import COCO, DENOISER, coco_list, lacking
+    from skipdit_cli.checkpoints.inventory import DENOISER, lacking
     from skipdit_cli.recipe import needs, recipe
 
     rows = []
@@ -240,9 +240,9 @@ def recipes() -> list[Check]:
         sizes = {}  # by folder: models share components
         licences = []
         for need in needs.checkpoints(loaded):
-            if need == COCO:
-                if not coco_list().is_file():
-                    short[COCO], sizes[coco_list()] = [], coco.SIZE
+            if need in lists.NAMES:
+                if lists.state(need) != "here":
+                    short[need], sizes[lists.path(need)] = [], lists.size(need)
             elif parts := lacking(catalog.card(need)):
                 whole = parts[0].name == DENOISER
                 short[need] = [] if whole else [part.name for part in parts]

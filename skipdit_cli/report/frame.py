@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 MADE = (
     *("model", "cache", "sampler", "steps", "guidance", "seed"),
-    *("num_samples", "batch_size", "precision", "decode_precision", "compile", "weights"),
+    *("num_samples", "batch_size", "precision", "decode_precision", "compile", "quantize"),
+    "weights",
 )
 NUMBERS = ("value", "spread", "interval_low", "interval_high", "paper", "guidance")
 OF_MEANS = ("n", "spread", "interval_low", "interval_high", "paper")

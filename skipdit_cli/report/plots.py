@@ -30,6 +30,7 @@ SPEEDUPS = {"speedup": "measured speedup (×)", "ideal": "ideal speedup, from MA
 
 LEAST = {"speedup": 0.2, "ideal": 0.2, "psnr": 1.0}  # that an axis spans: less is noise
 SHARE = 0.02  # of the largest value, the same of other metrics
+TINY = 1e-7  # but no less than this, which float32 cannot tell from nothing
 
 Extent = tuple[float, float]  # lowest and highest value of an axis
 
@@ -268,7 +269,8 @@ def extent(metric: str, values: Iterable[float]) -> Extent:
     """
     values = [*values]
     low, high = min(values), max(values)
-    least = LEAST.get(metric, SHARE * max(abs(low), abs(high))) or 1.0
+    share = SHARE * max(abs(low), abs(high))
+    least = LEAST.get(metric, max(share, TINY) if share else 1.0)
     margin = max((high - low) * 0.12, (least - (high - low)) / 2)
     return round(low - margin, 9), round(high + margin, 9)
 

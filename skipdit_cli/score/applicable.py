@@ -140,4 +140,7 @@ def _variant(name: str, others: list[str]) -> bool:
 
 
 def _fits(metric: Metric, card: Card) -> bool:
-    return card.task in metric.TASKS and data_of(metric.NAME) in ("", card.dataset)
+    """Whether a metric is of a model's task; of a pipeline's, of what its samples are."""
+    clips = card.task in sources.TASKS[True]
+    fits = sources.takes(metric, clips=clips) if card.pipeline else card.task in metric.TASKS
+    return fits and data_of(metric.NAME) in ("", card.dataset)

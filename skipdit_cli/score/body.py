@@ -24,6 +24,7 @@ def loop_of(
     *,
     device: str = "cpu",
     weights_path: Path | None = None,
+    offload: str = "",
 ) -> Callable[..., None]:
     """The loop as a function of the cache and, where these are others, the steps.
 
@@ -34,9 +35,10 @@ def loop_of(
 
     Args:
         weights_path: a checkpoint file instead of the known place.
+        offload: what of a pipeline is kept off the GPU while it is not needed.
     """
     if run.card.pipeline:
-        return _of_pipeline(run, device=device)
+        return _of_pipeline(run, device=device, offload=offload)
     model = network(run, device=device, weights_path=weights_path)
     given = model.inputs(run.batch_size, device=device)  # texts and classes cost what any do
     shape = given.pop("hidden_states").shape[1:]
@@ -66,9 +68,9 @@ def loop_of(
     return body
 
 
-def _of_pipeline(run: Run, *, device: str) -> Callable[..., None]:
+def _of_pipeline(run: Run, *, device: str, offload: str) -> Callable[..., None]:
     """The same of a pipeline: its call without its autoencoder, texts encoded once."""
-    pipe = pipelines.of_run(run, device=device)
+    pipe = pipelines.of_run(run, device=device, offload=offload)
     pipelines.encode_once(pipe)
     known = run.prompts or ("a picture",)
     indices = range(run.batch_size)

@@ -63,6 +63,8 @@ def about(runs: Sequence[Run]) -> str:
             parts[name] = f"{name.replace('_', ' ')} {all_settings[0][name]}"
     if first.compile:
         parts["compiled"] = "compiled"
+    if first.quantize:
+        parts["quantized"] = f"quantized to {first.quantize}"
     differ |= {"samples"} if len({run.num_samples for run in runs}) > 1 else set()
     differ |= {"steps"} if "sampler" in differ else set()
     return ", ".join(text for name, text in parts.items() if text and name not in differ)
@@ -106,6 +108,7 @@ def _settings(run: Run) -> dict[str, str]:
     values["prompts"] = _first(run.prompts)
     values["negative"] = shorten(run.negative_prompt, LONGEST, placeholder="...")
     values["compiled"] = run.compile
+    values["quantized"] = run.quantize or "none"
     return {name: value_text(value) for name, value in values.items()}
 
 

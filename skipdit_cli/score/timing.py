@@ -10,6 +10,7 @@ from functools import partial
 from secrets import token_hex
 from typing import TYPE_CHECKING
 
+from skipdit_cli.generate.accelerated import OF_PIPELINES
 from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
 from skipdit_cli.precision import products
@@ -51,7 +52,7 @@ def time_together(runs: Sequence[Run], options: Options) -> dict[str, dict[str, 
 def _known(runs: Sequence[Run], options: Options) -> dict[str, dict[str, Result]] | None:
     """The timings on disk of the newest series that has all runs; None if none of this device and
     as many repetitions does."""
-    hardware = _hardware(options.device)
+    hardware = _hardware(options)
     known: dict[str, dict[str, dict[str, Result]]] = {}
     for run in runs:
         for metric in _units(run):
@@ -70,12 +71,15 @@ def _units(run: Run) -> dict[str, str]:
     return TIMED | COMPILING if run.compile else TIMED
 
 
-def _hardware(device: str) -> str:
-    """What timings are only comparable on: the device and the number of threads."""
+def _hardware(options: Options) -> str:
+    """What timings are only comparable on: the device and the number of threads, and, of a
+    pipeline, what is kept off the device."""
     import torch
 
+    device = options.device
     if device.startswith("cuda"):
-        return device_name(device)
+        moved = f", offload {options.offload}" if options.offload in OF_PIPELINES else ""
+        return device_name(device) + moved
     return f"{device_name(device)}, {torch.get_num_threads()} threads"
 
 
@@ -114,7 +118,12 @@ def _timed(group: Sequence[Run], options: Options) -> dict[str, dict[str, Result
     from skipdit_cli.storage import provenance
 
     reference = group[0].reference
-    body = loop_of(reference, device=options.device, weights_path=options.weights_path)
+    body = loop_of(
+        reference,
+        device=options.device,
+        weights_path=options.weights_path,
+        offload=options.offload,
+    )
     loops = {run.key: partial(body, run.cache, steps=run.steps) for run in (reference, *group)}
     what = f"{reference.model}, {len(loops)} caches"
     timed = clocked(loops, options, reference=reference.key, what=what)
@@ -144,7 +153,7 @@ def _timed(group: Sequence[Run], options: Options) -> dict[str, dict[str, Result
                 interval=interval_of_median(values[metric][1]),
                 scores=values[metric][1] or None,
                 version=VERSION,
-                inputs=_hardware(options.device),
+                inputs=_hardware(options),
                 provenance=made,
             )
             for metric, unit in _units(run).items()

@@ -11,12 +11,15 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from skipdit_cli.checkpoints import denoiser
 from skipdit_cli.checkpoints import pipeline as pipelines
 from skipdit_cli.checkpoints.denoiser import Blocks
+from skipdit_cli.errors import UsageError
 from skipdit_cli.generate.driven import drive
 from skipdit_cli.generate.pipelines import load
 from skipdit_cli.profiling import counts, traced
 from skipdit_cli.recipe import called
+from skipdit_cli.sites import BOTH
 from skipdit_cli.spec import parse_cache
 from tests.tiny_pipelines import CALLS, NAMES, make
 
@@ -25,7 +28,11 @@ OFF = (
     *("none", "fora(n=1)", "pab(n=1)", "delta-dit(n=1)", "taylorseer(n=1)"),
     *("first-block(threshold=0)", "dbcache(threshold=0)", "seacache(threshold=0)"),
 )
-FIXED = ("fora(n=2)", "pab(n=2)", "delta-dit(n=2)", "taylorseer(n=3)", "fora(n=2,mlp=false)")
+FASTER = "faster-cache(n=2,below=1000,null_every=2,null_below=1000)"
+FIXED = (
+    *("fora(n=2)", "pab(n=2)", "delta-dit(n=2)", "taylorseer(n=3)", "fora(n=2,mlp=false)"),
+    *("t-gate(n=2,gate=2,warmup=0)", "t-gate(gate=3,guidance=true,whole=true)", FASTER),
+)
 DYNAMIC = ("first-block(threshold=9)", "dbcache(threshold=9,max_warmup_steps=1)")
 
 
@@ -48,6 +55,10 @@ class Piped:
         ) | {"prompt": ["a"], "output_type": "np"}  # a plan counts so short a prompt
 
     @property
+    def guided(self):
+        return max(self.traced.samples) > 1
+
+    @property
     def modules(self):
         return [getattr(self.pipe, name) for name in pipelines.denoisers(self.folder)]
 
@@ -61,9 +72,11 @@ class Piped:
         """The sample of the pipeline's own call, whose timesteps are told as it comes to them."""
         scheduler, steps = self.pipe.scheduler, iter(self.traced.timesteps)
         self.timestep, own = next(steps), scheduler.step
+        self.at = self.calls = 0
 
         def step(*args, **kwargs):
             self.timestep = next(steps, None)
+            self.at, self.calls = self.at + 1, 0
             return own(*args, **kwargs)
 
         with pytest.MonkeyPatch.context() as patch:
@@ -74,7 +87,10 @@ class Piped:
         return parse_cache(spec).resolve(counts.layout(self.card))
 
     def fits(self, spec):
-        return not called.unfit(self.card, self.cache(spec))
+        try:
+            return not called.unfit(self.card, self.cache(spec))
+        except UsageError:  # the layout is not one for it
+            return False
 
     def driven(self, spec):
         return drive(
@@ -118,23 +134,24 @@ def left_behind(piped):
 def test_a_fixed_method_computes_what_its_plan_says(piped, spec):
     """What is computed is counted by the modules themselves, and priced as in a plan."""
     if not piped.fits(spec):
-        pytest.skip(called.unfit(piped.card, piped.cache(spec)))
+        pytest.skip("it does not fit")
     sample, _ = piped.driven(spec)
     reused = [
         sites
         for steps in piped.traced.stretches
         for sites in piped.cache(spec).reused(
-            piped.traced.timesteps[steps.start : steps.stop], guided=False
+            piped.traced.timesteps[steps.start : steps.stop], guided=piped.guided
         )
     ]
+    computed = piped.cache(spec).halves(piped.traced.timesteps, guided=piped.guided)
+    halves = [2 if piped.guided and each == BOTH else 1 for each in computed]
     assert any(reused) == (not np.array_equal(sample, piped.plain()))
     if piped.name == "qwen-image":
         return  # its two calls have as many tokens as their prompts, and cost differently
     run = flops_of(piped, spec)
     costs = counts.costs(piped.card)
     planned = sum(
-        costs.step(sites).flops * samples
-        for sites, samples in zip(reused, piped.traced.samples, strict=True)
+        costs.step(sites).flops * samples for sites, samples in zip(reused, halves, strict=True)
     )
     assert run == planned
 
@@ -298,3 +315,92 @@ def test_mag_cache_is_diffusers_own(piped):
     ours, driven = piped.driven(spec)
     assert driven.cached_steps
     assert np.array_equal(ours, theirs)
+
+
+OF_BOTH_HALVES = (  # what transformers are given of each half of guidance; diffusers knows five
+    *("hidden_states", "encoder_hidden_states", "timestep", "encoder_attention_mask"),
+    *("pooled_projections", "text_embedding_mask", "encoder_hidden_states_t5"),
+    *("text_embedding_mask_t5", "image_meta_size", "style"),
+)
+
+
+@pytest.mark.filterwarnings("ignore:torch.meshgrid")  # of diffusers
+def test_faster_cache_is_diffusers_own(piped):
+    """Of one doubled batch; of two calls it refuses to change guidance."""
+    from diffusers import FasterCacheConfig
+
+    layout = counts.layout(piped.card)
+    if not piped.fits(FASTER):
+        doubled = piped.traced.doubled and traced.input_dims(piped.card) > 3
+        assert not doubled or "attn.spatial" not in layout.kinds
+        pytest.skip("it does not fit")
+    video = "BCFHW" if denoiser.channel_dim(piped.modules[0]) == 1 else "BFCHW"
+
+    def config(module):
+        blocks, names = blocks_of(piped, module), dict(module.named_modules())
+        paths = {each: name for name, each in names.items()}
+        known = {
+            kind: tuple(
+                f"^{paths[part]}$" for site, part in blocks.modules.items() if site.kind == kind
+            )
+            for kind in ("attn.spatial", "attn.temporal")
+        }
+        return FasterCacheConfig(
+            spatial_attention_block_skip_range=2,
+            temporal_attention_block_skip_range=2 if known["attn.temporal"] else None,
+            spatial_attention_timestep_skip_range=(-1, 1000),
+            temporal_attention_timestep_skip_range=(-1, 1000),
+            spatial_attention_block_identifiers=known["attn.spatial"],
+            temporal_attention_block_identifiers=known["attn.temporal"],
+            unconditional_batch_skip_range=2,
+            unconditional_batch_timestep_skip_range=(-1, 1000),
+            attention_weight_callback=lambda _: 0.5,
+            low_frequency_weight_callback=lambda _: 1.1 if 99 < piped.timestep < 901 else 1.0,
+            high_frequency_weight_callback=lambda _: 1.1 if piped.timestep < 301 else 1.0,
+            tensor_format=video if len(piped.traced.given) == 5 else "BCHW",
+            current_timestep_callback=lambda: piped.timestep,
+            is_guidance_distilled=not piped.guided,
+            _unconditional_conditional_input_kwargs_identifiers=OF_BOTH_HALVES,
+        )
+
+    theirs = own_cache(piped, config)
+    ours, driven = piped.driven(FASTER)
+    assert driven.cached_steps
+    assert np.array_equal(ours, theirs)
+
+
+THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.6, 0.9)
+
+
+def test_seacache_is_diffusers_own(piped):
+    from diffusers import SeaCacheConfig
+    from diffusers.hooks.hooks import CacheContext, _set_cache_context
+
+    if not known_to_diffusers(piped) or traced.input_dims(piped.card) != 5:
+        pytest.skip("diffusers has no such cache for it")
+    cached = set()
+
+    def clips(module, args, kwargs):
+        x = args[0] if args else kwargs["hidden_states"]
+        return [*(x if denoiser.channel_dim(module) == 1 else x.transpose(1, 2))]
+
+    def tell(module, *called):
+        """What a pipeline says as it enters its context, as diffusers' own for this cache does."""
+        steps = next(each for each in piped.traced.stretches if piped.at in each)
+        told = {"step_index": piped.at - steps.start, "num_inference_steps": len(steps)}
+        told |= {"sigma": piped.traced.sigmas[piped.at]}
+        _set_cache_context(module, CacheContext(str(piped.calls), **told))
+        piped.calls += 1
+
+    for threshold in THRESHOLDS:
+        given = {"threshold": threshold, "retention_steps": 1, "cache_end_steps": 0}
+        how = SeaCacheConfig(**given, raw_vision_callback=clips)
+        hooks = [module.register_forward_pre_hook(tell) for module in piped.modules]
+        theirs = own_cache(piped, lambda module, how=how: how)
+        for hook in hooks:
+            hook.remove()
+        settings = ",".join(f"{name}={value}" for name, value in given.items())
+        ours, driven = piped.driven(f"seacache({settings})")
+        assert np.array_equal(ours, theirs)
+        cached.add(tuple(driven.cached_steps))
+    assert len(cached) > 1

@@ -13,7 +13,7 @@ import typer
 
 import skipdit_cli
 from skipdit_cli import registry
-from skipdit_cli.assets import assets, clips
+from skipdit_cli.assets import assets, clips, lists
 from skipdit_cli.checkpoints import catalog, local
 from skipdit_cli.checkpoints.inventory import remedy
 from skipdit_cli.cli import app
@@ -126,7 +126,7 @@ def test_no_command_needs_the_repository():
 
 def told() -> dict[str, str]:
     """What an empty machine says of everything that can be fetched, by what it says it of."""
-    said = {"prompts": error(prompts.read_prompts, "coco")}
+    said = {f"prompts {name}": error(prompts.read_prompts, name) for name in lists.NAMES}
     for name in RELEASED:
         card = catalog.card(name)
         said[f"weights of {name}"] = error(local.require, card)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from tests.tiny_pipelines import make
+from tests.unit.metrics import networks
 
 CALL = "--call height=32 --call width=16 --call max_sequence_length=32"
 FEW = f"--steps 4 {CALL}"
@@ -141,13 +143,44 @@ def test_which_methods_fit_is_told(skipdit, flux, table):
         ("--model digits", ("--model and --pipeline", "give one of them")),
         ("--cache skip-cache(n=2)", ("skip-cache", "built without them")),
         ("--cache seacache", ("seacache", "ls caches --pipeline")),
-        ("--compile", ("--compile", "leave it out")),
+        ("--offload model", ("--offload", "there is no GPU", "leave it out")),
+        ("--offload group --device cpu", ("--offload", "there is no GPU")),
+        ("--offload", ("--offload: autoencoder is not for a pipeline", "give model or group")),
+        ("--quantize int9", ("--quantize", "unknown quantize 'int9'", "'int8'")),
     ],
 )
 def test_mistakes(skipdit, flux, more, parts):
     base = "" if more.startswith("--steps") else "--steps 4 "
     call = "" if more.startswith("--call height") else CALL
     skipdit(f"sample --pipeline {flux} {base}{call} {more}", *PROMPTS).failed(2, *parts)
+
+
+def test_what_is_for_pipelines_alone(skipdit):
+    few = "--model digits --steps 2"
+    skipdit(f"sample {few} --quantize int8").failed(2, "--quantize", "digits is none")
+    for command in ("sample", "cache-sweep --method fora", "profile"):
+        told = skipdit(f"{command} {few} --offload group")
+        told.failed(2, "--offload: group is not for a model", "write --offload alone")
+    skipdit(f"sample {few} --num-samples 1 --offload").ok()
+
+
+@pytest.mark.skipif(find_spec("torchao") is not None, reason="torchao is installed")
+def test_weights_are_not_quantized_without_torchao(skipdit, flux):
+    for command in ("sample", "profile"):
+        line = f"{command} --pipeline {flux} {FEW} --quantize int8"
+        told = skipdit(line, *(PROMPTS if command == "sample" else ()))
+        told.failed(4, "--quantize: torchao is not installed", "pip install 'skipdit[quantize]'")
+
+
+@pytest.mark.slow
+def test_a_compiled_sweep(skipdit, flux, table):
+    """Its runs are others; timed, and with what compiling took."""
+    line = f"cache-sweep --pipeline {flux} --method fora,pab --n 2 --num-samples 1 --repeats 1"
+    done = skipdit(f"{line} {FEW} --compile", *PROMPTS[:2]).ok()
+    rows = {row["cache"]: row for row in table(done.out)}
+    assert float(rows["fora n=2"]["PSNR (dB) ↑"].split(" ± ")[0]) > 10
+    assert float(rows["no cache (n=1)"]["compiling (s)"]) > 0
+    assert done.out.splitlines()[0].endswith(", compiled")
 
 
 def test_folders_that_cannot_be_driven(skipdit, flux):
@@ -181,8 +214,7 @@ def test_a_pipeline_of_the_hub_is_found_in_its_cache(skipdit, flux, table, monke
     assert done.out.startswith("someone/flux: FlowMatchEulerDiscreteScheduler 4, ")
     assert "weights" not in table(done.out)[0]["missing"]
     done = skipdit("download --pipeline someone/other --configs")
-    assert done.code == 4
-    assert "someone/other cannot be fetched" in done.err.splitlines()[-1]
+    done.failed(4, "cannot fetch someone/other: HF_HUB_OFFLINE is set")
     skipdit("download --pipeline flux").failed(2, "flux", "OWNER/NAME")
     skipdit("download coco --configs").failed(2, "--configs", "--pipeline")
 
@@ -213,6 +245,34 @@ def test_what_is_timed_is_the_call_that_makes_samples(flux, monkeypatch):
     assert timed["negative_prompt"] == ["fog"]
     assert (timed["prompt"], timed["output_type"]) == (["a cat"], "latent")
     assert {name: timed[name] for name in call} == call
+
+
+@pytest.mark.slow
+def test_samples_are_compared_with_a_folder(skipdit, flux, wan, table, monkeypatch, tmp_path):
+    """FID of images and FVD of clips, through networks of random weights."""
+    networks.install(monkeypatch, tmp_path / "home", "inception", "i3d")
+    clips = "--call height=32 --call width=32 --call num_frames=17"
+    real = np.random.default_rng(0)
+    for name, line, shape, metrics in (
+        ("images", f"--pipeline {flux} --steps 2 {CALL}", (32, 16, 3), "fid,kid"),
+        ("clips", f"--pipeline {wan} --steps 4 {clips}", (17, 32, 32, 3), "fvd"),
+    ):
+        Path(name).mkdir()
+        for i in range(3):
+            np.save(f"{name}/{i}.npy", real.integers(0, 256, shape, dtype=np.uint8))
+        told = skipdit(f"sample {line} --num-samples 3 --json --results {name}-made", *PROMPTS)
+        made = json.loads(told.ok().out)
+        given = f"evaluate {made['key']} --results {name}-made --metrics {metrics}"
+        first = metrics.split(",")[0]
+        told = skipdit(given).ok().out
+        assert f"{first} compares with real samples, and which ones is not known" in told
+        rows = table(skipdit(f"{given} --reference {name}").ok().out)
+        assert [row["metric"] for row in rows] == metrics.split(",")
+        assert float(rows[0]["value"]) >= 0
+    (again,) = table(skipdit(f"{given} --reference {made['folder']}").ok().out)
+    assert float(again["value"]) < 1e-3 * float(rows[0]["value"])  # clips from themselves
+    other = skipdit(f"evaluate {made['key']} --results clips-made --metrics fid")
+    other.failed(2, "fid cannot score samples of", "fvd")
 
 
 def test_its_features_are_looked_into(skipdit, flux, table):

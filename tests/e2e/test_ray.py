@@ -15,6 +15,7 @@ import pytest
 
 from skipdit_cli.errors import SkipditError
 from skipdit_cli.generate import engine, on_ray
+from tests.tiny_pipelines import make
 
 pytestmark = [
     pytest.mark.slow,
@@ -123,6 +124,23 @@ def test_a_sweep_of_a_cluster_is_that_of_one_machine(
     assert journalled(tmp_path / "ray") == [12, 12, 12]
     assert not list((tmp_path / "ray").glob("samples/*/0*.json"))
     assert not importlib.import_module("ray").is_initialized()  # the next command has room
+
+
+@pytest.mark.parametrize("shared", ["", "--no-shared-folder"])
+def test_a_pipeline_s_samples_are_those_of_one_machine(skipdit, tmp_path, samples, cluster, shared):
+    """Each worker loads it; its call, and how its weights are held, go with the run."""
+    pipe = make("flux", tmp_path / "flux")
+    line = (
+        f"cache-sweep --pipeline {pipe} --method fora --n 2 --num-samples 4 --batch-size 2 "
+        "--steps 4 --repeats 0 --call height=32 --call width=16 --call max_sequence_length=32"
+    )
+    prompts = ("--prompt", "a cat", "--prompt", "a red dog")
+    alone = skipdit(line, *prompts, "--results", tmp_path / "alone").ok()
+    words = f"{line} --engine ray --workers 2 {shared}"
+    done = skipdit(words, *prompts, "--results", tmp_path / "ray").ok()
+    assert len(samples(tmp_path / "ray")) == 8
+    assert samples(tmp_path / "ray") == samples(tmp_path / "alone")
+    assert rows(done.out) == rows(alone.out)
 
 
 def test_what_a_node_had_goes_to_the_other_one(

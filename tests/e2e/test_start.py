@@ -147,6 +147,7 @@ def test_every_setting_of_every_cache_is_told(skipdit):
         ("sample --sampler dd", ["ddim", "ddpm"]),
         ("download coc", ["coco"]),
         ("download trai", ["training-clips"]),
+        ("download gen", ["geneval"]),
         ("evaluate 0a", ["0a1b"]),
         ("ana", ["analyze"]),
     ],

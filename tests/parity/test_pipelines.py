@@ -72,7 +72,18 @@ def test_hunyuan_dit(spec):
             return [outputs]
 
     plan = Traced(
-        TIMES, None, (0,) * 6, (1,) * 6, tuple(paths(theirs)), blocks.layout.skips, True, (), 0, ()
+        timesteps=TIMES,
+        sigmas=tuple(t / 1000 for t in TIMES),
+        flow=True,
+        turns=(0,) * 6,
+        samples=(1,) * 6,
+        calls=(1,) * 6,
+        order=tuple(paths(theirs)),
+        skips=blocks.layout.skips,
+        steady=True,
+        output=(),
+        decoding=0,
+        given=(),
     )
     found, driven = drive(Pipe(), [theirs], parse_cache(spec).resolve(blocks.layout), plan)
     assert [step for step, sites in enumerate(reused) if sites] == driven.cached_steps != []

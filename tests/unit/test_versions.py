@@ -30,7 +30,12 @@ PARTS = {  # in run.py, of what every run goes through
     ),
     "DECODING": ("generate/decode",),
     "TEXT": ("generate/text",),
-    "PIPELINES": ("generate/driven", "generate/pipelines", "checkpoints/denoiser"),
+    "PIPELINES": (
+        "generate/accelerated",
+        "generate/driven",
+        "generate/pipelines",
+        "checkpoints/denoiser",
+    ),
     "DRAWING": ("checkpoints/drawn",),
 }
 

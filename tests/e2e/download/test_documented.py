@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from skipdit_cli.assets import assets, coco
+from skipdit_cli.assets import assets, coco, lists
 from skipdit_cli.assets import clips as on_hub
 from skipdit_cli.checkpoints import catalog
 from skipdit_cli.metrics import Extractor, _i3d, _inception
@@ -61,6 +61,7 @@ LINES = {
         "skipdit download --metrics ffs --accept-license": clips("ffs", fetches=True),
         "skipdit download --metrics ucf101 --from FOLDER": clips("ucf101"),
     },
+    "docs/models.md": {"skipdit download drawbench geneval parti": Then((*lists.PUBLISHED,))},
     "docs/tables.md": {
         "skipdit download": Then((), fetches=False),  # a list
         "skipdit download --recipe table3 --dry-run": Then((), fetches=False),
@@ -125,7 +126,7 @@ def everything(hub, home, trained, put_card, put_asset, clip, monkeypatch):
         source = f"{hub.url}/models/" if "://" in card.source else card.source
         as_served = {"exact": False, "digest": ""}
         put_card(replace(card, **known, **as_served, skip=True, source=source))
-    for name, asset in assets.declared().items():
+    for name, asset in {**assets.declared(), **lists.PUBLISHED}.items():
         put_asset(name, **stand_in(hub, asset))
     for each in on_hub.ON_HUB.values():
         content = {f"train/{i}.mkv": clip(i) for i in range(2)}
@@ -227,7 +228,7 @@ def follow(skipdit, hub, line, then):
     assert set(printed) == set(then.names)
     assert [path for path in printed.values() if not Path(path).exists()] == []
     assert bool(hub.sent) == then.fetches, hub.sent
-    known = assets.declared()
+    known = {**assets.declared(), **lists.PUBLISHED}
     for name in printed.keys() & known.keys():  # "each with its hash"
         assert len(assets.record(known[name])["sha256"]) == 64
     if line == "skipdit download":

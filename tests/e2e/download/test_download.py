@@ -15,7 +15,7 @@ from huggingface_hub import constants, hf_hub_download
 from safetensors.torch import load_file, save_file
 
 from skipdit_cli import registry
-from skipdit_cli.assets import assets, coco
+from skipdit_cli.assets import assets, coco, lists
 from skipdit_cli.checkpoints import _fetch, catalog, local
 from skipdit_cli.score import real_clips
 
@@ -416,7 +416,8 @@ def test_the_captions(hub, skipdit, home, monkeypatch, failed):
 def test_without_names_there_is_a_list(hub, get, skipdit, table):
     rows = {row["name"]: row for row in table(skipdit("download").ok().out)}
     released = {card.name for card in catalog.CARDS.values() if not card.embedded}
-    assert set(rows) == released | {"coco", "training-clips"}
+    assert set(rows) == released | {*lists.NAMES, "training-clips"}
+    assert (rows["parti"]["state"], rows["parti"]["licence"]) == ("absent", "Apache-2.0")
     both = "CC-BY-NC-4.0 (Apache-2.0 on its model page)"
     assert (rows["latte-skip"]["licence"], rows["ffs"]["licence"]) == (both, "MIT")
     assert (rows["hunyuan-dit"]["denoiser"], rows["ffs"]["denoiser"]) == (

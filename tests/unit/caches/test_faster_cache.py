@@ -24,6 +24,7 @@ class Square(nn.Module):
 
 class Toy(nn.Module):
     SITES = {"attn.temporal": "attn"}
+    CHANNEL_DIM = 1
 
     def __init__(self):
         super().__init__()

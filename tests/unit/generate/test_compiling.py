@@ -10,12 +10,13 @@ import torch
 from torch._dynamo.utils import counters
 
 from skipdit_cli.errors import SkipditError
-from skipdit_cli.generate import batch, compiling, rng
+from skipdit_cli.generate import batch, compiling, pipelines, rng
 from skipdit_cli.generate.loop import denoise
 from skipdit_cli.profiling.latency import measure
 from skipdit_cli.recipe import runs
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.sites import Site, site_modules
+from tests.tiny_pipelines import make
 
 
 @pytest.fixture
@@ -153,6 +154,31 @@ def test_machine_code_gives_the_same_samples(model, cache):
     before = graphs()
     assert torch.equal(sampled(run, compile=True), compiled)
     assert graphs() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", ["none", "fora(n=2)", "pab(n=2)", "first-block"])
+@pytest.mark.parametrize(("name", "more"), [("flux", {}), ("wan22", {"num_frames": 5})])
+def test_machine_code_gives_the_same_samples_of_a_pipeline(tmp_path_factory, name, more, cache):
+    """Under caches on whole blocks, inside of them, and of diffusers itself."""
+    folder = tmp_path_factory.getbasetemp() / name
+    if not folder.exists():
+        make(name, folder)
+    call = {"height": 32, "width": 48, "max_sequence_length": 32, **more}
+    settings = {"steps": "4", "prompts": ("a cat",), "num_samples": 1, "call": call}
+
+    def latents(compile):
+        run = make_run(str(folder), cache, {**settings, "compile": compile})
+        pipe = pipelines.of_run(run)
+        return pipelines.called(run, [0], ["a cat"], pipe=pipe, output_type="latent")[0]
+
+    before = graphs()
+    plain = latents(False)
+    assert graphs() == before
+    torch.testing.assert_close(latents(True), plain, rtol=0, atol=1e-4 * float(plain.abs().max()))
+    compiled = graphs()
+    latents(True)
+    assert graphs() == compiled > before or cache in ("pab(n=2)", "first-block")
 
 
 def skipdit(*arguments, **variables):

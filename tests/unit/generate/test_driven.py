@@ -1,5 +1,6 @@
 """A pipeline of three blocks that can be computed by hand: what caches make of it."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -77,7 +78,18 @@ def traced(steps=STEPS, turns=None):
     shape = (1, 1, 3)
     times = tuple(range(1000, 1000 - 100 * steps, -100))
     return Traced(
-        times, None, turns or (0,) * steps, (1,) * steps, ORDER, (), True, shape, 0, shape
+        timesteps=times,
+        sigmas=tuple(t / 1000 for t in times),
+        flow=True,
+        turns=turns or (0,) * steps,
+        samples=(1,) * steps,
+        calls=(1,) * steps,
+        order=ORDER,
+        skips=(),
+        steady=True,
+        output=shape,
+        decoding=0,
+        given=shape,
     )
 
 
@@ -104,6 +116,30 @@ def full(x, step):
 
 def test_without_a_cache():
     assert outputs("none")[0] == [full(step + 1, step)[0] for step in range(STEPS)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "steady"),
+    [
+        *(("none", True), ("none", False), ("fora(n=2)", True), ("fora(n=2)", False)),
+        *(("delta-dit(n=2)", True), ("taylorseer(n=2)", True)),
+    ],
+)
+def test_blocks_are_compiled_inside_of_the_hooks(monkeypatch, spec, steady):
+    """Each once, or what a cache acts on in it; also where hidden states change their shape."""
+    seen = []
+    compiler = lambda forward, **_: seen.append(forward.__self__) or forward
+    monkeypatch.setattr(torch, "compile", compiler)
+    pipe, plan = Pipe(), replace(traced(), steady=steady)
+    cache = parse_cache(spec).resolve(Blocks(pipe.transformer, ORDER, steady=steady).layout)
+    given, _ = drive(pipe, [pipe.transformer], cache, plan, compile=True)
+    blocks = [*pipe.transformer.transformer_blocks]
+    inside = spec.startswith(("fora", "taylorseer"))
+    parts = [block.ff for block in blocks] if inside else blocks
+    assert {*seen} == {*parts}
+    assert len(seen) == len(parts)
+    assert given == outputs(spec)[0]
+    assert not [each for each in pipe.transformer.modules() if "forward" in vars(each)]
 
 
 def test_fora_adds_what_mlps_gave_on_the_last_full_step():

@@ -37,7 +37,8 @@ VBENCH = {
     "temporal_style": 100,
     "overall_consistency": 93,
 }
-GIVE = "give a file of prompts, or one of coco, digits-image, digits-video, vbench"
+NAMES = ["coco", "digits-image", "digits-video", "drawbench", "geneval", "parti", "vbench"]
+GIVE = f"give a file of prompts, or one of {', '.join(NAMES)}"
 DESCRIBED = ("object_class", "multiple_objects", "color", "spatial_relationship", "scene")
 
 
@@ -58,7 +59,7 @@ def written(tmp_path):
 
 
 def test_the_lists_there_are():
-    assert prompts.names() == ["coco", "digits-image", "digits-video", "vbench"]
+    assert prompts.names() == NAMES
 
 
 def test_vbench_has_its_entries_in_each_dimension(entries):
@@ -235,6 +236,14 @@ def test_without_these_columns_there_are_none(written):
         assert found.seeds is found.names is None
 
 
+@pytest.mark.parametrize(
+    "cells", ['"GIGGLE" in thick letters', '"', '5" wide', 'in "thick" letters', '"cut off']
+)
+def test_quotes_of_a_tsv_that_do_not_pair_are_text(written, cells):
+    content = f"Prompt\tCategory\n{cells}\tArtifacts\na dog\tAnimals\n"
+    assert prompts.read_prompts(written(content, "a.tsv")).texts == (cells, "a dog")
+
+
 def test_under_the_key_of_vbench_a_prompt_counts_once_with_a_seed(written):
     three = [{"prompt_en": "a", "seed": seed, "name": f"{i}"} for i, seed in enumerate((1, 2, 1))]
     found = prompts.read_prompts(written(json.dumps(three), "a.json"))
@@ -364,7 +373,7 @@ def test_coco_has_to_be_downloaded(tmp_path, monkeypatch):
     with pytest.raises(MissingAssetError) as caught:
         prompts.read_prompts("coco", place="recipe table4")
     assert str(caught.value) == (
-        "recipe table4: the COCO captions are not here; "
+        "recipe table4: the prompt list coco is not here; "
         "run `skipdit download coco`, or give a file of prompts"
     )
     path = local.home() / "prompts" / "coco.txt"

@@ -132,6 +132,8 @@ def test_an_axis_does_not_zoom_into_noise():
     low, high = plots.extent("fid", [50.0, 50.0])
     assert high - low == pytest.approx(1.0)
     assert plots.extent("lpips", [0.0]) == (-0.5, 0.5)
+    low, high = plots.extent("fid", [2.4e-13, -1e-13])  # of one image as often as there are
+    assert low < 0 < high
 
 
 def test_both_axes_hold_the_intervals_and_the_reference():

@@ -6,7 +6,7 @@ import pytest
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import catalog
-from skipdit_cli.checkpoints.card import data_of
+from skipdit_cli.checkpoints.card import PIPELINE, data_of
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.score import jobs, reference
 from skipdit_cli.score.applicable import check, to_model, to_model_now
@@ -80,3 +80,17 @@ def test_data_that_is_not_known_has_to_be_given(metric, monkeypatch):
     )
     with pytest.raises(MissingAssetError, match=f"no reference of photos for {metric}"):
         reference.identities(registry.load("metrics", metric), "photos", given=None)
+
+
+def test_of_a_pipeline_metrics_fit_what_a_sample_is():
+    """An image or a clip, with its prompt; which real ones are meant is said when it is scored."""
+    pipeline = replace(catalog.card("hunyuan-dit"), name="OWNER/NAME", family=PIPELINE)
+    images, clips = ({*to_model(replace(pipeline, task=task))} for task in ("t2i", "t2v"))
+    both = {"psnr", "ssim", "lpips"}
+    of_images = {"fid", "kid", "precision", "recall", "clip-score", "inception-score"}
+    assert {*both, *of_images} <= images
+    assert {*both, "fvd", "vbench", "fid@frames"} <= clips
+    assert not clips & of_images
+    assert not images & {"fvd", "vbench"}
+    assert not {name for name in images | clips if data_of(name)}
+    assert "fid" not in to_model(catalog.card("hunyuan-dit"))  # its protocol is COCO's

@@ -292,7 +292,7 @@ def loops(monkeypatch):
     """
     called, now, allowed = [], [0.0], set()
 
-    def loop_of(run, *, device, weights_path):
+    def loop_of(run, *, device, weights_path, offload):
         def body(cache, *, steps, brief=False):
             if loops.fail:
                 raise loops.fail
