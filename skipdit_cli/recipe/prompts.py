@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from skipdit_cli.assets import lists
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, UsageError, placed, unknown
 from skipdit_cli.spec import MOST_SEED, parse_whole
@@ -64,11 +63,15 @@ class Prompts:
 
 def names() -> list[str]:
     """The lists known by name, whether or not they are here."""
+    from skipdit_cli.assets import lists
+
     return sorted([*lists.NAMES, *(path.stem for path in _shipped())])
 
 
 def fetching(name: str) -> str:
     """The command that brings the list of a name, or "" for one that is no download."""
+    from skipdit_cli.assets import lists
+
     return f"skipdit download {name}" if name in lists.NAMES else ""
 
 
@@ -325,6 +328,8 @@ _READERS: dict[str, Callable[[str], list[Entry]]] = {
 
 
 def _find(name_or_path: str, *, place: str) -> Path:
+    from skipdit_cli.assets import lists
+
     if name_or_path in lists.NAMES:
         if not lists.sound(name_or_path):
             what = "not here" if lists.state(name_or_path) == "absent" else "damaged"

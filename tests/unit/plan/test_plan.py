@@ -53,7 +53,10 @@ def test_the_key_is_stable():
 
 def test_every_field_but_the_number_of_samples_changes_the_key():
     of_text = {"negative_prompt"}  # of a model that takes text alone
-    assert {*OTHERWISE, *of_text, *run_module.FREE} == {field.name for field in fields(Run)}
+    of_pipelines = {"quantize"}  # tests/e2e/test_pipelines.py
+    assert {*OTHERWISE, *of_text, *of_pipelines, *run_module.FREE} == {
+        field.name for field in fields(Run)
+    }
     keys = {replace(RUN, **{name: value}).key for name, value in OTHERWISE.items()}
     assert len(keys | {RUN.key}) == len(OTHERWISE) + 1
     assert replace(RUN, negative_prompt="a horse").key == RUN.key
