@@ -109,6 +109,7 @@ def test_what_fits_it_and_what_it_costs(skipdit, table):
     )
 
 
+@pytest.mark.slow
 def test_train(skipdit):
     """What comes out is a pipeline with prompts and metrics of its own, trained further at will."""
     skipdit(

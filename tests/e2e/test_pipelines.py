@@ -28,6 +28,7 @@ def wan(tmp_path_factory):
     return make("wan22", tmp_path_factory.mktemp("pipelines") / "wan22")
 
 
+@pytest.mark.slow  # of flow-digits in every run: test_flow_digits.py
 def test_a_sweep_of_several_methods(whole, flux, table):
     command = (
         f"cache-sweep --pipeline {flux} --n 2..3 "
@@ -73,6 +74,7 @@ def test_its_samples_are_those_of_the_call_itself(skipdit, flux):
         assert np.array_equal(ours[index], np.asarray(plain))
 
 
+@pytest.mark.slow
 def test_batches_workers_and_restarts_give_the_same_samples(skipdit, flux, samples):
     line = f"sample --pipeline {flux} --cache fora(n=2) --num-samples 4 --batch-size 2 {FEW}"
     skipdit(line, *PROMPTS).ok()

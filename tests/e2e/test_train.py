@@ -47,7 +47,9 @@ def test_train(skipdit, tmp_path, samples):
     skipdit(f"{TRAIN} vanilla").failed(2, "vanilla: holds a model that is trained already")
 
 
-@pytest.mark.parametrize("start", ["digits", "captioned-digits"])
+@pytest.mark.parametrize(
+    "start", ["digits", pytest.param("captioned-digits", marks=pytest.mark.slow)]
+)
 def test_train_a_skip_model_in_two_stages(skipdit, tmp_path, start):
     """In one run, and in one for each."""
     given = f"train --model {start}-skip --batch-size 4 --log-every 2"
@@ -97,6 +99,7 @@ def test_scores_while_it_trains(skipdit, tmp_path):
     assert json.loads(done.out)[0]["value"] == scores[2]["value"]
 
 
+@pytest.mark.slow
 def test_train_on_clothes(skipdit, clothes, tmp_path):
     """Scores, as those of digits, are by a classifier that knows them; folders keep their data."""
     looks = "--eval fid@fashion,accuracy@fashion --eval-every 1 --eval-samples 4 --eval-steps 2"

@@ -178,6 +178,7 @@ def test_it_is_trained_on_the_velocity(monkeypatch, tmp_path):
 # What comes out
 
 
+@pytest.mark.slow  # as of networks: test_loop.py
 def test_an_interrupted_training_ends_in_the_same_bits(tmp_path):
     class Killed(Exception):
         pass

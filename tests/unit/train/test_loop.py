@@ -152,7 +152,7 @@ def test_the_moving_average(tmp_path, ema):
     [
         pytest.param(SKIP, id="skip"),
         pytest.param(VANILLA, id="vanilla"),
-        pytest.param(CLIPS, id="clips"),
+        pytest.param(CLIPS, id="clips", marks=pytest.mark.slow),
         pytest.param(CAPTIONED, id="clips of text", marks=pytest.mark.slow),
         pytest.param(PAINTED, id="images of text", marks=pytest.mark.slow),
     ],
@@ -184,7 +184,14 @@ def test_an_interrupted_training_ends_in_the_same_bits(vanilla, tmp_path, settin
     assert not (tmp_path / "killed" / "checkpoint.pt").exists()
 
 
-@pytest.mark.parametrize("moment", [1, 4, 7], ids=["stage one", "stage two", "the last step"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(1, id="stage one", marks=pytest.mark.slow),
+        pytest.param(4, id="stage two"),
+        pytest.param(7, id="the last step", marks=pytest.mark.slow),
+    ],
+)
 def test_ctrl_c_loses_no_step(vanilla, tmp_path, monkeypatch, moment):
     """It comes in the midst of a step, which is done first; with no checkpoint of its own due."""
     train(SKIP, tmp_path / "whole")
@@ -373,9 +380,9 @@ def test_batches_depend_on_seed_and_step_alone(answers):
         settings = TrainingSettings("digits", batch_size=300, seed=seed, steps=9)
         return answers(settings, step + 1)[step]
 
-    first = batch(0, 1)
+    first, again = batch(0, 1), batch(0, 1)
     assert all(
-        torch.equal(value, batch(0, 1)[key]) for key, value in first.items() if key != "return_dict"
+        torch.equal(value, again[key]) for key, value in first.items() if key != "return_dict"
     )
     for other in (batch(0, 0), batch(1, 1)):
         assert not any(torch.equal(first[key], other[key]) for key in ("x", "t", "class_labels"))
