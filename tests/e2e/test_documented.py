@@ -251,6 +251,9 @@ LINES = {
             shows=("10 samples of run ",), writes=("results/samples/*/000009.png",)
         ),
         "skipdit cache-sweep --model digits-skip --n 2..4 --window 1000-20,700-50": SWEEP,
+        "skipdit cache-sweep --pipeline flow-digits --method fora,taylorseer --n 2..3": Then(
+            more=f"{SHORT} --steps 6 --repeats 0", shows=("| fora n=2 ", "| taylorseer n=3 ")
+        ),
         "skipdit evaluate smoke": SMOKE,
         "skipdit report table1": REPORT,
         'skipdit compare "skip-cache(n=2,window=700-50)" "skip-cache(n=3,window=700-50)"': Then(
