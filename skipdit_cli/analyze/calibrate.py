@@ -6,16 +6,15 @@ the same samples generated under settings of its own (`probes`), to see how far 
 end it makes its settings of that (`fit`), or several (`candidates`), of which a last round of
 samples finds the best.
 
-Every batch is a task of an engine, and what it found is kept under <results>/calibrations until all
-is done: a calibration that was stopped goes on.
+Every batch is a task of an engine, and what it found is kept under the results folder until all is
+done: a calibration that was stopped goes on.
 """
 
 import functools
 import hashlib
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,31 +23,26 @@ import torch
 from torch import Tensor, nn
 
 from skipdit_cli import registry
-from skipdit_cli.analyze.features import batches, encode
+from skipdit_cli.analyze.features import Where, batches, encode, network_of
 from skipdit_cli.analyze.looking import Spot, Subject
+from skipdit_cli.analyze.parts import Measure, Parts, read
 from skipdit_cli.cache import Cache, CacheSpec
 from skipdit_cli.checkpoints import local
 from skipdit_cli.errors import SkipditError, UsageError, unknown
-from skipdit_cli.generate.batch import latents_of, network
+from skipdit_cli.generate.batch import latents_of
 from skipdit_cli.generate.decode import visible
-from skipdit_cli.generate.engine import run_tasks
 from skipdit_cli.generate.memory import memory_checked
 from skipdit_cli.generate.options import Options
-from skipdit_cli.generate.worker import Task
 from skipdit_cli.precision import products
 from skipdit_cli.recipe import calibration, called
 from skipdit_cli.recipe.calibration import Calibration
 from skipdit_cli.run import Run
 from skipdit_cli.sites import Seen, Site, gated
-from skipdit_cli.storage import kept, provenance
-from skipdit_cli.storage.disk import write_whole
-from skipdit_cli.storage.lock import held
+from skipdit_cli.storage import provenance
 
 if TYPE_CHECKING:
     from skipdit_cli.caches import Method
 
-FOLDER = "calibrations"  # under the results folder
-FOUND = kept.Kind("part of a calibration", 1)
 LEAST = 1e-20  # of a mean square, whose logarithm is taken
 
 
@@ -79,7 +73,11 @@ def calibrate(
     configs = configs or chosen.variants(run.cache.layout, steps)
     with products(run.precision):  # which it is measured in
         made = provenance.collect(import_torch=True)
-    with _Rounds(run.reference, chosen, configs[0], options).held() as rounds:
+    alone = run.reference
+    said = f"{alone.key} {chosen.name} {chosen.VERSION} {configs[0]}"
+    with Parts(said, options, title=f"calibrating {method} on {run.model}").held() as parts:
+        encode(alone, options)
+        rounds = _Rounds(alone, chosen, configs[0], options, parts)
         answers = [rounds.answer(config) for config in configs]
     return [
         Calibration(
@@ -101,60 +99,29 @@ def calibrate(
     ]
 
 
-@dataclass(frozen=True)
-class _Given:
-    """What a batch is generated with, in any process.
-
-    Attributes:
-        run: without a cache.
-        config: of the method, what it is asked to watch and to probe.
-        root: the results folder.
-        folder: for what is found.
-    """
-
-    run: Run
-    method: "Method"
-    config: Any
-    root: Path
-    folder: Path
-    device: str
-    weights_path: Path | None
-
-
 class _Rounds:
     """The samples of one run, generated again and again."""
 
-    def __init__(self, run: Run, method: "Method", config: Any, options: Options) -> None:
-        said = f"{run.key} {method.name} {method.VERSION} {config}"
-        self.folder = options.root / FOLDER / hashlib.sha256(said.encode()).hexdigest()[:16]
-        self.run, self.method, self.config, self.options = run, method, config, options
-        self.given = _Given(
-            run,
-            method,
-            config,
-            options.root,
-            self.folder,
-            options.device,
-            options.weights_path,
-        )
-
-    @contextmanager
-    def held(self) -> "Iterator[_Rounds]":
-        """One process at a time; what was kept is removed in the end, if nothing went wrong."""
-        with held(self.folder):
-            encode(self.run, self.options)
-            yield self
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def __init__(
+        self, run: Run, method: "Method", config: Any, options: Options, parts: Parts
+    ) -> None:
+        """
+        Args:
+            run: without a cache.
+            config: of the method, what it is asked to watch and to probe.
+        """
+        self._run, self._method, self._config, self._parts = run, method, config, parts
+        self._where = Where(options.root, options.device, options.weights_path)
 
     def answer(self, config: Any) -> tuple[dict[str, Any], dict[str, float]]:
         """The best settings for a config, and how near samples come under each that was tried."""
-        found = self.method.candidates(
-            self.observed, layout=self.run.cache.layout, config=config, strayed=self.probed
+        found = self._method.candidates(
+            self._observed, layout=self._run.cache.layout, config=config, strayed=self._probed
         )
         if len(found) == 1:
             return dict(*found.values()), {}
         configs = [replace(config, **settings) for settings in found.values()]
-        variant = self.method.variant(config, self.run.cache.layout)
+        variant = self._method.variant(config, self._run.cache.layout)
         of = ", ".join(f"{name}={value}" for name, value in variant.items())
         strayed = self._strayed(configs, f"{len(found)} answers, {of}")
         near = -10 * np.log10(np.maximum(strayed, LEAST)).mean(axis=1)
@@ -163,105 +130,85 @@ class _Rounds:
         return dict(found[best]), tried
 
     @functools.cached_property
-    def observed(self) -> np.ndarray:
+    def _observed(self) -> np.ndarray:
         """What the method observes: float64 [samples, steps - 1, ...]."""
-        self._all([None], "the uncached samples")
-        found = [self._read(None, batch)["observed"] for batch in self._batches]
+        measures: dict[str, Measure] = {
+            _name(None, batch): functools.partial(
+                _watch, self._run, self._method, self._config, batch, self._where
+            )
+            for batch in batches(self._run)
+        }
+        self._parts.compute(measures, "the uncached samples")
+        found = [self._parts.read(name)["observed"] for name in measures]
         everything = np.concatenate(found).astype(np.float64)
         if not np.isfinite(everything).all():
             fix = "take --precision float32"
-            raise SkipditError("what it computes is not finite", place=self.run.model, fix=fix)
+            raise SkipditError("what it computes is not finite", place=self._run.model, fix=fix)
         return everything
 
     @functools.cached_property
-    def probed(self) -> np.ndarray:
+    def _probed(self) -> np.ndarray:
         """How far samples stray under each of the method's probes: [probes, samples]."""
-        layout, steps = self.run.cache.layout, len(self.run.timesteps)
-        given = self.method.probes(layout, steps, config=self.config)
-        configs = [replace(self.config, **settings) for settings in given]
+        layout, steps = self._run.cache.layout, len(self._run.timesteps)
+        given = self._method.probes(layout, steps, config=self._config)
+        configs = [replace(self._config, **settings) for settings in given]
         return self._strayed(configs, "what one reused step does")
 
-    @property
-    def _batches(self) -> list[list[int]]:
-        return [list(indices) for indices in batches(self.run)]
-
     def _strayed(self, configs: Sequence[Any], what: str) -> np.ndarray:
-        specs = (CacheSpec(self.method, config) for config in configs)
-        caches = [spec.resolve(self.run.cache.layout) for spec in specs]
-        self._all(caches, what)
+        specs = (CacheSpec(self._method, config) for config in configs)
+        caches = [spec.resolve(self._run.cache.layout) for spec in specs]
+        measures: dict[str, Measure] = {
+            _name(cache, batch): functools.partial(
+                _stray,
+                replace(self._run, cache=cache),
+                batch,
+                self._where,
+                (self._parts.folder, _name(None, batch)),
+            )
+            for cache in caches
+            for batch in batches(self._run)
+        }
+        self._parts.compute(measures, what)
         found = [
-            np.concatenate([self._read(cache, batch)["strayed"] for batch in self._batches])
+            np.concatenate(
+                [self._parts.read(_name(cache, batch))["strayed"] for batch in batches(self._run)]
+            )
             for cache in caches
         ]
-        return np.array(found).reshape(len(configs), self.run.num_samples)
-
-    def _all(self, caches: Iterable[Cache | None], what: str) -> None:
-        """Have every batch generated under every cache, or watched without one."""
-        tasks = [
-            Task(functools.partial(_generate, self.given, cache), batch, self.folder.name)
-            for cache in dict.fromkeys(caches)
-            for batch in self._batches
-            if not _file(self.folder, cache, batch).exists()
-        ]
-        if not tasks:
-            return
-        of = f"calibrating {self.method.name} on {self.run.model}"
-        with self.options.stage(f"{of}: {what}") as update:
-            done = 0
-
-            def on_done(task: Task, given: list[object]) -> None:
-                nonlocal done
-                done += 1
-                update(done, len(tasks))
-
-            run_tasks(tasks, engine=self.options.engine, on_done=on_done)
-
-    def _read(self, cache: Cache | None, batch: Sequence[int]) -> dict[str, np.ndarray]:
-        path = _file(self.folder, cache, batch)
-        found = kept.read_arrays(path, dict, FOUND, of=_of(path))
-        if found is None:
-            raise SkipditError("is not there any more", place=str(path), fix="begin again")
-        return found
+        return np.array(found).reshape(len(configs), self._run.num_samples)
 
 
-def _generate(given: _Given, cache: Cache | None, indices: list[int]) -> None:
-    """Generate a batch and keep what was observed, or how far its samples stray under a cache."""
-    run, folder = given.run, given.folder
-    uncached = folder / f"sample-{indices[0]:06d}.safetensors"
-    model = network(run, device=given.device, weights_path=given.weights_path)
-    with memory_checked(run.batch_size):
-        if cache is None:
-            subject = Subject.of(run, model, image=True)  # texts are of different lengths
-            watching = Watching(subject, given.method, given.config, samples=len(indices))
-            with watching.on():
-                sample = latents_of(
-                    run, indices, model=model, root=given.root, on_step=watching.step
-                )
-            _keep(uncached, sample=sample)
-            _keep(_file(folder, None, indices), observed=torch.stack(watching.observed, dim=1))
-            return
-        sample = latents_of(replace(run, cache=cache), indices, model=model, root=given.root)
-    before = kept.read_tensors(uncached, FOUND, of=_of(uncached))
-    assert before is not None
-    shown, wanted = (visible(each, run.card) for each in (sample.cpu(), before["sample"]))
-    off = (shown - wanted).double().square()
-    _keep(_file(folder, cache, indices), strayed=off.flatten(1).mean(dim=1))
-
-
-def _keep(path: Path, **found: Tensor) -> None:
-    from safetensors.torch import save
-
-    data = save({name: value.cpu().contiguous() for name, value in found.items()})
-    write_whole(path, kept.sealed_arrays(data, FOUND, of=_of(path)))
-
-
-def _file(folder: Path, cache: Cache | None, indices: Sequence[int]) -> Path:
+def _name(cache: Cache | None, batch: Sequence[int]) -> str:
+    """Of a part: the batch without a cache, or under one."""
     name = hashlib.sha256(str(cache).encode()).hexdigest()[:12] if cache else "uncached"
-    return folder / f"{name}-{indices[0]:06d}.safetensors"
+    return f"{name}-{batch[0]:06d}"
 
 
-def _of(path: Path) -> str:
-    return f"{path.parent.name} {path.stem}"
+def _watch(
+    run: Run, method: "Method", config: Any, indices: Sequence[int], where: Where
+) -> dict[str, Tensor]:
+    """Generate a batch: what was observed, [B, steps - 1, ...], and the latents that it ends in."""
+    model = network_of(run, where)
+    subject = Subject.of(run, model, image=True)  # texts are of different lengths
+    watching = Watching(subject, method, config, samples=len(indices))
+    with memory_checked(run.batch_size), watching.on():
+        sample = latents_of(run, indices, model=model, root=where.root, on_step=watching.step)
+    return {"observed": torch.stack(watching.observed, dim=1), "sample": sample}
+
+
+def _stray(
+    run: Run, indices: Sequence[int], where: Where, uncached: tuple[Path, str]
+) -> dict[str, Tensor]:
+    """How far the samples of a batch stray under a run's cache: mean square differences, [B].
+
+    Args:
+        uncached: where the part is that `_watch` gave: folder and name.
+    """
+    with memory_checked(run.batch_size):
+        model = network_of(run, where)
+        sample = latents_of(run, indices, model=model, root=where.root).cpu()
+    shown, wanted = (visible(each, run.card) for each in (sample, read(*uncached)["sample"]))
+    return {"strayed": (shown - wanted).double().square().flatten(1).mean(dim=1)}
 
 
 class Watching:
