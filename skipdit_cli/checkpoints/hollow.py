@@ -137,7 +137,7 @@ def _built(folder: Path, class_name: str) -> Any:
     """The pipeline, on the CPU as it believes."""
     own = pipeline.pipeline_class(class_name)
     here = {"_execution_device": property(lambda self: CPU), "device": property(lambda self: CPU)}
-    parts = {name: _part(folder, name, *kind) for name, kind in pipeline.parts(folder).items()}
+    parts = {name: _read(folder, name, *kind) for name, kind in pipeline.parts(folder).items()}
     return type(own.__name__, (own,), here)(**parts, **options(folder))
 
 
@@ -151,6 +151,24 @@ def options(folder: Path) -> dict[str, Any]:
         if not name.startswith("_") and not isinstance(value, list)
     }
     return {**absent, **settings}
+
+
+def _read(folder: Path, name: str, library: str, class_name: str) -> Any:
+    """A part as its files have it.
+
+    Raises:
+        SkipditError: they are absent or damaged, or of a class that is not installed.
+    """
+    try:
+        return _part(folder, name, library, class_name)
+    except SkipditError:
+        raise
+    except Exception as error:  # libraries and tokenizers raise what they like
+        raise SkipditError(
+            f"cannot be read as a {class_name}: {type(error).__name__}: {_line(error)}",
+            place=str(folder / name),
+            fix="save or download the pipeline again",
+        ) from error
 
 
 def _part(folder: Path, name: str, library: str, class_name: str) -> Any:

@@ -15,6 +15,7 @@ from skipdit_cli.profiling.remembered import remembered
 from skipdit_cli.sites import Layout, Site
 
 MOST_STEPS = 1000
+NO_GUIDANCE = 1.0  # the scale that leaves the conditional output alone
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ def call_arguments(
         fix = f"give a number of 1 to {MOST_STEPS}"
         raise UsageError(f"{card.variant} cannot take steps '{steps}'", fix=fix)
     chosen = {**card.arguments, "num_inference_steps": int(steps)}
-    if known.scale and guidance is not None:
-        chosen[known.scale] = guidance
+    if known.scale:  # left out, it would be the pipeline's default
+        chosen[known.scale] = NO_GUIDANCE if guidance is None else guidance
     if negative:
         chosen["negative_prompt"] = [negative]
     return chosen

@@ -354,9 +354,11 @@ def _check(card: Card, chosen: Mapping[str, Any]) -> None:
             fix=f"use {' or '.join(card.precisions)}",
         )
     if chosen["decode_precision"] != DEFAULTS["decode_precision"] and "vae" not in card.components:
+        problem = f"needs an autoencoder and {card.name} has none"
+        if card.pipeline:
+            problem = f"is not for {card.name}, all of whose parts have one precision"
         raise UsageError(
-            f"decode_precision {chosen['decode_precision']} needs an autoencoder and {card.name} "
-            "has none",
+            f"decode_precision {chosen['decode_precision']} {problem}",
             fix="leave decode_precision out",
         )
     text = dict.fromkeys(("prompts", "negative_prompt"), card.text)

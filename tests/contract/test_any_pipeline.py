@@ -123,6 +123,13 @@ def test_what_reuses_nothing_changes_no_bit_and_leaves_nothing_behind(piped):
     assert np.array_equal(piped.plain(), plain)
 
 
+def test_without_guidance_its_call_is_told_so(piped):
+    """A scale of 1, in one call of one sample; left out, it would be the pipeline's default."""
+    arguments = traced.call_arguments(piped.card, piped.steps, None)
+    assert arguments[pipelines.facts(piped.card.variant).scale] == 1
+    assert set(traced.traced(piped.card, piped.steps, None).samples) == {1}
+
+
 def left_behind(piped):
     """What stands on the parts of the transformers, and on the scheduler."""
     parts = [part for module in piped.modules for part in module.modules()]

@@ -148,6 +148,7 @@ def test_which_methods_fit_is_told(skipdit, flux, table):
         ("--offload model", ("--offload", "there is no GPU", "leave it out")),
         ("--offload group --device cpu", ("--offload", "there is no GPU")),
         ("--offload", ("--offload: autoencoder is not for a pipeline", "give model or group")),
+        ("--decode-precision float16", ("decode_precision", "parts have one precision")),
         ("--quantize int9", ("--quantize", "unknown quantize 'int9'", "'int8'")),
     ],
 )
@@ -183,6 +184,14 @@ def test_a_compiled_sweep(skipdit, flux, table):
     assert float(rows["fora n=2"]["PSNR (dB) ↑"].split(" ± ")[0]) > 10
     assert float(rows["no cache (n=1)"]["compiling (s)"]) > 0
     assert done.out.splitlines()[0].endswith(", compiled")
+
+
+@pytest.mark.parametrize("part", ["scheduler/scheduler_config.json", "tokenizer/tokenizer.json"])
+def test_a_damaged_part_is_told_of(skipdit, flux, part):
+    shutil.copytree(flux, "own", ignore=shutil.ignore_patterns("*.safetensors"))
+    Path("own", part).write_text("garbage")
+    told = skipdit(f"plan --pipeline own --method fora --n 2 {FEW}")
+    told.failed(1, f"own/{part.partition('/')[0]}: cannot be read as a", "download the pipeline")
 
 
 def test_folders_that_cannot_be_driven(skipdit, flux):
