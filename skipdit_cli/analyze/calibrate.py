@@ -94,6 +94,7 @@ def calibrate(
             variant=dict(chosen.variant(config, run.cache.layout)),
             tried=tried,
             provenance=made,
+            call=dict(run.card.arguments) if run.card.pipeline else {},
         )
         for config, (settings, tried) in zip(configs, answers, strict=True)
     ]

@@ -79,7 +79,8 @@ def require(chosen: Card, *, path: Path | None = None) -> Path | None:
 def _check_own(chosen: Card, path: Path | None) -> None:
     """Raise a UsageError where a file is given in place of what has several."""
     if path and chosen.pipeline:
-        raise UsageError("is of a model's own file", place=f"--weights {path}", fix="leave it out")
+        problem = f"a file holds one network, and {chosen.name} is a pipeline of several parts"
+        raise UsageError(problem, place=f"--weights {path}", fix="leave it out")
 
 
 def _not_here(chosen: Card) -> MissingAssetError:

@@ -18,7 +18,7 @@ from skipdit_cli.checkpoints import local, pipeline
 from skipdit_cli.checkpoints.card import RANDOM, Card, by_path
 from skipdit_cli.checkpoints.card import file_name as model_name
 from skipdit_cli.embedded import shipped
-from skipdit_cli.errors import MissingAssetError, StoreError, UsageError
+from skipdit_cli.errors import MissingAssetError, StoreError, UsageError, warn
 from skipdit_cli.profiling import counts
 from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import write_whole
@@ -45,6 +45,7 @@ class Calibration:
         pairs: how many observations there were, of two steps each.
         settings: of the method, by name: the coefficients of teacache, the ratios of mag-cache.
         variant: the other settings that they are for; none where they are for all.
+        call: of a pipeline, the arguments of its call.
         tried: by name, how near the samples came to the uncached ones under each of several
             answers (minus 10 log10 of the mean square of what their latents differ by), of which
             the best was kept.
@@ -64,6 +65,7 @@ class Calibration:
     variant: dict[str, Any] = field(default_factory=dict)
     tried: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    call: dict[str, Any] = field(default_factory=dict)
 
 
 def methods() -> list[str]:
@@ -166,7 +168,7 @@ def _identity(model: str, path: Path) -> str:
 
 
 def _parse(content: dict[str, Any]) -> Calibration:
-    calibration = kept.shaped(Calibration, content)
+    calibration = kept.shaped(Calibration, {"call": {}, **content})  # earlier ones have none
     chosen = registry.load("caches", calibration.method)
     if calibration.settings.keys() != set(chosen.CALIBRATED):
         raise ValueError(f"its settings are not those of {calibration.method}")
@@ -230,5 +232,18 @@ def complete(
             place=place,
             fix=f"{fix} again, with the same --weights if any",
         )
+    if card.pipeline and calibration.call != dict(card.arguments):
+        warn(
+            f"{spec.name} was calibrated with {_told(calibration.call)}, and this is with "
+            f"{_told(card.arguments)}",
+            place=card.name,
+            fix=f"{fix} again, with the same --call",
+        )
     settings = {name: calibration.settings[name] for name in left_out}
     return CacheSpec(spec.method, replace(spec.config, **settings))
+
+
+def _told(call: Mapping[str, Any]) -> str:
+    """The arguments of a call for people."""
+    given = ", ".join(f"{key}={value}" for key, value in call.items())
+    return f"--call {given}" if given else "no --call"

@@ -33,7 +33,7 @@ def parse(given: list[str] | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for text in given or ():
         key, equals, value = text.partition("=")
-        if not (equals and re.fullmatch(r"[A-Za-z_]\w*", key)):
+        if not (equals and value and re.fullmatch(r"[A-Za-z_]\w*", key)):
             raise UsageError(f"'{text}' is not KEY=VALUE", place="--call", fix="as height=512")
         try:
             found[key] = json.loads(value)
@@ -64,15 +64,22 @@ def with_call(card: Card, call: Mapping[str, Any]) -> Card:
         raise UsageError(problem, place="--call", fix="leave it out")
     known = pipeline.facts(card.variant)
     for key in call:
-        if key in pipeline.OURS or key == known.scale or key.startswith(("callback", "prompt_emb")):
+        if _reserved(key, known):
             raise UsageError(
                 f"{key} is not for --call", place="--call", fix=_own_option(key, known)
             )
         if key not in known.keywords:
-            near = get_close_matches(key, known.keywords, 1)
-            fix = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known.keywords)}"
+            taken = [each for each in known.keywords if not _reserved(each, known)]
+            near = get_close_matches(key, taken, 1)
+            fix = f"did you mean {near[0]}?" if near else f"it takes {', '.join(taken)}"
             raise UsageError(f"{card.variant} takes no {key}", place="--call", fix=fix)
     return replace(card, arguments={**card.arguments, **call})
+
+
+def _reserved(key: str, known: pipeline.Facts) -> bool:
+    """Whether an argument is not for --call."""
+    ours = {*pipeline.OURS, known.scale}
+    return key in ours or key.startswith(("callback", "prompt_emb"))
 
 
 def _own_option(key: str, known: pipeline.Facts) -> str:

@@ -190,7 +190,8 @@ def test_a_compiled_sweep(skipdit, flux, table):
 def test_a_damaged_part_is_told_of(skipdit, flux, part):
     shutil.copytree(flux, "own", ignore=shutil.ignore_patterns("*.safetensors"))
     Path("own", part).write_text("garbage")
-    told = skipdit(f"plan --pipeline own --method fora --n 2 {FEW}")
+    # so many steps are in no other test: a plan that is remembered reads no tokenizer
+    told = skipdit(f"plan --pipeline own --method fora --n 2 --steps 7 {CALL}")
     told.failed(1, f"own/{part.partition('/')[0]}: cannot be read as a", "download the pipeline")
 
 
@@ -329,3 +330,5 @@ def test_a_method_is_calibrated_on_it(skipdit, flux, tmp_path, table):
     rows = {row["cache"]: row for row in table(skipdit(sweep).ok().out)}
     assert float(rows["dp-cache full=3"]["PSNR (dB) ↑"].split(" ± ")[0]) > 10
     assert rows["dp-cache full=3"]["full"] == "3"
+    other = sweep.replace("height=32", "height=48")
+    assert "was calibrated with --call height=32, " in skipdit(other).err
