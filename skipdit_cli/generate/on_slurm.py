@@ -203,8 +203,16 @@ class _Job:
         return DelayedSubmission(self)
 
     def _end(self, number: int, given: list[object], error: BaseException | None) -> None:
+        if _cut_off(error):
+            return  # it is in the queue again, or else will be missed there
         with on_disk(self.place):
             put(_ended(self.place, number), json.dumps({"error": _told(error)}).encode())
+
+
+def _cut_off(error: BaseException | None) -> bool:
+    """Whether the queue ended the job before what puts it there again had answered."""
+    asked = isinstance(error, subprocess.CalledProcessError) and error.cmd[:2]
+    return asked == ["scontrol", "requeue"]
 
 
 @dataclass

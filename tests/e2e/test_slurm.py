@@ -68,13 +68,15 @@ def start(skipdit, root, *more):
     return skipdit.start(f"{SWEEP} --engine slurm --workers 2", "--results", root, *more)
 
 
-def test_a_sweep_by_array_jobs_is_that_of_one_machine(skipdit, tmp_path, samples, local, there):
+def test_a_sweep_by_array_jobs_is_that_of_one_machine(
+    skipdit, tmp_path, samples, local, there, wait_for
+):
     root = tmp_path / "queue"
     done = skipdit.wait(start(skipdit, root, "--slurm", "time=7")).ok()
     assert samples(root) == local[0]
     assert rows(done.out) == local[1]
     assert not (root / "slurm").exists()
-    assert there("squeue", "--noheader") == ""
+    wait_for(lambda: there("squeue", "--noheader") == "", seconds=60)  # they end as they are told
 
 
 def test_a_driver_that_comes_back_waits_for_the_jobs_of_the_first(
