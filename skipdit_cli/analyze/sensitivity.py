@@ -8,7 +8,7 @@ then strays from the uncached one, in all and for the size of the error that was
 import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from skipdit_cli.analyze.looking import Subject, halves
 from skipdit_cli.analyze.marked import Places, marks, mask, reused
 from skipdit_cli.analyze.parts import Measure, Parts, read
 from skipdit_cli.errors import UsageError
+from skipdit_cli.generate.compiling import instead
 from skipdit_cli.generate.options import Options
 from skipdit_cli.run import Run
 from skipdit_cli.score.certainty import interval_of_mean, paired
@@ -251,22 +252,17 @@ def given(networks: Sequence[nn.Module], outputs: Tensor) -> Iterator[None]:
     """
     left = [*outputs]
 
-    def instead(network: nn.Module) -> None:
-        compute, own = network.forward, vars(network).get("forward")
-        device = next(network.parameters()).device
+    def told(network: nn.Module) -> AbstractContextManager[None]:
+        compute, device = network.forward, next(network.parameters()).device
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             return (left.pop(0).to(device),) if left else compute(*args, **kwargs)
 
-        vars(network)["forward"] = forward
-        if own is None:
-            stack.callback(vars(network).pop, "forward")
-        else:
-            stack.callback(vars(network).__setitem__, "forward", own)
+        return instead(network, forward)
 
     with ExitStack() as stack:
         for network in networks:
-            instead(network)
+            stack.enter_context(told(network))
         yield
 
 

@@ -193,7 +193,7 @@ def block_stream(block: nn.Module) -> Stream:
     try:
         known = TransformerBlockRegistry.get(type(block))
     except ValueError:
-        return Stream((HIDDEN if HIDDEN in parameters else parameters[0],), (), parameters)
+        return part_stream(block)
     hidden, text = known.hidden_states_argument_name, known.encoder_hidden_states_argument_name
     at, beside = known.return_hidden_states_index, known.return_encoder_hidden_states_index
     if beside is None:
@@ -202,7 +202,7 @@ def block_stream(block: nn.Module) -> Stream:
 
 
 def part_stream(part: nn.Module) -> Stream:
-    """Where a part of a block has what enters it."""
+    """Where a part of a block, or one that nobody knows, has what enters it."""
     parameters = _parameters(part)
     return Stream((HIDDEN if HIDDEN in parameters else parameters[0],), (), parameters)
 

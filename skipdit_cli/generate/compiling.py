@@ -6,9 +6,9 @@ compiled in. What torch has compiled belongs to the code of a part, not to the m
 structure share it, and it outlives the block, so that every further loop in the process has it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.errors import SkipditError
 from skipdit_cli.sites import Site
@@ -36,12 +36,13 @@ def compiled(sites: "Mapping[Site, nn.Module]", hooked: Iterable[Site]) -> Itera
     from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
     modules = parts(sites, hooked)
-    own = [vars(module).get("forward") for module in modules]  # somebody else's wrapper
     limits = {"recompile_limit": VARIANTS, "fail_on_recompile_limit_hit": True}
     try:
-        for module in modules:
-            module.forward = torch.compile(module.forward, backend=BACKEND, dynamic=False)
-        with torch._dynamo.config.patch(limits):  # type: ignore[attr-defined]
+        with ExitStack() as stack:
+            for module in modules:
+                forward = torch.compile(module.forward, backend=BACKEND, dynamic=False)
+                stack.enter_context(instead(module, forward))
+            stack.enter_context(torch._dynamo.config.patch(limits))  # type: ignore[attr-defined]
             yield
     except (TorchDynamoException, FailOnRecompileLimitHit) as error:
         cause = getattr(error, "inner_exception", error)
@@ -51,12 +52,19 @@ def compiled(sites: "Mapping[Site, nn.Module]", hooked: Iterable[Site]) -> Itera
             place="compile",
             fix="install a C++ compiler, as g++, or leave it out",
         ) from error
+
+
+@contextmanager
+def instead(module: "nn.Module", forward: Callable[..., Any]) -> Iterator[None]:
+    """A module that computes something else; in the end as before, whoever had wrapped it."""
+    own = vars(module).get("forward")
+    vars(module)["forward"] = forward
+    try:
+        yield
     finally:
-        for module, forward in zip(modules, own, strict=True):
-            if forward is None:
-                vars(module).pop("forward", None)
-            else:
-                module.forward = forward
+        vars(module).pop("forward", None)
+        if own is not None:
+            vars(module)["forward"] = own
 
 
 def parts(sites: "Mapping[Site, nn.Module]", hooked: Iterable[Site]) -> "list[nn.Module]":

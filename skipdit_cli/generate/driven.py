@@ -7,7 +7,7 @@ which keeps its own. What a block returns beside hidden states is what it last r
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from skipdit_cli.cache import Cache
 from skipdit_cli.checkpoints.denoiser import Blocks, Packing, Stream, channel_dim
 from skipdit_cli.checkpoints.traced import Traced
 from skipdit_cli.errors import SkipditError
-from skipdit_cli.generate.compiling import compiled
+from skipdit_cli.generate.compiling import compiled, instead
 from skipdit_cli.generate.hooks import Session, standing
 from skipdit_cli.generate.loop import swapped
 from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST, Site
@@ -226,13 +226,12 @@ class Driven:
             raise self._strays(f"ends after {self.step} steps, and its plan has {planned}")
 
 
-@contextmanager
-def _guided(module: nn.Module, session: Session) -> Iterator[None]:
+def _guided(module: nn.Module, session: Session) -> AbstractContextManager[None]:
     """Let the method of a cache decide which halves of guidance a transformer computes.
 
     Its batch is [null; conditional], of the same latents; a method sees [conditional; null].
     """
-    compute, own = module.forward, vars(module).get("forward")
+    compute = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         x = args[0] if args else kwargs["hidden_states"]
@@ -252,13 +251,7 @@ def _guided(module: nn.Module, session: Session) -> Iterator[None]:
 
         return (swapped(session.guide(x.chunk(2)[1], of, channel_dim=channel_dim(module))),)
 
-    vars(module)["forward"] = forward
-    try:
-        yield
-    finally:
-        del vars(module)["forward"]
-        if own is not None:
-            vars(module)["forward"] = own
+    return instead(module, forward)
 
 
 def _look_up(session: Session, blocks: Blocks) -> None:

@@ -13,7 +13,7 @@ from skipdit_cli.cache import CacheSpec
 from skipdit_cli.checkpoints import catalog, pipeline
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import MissingAssetError, UsageError
-from skipdit_cli.profiling import counts
+from skipdit_cli.profiling import counts, traced
 from skipdit_cli.profiling.traced import Scheduler
 from skipdit_cli.recipe import calibration
 
@@ -120,14 +120,8 @@ def most_at_once(card: Card, *, asked: int | None) -> int:
 
 def unfit(card: Card, cache: "Cache") -> str:
     """Why a cache cannot act on a pipeline, or ""."""
-    from skipdit_cli.profiling import traced
-
-    method = cache.method
-    if (
-        method.has("guide")
-        and max(traced.usual(card).samples) > 1
-        and not traced.usual(card).doubled
-    ):
+    method, call = cache.method, traced.usual(card)
+    if method.has("guide") and max(call.samples) > 1 and not call.doubled:
         return "it changes guidance, which is two calls of the transformer"
     if method.SEES_INPUT and traced.input_dims(card) not in (4, 5):
         return "it looks at latents as a picture, and the transformer is given them in a row"
@@ -158,16 +152,12 @@ def fit(card: Card, name: str) -> str:
 
 def _check_turns(card: Card) -> None:
     """Raise a UsageError where what is measured of all steps would be of two transformers."""
-    from skipdit_cli.profiling import traced
-
     if len(traced.usual(card).stretches) > 1:
         raise UsageError("its transformers take turns, and it is calibrated for all steps of one")
 
 
 def _some(method: "Method", card: Card) -> dict[str, Any]:
     """Calibrated settings of the right kind."""
-    from skipdit_cli.profiling import traced
-
     steps = len(traced.usual(card).timesteps)
     found = method.stand_in(method.Config(), counts.layout(card), steps)
     return {**found} or dict.fromkeys(method.CALIBRATED, (1.0,))
@@ -177,19 +167,20 @@ def check_method(card: Card, name: str) -> None:
     """Raise a UsageError where a caching method does not fit a pipeline, whatever its settings."""
     said = fit(card, name)
     if said.startswith("no: "):
-        raise UsageError(
-            f"{name} does not fit {card.variant}: {said.removeprefix('no: ')}",
-            fix=f"`skipdit ls caches --pipeline {card.name}` tells which do",
-        )
+        raise _misfit(card, name, said.removeprefix("no: "))
+
+
+def _misfit(card: Card, name: str, problem: str) -> UsageError:
+    return UsageError(
+        f"{name} does not fit {card.variant}: {problem}",
+        fix=f"`skipdit ls caches --pipeline {card.name}` tells which do",
+    )
 
 
 def check(card: Card, cache: "Cache", chosen: Mapping[str, Any]) -> None:
     """Raise an error where a setting has no meaning on a pipeline, or needs what is not here."""
     if problem := unfit(card, cache):
-        raise UsageError(
-            f"{cache.name} does not fit {card.variant}: {problem}",
-            fix=f"`skipdit ls caches --pipeline {card.name}` tells which do",
-        )
+        raise _misfit(card, cache.name, problem)
     if chosen["quantize"] and find_spec("torchao") is None:
         fix = "run `pip install 'skipdit[quantize]'`"
         raise MissingAssetError("torchao is not installed", place="--quantize", fix=fix)
