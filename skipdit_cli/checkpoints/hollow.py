@@ -167,7 +167,7 @@ def _read(folder: Path, name: str, library: str, class_name: str) -> Any:
         raise SkipditError(
             f"cannot be read as a {class_name}: {type(error).__name__}: {_line(error)}",
             place=str(folder / name),
-            fix="save or download the pipeline again",
+            fix=pipeline.AGAIN,
         ) from error
 
 

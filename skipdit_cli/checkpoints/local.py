@@ -53,7 +53,7 @@ def locate(chosen: Card) -> Path | None:
     """The converted weights file of a checkpoint; None if it is not here, or weights are drawn."""
     if chosen.pipeline:
         folder = Path(chosen.folder)
-        return folder if pipeline.has_weights(folder) and not chosen.random else None
+        return None if chosen.random or pipeline.lacking(folder) else folder
     path = weights_file(chosen)
     return path if path.is_file() and not chosen.random else None
 
@@ -87,9 +87,11 @@ def _not_here(chosen: Card) -> MissingAssetError:
     """The error of weights that are not here; what brings them is named."""
     name = chosen.name
     if chosen.pipeline:
-        fix = f"run `skipdit download --pipeline {shlex.quote(name)}`"
-        fix = reinstall(chosen) if chosen.embedded else fix
-        return MissingAssetError(f"the weights of {name} are not here", fix=fix)
+        parts = ", ".join(pipeline.lacking(Path(chosen.folder)))
+        fix = reinstall(chosen) if chosen.embedded else pipeline.AGAIN
+        if pipeline.HUB.fullmatch(name):
+            fix = f"run `skipdit download --pipeline {name}`"
+        return MissingAssetError(f"the weights of {name} are not here: of {parts}", fix=fix)
     if chosen.by_path:
         return MissingAssetError(
             f"the weights of {name} are not here: it has no {WEIGHTS_FILE}",

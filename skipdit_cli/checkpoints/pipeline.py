@@ -24,6 +24,7 @@ from skipdit_cli.storage.disk import write_whole
 
 INDEX = "model_index.json"
 WEIGHTS = (".safetensors", ".bin")
+AGAIN = "save or download the pipeline again"
 MOST = 1_000_000  # bytes of a model_index.json
 FACTS = kept.Kind("facts of a pipeline's class", 1)
 HUB = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -186,18 +187,18 @@ def config(folder: Path, part: str) -> dict[str, Any]:
     names = ("config.json", "scheduler_config.json", "preprocessor_config.json")
     path = next((folder / part / name for name in names if (folder / part / name).is_file()), None)
     if path is None:
-        raise MissingAssetError(f"the configuration of {part} is not in {folder}", fix="get it")
+        raise MissingAssetError(f"the configuration of {part} is not in {folder}", fix=AGAIN)
     with given.decoding(str(path), "is not JSON"):
         content = json.loads(given.read_text(path, place=str(path)))
     return dict(content)
 
 
-def has_weights(folder: Path) -> bool:
-    """Whether the weights of all parts that have some are here, with all shards."""
+def lacking(folder: Path) -> list[str]:
+    """The parts whose weights are not here, or not all shards of them."""
     modules = [
         name for name in parts(folder) if re.match("transformer|vae|text_encoder|image_enc", name)
     ]
-    return all(_weights(folder / name) for name in modules)
+    return [name for name in modules if not _weights(folder / name)]
 
 
 def _weights(folder: Path) -> bool:

@@ -1,5 +1,6 @@
 """The command line: arguments, progress and printing. The work is imported inside the commands."""
 
+import os
 import sys
 from contextlib import ExitStack, suppress
 from importlib import import_module
@@ -75,6 +76,7 @@ _MAY_BE_EMPTY = ("--prompt", "--negative-prompt")
 def main() -> None:
     """Run a command; whatever goes wrong ends in one line and its exit code."""
     print_warnings()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what its C++ prints is not for a user
     fit_any_encoding()
     try:
         _check_words(sys.argv[1:])

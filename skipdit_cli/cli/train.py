@@ -164,7 +164,8 @@ def train(
     ] = False,
     device: options.Device = "auto",
 ) -> None:
-    """Train a model of the four families on your images or clips, or an embedded one on its own.
+    """Train a model of the four families on your images or clips, or an embedded one on its own;
+    or the transformer of flow-digits, and of what it wrote of that, a pipeline of diffusers.
 
     A killed run continues. What comes out is a folder that other commands take: --model FOLDER.
     """

@@ -74,9 +74,9 @@ def load(card: Card, *, device: str = "cpu", dtype: str = "float32", quantize: s
             return own.from_pretrained(
                 folder, dtype=kind, local_files_only=True, quantization_config=config
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # each library's readers raise what they like
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise SkipditError(f"cannot be loaded: {line}", place=str(folder)) from None
+        raise SkipditError(f"cannot be loaded: {line}", place=str(folder)) from error
 
 
 def _drawn(own: Any, folder: Path, *, device: str, dtype: str) -> Any:

@@ -62,7 +62,8 @@ def call_arguments(
     known = pipeline.facts(card.variant)
     if not (steps.isascii() and steps.isdigit() and 1 <= int(steps[:9]) <= MOST_STEPS):
         fix = f"give a number of 1 to {MOST_STEPS}"
-        raise UsageError(f"{card.variant} cannot take steps '{steps}'", fix=fix)
+        problem = f"{card.variant} cannot take steps '{steps}'"
+        raise UsageError(problem, place="--steps", fix=fix)
     chosen = {**card.arguments, "num_inference_steps": int(steps)}
     if known.scale:  # left out, it would be the pipeline's default
         chosen[known.scale] = NO_GUIDANCE if guidance is None else guidance

@@ -141,7 +141,7 @@ def test_which_methods_fit_is_told(skipdit, flux, table):
         ("--call guidance_scale=2", ("guidance_scale", "--guidance")),
         ("--call max_sequence_length=999", ("FluxPipeline", "max_sequence_length", "512")),
         ("--sampler ddim", ("FlowMatchEulerDiscreteScheduler", "leave it out")),
-        ("--steps ddim50", ("ddim50", "give a number")),
+        ("--steps ddim50", ("--steps: FluxPipeline", "ddim50", "give a number")),
         ("--model digits", ("--model and --pipeline", "give one of them")),
         ("--cache skip-cache(n=2)", ("skip-cache", "built without them")),
         ("--cache seacache", ("seacache", "ls caches --pipeline")),
@@ -193,6 +193,21 @@ def test_a_damaged_part_is_told_of(skipdit, flux, part):
     # so many steps are in no other test: a plan that is remembered reads no tokenizer
     told = skipdit(f"plan --pipeline own --method fora --n 2 --steps 7 {CALL}")
     told.failed(1, f"own/{part.partition('/')[0]}: cannot be read as a", "download the pipeline")
+
+
+@pytest.mark.parametrize("part", ["transformer", "text_encoder", "text_encoder_2", "vae"])
+def test_damaged_weights_are_told_of(skipdit, flux, part):
+    """Whatever the library that reads them raises."""
+    shutil.copytree(flux, "own")
+    (weights,) = Path("own", part).glob("*.safetensors")
+    whole = weights.read_bytes()
+    for damaged in (whole + b"more", whole[:-9], b"garbage"):
+        weights.write_bytes(damaged)
+        told = skipdit(f"sample --pipeline own --num-samples 1 {FEW}", *PROMPTS)
+        told.failed(1, "own: cannot be loaded: ")
+    weights.unlink()
+    told = skipdit(f"sample --pipeline own --num-samples 1 {FEW}", *PROMPTS)
+    told.failed(4, f"the weights of ./own are not here: of {part}", "save or download")
 
 
 def test_folders_that_cannot_be_driven(skipdit, flux):
