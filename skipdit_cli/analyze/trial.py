@@ -36,7 +36,7 @@ def tried(run: Run, options: Options) -> list[frozenset[Site]]:
     if (known := observed(run, options.root)) is not None:
         return known
     local.require(run.card, path=options.weights_path)
-    memory.require(run, device=options.device)
+    memory.require(run, device=options.device, offload=options.offload)
     check_writable(options.root)
     reused: list[int] = []
     with (

@@ -77,6 +77,21 @@ def empty(folder: Path, name: str) -> nn.Module:
         return getattr(diffusers, class_name).from_config(pipeline.config(folder, name)).eval()
 
 
+def blank(folder: Path, name: str) -> nn.Module | None:
+    """A part without memory for its parameters, but with its buffers; None if it is no network."""
+    import diffusers
+    import transformers
+
+    library, class_name = pipeline.parts(folder)[name]
+    kind = getattr(diffusers if library == "diffusers" else transformers, class_name)
+    if not issubclass(kind, nn.Module):
+        return None
+    if library == "diffusers":
+        return drawn.empty(lambda: kind.from_config(pipeline.config(folder, name)))
+    config = kind.config_class.from_pretrained(folder / name)
+    return drawn.empty(lambda: kind(config))
+
+
 def trace(folder: Path, arguments: Mapping[str, Any]) -> Trace:
     """Call a pipeline for one prompt without its weights.
 

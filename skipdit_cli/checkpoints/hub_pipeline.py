@@ -114,7 +114,7 @@ def execute(planned: PipelinePlan, *, progress: Progress = silent) -> Path:
 def _of_what_is_here(listing: Listing, *, configs: bool) -> PipelinePlan:
     """The plan where the hub cannot be reached: nothing, if what is here will do."""
     folder = pipeline.locate(listing.repository)
-    if folder is None or not configs and pipeline.lacking(folder):
+    if folder is None or (not configs and pipeline.lacking(folder)):
         problem = f"{listing.note}, and what is here of {listing.repository} is not all"
         raise MissingAssetError(problem, fix="run it again where the hub can be reached")
     return PipelinePlan(listing.repository, folder, (), notes=(listing.note,))

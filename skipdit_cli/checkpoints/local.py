@@ -87,11 +87,11 @@ def _not_here(chosen: Card) -> MissingAssetError:
     """The error of weights that are not here; what brings them is named."""
     name = chosen.name
     if chosen.pipeline:
-        parts = ", ".join(pipeline.lacking(Path(chosen.folder)))
+        absent = ", ".join(pipeline.lacking(Path(chosen.folder)))
         fix = reinstall(chosen) if chosen.embedded else pipeline.AGAIN
         if pipeline.HUB.fullmatch(name):
             fix = f"run `skipdit download --pipeline {name}`"
-        return MissingAssetError(f"the weights of {name} are not here: of {parts}", fix=fix)
+        return MissingAssetError(f"the weights of {name} are not here: of {absent}", fix=fix)
     if chosen.by_path:
         return MissingAssetError(
             f"the weights of {name} are not here: it has no {WEIGHTS_FILE}",

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 Job = tuple["Run", Sequence[str]]  # a run and its metrics
 
-WORDS = {"kept": "kept by the cache", "text_encoder": "text encoder, before that"}
+WORDS = {"kept": "kept by the cache"}
+ENCODER = {False: "text encoder, before that", True: "text encoders"}  # whether of a pipeline
 ASKS = 1.0  # hours, from which on it is asked on a terminal
 SMALL = 1e9  # bytes: less is told in one line
 LITTLE = 50_000  # bytes that are not told
@@ -32,7 +33,7 @@ class Told:
         found: hours and disk.
         run: the one that takes the most memory.
         held: its memory.
-        offload: whether the autoencoder leaves the GPU while samples are denoised.
+        offload: what is kept off the GPU while it is not needed, as `Options` has it.
         uncounted: the caches of which is not known what they keep.
         gpus: that share the work.
     """
@@ -40,7 +41,7 @@ class Told:
     found: "Estimate"
     run: "Run"
     held: "Footprint"
-    offload: bool = False
+    offload: str = ""
     uncounted: tuple[str, ...] = ()
     gpus: int = 1
 
@@ -117,11 +118,14 @@ class Told:
             room: bytes that there are.
         """
         run, held, batch = self.run, self.held, self.run.batch_size
-        told = _listed({WORDS.get(what, what): part for what, part in self.parts.items()})
+        words = {**WORDS, "text_encoder": ENCODER[run.card.pipeline]}
+        told = _listed({words.get(what, what): part for what, part in self.parts.items()})
+        told += f"; with --offload {self.offload}" if self.offload else ""
         most = f"{run.cache.short} on {run.model}" if not run.is_reference else run.model
         line = f"{self.memory_size} at batch {batch} ({most}: {told})"
         if room is not None and self.peak > room:
-            line += f"; there are {size(room)}, in which batch {held.fitting(room) or 1} fits"
+            fits = held.fitting(room, offload=self.offload)
+            line += f"; there are {size(room)}, in which {f'batch {fits}' if fits else 'none'} fits"
         if self.uncounted:
             line += f"; what {', '.join(self.uncounted)} keeps cannot be counted"
         return line
@@ -178,7 +182,7 @@ def told(
     root: Path | None = None,
     timed: "Iterable[Run]" = (),
     repeats: int = 0,
-    offload: bool = False,
+    offload: str = "",
     previews: bool = True,
     gpus: int = 1,
 ) -> Told:
@@ -199,9 +203,7 @@ def told(
     return about(found, [run for run, _ in jobs], offload=offload, gpus=gpus)
 
 
-def about(
-    found: "Estimate", runs: "Sequence[Run]", *, offload: bool = False, gpus: int = 1
-) -> Told:
+def about(found: "Estimate", runs: "Sequence[Run]", *, offload: str = "", gpus: int = 1) -> Told:
     """An estimate with the memory of its runs."""
     from skipdit_cli.generate.footprint import footprint
 
@@ -242,7 +244,7 @@ def announce(
         root=how.root,
         timed=timed,
         repeats=how.repeats,
-        offload=bool(how.offload),
+        offload=how.offload,
         previews=how.previews,
         gpus=1 if how.device == "cpu" else _gpus(how.engine.workers),
     )

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from skipdit_cli.assets.wanted import Plans
-    from skipdit_cli.generate.options import Options
     from skipdit_cli.run import Run
 
 Pipeline = Annotated[
@@ -93,9 +92,11 @@ def plans(pipeline: str, *, configs: bool) -> "Plans":
     return Plans(pipelines=(planned,))
 
 
-def check_offload(runs: "Iterable[Run]", how: "Options") -> None:
+def check_offload(runs: "Iterable[Run]", given: str, *, device: str) -> None:
     """Raise an error where what --offload says cannot be had of some runs.
 
+    Args:
+        given: as `Options` has it.
     Raises:
         UsageError: it is not for these runs, or there is no GPU.
         MissingAssetError: a package is not here.
@@ -103,7 +104,7 @@ def check_offload(runs: "Iterable[Run]", how: "Options") -> None:
     from skipdit_cli.errors import MissingAssetError, UsageError, unknown
     from skipdit_cli.generate.accelerated import OF_PIPELINES, OFFLOADS
 
-    runs, given, place = [*runs], how.offload, "--offload"
+    runs, place = [*runs], "--offload"
     if not given:
         return
     if given not in OFFLOADS:
@@ -115,7 +116,7 @@ def check_offload(runs: "Iterable[Run]", how: "Options") -> None:
         raise UsageError(problem, place=place, fix=fix or "write --offload alone")
     if given not in OF_PIPELINES:
         return
-    if how.device == "cpu":
+    if device == "cpu":
         problem = "there is no GPU that anything could be kept off"
         raise UsageError(problem, place=place, fix="leave it out")
     if given == "group" and any(run.compile for run in runs):

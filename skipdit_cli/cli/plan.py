@@ -1,7 +1,7 @@
 """skipdit plan"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,8 @@ from skipdit_cli.cli import app
 from skipdit_cli.cli._output import say, show, show_json, table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from skipdit_cli.plan.plan import RunPlan
     from skipdit_cli.plan.tables import Line
     from skipdit_cli.recipe.shape import Recipe
@@ -60,6 +62,9 @@ def plan(
     num_samples: options.NumSamples = None,
     batch_size: options.BatchSize = None,
     weights: options.Weights = None,
+    compile: options.Compile = False,
+    quantize: pipelines.Quantize = None,
+    offload: options.Offload = "",
     results: options.Root = "results",  # type: ignore[assignment]
     override: options.Override = None,
     out: Annotated[
@@ -115,8 +120,11 @@ def plan(
         num_samples=num_samples,
         batch_size=batch_size,
         weights=weights,
+        compile=compile or None,
+        quantize=quantize,
     )
     path = options.weights_file(weights)
+    how: dict[str, Any] = {"gpu": gpu, "gpus": workers, "offload": offload}
     if recipe:
         names = {
             "model": model,
@@ -131,7 +139,7 @@ def plan(
         options.fixed_by_recipe(recipe, **names, classes=classes, weights=path)
         options.fixed_by_recipe(recipe, **{"no-fewer-steps": no_fewer_steps})
         given_recipe = options.recipe_at(recipe, scale, options.overrides(given, override))
-        _show_recipe(given_recipe, gpu=gpu, gpus=workers, root=results, json=json, out=out)
+        _show_recipe(given_recipe, how, root=results, json=json, out=out)
         return
     if out is not None:
         raise UsageError("--out is for recipes", place="--out", fix="name one, or take --json")
@@ -156,10 +164,11 @@ def plan(
         asked, names = specs(method, n=n, window=window), {}
     runs = options.runs(chosen, ["none", *(cache or []), *asked], given, weights_path=path)
     runs = options.with_fewer_steps(runs, root=results, off=no_fewer_steps)
+    pipelines.check_offload(runs, offload, device="cuda")
     rows = [planning.plan(run, batch=run.batch_size, root=results) for run in runs]
     jobs: list[estimates.Job] = [(run, ()) for run in runs]
-    costs = [estimates.told([job], gpu, gpus=workers) for job in jobs]
-    left = estimates.told(jobs, gpu, root=results, gpus=workers)
+    costs = [estimates.told([job], **how) for job in jobs]
+    left = estimates.told(jobs, root=results, **how)
     if json:
         pairs = zip(rows, costs, strict=True)
         more = {"target": targets.content(found)} if found else {}
@@ -179,14 +188,17 @@ def plan(
 
 def _show_recipe(
     chosen: "Recipe",
+    how: "Mapping[str, Any]",
     *,
-    gpu: str | None,
-    gpus: int,
     root: Path,
     json: bool,
     out: Path | None = None,
 ) -> None:
-    """What every row of a recipe costs, the published FLOPs beside ours; also as files in `out`."""
+    """What every row of a recipe costs, the published FLOPs beside ours; also as files in `out`.
+
+    Args:
+        how: as `estimates.told` takes it.
+    """
     from skipdit_cli.plan import costs
     from skipdit_cli.plan.tables import REPEATS
     from skipdit_cli.recipe import runs
@@ -206,14 +218,14 @@ def _show_recipe(
         beside = ("", "")
         if line.difference is not None:
             beside = (f"{line.published:.2f}", f"{line.difference:+.3f} %")
-        cost = estimates.told(by_row[line.row.id], gpu, gpus=gpus)
+        cost = estimates.told(by_row[line.row.id], **how)
         cells = _cells(line.counted, cost)
         shown.append((line.row.label, *cells[:4], *beside, *cells[4:]))
         published = {"row": line.row.id, "published_macs_t": line.published}
         content.append({**published, **_content(line.counted, cost)})
     jobs = [job for of_row in by_row.values() for job in of_row]
     timed = runs.timed(chosen)
-    left = estimates.told(jobs, gpu, root=root, timed=timed, repeats=REPEATS, gpus=gpus)
+    left = estimates.told(jobs, root=root, timed=timed, repeats=REPEATS, **how)
     if json:
         show_json({"rows": content, "left": left.content})
         return

@@ -126,7 +126,7 @@ def profile(
     )
     wanted = ["none", *(cache or []), *asked]
     runs = options.runs(chosen, wanted, given, weights_path=path)
-    pipelines.check_offload(runs, how)
+    pipelines.check_offload(runs, how.offload, device=how.device)
     require(runs, weights_path=path)
     rows = compare(runs, how)
     title = f"{runs[0].label}: batch {runs[0].batch_size}, {runs[0].precision}, {how.device}"

@@ -101,7 +101,7 @@ def sample(
         from skipdit_cli.score import redo as again
 
         say_removed(again.samples([run], root=results, weights_path=path))
-    pipelines.check_offload([run], how)
+    pipelines.check_offload([run], how.offload, device=how.device)
     announce([(run, ())], how, yes=yes)
     store = generate(run, how)
     say_black(run, results)

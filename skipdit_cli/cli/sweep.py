@@ -181,7 +181,9 @@ def cache_sweep(
     if asked:
         if redo:
             say_removed(again.samples(runs_of(asked), root=results))
-        pipelines.check_offload((run for run, _ in known.scored(asked)), how)
+        pipelines.check_offload(
+            (run for run, _ in known.scored(asked)), how.offload, device=how.device
+        )
         announce(known.scored(asked), how, timed=known.timed(asked), yes=yes)
         rows = sweep_recipe(asked, how)
         table, title = recipe_table.build_recipe_table(asked, root=results), asked.name
@@ -213,7 +215,7 @@ def cache_sweep(
         )
         runs, timed_batch = study.runs, study.batch_size
         both = with_references(runs)
-        pipelines.check_offload(both, how)
+        pipelines.check_offload(both, how.offload, device=how.device)
         if redo:
             say_removed(again.samples(both, root=results, weights_path=path))
         wanted = [(run, study.metrics) for run in runs]

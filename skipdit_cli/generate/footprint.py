@@ -11,17 +11,20 @@ estimate of a step is between LOW and HIGH times the truth.
 
 import functools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
 from skipdit_cli.cache import NONE
+from skipdit_cli.checkpoints import pipeline
+from skipdit_cli.generate.accelerated import AUTOENCODER
 from skipdit_cli.generate.decode import FRAMES
 from skipdit_cli.generate.decode import at_once as images_at_once
 from skipdit_cli.plan.plan import sample_bytes
 from skipdit_cli.precision import PRECISIONS, bytes_of, dtype_of
-from skipdit_cli.profiling import counts
+from skipdit_cli.profiling import counts, traced
 from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST, Site
 
 if TYPE_CHECKING:
@@ -36,17 +39,27 @@ _SOURCES = ("caches/*.py", "cache.py", "generate/hooks.py", "generate/footprint.
 
 
 @dataclass(frozen=True)
+class There:
+    """Bytes of weights that are in memory while text is encoded, samples are denoised, decoded."""
+
+    encoding: int
+    denoising: int
+    decoding: int
+
+
+@dataclass(frozen=True)
 class Footprint:
     """Bytes of memory of a run; `step`, `kept` and `pixels` are those of one sample of a batch.
 
     Attributes:
-        weights: of the denoiser.
-        autoencoder: its weights; beside the denoiser unless it is offloaded.
-        encoder: weights of the largest text encoder, which is gone when a sample is denoised.
+        weights: of the denoiser, or of both.
+        autoencoder: its weights.
+        encoder: weights of the largest text encoder; of a pipeline, of all.
         step: the most that one step holds, both halves of guidance.
         kept: what the cache keeps between steps.
         decoding: the most that is held while frames of a clip, or some images, are decoded.
         pixels: the decoded sample.
+        there: by what is offloaded, the weights that are in memory, whose sums these are.
         counted: whether what the cache keeps is known; a method of somebody else may need tensors
             with content, or fail.
     """
@@ -58,31 +71,32 @@ class Footprint:
     kept: int
     decoding: int
     pixels: int
+    there: Mapping[str, There]
     counted: bool = True
 
-    def peak(self, batch_size: int, *, offload: bool = False) -> int:
-        """The most that is in memory at a time, in bytes."""
-        return max(self.denoising(batch_size, offload=offload), self._decoding(batch_size))
+    def peak(self, batch_size: int, *, offload: str = "") -> int:
+        """The most that is in memory at a time, in bytes.
 
-    def denoising(self, batch_size: int, *, offload: bool = False) -> int:
-        """The same while samples are denoised."""
-        beside = 0 if offload else self.autoencoder
-        return self.weights + beside + batch_size * (self.step + self.kept)
+        Args:
+            offload: as `Options` has it.
+        """
+        there = self.there[offload]
+        denoising = there.denoising + batch_size * (self.step + self.kept)
+        decoding = there.decoding + self.decoding + batch_size * self.pixels
+        return max(there.encoding, denoising, decoding)
 
-    def _decoding(self, batch_size: int) -> int:
-        return self.weights + self.autoencoder + self.decoding + batch_size * self.pixels
-
-    def least(self, batch_size: int) -> int:
+    def least(self, batch_size: int, *, offload: str = "") -> int:
         """What is needed even if a step is as far below the estimate as it ever was measured."""
-        return self.weights + int(LOW * batch_size * (self.step + self.kept))
+        there = self.there[offload]
+        step = int(LOW * batch_size * (self.step + self.kept))
+        return max(there.encoding, there.denoising + step)
 
-    def fitting(self, room: float) -> int:
+    def fitting(self, room: float, *, offload: str = "") -> int:
         """The largest batch whose peak fits in so many bytes; 0 where none does."""
-        free = room - self.weights - self.autoencoder
-        if free < self.decoding:
-            return 0
-        by_step = free // (self.step + self.kept)
-        return int(min(by_step, (free - self.decoding) // max(self.pixels, 1)))
+        there = self.there[offload]
+        denoising = (room - there.denoising) // (self.step + self.kept)
+        decoding = (room - there.decoding - self.decoding) // max(self.pixels, 1)
+        return int(max(0, min(denoising, decoding))) if there.encoding <= room else 0
 
 
 @functools.cache
@@ -97,26 +111,48 @@ def footprint(run: "Run") -> Footprint:
         min(sizes.grid[0], FRAMES) if clip else min(run.batch_size, images_at_once(*sizes.grid))
     )
     halves, latents = 2 if run.guided else 1, math.prod(sizes.latents) * FLOAT32
-    kept = _kept(run)
+    kept, weights = _kept(run), sizes.weights * value
+    autoencoder = decoding.weights * decoded if decoding else 0
+    both = There(0, weights + autoencoder, weights + autoencoder)
     return Footprint(
-        weights=sizes.weights * value,
-        autoencoder=decoding.weights * decoded if decoding else 0,
+        weights=weights,
+        autoencoder=autoencoder,
         encoder=_encoder(card, run.precision),
         step=sizes.step * value * halves + latents * (1 + halves),
         kept=kept or 0,
         decoding=decoding.values * decoded * at_once if decoding else 0,
         pixels=sample_bytes(card) * decoded,
+        there={"": both, AUTOENCODER: replace(both, denoising=weights)},
         counted=kept is not None,
     )
 
 
 def _of_pipeline(run: "Run") -> Footprint:
-    """Of its transformers alone: what a cache keeps, and other parts, are not counted."""
-    sizes, value = counts.sizes(run.card), bytes_of(run.precision)
-    step = sizes.step * value * max(run.traced.samples)
-    pixels = sample_bytes(run.card) * FLOAT32
-    weights = sizes.weights * (1 if run.quantize else value)  # all of them take 8 bits
-    return Footprint(weights, 0, 0, step, 0, 0, pixels, counted=run.cache.name == NONE)
+    """Of a pipeline, whose parts all stay where they are; what a cache keeps is not counted."""
+    card, value = run.card, bytes_of(run.precision)
+    sizes, parts = counts.sizes(card), traced.part_sizes(card)
+    own = pipeline.denoisers(Path(card.folder))
+    bits8 = 1 if run.quantize else value  # all of a transformer is taken to be in 8 bits
+    held = {name: size * (bits8 if name in own else value) for name, size in parts.items()}
+    encoders = [size for name, size in held.items() if name not in own and name != "vae"]
+    denoisers, autoencoder = [held[name] for name in own], held.get("vae", 0)
+    block = max(denoisers) // len(run.traced.order)  # and no part of others is larger
+    alone = There(max(encoders, default=0), max(denoisers), autoencoder)
+    return Footprint(
+        weights=sum(denoisers),
+        autoencoder=autoencoder,
+        encoder=sum(encoders),
+        step=sizes.step * value * max(run.traced.samples),
+        kept=0,
+        decoding=0,
+        pixels=sample_bytes(card) * FLOAT32,
+        there={
+            "": There(*[sum(held.values())] * 3),
+            "model": alone,
+            "group": There(block, block, block),
+        },
+        counted=run.cache.name == NONE,
+    )
 
 
 def _encoder(card: "Card", precision: str) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from skipdit_cli import registry
 from skipdit_cli.errors import SkipditError, UsageError, lacks_memory
 from skipdit_cli.generate import loaded
+from skipdit_cli.generate.accelerated import AUTOENCODER, OF_PIPELINES
 from skipdit_cli.generate.footprint import footprint
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
-def require(run: "Run", *, device: str, workers: int = 1) -> None:
+def require(run: "Run", *, device: str, workers: int = 1, offload: str = "") -> None:
     """Raise UsageError, before anything starts, where the batches of a run cannot fit in memory.
 
     What the estimate of a step may be wrong by is on the side of the run: nothing is refused that
@@ -28,20 +29,29 @@ def require(run: "Run", *, device: str, workers: int = 1) -> None:
     Args:
         device: "cpu" or "cuda", of which each worker may have one of its own.
         workers: processes that compute a batch each; 0 where they are not on this machine.
+        offload: as `Options` has it.
     """
-    if not workers or run.card.pipeline:  # of which no more is known than its weights
+    if not workers:
         return
+    if not run.card.pipeline:
+        offload = AUTOENCODER  # which is not there while a loop is timed
     batches = min(workers, math.ceil(run.num_samples / run.batch_size)) if device == "cpu" else 1
     held, room = footprint(run), room_of(device) / batches
-    if (needed := held.least(run.batch_size)) > room:
-        most = held.fitting(room) or int(held.least(1) <= room)
-        beside = f" in each of {batches} processes" if batches > 1 else ""
-        raise UsageError(
-            f"{run.batch_size} samples of {run.label} {_cached(run)} at once{beside} take "
-            f"{needed / 1e9:.1f} GB at least, and there are {room / 1e9:.1f} GB",
-            place="--batch-size",
-            fix=f"take {most} or fewer" if most else "no batch fits here",
-        )
+    if (needed := held.least(run.batch_size, offload=offload)) <= room:
+        return
+    most = held.fitting(room, offload=offload) or int(held.least(1, offload=offload) <= room)
+    fix = f"take {most} or fewer" if most else "no batch fits here"
+    for other in OF_PIPELINES if run.card.pipeline and device != "cpu" else ():
+        if held.least(run.batch_size, offload=other) <= room:
+            fix += f", but with --offload {other}"
+            break
+    beside = f" in each of {batches} processes" if batches > 1 else ""
+    raise UsageError(
+        f"{run.batch_size} samples of {run.label} {_cached(run)} at once{beside} take "
+        f"{needed / 1e9:.1f} GB at least, and there are {room / 1e9:.1f} GB",
+        place="--batch-size",
+        fix=fix,
+    )
 
 
 def _cached(run: "Run") -> str:

@@ -81,29 +81,20 @@ def load(card: Card, *, device: str = "cpu", dtype: str = "float32", quantize: s
 
 def _drawn(own: Any, folder: Path, *, device: str, dtype: str) -> Any:
     """A pipeline of which nothing is read but configurations and tokenizers."""
-    from skipdit_cli.checkpoints import hollow
-
-    made = {
-        name: _drawn_part(folder, name, *kind, device=device, dtype=dtype)
-        for name, kind in pipeline.parts(folder).items()
-    }
-    return own(**made, **hollow.options(folder))
-
-
-def _drawn_part(
-    folder: Path, name: str, library: str, class_name: str, *, device: str, dtype: str
-) -> Any:
     import diffusers
     import transformers
 
-    kind = getattr(diffusers if library == "diffusers" else transformers, class_name)
-    if not issubclass(kind, torch.nn.Module):
-        return kind.from_pretrained(folder / name)
-    if library == "diffusers":
-        config = pipeline.config(folder, name)
-        return drawn.fill(drawn.empty(lambda: kind.from_config(config)), device=device, dtype=dtype)
-    config = kind.config_class.from_pretrained(folder / name)
-    return drawn.fill(drawn.empty(lambda: kind(config)), device=device, dtype=dtype)
+    from skipdit_cli.checkpoints import hollow
+
+    made = {}
+    for name, (library, class_name) in pipeline.parts(folder).items():
+        network = hollow.blank(folder, name)
+        if network is not None:
+            made[name] = drawn.fill(network, device=device, dtype=dtype)
+        else:
+            kind = getattr(diffusers if library == "diffusers" else transformers, class_name)
+            made[name] = kind.from_pretrained(folder / name)
+    return own(**made, **hollow.options(folder))
 
 
 def transformers_of(pipe: Any, card: Card) -> list[Any]:

@@ -107,7 +107,7 @@ def generate_all(
                 place=str(weights_path or run.model),
                 fix="plan the run again with this file",
             )
-        memory.require(run, device=device, workers=engine.processes_here)
+        memory.require(run, device=device, workers=engine.processes_here, offload=offload)
         if run.caution:
             warn(run.caution, place=f"{run.cache.short} on {run.model} with {run.sampler.name}")
     check_writable(root)

@@ -62,8 +62,7 @@ def call_arguments(
     known = pipeline.facts(card.variant)
     if not (steps.isascii() and steps.isdigit() and 1 <= int(steps[:9]) <= MOST_STEPS):
         fix = f"give a number of 1 to {MOST_STEPS}"
-        problem = f"{card.variant} cannot take steps '{steps}'"
-        raise UsageError(problem, place="--steps", fix=fix)
+        raise UsageError(f"{card.variant} cannot take steps '{steps}'", fix=fix)
     chosen = {**card.arguments, "num_inference_steps": int(steps)}
     if known.scale:  # left out, it would be the pipeline's default
         chosen[known.scale] = NO_GUIDANCE if guidance is None else guidance
@@ -183,6 +182,25 @@ def _inputs(card: Card) -> dict[str, Any]:
 
     arguments = call_arguments(card, card.sampling.steps, card.sampling.guidance)
     return hollow.trace(Path(card.folder), arguments).inputs
+
+
+@functools.cache
+def part_sizes(card: Card) -> dict[str, int]:
+    """How many numbers the weights of each part are."""
+
+    def count() -> dict[str, int]:
+        from skipdit_cli.checkpoints import hollow
+
+        folder = Path(card.folder)
+        modules = {name: hollow.blank(folder, name) for name in pipeline.parts(folder)}
+        return {
+            name: sum(each.numel() for each in module.parameters())
+            for name, module in modules.items()
+            if module is not None
+        }
+
+    known: dict[str, int] = remembered(card, "parts", count)
+    return known
 
 
 def decoding(card: Card) -> Decoding:

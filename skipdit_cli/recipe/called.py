@@ -12,7 +12,7 @@ from skipdit_cli import registry
 from skipdit_cli.cache import CacheSpec
 from skipdit_cli.checkpoints import catalog, pipeline
 from skipdit_cli.checkpoints.card import Card
-from skipdit_cli.errors import MissingAssetError, UsageError
+from skipdit_cli.errors import MissingAssetError, UsageError, placed
 from skipdit_cli.profiling import counts, traced
 from skipdit_cli.profiling.traced import Scheduler
 from skipdit_cli.recipe import calibration
@@ -179,6 +179,8 @@ def _misfit(card: Card, name: str, problem: str) -> UsageError:
 
 def check(card: Card, cache: "Cache", chosen: Mapping[str, Any]) -> None:
     """Raise an error where a setting has no meaning on a pipeline, or needs what is not here."""
+    with placed("--steps"):
+        traced.call_arguments(card, chosen["steps"], chosen["guidance"])
     if problem := unfit(card, cache):
         raise _misfit(card, cache.name, problem)
     if chosen["quantize"] and find_spec("torchao") is None:

@@ -45,7 +45,7 @@ def compare(runs: Sequence["Run"], options: Options) -> list[SweepRow]:
         StoreError: the results folder cannot be written.
     """
     for run in runs:
-        memory.require(run, device=options.device)
+        memory.require(run, device=options.device, offload=options.offload)
     check_writable(options.root)
     timings, named = time_together(runs, options), labels(runs)
     return [

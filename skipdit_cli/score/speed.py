@@ -31,7 +31,7 @@ def calibrate(runs: "Iterable[Run]", options: Options) -> list[Measured]:
 
     measured = []
     for run in runs:
-        memory.require(run, device=options.device)
+        memory.require(run, device=options.device, offload=options.offload)
         with memory_checked(run.batch_size):
             measured.append(_measured(run, options))
         rates.keep(device_name(options.device), measured[-1:])

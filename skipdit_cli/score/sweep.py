@@ -83,7 +83,8 @@ def sweep(
     timed = {run.key: run if profile else timed_as(run, batch_size) for run in ordered}
     profile = profile or list(timed.values())
     for run in (*ordered, *profile):
-        memory.require(run, device=options.device, workers=options.engine.processes_here)
+        workers = options.engine.processes_here
+        memory.require(run, device=options.device, workers=workers, offload=options.offload)
     for run in ordered:
         conditioning.require(run)
     check_writable(options.root)

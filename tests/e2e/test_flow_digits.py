@@ -104,9 +104,18 @@ def test_what_fits_it_and_what_it_costs(skipdit, table):
     plan = table(skipdit("plan --pipeline flow-digits --method fora --n 2..3").ok().out)
     assert [row["full"] for row in plan] == ["28", "15", "10"]
     assert [row["ideal speedup"] for row in plan] == ["1.000", "1.807", "2.621"]  # as documented
+    told = skipdit("plan --pipeline flow-digits").ok().out
+    assert "weights 3.5 MB, steps 0.2 MB, autoencoder 0.2 MB, text encoders 0.1 MB" in told
+    alone = skipdit("plan --pipeline flow-digits --offload model --compile").ok().out
+    assert "text encoders 0.1 MB; with --offload model)" in alone
+    assert memory(alone) < memory(told)
     assert json.loads(
         skipdit("profile --pipeline flow-digits --method fora --n 2 --repeats 1 --json").ok().out
     )
+
+
+def memory(told):
+    return float(re.search(r"([\d.]+) MB of memory at batch 1", told)[1])
 
 
 @pytest.mark.slow

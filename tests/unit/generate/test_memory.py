@@ -160,3 +160,51 @@ def test_a_network_that_does_not_fit_names_what_does(room):
     room(1e9)
     with pytest.raises(UsageError, match="take a machine with more memory"):
         memory.require_room("the text_encoder of latte", sizes, precision="float16", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def two_experts(tmp_path_factory):
+    from tests.tiny_pipelines import make
+
+    folder = make("wan22", tmp_path_factory.mktemp("pipelines") / "wan22")
+
+    def made(batch=1, **settings):
+        call = {"height": 32, "width": 48, "num_frames": 5, "max_sequence_length": 32}
+        given = {"steps": "4", "call": call, "num_samples": batch, "batch_size": batch}
+        return make_run(str(folder), settings={**given, "prompts": ("a cat",), **settings})
+
+    return made
+
+
+def test_the_weights_of_a_pipeline_are_those_of_its_parts(two_experts):
+    """As they are loaded: all of them, the largest alone, or a block of it."""
+    from skipdit_cli.generate import pipelines
+
+    pipe = pipelines.load(two_experts().card)
+    modules = {k: each for k, each in pipe.components.items() if isinstance(each, torch.nn.Module)}
+    size = {name: sum(each.numel() for each in m.parameters()) for name, m in modules.items()}
+    held, half = footprint(two_experts()), footprint(two_experts(precision="bfloat16"))
+    assert held.weights == 4 * (size["transformer"] + size["transformer_2"])
+    assert (held.autoencoder, held.encoder) == (4 * size["vae"], 4 * size["text_encoder"])
+    assert held.there[""].denoising == 4 * sum(size.values()) == 2 * half.there[""].decoding
+    alone = held.there["model"]
+    assert alone.encoding == 4 * size["text_encoder"]
+    assert alone.denoising == 4 * max(size["transformer"], size["transformer_2"])
+    blocks = len(two_experts().traced.order)
+    assert held.there["group"].denoising == alone.denoising // blocks > 0
+    assert held.peak(1, offload="group") < held.peak(1, offload="model") < held.peak(1)
+
+
+def test_a_pipeline_that_does_not_fit_is_told_what_else_does(two_experts, room):
+    held = footprint(two_experts())
+    room(held.least(1))
+    memory.require(two_experts(), device="cuda")
+    room(held.least(1) - 1)
+    with pytest.raises(UsageError, match="no batch fits here, but with --offload model"):
+        memory.require(two_experts(), device="cuda")
+    memory.require(two_experts(), device="cuda", offload="model")
+    with pytest.raises(UsageError, match=r"no batch fits here$"):
+        memory.require(two_experts(), device="cpu")
+    room(held.least(1, offload="model") - 1)
+    with pytest.raises(UsageError, match="no batch fits here, but with --offload group"):
+        memory.require(two_experts(), device="cuda")
