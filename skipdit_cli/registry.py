@@ -90,6 +90,12 @@ def load(kind: str, name: str, *, place: str = "") -> Any:
     return plugin
 
 
+def label(metric: str) -> str:
+    """What a metric is called for people: `LABEL`, and which part of it, if it is one."""
+    part = metric.partition(".")[2].replace("_", " ")
+    return f"{load('metrics', metric).LABEL} {part}".strip()
+
+
 def known(kind: Literal["caches", "models", "samplers", "metrics"], name: str) -> bool:
     """Whether `load` would find a name; only for a part of something is that imported."""
     if "." not in name:

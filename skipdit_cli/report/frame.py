@@ -152,7 +152,7 @@ def _of_folder(root: Path) -> list[dict[str, Any]]:
 def _of_result(result: "Result") -> dict[str, Any]:
     low, high = result.interval or (None, None)
     known = registry.known("metrics", result.metric)
-    label = registry.load("metrics", result.metric).LABEL if known else result.metric
+    label = registry.label(result.metric) if known else result.metric
     return {
         "metric": result.metric,
         "label": label,

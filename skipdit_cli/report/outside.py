@@ -113,7 +113,7 @@ def compared(scored: "Scored") -> tuple[str, ...]:
         if metric.NEEDS == "pairs":
             pairs[f"{given.samples.path} with {given.beside(metric)}"] = None
         elif beside := given.beside(metric):
-            sets.setdefault(beside, {})[metric.LABEL] = None
+            sets.setdefault(beside, {})[registry.label(result.metric)] = None
     said = "; ".join(f"{', '.join(labels)} with {beside}" for beside, labels in sets.items())
     return (
         *((f"Pairs: {'; '.join(pairs)}.",) if pairs else ()),

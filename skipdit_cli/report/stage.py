@@ -109,9 +109,9 @@ def _sample(place: int, group: Group, index: int) -> str:
         else:
             media = f'<img src="{source}" alt="{name}, {label}">'
         scores = ", ".join(
-            f"{module.LABEL} {_number(metric, own[index])}{f' {module.UNIT}' * bool(module.UNIT)}"
+            _score(metric, own[index])
             for metric in group.metrics
-            if (own := column.scores.get(metric)) and (module := registry.load("metrics", metric))
+            if (own := column.scores.get(metric))
         )
         note = f"<small>{escape(scores)}</small>" if scores else ""
         note += "<small>reference</small>" if i == 0 else ""
@@ -121,6 +121,12 @@ def _sample(place: int, group: Group, index: int) -> str:
         f'<div class="sample" id="sample-{place}-{index}" data-index="{index}"{hidden}>'
         f'<h4>{name}</h4><div class="stage">{"".join(figures)}</div></div>'
     )
+
+
+def _score(metric: str, value: float) -> str:
+    """A score with its name and unit."""
+    unit = registry.load("metrics", metric).UNIT
+    return f"{registry.label(metric)} {_number(metric, value)} {unit}".strip()
 
 
 def _scores(place: int, group: Group, metric: str) -> str:
@@ -144,10 +150,11 @@ def _scores(place: int, group: Group, metric: str) -> str:
             + "</tr>"
         )
     unit = f" ({module.UNIT})" if module.UNIT else ""
-    label = escape(f"{module.LABEL}{unit} of every sample")
+    name = registry.label(metric)
+    label = escape(f"{name}{unit} of every sample")
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
-        f'<table class="results scores-of" data-metric="{escape(module.LABEL)}" '
+        f'<table class="results scores-of" data-metric="{escape(name)}" '
         f'data-better="{module.BETTER}"><caption>{label}</caption>'
         f'<thead><tr><th scope="col" class="number">sample</th><th scope="col">shows</th>'
         f"{''.join(heads)}</tr></thead>\n<tbody>\n{''.join(rows)}</tbody></table></div>\n"

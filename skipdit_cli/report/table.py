@@ -307,7 +307,9 @@ def decimals(metric: str) -> int:
 def metric_heading(metric: str) -> Heading:
     """The heading of a metric's scores, in its own unit."""
     module = registry.load("metrics", metric)
-    return Heading(metric, metric, module.LABEL, module.UNIT, module.BETTER, decimals(metric))
+    return Heading(
+        metric, metric, registry.label(metric), module.UNIT, module.BETTER, decimals(metric)
+    )
 
 
 def in_order(metrics: Iterable[str]) -> list[str]:

@@ -35,6 +35,15 @@ def test_a_name_leads_to_its_file_and_the_summary_is_its_first_line(kind, name):
     )
 
 
+def test_no_two_metrics_or_parts_of_them_are_called_the_same():
+    names = registry.names("metrics")
+    names += [f"vbench.{part}" for part in registry.load("metrics", "vbench").PARTS]
+    labels = [registry.label(name) for name in names]
+    assert len(set(labels)) == len(labels) > 40
+    told = registry.label("vbench.temporal_flickering"), registry.label("psnr@videosys")
+    assert told == ("VBench temporal flickering", registry.load("metrics", "psnr@videosys").LABEL)
+
+
 def test_one_module_object_however_often_it_is_loaded():
     assert registry.load("caches", "skip-cache") is registry.load("caches", "skip-cache")
     assert registry.load("caches", "skip-cache").module is skip_cache

@@ -5,7 +5,9 @@ worked out beside it. What the other dimensions read is read here as they read i
 """
 
 import json
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,8 @@ import pytest
 from skipdit_cli.errors import IncompleteError, MissingAssetError, SkipditError
 from skipdit_cli.metrics import vbench
 from skipdit_cli.metrics.vbench import run, table
-from skipdit_cli.storage.codec import write_clip
+from skipdit_cli.storage.codec import read_clip, write_clip
+from tests.tiny_pipelines import make
 
 pytestmark = pytest.mark.vbench
 
@@ -203,3 +206,31 @@ def test_links_named_mp4_are_read_bit_for_bit(tmp_path, size):
         "some": True,
         "middle": True,
     }
+
+
+def test_samples_of_a_pipeline(tmp_path):
+    """Clips of prompts of one's own, in a sweep, each in a column of its dimension."""
+    pipeline = make("cogvideox", tmp_path / "cogvideox")
+    asked = (
+        f"cache-sweep --pipeline {pipeline} --method fora --n 2 --steps 4 --guidance 4 "
+        "--call height=32 --call width=48 --call num_frames=9 --call max_sequence_length=32 "
+        f"--num-samples 2 --no-fewer-steps --repeats 0 --metrics vbench.{FLICKER}"
+    )
+    own = ["--prompt", "a cat and a red dog"]  # "a cat" alone is one of VBench's
+    done = subprocess.run(
+        [sys.executable, "-m", "skipdit_cli", *shlex.split(asked), *own],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "VBench temporal flickering (%)" in done.stdout
+    assert "VBench 0.1.5, custom input" in done.stdout
+    scored = 0
+    for folder in (tmp_path / "results" / "samples").iterdir():
+        clips = [read_clip(file) for file in sorted(folder.glob("*.mkv"))]
+        (kept,) = (tmp_path / "results" / "scores" / folder.name).glob(f"vbench.{FLICKER}.json")
+        value = json.loads(kept.read_text())["value"]
+        assert value / 100 == pytest.approx(flicker(clips), abs=1e-6)
+        scored += len(clips)
+    assert scored == 4
