@@ -20,8 +20,8 @@ Pipeline = Annotated[
     typer.Option(
         "--pipeline",
         metavar="FOLDER|HUB_ID",
-        help="In place of --model: a pipeline of diffusers, its folder or its name on the hub; or "
-        "flow-digits, which ships.",
+        help="In place of --model: a pipeline of diffusers, its folder or its name on the hub, of "
+        "which no code is ever run; or flow-digits, which ships.",
     ),
 ]
 Call = Annotated[
