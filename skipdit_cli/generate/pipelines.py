@@ -93,13 +93,12 @@ def _drawn(own: Any, folder: Path, *, device: str, dtype: str) -> Any:
 def _drawn_part(
     folder: Path, name: str, library: str, class_name: str, *, device: str, dtype: str
 ) -> Any:
-    import diffusers
     import transformers
 
-    kind = getattr(diffusers if library == "diffusers" else transformers, class_name)
+    kind = pipeline.class_of(library, class_name)
     if not issubclass(kind, torch.nn.Module):
         return kind.from_pretrained(folder / name)
-    if library == "diffusers":
+    if not issubclass(kind, transformers.PreTrainedModel):
         config = pipeline.config(folder, name)
         return drawn.fill(drawn.empty(lambda: kind.from_config(config)), device=device, dtype=dtype)
     config = kind.config_class.from_pretrained(folder / name)
