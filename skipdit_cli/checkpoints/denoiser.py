@@ -182,7 +182,11 @@ def channel_dim(module: nn.Module) -> int:
 def latents(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
     """The latents that a transformer is given, [B, ...]; a list has one for each sample."""
     given = {**dict(zip(parameters(module), args, strict=False)), **kwargs}
-    x = given[HIDDEN] if HIDDEN in given else given[parameters(module)[0]]
+    return as_batch(given[HIDDEN] if HIDDEN in given else given[parameters(module)[0]])
+
+
+def as_batch(x: Tensor | list[Tensor]) -> Tensor:
+    """A batch, or a list of samples, as a batch."""
     return torch.stack(x) if isinstance(x, list) else x
 
 

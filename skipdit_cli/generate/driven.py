@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from skipdit_cli.cache import Cache
 from skipdit_cli.checkpoints import scheduled
-from skipdit_cli.checkpoints.denoiser import Blocks, Packing, Stream, channel_dim, latents
+from skipdit_cli.checkpoints.denoiser import Blocks, Packing, Stream, as_batch, channel_dim, latents
 from skipdit_cli.checkpoints.traced import Traced
 from skipdit_cli.errors import SkipditError
 from skipdit_cli.generate.compiling import compiled, instead
@@ -281,8 +281,7 @@ def _guided(
                 return [*both[0], *both[1]] if each else torch.cat(both)
 
             given, named = tree_map(part, (args, kwargs), is_leaf=lambda v: isinstance(v, list))
-            output = compute(*given, **named)[0]
-            return torch.stack(output) if isinstance(output, list) else output
+            return as_batch(compute(*given, **named)[0])
 
         latent = x.chunk(2)[place]
         return (ours(session.guide(latent, of, channel_dim=channel_dim(module))),)
