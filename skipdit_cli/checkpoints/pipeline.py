@@ -163,7 +163,8 @@ def _own(library: str, class_name: str) -> bool:
     """Whether that is a folder of diffusers' pipelines which has such a class."""
     from diffusers import pipelines
 
-    return library.isidentifier() and hasattr(getattr(pipelines, library, None), class_name)
+    found = getattr(getattr(pipelines, library, None), class_name, None)
+    return library.isidentifier() and isinstance(found, type)
 
 
 def class_of(library: str, class_name: str) -> Any:
