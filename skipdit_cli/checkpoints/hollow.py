@@ -341,11 +341,24 @@ def _note_time(seen: Trace, step: Step) -> None:
     at = min(len(seen.steps), len(scheduler.timesteps)) - 1
     step.timestep = float(scheduler.timesteps[at])
     if is_flow(scheduler):
-        step.sigma = float(scheduler.sigmas[at])
+        step.sigma, ours = _noise(scheduler, at)
+        step.timestep = step.timestep if ours else 1000 * step.sigma
         return
     power = float(scheduler.alphas_cumprod[round(step.timestep)])
     signal, noise = power**0.5, (1 - power) ** 0.5
     step.sigma = noise / (signal + noise)
+
+
+def _noise(scheduler: Any, at: int) -> tuple[float, bool]:
+    """The sigma of a step, and whether its timesteps go from 1000 to 0 as well.
+
+    Those of some go up, or from less than 2; and some have no sigmas.
+    """
+    times, inverted = scheduler.timesteps, bool(scheduler.config.get("invert_sigmas"))
+    most = float(max(times))
+    known = getattr(scheduler, "sigmas", None)
+    sigma = float(times[at]) / most if known is None else float(known[at])
+    return (1 - sigma if inverted else sigma), most > 2 and not inverted
 
 
 def is_flow(scheduler: Any) -> bool:

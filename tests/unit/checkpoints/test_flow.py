@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from skipdit_cli.checkpoints import pipeline, scheduled
+from skipdit_cli.checkpoints import hollow, pipeline, scheduled
 from skipdit_cli.checkpoints.denoiser import Blocks
 from skipdit_cli.checkpoints.flow import Flow
 from skipdit_cli.checkpoints.traced import Traced
@@ -146,6 +146,23 @@ def test_the_steps_of_a_copy_of_a_scheduler_are_not_its_own():
     end()
     assert told == [*scheduler.timesteps]
     assert type(scheduler) is diffusers.FlowMatchEulerDiscreteScheduler
+
+
+@pytest.mark.parametrize(
+    ("kind", "inverted"), [("FlowMatchEulerDiscreteScheduler", True), ("SCMScheduler", False)]
+)
+def test_timesteps_go_down_from_1000_whatever_a_scheduler_counts(kind, inverted):
+    scheduler = getattr(diffusers, kind)(**{"invert_sigmas": True} if inverted else {})
+    few = {} if inverted else {"intermediate_timesteps": None}
+    scheduler.set_timesteps(4, **few)
+    seen = hollow.Trace(scheduler=scheduler)
+    for _ in scheduler.timesteps[:4]:
+        seen.steps.append(hollow.Step())
+        hollow._note_time(seen, seen.steps[-1])
+    times = [step.timestep for step in seen.steps]
+    assert times == sorted(times, reverse=True)
+    assert times[0] == pytest.approx(1000)
+    assert all(step.timestep == pytest.approx(1000 * step.sigma) for step in seen.steps)
 
 
 @pytest.fixture
