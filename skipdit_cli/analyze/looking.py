@@ -120,7 +120,7 @@ class Subject:
         networks = transformers_of(model, run.card)
         spots = []
         for network in networks:
-            blocks = Blocks.of(network, traced)
+            blocks = Blocks(network, traced.order, streams=traced.streams)
             places = {
                 site: _Packed(stream, image, site.kind != "layer")
                 for site, stream in blocks.streams.items()
