@@ -28,6 +28,7 @@ from skipdit_cli.analyze.looking import Spot, Subject
 from skipdit_cli.analyze.parts import Measure, Parts, read
 from skipdit_cli.cache import Cache, CacheSpec
 from skipdit_cli.checkpoints import local
+from skipdit_cli.checkpoints.denoiser import as_batch
 from skipdit_cli.errors import SkipditError, UsageError, unknown
 from skipdit_cli.generate.batch import latents_of
 from skipdit_cli.generate.decode import visible
@@ -270,10 +271,9 @@ class Watching:
         return spot.place.replaced(output, closed)
 
     def _called(self, module: nn.Module, args: Any, output: tuple[Tensor]) -> None:
-        guided = len(output[0]) > self._samples
-        self._calls.append(
-            Seen({**self._entered}, {**self._left}, output[0], self._samples, guided)
-        )
+        given = as_batch(output[0])
+        guided = len(given) > self._samples
+        self._calls.append(Seen({**self._entered}, {**self._left}, given, self._samples, guided))
 
     def step(self, *told: Any) -> None:
         """A step is done."""

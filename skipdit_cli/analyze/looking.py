@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from skipdit_cli.checkpoints.denoiser import Blocks, Packing, Stream
+from skipdit_cli.checkpoints.denoiser import Blocks, Packing, Stream, latents
 from skipdit_cli.generate.pipelines import transformers_of
 from skipdit_cli.run import Run
 from skipdit_cli.sites import (
@@ -107,7 +107,7 @@ class Subject:
         """
         Args:
             model: the network of a run, or its pipeline.
-            image: whether the image is looked at alone, where a block has text beside it.
+            image: whether the image is looked at alone, where every block has text beside it.
         """
         if not run.card.pipeline:
             own = [
@@ -116,10 +116,11 @@ class Subject:
             ]
             return cls(run, [model], [own])
         traced = run.traced_in(run.steps)
+        image = image and len({len(names) for names, _ in traced.streams}) == 1
         networks = transformers_of(model, run.card)
         spots = []
         for network in networks:
-            blocks = Blocks(network, traced.order)
+            blocks = Blocks(network, traced.order, streams=traced.streams)
             places = {
                 site: _Packed(stream, image, site.kind != "layer")
                 for site, stream in blocks.streams.items()
@@ -138,6 +139,8 @@ class Subject:
     def calls(self, samples: int) -> "Iterator[Calls]":
         """What the batch of the call at hand holds, while the networks are called."""
         calls = Calls(samples, BOTH if self.run.guided else CONDITIONAL)
+        if self.run.card.pipeline and self.run.traced_in(self.run.steps).conditional_first:
+            calls.doubled = BOTH
         with ExitStack() as stack:
             if self.run.card.pipeline:
                 for network in self.networks:
@@ -152,20 +155,22 @@ class Calls:
 
     Attributes:
         samples: of the batch.
-        holds: what the batch of the call at hand holds, of `sites`; pipelines have the null half
-            first in a batch, and second in two calls.
+        holds: what the batch of the call at hand holds, of `sites`; of pipelines that call twice
+            the null half second.
         number: how many calls of the step were begun.
         entered: latents that entered the first of them, [B, ...]; of pipelines.
+        doubled: what a batch of both halves of a pipeline holds.
     """
 
     samples: int
     holds: str
     number: int = 0
     entered: Tensor | None = None
+    doubled: str = NULL_FIRST
 
     def begin(self, module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        x = args[0] if args else kwargs["hidden_states"]
-        self.holds = NULL_FIRST if len(x) > self.samples else (CONDITIONAL, NULL)[self.number % 2]
+        x = latents(module, args, kwargs)
+        self.holds = self.doubled if len(x) > self.samples else (CONDITIONAL, NULL)[self.number % 2]
         self.entered = x[: self.samples] if self.number == 0 else self.entered
         self.number += 1
 

@@ -22,6 +22,7 @@ from skipdit_cli.analyze.features import Where, numbers
 from skipdit_cli.analyze.looking import Subject, halves
 from skipdit_cli.analyze.marked import Places, marks, mask, reused
 from skipdit_cli.analyze.parts import Measure, Parts, read
+from skipdit_cli.checkpoints.denoiser import as_batch
 from skipdit_cli.errors import UsageError
 from skipdit_cli.generate.compiling import instead
 from skipdit_cli.generate.options import Options
@@ -174,7 +175,7 @@ def generate(run: Run, indices: Sequence[int], where: Where) -> dict[str, Tensor
     outputs: list[Tensor] = []
 
     def keep(module: Any, args: Any, output: tuple[Tensor]) -> None:
-        outputs.append(output[0].cpu())
+        outputs.append(as_batch(output[0]).cpu())
 
     networks = Subject.of(run, features.network_of(run, where)).networks
     handles = [network.register_forward_hook(keep) for network in networks]

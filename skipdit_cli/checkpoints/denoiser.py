@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from skipdit_cli.checkpoints.traced import Traced
 from skipdit_cli.errors import UsageError
 from skipdit_cli.sites import Layout, Site
 
@@ -132,13 +133,19 @@ class Blocks:
     """
 
     def __init__(
-        self, module: nn.Module, order: Sequence[str], skips: tuple = (), steady: bool = True
+        self,
+        module: nn.Module,
+        order: Sequence[str],
+        skips: tuple = (),
+        steady: bool = True,
+        streams: Sequence[tuple[Sequence[str], Sequence[int | None]]] = (),
     ) -> None:
         """
         Args:
             order: paths of the blocks, as they are called.
             skips: pairs of layers (to, from) that are joined.
             steady: whether what goes from one to the next keeps its shape.
+            streams: of each block, names and outputs of its `Stream`; () for what diffusers knows.
         """
         self.module = module
         self.modules: dict[Site, nn.Module] = {}
@@ -146,13 +153,22 @@ class Blocks:
         for layer, path in enumerate(order):
             block = module.get_submodule(path)
             if steady:
-                self._add(Site("layer", layer), block, block_stream(block))
+                stream = block_stream(block)
+                if streams:
+                    names, outputs = streams[layer]
+                    stream = Stream(tuple(names), tuple(outputs), stream.parameters)
+                self._add(Site("layer", layer), block, stream)
             for kind, part in parts_of(path, block).items():
                 self._add(Site(kind, layer), part, part_stream(part))
         kinds = tuple(dict.fromkeys(site.kind for site in self.modules if site.kind != "layer"))
         every = {Site(kind, i) for kind in ("layer", *kinds) for i in range(len(order))}
         absent = frozenset(every - self.modules.keys())
         self.layout = Layout(type(module).__name__, len(order), kinds, tuple(skips), absent)
+
+    @classmethod
+    def of(cls, module: nn.Module, traced: Traced) -> "Blocks":
+        """Those of a transformer whose calls were traced."""
+        return cls(module, traced.order, traced.skips, traced.steady, traced.streams)
 
     def _add(self, site: Site, module: nn.Module, stream: Stream) -> None:
         self.modules[site], self.streams[site] = module, stream
@@ -163,33 +179,70 @@ def channel_dim(module: nn.Module) -> int:
     return 2 if type(module).__name__ in FRAMES_FIRST else 1
 
 
-def paths(module: nn.Module) -> list[str]:
-    """The paths of the blocks of a transformer, list by list.
+def latents(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
+    """The latents that a transformer is given, [B, ...]; a list has one for each sample."""
+    given = {**dict(zip(parameters(module), args, strict=False)), **kwargs}
+    return as_batch(given[HIDDEN] if HIDDEN in given else given[parameters(module)[0]])
+
+
+def as_batch(x: Tensor | list[Tensor]) -> Tensor:
+    """A batch, or a list of samples, as a batch."""
+    return torch.stack(x) if isinstance(x, list) else x
+
+
+def lists(module: nn.Module) -> dict[str, list[str]]:
+    """The lists of blocks of a transformer, with the paths of the blocks.
+
+    They are those where diffusers' own caches look, and others of blocks of one class with
+    attention.
+    """
+    return {
+        name: [f"{name}.{i}" for i in range(len(child))]
+        for name, child in module.named_children()
+        if isinstance(child, nn.ModuleList) and (name in _named() or _alike(child))
+    }
+
+
+def main(module: nn.Module) -> set[str]:
+    """The lists in which layers are whatever comes of them: diffusers' own, or the longest one.
 
     Raises:
-        UsageError: it has none.
+        UsageError: there is none.
     """
-    from diffusers.hooks._common import _ALL_TRANSFORMER_BLOCK_IDENTIFIERS
-
-    found = [
-        f"{name}.{i}"
-        for name, child in module.named_children()
-        if name in _ALL_TRANSFORMER_BLOCK_IDENTIFIERS and isinstance(child, nn.ModuleList)
-        for i in range(len(child))
-    ]
+    found = lists(module)
     if not found:
         raise UsageError(
             f"{type(module).__name__} has no list of blocks",
-            fix=f"there are none of {', '.join(sorted(_ALL_TRANSFORMER_BLOCK_IDENTIFIERS))}",
+            fix=f"there are none of {', '.join(sorted(_named()))}, nor of blocks with attention",
         )
-    return found
+    return {*found} & _named() or {max(found, key=lambda name: len(found[name]))}
+
+
+def paths(module: nn.Module) -> list[str]:
+    """The paths of the blocks of these lists, list by list."""
+    found, wanted = lists(module), main(module)
+    return [path for name, each in found.items() if name in wanted for path in each]
+
+
+def _named() -> set[str]:
+    from diffusers.hooks._common import _ALL_TRANSFORMER_BLOCK_IDENTIFIERS
+
+    return {*_ALL_TRANSFORMER_BLOCK_IDENTIFIERS}
+
+
+def _alike(blocks: nn.ModuleList) -> bool:
+    from diffusers.hooks._common import _ATTENTION_CLASSES
+
+    return len({type(each) for each in blocks}) == 1 and all(
+        any(isinstance(part, _ATTENTION_CLASSES) for part in block.children()) for block in blocks
+    )
 
 
 def block_stream(block: nn.Module) -> Stream:
     """Where a block has its hidden states: as diffusers knows its class, or by its signature."""
     from diffusers.hooks._helpers import TransformerBlockRegistry
 
-    parameters = _parameters(block)
+    named = parameters(block)
     try:
         known = TransformerBlockRegistry.get(type(block))
     except ValueError:
@@ -197,14 +250,14 @@ def block_stream(block: nn.Module) -> Stream:
     hidden, text = known.hidden_states_argument_name, known.encoder_hidden_states_argument_name
     at, beside = known.return_hidden_states_index, known.return_encoder_hidden_states_index
     if beside is None:
-        return Stream((hidden,), (), parameters)
-    return Stream((text, hidden), (beside, at), parameters)
+        return Stream((hidden,), (), named)
+    return Stream((text, hidden), (beside, at), named)
 
 
 def part_stream(part: nn.Module) -> Stream:
     """Where a part of a block, or one that nobody knows, has what enters it."""
-    parameters = _parameters(part)
-    return Stream((HIDDEN if HIDDEN in parameters else parameters[0],), (), parameters)
+    named = parameters(part)
+    return Stream((HIDDEN if HIDDEN in named else named[0],), (), named)
 
 
 def parts_of(path: str, block: nn.Module) -> dict[str, nn.Module]:
@@ -233,5 +286,6 @@ def parts_of(path: str, block: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def _parameters(module: nn.Module) -> tuple[str, ...]:
+def parameters(module: nn.Module) -> tuple[str, ...]:
+    """The names of what a module's `forward` takes."""
     return tuple(inspect.signature(type(module).forward).parameters)[1:]

@@ -17,7 +17,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from skipdit_cli.checkpoints import drawn, pipeline
-from skipdit_cli.checkpoints.denoiser import HIDDEN, block_stream, paths
+from skipdit_cli.checkpoints.denoiser import latents, parameters
+from skipdit_cli.checkpoints.scheduled import instead
+from skipdit_cli.checkpoints.untouched import on_meta, untouched, zeros
+from skipdit_cli.checkpoints.watched import Watched
 from skipdit_cli.errors import SkipditError, UsageError
 
 CPU = torch.device("cpu")
@@ -49,44 +52,52 @@ class Trace:
     Attributes:
         steps: in their order.
         inputs: of the first call of the first transformer: its arguments, tensors on the meta
-            device, for one sample.
-        order: paths of its blocks as they are called.
-        skips: pairs of layers (to, from): the output of one goes into the other as well.
-        steady: whether hidden states keep their shape from one block to the next.
+            device where `values` says no, for one sample.
+        given: shape of the latents among them.
+        values: whether these have to have values, as `Untouched` keeps them.
+        watched: what goes through its blocks, a `Watched`.
         output: shape of a sample, [H, W, 3] or [T, H, W, 3].
         decoding: operations of decoding it.
         scheduler: of the pipeline.
+        guided: per step, the mean size of what the scheduler is given, where transformers give 1
+            for one half of the batch and 0 for the other: first the first half, then in turns.
     """
 
     steps: list[Step] = field(default_factory=list)
     inputs: dict[str, Any] = field(default_factory=dict)
-    order: list[str] = field(default_factory=list)
-    skips: list[tuple[int, int]] = field(default_factory=list)
-    steady: bool = True
+    given: tuple[int, ...] = ()
+    values: bool = False
+    watched: Any = None
     output: tuple[int, ...] = ()
     decoding: int = 0
     scheduler: Any = None
+    guided: list[float] = field(default_factory=list)
+
+    @property
+    def conditional_first(self) -> bool:
+        """Whether the conditional half of a doubled batch comes before the null one.
+
+        Their guided mean, null + g (conditional - null), is larger where the conditional one is 1.
+        """
+        return len(self.guided) > 1 and self.guided[0] > self.guided[1]
 
 
 def empty(folder: Path, name: str) -> nn.Module:
     """A part of a pipeline of a class of diffusers, on the meta device."""
-    import diffusers
-
-    class_name = pipeline.parts(folder)[name][1]
+    kind = pipeline.class_of(*pipeline.parts(folder)[name])
     with torch.device("meta"):
-        return getattr(diffusers, class_name).from_config(pipeline.config(folder, name)).eval()
+        module: nn.Module = kind.from_config(pipeline.config(folder, name)).eval()
+    return module
 
 
 def blank(folder: Path, name: str) -> nn.Module | None:
     """A part without memory for its parameters, but with its buffers; None if it is no network."""
-    import diffusers
     import transformers
 
-    library, class_name = pipeline.parts(folder)[name]
-    kind = getattr(diffusers if library == "diffusers" else transformers, class_name)
+    kind = pipeline.class_of(*pipeline.parts(folder)[name])
     if not issubclass(kind, nn.Module):
         return None
-    if library == "diffusers":
+    if not issubclass(kind, transformers.PreTrainedModel):
         return drawn.empty(lambda: kind.from_config(pipeline.config(folder, name)))
     config = kind.config_class.from_pretrained(folder / name)
     return drawn.empty(lambda: kind(config))
@@ -102,6 +113,8 @@ def trace(folder: Path, arguments: Mapping[str, Any]) -> Trace:
         UsageError: the pipeline refuses the arguments.
         SkipditError: it cannot be called so.
     """
+    from diffusers import ModelMixin
+
     class_name = pipeline.index(folder)["_class_name"]
     pipe = _built(folder, class_name)
     seen = Trace()
@@ -110,7 +123,9 @@ def trace(folder: Path, arguments: Mapping[str, Any]) -> Trace:
         if (module := getattr(pipe, name)) is not None:
             _watch(module, place, seen)
     _count_steps(pipe.scheduler, seen)
-    _decode_nothing(getattr(pipe, "vae", None), seen)
+    for name, part in pipe.components.items():
+        if isinstance(part, nn.Module) and isinstance(part, ModelMixin) and name not in names:
+            _answer_nothing(part, seen)
     pipe.set_progress_bar_config(disable=True)
     try:
         with torch.no_grad(), _quiet():
@@ -159,11 +174,12 @@ def _built(folder: Path, class_name: str) -> Any:
 def options(folder: Path) -> dict[str, Any]:
     """What a pipeline is built with beside its parts: those that are absent, and settings."""
     said = pipeline.index(folder).items()
+    there = pipeline.parts(folder)
     absent = {name: None for name, part in said if part == [None, None]}
     settings = {
         name: value
         for name, value in said
-        if not name.startswith("_") and not isinstance(value, list)
+        if not name.startswith("_") and name not in there and name not in absent
     }
     return {**absent, **settings}
 
@@ -187,28 +203,25 @@ def _read(folder: Path, name: str, library: str, class_name: str) -> Any:
 
 
 def _part(folder: Path, name: str, library: str, class_name: str) -> Any:
-    import diffusers
     import transformers
 
-    if library == "diffusers":
-        kind = getattr(diffusers, class_name)
-        if issubclass(kind, nn.Module):
-            module = empty(folder, name)
-            if name not in pipeline.denoisers(folder):
-                _with_buffers(module, lambda: kind.from_config(pipeline.config(folder, name)))
-            return module
-        return kind.from_pretrained(folder / name)
-    kind = getattr(transformers, class_name)
+    kind = pipeline.class_of(library, class_name)
     if issubclass(kind, transformers.PreTrainedModel):
         return StandIn(kind.config_class.from_pretrained(folder / name), class_name)
-    return kind.from_pretrained(folder / name)
+    if not issubclass(kind, nn.Module):
+        return kind.from_pretrained(folder / name)
+    module = empty(folder, name)
+    if name not in pipeline.denoisers(folder):
+        _with_buffers(module, lambda: kind.from_config(pipeline.config(folder, name)))
+    return module
 
 
 def _with_buffers(module: nn.Module, build: Callable[[], nn.Module]) -> None:
-    """Give a module its own buffers, which pipelines read: means and deviations of latents."""
-    if own := [name for name, _ in module.named_buffers(recurse=False)]:
-        there = dict(drawn.empty(build).named_buffers(recurse=False))
-        module._buffers.update({name: there[name] for name in own})
+    """Give a module its buffers, which pipelines read: means and deviations of latents."""
+    if any(True for _ in module.buffers()):
+        there = drawn.empty(build)
+        for name, part in module.named_modules():
+            part._buffers.update(there.get_submodule(name)._buffers)
 
 
 class StandIn(nn.Module):
@@ -236,40 +249,38 @@ class StandIn(nn.Module):
 
 def _count_steps(scheduler: Any, seen: Trace) -> None:
     """Enter every step of a scheduler, with what it is at."""
-    own = scheduler.step
 
-    @functools.wraps(own)
-    def step(output: Any, timestep: Any, *args: Any, **kwargs: Any) -> Any:
-        result = own(output, timestep, *args, **kwargs)
+    def step(own: Callable[..., Any], output: Any, *args: Any, **kwargs: Any) -> Any:
+        result = own(output, *args, **kwargs)
+        if isinstance(output, Tensor):
+            seen.guided.append(float(output.float().abs().mean()))
         seen.steps.append(Step())
         return result
 
-    scheduler.step = step
-    timesteps = scheduler.set_timesteps
+    def set_timesteps(own: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+        own(*args, **kwargs)
+        seen.steps[:], seen.guided[:] = [Step()], []
 
-    @functools.wraps(timesteps)
-    def set_timesteps(*args: Any, **kwargs: Any) -> None:
-        timesteps(*args, **kwargs)
-        seen.steps[:] = [Step()]
-
-    scheduler.set_timesteps = set_timesteps
+    instead(scheduler, step=step, set_timesteps=set_timesteps)
     seen.scheduler = scheduler
 
 
-def _decode_nothing(vae: Any, seen: Trace) -> None:
-    """Let an autoencoder be asked on the meta device, and answer zeros."""
-    if vae is None:
-        return
-    own = vae.decode
+def _answer_nothing(part: nn.Module, seen: Trace) -> None:
+    """Let an autoencoder, or another part, be asked on the meta device, and answer zeros."""
 
-    @functools.wraps(own)
-    def decode(z: Tensor, *args: Any, **kwargs: Any) -> Any:
-        with FlopCounterMode(display=False) as counted:
-            result = own(z.to("meta"), *args, **kwargs)
-        seen.decoding += counted.get_total_flops()
-        return zeros(result)
+    def hollow(own: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(own)
+        def ask(*args: Any, **kwargs: Any) -> Any:
+            with untouched(), FlopCounterMode(display=False) as counted:
+                result = own(*on_meta(args), **on_meta(kwargs))
+            seen.decoding += counted.get_total_flops()
+            return zeros(result)
 
-    vae.decode = decode
+        return ask
+
+    for name in ("forward", "decode"):
+        if hasattr(part, name):
+            setattr(part, name, hollow(getattr(part, name)))
 
 
 def _watch(module: nn.Module, place: int, seen: Trace) -> None:
@@ -277,26 +288,65 @@ def _watch(module: nn.Module, place: int, seen: Trace) -> None:
     own, shapes = module.forward, dict[Any, Any]()
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        names = block_stream(module).parameters
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        x = given[HIDDEN] if HIDDEN in given else args[0]
+        given = {**dict(zip(parameters(module), args, strict=False)), **kwargs}
+        x = latents(module, args, kwargs)
         step = seen.steps[-1]
         step.denoiser, step.calls = place, step.calls + 1
         step.samples += len(x)
         _note_time(seen, step)
+        seen.given = seen.given or (1, *x.shape[1:])
         if (key := tuple(x.shape)) not in shapes:
-            on_meta = _on_meta(given)
-            first = not seen.inputs
-            if first:
-                seen.inputs = _of_one(on_meta, len(x))
-                finish = _note_blocks(module, seen)
-            result = own(**on_meta)
-            if first:
-                finish()
-            shapes[key] = result
-        return zeros(shapes[key])
+            shapes[key] = _shown(module, own, given, len(x), seen)
+        return _halves(zeros(shapes[key]), len(x), len(seen.steps) % 2)
 
     module.forward = forward  # type: ignore[method-assign]
+
+
+def _shown(module: nn.Module, own: Any, given: dict[str, Any], batch: int, seen: Trace) -> Any:
+    """What a transformer gives on the meta device; the first call is watched."""
+
+    def call() -> Any:
+        inputs = given if seen.values else on_meta(given)
+        if seen.inputs:
+            with untouched(seen.values):
+                return own(**inputs)
+        watched = Watched(module)
+        with untouched(seen.values), watched.watching():
+            result = own(**inputs)
+        seen.watched, seen.inputs = watched, _of_one(inputs, batch)
+        return result
+
+    try:
+        return call()
+    except UsageError:
+        raise
+    except (RuntimeError, NotImplementedError):  # values were asked for
+        if seen.values:
+            raise
+    seen.values = True
+    return call()
+
+
+def _halves(result: Any, batch: int, first: int) -> Any:
+    """A result that is one in one half of its batch and zero in the other.
+
+    So that what the scheduler is given tells which of them is the conditional one.
+    """
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.dim() and len(value) == batch:
+            value.chunk(2)[not first][:] = 1
+        elif isinstance(value, list) and len(value) == batch:
+            for each in value[: batch // 2] if first else value[batch // 2 :]:
+                each.fill_(1)
+        elif isinstance(value, tuple):
+            for each in value:
+                fill(each)
+        elif isinstance(value, dict):
+            fill(tuple(value.values()))
+        return value
+
+    return fill(result) if batch > 1 else result
 
 
 def _note_time(seen: Trace, step: Step) -> None:
@@ -304,11 +354,24 @@ def _note_time(seen: Trace, step: Step) -> None:
     at = min(len(seen.steps), len(scheduler.timesteps)) - 1
     step.timestep = float(scheduler.timesteps[at])
     if is_flow(scheduler):
-        step.sigma = float(scheduler.sigmas[at])
+        step.sigma, ours = _noise(scheduler, at)
+        step.timestep = step.timestep if ours else 1000 * step.sigma
         return
     power = float(scheduler.alphas_cumprod[round(step.timestep)])
     signal, noise = power**0.5, (1 - power) ** 0.5
     step.sigma = noise / (signal + noise)
+
+
+def _noise(scheduler: Any, at: int) -> tuple[float, bool]:
+    """The sigma of a step, and whether its timesteps go from 1000 to 0 as well.
+
+    Those of some go up, or from less than 2; and some have no sigmas.
+    """
+    times, inverted = scheduler.timesteps, bool(scheduler.config.get("invert_sigmas"))
+    most = float(max(times))
+    known = getattr(scheduler, "sigmas", None)
+    sigma = float(times[at]) / most if known is None else float(known[at])
+    return (1 - sigma if inverted else sigma), most > 2 and not inverted
 
 
 def is_flow(scheduler: Any) -> bool:
@@ -321,64 +384,19 @@ def is_flow(scheduler: Any) -> bool:
     )
 
 
-def _note_blocks(module: nn.Module, seen: Trace) -> Any:
-    """Watch the blocks of a transformer during one call; returns what ends that."""
-    known = {module.get_submodule(path): path for path in paths(module)}
-    outputs: list[list[Tensor]] = []
-    shapes: set[tuple[int, ...]] = set()
-
-    def enter(block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        stream, layer = block_stream(block), len(seen.order)
-        states = stream.entering(args, kwargs)
-        shapes.add(tuple(states[-1].shape))
-        others = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)]
-        for source, left in enumerate(outputs[:-1]):
-            for each in others:
-                if any(each is one for one in left) and not any(each is one for one in states):
-                    seen.skips.append((layer, source))
-        seen.order.append(known[block])
-
-    def leave(block: nn.Module, args: tuple, output: Any) -> None:
-        left = output if isinstance(output, tuple) else (output,)
-        outputs.append([each for each in left if isinstance(each, Tensor)])
-
-    handles = [block.register_forward_pre_hook(enter, with_kwargs=True) for block in known]
-    handles += [block.register_forward_hook(leave) for block in known]
-
-    def finish() -> None:
-        seen.steady = len(shapes) == 1
-        for handle in handles:
-            handle.remove()
-
-    return finish
-
-
-def _on_meta(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.to("meta")
-    if isinstance(value, dict):
-        return {key: _on_meta(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_on_meta(each) for each in value)
-    return value
-
-
-def zeros(value: Any) -> Any:
-    """Zeros of the shapes of all tensors in a value, on the CPU."""
-    if isinstance(value, Tensor):
-        return torch.zeros(value.shape, dtype=value.dtype)
-    if isinstance(value, dict):
-        return type(value)(**{key: zeros(each) for key, each in value.items()})
-    if isinstance(value, list | tuple):
-        return type(value)(zeros(each) for each in value)
-    return value
-
-
 def _of_one(given: dict[str, Any], batch: int) -> dict[str, Any]:
-    """The arguments of one sample of a batch."""
-    return {
-        name: value[:1]
-        if isinstance(value, Tensor) and value.dim() and len(value) == batch
-        else value
-        for name, value in given.items()
-    }
+    """The arguments of one sample of a batch: of tensors, and of lists with a tensor for each."""
+    listed = any(isinstance(each, list) and len(each) == batch for each in [*given.values()][:1])
+
+    def one(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value[:1] if value.dim() and len(value) == batch else value
+        if isinstance(value, list | tuple):
+            if listed and len(value) == batch:
+                return value[:1]
+            return type(value)(one(each) for each in value)
+        if isinstance(value, dict):
+            return {name: one(each) for name, each in value.items()}
+        return value
+
+    return {name: one(value) for name, value in given.items()}

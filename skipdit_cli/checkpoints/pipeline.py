@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from skipdit_cli.checkpoints.card import PIPELINE, Card, Sampling
@@ -26,7 +27,8 @@ INDEX = "model_index.json"
 WEIGHTS = (".safetensors", ".bin")
 AGAIN = "save or download the pipeline again"
 MOST = 1_000_000  # bytes of a model_index.json
-FACTS = kept.Kind("facts of a pipeline's class", 1)
+FACTS = kept.Kind("facts of a pipeline's class", 2)
+LIBRARIES = ("diffusers", "transformers")
 HUB = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 # Arguments of a call that are a run's own settings, or would change what it is.
 OURS = {
@@ -42,6 +44,7 @@ class Facts:
     Attributes:
         steps, guidance: the defaults; guidance None where it has none.
         scale: the keyword of the guidance; "" where there is none.
+        off: the guidance that is none.
         clip: whether it makes clips.
         negative: whether it takes a negative prompt.
         lists: whether it takes a generator for each sample.
@@ -52,6 +55,7 @@ class Facts:
     steps: int
     guidance: float | None
     scale: str
+    off: float
     clip: bool
     negative: bool
     lists: bool
@@ -137,22 +141,46 @@ def index(folder: Path) -> dict[str, Any]:
         content = json.loads(text)
     if not isinstance(content, dict) or not isinstance(content.get("_class_name"), str):
         raise UsageError("names no class of a pipeline", place=place)
-    for key, part in content.items():
-        if key.startswith("_") or not isinstance(part, list) or part == [None, None]:
-            continue
-        if part[0] not in ("diffusers", "transformers"):
-            problem = f"{key} is code of {part[0]}, and what a repository brings is not run"
+    for key, (library, class_name) in _parts(content).items():
+        if library not in LIBRARIES and not _own(library, class_name):
+            problem = f"{key} is code of {library}, and what a repository brings is not run"
             raise UsageError(problem, place=place, fix="take a pipeline of diffusers' own classes")
     return content
 
 
+def _parts(said: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Name -> library and class of the parts that are there; other lists are settings."""
+    return {
+        key: (part[0], part[1])
+        for key, part in said.items()
+        if not key.startswith("_")
+        and isinstance(part, list)
+        and len(part) == 2
+        and all(isinstance(each, str) for each in part)
+    }
+
+
+def _own(library: str, class_name: str) -> bool:
+    """Whether that is a folder of diffusers' pipelines which has such a class."""
+    from diffusers import pipelines
+
+    found = getattr(getattr(pipelines, library, None), class_name, None)
+    return library.isidentifier() and isinstance(found, type)
+
+
+def class_of(library: str, class_name: str) -> Any:
+    """The class of a part: of diffusers, of transformers, or of one of diffusers' pipelines."""
+    import diffusers
+    import transformers
+
+    if library in LIBRARIES:
+        return getattr({"diffusers": diffusers, "transformers": transformers}[library], class_name)
+    return getattr(getattr(diffusers.pipelines, library), class_name)
+
+
 def parts(folder: Path) -> dict[str, tuple[str, str]]:
     """The parts of a pipeline that are there: name -> library and class."""
-    return {
-        key: (str(part[0]), str(part[1]))
-        for key, part in index(folder).items()
-        if not key.startswith("_") and isinstance(part, list) and part != [None, None]
-    }
+    return _parts(index(folder))
 
 
 def denoisers(folder: Path) -> tuple[str, ...]:
@@ -174,12 +202,12 @@ def transformer(folder: Path) -> Any:
     Raises:
         OSError: the weights are not there, or damaged.
     """
-    import diffusers
     import torch
 
     name = denoisers(folder)[0]
-    kind = getattr(diffusers, parts(folder)[name][1])
-    return kind.from_pretrained(folder / name, dtype=torch.float32, local_files_only=True)
+    return class_of(*parts(folder)[name]).from_pretrained(
+        folder / name, dtype=torch.float32, local_files_only=True
+    )
 
 
 def config(folder: Path, part: str) -> dict[str, Any]:
@@ -238,7 +266,8 @@ def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _facts(class_name: str, *, place: str) -> Facts:
-    call = inspect.signature(pipeline_class(class_name, place=place).__call__).parameters
+    kind = pipeline_class(class_name, place=place)
+    call = inspect.signature(kind.__call__).parameters
     number = {
         name: float(call[name].default)
         for name in ("guidance_scale", "true_cfg_scale")
@@ -250,7 +279,8 @@ def _facts(class_name: str, *, place: str) -> Facts:
         steps=int(steps or 0),
         guidance=number.get(scale),
         scale=scale,
-        clip="num_frames" in call or "video_length" in call,
+        off=_off(kind),
+        clip=not {"num_frames", "video_length", "frames"}.isdisjoint(call),
         negative="negative_prompt" in call,
         lists="generator" in call and "ist[" in str(call["generator"].annotation),
         keywords=tuple(call)[1:],
@@ -260,6 +290,17 @@ def _facts(class_name: str, *, place: str) -> Facts:
             if each.default is each.empty and each.kind is not each.VAR_KEYWORD
         ),
     )
+
+
+def _off(kind: Any) -> float:
+    """The guidance at which a pipeline takes itself for one without: 1, or 0 where 1 is some."""
+    guided = getattr(kind, "do_classifier_free_guidance", None)
+    if not isinstance(guided, property) or guided.fget is None:
+        return 1.0
+    with suppress(Exception):  # where it asks for more than its scale
+        at_one, at_zero = (guided.fget(SimpleNamespace(_guidance_scale=g)) for g in (1.0, 0.0))
+        return 0.0 if at_one and not at_zero else 1.0
+    return 1.0
 
 
 def pipeline_class(class_name: str, *, place: str = "") -> Any:

@@ -21,6 +21,8 @@ class Traced:
         output: shape of a sample, [H, W, 3] or [T, H, W, 3].
         decoding: operations of decoding it.
         given: shape of the latents that a transformer is given, of one sample.
+        streams: of each block, the names and outputs of its `Stream`; () for what diffusers knows.
+        conditional_first: whether a doubled batch has the null half second.
     """
 
     timesteps: tuple[int, ...]
@@ -35,10 +37,12 @@ class Traced:
     output: tuple[int, ...]
     decoding: int
     given: tuple[int, ...]
+    streams: tuple[tuple[tuple[str, ...], tuple[int | None, ...]], ...] = ()
+    conditional_first: bool = False
 
     @property
     def doubled(self) -> bool:
-        """Whether guidance is one call of a doubled batch, the null half first."""
+        """Whether guidance is one call of a doubled batch."""
         return (max(self.samples), max(self.calls)) == (2, 1)
 
     @property

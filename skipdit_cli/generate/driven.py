@@ -7,7 +7,7 @@ which keeps its own. What a block returns beside hidden states is what it last r
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from skipdit_cli.cache import Cache
-from skipdit_cli.checkpoints.denoiser import Blocks, Packing, Stream, channel_dim
+from skipdit_cli.checkpoints import scheduled
+from skipdit_cli.checkpoints.denoiser import Blocks, Packing, Stream, as_batch, channel_dim, latents
 from skipdit_cli.checkpoints.traced import Traced
 from skipdit_cli.errors import SkipditError
 from skipdit_cli.generate.compiling import compiled, instead
@@ -25,33 +26,59 @@ from skipdit_cli.generate.loop import swapped
 from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST, Site
 
 OnStep = Callable[[Session, Tensor], None]
+NAMES = ("hidden_states", "encoder_hidden_states")  # that diffusers' hooks see
 
 
 class _Hook(ModelHook):
     """Hands every call of one site to the session, as one tensor in and one out."""
 
-    def __init__(self, session: Session, site: Site, stream: Stream) -> None:
+    def __init__(
+        self, session: Session, site: Site, stream: Stream, *, apart: bool = False
+    ) -> None:
+        """
+        Args:
+            apart: whether diffusers' own hooks see text and image apart.
+        """
         super().__init__()
+        self._apart = apart
+        self._at, self._number = (-1, ""), 0  # step and branch of the last call, and its number
         self.session, self.site, self.stream = session, site, stream
         self._last: dict[str, Any] = {}  # by branch, what the site returned, hidden states apart
 
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if self.site in self.session.foreign:
-            return self._foreign(module, args, kwargs)
-        return (self._layer if self.site.kind == "layer" else self._part)(args, kwargs)
+        """A module that a block calls several times keeps what each of these calls gave."""
+        at = self.session.step, self.session.branch
+        self._number = self._number + 1 if at == self._at else 0
+        self._at = at
+        with self.session.again(self._number) if self._number else nullcontext():
+            if self.site in self.session.foreign:
+                return self._foreign(module, args, kwargs)
+            return (self._layer if self.site.kind == "layer" else self._part)(args, kwargs)
 
     def _foreign(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """As diffusers has it, but that a stream which a block drops goes on as it came."""
+        """As diffusers has it: hidden states of image and text, or all of them as one."""
         if self.site.kind != "layer":
             forward = self.fn_ref.original_forward
             return self.session.run_foreign(self.site, module, forward, args, kwargs)
+        entered, branch = self.stream.entering(args, kwargs), self.session.branch
+        packing = Packing.of(entered)
+        states = [*reversed(entered)] if self._apart else [packing.pack(entered)]
 
-        def compute(*args: Any, **kwargs: Any) -> Any:
-            output = self.fn_ref.original_forward(*args, **kwargs)
-            states = self.stream.leaving(output, self.stream.entering(args, kwargs))
-            return self.stream.returned(states, None)
+        def back(given: Sequence[Tensor]) -> list[Tensor]:
+            return [*reversed(given)] if self._apart else packing.unpack(given[0])
 
-        return self.session.run_foreign(self.site, module, compute, args, kwargs)
+        def compute(**given: Tensor) -> Any:
+            changed = back([given[name] for name in NAMES[: len(states)]])
+            positional, named = self.stream.given(args, kwargs, changed)
+            output = self.fn_ref.original_forward(*positional, **named)
+            self._last[branch] = _without_tensors(output)
+            left = self.stream.leaving(output, changed)
+            return (*reversed(left),) if self._apart else packing.pack(left)
+
+        given = dict(zip(NAMES, states, strict=False))
+        output = self.session.run_foreign(self.site, module, compute, (), given)
+        left = back(output if isinstance(output, tuple) else [output])
+        return self.stream.returned(left, self._last.get(branch))
 
     def _layer(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         entered = self.stream.entering(args, kwargs)
@@ -159,15 +186,15 @@ class Driven:
             for number, (module, session) in enumerate(
                 zip(self._turns(), self.sessions, strict=True)
             ):
-                blocks = Blocks(
-                    module, self.traced.order, self.traced.skips, steady=self.traced.steady
-                )
-                _look_up(session, blocks)
+                blocks = Blocks.of(module, self.traced)
+                streams = [blocks.streams[site] for site in session.foreign if site.kind == "layer"]
+                apart = {len(stream.names) for stream in streams} == {2}
+                _look_up(session, blocks, apart=apart)
                 if self._compile:
                     every = {**blocks.modules, **self._layers(module)}
                     stack.enter_context(compiled(every, self.cache.hooked))
                 hooks = [
-                    (blocks.modules[site], _Hook(session, site, blocks.streams[site]))
+                    (blocks.modules[site], _Hook(session, site, blocks.streams[site], apart=apart))
                     for site in self.cache.hooked
                 ]
                 stack.enter_context(standing(hooks, self.cache))
@@ -177,10 +204,8 @@ class Driven:
                 )
                 stack.callback(handle.remove)
                 if self._guides:
-                    stack.enter_context(_guided(module, session))
-            own = scheduler.step
-            stack.callback(setattr, scheduler, "step", own)
-            scheduler.step = self._counted(own)
+                    stack.enter_context(_guided(module, session, self.traced.conditional_first))
+            stack.callback(scheduled.instead(scheduler, step=self._counted))
             yield
 
     def _layers(self, module: nn.Module) -> dict[Site, nn.Module]:
@@ -204,20 +229,15 @@ class Driven:
         session, first = self.sessions[number], self.traced.stretches[number].start
         session.begin(self.step - first, branch=str(self._calls))
         if self.cache.method.SEES_INPUT:
-            x = args[0] if args else kwargs["hidden_states"]
-            session.look(x, channel_dim=channel_dim(module))
+            session.look(latents(module, args, kwargs), channel_dim=channel_dim(module))
         self._calls += 1
 
-    def _counted(self, own: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(own)
-        def step(*args: Any, **kwargs: Any) -> Any:
-            result = own(*args, **kwargs)
-            if self._on_step:
-                self._on_step(self.session, result[0])
-            self.step, self._calls = self.step + 1, 0
-            return result
-
-        return step
+    def _counted(self, own: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = own(*args, **kwargs)
+        if self._on_step:
+            self._on_step(self.session, result[0])
+        self.step, self._calls = self.step + 1, 0
+        return result
 
     def finish(self) -> None:
         """Raise a SkipditError where the call took fewer steps than its plan."""
@@ -226,50 +246,68 @@ class Driven:
             raise self._strays(f"ends after {self.step} steps, and its plan has {planned}")
 
 
-def _guided(module: nn.Module, session: Session) -> AbstractContextManager[None]:
+def _guided(
+    module: nn.Module, session: Session, conditional_first: bool
+) -> AbstractContextManager[None]:
     """Let the method of a cache decide which halves of guidance a transformer computes.
 
-    Its batch is [null; conditional], of the same latents; a method sees [conditional; null].
+    A method sees a batch [conditional; null], whatever the order of the pipeline is.
     """
     compute = module.forward
 
+    def ours(value: Tensor) -> Tensor:
+        return value if conditional_first else swapped(value)
+
     def forward(*args: Any, **kwargs: Any) -> Any:
-        x = args[0] if args else kwargs["hidden_states"]
-        rows = len(x)
+        x = latents(module, args, kwargs)
+        rows, place = len(x), 0 if conditional_first else 1
+        listed = any(isinstance(each, list) for each in (*args[:1], kwargs.get("hidden_states")))
 
         def of(halves: str) -> Tensor:
             def part(value: Any) -> Any:
-                if not isinstance(value, Tensor) or not value.dim() or len(value) != rows:
+                each = isinstance(value, list) and listed
+                if each and len(value) == rows:
+                    value = [*value]
+                elif not isinstance(value, Tensor) or not value.dim() or len(value) != rows:
                     return value
-                if halves in (NULL_FIRST, BOTH):
-                    return value if halves == NULL_FIRST else swapped(value)
-                return value.chunk(2)[halves == CONDITIONAL]
+                null, conditional = value[: rows // 2], value[rows // 2 :]
+                if conditional_first:
+                    null, conditional = conditional, null
+                if halves == CONDITIONAL:
+                    return conditional
+                if halves not in (NULL_FIRST, BOTH):
+                    return null
+                both = (null, conditional) if halves == NULL_FIRST else (conditional, null)
+                return [*both[0], *both[1]] if each else torch.cat(both)
 
-            given, named = tree_map(part, (args, kwargs))
-            output: Tensor = compute(*given, **named)[0]
-            return output
+            given, named = tree_map(part, (args, kwargs), is_leaf=lambda v: isinstance(v, list))
+            return as_batch(compute(*given, **named)[0])
 
-        return (swapped(session.guide(x.chunk(2)[1], of, channel_dim=channel_dim(module))),)
+        latent = x.chunk(2)[place]
+        return (ours(session.guide(latent, of, channel_dim=channel_dim(module))),)
 
     return instead(module, forward)
 
 
-def _look_up(session: Session, blocks: Blocks) -> None:
-    """Let diffusers' own hooks see on which modules they stand."""
+def _look_up(session: Session, blocks: Blocks, *, apart: bool) -> None:
+    """Let diffusers' own hooks see on which modules they stand.
+
+    Args:
+        apart: whether they see the hidden states of text and image apart, the image first.
+    """
     from diffusers.hooks._helpers import TransformerBlockMetadata
 
     for site, hook in session.foreign.items():
         if site not in blocks.modules:
             continue
-        try:
+        if site.kind != "layer":
             hook.initialize_hook(blocks.modules[site])
-        except ValueError:  # of a class that diffusers does not know
-            stream = blocks.streams[site]
-            hook._metadata = TransformerBlockMetadata(
-                return_hidden_states_index=0,
-                hidden_states_argument_name=stream.names[-1],
-                _cls=type(blocks.modules[site]),
-            )
+            continue
+        hook._metadata = TransformerBlockMetadata(
+            return_hidden_states_index=0,
+            return_encoder_hidden_states_index=1 if apart else None,
+            _cls=type(blocks.modules[site]),
+        )
 
 
 def drive(

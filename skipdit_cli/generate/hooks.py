@@ -135,6 +135,16 @@ class Session:
         at = self.timesteps[step], self.sigmas[step]
         self._tell(Context(branch, step, len(self.timesteps), *at, flow=self._flow))
 
+    @contextmanager
+    def again(self, number: int) -> Iterator[None]:
+        """Keep what a site is called with for the second time in a call apart from the first."""
+        own, context = self.branch, self.context
+        self.branch = f"{own}.{number}"
+        self._tell(Context(**{**vars(context), "name": self.branch}))
+        yield
+        self.branch = own
+        self._tell(context)
+
     def look(self, x: Tensor, *, channel_dim: int) -> None:
         """Let diffusers' hooks see what the network is given.
 

@@ -81,19 +81,14 @@ def load(card: Card, *, device: str = "cpu", dtype: str = "float32", quantize: s
 
 def _drawn(own: Any, folder: Path, *, device: str, dtype: str) -> Any:
     """A pipeline of which nothing is read but configurations and tokenizers."""
-    import diffusers
-    import transformers
-
     from skipdit_cli.checkpoints import hollow
 
     made = {}
-    for name, (library, class_name) in pipeline.parts(folder).items():
-        network = hollow.blank(folder, name)
-        if network is not None:
+    for name, kind in pipeline.parts(folder).items():
+        if (network := hollow.blank(folder, name)) is not None:
             made[name] = drawn.fill(network, device=device, dtype=dtype)
         else:
-            kind = getattr(diffusers if library == "diffusers" else transformers, class_name)
-            made[name] = kind.from_pretrained(folder / name)
+            made[name] = pipeline.class_of(*kind).from_pretrained(folder / name)
     return own(**made, **hollow.options(folder))
 
 

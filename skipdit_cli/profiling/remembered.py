@@ -32,6 +32,9 @@ _SOURCES = (
     "models/*.py",
     "profiling/*.py",
     "checkpoints/hollow.py",
+    "checkpoints/watched.py",
+    "checkpoints/scheduled.py",
+    "checkpoints/untouched.py",
     "checkpoints/denoiser.py",
     "sites.py",
 )

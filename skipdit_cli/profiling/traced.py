@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.checkpoints import pipeline
 from skipdit_cli.checkpoints.card import Card
@@ -14,8 +14,10 @@ from skipdit_cli.profiling.cost import Costs, Decoding, Sizes
 from skipdit_cli.profiling.remembered import remembered
 from skipdit_cli.sites import Layout, Site
 
+if TYPE_CHECKING:
+    from skipdit_cli.checkpoints.hollow import Trace
+
 MOST_STEPS = 1000
-NO_GUIDANCE = 1.0  # the scale that leaves the conditional output alone
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def call_arguments(
         raise UsageError(f"{card.variant} cannot take steps '{steps}'", fix=fix)
     chosen = {**card.arguments, "num_inference_steps": int(steps)}
     if known.scale:  # left out, it would be the pipeline's default
-        chosen[known.scale] = NO_GUIDANCE if guidance is None else guidance
+        chosen[known.scale] = known.off if guidance is None else guidance
     if negative:
         chosen["negative_prompt"] = [negative]
     return chosen
@@ -82,6 +84,7 @@ def traced(card: Card, steps: str, guidance: float | None, negative: str = "") -
         name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()
     }
     found["skips"] = tuple((to, source) for to, source in found["skips"])
+    found["streams"] = tuple((tuple(names), tuple(at)) for names, at in found["streams"])
     return Traced(**found)
 
 
@@ -89,6 +92,7 @@ def _trace(card: Card, arguments: Mapping[str, Any]) -> dict[str, Any]:
     from skipdit_cli.checkpoints import hollow
 
     seen = hollow.trace(Path(card.folder), arguments)
+    watched = seen.watched
     found = Traced(
         timesteps=tuple(round(step.timestep) for step in seen.steps),
         sigmas=tuple(step.sigma for step in seen.steps),
@@ -96,12 +100,14 @@ def _trace(card: Card, arguments: Mapping[str, Any]) -> dict[str, Any]:
         turns=tuple(step.denoiser for step in seen.steps),
         samples=tuple(step.samples for step in seen.steps),
         calls=tuple(step.calls for step in seen.steps),
-        order=tuple(seen.order),
-        skips=tuple(seen.skips),
-        steady=seen.steady,
+        order=tuple(watched.order),
+        skips=tuple(watched.skips),
+        steady=watched.steady,
+        streams=tuple((each.names, each.outputs) for each in watched.streams),
+        conditional_first=seen.conditional_first,
         output=seen.output,
         decoding=seen.decoding,
-        given=tuple(seen.inputs["hidden_states"].shape),
+        given=seen.given,
     )
     return asdict(found)
 
@@ -144,17 +150,17 @@ def blocks(card: Card) -> list[Any]:
         SkipditError: there are two transformers, of different blocks.
     """
     from skipdit_cli.checkpoints import hollow
-    from skipdit_cli.checkpoints.denoiser import Blocks, paths
+    from skipdit_cli.checkpoints.denoiser import Blocks, lists
 
     known, folder = usual(card), Path(card.folder)
     modules = [hollow.empty(folder, name) for name in pipeline.denoisers(folder)]
-    if any(set(paths(module)) != set(known.order) for module in modules):
+    if any(lists(module) != lists(modules[0]) for module in modules):
         raise SkipditError(
             f"the transformers of {card.variant} have different numbers of blocks",
             place=card.name,
             fix="take a pipeline whose transformers are alike",
         )
-    return [Blocks(each, known.order, known.skips, steady=known.steady) for each in modules]
+    return [Blocks.of(each, known) for each in modules]
 
 
 @functools.cache
@@ -162,12 +168,14 @@ def sizes(card: Card) -> Sizes:
     """How much the transformers and one call of one hold, for one sample without guidance."""
 
     def count() -> list[int]:
+        from skipdit_cli.checkpoints.untouched import untouched
         from skipdit_cli.profiling.live import FLOAT32, peak
 
-        inputs = _inputs(card)
+        seen = _seen(card)
         modules = [each.module for each in blocks(card)]
         weights = [[*each.parameters(), *each.buffers()] for each in modules]
-        most = peak(lambda: modules[0](**inputs), before=weights[0])
+        with untouched(seen.values):
+            most = peak(lambda: modules[0](**seen.inputs), before=weights[0])
         return [sum(each.numel() for one in weights for each in one), most // FLOAT32]
 
     weights, step = remembered(card, "sizes", count)
@@ -176,12 +184,12 @@ def sizes(card: Card) -> Sizes:
 
 
 @functools.lru_cache(maxsize=1)
-def _inputs(card: Card) -> dict[str, Any]:
-    """Of one call of a transformer, for one sample, on the meta device."""
+def _seen(card: Card) -> "Trace":
+    """What the call does, with what a transformer is given in it."""
     from skipdit_cli.checkpoints import hollow
 
     arguments = call_arguments(card, card.sampling.steps, card.sampling.guidance)
-    return hollow.trace(Path(card.folder), arguments).inputs
+    return hollow.trace(Path(card.folder), arguments)
 
 
 @functools.cache
@@ -211,7 +219,9 @@ def decoding(card: Card) -> Decoding:
 
 def site_costs(card: Card) -> Costs:
     """What one call of a transformer costs for one sample, without guidance; not remembered."""
+    from skipdit_cli.checkpoints.untouched import untouched
     from skipdit_cli.profiling.macs import site_costs as counted
 
-    first = blocks(card)[0]
-    return counted(first.module, _inputs(card), sites=first.modules)
+    first, seen = blocks(card)[0], _seen(card)
+    with untouched(seen.values):
+        return counted(first.module, seen.inputs, sites=first.modules)

@@ -118,10 +118,11 @@ def _tried(card: "Card") -> "tuple[nn.Module, Tensor]":
     import torch
 
     from skipdit_cli.checkpoints import hollow, networks, pipeline
+    from skipdit_cli.checkpoints.untouched import zeros
 
     if card.pipeline:
         place, call = Path(card.folder), {**card.arguments, "num_inference_steps": 1}
-        given = hollow.zeros(hollow.trace(place, call).inputs)
+        given = zeros(hollow.trace(place, call).inputs)
         with torch.no_grad():
             model = pipeline.transformer(place)
             return model, model(**given)[0]

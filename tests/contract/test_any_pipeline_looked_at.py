@@ -21,7 +21,7 @@ from skipdit_cli.sites import CONDITIONAL, NULL
 from skipdit_cli.spec import parse_cache as spec_of
 from tests.tiny_pipelines import CALLS, NAMES, make
 
-IN_TWO_CALLS = ("wan", "wan22", "qwen-image")  # of guidance
+IN_TWO_CALLS = ("wan", "wan22", "qwen-image", "chroma", "cogview4")  # of guidance
 QUICK = ("sd3", "wan22")
 
 

@@ -37,6 +37,10 @@ CALLS: dict[str, dict[str, Any]] = {
         "guidance_scale": 4.0,
         "use_resolution_binning": False,
     },
+    "sana": {**IMAGE, **GUIDED, "width": 32, "use_resolution_binning": False},
+    "chroma": {**IMAGE, **GUIDED},
+    "cogview4": {**IMAGE, **GUIDED},
+    "z-image": {**IMAGE, **GUIDED, "negative_prompt": "b"},
 }
 NAMES = tuple(CALLS)
 
@@ -50,8 +54,8 @@ def make(name: str, folder: Path) -> Path:
     Returns:
         The folder.
     """
-    from . import images, videos
+    from . import images, newer, videos
 
-    pipeline = {**images.MAKERS, **videos.MAKERS}[name]()
+    pipeline = {**images.MAKERS, **videos.MAKERS, **newer.MAKERS}[name]()
     pipeline.save_pretrained(folder)
     return folder

@@ -6,6 +6,7 @@ from typing import Any
 
 import transformers
 from tokenizers import pre_tokenizers
+from tokenizers.processors import TemplateProcessing
 
 from .draw import drawn
 
@@ -90,6 +91,48 @@ def qwen(template: str, count: int) -> tuple[Any, Any]:
         vision_config={**layers, "depth": 1, "num_heads": 2, "out_hidden_size": WIDTH},
     )
     return tokenizer, drawn(transformers.Qwen2_5_VLForConditionalGeneration, config)
+
+
+def gemma() -> tuple[Any, Any]:
+    """A tokenizer and a model of Gemma 2."""
+    special = ("<pad>", "<eos>", "<bos>", "<unk>", "▁")
+    vocab = {token: i for i, token in enumerate([*special, *CHARACTERS])}
+    tokenizer = transformers.GemmaTokenizer(vocab, [])
+    config = transformers.Gemma2Config(**_causal(tokenizer), head_dim=16)
+    return tokenizer, drawn(transformers.Gemma2Model, config)
+
+
+def qwen3() -> tuple[Any, Any]:
+    """A tokenizer, with a template of chats, and a model of Qwen 3."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = transformers.Qwen2Tokenizer({token: i for i, token in enumerate(letters)}, [])
+    tokenizer.chat_template = "{% for each in messages %}{{ each['content'] }}{% endfor %}"
+    config = transformers.Qwen3Config(**_causal(tokenizer), head_dim=16)
+    return tokenizer, drawn(transformers.Qwen3Model, config)
+
+
+def glm() -> tuple[Any, Any]:
+    """A tokenizer that puts a token before every text, and a model of GLM."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = transformers.Qwen2Tokenizer({token: i for i, token in enumerate(letters)}, [])
+    tokenizer.add_special_tokens({"bos_token": "<sop>"})
+    tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single="<sop> $A", special_tokens=[("<sop>", tokenizer.bos_token_id)]
+    )
+    config = transformers.GlmConfig(**_causal(tokenizer), head_dim=16)
+    return tokenizer, drawn(transformers.GlmForCausalLM, config)
+
+
+def _causal(tokenizer: Any) -> dict[str, Any]:
+    return {
+        "vocab_size": len(tokenizer),
+        "hidden_size": WIDTH,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
 
 
 def bert() -> tuple[Any, Any]:

@@ -111,6 +111,8 @@ HEAVY_ALLOWED_FILES = {
         "generate.pipelines",
         "checkpoints.hollow",
         "checkpoints.denoiser",
+        "checkpoints.watched",
+        "checkpoints.untouched",
         "score.body",
     ),
     *(

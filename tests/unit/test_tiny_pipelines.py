@@ -59,12 +59,10 @@ def blocks(transformer):
 
 def unchanged(block, args, kwargs, output):
     """In place of a block's output: its input."""
-    from diffusers.hooks._helpers import TransformerBlockRegistry
-
     hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
     if not isinstance(output, tuple):
         return hidden
-    index = TransformerBlockRegistry.get(type(block)).return_hidden_states_index
+    index = next(at for at, state in enumerate(output) if state.shape == hidden.shape)
     return (*output[:index], hidden, *output[index + 1 :])
 
 
