@@ -93,6 +93,11 @@ def shortened(text: str) -> str:
     return line if len(line) <= 64 else f"{line[:40].rstrip()} ... {line[-20:].lstrip()}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first 200 characters of what an error says first; its class where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 def one_line(text: str) -> str:
     """A text as a part of one line: control characters told, and the middle of a long one left out.
 

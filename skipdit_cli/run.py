@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LOOP = 2  # generate/loop.py, hooks.py, rng.py, conditioning.py
 DECODING = 2  # generate/decode.py, storage/codec.py
 TEXT = 3  # generate/text.py; what is kept of prompts depends on it too
-PIPELINES = 2  # generate/driven.py, generate/pipelines.py
+PIPELINES = 3  # generate/driven.py, generate/pipelines.py
 DRAWING = 1  # checkpoints/drawn.py, of random weights alone; embeddings depend on it too
 
 FREE = ("num_samples", "names", "reference_steps")  # what changes no pixel

@@ -16,14 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from skipdit_cli.checkpoints import drawn, pipeline
+from skipdit_cli.checkpoints import hollow_parts, pipeline
 from skipdit_cli.checkpoints.denoiser import latents, parameters
 from skipdit_cli.checkpoints.scheduled import instead
 from skipdit_cli.checkpoints.untouched import on_meta, untouched, zeros
 from skipdit_cli.checkpoints.watched import Watched
-from skipdit_cli.errors import SkipditError, UsageError
-
-CPU = torch.device("cpu")
+from skipdit_cli.errors import SkipditError, UsageError, first_line
 
 
 @dataclass
@@ -82,27 +80,6 @@ class Trace:
         return len(self.guided) > 1 and self.guided[0] > self.guided[1]
 
 
-def empty(folder: Path, name: str) -> nn.Module:
-    """A part of a pipeline of a class of diffusers, on the meta device."""
-    kind = pipeline.class_of(*pipeline.parts(folder)[name])
-    with torch.device("meta"):
-        module: nn.Module = kind.from_config(pipeline.config(folder, name)).eval()
-    return module
-
-
-def blank(folder: Path, name: str) -> nn.Module | None:
-    """A part without memory for its parameters, but with its buffers; None if it is no network."""
-    import transformers
-
-    kind = pipeline.class_of(*pipeline.parts(folder)[name])
-    if not issubclass(kind, nn.Module):
-        return None
-    if not issubclass(kind, transformers.PreTrainedModel):
-        return drawn.empty(lambda: kind.from_config(pipeline.config(folder, name)))
-    config = kind.config_class.from_pretrained(folder / name)
-    return drawn.empty(lambda: kind(config))
-
-
 def trace(folder: Path, arguments: Mapping[str, Any]) -> Trace:
     """Call a pipeline for one prompt without its weights.
 
@@ -134,11 +111,12 @@ def trace(folder: Path, arguments: Mapping[str, Any]) -> Trace:
         raise
     except (ValueError, TypeError) as error:
         raise UsageError(
-            _line(error), place=f"{class_name} of {folder}", fix="see --call"
+            first_line(error), place=f"{class_name} of {folder}", fix="see --call"
         ) from None
     except Exception as error:
-        problem = f"cannot be called without weights: {type(error).__name__}: {_line(error)}"
-        raise SkipditError(problem, place=f"{class_name} of {folder}") from error
+        problem = f"cannot be called without weights: {type(error).__name__}: {first_line(error)}"
+        fix = "give other arguments with --call, where its own call fails so as well"
+        raise SkipditError(problem, place=f"{class_name} of {folder}", fix=fix) from error
     seen.output = tuple(result[0][0].shape)
     seen.steps = [step for step in seen.steps if step.calls]
     if not seen.steps:
@@ -159,92 +137,15 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
 def _built(folder: Path, class_name: str) -> Any:
     """The pipeline, on the CPU as it believes."""
     own = pipeline.pipeline_class(class_name)
-    here = {"_execution_device": property(lambda self: CPU), "device": property(lambda self: CPU)}
-    parts = {name: _read(folder, name, *kind) for name, kind in pipeline.parts(folder).items()}
-    return type(own.__name__, (own,), here)(**parts, **options(folder))
-
-
-def options(folder: Path) -> dict[str, Any]:
-    """What a pipeline is built with beside its parts: those that are absent, and settings."""
-    said = pipeline.index(folder).items()
-    there = pipeline.parts(folder)
-    absent = {name: None for name, part in said if part == [None, None]}
-    settings = {
-        name: value
-        for name, value in said
-        if not name.startswith("_") and name not in there and name not in absent
+    here = {
+        "_execution_device": property(lambda self: hollow_parts.CPU),
+        "device": property(lambda self: hollow_parts.CPU),
     }
-    return {**absent, **settings}
-
-
-def _read(folder: Path, name: str, library: str, class_name: str) -> Any:
-    """A part as its files have it.
-
-    Raises:
-        SkipditError: they are absent or damaged, or of a class that is not installed.
-    """
-    try:
-        return _part(folder, name, library, class_name)
-    except SkipditError:
-        raise
-    except Exception as error:  # libraries and tokenizers raise what they like
-        raise SkipditError(
-            f"cannot be read as a {class_name}: {type(error).__name__}: {_line(error)}",
-            place=str(folder / name),
-            fix=pipeline.AGAIN,
-        ) from error
-
-
-def _part(folder: Path, name: str, library: str, class_name: str) -> Any:
-    import transformers
-
-    kind = pipeline.class_of(library, class_name)
-    if issubclass(kind, transformers.PreTrainedModel):
-        return StandIn(kind.config_class.from_pretrained(folder / name), class_name)
-    if not issubclass(kind, nn.Module):
-        return kind.from_pretrained(folder / name)
-    module = empty(folder, name)
-    if name not in pipeline.denoisers(folder):
-        _with_buffers(module, lambda: kind.from_config(pipeline.config(folder, name)))
-    return module
-
-
-def _with_buffers(module: nn.Module, build: Callable[[], nn.Module]) -> None:
-    """Give a module its buffers, which pipelines read: means and deviations of latents."""
-    if any(True for _ in module.buffers()):
-        there = drawn.empty(build)
-        for name, part in module.named_modules():
-            part._buffers.update(there.get_submodule(name)._buffers)
-
-
-class StandIn(nn.Module):
-    """A text encoder that gives zeros, in the shapes of the real one."""
-
-    dtype, device = torch.float32, CPU
-
-    def __init__(self, config: Any, class_name: str) -> None:
-        super().__init__()
-        self.config, self.projected = config, class_name.endswith("WithProjection")
-
-    def forward(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
-        from transformers.utils import ModelOutput
-
-        text = getattr(self.config, "text_config", self.config)
-        width = getattr(text, "hidden_size", None) or text.d_model
-        layers = getattr(text, "num_hidden_layers", None) or text.num_layers
-        states = torch.zeros(*input_ids.shape, width)
-        pooled = torch.zeros(len(input_ids), getattr(text, "projection_dim", None) or width)
-        given = {"last_hidden_state": states, "pooler_output": torch.zeros(len(input_ids), width)}
-        if self.projected:
-            given = {"text_embeds": pooled, "last_hidden_state": states}
-        return ModelOutput(**given, hidden_states=(states,) * (layers + 1))
+    parts = {name: hollow_parts.read(folder, name) for name in pipeline.parts(folder)}
+    return type(own.__name__, (own,), here)(**parts, **hollow_parts.options(folder))
 
 
 def _count_steps(scheduler: Any, seen: Trace) -> None:

@@ -60,13 +60,14 @@ def named(model: str | None, pipeline: str) -> str:
     return catalog.named(pipeline) if Path(pipeline).is_dir() else pipeline
 
 
-def fitting(pipeline: str) -> list[tuple[str, str]]:
-    """Every caching method, and whether it fits a pipeline, or why not."""
+def fitting(pipeline: str, call: list[str] | None) -> list[tuple[str, str]]:
+    """Every caching method, and whether it fits a pipeline that is called so, or why not."""
     from skipdit_cli import registry
     from skipdit_cli.checkpoints import catalog
     from skipdit_cli.recipe import called
 
     card = catalog.card(named(None, pipeline), place="--pipeline")
+    card = called.with_call(card, called.parse(call))
     return [(name, called.fit(card, name)) for name in registry.names("caches")]
 
 

@@ -42,6 +42,7 @@ def ls(
     size: Annotated[bool, typer.Option("--size", help="Of runs: what each takes on disk.")] = False,
     model: options.Model = None,
     pipeline: pipelines.Pipeline = None,
+    call: pipelines.Call = None,
     results: options.Root = "results",  # type: ignore[assignment]
     json: options.Json = False,
 ) -> None:
@@ -58,12 +59,13 @@ def ls(
     if pipeline is not None:
         if kind != "caches" or name is not None:
             raise UsageError("is for `skipdit ls caches`", place="--pipeline", fix="leave it out")
-        rows = pipelines.fitting(pipeline)
+        rows = pipelines.fitting(pipeline, call)
         if json:
             show_json(dict(rows))
         else:
             show(table(("cache", pipeline), rows))
         return
+    options.refuse({"call": call}, "is for a pipeline", place="skipdit ls")
     if kind == complete.RUNS and name is None:
         _runs(results, model, size=size, json=json)
         return

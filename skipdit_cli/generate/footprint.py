@@ -1,9 +1,7 @@
 """Footprint: the memory that a run takes, before it runs and from shapes alone.
 
-The network's part is what one call of it holds on the meta device (`profiling/live.py`). What a
-cache keeps between steps is found by its own code: the session that runs in a generation calls the
-method at every site of the steps that tell, on tensors of the right shapes without content. A
-method that decides while it runs is taken to compute every second step.
+The network's part is what one call of it holds on the meta device (`profiling/live.py`); what a
+cache keeps between steps is found by its own code (`generate/keeping.py`).
 
 Compared with what was measured on the embedded models (tests/contract/test_footprint.py) the
 estimate of a step is between LOW and HIGH times the truth.
@@ -11,31 +9,28 @@ estimate of a step is between LOW and HIGH times the truth.
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skipdit_cli import registry
-from skipdit_cli.cache import NONE
 from skipdit_cli.checkpoints import pipeline
+from skipdit_cli.generate import keeping
 from skipdit_cli.generate.accelerated import AUTOENCODER
 from skipdit_cli.generate.decode import FRAMES
 from skipdit_cli.generate.decode import at_once as images_at_once
 from skipdit_cli.plan.plan import sample_bytes
 from skipdit_cli.precision import PRECISIONS, bytes_of, dtype_of
 from skipdit_cli.profiling import counts, traced
-from skipdit_cli.sites import BOTH, CONDITIONAL, NULL_FIRST, Site
 
 if TYPE_CHECKING:
     from skipdit_cli.checkpoints.card import Card, Component
-    from skipdit_cli.generate.hooks import Session
     from skipdit_cli.run import Run
 
 LOW, HIGH = 0.8, 1.25
 FLOAT32 = bytes_of("float32")
-DECIDING = 8  # steps in which a method that decides while it runs has kept all that it keeps
-_SOURCES = ("caches/*.py", "cache.py", "generate/hooks.py", "generate/footprint.py")
+_SOURCES = ("caches/*.py", "cache.py", "generate/hooks.py", "generate/keeping.py")
 
 
 @dataclass(frozen=True)
@@ -111,7 +106,7 @@ def footprint(run: "Run") -> Footprint:
         min(sizes.grid[0], FRAMES) if clip else min(run.batch_size, images_at_once(*sizes.grid))
     )
     halves, latents = 2 if run.guided else 1, math.prod(sizes.latents) * FLOAT32
-    kept, weights = _kept(run), sizes.weights * value
+    kept, weights = _kept(run, keeping.by_network), sizes.weights * value
     autoencoder = decoding.weights * decoded if decoding else 0
     both = There(0, weights + autoencoder, weights + autoencoder)
     return Footprint(
@@ -128,7 +123,7 @@ def footprint(run: "Run") -> Footprint:
 
 
 def _of_pipeline(run: "Run") -> Footprint:
-    """Of a pipeline, whose parts all stay where they are; what a cache keeps is not counted."""
+    """Of a pipeline, whose parts all stay where they are unless they are offloaded."""
     card, value = run.card, bytes_of(run.precision)
     sizes, parts = counts.sizes(card), traced.part_sizes(card)
     own = pipeline.denoisers(Path(card.folder))
@@ -137,21 +132,21 @@ def _of_pipeline(run: "Run") -> Footprint:
     encoders = [size for name, size in held.items() if name not in own and name != "vae"]
     denoisers, autoencoder = [held[name] for name in own], held.get("vae", 0)
     block = max(denoisers) // len(run.traced.order)  # and no part of others is larger
-    alone = There(max(encoders, default=0), max(denoisers), autoencoder)
+    by_cache = _kept(run, keeping.by_pipeline, "generate/driven.py")
     return Footprint(
         weights=sum(denoisers),
         autoencoder=autoencoder,
         encoder=sum(encoders),
         step=sizes.step * value * max(run.traced.samples),
-        kept=0,
+        kept=by_cache or 0,
         decoding=0,
         pixels=sample_bytes(card) * FLOAT32,
         there={
             "": There(*[sum(held.values())] * 3),
-            "model": alone,
+            "model": There(max(encoders, default=0), max(denoisers), autoencoder),
             "group": There(block, block, block),
         },
-        counted=run.cache.name == NONE,
+        counted=by_cache is not None,
     )
 
 
@@ -176,11 +171,15 @@ def _encoder_bytes(card: "Card", part: "Component", precision: str) -> int:
     return counts.remembered(card, f"encoder {known}", count, sources=sources)[precision]
 
 
-def _kept(run: "Run") -> int | None:
+def _kept(run: "Run", count: Callable[["Run"], int], *sources: str) -> int | None:
     """What the cache keeps of one sample between steps, in bytes; None if that cannot be counted.
 
     Without content a tensor answers few questions, and a method of another distribution may ask
-    others. Where it has a fault of its own, its run will say so.
+    others, or a transformer may. Where it has a fault of its own, its run will say so.
+
+    Args:
+        count: the same, not remembered.
+        sources: patterns of files that it depends on beside _SOURCES.
     """
     what = [run.cache, run.guided, dtype_of(run.precision), *run.timesteps]
     foreign = registry.source_hash("caches", run.cache.name)
@@ -188,80 +187,10 @@ def _kept(run: "Run") -> int | None:
         return counts.remembered(
             run.card,
             f"kept by {' '.join(map(str, what))} {foreign}",
-            lambda: _simulated(run),
-            sources=_SOURCES,
+            lambda: count(run),
+            sources=(*_SOURCES, *sources),
         )
     except Exception:
-        if not foreign:
+        if not (foreign or run.card.pipeline):
             raise
         return None
-
-
-def _simulated(run: "Run") -> int:
-    """The steps of the run's schedule that tell, on tensors without content."""
-    import torch
-
-    from skipdit_cli.generate.hooks import Session
-    from skipdit_cli.profiling.live import Live
-
-    sizes, cache = counts.sizes(run.card), run.cache
-    dtype = getattr(torch, dtype_of(run.precision))
-    inside: dict[int, list[Site]] = {layer: [] for layer in range(cache.layout.layers)}
-    for site in cache.hooked:
-        inside[site.layer].append(site)
-    session, most = Session(cache, run.timesteps, guided=run.guided), 0
-
-    def compute(halves: str) -> torch.Tensor:
-        branches = 2 if halves in (BOTH, NULL_FIRST) else 1
-        session.look(given[branches], channel_dim=sizes.channel_dim)
-
-        def at(site: Site, within: Sequence[Site] = ()) -> None:
-            def leaving(hidden_states: torch.Tensor) -> torch.Tensor:
-                for each in within:
-                    at(each)
-                return torch.empty_like(hidden_states)
-
-            first, *rest = sizes.sites[site.kind]
-            entering = torch.empty(first * branches, *rest, dtype=dtype, device="meta")
-            session.run(site, leaving, entering)
-
-        for layer, sites in inside.items():
-            parts = [site for site in sites if site.kind != "layer"]
-            if len(parts) < len(sites):
-                at(Site("layer", layer), parts)
-            else:
-                for each in parts:
-                    at(each)
-        return torch.empty(branches, *sizes.latents, dtype=dtype, device="meta")
-
-    x, pair = (torch.empty(n, *sizes.latents, dtype=dtype, device="meta") for n in (1, 2))
-    given = {1: x, 2: pair}
-    with torch.no_grad(), Live() as live:
-        live.held_before(x, pair)
-        for step in _telling(session):
-            live.scalar = 0.0 if step % 2 else math.inf
-            session.begin(step)
-            if run.guided:
-                session.guide(x, compute, channel_dim=sizes.channel_dim)
-            else:
-                compute(CONDITIONAL)
-            most = max(most, live.now)
-    return most
-
-
-def _telling(session: "Session") -> Sequence[int]:
-    """The steps after which a cache may keep more than before.
-
-    What is kept follows from what a step reuses and what the one before it did, so that each such
-    pair is looked at once; diffusers' hooks count steps themselves and see all of them.
-    """
-    reused, halves = session.announced, session.halves
-    if reused is None:
-        return range(min(DECIDING, len(session.timesteps)))
-    if session.foreign:
-        return range(len(session.timesteps))
-    pairs: dict[tuple, int] = {}
-    for step, now in enumerate(zip(reused, halves, strict=True)):
-        before = (reused[step - 1], halves[step - 1]) if step else None
-        pairs.setdefault((before, now), step)
-    return list(pairs.values())

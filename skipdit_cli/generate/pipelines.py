@@ -12,7 +12,7 @@ from torch import Tensor
 from skipdit_cli.cache import Cache
 from skipdit_cli.checkpoints import drawn, pipeline
 from skipdit_cli.checkpoints.card import Card
-from skipdit_cli.errors import SkipditError
+from skipdit_cli.errors import SkipditError, first_line
 from skipdit_cli.generate import accelerated, conditioning, loaded
 from skipdit_cli.generate.driven import Driven, drive
 from skipdit_cli.generate.hooks import Session
@@ -75,21 +75,20 @@ def load(card: Card, *, device: str = "cpu", dtype: str = "float32", quantize: s
                 folder, dtype=kind, local_files_only=True, quantization_config=config
             )
     except Exception as error:  # each library's readers raise what they like
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise SkipditError(f"cannot be loaded: {line}", place=str(folder)) from error
+        raise SkipditError(f"cannot be loaded: {first_line(error)}", place=str(folder)) from error
 
 
 def _drawn(own: Any, folder: Path, *, device: str, dtype: str) -> Any:
     """A pipeline of which nothing is read but configurations and tokenizers."""
-    from skipdit_cli.checkpoints import hollow
+    from skipdit_cli.checkpoints import hollow_parts
 
     made = {}
     for name, kind in pipeline.parts(folder).items():
-        if (network := hollow.blank(folder, name)) is not None:
+        if (network := hollow_parts.blank(folder, name)) is not None:
             made[name] = drawn.fill(network, device=device, dtype=dtype)
         else:
             made[name] = pipeline.class_of(*kind).from_pretrained(folder / name)
-    return own(**made, **hollow.options(folder))
+    return own(**made, **hollow_parts.options(folder))
 
 
 def transformers_of(pipe: Any, card: Card) -> list[Any]:

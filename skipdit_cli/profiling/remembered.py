@@ -32,6 +32,7 @@ _SOURCES = (
     "models/*.py",
     "profiling/*.py",
     "checkpoints/hollow.py",
+    "checkpoints/hollow_parts.py",
     "checkpoints/watched.py",
     "checkpoints/scheduled.py",
     "checkpoints/untouched.py",

@@ -149,11 +149,11 @@ def blocks(card: Card) -> list[Any]:
     Raises:
         SkipditError: there are two transformers, of different blocks.
     """
-    from skipdit_cli.checkpoints import hollow
+    from skipdit_cli.checkpoints import hollow_parts
     from skipdit_cli.checkpoints.denoiser import Blocks, lists
 
     known, folder = usual(card), Path(card.folder)
-    modules = [hollow.empty(folder, name) for name in pipeline.denoisers(folder)]
+    modules = [hollow_parts.empty(folder, name) for name in pipeline.denoisers(folder)]
     if any(lists(module) != lists(modules[0]) for module in modules):
         raise SkipditError(
             f"the transformers of {card.variant} have different numbers of blocks",
@@ -171,7 +171,7 @@ def sizes(card: Card) -> Sizes:
         from skipdit_cli.checkpoints.untouched import untouched
         from skipdit_cli.profiling.live import FLOAT32, peak
 
-        seen = _seen(card)
+        seen = shown(card)
         modules = [each.module for each in blocks(card)]
         weights = [[*each.parameters(), *each.buffers()] for each in modules]
         with untouched(seen.values):
@@ -184,7 +184,7 @@ def sizes(card: Card) -> Sizes:
 
 
 @functools.lru_cache(maxsize=1)
-def _seen(card: Card) -> "Trace":
+def shown(card: Card) -> "Trace":
     """What the call does, with what a transformer is given in it."""
     from skipdit_cli.checkpoints import hollow
 
@@ -197,10 +197,10 @@ def part_sizes(card: Card) -> dict[str, int]:
     """How many numbers the weights of each part are."""
 
     def count() -> dict[str, int]:
-        from skipdit_cli.checkpoints import hollow
+        from skipdit_cli.checkpoints import hollow_parts
 
         folder = Path(card.folder)
-        modules = {name: hollow.blank(folder, name) for name in pipeline.parts(folder)}
+        modules = {name: hollow_parts.blank(folder, name) for name in pipeline.parts(folder)}
         return {
             name: sum(each.numel() for each in module.parameters())
             for name, module in modules.items()
@@ -222,6 +222,6 @@ def site_costs(card: Card) -> Costs:
     from skipdit_cli.checkpoints.untouched import untouched
     from skipdit_cli.profiling.macs import site_costs as counted
 
-    first, seen = blocks(card)[0], _seen(card)
+    first, seen = blocks(card)[0], shown(card)
     with untouched(seen.values):
         return counted(first.module, seen.inputs, sites=first.modules)

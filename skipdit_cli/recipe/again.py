@@ -1,6 +1,5 @@
 """The command that makes a run again, found from its settings and tried before it is told."""
 
-import json
 import shlex
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -93,8 +92,7 @@ def _written(run: "Run", spec: str, settings: dict[str, Any]) -> str:
         if name == "compile":
             words.append(option)
         elif name == "call":
-            for key, given in value.items():
-                words += [option, f"{key}={given if isinstance(given, str) else json.dumps(given)}"]
+            words += called.written(value)
         elif name == "prompts" and not isinstance(value, str):
             for prompt in value:
                 words += ["--prompt", prompt]

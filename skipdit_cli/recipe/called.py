@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
@@ -44,11 +45,22 @@ def parse(given: list[str] | None) -> dict[str, Any]:
 
 def settings(run: "Run") -> dict[str, Any]:
     """What a run of a pipeline is called with beyond its card, as `make_run` takes it."""
-    if not run.card.pipeline:
-        return {}
-    own = catalog.card(run.model).arguments
-    call = {key: value for key, value in run.card.arguments.items() if own.get(key) != value}
+    call = _differing(run.card) if run.card.pipeline else {}
     return {"call": call} if call else {}
+
+
+def _differing(card: Card) -> dict[str, Any]:
+    """Arguments of a pipeline's call that its own card has not."""
+    own = catalog.card(card.name).arguments
+    return {key: value for key, value in card.arguments.items() if own.get(key) != value}
+
+
+def written(call: Mapping[str, Any]) -> list[str]:
+    """Arguments of a call as words of a command line, which `parse` reads."""
+    pairs = (
+        (key, each if isinstance(each, str) else json.dumps(each)) for key, each in call.items()
+    )
+    return [word for key, text in pairs for word in ("--call", f"{key}={text}")]
 
 
 def with_call(card: Card, call: Mapping[str, Any]) -> Card:
@@ -171,9 +183,10 @@ def check_method(card: Card, name: str) -> None:
 
 
 def _misfit(card: Card, name: str, problem: str) -> UsageError:
+    call = "".join(f" {shlex.quote(word)}" for word in written(_differing(card)))
     return UsageError(
         f"{name} does not fit {card.variant}: {problem}",
-        fix=f"`skipdit ls caches --pipeline {card.name}` tells which do",
+        fix=f"`skipdit ls caches --pipeline {shlex.quote(card.name)}{call}` tells which do",
     )
 
 

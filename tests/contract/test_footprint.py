@@ -7,12 +7,13 @@ import pytest
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import catalog
-from skipdit_cli.generate import footprint as module
+from skipdit_cli.generate import keeping
 from skipdit_cli.generate.footprint import HIGH, LOW, footprint
 from skipdit_cli.profiling.latency import peak_bytes
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.score.body import loop_of
 from skipdit_cli.sites import Site
+from tests.tiny_pipelines import CALLS, make
 
 BATCH = 2
 CALIBRATED = ("teacache", "mag-cache", "dp-cache")  # for their usual number of steps
@@ -60,15 +61,41 @@ def test_it_is_on_other_models_and_without_guidance(model, cache, guidance):
     assert LOW <= estimated / took <= HIGH
 
 
+ON_PIPELINES = ("fora", "taylorseer", "first-block", "pab", "delta-dit", "faster-cache", "seacache")
+
+
+@pytest.mark.few(2)
+@pytest.mark.parametrize(
+    ("name", "cache"),
+    [(name, cache) for name in ("flow-digits", "wan22", "flux") for cache in ON_PIPELINES],
+)
+def test_it_is_on_pipelines(name, cache, tmp_path):
+    """Guidance in one doubled batch, in two calls of two transformers, and none."""
+    model, settings = name, {"num_samples": 1, "batch_size": 1}
+    if name != "flow-digits":
+        call = {**CALLS[name]}
+        del call["num_inference_steps"], call["guidance_scale"]
+        model, more = str(make(name, tmp_path / name)), {"guidance": 4.0, "prompts": ("a cat",)}
+        settings |= {"steps": "8", "call": call, **more}
+        if cache in ("faster-cache", "seacache"):
+            return  # they do not fit
+    run = make_run(model, cache, settings)
+    held, loop = footprint(run), loop_of(run)
+    assert held.counted
+    assert held.kept > 0 == footprint(run.reference).kept
+    took, uncached = (peak_bytes(partial(loop, each)) for each in (run.cache, run.cache.uncached))
+    assert LOW <= (uncached + held.kept) / took <= HIGH
+
+
 @pytest.mark.parametrize(
     "cache", [*registry.names("caches"), "pab(n=3)", "skip-cache(n=3)", EXTRAPOLATING]
 )
 def test_the_steps_that_are_looked_at_tell_all(cache, monkeypatch):
     steps = {} if cache in CALIBRATED else {"steps": "25"}
     run = make_run(ON.get(cache, SKIP), cache, {"num_samples": 1, "guidance": 3.0} | steps)
-    few = module._simulated(run)
-    monkeypatch.setattr(module, "_telling", lambda session: range(len(session.timesteps)))
-    assert module._simulated(run) == few
+    few = keeping.by_network(run)
+    monkeypatch.setattr(keeping, "telling", lambda session: range(len(session.timesteps)))
+    assert keeping.by_network(run) == few
 
 
 def test_each_pair_of_neighbours_is_looked_at_once():
@@ -76,12 +103,12 @@ def test_each_pair_of_neighbours_is_looked_at_once():
     none, some = frozenset(), frozenset({Site("layer", 1)})
     reused, halves = [none, some, some, none, some, some, none, none], ["both"] * 7 + ["null"]
     session = SimpleNamespace(announced=reused, halves=halves, foreign={}, timesteps=range(8))
-    assert list(module._telling(session)) == [0, 1, 2, 3, 7]
+    assert list(keeping.telling(session)) == [0, 1, 2, 3, 7]
     session.foreign = {Site("layer", 1): None}  # which counts steps itself
-    assert list(module._telling(session)) == list(range(8))
+    assert list(keeping.telling(session)) == list(range(8))
     session.announced = None
     session.timesteps = range(100)
-    assert list(module._telling(session)) == list(range(module.DECIDING))
+    assert list(keeping.telling(session)) == list(range(keeping.DECIDING))
 
 
 def test_what_is_kept_by_hand():

@@ -121,10 +121,13 @@ def test_two_experts_with_random_weights(skipdit, wan, table):
 
 
 def test_which_methods_fit_is_told(skipdit, flux, table):
-    rows = {
-        row["cache"]: row[str(flux)]
-        for row in table(skipdit(f"ls caches --pipeline {flux}").ok().out)
-    }
+    def told(call):
+        listed = table(skipdit(f"ls caches --pipeline {flux} {call}").ok().out)
+        return {row["cache"]: row[str(flux)] for row in listed}
+
+    rows = told("")
+    assert told(CALL) == rows
+    skipdit(f"ls caches {CALL}").failed(2, "--call is for a pipeline")
     assert rows["fora"] == rows["first-block"] == "fits"
     assert rows["skip-cache"].startswith("no: skip-cache needs skip branches")
     assert rows["t-gate"].startswith("no: ")
@@ -144,7 +147,7 @@ def test_which_methods_fit_is_told(skipdit, flux, table):
         ("--steps ddim50", ("--steps: FluxPipeline", "ddim50", "give a number")),
         ("--model digits", ("--model and --pipeline", "give one of them")),
         ("--cache skip-cache(n=2)", ("skip-cache", "built without them")),
-        ("--cache seacache", ("seacache", "ls caches --pipeline")),
+        ("--cache seacache", ("seacache", "ls caches --pipeline", f"{CALL}` tells which do")),
         ("--offload model", ("--offload", "there is no GPU", "leave it out")),
         ("--offload group --device cpu", ("--offload", "there is no GPU")),
         ("--offload", ("--offload: autoencoder is not for a pipeline", "give model or group")),

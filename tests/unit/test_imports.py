@@ -65,7 +65,7 @@ KNOWN_USERS = {
 # Where networks and measurements are put to use, and who may ask them to.
 WHO_RUNS = {
     "generate.hooks": {
-        "generate.footprint",
+        "generate.keeping",
         "generate.loop",
         "generate.batch",
         "generate.driven",
@@ -110,6 +110,7 @@ HEAVY_ALLOWED_FILES = {
         "generate.driven",
         "generate.pipelines",
         "checkpoints.hollow",
+        "checkpoints.hollow_parts",
         "checkpoints.denoiser",
         "checkpoints.watched",
         "checkpoints.untouched",

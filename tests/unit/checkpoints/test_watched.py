@@ -65,7 +65,7 @@ def test_blocks_have_the_streams_that_were_seen(auraflow):
     empty = dict.fromkeys(
         ("timesteps", "sigmas", "turns", "samples", "calls", "output", "given"), ()
     )
-    call = {**empty, "watched": True, "decoding": 0, "order": tuple(watched.order), "skips": ()}
+    call = {**empty, "flow": True, "decoding": 0, "order": tuple(watched.order), "skips": ()}
     blocks = Blocks.of(module, Traced(**call, steady=True, streams=seen))
     of_layers = [blocks.streams[site] for site in blocks.streams if site.kind == "layer"]
     assert tuple((each.names, each.outputs) for each in of_layers) == seen

@@ -99,7 +99,7 @@ def test_timings_with_parts_that_come_and_go_are_kept_apart(monkeypatch):
 
 def on(device, offload, **run):
     given = SimpleNamespace(card=SimpleNamespace(pipeline=True), compile=False, **run)
-    check_offload([given], Options(root=None, device=device, offload=offload))
+    check_offload([given], offload, device=device)
 
 
 def test_what_cannot_be_offloaded_is_refused(monkeypatch):
