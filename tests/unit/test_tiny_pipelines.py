@@ -59,10 +59,15 @@ def blocks(transformer):
 
 def unchanged(block, args, kwargs, output):
     """In place of a block's output: its input."""
+    from diffusers.hooks._helpers import TransformerBlockRegistry as Registry
+
     hidden = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
     if not isinstance(output, tuple):
         return hidden
-    index = next(at for at, state in enumerate(output) if state.shape == hidden.shape)
+    if type(block) in Registry._registry:
+        index = Registry.get(type(block)).return_hidden_states_index
+    else:
+        index = next(at for at, state in enumerate(output) if state.shape == hidden.shape)
     return (*output[:index], hidden, *output[index + 1 :])
 
 

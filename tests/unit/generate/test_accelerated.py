@@ -111,9 +111,8 @@ def test_what_cannot_be_offloaded_is_refused(monkeypatch):
     with pytest.raises(UsageError, match="--offload: there is no GPU"):
         on("cpu", "group")
     compiled = SimpleNamespace(card=SimpleNamespace(pipeline=True), compile=True)
-    how = Options(root=None, device="cuda", offload="group")
     with pytest.raises(UsageError, match="are not compiled; take model, or leave --compile out"):
-        check_offload([compiled], how)
+        check_offload([compiled], "group", device="cuda")
     check_offload([compiled], Options(root=None, device="cuda", offload="model"))
     monkeypatch.setattr("skipdit_cli.cli._pipelines.find_spec", lambda name: None)
     with pytest.raises(MissingAssetError, match="accelerate is not installed; run `pip install"):
