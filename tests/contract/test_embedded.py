@@ -204,21 +204,21 @@ def flow():
 
 
 @pytest.mark.parametrize(
-    "call",
+    ("times", "call"),
     [
-        pytest.param({"guidance_scale": 3.0, "max_sequence_length": 8}, id="as its card says"),
-        pytest.param({}, id="diffusers' defaults", marks=pytest.mark.slow),
+        pytest.param(2, {"guidance_scale": 3.0, "max_sequence_length": 8}, id="as its card says"),
+        pytest.param(1, {}, id="diffusers' defaults", marks=pytest.mark.slow),
     ],
 )
-def test_a_plain_pipeline_draws_the_digits_of_its_captions(flow, call):
-    captions = list(prompts.read_prompts("digits-image").texts) * 2
+def test_a_plain_pipeline_draws_the_digits_of_its_captions(flow, times, call):
+    captions = list(prompts.read_prompts("digits-image").texts) * times
     generators = [torch.Generator().manual_seed(i) for i in range(len(captions))]
     images = flow(captions, generator=generators, output_type="np", **call).images
-    assert images.shape == (60, 16, 16, 3)
+    assert images.shape == (30 * times, 16, 16, 3)
     pixels, metas = (images * 255).round().astype(np.uint8), [{"prompt": c} for c in captions]
     assert accuracy_at_digits.score_set(pixels, metas) >= 0.85
     same = [i for i, caption in enumerate(captions) if caption == captions[0]]
-    assert not np.array_equal(*pixels[same])  # of the same caption, by other noise
+    assert len({pixels[i].tobytes() for i in same}) == times  # of the same caption, by other noise
 
 
 def test_its_autoencoder_gives_digits_back(flow):

@@ -1,9 +1,9 @@
 """Every network at full size on a GPU that is not there: no mix of devices or of dtypes.
 
 torch's fake tensors have a shape, a dtype and a device, and no memory. Whole sampler loops run on
-them: all released networks and every cache that has a meaning on them, in every dtype; without
-guidance, where there is some, in one of the dtypes in turn. Which caches these are is asked of the
-methods themselves. A few run in the default tier, all of them in the slow one.
+them: all released networks without a cache in every dtype, and with every cache that has a meaning
+on them in one of the dtypes in turn, with guidance and without it in different ones. Which caches
+these are is asked of the methods themselves. A few run in the default tier, all of them in the slow one.
 """
 
 import inspect
@@ -18,6 +18,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 
 from skipdit_cli import registry
+from skipdit_cli.cache import NONE
 from skipdit_cli.checkpoints import catalog, networks
 from skipdit_cli.errors import UsageError
 from skipdit_cli.generate.loop import denoise
@@ -65,9 +66,12 @@ def combinations():
         conditional = card.text or card.num_classes is not None
         dtypes = [*dict.fromkeys(map(dtype_of, card.precisions))]  # tf32 is float32 here
         for place, name in enumerate(registry.names("caches")):
-            plain = [dtypes[place % len(dtypes)]] if conditional else dtypes
-            ways = [(dtype, True) for dtype in dtypes if conditional]
-            for dtype, guided in (*ways, *((dtype, False) for dtype in plain)):
+            one, other = (dtypes[(place + i) % len(dtypes)] for i in (0, 1))
+            ways = [(one, True)] * conditional + [(other, False)]
+            if name == NONE:
+                ways += [(dtype, conditional) for dtype in dtypes if dtype not in (one, other)]
+            ways += [each[1::2] for each in QUICK if each[::2] == (card.name, name)]
+            for dtype, guided in dict.fromkeys(ways):
                 given = card.name, dtype, name, guided
                 yield pytest.param(*given, marks=() if given in QUICK else pytest.mark.slow)
 

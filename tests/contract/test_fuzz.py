@@ -340,7 +340,7 @@ def test_some_of_each_kind(kind, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_of_each_kind(kind, tmp_path):
-    hold(kind, tmp_path, examples=10 * FEW.get(kind, 200), same=False)
+    hold(kind, tmp_path, examples=4 * FEW.get(kind, 200), same=False)
 
 
 def test_what_is_no_error_for_people_is_found(tmp_path, monkeypatch):

@@ -113,7 +113,7 @@ def test_what_cannot_be_offloaded_is_refused(monkeypatch):
     compiled = SimpleNamespace(card=SimpleNamespace(pipeline=True), compile=True)
     with pytest.raises(UsageError, match="are not compiled; take model, or leave --compile out"):
         check_offload([compiled], "group", device="cuda")
-    check_offload([compiled], Options(root=None, device="cuda", offload="model"))
+    check_offload([compiled], "model", device="cuda")
     monkeypatch.setattr("skipdit_cli.cli._pipelines.find_spec", lambda name: None)
     with pytest.raises(MissingAssetError, match="accelerate is not installed; run `pip install"):
         on("cuda", "model")
