@@ -3,7 +3,7 @@
 torch's fake tensors have a shape, a dtype and a device, and no memory. Whole sampler loops run on
 them: all released networks without a cache in every dtype, and with every cache that has a meaning
 on them in one of the dtypes in turn, with guidance and without it in different ones. Which caches
-these are is asked of the methods themselves. A few run in the default tier, all of them in the slow one.
+these are is asked of the methods themselves. A few run in the default tier, all in the slow one.
 """
 
 import inspect
