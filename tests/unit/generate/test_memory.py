@@ -9,6 +9,7 @@ import torch
 from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.generate import loaded, memory
 from skipdit_cli.generate.footprint import LOW, footprint
+from skipdit_cli.profiling import counts
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.storage import given
 
@@ -190,6 +191,7 @@ def test_the_weights_of_a_pipeline_are_those_of_its_parts(two_experts):
     alone = held.there["model"]
     assert alone.encoding == 4 * size["text_encoder"]
     assert alone.denoising == 4 * max(size["transformer"], size["transformer_2"])
+    assert held.step == 2 * half.step == 4 * counts.sizes(two_experts().card).step  # call by call
     blocks = len(two_experts().traced.order)
     assert held.there["group"].denoising == alone.denoising // blocks > 0
     assert held.peak(1, offload="group") < held.peak(1, offload="model") < held.peak(1)
