@@ -21,6 +21,7 @@ from skipdit_cli.recipe import calibration
 if TYPE_CHECKING:
     from skipdit_cli.cache import Cache
     from skipdit_cli.caches import Method
+    from skipdit_cli.checkpoints.traced import Traced
     from skipdit_cli.run import Run
     from skipdit_cli.samplers import Sampler
 
@@ -130,12 +131,18 @@ def most_at_once(card: Card, *, asked: int | None) -> int:
     return 1
 
 
-def unfit(card: Card, cache: "Cache") -> str:
-    """Why a cache cannot act on a pipeline, or ""."""
-    method, call = cache.method, traced.usual(card)
-    if method.has("guide") and max(call.samples) > 1 and not call.doubled:
+def unfit(card: Card, cache: "Cache", call: "Traced") -> str:
+    """Why a cache cannot act on a pipeline, or "".
+
+    Args:
+        call: of the pipeline.
+    """
+    method = cache.method
+    guided = max(call.samples) > 1
+    if method.has("guide") and guided and not call.doubled:
         return "it changes guidance, which is two calls of the transformer"
-    if method.SEES_INPUT and traced.input_dims(card) not in (4, 5):
+    looks = method.SEES_INPUT and (guided or not method.has("guide"))
+    if looks and traced.input_dims(card) not in (4, 5):
         return "it looks at latents as a picture, and the transformer is given them in a row"
     if cache.name != "none" and not cache.hooked:
         return "the transformer has none of the sites that it acts on"
@@ -151,7 +158,7 @@ def fit(card: Card, name: str) -> str:
         if method.CALIBRATED:
             _check_turns(card)
             config = replace(config, **_some(method, card))
-        problem = unfit(card, CacheSpec(method, config).resolve(layout))
+        problem = unfit(card, CacheSpec(method, config).resolve(layout), traced.usual(card))
     except UsageError as error:
         problem = error.problem
     if problem:
@@ -194,7 +201,9 @@ def check(card: Card, cache: "Cache", chosen: Mapping[str, Any]) -> None:
     """Raise an error where a setting has no meaning on a pipeline, or needs what is not here."""
     with placed("--steps"):
         traced.call_arguments(card, chosen["steps"], chosen["guidance"])
-    if problem := unfit(card, cache):
+    negative = chosen["negative_prompt"] or ""
+    call = traced.traced(card, chosen["steps"], chosen["guidance"], negative)
+    if problem := unfit(card, cache, call):
         raise _misfit(card, cache.name, problem)
     if chosen["quantize"] and find_spec("torchao") is None:
         fix = "run `pip install 'skipdit[quantize]'`"

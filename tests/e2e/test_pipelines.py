@@ -130,6 +130,7 @@ def test_which_methods_fit_is_told(skipdit, flux, table):
     skipdit(f"ls caches {CALL}").failed(2, "--call is for a pipeline")
     assert rows["fora"] == rows["first-block"] == "fits"
     assert rows["skip-cache"].startswith("no: skip-cache needs skip branches")
+    assert rows["faster-cache"] == "fits"  # without guidance it looks at no latents
     assert rows["t-gate"].startswith("no: ")
     assert rows["seacache"] == (
         "no: it looks at latents as a picture, and the transformer is given them in a row"
