@@ -270,6 +270,7 @@ def known_to_diffusers(piped):
     """Whether diffusers knows the class of every block, and of what it returns all is there."""
     from diffusers.hooks._helpers import TransformerBlockRegistry
 
+    TransformerBlockRegistry._register()  # else it is empty until it is first asked
     known = TransformerBlockRegistry._registry
     if not piped.traced.steady:
         return False
