@@ -126,7 +126,8 @@ def test_a_calibration_of_random_weights_is_tried_and_not_written(skipdit, tmp_p
 def test_a_full_size_calibration_on_a_processor(skipdit, tmp_path):
     """Two guided steps of DiT-XL/2 with skip branches: watched, probed, six answers tried.
 
-    Beside its weights of 2.9 GB it takes what a sample does, whatever it keeps of features.
+    Beside its weights of 2.9 GB it takes what a sample does, whatever it keeps of features: 3.4 GB
+    on an idle machine, and 4.5 were seen on a busy one. A second network would make it 5.8.
     """
     given = "--model dit-xl-2-skip --weights random --steps 2 --num-samples 1 --results"
     asked = f"analyze calibrate --method dp-cache --full 1 {given}"
@@ -135,7 +136,7 @@ def test_a_full_size_calibration_on_a_processor(skipdit, tmp_path):
     assert done.code == 0, done
     assert done.out == f"dp-cache on dit-xl-2-skip: nothing is written; {DRY_RUN}\n"
     peak = int(done.remarks[-1]) * 1024
-    assert 2.85e9 < peak < 4.0e9, f"{peak / 1e9:.2f} GB"
+    assert 2.85e9 < peak < 5.4e9, f"{peak / 1e9:.2f} GB"
     table = skipdit(f"plan --cache dp-cache(full=1) {given}", tmp_path).ok().out
     assert "| dp-cache full=1 " in table or "| dp-cache(full=1" in table
 
