@@ -44,7 +44,7 @@ class Stream:
 
     def entering(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
         """The hidden states among the arguments of a call."""
-        given = {**dict(zip(self.parameters, args, strict=False)), **kwargs}
+        given = by_name(self.parameters, args, kwargs)
         return [given[name] for name in self.names]
 
     def given(
@@ -181,8 +181,9 @@ def channel_dim(module: nn.Module) -> int:
 
 def latents(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor:
     """The latents that a transformer is given, [B, ...]; a list has one for each sample."""
-    given = {**dict(zip(parameters(module), args, strict=False)), **kwargs}
-    return as_batch(given[HIDDEN] if HIDDEN in given else given[parameters(module)[0]])
+    names = parameters(module)
+    given = by_name(names, args, kwargs)
+    return as_batch(given[HIDDEN] if HIDDEN in given else given[names[0]])
 
 
 def as_batch(x: Tensor | list[Tensor]) -> Tensor:
@@ -289,3 +290,8 @@ def parts_of(path: str, block: nn.Module) -> dict[str, nn.Module]:
 def parameters(module: nn.Module) -> tuple[str, ...]:
     """The names of what a module's `forward` takes."""
     return tuple(inspect.signature(type(module).forward).parameters)[1:]
+
+
+def by_name(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call, by the names that `parameters` gives."""
+    return {**dict(zip(names, args, strict=False)), **kwargs}

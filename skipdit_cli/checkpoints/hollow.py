@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from skipdit_cli.checkpoints import hollow_parts, pipeline
-from skipdit_cli.checkpoints.denoiser import latents, parameters
+from skipdit_cli.checkpoints.denoiser import by_name, latents, parameters
 from skipdit_cli.checkpoints.scheduled import instead
 from skipdit_cli.checkpoints.untouched import on_meta, untouched, zeros
 from skipdit_cli.checkpoints.watched import Watched
@@ -189,7 +189,7 @@ def _watch(module: nn.Module, place: int, seen: Trace) -> None:
     own, shapes = module.forward, dict[Any, Any]()
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        given = {**dict(zip(parameters(module), args, strict=False)), **kwargs}
+        given = by_name(parameters(module), args, kwargs)
         x = latents(module, args, kwargs)
         step = seen.steps[-1]
         step.denoiser, step.calls = place, step.calls + 1

@@ -15,7 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from skipdit_cli.checkpoints.denoiser import HIDDEN, Packing, Stream, block_stream, lists, main
+from skipdit_cli.checkpoints.denoiser import (
+    HIDDEN,
+    Packing,
+    Stream,
+    block_stream,
+    by_name,
+    lists,
+    main,
+    parameters,
+)
 
 
 @dataclass
@@ -101,7 +110,7 @@ class Watched:
         known = {self._module.get_submodule(path): path for each in found.values() for path in each}
 
         def enter(block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-            given = {**dict(zip(block_stream(block).parameters, args, strict=False)), **kwargs}
+            given = by_name(parameters(block), args, kwargs)
             tensors = {name: each for name, each in given.items() if isinstance(each, Tensor)}
             self._calls.append(Called(known[block], block, tensors))
 

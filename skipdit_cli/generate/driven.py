@@ -266,9 +266,8 @@ def _guided(
         def of(halves: str) -> Tensor:
             def part(value: Any) -> Any:
                 each = isinstance(value, list) and listed
-                if each and len(value) == rows:
-                    value = [*value]
-                elif not isinstance(value, Tensor) or not value.dim() or len(value) != rows:
+                batch = each or (isinstance(value, Tensor) and value.dim() > 0)
+                if not batch or len(value) != rows:
                     return value
                 null, conditional = value[: rows // 2], value[rows // 2 :]
                 if conditional_first:
