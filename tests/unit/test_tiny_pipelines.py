@@ -64,8 +64,8 @@ def unchanged(block, args, kwargs, output):
     if not isinstance(output, tuple):
         return hidden
     known = block_stream(block).outputs  # of a class that diffusers' caches know
-    alike = [at for at, state in enumerate(output) if state.shape == hidden.shape]
-    index = known[-1] if known else alike[0]
+    shapes = [getattr(state, "shape", None) for state in output]  # the last may leave one out
+    index = known[-1] if known else shapes.index(hidden.shape)
     return (*output[:index], hidden, *output[index + 1 :])
 
 
