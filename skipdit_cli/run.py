@@ -126,6 +126,15 @@ class Run:
         found: Traced = scheduler.traced(steps)
         return found
 
+    @cached_property
+    def counted(self) -> Card:
+        """The card to count with: of some pipelines with a prompt, whose length counts."""
+        if not self.card.pipeline:
+            return self.card
+        scheduler: Any = self.sampler
+        found: Card = scheduler.counted((self.prompts or ())[: self.num_samples])
+        return found
+
     @property
     def stretches(self) -> tuple[range, ...]:
         """The steps of each network: all of them, but of a pipeline whose networks take turns."""

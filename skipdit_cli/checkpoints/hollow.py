@@ -7,13 +7,14 @@ any class comes from the configurations alone, by the rules of the class itself.
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from skipdit_cli.checkpoints import hollow_parts, pipeline
@@ -49,13 +50,16 @@ class Trace:
 
     Attributes:
         steps: in their order.
-        inputs: of the first call of the first transformer: its arguments, tensors on the meta
-            device where `values` says no, for one sample.
+        inputs: the arguments of the first call of a transformer, for one sample; tensors are on
+            the meta device where `values` says no.
+        first: those of every call of the first step, for all that each computes together.
         given: shape of the latents among them.
         values: whether these have to have values, as `Untouched` keeps them.
         watched: what goes through its blocks, a `Watched`.
         output: shape of a sample, [H, W, 3] or [T, H, W, 3].
         decoding: operations of decoding it.
+        decodes: part, and call that decodes all of a sample again, or some of it, on the meta
+            device.
         scheduler: of the pipeline.
         guided: per step, the mean size of what the scheduler is given, where transformers give 1
             for one half of the batch and 0 for the other: first the first half, then in turns.
@@ -63,11 +67,13 @@ class Trace:
 
     steps: list[Step] = field(default_factory=list)
     inputs: dict[str, Any] = field(default_factory=dict)
+    first: list[dict[str, Any]] = field(default_factory=list)
     given: tuple[int, ...] = ()
     values: bool = False
     watched: Any = None
     output: tuple[int, ...] = ()
     decoding: int = 0
+    decodes: list[tuple[nn.Module, Callable[[], object]]] = field(default_factory=list)
     scheduler: Any = None
     guided: list[float] = field(default_factory=list)
 
@@ -85,16 +91,14 @@ def trace(folder: Path, arguments: Mapping[str, Any]) -> Trace:
 
     Args:
         folder: with the configurations, tokenizers among them.
-        arguments: of the call.
+        arguments: of the call; its prompt is one word where they have none.
     Raises:
         UsageError: the pipeline refuses the arguments.
         SkipditError: it cannot be called so.
     """
     from diffusers import ModelMixin
 
-    class_name = pipeline.index(folder)["_class_name"]
-    pipe = _built(folder, class_name)
-    seen = Trace()
+    pipe, seen = _built(folder), Trace()
     names = pipeline.denoisers(folder)
     for place, name in enumerate(names):
         if (module := getattr(pipe, name)) is not None:
@@ -103,43 +107,89 @@ def trace(folder: Path, arguments: Mapping[str, Any]) -> Trace:
     for name, part in pipe.components.items():
         if isinstance(part, nn.Module) and isinstance(part, ModelMixin) and name not in names:
             _answer_nothing(part, seen)
+    result = _call(pipe, folder, arguments)
+    seen.output = tuple(result[0][0].shape)
+    seen.steps = [step for step in seen.steps if step.calls]
+    if not seen.steps:
+        class_name = pipeline.index(folder)["_class_name"]
+        raise SkipditError(f"{class_name} calls {', '.join(names)} at none of its steps")
+    return seen
+
+
+def told_apart(folder: Path, arguments: Mapping[str, Any], prompts: tuple[str, str]) -> bool:
+    """Whether a transformer is given other shapes or masks with one prompt than with another.
+
+    Args:
+        folder, arguments: as for `trace`.
+    """
+    given = [_first_given(folder, {**arguments, "prompt": [text]}) for text in prompts]
+    one, other = map(tree_leaves, given)
+    return len(one) != len(other) or not all(map(_same, one, other))
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two tensors, or other values, are equal; all that text encoders give is zero."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
+    return bool(one == other)
+
+
+class _Reached(BaseException):
+    """A transformer is called; no pipeline catches it."""
+
+
+def _first_given(folder: Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the first call of a transformer, which is not computed."""
+    pipe, found = _built(folder), dict[str, Any]()
+    for module in (getattr(pipe, name) for name in pipeline.denoisers(folder)):
+        if module is not None:
+
+            def forward(*args: Any, module: nn.Module = module, **kwargs: Any) -> None:
+                found.update(by_name(parameters(module), args, kwargs))
+                raise _Reached
+
+            module.forward = forward
+    with suppress(_Reached), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        _call(pipe, folder, arguments)
+    return found
+
+
+def _call(pipe: Any, folder: Path, arguments: Mapping[str, Any]) -> Any:
+    """What a pipeline's call gives."""
+    class_name = pipeline.index(folder)["_class_name"]
     pipe.set_progress_bar_config(disable=True)
     try:
         with torch.no_grad(), _quiet():
-            result = pipe(prompt=["a"], output_type="np", **arguments)
+            return pipe(**{"prompt": [pipeline.WORD], "output_type": "np", **arguments})
     except SkipditError:
         raise
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise UsageError(
             first_line(error), place=f"{class_name} of {folder}", fix="see --call"
         ) from None
     except Exception as error:
         problem = f"cannot be called without weights: {type(error).__name__}: {first_line(error)}"
-        fix = "give other arguments with --call, where its own call fails so as well"
+        fix = "give other arguments with --call, or a --negative-prompt, if its own call fails so"
         raise SkipditError(problem, place=f"{class_name} of {folder}", fix=fix) from error
-    seen.output = tuple(result[0][0].shape)
-    seen.steps = [step for step in seen.steps if step.calls]
-    if not seen.steps:
-        raise SkipditError(f"{class_name} calls {', '.join(names)} at none of its steps")
-    return seen
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what diffusers has to say of a call, which it says again when it is run."""
+    """Without what diffusers and transformers say of a call, which they say again when it runs."""
     from diffusers.utils import logging
+    from transformers.utils import logging as of_transformers
 
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
+    with ExitStack() as stack:
+        for each in (logging, of_transformers):
+            stack.callback(each.set_verbosity, each.get_verbosity())
+            each.set_verbosity_error()
         yield
-    finally:
-        logging.set_verbosity(level)
 
 
-def _built(folder: Path, class_name: str) -> Any:
+def _built(folder: Path) -> Any:
     """The pipeline, on the CPU as it believes."""
-    own = pipeline.pipeline_class(class_name)
+    own = pipeline.pipeline_class(pipeline.index(folder)["_class_name"])
     here = {
         "_execution_device": property(lambda self: hollow_parts.CPU),
         "device": property(lambda self: hollow_parts.CPU),
@@ -172,9 +222,11 @@ def _answer_nothing(part: nn.Module, seen: Trace) -> None:
     def hollow(own: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(own)
         def ask(*args: Any, **kwargs: Any) -> Any:
+            call = functools.partial(own, *on_meta(args), **on_meta(kwargs))
             with untouched(), FlopCounterMode(display=False) as counted:
-                result = own(*on_meta(args), **on_meta(kwargs))
+                result = call()
             seen.decoding += counted.get_total_flops()
+            seen.decodes.append((part, call))
             return zeros(result)
 
         return ask
@@ -198,6 +250,8 @@ def _watch(module: nn.Module, place: int, seen: Trace) -> None:
         seen.given = seen.given or (1, *x.shape[1:])
         if (key := tuple(x.shape)) not in shapes:
             shapes[key] = _shown(module, own, given, len(x), seen)
+        if len(seen.steps) == 1:
+            seen.first.append(given if seen.values else on_meta(given))
         return _halves(zeros(shapes[key]), len(x), len(seen.steps) % 2)
 
     module.forward = forward  # type: ignore[method-assign]

@@ -29,6 +29,7 @@ AGAIN = "save or download the pipeline again"
 MOST = 1_000_000  # bytes of a model_index.json
 FACTS = kept.Kind("facts of a pipeline's class", 2)
 LIBRARIES = ("diffusers", "transformers")
+WORD = "a picture"  # the prompt of a call where there is none
 HUB = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 # Arguments of a call that are a run's own settings, or would change what it is.
 OURS = {

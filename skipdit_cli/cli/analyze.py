@@ -58,6 +58,7 @@ def calibrate(
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     prompts: options.Prompts = None,
+    negative_prompt: options.NegativePrompt = None,
     precision: options.Precision = None,
     device: options.Device = "auto",
     engine: engines.EngineName = None,
@@ -92,6 +93,7 @@ def calibrate(
     given = options.settings(
         call=call,
         prompts=prompts,
+        negative_prompt=negative_prompt,
         num_samples=num_samples,
         batch_size=batch_size,
         seed=seed,

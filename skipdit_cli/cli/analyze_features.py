@@ -39,6 +39,7 @@ def dynamics(
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     prompts: options.Prompts = None,
+    negative_prompt: options.NegativePrompt = None,
     precision: options.Precision = None,
     device: options.Device = "auto",
     engine: engines.EngineName = None,
@@ -67,6 +68,7 @@ def dynamics(
         "sampler": sampler,
         "guidance": guidance,
         "prompts": prompts,
+        "negative_prompt": negative_prompt,
         "precision": precision,
     }
     runs = runs_of(model, weights, pipeline=pipeline, **given)
@@ -101,6 +103,7 @@ def similarity(
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     prompts: options.Prompts = None,
+    negative_prompt: options.NegativePrompt = None,
     precision: options.Precision = None,
     device: options.Device = "auto",
     engine: engines.EngineName = None,
@@ -128,6 +131,7 @@ def similarity(
         "sampler": sampler,
         "guidance": guidance,
         "prompts": prompts,
+        "negative_prompt": negative_prompt,
         "precision": precision,
     }
     runs = runs_of(model, weights, pipeline=pipeline, **given)
@@ -169,6 +173,7 @@ def sensitivity(
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
     prompts: options.Prompts = None,
+    negative_prompt: options.NegativePrompt = None,
     precision: options.Precision = None,
     device: options.Device = "auto",
     engine: engines.EngineName = None,
@@ -197,6 +202,7 @@ def sensitivity(
         "sampler": sampler,
         "guidance": guidance,
         "prompts": prompts,
+        "negative_prompt": negative_prompt,
         "precision": precision,
     }
     runs = runs_of(model, weights, pipeline=pipeline, **given)

@@ -57,7 +57,9 @@ def plan(
     precision: options.Precision = None,
     decode_precision: options.DecodePrecision = None,
     classes: options.Classes = None,
+    prompt: options.Prompt = None,
     prompts: options.Prompts = None,
+    negative_prompt: options.NegativePrompt = None,
     seeds: options.Seeds = None,
     num_samples: options.NumSamples = None,
     batch_size: options.BatchSize = None,
@@ -97,7 +99,7 @@ def plan(
     from skipdit_cli.errors import UsageError
     from skipdit_cli.plan import plan as planning
     from skipdit_cli.recipe.specs import specs
-    from skipdit_cli.report.notes import windows
+    from skipdit_cli.report.notes import counted, windows
 
     recipe = options.recipe_named(target, recipe)
     if tables:
@@ -115,7 +117,9 @@ def plan(
         precision=precision,
         decode_precision=decode_precision,
         classes=classes,
+        prompt=prompt,
         prompts=prompts,
+        negative_prompt=negative_prompt,
         seeds=seeds,
         num_samples=num_samples,
         batch_size=batch_size,
@@ -182,7 +186,7 @@ def plan(
         for row, cost in zip(rows, costs, strict=True)
     ]
     show(table(HEADINGS, shown))
-    lines = targets.told(found) if found else windows(runs)
+    lines = [*(targets.told(found) if found else windows(runs)), *counted(runs)]
     show("\n" + "\n".join((*lines, *left.lines)))
 
 

@@ -32,6 +32,8 @@ def profile(
     steps: options.Steps = None,
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
+    prompt: options.Prompt = None,
+    negative_prompt: options.NegativePrompt = None,
     precision: options.Precision = None,
     compile: options.Compile = False,
     quantize: pipelines.Quantize = None,
@@ -70,10 +72,13 @@ def profile(
     from skipdit_cli.score.speed import STEPS
 
     options.at_least(1, repeats, place="--repeats")
+    texts = {"prompt": prompt, "negative-prompt": negative_prompt}
     if calibrate:
         others = {"cache": cache, "n": n, "window": window, "method": method, "weights": weights}
         others |= {"target-speedup": target_speedup, "target-macs": target_macs}
-        options.refuse(others, "changes nothing of the speed of a machine", place="--calibrate")
+        options.refuse(
+            {**others, **texts}, "changes nothing of the speed of a machine", place="--calibrate"
+        )
         how = Options(
             root=results, device=options.device_name(device), stage=stage, repeats=repeats
         )
@@ -91,6 +96,9 @@ def profile(
             options.model_at(model, scale, pipeline), how, given, precision=precision, json=json
         )
         return
+    if not pipeline:
+        why = "changes nothing where a model is given its texts as zeros"
+        options.refuse(texts, why, place=f"--model {model or ''}".strip())
     chosen = options.model_at(model, scale, pipeline)
     path = options.weights_file(weights)
     size = batch_size or catalog.card(chosen).timed_batch
@@ -101,6 +109,8 @@ def profile(
         steps=steps,
         sampler=sampler,
         guidance=guidance,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
         precision=precision,
         compile=compile or None,
         quantize=quantize,

@@ -53,8 +53,10 @@ class Footprint:
         encoder: weights of the largest text encoder; of a pipeline, of all.
         step: the most that one step holds, both halves of guidance.
         kept: what the cache keeps between steps.
-        decoding: the most that is held while frames of a clip, or some images, are decoded.
-        pixels: the decoded sample.
+        decoding: the most that is held while frames of a clip, or some images, are decoded, where
+            that is no batch.
+        pixels: the decoded sample; of a pipeline, which decodes a batch at once, all that decoding
+            holds.
         there: by what is offloaded, the weights that are in memory, whose sums these are.
         counted: whether what the cache keeps is known; a method of somebody else may need tensors
             with content, or fail.
@@ -126,7 +128,7 @@ def footprint(run: "Run") -> Footprint:
 def _of_pipeline(run: "Run") -> Footprint:
     """Of a pipeline, whose parts all stay where they are unless they are offloaded."""
     card, value = run.card, bytes_of(run.precision)
-    sizes, parts = counts.sizes(card), traced.part_sizes(card)
+    sizes, parts = counts.sizes(run.counted), traced.part_sizes(card)
     own = pipeline.denoisers(Path(card.folder))
     bits8 = 1 if run.quantize else value  # all of a transformer is taken to be in 8 bits
     held = {name: size * (bits8 if name in own else value) for name, size in parts.items()}
@@ -142,7 +144,7 @@ def _of_pipeline(run: "Run") -> Footprint:
         step=sizes.step * value * at_once,
         kept=by_cache or 0,
         decoding=0,
-        pixels=sample_bytes(card) * FLOAT32,
+        pixels=max(sample_bytes(card) * FLOAT32, traced.decoded(card) * value),
         there={
             "": There(*[sum(held.values())] * 3),
             "model": There(max(encoders, default=0), max(denoisers), autoencoder),
@@ -187,7 +189,7 @@ def _kept(run: "Run", count: Callable[["Run"], int], *sources: str) -> int | Non
     foreign = registry.source_hash("caches", run.cache.name)
     try:
         return counts.remembered(
-            run.card,
+            run.counted,
             f"kept by {' '.join(map(str, what))} {foreign}",
             lambda: count(run),
             sources=(*_SOURCES, *sources),

@@ -98,7 +98,7 @@ def by_pipeline(run: "Run") -> int:
     from skipdit_cli.profiling.live import FusedAttention, Live
 
     dtype, folder = getattr(torch, dtype_of(run.precision)), Path(run.card.folder)
-    seen, call, scheduler, most = traced.shown(run.card), run.traced, _Scheduler(), 0
+    seen, call, scheduler, most = traced.shown(run.counted), run.traced, _Scheduler(), 0
     modules = [hollow_parts.empty(folder, name) for name in pipeline.denoisers(folder)]
     for module in modules:
         torch.nn.Module.to(module, dtype)  # that of diffusers has something to say of it

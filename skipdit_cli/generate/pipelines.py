@@ -1,7 +1,8 @@
 """Samples of a pipeline of diffusers: loaded, called batch by batch, its pixels taken as it gives
 them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skipdit_cli.cache import Cache
+from skipdit_cli.cache import NONE, Cache
 from skipdit_cli.checkpoints import drawn, pipeline
 from skipdit_cli.checkpoints.card import Card
-from skipdit_cli.errors import SkipditError, first_line
+from skipdit_cli.errors import SkipditError, first_line, lacks_memory
 from skipdit_cli.generate import accelerated, conditioning, loaded
 from skipdit_cli.generate.driven import Driven, drive
 from skipdit_cli.generate.hooks import Session
@@ -119,7 +120,7 @@ def called(
     if run.negative_prompt:
         arguments["negative_prompt"] = [run.negative_prompt] * len(prompts)
     generators = [generator(*run.stream(index)) for index in indices]
-    with products(run.precision):
+    with products(run.precision), _told(run, cache or run.cache):
         return drive(
             pipe,
             transformers_of(pipe, run.card),
@@ -132,6 +133,21 @@ def called(
             output_type=output_type,
             **arguments,
         )
+
+
+@contextmanager
+def _told(run: Run, cache: Cache) -> Iterator[None]:
+    """Tell what a pipeline's own call raises in one line; with a cache on it, it may be ours."""
+    try:
+        yield
+    except SkipditError:
+        raise
+    except Exception as error:
+        if cache.name != NONE or run.compile or lacks_memory(error):
+            raise
+        problem = f"its own call fails: {type(error).__name__}: {first_line(error)}"
+        fix = "give other arguments with --call"
+        raise SkipditError(problem, place=f"{run.card.variant} of {run.model}", fix=fix) from error
 
 
 def pixels_of(

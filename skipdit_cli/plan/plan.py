@@ -98,7 +98,7 @@ def plan(
     if seen is None and run.cache.method.DYNAMIC:
         return row
     steps, whole = schedule(run.cache, run, seen), _halves(run)
-    costs = counts.costs(run.card, text_tokens)
+    costs = counts.costs(run.counted, text_tokens)
     cost = costs.trajectory(Counter(steps)) * batch
     uncached = costs.trajectory({(frozenset(), whole): len(run.reference.timesteps)}) * batch
     cached_steps = sum(bool(sites) or halves < whole for sites, halves in steps)
@@ -124,10 +124,10 @@ def shares(run: Run, *, root: Path | None = None) -> list[tuple[int, float]] | N
     seen = observed(run, root) if root else None
     if run.cache.method.DYNAMIC and seen is None:
         return None
-    costs = counts.costs(run.card)
-    whole = costs.total.flops * _halves(run)
+    costs = counts.costs(run.counted)
+    whole = costs.step((), _halves(run)).flops
     done = [
-        costs.step(sites).flops * halves / whole for sites, halves in schedule(run.cache, run, seen)
+        costs.step(sites, halves).flops / whole for sites, halves in schedule(run.cache, run, seen)
     ]
     return list(zip(run.timesteps, done, strict=True))
 

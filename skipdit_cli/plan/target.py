@@ -304,12 +304,11 @@ def _tried(run: "Run", target: Target, method: "Method", trial: Trial) -> list[F
 
 def _reached(run: "Run", target: Target) -> Callable[[Steps], float]:
     """What a schedule comes to, in the unit of the target."""
-    costs = counts.costs(run.card)
-    step = functools.cache(costs.step)
+    step = functools.cache(counts.costs(run.counted).step)
 
     def cost(steps: Steps) -> Cost:
         times = Counter(steps).items()
-        return sum((step(sites) * halves * n for (sites, halves), n in times), start=Cost())
+        return sum((step(sites, halves) * n for (sites, halves), n in times), start=Cost())
 
     uncached = cost(schedule(run.cache, run))
     return lambda steps: target.reached(cost(steps), uncached)

@@ -28,36 +28,42 @@ class Cost:
     def __mul__(self, times: int) -> "Cost":
         return Cost(self.macs_paper * times, self.macs_executed * times, self.flops * times)
 
+    def __floordiv__(self, parts: int) -> "Cost":
+        return Cost(self.macs_paper // parts, self.macs_executed // parts, self.flops // parts)
+
 
 @dataclass(frozen=True)
 class Costs:
-    """The cost of one call of a model and of every site in it.
+    """The cost of what a step computes of a model, and of every site in it.
 
     Attributes:
         total: everything computed.
         sites: each site with all that runs inside it, other sites included.
         inside: the site that directly contains a site, for those that have one.
+        halves: of guidance, that these are the cost of together: 1, and any other costs as much;
+            or 2, where the texts of both are of different length.
     """
 
     total: Cost
     sites: dict[Site, Cost]
     inside: dict[Site, Site]
+    halves: int = 1
 
-    def step(self, reused: Collection[Site]) -> Cost:
-        """The cost of a call that does not compute the given sites."""
+    def step(self, reused: Collection[Site], halves: int) -> Cost:
+        """The cost of a step that does not compute the given sites, nor more halves of guidance."""
         cost = self.total
         for site in reused:
             if not any(outer in reused for outer in self._around(site)):
                 cost -= self.sites[site]
-        return cost
+        return cost * halves // self.halves
 
     def trajectory(self, steps: Mapping[tuple[Collection[Site], int], int]) -> Cost:
         """The cost of a whole generation.
 
         Args:
-            steps: (sites that are not computed, calls per step) -> number of such steps.
+            steps: (sites that are not computed, halves that are) -> number of such steps.
         """
-        costs = (self.step(sites) * calls * times for (sites, calls), times in steps.items())
+        costs = (self.step(sites, halves) * times for (sites, halves), times in steps.items())
         return sum(costs, start=Cost())
 
     def _around(self, site: Site) -> Iterator[Site]:

@@ -117,6 +117,7 @@ def _to_json(counted: Costs) -> dict[str, Any]:
         "total": list(asdict(counted.total).values()),
         "sites": [[*site, *asdict(cost).values()] for site, cost in counted.sites.items()],
         "inside": [[*site, *outer] for site, outer in counted.inside.items()],
+        "halves": counted.halves,
     }
 
 
@@ -125,4 +126,5 @@ def _from_json(content: dict[str, Any]) -> Costs:
         total=Cost(*content["total"]),
         sites={Site(kind, layer): Cost(*numbers) for kind, layer, *numbers in content["sites"]},
         inside={Site(*each[:2]): Site(*each[2:]) for each in content["inside"]},
+        halves=content["halves"],
     )

@@ -13,7 +13,7 @@ Only shapes matter, so a model and inputs on the meta device are enough.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 def site_costs(
     model: "Network",
-    inputs: dict[str, Tensor],
-    *,
+    *calls: Mapping[str, Any],
     official: Mapping[nn.Module, int] | None = None,
     sites: Mapping[Site, nn.Module] | None = None,
 ) -> Costs:
-    """Count one full call `model(**inputs)`, its sites apart.
+    """Count full calls of a model, its sites apart, all calls together.
 
     A site that is not called costs nothing.
 
     Args:
+        calls: the arguments of each.
         sites: the modules of a model that does not announce its `SITES`.
         official: how often the official code runs a module that the model runs once.
     """
@@ -69,7 +69,8 @@ def site_costs(
             costs[site] += now() - before
 
     with _hooks(model, enter, leave), flops, torch.no_grad():
-        model(**inputs)
+        for inputs in calls:
+            model(**inputs)
     return Costs(total=now(), sites=costs, inside=inside)
 
 

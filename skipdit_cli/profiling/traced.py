@@ -1,8 +1,8 @@
 """Traced: what one call of a pipeline does, without its weights, remembered on disk."""
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from skipdit_cli.checkpoints.hollow import Trace
 
 MOST_STEPS = 1000
+LONG = " ".join([pipeline.WORD] * 100)  # longer than what pipelines fill short prompts up to
+PROMPT, NEGATIVE = "prompt", "negative_prompt"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,47 @@ class Scheduler:
         """
         return traced(self.card, steps, self.guidance, self.negative)
 
+    def counted(self, prompts: Sequence[str]) -> Card:
+        """The card of the pipeline as it is counted: with a prompt among the arguments of its call,
+        where a longer one costs more.
+
+        Args:
+            prompts: of all samples; the one of middle length is counted, and a word if there is
+                none.
+        """
+        card = self.card
+        if not _reads_text(card):
+            return card
+        middle = sorted(prompts, key=lambda text: (len(text), text))[len(prompts) // 2 :][:1]
+        sampling = replace(card.sampling, guidance=self.guidance)
+        text = middle[0] if middle else pipeline.WORD
+        return _with_text(replace(card, sampling=sampling), text, self.negative)
+
+
+def _with_text(card: Card, prompt: str, negative: str = "") -> Card:
+    text = {PROMPT: [prompt], **({NEGATIVE: [negative]} if negative else {})}
+    return replace(card, arguments={**card.arguments, **text})
+
+
+@functools.cache
+def _reads_text(card: Card) -> bool:
+    """Whether what a transformer computes depends on the length of a prompt.
+
+    Most are given as many tokens of every prompt, some of these with a mask of those that count.
+    """
+
+    def look() -> bool:
+        from skipdit_cli.checkpoints import hollow
+
+        arguments = call_arguments(card, card.sampling.steps, card.sampling.guidance)
+        if not hollow.told_apart(Path(card.folder), arguments, (pipeline.WORD, LONG)):
+            return False
+        short, long = (_with_text(card, pipeline.WORD), _with_text(card, LONG))
+        return site_costs(short).total != site_costs(long).total
+
+    found: bool = remembered(card, "reads text", look)
+    return found
+
 
 def call_arguments(
     card: Card, steps: str, guidance: float | None, negative: str = ""
@@ -69,7 +112,7 @@ def call_arguments(
     if known.scale:  # left out, it would be the pipeline's default
         chosen[known.scale] = known.off if guidance is None else guidance
     if negative:
-        chosen["negative_prompt"] = [negative]
+        chosen[NEGATIVE] = [negative]
     return chosen
 
 
@@ -217,11 +260,38 @@ def decoding(card: Card) -> Decoding:
     return Decoding(flops=usual(card).decoding // (shape[0] if len(shape) == 4 else 1))
 
 
+@functools.cache
+def decoded(card: Card) -> int:
+    """How many numbers are in memory at most while a sample is decoded, beside weights."""
+
+    def count() -> int:
+        from skipdit_cli.checkpoints.untouched import untouched
+        from skipdit_cli.profiling.live import FLOAT32, peak
+
+        with untouched():
+            held = [
+                peak(call, before=[*part.parameters(), *part.buffers()])
+                for part, call in shown(card).decodes
+            ]
+        return max(held, default=0) // FLOAT32
+
+    found: int = remembered(card, "decoded", count)
+    return found
+
+
 def site_costs(card: Card) -> Costs:
-    """What one call of a transformer costs for one sample, without guidance; not remembered."""
+    """What a transformer costs for one sample; not remembered.
+
+    Of one call without guidance; of a whole step where the text counts, which may be another in
+    each half of guidance.
+    """
     from skipdit_cli.checkpoints.untouched import untouched
     from skipdit_cli.profiling.macs import site_costs as counted
 
     first, seen = blocks(card)[0], shown(card)
+    whole = PROMPT in card.arguments
     with untouched(seen.values):
-        return counted(first.module, seen.inputs, sites=first.modules)
+        found = counted(
+            first.module, *(seen.first if whole else [seen.inputs]), sites=first.modules
+        )
+    return replace(found, halves=seen.steps[0].samples) if whole else found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from skipdit_cli import registry
 from skipdit_cli.cache import NONE
 from skipdit_cli.checkpoints.card import DRY_RUN
+from skipdit_cli.errors import shortened
 from skipdit_cli.report.ranks import probability
 from skipdit_cli.report.table import DRY, Cell, Heading, Line, counts_of, protocols_of
 from skipdit_cli.score.certainty import SURE, holm
@@ -63,6 +64,17 @@ def windows(runs: Iterable["Run"]) -> tuple[str, ...]:
         return ()
     said = "; ".join(f"{window} of {', '.join(names)}" for window, names in methods.items())
     return (f"Windows differ, so that the same n does not save the same: {said}.",)
+
+
+def counted(runs: Iterable["Run"]) -> tuple[str, ...]:
+    """One note that tells the prompt that was counted, where its length counts."""
+    prompts = {
+        str(run.counted.arguments["prompt"][0]) for run in runs if run.counted is not run.card
+    }
+    if not prompts:
+        return ()
+    said = " and ".join(f'"{shortened(text)}"' for text in sorted(prompts))
+    return (f"As many tokens as a prompt has are computed: counted with {said}.",)
 
 
 def series(timed: Iterable[tuple[str, "Result"]]) -> tuple[str, ...]:

@@ -59,6 +59,7 @@ def build_sweep_table(
         *(f"{label} skipped nothing; a higher threshold skips more." for label in idle),
         *notes.by_batch(row.run for row in rows),
         *notes.windows(row.run for row in rows),
+        *notes.counted(row.run for row in rows),
         *notes.of_methods(row.run for row in rows),
         *_beaten(rows, headings, lines),
         *notes.series(

@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from skipdit_cli.cache import NONE, Cache
+from skipdit_cli.checkpoints.pipeline import WORD
 from skipdit_cli.generate import pipelines, rng
 from skipdit_cli.generate.batch import network
 from skipdit_cli.generate.hooks import Session
@@ -72,7 +73,7 @@ def _of_pipeline(run: Run, *, device: str, offload: str) -> Callable[..., None]:
     """The same of a pipeline: its call without its autoencoder, texts encoded once."""
     pipe = pipelines.of_run(run, device=device, offload=offload)
     pipelines.encode_once(pipe)
-    known = run.prompts or ("a picture",)
+    known = run.prompts or (WORD,)
     indices = range(run.batch_size)
     prompts = [known[i % len(known)] for i in indices]
 
@@ -99,5 +100,5 @@ def _stop(session: Session, x: Tensor) -> None:
         raise _Enough
 
 
-class _Enough(Exception):
+class _Enough(BaseException):
     """Ends a loop early."""

@@ -7,9 +7,10 @@ import pytest
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import catalog
-from skipdit_cli.generate import keeping
+from skipdit_cli.generate import keeping, pipelines
 from skipdit_cli.generate.footprint import HIGH, LOW, footprint
 from skipdit_cli.profiling.latency import peak_bytes
+from skipdit_cli.profiling.live import peak
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.score.body import loop_of
 from skipdit_cli.sites import Site
@@ -86,6 +87,33 @@ def test_it_is_on_pipelines(name, cache, tmp_path):
     loop(run.cache.uncached, steps="1")  # encodes the text, which is remembered
     took, uncached = (peak_bytes(partial(loop, each)) for each in (run.cache, run.cache.uncached))
     assert LOW <= (uncached + held.kept) / took <= HIGH
+
+
+@pytest.mark.parametrize("name", ["flow-digits", "wan22", "cogvideox", "sana"])
+def test_what_decoding_holds_on_pipelines(name, tmp_path):
+    """Frames one after another with what is kept of them, or all of a sample at once.
+
+    Tensors alone; a convolution takes more meanwhile, which depends on the machine.
+    """
+    model, settings = name, {"num_samples": 1, "batch_size": 1}
+    if name != "flow-digits":
+        call = {**CALLS[name]}
+        steps = str(call.pop("num_inference_steps"))
+        settings |= {"guidance": call.pop("guidance_scale"), "steps": steps, "call": call}
+        model, settings["prompts"] = str(make(name, tmp_path / name)), ("a cat",)
+    run = make_run(model, "none", settings)
+    pipe, took = pipelines.of_run(run), []
+    own = pipe.vae.decode
+
+    def decode(*args, **kwargs):
+        weights = [*pipe.vae.parameters(), *pipe.vae.buffers()]
+        took.append(peak(partial(own, *args, **kwargs), before=weights))
+        return own(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipe.vae, "decode", decode)
+        pipelines.pixels_of(run, [0], pipe=pipe)
+    assert footprint(run).pixels == max(took) > 0
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,36 @@ def test_a_plan_takes_configurations_alone(skipdit, flux, table):
 
 
 @pytest.mark.slow
+def test_a_plan_counts_its_prompts_where_their_length_costs(skipdit, tmp_path, table):
+    """CogView4 computes as many tokens as a prompt has, and a negative one in a call of its own."""
+    folder = make("cogview4", tmp_path / "cogview4")
+    line = f"--pipeline {folder} --method fora --n 2 {FEW} --guidance 4"
+    texts = ("--prompt", "a dog that runs", "--negative-prompt", "a blurred picture of it")
+
+    def counted(*more):
+        told = skipdit(f"plan {line} --no-fewer-steps", *more).ok().out
+        return [row["FLOPs"] for row in table(told)], told
+
+    (plain, said), (given, told) = counted(), counted(*texts)
+    assert float(given[0].split()[0]) > float(plain[0].split()[0])
+    assert 'computed: counted with "a picture".' in said
+    assert 'As many tokens as a prompt has are computed: counted with "a dog that runs".' in told
+    timed = skipdit(f"profile {line} --repeats 1 --batch-size 1", *texts).ok().out
+    assert 'counted with "a dog that runs"' in timed
+
+
+def test_what_its_own_call_raises_is_told(skipdit, flux):
+    """A text encoder that knows fewer words than the tokenizer."""
+    from diffusers import DiffusionPipeline
+
+    pipe = DiffusionPipeline.from_pretrained(flux)
+    pipe.text_encoder.resize_token_embeddings(2)
+    pipe.save_pretrained("few-words")
+    told = skipdit(f"sample --pipeline few-words {FEW}", *PROMPTS)
+    told.failed(1, "few-words: its own call fails: IndexError", "--call")
+
+
+@pytest.mark.slow
 def test_two_experts_with_random_weights(skipdit, wan, table):
     timed = skipdit(f"profile --pipeline {wan} --weights random --method delta-dit --n 2 {CLIPS}")
     rows = table(timed.ok().out)
@@ -169,6 +199,8 @@ def test_what_is_for_pipelines_alone(skipdit):
         told = skipdit(f"{command} {few} --offload group")
         told.failed(2, "--offload: group is not for a model", "write --offload alone")
     skipdit(f"sample {few} --num-samples 1 --offload").ok()
+    told = skipdit("profile --model captioned-digits --negative-prompt", "a one")
+    told.failed(2, "--negative-prompt changes nothing where a model is given its texts as zeros")
 
 
 @pytest.mark.skipif(find_spec("torchao") is not None, reason="torchao is installed")

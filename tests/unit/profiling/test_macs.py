@@ -104,11 +104,12 @@ def test_what_is_reused_is_subtracted_once():
     costs = count((B, T, D))
     layer, attention, mlp = costs.sites
     assert costs.inside == {attention: layer, mlp: layer}
-    assert costs.step([]) == costs.total
-    assert costs.step([attention, mlp]) == (costs.total - costs.sites[attention] - costs.sites[mlp])
+    assert costs.step([], 1) == costs.total
+    without = costs.total - costs.sites[attention] - costs.sites[mlp]
+    assert costs.step([attention, mlp], 1) == without
     outside = Cost(CONV, CONV, 2 * CONV)
-    assert costs.step([layer]) == outside
-    assert costs.step([attention, layer, mlp]) == outside
+    assert costs.step([layer], 1) == outside
+    assert costs.step([attention, layer, mlp], 1) == outside
 
 
 def test_a_site_two_levels_inside_a_reused_one_is_not_subtracted():
@@ -118,8 +119,8 @@ def test_a_site_two_levels_inside_a_reused_one_is_not_subtracted():
         sites={outer: Cost(6, 6, 12), middle: Cost(4, 4, 8), inner: Cost(1, 1, 2)},
         inside={middle: outer, inner: middle},
     )
-    assert costs.step([outer, inner]) == Cost(4, 4, 8)
-    assert costs.step([middle, inner]) == Cost(6, 6, 12)
+    assert costs.step([outer, inner], 1) == Cost(4, 4, 8)
+    assert costs.step([middle, inner], 1) == Cost(6, 6, 12)
 
 
 def test_counting_leaves_no_hooks_behind():
