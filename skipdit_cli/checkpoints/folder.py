@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
-from skipdit_cli.checkpoints import networks
+from skipdit_cli.checkpoints import networks, pipeline
 from skipdit_cli.checkpoints.card import EMBEDDED, Card, Component, Sampling, by_path
 from skipdit_cli.embedded.shipped import home
 from skipdit_cli.errors import StoreError, UsageError, placed, unknown
@@ -65,10 +65,13 @@ _WORDS = {
 def called(folder: Path) -> str:
     """The name of the model in a folder: its path, which always has a slash.
 
-    >>> called(Path("results/train/mine/")), called(Path("digits"))
-    ('results/train/mine', './digits')
+    One in the working directory has one name, however its path is written.
+
+    >>> called(Path("results/train/mine/")), called(Path("digits")), called(Path.cwd() / "digits")
+    ('results/train/mine', './digits', './digits')
     """
-    path = folder.as_posix()
+    whole, here = Path(os.path.abspath(folder)), Path.cwd()
+    path = (whole.relative_to(here) if here in whole.parents else folder).as_posix()
     return path if by_path(path) else f"./{path}"
 
 
@@ -123,6 +126,10 @@ def of_pipeline(known: Card) -> Card:
     _check_data(told, at)
     sampling = _fields(told.get("sampling", {}), SAMPLING, (), f"{at} sampling")
     how = {name: sampling[name] for name in ("steps", "guidance") if name in sampling}
+    if not str(how.get("steps", 1)).isdecimal():
+        problem, fix = f"steps cannot be '{how['steps']}'", 'write a number in quotes, as "28"'
+        raise UsageError(problem, place=f"{at} sampling", fix=fix)
+    pipeline.check_arguments(known.variant, told.get("arguments", {}), place=f"{at} arguments")
     names = ("arguments", "prompts", "negative_prompt", "data")
     return replace(
         known,

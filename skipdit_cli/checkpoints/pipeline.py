@@ -12,10 +12,11 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from skipdit_cli.checkpoints.card import PIPELINE, Card, Sampling
 from skipdit_cli.embedded.shipped import home
@@ -27,7 +28,7 @@ INDEX = "model_index.json"
 WEIGHTS = (".safetensors", ".bin")
 AGAIN = "save or download the pipeline again"
 MOST = 1_000_000  # bytes of a model_index.json
-FACTS = kept.Kind("facts of a pipeline's class", 2)
+FACTS = kept.Kind("facts of a pipeline's class", 3)
 LIBRARIES = ("diffusers", "transformers")
 WORD = "a picture"  # the prompt of a call where there is none
 HUB = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -50,6 +51,7 @@ class Facts:
         negative: whether it takes a negative prompt.
         lists: whether it takes a generator for each sample.
         keywords: all that it takes.
+        numbers: those that are numbers.
         required: those that have no default.
     """
 
@@ -61,6 +63,7 @@ class Facts:
     negative: bool
     lists: bool
     keywords: tuple[str, ...]
+    numbers: tuple[str, ...]
     required: tuple[str, ...]
 
 
@@ -246,7 +249,8 @@ def facts(class_name: str, *, place: str = "") -> Facts:
     Raises:
         UsageError: diffusers has no such class.
     """
-    key = hashlib.sha256(f"{class_name} {metadata.version('diffusers')}".encode()).hexdigest()[:16]
+    of = f"{class_name} {FACTS.version} {metadata.version('diffusers')}"
+    key = hashlib.sha256(of.encode()).hexdigest()[:16]
     record = home() / "pipelines" / f"{key}.json"
     with suppress(StoreError), kept.damaged_is_absent():
         known = kept.read_json(
@@ -269,6 +273,9 @@ def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
 def _facts(class_name: str, *, place: str) -> Facts:
     kind = pipeline_class(class_name, place=place)
     call = inspect.signature(kind.__call__).parameters
+    hints: dict[str, Any] = {}
+    with suppress(Exception):  # names that only type checkers see
+        hints = get_type_hints(kind.__call__)
     number = {
         name: float(call[name].default)
         for name in ("guidance_scale", "true_cfg_scale")
@@ -285,12 +292,51 @@ def _facts(class_name: str, *, place: str) -> Facts:
         negative="negative_prompt" in call,
         lists="generator" in call and "ist[" in str(call["generator"].annotation),
         keywords=tuple(call)[1:],
+        numbers=tuple(name for name in call if _is_number(hints.get(name))),
         required=tuple(
             name
             for name, each in [*call.items()][1:]
             if each.default is each.empty and each.kind is not each.VAR_KEYWORD
         ),
     )
+
+
+def _is_number(hint: Any) -> bool:
+    """Whether an annotation takes numbers, and perhaps nothing, but no text and no list."""
+    taken = set(get_args(hint) or (hint,)) - {type(None)}
+    return bool(taken) and taken <= {int, float, bool}
+
+
+def check_arguments(class_name: str, call: Mapping[str, Any], *, place: str) -> None:
+    """Raise a UsageError where the call of a pipeline does not take some arguments."""
+    known = facts(class_name)
+    for key, value in call.items():
+        if _reserved(key, known):
+            fix = _own_option(key, known)
+            raise UsageError(f"{key} cannot be given here", place=place, fix=fix)
+        if key not in known.keywords:
+            taken = [each for each in known.keywords if not _reserved(each, known)]
+            near = get_close_matches(key, taken, 1)
+            fix = f"did you mean {near[0]}?" if near else f"it takes {', '.join(taken)}"
+            raise UsageError(f"{class_name} takes no {key}", place=place, fix=fix)
+        if key in known.numbers and not isinstance(value, int | float | None):
+            raise UsageError(f"{key} cannot be '{value}'", place=place, fix="give a number")
+
+
+def _reserved(key: str, known: Facts) -> bool:
+    """Whether an argument is a run's own."""
+    return key in {*OURS, known.scale} or key.startswith(("callback", "prompt_emb"))
+
+
+def _own_option(key: str, known: Facts) -> str:
+    options = {
+        "prompt": "--prompt",
+        "negative_prompt": "--negative-prompt",
+        "num_inference_steps": "--steps",
+        "generator": "--seed",
+        known.scale: "--guidance",
+    }
+    return f"give it with {options[key]}" if key in options else "leave it out"
 
 
 def _off(kind: Any) -> float:

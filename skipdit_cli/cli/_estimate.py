@@ -291,8 +291,9 @@ def duration(hours: float) -> str:
 
 
 def _listed(parts: "Mapping[str, float]") -> str:
-    """What takes bytes, but for what rounds to none."""
-    told = (f"{what} {size(part)}" for what, part in parts.items() if part >= LITTLE)
+    """What takes bytes, but for what is little beside the rest."""
+    least = LITTLE if max(parts.values(), default=0) >= LITTLE else 1
+    told = (f"{what} {size(part)}" for what, part in parts.items() if part >= least)
     return ", ".join(told) or "nothing"
 
 

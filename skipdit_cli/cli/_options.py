@@ -239,10 +239,10 @@ def settings(**given: Any) -> dict[str, Any]:
         UsageError: the classes cannot be read as a range, or two options say the same.
     """
     from skipdit_cli.errors import UsageError
-    from skipdit_cli.recipe import called
+    from skipdit_cli.recipe import keywords
     from skipdit_cli.spec import parse_range
 
-    given["call"] = called.parse(given.get("call")) or None
+    given["call"] = keywords.parse(given.get("call")) or None
     chosen = {key: value for key, value in given.items() if value is not None}
     if weights_file(chosen.get("weights")):
         del chosen["weights"]
@@ -292,6 +292,9 @@ def with_fewer_steps(
     return chosen if off else [*chosen, *fewer_steps([*chosen, *earlier], root=root)]
 
 
+TOGETHER = ("guidance", "negative_prompt")  # settings that have a meaning together
+
+
 def runs(
     model: str, caches: Iterable[str], given: dict[str, Any], *, weights_path: Path | None = None
 ) -> "list[Run]":
@@ -310,12 +313,11 @@ def runs(
     for text in caches:
         grid = parse_grid(text, place="--cache")
         specs += [(text if len(grid) == 1 else str(spec), spec) for spec in grid]
-    whole: dict[str, Any] = {
-        key: given[key] for key in ("call", "weights") if key in given
-    }  # of every run
-    for key, value in given.items():  # one by one, so that an error is about one option
+    for key in given:  # one by one, so that an error is about one option
         place = f"--{key.replace('_', '-')}"
-        make_run(model, settings={**whole, key: value}, weights_path=weights_path, place=place)
+        beside = {"call", "weights", *(TOGETHER if key in TOGETHER else ())}
+        few = {name: value for name, value in given.items() if name in {key, *beside}}
+        make_run(model, settings=few, weights_path=weights_path, place=place)
     made = (
         make_run(model, spec, given, weights_path=weights_path, place=f"{text} on {model}")
         for text, spec in specs

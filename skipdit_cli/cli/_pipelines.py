@@ -64,10 +64,10 @@ def fitting(pipeline: str, call: list[str] | None) -> list[tuple[str, str]]:
     """Every caching method, and whether it fits a pipeline that is called so, or why not."""
     from skipdit_cli import registry
     from skipdit_cli.checkpoints import catalog
-    from skipdit_cli.recipe import called
+    from skipdit_cli.recipe import called, keywords
 
     card = catalog.card(named(None, pipeline), place="--pipeline")
-    card = called.with_call(card, called.parse(call))
+    card = keywords.with_call(card, keywords.parse(call))
     return [(name, called.fit(card, name)) for name in registry.names("caches")]
 
 

@@ -107,6 +107,16 @@ def meant(
     return list({run.key: run for run in found}.values())
 
 
+def called_after(root: Path, folder: str) -> str:
+    """The study that a folder's name means: of that name, or else called after the model in it."""
+    from skipdit_cli.checkpoints import catalog
+    from skipdit_cli.checkpoints.card import file_name
+    from skipdit_cli.score import study
+
+    known = (folder, file_name(catalog.named(folder)))
+    return next((name for name in known if name in study.names(root)), folder)
+
+
 def reported(
     target: str | None, keys: str | None, more: str | None, *, name: str | None, root: Path
 ) -> "Study":

@@ -57,6 +57,7 @@ def calibrate(
     steps: options.Steps = None,
     sampler: options.Sampler = None,
     guidance: options.Guidance = None,
+    prompt: options.Prompt = None,
     prompts: options.Prompts = None,
     negative_prompt: options.NegativePrompt = None,
     precision: options.Precision = None,
@@ -92,6 +93,7 @@ def calibrate(
     chosen = options.model_at(model, "auto", pipeline)
     given = options.settings(
         call=call,
+        prompt=prompt,
         prompts=prompts,
         negative_prompt=negative_prompt,
         num_samples=num_samples,

@@ -102,6 +102,7 @@ def evaluate(
     from skipdit_cli.score import jobs
     from skipdit_cli.score.evaluate import READERS, How, write_npz
     from skipdit_cli.score.evaluate import evaluate as score
+    from skipdit_cli.score.sources import opened
 
     named = options.recipe_named(target, recipe)
     places = [*(samples or ()), *([npz] if npz and not named else ())]
@@ -137,6 +138,8 @@ def evaluate(
             json=json,
         )
         return
+    if reference is not None:
+        opened(reference, place="--reference")  # it is there
     for option, given in (("--prompts", prompts), ("--out", out)):
         if given:
             raise UsageError("it is for --samples", place=option, fix="leave it out")

@@ -106,6 +106,8 @@ def report(
     from skipdit_cli.report import figures
 
     wanted = figures.wanted(figure, width)
+    if target and recipe is None and Path(target).is_dir():
+        target = studies.called_after(results, target)
     study_named = target and not is_name(target) and not Path(target).exists()
     if recipe is None and (runs or add or study_named):
         given = {"check": check, "diff": diff, "set": override, "scale": scale != "auto"}

@@ -109,4 +109,5 @@ def sample(
         show_json({"key": run.key, "folder": str(store.path), "run": run.to_dict()})
         return
     dry = f"; {DRY_RUN}" if run.card.random else ""
-    show(f"{run.num_samples} samples of run {run.key} in {store.path}{dry}")
+    several = "s" * (run.num_samples != 1)
+    show(f"{run.num_samples} sample{several} of run {run.key} in {store.path}{dry}")

@@ -47,6 +47,7 @@ def pending(run: "Run", root: Path) -> int:
     Raises:
         MissingAssetError: the model wants prompts and there are none.
     """
+    require(run)
     card = run.card
     if not card.text or card.pipeline:  # which encodes its prompts itself
         return 0

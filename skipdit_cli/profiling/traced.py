@@ -155,6 +155,13 @@ def _trace(card: Card, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return asdict(found)
 
 
+def guides_from_negative(card: Card) -> bool:
+    """Whether a pipeline takes guidance where there is a negative prompt, and else has none."""
+    steps, scale = card.sampling.steps, card.sampling.guidance
+    without, given = (traced(card, steps, scale, negative) for negative in ("", " "))
+    return max(without.samples) < max(given.samples)
+
+
 def input_dims(card: Card) -> int:
     """How many dimensions the latents have that a transformer is given: 3 of tokens in a row."""
     return len(usual(card).given)

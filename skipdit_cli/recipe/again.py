@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.checkpoints.card import RANDOM
 from skipdit_cli.errors import SkipditError
-from skipdit_cli.recipe import called, prompts
+from skipdit_cli.recipe import keywords, prompts
 from skipdit_cli.recipe.runs import make_run
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def making(run: "Run") -> str:
 def differing(run: "Run") -> dict[str, Any]:
     """Settings of a run that are not its model's own, but for prompts, as `make_run` takes them."""
     weights: dict[str, Any] = {"weights": RANDOM} if run.card.random else {}
-    weights |= called.settings(run)
+    weights |= keywords.settings(run)
     own = make_run(run.model, settings=weights)
     settings: dict[str, Any] = {**weights, "compile": True} if run.compile else weights
     for name in PLAIN:
@@ -92,7 +92,7 @@ def _written(run: "Run", spec: str, settings: dict[str, Any]) -> str:
         if name == "compile":
             words.append(option)
         elif name == "call":
-            words += called.written(value)
+            words += keywords.written(value)
         elif name == "prompts" and not isinstance(value, str):
             for prompt in value:
                 words += ["--prompt", prompt]

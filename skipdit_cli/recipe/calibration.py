@@ -7,14 +7,14 @@ A run's cache spec holds the numbers themselves, so its key changes with them.
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from skipdit_cli import registry
 from skipdit_cli.cache import CacheSpec
-from skipdit_cli.checkpoints import local, pipeline
+from skipdit_cli.checkpoints import catalog, local, pipeline
 from skipdit_cli.checkpoints.card import RANDOM, Card, by_path
 from skipdit_cli.checkpoints.card import file_name as model_name
 from skipdit_cli.embedded import shipped
@@ -83,12 +83,16 @@ def command(
     variant: Mapping[str, Any] | None = None,
 ) -> str:
     """What makes a calibration; of the model's own sampler and steps where none are named."""
-    how = "".join(f" --{name} {value}" for name, value in (variant or {}).items())
-    how += f" --sampler {sampler} --steps {steps}" if sampler else ""
-    name = shlex.quote(model)
-    if by_path(model) and pipeline.is_one(model):
-        return f"skipdit analyze calibrate --pipeline {name} --method {method}{how}"
-    return f"skipdit analyze calibrate --model {name} --method {method}{how}"
+    piped = model in catalog.PIPELINES or (by_path(model) and pipeline.is_one(model))
+    given = {
+        "pipeline" if piped else "model": shlex.quote(model),
+        "method": method,
+        **(variant or {}),
+        "sampler": "" if piped else sampler,  # a pipeline has its own
+        "steps": steps,
+    }
+    words = (f"--{name} {value}" for name, value in given.items() if value != "")
+    return " ".join(["skipdit analyze calibrate", *words])
 
 
 def folder(model: str) -> Path:
@@ -187,6 +191,8 @@ def complete(
     fingerprint: str,
     sampler: "Sampler",
     steps: str,
+    guidance: float | None,
+    beside: Sequence[str] = (),
     place: str = "",
 ) -> CacheSpec:
     """The spec, with the calibrated settings that were left out filled in.
@@ -197,6 +203,8 @@ def complete(
             take what the method says costs the same.
         sampler: the sampler of the run.
         steps: its steps, as a respacing string.
+        guidance: of the run.
+        beside: words that the command of a calibration needs besides.
     Raises:
         MissingAssetError: the model was not calibrated for this sampler and number of steps; the
             command is named.
@@ -210,7 +218,10 @@ def complete(
     variant = spec.method.variant(spec.config, layout)
     own = (sampler.name, steps) == (card.sampling.sampler, card.sampling.steps)
     how = {} if own else {"sampler": sampler.name, "steps": steps}
-    fix = f"run `{command(card.name, spec.name, variant=variant, **how)}`"
+    words = [command(card.name, spec.name, variant=variant, **how)]
+    if guidance != card.sampling.guidance:
+        words += ["--guidance", _scale(guidance)]
+    fix = f"run `{' '.join([*words, *map(shlex.quote, beside)])}`"
     wanted = file_name(spec.name, sampler=sampler.name, steps=count, variant=variant)
     fitting = files(card, wanted)
     if not fitting:
@@ -237,10 +248,21 @@ def complete(
             f"{spec.name} was calibrated with {_told(calibration.call)}, and this is with "
             f"{_told(card.arguments)}",
             place=card.name,
-            fix=f"{fix} again, with the same --call",
+            fix=f"{fix} again",
+        )
+    if calibration.guidance != guidance:
+        warn(
+            f"{spec.name} was calibrated with guidance {_scale(calibration.guidance)}, and this "
+            f"is with {_scale(guidance)}",
+            place=card.name,
+            fix=f"{fix} again",
         )
     settings = {name: calibration.settings[name] for name in left_out}
     return CacheSpec(spec.method, replace(spec.config, **settings))
+
+
+def _scale(guidance: float | None) -> str:
+    return "none" if guidance is None else f"{guidance:g}"
 
 
 def _told(call: Mapping[str, Any]) -> str:

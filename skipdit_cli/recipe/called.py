@@ -1,109 +1,25 @@
-"""What a run of a pipeline is called with: its own scheduler, and arguments of its call."""
+"""What a run of a pipeline is called with, and which caches fit the call."""
 
-import json
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
-from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from skipdit_cli import registry
 from skipdit_cli.cache import CacheSpec
-from skipdit_cli.checkpoints import catalog, pipeline
+from skipdit_cli.checkpoints import pipeline
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import MissingAssetError, UsageError, placed
 from skipdit_cli.profiling import counts, traced
 from skipdit_cli.profiling.traced import Scheduler
-from skipdit_cli.recipe import calibration
+from skipdit_cli.recipe import calibration, keywords
 
 if TYPE_CHECKING:
     from skipdit_cli.cache import Cache
     from skipdit_cli.caches import Method
     from skipdit_cli.checkpoints.traced import Traced
-    from skipdit_cli.run import Run
     from skipdit_cli.samplers import Sampler
-
-
-def parse(given: list[str] | None) -> dict[str, Any]:
-    """KEY=VALUE texts as arguments of a call: numbers, true, false, null, lists, else text.
-
-    >>> parse(["height=512", "negative=blurry"])
-    {'height': 512, 'negative': 'blurry'}
-    """
-    found: dict[str, Any] = {}
-    for text in given or ():
-        key, equals, value = text.partition("=")
-        if not (equals and value and re.fullmatch(r"[A-Za-z_]\w*", key)):
-            raise UsageError(f"'{text}' is not KEY=VALUE", place="--call", fix="as height=512")
-        try:
-            found[key] = json.loads(value)
-        except ValueError:
-            found[key] = value
-    return found
-
-
-def settings(run: "Run") -> dict[str, Any]:
-    """What a run of a pipeline is called with beyond its card, as `make_run` takes it."""
-    call = _differing(run.card) if run.card.pipeline else {}
-    return {"call": call} if call else {}
-
-
-def _differing(card: Card) -> dict[str, Any]:
-    """Arguments of a pipeline's call that its own card has not."""
-    own = catalog.card(card.name).arguments
-    return {key: value for key, value in card.arguments.items() if own.get(key) != value}
-
-
-def written(call: Mapping[str, Any]) -> list[str]:
-    """Arguments of a call as words of a command line, which `parse` reads."""
-    pairs = (
-        (key, each if isinstance(each, str) else json.dumps(each)) for key, each in call.items()
-    )
-    return [word for key, text in pairs for word in ("--call", f"{key}={text}")]
-
-
-def with_call(card: Card, call: Mapping[str, Any]) -> Card:
-    """The card of a pipeline that is called with these arguments.
-
-    Raises:
-        UsageError: it is no pipeline, or its call does not take one of them.
-    """
-    if not call:
-        return card
-    if not card.pipeline:
-        problem = f"{card.name} is no pipeline of diffusers, whose call takes arguments"
-        raise UsageError(problem, place="--call", fix="leave it out")
-    known = pipeline.facts(card.variant)
-    for key in call:
-        if _reserved(key, known):
-            raise UsageError(
-                f"{key} is not for --call", place="--call", fix=_own_option(key, known)
-            )
-        if key not in known.keywords:
-            taken = [each for each in known.keywords if not _reserved(each, known)]
-            near = get_close_matches(key, taken, 1)
-            fix = f"did you mean {near[0]}?" if near else f"it takes {', '.join(taken)}"
-            raise UsageError(f"{card.variant} takes no {key}", place="--call", fix=fix)
-    return replace(card, arguments={**card.arguments, **call})
-
-
-def _reserved(key: str, known: pipeline.Facts) -> bool:
-    """Whether an argument is not for --call."""
-    ours = {*pipeline.OURS, known.scale}
-    return key in ours or key.startswith(("callback", "prompt_emb"))
-
-
-def _own_option(key: str, known: pipeline.Facts) -> str:
-    options = {
-        "prompt": "--prompt",
-        "negative_prompt": "--negative-prompt",
-        "num_inference_steps": "--steps",
-        "generator": "--seed",
-        known.scale: "--guidance",
-    }
-    return f"give it with {options[key]}" if key in options else "leave it out"
 
 
 def scheduler(card: Card, name: str, chosen: Mapping[str, Any]) -> "Sampler":
@@ -117,6 +33,29 @@ def scheduler(card: Card, name: str, chosen: Mapping[str, Any]) -> "Sampler":
         raise UsageError(problem, place="--sampler", fix="leave it out")
     negative = chosen.get("negative_prompt") or ""
     return cast("Sampler", Scheduler(card, chosen["guidance"], negative))
+
+
+def guidance(card: Card, chosen: Mapping[str, Any], *, asked: bool) -> float | None:
+    """The guidance of a run of a pipeline: None where it would do nothing.
+
+    Some guide where there is a negative prompt alone, whatever the scale.
+
+    Args:
+        asked: whether somebody gave it, not the pipeline's class.
+    Raises:
+        UsageError: it was asked for and does nothing.
+    """
+    scale: float | None = chosen["guidance"]
+    known = pipeline.facts(card.variant)
+    if scale is None or scale <= known.off or chosen["negative_prompt"] or not known.negative:
+        return scale
+    if not (known.scale and traced.guides_from_negative(card)):
+        return scale
+    if asked:
+        problem = f"{card.variant} has no guidance without a negative prompt"
+        fix = 'give --negative-prompt, which may be " "'
+        raise UsageError(problem, place=f"--guidance {scale:g}", fix=fix)
+    return None
 
 
 def most_at_once(card: Card, *, asked: int | None) -> int:
@@ -190,7 +129,7 @@ def check_method(card: Card, name: str) -> None:
 
 
 def _misfit(card: Card, name: str, problem: str) -> UsageError:
-    call = "".join(f" {shlex.quote(word)}" for word in written(_differing(card)))
+    call = "".join(f" {shlex.quote(word)}" for word in keywords.written(keywords.differing(card)))
     return UsageError(
         f"{name} does not fit {card.variant}: {problem}",
         fix=f"`skipdit ls caches --pipeline {shlex.quote(card.name)}{call}` tells which do",

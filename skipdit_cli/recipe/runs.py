@@ -17,7 +17,7 @@ from skipdit_cli.checkpoints import catalog, drawn, local
 from skipdit_cli.checkpoints.card import RANDOM, Card
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError, placed, unknown
 from skipdit_cli.profiling import counts
-from skipdit_cli.recipe import calibration, called, prompts
+from skipdit_cli.recipe import calibration, called, keywords, prompts
 from skipdit_cli.recipe.prompts import Prompts
 from skipdit_cli.recipe.recipe import TIMINGS
 from skipdit_cli.recipe.settings import SETTINGS, over, setting
@@ -106,9 +106,12 @@ def make_run(
     call = chosen.pop("call")
     card = drawn.card(card) if chosen.pop("weights") == RANDOM else card
     with placed(place):
-        card = called.with_call(card, call or {})
+        card = keywords.with_call(card, call or {})
     fingerprint = local.fingerprint(card, path=weights_path)
     with placed(place):
+        if card.pipeline:
+            asked = "guidance" in (settings or {})
+            chosen["guidance"] = called.guidance(card, chosen, asked=asked)
         sampler = sampler_of(card, chosen.pop("sampler"), chosen)
         spec = calibration.complete(
             parse_cache(cache, place=place) if isinstance(cache, str) else cache,
@@ -116,13 +119,17 @@ def make_run(
             fingerprint=fingerprint,
             sampler=sampler,
             steps=chosen["steps"],
+            guidance=chosen["guidance"],
+            beside=keywords.beside(card, chosen["prompts"]),
             place=place,
         )
         resolved = spec.resolve(counts.layout(card))
         if card.pipeline:
             called.check(card, resolved, chosen)
         _check(card, chosen)
-        chosen |= _in_turn(chosen, _listed(chosen["prompts"], card, place=place))
+        own = "prompts" not in (settings or {})
+        listed = _listed(chosen["prompts"], card, place=f"prompts of {model}" if own else place)
+        chosen |= _in_turn(chosen, listed)
     if chosen["reference_steps"] == chosen["steps"]:
         chosen["reference_steps"] = None
     # what nobody asked for is not computed
@@ -151,7 +158,7 @@ def from_dict(content: Mapping[str, Any]) -> Run:
             raise ValueError(f"its {name} cannot be {str(content[name])[:40]!r}")
     card = catalog.card(content.pop("model"))
     card = drawn.card(card) if content["weights"] == RANDOM else card
-    card = called.with_call(card, call)
+    card = keywords.with_call(card, call)
     objects = {
         "cache": parse_cache(content["cache"]).resolve(counts.layout(card)),
         "sampler": sampler_of(card, content["sampler"], content),

@@ -5,7 +5,7 @@ from textwrap import shorten
 from typing import Any
 
 from skipdit_cli.cache import NONE, Cache, CacheSpec, value_text
-from skipdit_cli.recipe import called
+from skipdit_cli.recipe import keywords
 from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.run import Run
 
@@ -46,16 +46,16 @@ def about(runs: Sequence[Run]) -> str:
     first, all_settings = runs[0], [_settings(run) for run in runs]
     differ = {*_differing(all_settings)}
     parts = {
-        "samples": f"{first.num_samples} samples",
+        "samples": f"{first.num_samples} sample{'s' * (first.num_samples != 1)}",
         "steps": first.sampled,
         "guidance": f"guidance {first.guidance:g}" if first.guidance is not None else "",
         "seed": first.seeded,
     }
-    own = make_run(first.model, settings=called.settings(first))
+    own = make_run(first.model, settings=keywords.settings(first))
     if first.batch_size != min(own.batch_size, first.num_samples):
         parts["batch_size"] = f"batch size {first.batch_size}"
     if (prompts := set(first.prompts or ())) != set(own.prompts or ()):
-        parts["prompts"] = f"{len(prompts)} prompts"
+        parts["prompts"] = f"{len(prompts)} prompt{'s' * (len(prompts) != 1)}"
     if first.guided and first.negative_prompt != own.negative_prompt:
         parts["negative"] = f"negative prompt {all_settings[0]['negative']}"
     for name in ("classes", "precision", "decode_precision"):

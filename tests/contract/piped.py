@@ -10,7 +10,7 @@ from skipdit_cli.errors import UsageError
 from skipdit_cli.generate.driven import drive
 from skipdit_cli.generate.pipelines import load
 from skipdit_cli.profiling import counts, traced
-from skipdit_cli.recipe import called
+from skipdit_cli.recipe import called, keywords
 from skipdit_cli.spec import parse_cache
 from tests.tiny_pipelines import CALLS, make
 
@@ -30,7 +30,7 @@ class Piped:
         known = pipelines.facts(card.variant)
         self.guidance, _ = call.pop(known.scale), call.pop("negative_prompt", "")
         self.negative = NEGATIVE if known.negative else ""
-        self.card = called.with_call(card, call)
+        self.card = keywords.with_call(card, call)
         self.traced = traced.traced(self.card, self.steps, self.guidance, self.negative)
         self.pipe = load(self.card)
         self.pipe.set_progress_bar_config(disable=True)

@@ -16,6 +16,8 @@ from skipdit_cli.score.body import loop_of
 from skipdit_cli.sites import Site
 from tests.tiny_pipelines import CALLS, make
 
+# Memory is the same whatever a calibration was made with.
+pytestmark = pytest.mark.filterwarnings("ignore:.*calibrated with guidance")
 BATCH = 2
 CALIBRATED = ("teacache", "mag-cache", "dp-cache")  # for their usual number of steps
 SKIP, TEXT = "digits-skip", "captioned-digits"

@@ -17,6 +17,7 @@ import pytest
 
 from skipdit_cli.checkpoints import catalog, folder
 from skipdit_cli.cli import main
+from tests.tiny_pipelines import make
 
 ROOT = Path(__file__).parents[2]
 PROGRESS = re.compile(
@@ -189,3 +190,8 @@ def wait_for():
             time.sleep(0.005)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def flux(tmp_path_factory):
+    return make("flux", tmp_path_factory.mktemp("pipelines") / "flux")

@@ -232,7 +232,7 @@ def test_scale_tiny_takes_the_embedded_model(skipdit, model, tiny, sampling):
         f"cache-sweep --model {model} --scale tiny --n 2 --steps 2 --num-samples 1"
         " --batch-size 1 --repeats 0"
     ).ok()
-    assert f"# {tiny}: 1 samples, {sampling}" in done.out
+    assert f"# {tiny}: 1 sample, {sampling}" in done.out
 
 
 def test_interval_one_is_the_reference(skipdit, table):

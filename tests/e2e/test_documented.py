@@ -581,7 +581,7 @@ LINES = {
             check=column("precision", "float32"), more="--repeats 1"
         ),
         "skipdit sample --model dit-xl-2-skip --weights random --steps 2 --num-samples 1": Then(
-            more="--scale tiny", shows=("1 samples of run ", "mean nothing")
+            more="--scale tiny", shows=("1 sample of run ", "mean nothing")
         ),
         "skipdit plan table1 --scale paper --weights random": Then(
             shows=("(paper scale, random weights)", "nothing")

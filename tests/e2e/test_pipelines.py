@@ -1,26 +1,19 @@
 """Any diffusers pipeline: `--pipeline FOLDER` in the commands, as a user types them."""
 
 import json
+import shlex
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.e2e.piped import CALL, FEW, PROMPTS
 from tests.tiny_pipelines import make
 from tests.unit.metrics import networks
 
-CALL = "--call height=32 --call width=16 --call max_sequence_length=32"
-FEW = f"--steps 4 {CALL}"
-PROMPTS = ("--prompt", "a cat", "--prompt", "a red dog")
 CLIPS = "--steps 4 --call height=32 --call width=48 --call num_frames=5"
-
-
-@pytest.fixture(scope="module")
-def flux(tmp_path_factory):
-    return make("flux", tmp_path_factory.mktemp("pipelines") / "flux")
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +42,7 @@ def test_a_sweep_of_several_methods(whole, flux, table):
     assert (study / "sweep.html").is_file()
     report = whole("report", study.name).ok()
     assert table(report.out) == table(done.out)
+    assert whole(f"report {flux}").ok().out == report.out  # the folder means the study
 
 
 def test_its_samples_are_those_of_the_call_itself(skipdit, flux):
@@ -128,17 +122,6 @@ def test_a_plan_counts_its_prompts_where_their_length_costs(skipdit, tmp_path, t
     assert 'counted with "a dog that runs"' in timed
 
 
-def test_what_its_own_call_raises_is_told(skipdit, flux):
-    """A text encoder that knows fewer words than the tokenizer."""
-    from diffusers import DiffusionPipeline
-
-    pipe = DiffusionPipeline.from_pretrained(flux)
-    pipe.text_encoder.resize_token_embeddings(2)
-    pipe.save_pretrained("few-words")
-    told = skipdit(f"sample --pipeline few-words {FEW}", *PROMPTS)
-    told.failed(1, "few-words: its own call fails: IndexError", "--call")
-
-
 @pytest.mark.slow
 def test_two_experts_with_random_weights(skipdit, wan, table):
     timed = skipdit(f"profile --pipeline {wan} --weights random --method delta-dit --n 2 {CLIPS}")
@@ -167,48 +150,12 @@ def test_which_methods_fit_is_told(skipdit, flux, table):
     )
 
 
-@pytest.mark.parametrize(
-    ("more", "parts"),
-    [
-        ("--call heigth=32", ("heigth", "did you mean height?")),
-        ("--call height", ("height", "as height=512")),
-        ("--call guidance_scale=2", ("guidance_scale", "--guidance")),
-        ("--call max_sequence_length=999", ("FluxPipeline", "max_sequence_length", "512")),
-        ("--sampler ddim", ("FlowMatchEulerDiscreteScheduler", "leave it out")),
-        ("--steps ddim50", ("--steps: FluxPipeline", "ddim50", "give a number")),
-        ("--model digits", ("--model and --pipeline", "give one of them")),
-        ("--cache skip-cache(n=2)", ("skip-cache", "built without them")),
-        ("--cache seacache", ("seacache", "ls caches --pipeline", f"{CALL}` tells which do")),
-        ("--offload model", ("--offload", "there is no GPU", "leave it out")),
-        ("--offload group --device cpu", ("--offload", "there is no GPU")),
-        ("--offload", ("--offload: autoencoder is not for a pipeline", "give model or group")),
-        ("--decode-precision float16", ("decode_precision", "parts have one precision")),
-        ("--quantize int9", ("--quantize", "unknown quantize 'int9'", "'int8'")),
-    ],
-)
-def test_mistakes(skipdit, flux, more, parts):
-    base = "" if more.startswith("--steps") else "--steps 4 "
-    call = "" if more.startswith("--call height") else CALL
-    skipdit(f"sample --pipeline {flux} {base}{call} {more}", *PROMPTS).failed(2, *parts)
-
-
-def test_what_is_for_pipelines_alone(skipdit):
-    few = "--model digits --steps 2"
-    skipdit(f"sample {few} --quantize int8").failed(2, "--quantize", "digits is none")
-    for command in ("sample", "cache-sweep --method fora", "profile"):
-        told = skipdit(f"{command} {few} --offload group")
-        told.failed(2, "--offload: group is not for a model", "write --offload alone")
-    skipdit(f"sample {few} --num-samples 1 --offload").ok()
-    told = skipdit("profile --model captioned-digits --negative-prompt", "a one")
-    told.failed(2, "--negative-prompt changes nothing where a model is given its texts as zeros")
-
-
-@pytest.mark.skipif(find_spec("torchao") is not None, reason="torchao is installed")
-def test_weights_are_not_quantized_without_torchao(skipdit, flux):
-    for command in ("sample", "profile"):
-        line = f"{command} --pipeline {flux} {FEW} --quantize int8"
-        told = skipdit(line, *(PROMPTS if command == "sample" else ()))
-        told.failed(4, "--quantize: torchao is not installed", "pip install 'skipdit[quantize]'")
+def test_a_folder_has_one_name(skipdit, flux):
+    """However its path is written: the run is one."""
+    shutil.copytree(flux, "own")
+    spellings = ("own", "./own/", Path("own").absolute(), f"../{Path.cwd().name}/own")
+    lines = [f"sample --pipeline {each} --num-samples 1 {FEW} --json" for each in spellings]
+    assert len({json.loads(skipdit(each, *PROMPTS[:2]).ok().out)["key"] for each in lines}) == 1
 
 
 @pytest.mark.slow
@@ -220,46 +167,6 @@ def test_a_compiled_sweep(skipdit, flux, table):
     assert float(rows["fora n=2"]["PSNR (dB) ↑"].split(" ± ")[0]) > 10
     assert float(rows["no cache (n=1)"]["compiling (s)"]) > 0
     assert done.out.splitlines()[0].endswith(", compiled")
-
-
-@pytest.mark.parametrize("part", ["scheduler/scheduler_config.json", "tokenizer/tokenizer.json"])
-def test_a_damaged_part_is_told_of(skipdit, flux, part):
-    shutil.copytree(flux, "own", ignore=shutil.ignore_patterns("*.safetensors"))
-    Path("own", part).write_text("garbage")
-    # so many steps are in no other test: a plan that is remembered reads no tokenizer
-    told = skipdit(f"plan --pipeline own --method fora --n 2 --steps 7 {CALL}")
-    told.failed(1, f"own/{part.partition('/')[0]}: cannot be read as a", "download the pipeline")
-
-
-@pytest.mark.parametrize("part", ["transformer", "text_encoder", "text_encoder_2", "vae"])
-def test_damaged_weights_are_told_of(skipdit, flux, part):
-    """Whatever the library that reads them raises."""
-    shutil.copytree(flux, "own")
-    (weights,) = Path("own", part).glob("*.safetensors")
-    whole = weights.read_bytes()
-    for damaged in (whole + b"more", whole[:-9], b"garbage"):
-        weights.write_bytes(damaged)
-        told = skipdit(f"sample --pipeline own --num-samples 1 {FEW}", *PROMPTS)
-        told.failed(1, "own: cannot be loaded: ")
-    weights.unlink()
-    told = skipdit(f"sample --pipeline own --num-samples 1 {FEW}", *PROMPTS)
-    told.failed(4, f"the weights of ./own are not here: of {part}", "save or download")
-
-
-def test_folders_that_cannot_be_driven(skipdit, flux):
-    Path("empty").mkdir()
-    skipdit("sample --pipeline empty").failed(2, "empty", "model_index.json", "save_pretrained")
-    skipdit("sample --pipeline nowhere/").failed(2, "nowhere", "OWNER/NAME")
-    skipdit("sample --pipeline owner/name").failed(4, "owner/name", "skipdit download --pipeline")
-    shutil.copytree(flux, "own", ignore=shutil.ignore_patterns("*.safetensors"))
-    index = Path("own/model_index.json")
-    said = json.loads(index.read_text())
-    index.write_text(json.dumps(said | {"transformer": ["my_code", "MyTransformer"]}))
-    skipdit("sample --pipeline own").failed(2, "my_code", "is not run")
-    index.write_text(json.dumps(said | {"_class_name": "NoSuchPipeline"}))
-    skipdit("sample --pipeline own").failed(2, "NoSuchPipeline", "diffusers")
-    index.write_text("{")
-    skipdit("sample --pipeline own").failed(2, "model_index.json", "JSON")
 
 
 def test_a_pipeline_of_the_hub_is_found_in_its_cache(skipdit, flux, table, monkeypatch):
@@ -367,12 +274,9 @@ def test_a_method_is_calibrated_on_it(skipdit, flux, tmp_path, table):
     Path("list.txt").write_text("a cat\na red dog\n")
     given = f"--pipeline own --prompts list.txt --num-samples 2 --steps 6 {CALL}"
     sweep = f"cache-sweep {given} --cache dp-cache(full=3) --metrics psnr --repeats 1"
-    skipdit(sweep).failed(
-        4,
-        "dp-cache has not been calibrated",
-        "analyze calibrate --pipeline ./own --method dp-cache",
-    )
-    done = skipdit(f"analyze calibrate {given} --method dp-cache --full 3 --branch 1").ok()
+    told = skipdit(sweep).failed(4, "dp-cache has not been calibrated")
+    command = told.err.partition("`skipdit ")[2].partition("`")[0]
+    done = skipdit(*shlex.split(command), "--num-samples", 2).ok()
     assert "dB of the others" in done.out
     assert sorted(path.name for path in own.glob("*.json")) == [
         "dp-cache-full=3,branch=1-FlowMatchEulerDiscreteScheduler-6.json",
@@ -383,3 +287,5 @@ def test_a_method_is_calibrated_on_it(skipdit, flux, tmp_path, table):
     assert rows["dp-cache full=3"]["full"] == "3"
     other = sweep.replace("height=32", "height=48")
     assert "was calibrated with --call height=32, " in skipdit(other).err
+    told = skipdit(f"{sweep} --guidance 2").err
+    assert "was calibrated with guidance 3.5, and this is with 2; run `skipdit analyze" in told

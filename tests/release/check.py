@@ -35,7 +35,7 @@ COMMANDS = {  # what is typed, and what has to be in what it prints
     "status": ("3 done",),  # the third: as many uncached steps as the cache costs
     "show skip-cache": ("| psnr ",),
     "sample --model digits-skip --num-samples 2 --steps 4": ("2 samples of run ",),
-    "sample --pipeline flow-digits --num-samples 1 --steps 2": ("1 samples of run ",),
+    "sample --pipeline flow-digits --num-samples 1 --steps 2": ("1 sample of run ",),
     "doctor": ("| torch ", "run `skipdit vbench-env`"),
 }
 

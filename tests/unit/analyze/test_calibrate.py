@@ -437,7 +437,7 @@ def test_weights_that_are_not_here_yet_take_the_calibration(home):
     calibration.write_calibration(
         replace(FOUND, weights="0123456789abcdef"), calibration.folder("digits")
     )
-    given = {"sampler": registry.load("samplers", "ddim"), "steps": "50"}
+    given = {"sampler": registry.load("samplers", "ddim"), "steps": "50", "guidance": 2.0}
     spec, card = parse_cache("teacache"), catalog.card("digits")
     found = calibration.complete(spec, card, fingerprint="absent", **given)
     assert found.config.coefficients == (0.5, -1e-05, 3.0)
