@@ -96,17 +96,13 @@ def trace(folder: Path, arguments: Mapping[str, Any]) -> Trace:
         UsageError: the pipeline refuses the arguments.
         SkipditError: it cannot be called so.
     """
-    from diffusers import ModelMixin
-
-    pipe, seen = _built(folder), Trace()
+    seen = Trace()
+    pipe = _built(folder, seen)
     names = pipeline.denoisers(folder)
     for place, name in enumerate(names):
         if (module := getattr(pipe, name)) is not None:
             _watch(module, place, seen)
     _count_steps(pipe.scheduler, seen)
-    for name, part in pipe.components.items():
-        if isinstance(part, nn.Module) and isinstance(part, ModelMixin) and name not in names:
-            _answer_nothing(part, seen)
     result = _call(pipe, folder, arguments)
     seen.output = tuple(result[0][0].shape)
     seen.steps = [step for step in seen.steps if step.calls]
@@ -140,7 +136,7 @@ class _Reached(BaseException):
 
 def _first_given(folder: Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of the first call of a transformer, which is not computed."""
-    pipe, found = _built(folder), dict[str, Any]()
+    pipe, found = _built(folder, Trace()), dict[str, Any]()
     for module in (getattr(pipe, name) for name in pipeline.denoisers(folder)):
         if module is not None:
 
@@ -187,14 +183,20 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _built(folder: Path) -> Any:
-    """The pipeline, on the CPU as it believes."""
+def _built(folder: Path, seen: Trace) -> Any:
+    """The pipeline, on the CPU as it believes, whose autoencoder and the like answer zeros."""
+    from diffusers import ModelMixin
+
     own = pipeline.pipeline_class(pipeline.index(folder)["_class_name"])
     here = {
         "_execution_device": property(lambda self: hollow_parts.CPU),
         "device": property(lambda self: hollow_parts.CPU),
     }
     parts = {name: hollow_parts.read(folder, name) for name in pipeline.parts(folder)}
+    for name, part in parts.items():
+        answers = isinstance(part, nn.Module) and isinstance(part, ModelMixin)
+        if answers and name not in pipeline.denoisers(folder):
+            _answer_nothing(part, seen)
     return type(own.__name__, (own,), here)(**parts, **hollow_parts.options(folder))
 
 

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, get_args, get_type_hints
+from types import SimpleNamespace, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from skipdit_cli.checkpoints.card import PIPELINE, Card, Sampling
 from skipdit_cli.embedded.shipped import home
@@ -28,7 +28,7 @@ INDEX = "model_index.json"
 WEIGHTS = (".safetensors", ".bin")
 AGAIN = "save or download the pipeline again"
 MOST = 1_000_000  # bytes of a model_index.json
-FACTS = kept.Kind("facts of a pipeline's class", 3)
+FACTS = kept.Kind("facts of a pipeline's class", 4)
 LIBRARIES = ("diffusers", "transformers")
 WORD = "a picture"  # the prompt of a call where there is none
 HUB = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -303,7 +303,8 @@ def _facts(class_name: str, *, place: str) -> Facts:
 
 def _is_number(hint: Any) -> bool:
     """Whether an annotation takes numbers, and perhaps nothing, but no text and no list."""
-    taken = set(get_args(hint) or (hint,)) - {type(None)}
+    several = get_origin(hint) in (Union, UnionType)
+    taken = {*(get_args(hint) if several else (hint,))} - {type(None)}
     return bool(taken) and taken <= {int, float, bool}
 
 

@@ -144,10 +144,16 @@ def check(card: Card, cache: "Cache", chosen: Mapping[str, Any]) -> None:
     call = traced.traced(card, chosen["steps"], chosen["guidance"], negative)
     if problem := unfit(card, cache, call):
         raise _misfit(card, cache.name, problem)
+    known = pipeline.facts(card.variant)
+    if negative and known.negative and max(call.samples) == 1:
+        fix = "leave it out, or give guidance more than 1"
+        if "true_cfg_scale" in known.keywords and known.scale != "true_cfg_scale":
+            fix = "leave it out, or give --call true_cfg_scale=4"
+        problem = "a negative prompt changes nothing without guidance"
+        raise UsageError(problem, place="--negative-prompt", fix=fix)
     if chosen["quantize"] and find_spec("torchao") is None:
         fix = "run `pip install 'skipdit[quantize]'`"
         raise MissingAssetError("torchao is not installed", place="--quantize", fix=fix)
-    known = pipeline.facts(card.variant)
     if chosen["guidance"] is not None and not known.scale:
         raise UsageError(
             f"{card.variant} takes no guidance", place="--guidance", fix="leave it out"

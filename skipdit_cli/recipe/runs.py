@@ -379,7 +379,8 @@ def _check(card: Card, chosen: Mapping[str, Any]) -> None:
                 f"{card.name} {kind or 'is unconditional'}",
                 fix=f"leave {key} out",
             )
-    if chosen["negative_prompt"] is not None and chosen["guidance"] is None:
+    guided = chosen["guidance"] is not None or card.pipeline  # which was asked itself
+    if chosen["negative_prompt"] is not None and not guided:
         raise UsageError(
             "a negative prompt changes nothing without guidance",
             fix="leave negative_prompt out, or give guidance more than 1",

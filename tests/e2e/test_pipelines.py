@@ -207,7 +207,7 @@ def test_what_is_timed_is_the_call_that_makes_samples(flux, monkeypatch):
 
     seen = []
     monkeypatch.setattr(pipelines, "drive", lambda *_, **given: seen.append(given) or (0, None))
-    call = {"height": 32, "width": 16, "max_sequence_length": 32}
+    call = {"height": 32, "width": 16, "max_sequence_length": 32, "true_cfg_scale": 2.0}
     settings = {"steps": "4", "prompts": ("a cat",), "negative_prompt": "fog", "call": call}
     run = make_run(str(flux), settings={**settings, "num_samples": 1})
     loop_of(run)(run.cache)

@@ -32,6 +32,7 @@ def test_what_its_own_call_raises_is_told(skipdit, flux):
         ("--call height=32 --call height=48", ("--call: height is given twice",)),
         ("--call guidance_scale=2", ("guidance_scale", "--guidance")),
         ("--call height=32 --call max_sequence_length=999", ("FluxPipeline", "512")),
+        ("--negative-prompt bad", ("changes nothing without guidance", "true_cfg_scale=4")),
         ("--sampler ddim", ("FlowMatchEulerDiscreteScheduler", "leave it out")),
         ("--steps ddim50", ("--steps: FluxPipeline", "ddim50", "give a number")),
         ("--model digits", ("--model and --pipeline", "give one of them")),
