@@ -166,7 +166,7 @@ def _call(pipe: Any, folder: Path, arguments: Mapping[str, Any]) -> Any:
         ) from None
     except Exception as error:
         problem = f"cannot be called without weights: {type(error).__name__}: {first_line(error)}"
-        fix = "give other arguments with --call, or a --negative-prompt, if its own call fails so"
+        fix = "where its own call fails so, give it other arguments with --call"
         raise SkipditError(problem, place=f"{class_name} of {folder}", fix=fix) from error
 
 

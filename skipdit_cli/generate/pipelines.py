@@ -14,7 +14,7 @@ from skipdit_cli.cache import NONE, Cache
 from skipdit_cli.checkpoints import drawn, pipeline
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import SkipditError, first_line, lacks_memory
-from skipdit_cli.generate import accelerated, conditioning, loaded
+from skipdit_cli.generate import accelerated, conditioning, loaded, remarks
 from skipdit_cli.generate.driven import Driven, drive
 from skipdit_cli.generate.hooks import Session
 from skipdit_cli.generate.text import quiet
@@ -120,7 +120,7 @@ def called(
     if run.negative_prompt:
         arguments["negative_prompt"] = [run.negative_prompt] * len(prompts)
     generators = [generator(*run.stream(index)) for index in indices]
-    with products(run.precision), _told(run, cache or run.cache):
+    with products(run.precision), remarks.brief(), _told(run, cache or run.cache):
         return drive(
             pipe,
             transformers_of(pipe, run.card),

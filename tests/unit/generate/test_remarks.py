@@ -1,0 +1,27 @@
+import logging
+
+from skipdit_cli.generate import remarks
+
+CUT = "The following part of your input was truncated because CLIP can only handle 77 tokens: "
+
+
+def test_each_kind_is_told_once_and_short():
+    name, told = f"{remarks.LIBRARIES[0]}.pipelines.some", []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())
+    library = logging.getLogger(remarks.LIBRARIES[0])
+    library.addHandler(handler)
+    try:
+        with remarks.brief():
+            for text in (CUT + "a dog " * 1000, CUT + "a cat", f"{remarks.NEEDLESS} is longer"):
+                logging.getLogger(name).warning(text)
+            logging.getLogger(name).warning("of %d\nlines", 2)
+            for _ in range(2):
+                logging.getLogger(name).error("a failure")
+        assert handler.filters == []
+    finally:
+        library.removeHandler(handler)
+    cut, *others = told
+    assert cut.startswith(CUT)
+    assert len(cut) < 210
+    assert others == ["of 2 lines", "a failure", "a failure"]
