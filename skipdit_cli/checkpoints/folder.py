@@ -12,6 +12,7 @@ import hashlib
 import inspect
 import json
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -126,7 +127,7 @@ def of_pipeline(known: Card) -> Card:
     _check_data(told, at)
     sampling = _fields(told.get("sampling", {}), SAMPLING, (), f"{at} sampling")
     how = {name: sampling[name] for name in ("steps", "guidance") if name in sampling}
-    if not str(how.get("steps", 1)).isdecimal():
+    if not re.fullmatch("[1-9][0-9]{0,3}", str(how.get("steps", 1))):
         problem, fix = f"steps cannot be '{how['steps']}'", 'write a number in quotes, as "28"'
         raise UsageError(problem, place=f"{at} sampling", fix=fix)
     pipeline.check_arguments(known.variant, told.get("arguments", {}), place=f"{at} arguments")

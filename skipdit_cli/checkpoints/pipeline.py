@@ -28,7 +28,7 @@ INDEX = "model_index.json"
 WEIGHTS = (".safetensors", ".bin")
 AGAIN = "save or download the pipeline again"
 MOST = 1_000_000  # bytes of a model_index.json
-FACTS = kept.Kind("facts of a pipeline's class", 4)
+FACTS = kept.Kind("facts of a pipeline's class", 5)
 LIBRARIES = ("diffusers", "transformers")
 WORD = "a picture"  # the prompt of a call where there is none
 HUB = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -51,7 +51,7 @@ class Facts:
         negative: whether it takes a negative prompt.
         lists: whether it takes a generator for each sample.
         keywords: all that it takes.
-        numbers: those that are numbers.
+        numbers: those that are numbers, and not true or false.
         required: those that have no default.
     """
 
@@ -302,10 +302,10 @@ def _facts(class_name: str, *, place: str) -> Facts:
 
 
 def _is_number(hint: Any) -> bool:
-    """Whether an annotation takes numbers, and perhaps nothing, but no text and no list."""
+    """Whether an annotation takes numbers, and perhaps nothing, but no text, list or switch."""
     several = get_origin(hint) in (Union, UnionType)
     taken = {*(get_args(hint) if several else (hint,))} - {type(None)}
-    return bool(taken) and taken <= {int, float, bool}
+    return bool(taken) and taken <= {int, float}
 
 
 def check_arguments(class_name: str, call: Mapping[str, Any], *, place: str) -> None:
@@ -320,7 +320,8 @@ def check_arguments(class_name: str, call: Mapping[str, Any], *, place: str) -> 
             near = get_close_matches(key, taken, 1)
             fix = f"did you mean {near[0]}?" if near else f"it takes {', '.join(taken)}"
             raise UsageError(f"{class_name} takes no {key}", place=place, fix=fix)
-        if key in known.numbers and not isinstance(value, int | float | None):
+        number = isinstance(value, int | float | None) and not isinstance(value, bool)
+        if key in known.numbers and not number:
             raise UsageError(f"{key} cannot be '{value}'", place=place, fix="give a number")
 
 

@@ -97,11 +97,15 @@ def plan(
     seen = observed(run, root) if root and seen is None else seen
     if seen is None and run.cache.method.DYNAMIC:
         return row
-    steps, whole = schedule(run.cache, run, seen), _halves(run)
+    steps = schedule(run.cache, run, seen)
     costs = counts.costs(run.counted, text_tokens)
     cost = costs.trajectory(Counter(steps)) * batch
-    uncached = costs.trajectory({(frozenset(), whole): len(run.reference.timesteps)}) * batch
-    cached_steps = sum(bool(sites) or halves < whole for sites, halves in steps)
+    whole = _halves(run.reference)
+    uncached = costs.trajectory(Counter((frozenset(), halves) for halves in whole)) * batch
+    cached_steps = sum(
+        bool(sites) or halves < most
+        for (sites, halves), most in zip(steps, _halves(run), strict=True)
+    )
     return replace(
         row,
         full_steps=len(steps) - cached_steps,
@@ -125,9 +129,10 @@ def shares(run: Run, *, root: Path | None = None) -> list[tuple[int, float]] | N
     if run.cache.method.DYNAMIC and seen is None:
         return None
     costs = counts.costs(run.counted)
-    whole = costs.step((), _halves(run)).flops
+    steps, whole = schedule(run.cache, run, seen), _halves(run)
     done = [
-        costs.step(sites, halves).flops / whole for sites, halves in schedule(run.cache, run, seen)
+        costs.step(sites, halves).flops / costs.step((), most).flops
+        for (sites, halves), most in zip(steps, whole, strict=True)
     ]
     return list(zip(run.timesteps, done, strict=True))
 
@@ -149,9 +154,14 @@ def observed(run: Run, root: Path) -> list[frozenset[Site]] | None:
     return [skipped if i in steps else frozenset() for i in range(len(run.timesteps))]
 
 
-def _halves(run: Run) -> int:
-    """How many times an uncached step computes every sample."""
-    return 2 if run.guided else 1
+def _halves(run: Run) -> list[int]:
+    """How many times each step of a run computes every sample without a cache.
+
+    Some pipelines guide at some steps alone.
+    """
+    if run.card.pipeline:
+        return [*run.traced.samples]
+    return [2 if run.guided else 1] * len(run.timesteps)
 
 
 def schedule(
@@ -166,8 +176,8 @@ def schedule(
     reused = seen or run.reused(cache)
     halves = cache.halves(run.timesteps, guided=run.guided)
     return [
-        (sites, 2 if computed == BOTH else 1)
-        for sites, computed in zip(reused, halves, strict=True)
+        (sites, min(2 if computed == BOTH else 1, most))
+        for sites, computed, most in zip(reused, halves, _halves(run), strict=True)
     ]
 
 

@@ -47,7 +47,9 @@ def guidance(card: Card, chosen: Mapping[str, Any], *, asked: bool) -> float | N
     """
     scale: float | None = chosen["guidance"]
     known = pipeline.facts(card.variant)
-    if scale is None or scale <= known.off or chosen["negative_prompt"] or not known.negative:
+    if scale is None or scale <= known.off:
+        return None
+    if chosen["negative_prompt"] or not known.negative:
         return scale
     if not (known.scale and traced.guides_from_negative(card)):
         return scale
@@ -85,6 +87,9 @@ def unfit(card: Card, cache: "Cache", call: "Traced") -> str:
         return "it looks at latents as a picture, and the transformer is given them in a row"
     if cache.name != "none" and not cache.hooked:
         return "the transformer has none of the sites that it acts on"
+    batches = {samples // calls for samples, calls in zip(call.samples, call.calls, strict=True)}
+    if cache.name != "none" and len(batches) > 1:
+        return "guidance ends within the steps, and what a cache keeps is of both halves"
     return ""
 
 
@@ -142,6 +147,10 @@ def check(card: Card, cache: "Cache", chosen: Mapping[str, Any]) -> None:
         traced.call_arguments(card, chosen["steps"], chosen["guidance"])
     negative = chosen["negative_prompt"] or ""
     call = traced.traced(card, chosen["steps"], chosen["guidance"], negative)
+    if max(call.samples) > 2:
+        problem = f"{card.variant} computes a sample {max(call.samples)} times in a step"
+        fix = "leave guidance out that does, as that of skipped layers: two times are counted"
+        raise UsageError(problem, place=card.name, fix=fix)
     if problem := unfit(card, cache, call):
         raise _misfit(card, cache.name, problem)
     known = pipeline.facts(card.variant)

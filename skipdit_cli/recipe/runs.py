@@ -112,6 +112,8 @@ def make_run(
         if card.pipeline:
             asked = "guidance" in (settings or {})
             chosen["guidance"] = called.guidance(card, chosen, asked=asked)
+        elif chosen["guidance"] == 1:  # the conditional output alone
+            chosen["guidance"] = None
         sampler = sampler_of(card, chosen.pop("sampler"), chosen)
         spec = calibration.complete(
             parse_cache(cache, place=place) if isinstance(cache, str) else cache,
@@ -286,7 +288,7 @@ def timed_run(recipe: Recipe, row: RecipeRow) -> Run:
 
 def _cost_run(recipe: Recipe, row: RecipeRow, about: Mapping[str, Any]) -> Run:
     settings = _settings(recipe, row) | {**about}
-    if about.get("guidance", "") is None:
+    if about.get("guidance", "") in (None, 1):
         settings.pop("negative_prompt", None)
     group = settings.pop("group", None) or next(iter(row.models))
     settings["num_samples"] = settings.setdefault("batch_size", BATCH)

@@ -85,7 +85,7 @@ def _guidance(value: Any) -> float | None:
         raise UsageError(
             f"guidance '{value}' is not a scale of 1 or more", fix="write none for no guidance"
         )
-    return scale if scale > 1 else None  # a scale of 1 is the conditional output alone
+    return scale
 
 
 def _one_of(known: Collection[str], key: str, value: Any) -> str:

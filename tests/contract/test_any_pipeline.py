@@ -3,6 +3,8 @@
 The pipelines are tiny, of random weights, and of the classes that people use.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -12,8 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from skipdit_cli.checkpoints import denoiser
 from skipdit_cli.checkpoints import pipeline as pipelines
+from skipdit_cli.errors import UsageError
+from skipdit_cli.generate.pipelines import called as called_of
+from skipdit_cli.plan.plan import plan
 from skipdit_cli.profiling import counts, traced
 from skipdit_cli.recipe import called
+from skipdit_cli.recipe.runs import make_run
 from skipdit_cli.sites import BOTH
 from tests.contract.piped import FASTER, PROMPT
 from tests.tiny_pipelines import text
@@ -141,7 +147,44 @@ def test_half_of_guidance_is_the_conditional_one(piped):
     assert all(torch.allclose(*both) for both in zip(conditional, halved, strict=True))
 
 
-def flops_of(piped, spec):
+def run_of(piped, cache="none", **call):
+    """As a person asks for it, with further arguments of the call."""
+    settings = {
+        "steps": piped.steps,
+        "guidance": piped.guidance,
+        "negative_prompt": piped.negative or None,
+        "call": dict(piped.card.arguments) | call,
+        "prompts": (PROMPT,),
+        "num_samples": 1,
+    }
+    return make_run(piped.card.name, cache, settings)
+
+
+def test_guidance_may_end(piped):
+    """As that of Z-Image does at a share of the steps; a plan counts the halves of each step.
+
+    What a cache keeps of two halves is nothing for one.
+    """
+    if "cfg_truncation" not in pipelines.facts(piped.card.variant).keywords:
+        pytest.skip("it takes no such argument")
+    run = run_of(piped, cfg_truncation=0.2)
+    assert {*run.traced.samples} == {1, 2}
+    work = partial(called_of, run, [0], [PROMPT], pipe=piped.pipe, output_type="latent")
+    assert plan(run).flops == flops_of(piped, "", work)
+    with pytest.raises(UsageError, match="guidance ends within the steps"):
+        run_of(piped, "fora(n=2)", cfg_truncation=0.2)
+
+
+def test_what_computes_a_sample_three_times_is_refused(piped):
+    """SD3 with guidance by skipped layers; it was counted as twice."""
+    if "skip_guidance_layers" not in pipelines.facts(piped.card.variant).keywords:
+        pytest.skip("it takes no such argument")
+    skipped = {"skip_guidance_layers": [0], "skip_layer_guidance_start": 0.0}
+    with pytest.raises(UsageError, match="computes a sample 3 times in a step"):
+        run_of(piped, **skipped, skip_layer_guidance_stop=1.0)
+
+
+def flops_of(piped, spec, work=None):
     """What the transformers really compute in a call, by torch's own counter.
 
     It knows attention on the CPU as two products of matrices alone.
@@ -161,5 +204,5 @@ def flops_of(piped, spec):
     with pytest.MonkeyPatch.context() as patch:
         for module in piped.modules:
             patch.setattr(module, "forward", counting(module.forward))
-        piped.driven(spec)
+        work() if work else piped.driven(spec)
     return total

@@ -25,7 +25,7 @@ from skipdit_cli.recipe.settings import setting
         ("guidance", "7", 7.0),
         ("guidance", None, None),
         ("guidance", "none", None),
-        ("guidance", 1.0, None),  # a scale of 1 is the conditional output alone
+        ("guidance", 1.0, 1.0),
     ],
 )
 def test_values(key, value, expected):
