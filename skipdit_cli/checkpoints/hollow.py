@@ -50,9 +50,8 @@ class Trace:
 
     Attributes:
         steps: in their order.
-        inputs: the arguments of the first call of a transformer, for one sample; tensors are on
-            the meta device where `values` says no.
-        first: those of every call of the first step, for all that each computes together.
+        first: the arguments of every call of the first step; tensors are on the meta device where
+            `values` says no.
         given: shape of the latents among them.
         values: whether these have to have values, as `Untouched` keeps them.
         watched: what goes through its blocks, a `Watched`.
@@ -66,7 +65,6 @@ class Trace:
     """
 
     steps: list[Step] = field(default_factory=list)
-    inputs: dict[str, Any] = field(default_factory=dict)
     first: list[dict[str, Any]] = field(default_factory=list)
     given: tuple[int, ...] = ()
     values: bool = False
@@ -76,6 +74,12 @@ class Trace:
     decodes: list[tuple[nn.Module, Callable[[], object]]] = field(default_factory=list)
     scheduler: Any = None
     guided: list[float] = field(default_factory=list)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The arguments of the first call, for one sample."""
+        step = self.steps[0]
+        return _of_one(self.first[0], step.samples // step.calls)
 
     @property
     def conditional_first(self) -> bool:
@@ -118,9 +122,26 @@ def told_apart(folder: Path, arguments: Mapping[str, Any], prompts: tuple[str, s
     Args:
         folder, arguments: as for `trace`.
     """
-    given = [_first_given(folder, {**arguments, "prompt": [text]}) for text in prompts]
+    pipe, given = _built(folder, Trace()), list[dict[str, Any]]()
+    for module in (getattr(pipe, name) for name in pipeline.denoisers(folder)):
+        if module is not None:
+            module.forward = functools.partial(_reached, given, module)
+    for text in prompts:
+        with suppress(_Reached), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            _call(pipe, folder, {**arguments, "prompt": [text]})
     one, other = map(tree_leaves, given)
     return len(one) != len(other) or not all(map(_same, one, other))
+
+
+class _Reached(BaseException):
+    """A transformer is called; no pipeline catches it."""
+
+
+def _reached(given: list[dict[str, Any]], module: nn.Module, *args: Any, **kwargs: Any) -> None:
+    """In place of a transformer: enters what it is given, and computes nothing."""
+    given.append(by_name(parameters(module), args, kwargs))
+    raise _Reached
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -128,27 +149,6 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return torch.equal(one, other)
     return bool(one == other)
-
-
-class _Reached(BaseException):
-    """A transformer is called; no pipeline catches it."""
-
-
-def _first_given(folder: Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of the first call of a transformer, which is not computed."""
-    pipe, found = _built(folder, Trace()), dict[str, Any]()
-    for module in (getattr(pipe, name) for name in pipeline.denoisers(folder)):
-        if module is not None:
-
-            def forward(*args: Any, module: nn.Module = module, **kwargs: Any) -> None:
-                found.update(by_name(parameters(module), args, kwargs))
-                raise _Reached
-
-            module.forward = forward
-    with suppress(_Reached), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        _call(pipe, folder, arguments)
-    return found
 
 
 def _call(pipe: Any, folder: Path, arguments: Mapping[str, Any]) -> Any:
@@ -251,26 +251,26 @@ def _watch(module: nn.Module, place: int, seen: Trace) -> None:
         _note_time(seen, step)
         seen.given = seen.given or (1, *x.shape[1:])
         if (key := tuple(x.shape)) not in shapes:
-            shapes[key] = _shown(module, own, given, len(x), seen)
-        if len(seen.steps) == 1:
+            shapes[key] = _shown(module, own, given, seen)
+        if not any(each.calls for each in seen.steps[:-1]):
             seen.first.append(given if seen.values else on_meta(given))
         return _halves(zeros(shapes[key]), len(x), len(seen.steps) % 2)
 
     module.forward = forward  # type: ignore[method-assign]
 
 
-def _shown(module: nn.Module, own: Any, given: dict[str, Any], batch: int, seen: Trace) -> Any:
+def _shown(module: nn.Module, own: Any, given: dict[str, Any], seen: Trace) -> Any:
     """What a transformer gives on the meta device; the first call is watched."""
 
     def call() -> Any:
         inputs = given if seen.values else on_meta(given)
-        if seen.inputs:
+        if seen.watched:
             with untouched(seen.values):
                 return own(**inputs)
         watched = Watched(module)
         with untouched(seen.values), watched.watching():
             result = own(**inputs)
-        seen.watched, seen.inputs = watched, _of_one(inputs, batch)
+        seen.watched = watched
         return result
 
     try:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import groupby
+from operator import floordiv
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ class Traced:
     given: tuple[int, ...]
     streams: tuple[tuple[tuple[str, ...], tuple[int | None, ...]], ...] = ()
     conditional_first: bool = False
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Per step, how many samples each call of a transformer computes."""
+        return tuple(map(floordiv, self.samples, self.calls))
 
     @property
     def doubled(self) -> bool:

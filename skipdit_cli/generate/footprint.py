@@ -11,7 +11,6 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from operator import floordiv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,7 +134,7 @@ def _of_pipeline(run: "Run") -> Footprint:
     encoders = [size for name, size in held.items() if name not in own and name != "vae"]
     denoisers, autoencoder = [held[name] for name in own], held.get("vae", 0)
     block = max(denoisers) // len(run.traced.order)  # and no part of others is larger
-    at_once = max(map(floordiv, run.traced.samples, run.traced.calls))
+    at_once = max(run.traced.batches)
     by_cache = _kept(run, keeping.by_pipeline, "generate/driven.py")
     return Footprint(
         weights=sum(denoisers),

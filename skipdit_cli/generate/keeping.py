@@ -111,7 +111,7 @@ def by_pipeline(run: "Run") -> int:
             for step in telling(session):
                 live.scalar = 0.0 if step % 2 else math.inf
                 driven.step = at = steps.start + step
-                inputs = given[call.samples[at] // call.calls[at]]
+                inputs = given[call.batches[at]]
                 for _ in range(call.calls[at]):
                     with untouched(seen.values):
                         modules[call.turns[at]](**inputs)

@@ -21,7 +21,7 @@ from skipdit_cli.plan.plan import schedule
 from skipdit_cli.plan.threshold import close_in
 from skipdit_cli.profiling import counts
 from skipdit_cli.profiling.cost import Cost
-from skipdit_cli.recipe import calibration, keywords
+from skipdit_cli.recipe import calibration
 from skipdit_cli.sites import Site
 
 if TYPE_CHECKING:
@@ -338,7 +338,7 @@ class _Calibrated:
                     sampler=run.sampler,
                     steps=run.steps,
                     guidance=run.guidance,
-                    beside=keywords.beside(run.card, run.card.prompts or run.prompts),
+                    texts=run.card.prompts or run.prompts,
                 )
             except (UsageError, MissingAssetError) as error:
                 self._known[of] = error

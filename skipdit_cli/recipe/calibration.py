@@ -20,6 +20,7 @@ from skipdit_cli.checkpoints.card import file_name as model_name
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import MissingAssetError, StoreError, UsageError, warn
 from skipdit_cli.profiling import counts
+from skipdit_cli.recipe import keywords
 from skipdit_cli.storage import kept
 from skipdit_cli.storage.disk import write_whole
 
@@ -192,7 +193,7 @@ def complete(
     sampler: "Sampler",
     steps: str,
     guidance: float | None,
-    beside: Sequence[str] = (),
+    texts: str | Sequence[str] | None = None,
     place: str = "",
 ) -> CacheSpec:
     """The spec, with the calibrated settings that were left out filled in.
@@ -204,7 +205,7 @@ def complete(
         sampler: the sampler of the run.
         steps: its steps, as a respacing string.
         guidance: of the run.
-        beside: words that the command of a calibration needs besides.
+        texts: its prompts, or the name of their list.
     Raises:
         MissingAssetError: the model was not calibrated for this sampler and number of steps; the
             command is named.
@@ -221,7 +222,7 @@ def complete(
     words = [command(card.name, spec.name, variant=variant, **how)]
     if guidance != card.sampling.guidance:
         words += ["--guidance", _scale(guidance)]
-    fix = f"run `{' '.join([*words, *map(shlex.quote, beside)])}`"
+    fix = f"run `{' '.join([*words, *map(shlex.quote, keywords.beside(card, texts))])}`"
     wanted = file_name(spec.name, sampler=sampler.name, steps=count, variant=variant)
     fitting = files(card, wanted)
     if not fitting:

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from skipdit_cli import registry
-from skipdit_cli.cache import CacheSpec
+from skipdit_cli.cache import NONE, CacheSpec
 from skipdit_cli.checkpoints import pipeline
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import MissingAssetError, UsageError, placed
@@ -85,10 +85,11 @@ def unfit(card: Card, cache: "Cache", call: "Traced") -> str:
     looks = method.SEES_INPUT and (guided or not method.has("guide"))
     if looks and traced.input_dims(card) not in (4, 5):
         return "it looks at latents as a picture, and the transformer is given them in a row"
-    if cache.name != "none" and not cache.hooked:
+    if cache.name == NONE:
+        return ""
+    if not cache.hooked:
         return "the transformer has none of the sites that it acts on"
-    batches = {samples // calls for samples, calls in zip(call.samples, call.calls, strict=True)}
-    if cache.name != "none" and len(batches) > 1:
+    if len(set(call.batches)) > 1:
         return "guidance ends within the steps, and what a cache keeps is of both halves"
     return ""
 

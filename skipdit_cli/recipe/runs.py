@@ -122,7 +122,7 @@ def make_run(
             sampler=sampler,
             steps=chosen["steps"],
             guidance=chosen["guidance"],
-            beside=keywords.beside(card, chosen["prompts"]),
+            texts=chosen["prompts"],
             place=place,
         )
         resolved = spec.resolve(counts.layout(card))

@@ -8,6 +8,7 @@ from skipdit_cli import registry
 from skipdit_cli.cache import NONE
 from skipdit_cli.checkpoints.card import DRY_RUN
 from skipdit_cli.errors import shortened
+from skipdit_cli.profiling.traced import PROMPT
 from skipdit_cli.report.ranks import probability
 from skipdit_cli.report.table import DRY, Cell, Heading, Line, counts_of, protocols_of
 from skipdit_cli.score.certainty import SURE, holm
@@ -68,9 +69,7 @@ def windows(runs: Iterable["Run"]) -> tuple[str, ...]:
 
 def counted(runs: Iterable["Run"]) -> tuple[str, ...]:
     """One note that tells the prompt that was counted, where its length counts."""
-    prompts = {
-        str(run.counted.arguments["prompt"][0]) for run in runs if run.counted is not run.card
-    }
+    prompts = {str(run.counted.arguments[PROMPT][0]) for run in runs if run.counted is not run.card}
     if not prompts:
         return ()
     said = " and ".join(f'"{shortened(text)}"' for text in sorted(prompts))
