@@ -17,15 +17,14 @@ class Brief(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._told: set[str] = set()
+        self._told: dict[str, logging.LogRecord] = {}  # by how they begin: every handler asks
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno >= logging.ERROR:
             return True
         text = " ".join(record.getMessage().split())
-        if text[:KIND] in self._told or text.startswith(NEEDLESS):
+        if text.startswith(NEEDLESS) or self._told.setdefault(text[:KIND], record) is not record:
             return False
-        self._told.add(text[:KIND])
         record.msg, record.args = text if len(text) <= MOST else f"{text[:MOST]} ...", ()
         return True
 
