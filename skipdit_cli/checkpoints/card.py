@@ -91,7 +91,8 @@ class Card:
         source: hub repository or address. files: accepted file names, best first.
         size: bytes of the download; about, unless `exact`.
         exact: whether the file has this size to the byte.
-        digest: as many of the first hex digits of its sha256 as are known.
+        digest: as many of the first hex digits of its sha256 as are known; of a pipeline whose
+            weights are drawn, of all else that is in its folder.
         licence: the strictest that is stated for the file. elsewhere: what else is, and where.
         components: what stands beside the denoiser: `vae` (without it the model works on pixels),
             `tokenizer` and `text_encoder`, `tokenizer_2` and `text_encoder_2`.

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from skipdit_cli.checkpoints import local
@@ -29,7 +30,13 @@ CHUNK = 2**18  # numbers that are drawn at once
 
 
 def card(chosen: Card) -> Card:
-    """A checkpoint whose weights are drawn; it has no tokenizers but those that ship."""
+    """A checkpoint whose weights are drawn; it has no tokenizers but those that ship.
+
+    A pipeline has its own, and the digest of all its files but weights.
+    """
+    if chosen.pipeline:
+        digest = local.pipeline_fingerprint(Path(chosen.folder), weights=False)
+        return replace(chosen, random=True, digest=digest)
     parts = {}
     for key, part in chosen.components.items():
         config = local.configuration(part)

@@ -196,7 +196,7 @@ def fingerprint(chosen: Card, *, path: Path | None = None) -> str:
     if source is None:
         return "absent"
     if chosen.pipeline:
-        return _pipeline_fingerprint(source)
+        return pipeline_fingerprint(source)
     if path is not None:
         given.check(path, place=f"--weights {path}", fix="give a file, .pt or .safetensors")
     digest = remembered_sha256(source)
@@ -208,12 +208,13 @@ def fingerprint(chosen: Card, *, path: Path | None = None) -> str:
     return digest[:16]
 
 
-def _pipeline_fingerprint(folder: Path) -> str:
-    """16 hex digits of all files of a pipeline's parts."""
+def pipeline_fingerprint(folder: Path, *, weights: bool = True) -> str:
+    """16 hex digits of all files of a pipeline's parts; those of weights may be left out."""
     seen = hashlib.sha256()
     for name in ("", *sorted(pipeline.parts(folder))):
-        for file in sorted(each for each in (folder / name).iterdir() if each.is_file()):
-            if name or file.name == pipeline.INDEX:
+        for file in sorted(each for each in (folder / name).glob("*") if each.is_file()):
+            counts = weights or not {*file.suffixes} & {*pipeline.WEIGHTS}  # nor does their index
+            if counts if name else file.name == pipeline.INDEX:
                 seen.update(f"{file.relative_to(folder)} {remembered_sha256(file)}\n".encode())
     return seen.hexdigest()[:16]
 

@@ -284,6 +284,8 @@ class Store:
     def _create(self, device: str = "") -> None:
         """Write run.json, unless it is there with as many samples, the names, and what made it.
 
+        Where the folder of a model has moved, it tells the new place.
+
         Args:
             device: of the first sample, which only the process that computed it can tell.
         """
@@ -296,7 +298,7 @@ class Store:
             described["num_samples"] = max(described["num_samples"], before["num_samples"])
             if names := described.get("names") or before.get("names"):
                 described["names"] = names
-            same = all(described.get(name) == before.get(name) for name in FREE)
+            same = all(described.get(name) == before.get(name) for name in (*FREE, "model"))
             if same and (provenance.get("device") or not device):
                 return
         else:
