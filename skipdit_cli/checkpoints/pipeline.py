@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from importlib import metadata
+from math import isfinite
 from pathlib import Path
 from types import SimpleNamespace, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -320,8 +321,8 @@ def check_arguments(class_name: str, call: Mapping[str, Any], *, place: str) -> 
             near = get_close_matches(key, taken, 1)
             fix = f"did you mean {near[0]}?" if near else f"it takes {', '.join(taken)}"
             raise UsageError(f"{class_name} takes no {key}", place=place, fix=fix)
-        number = isinstance(value, int | float | None) and not isinstance(value, bool)
-        if key in known.numbers and not number:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+        if key in known.numbers and not number and value is not None:
             raise UsageError(f"{key} cannot be '{value}'", place=place, fix="give a number")
 
 

@@ -74,12 +74,12 @@ ON_PIPELINES = ("fora", "taylorseer", "first-block", "pab", "delta-dit", "faster
 )
 def test_it_is_on_pipelines(name, cache, tmp_path):
     """Guidance in one doubled batch, in two calls of two transformers, and none."""
-    model, settings = name, {"num_samples": 1, "batch_size": 1}
+    model, settings = name, {"num_samples": 1, "batch_size": 1, "steps": "8"}
     if name != "flow-digits":
         call = {**CALLS[name]}
         del call["num_inference_steps"], call["guidance_scale"]
         model, more = str(make(name, tmp_path / name)), {"guidance": 4.0, "prompts": ("a cat",)}
-        settings |= {"steps": "8", "call": call, **more}
+        settings |= {"call": call, **more}
         if cache in ("faster-cache", "seacache"):
             return  # they do not fit
     run = make_run(model, cache, settings)

@@ -29,6 +29,7 @@ def test_what_its_own_call_raises_is_told(skipdit, flux):
         ("--call height", ("height", "as height=512")),
         ("--call num_images_per_prompt=2", ("num_images_per_prompt cannot be given here",)),
         ("--call height=tall", ("--call: height cannot be 'tall'", "give a number")),
+        ("--call height=NaN", ("--call: height cannot be 'nan'", "give a number")),
         ("--call height=32 --call height=48", ("--call: height is given twice",)),
         ("--call guidance_scale=2", ("guidance_scale", "--guidance")),
         ("--call height=32 --call max_sequence_length=999", ("FluxPipeline", "512")),
