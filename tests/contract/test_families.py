@@ -1,5 +1,6 @@
 """A family of somebody else, one file: loaded, counted, cached; and what its file may lack."""
 
+import functools
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -44,9 +45,8 @@ def family(monkeypatch, tmp_path):
     monkeypatch.setattr(
         registry, "_entry_points", lambda group: {"pixart": entry} if "models" in group else {}
     )
-    registry._load.cache_clear()
+    monkeypatch.setattr(registry, "_load", functools.cache(registry._load.__wrapped__))
     yield make
-    registry._load.cache_clear()
     sys.modules.pop("their_pixart", None)
 
 

@@ -1,5 +1,6 @@
 """Whatever goes wrong ends in one line and an exit code, never in a traceback."""
 
+import functools
 import os
 import re
 import shlex
@@ -259,13 +260,11 @@ def faulty(tmp_path, monkeypatch):
     (info / "entry_points.txt").write_text("[skipdit.caches]\nfaulty = faulty_example\n")
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{ROOT}")
-    caches = (registry._announced, registry._load)
-    for cache in caches:
-        cache.cache_clear()
+    for name in ("_announced", "_load"):
+        plain = getattr(registry, name).__wrapped__
+        monkeypatch.setattr(registry, name, functools.cache(plain))
     yield folder / "faulty_example.py"
     sys.modules.pop("faulty_example", None)
-    for cache in caches:
-        cache.cache_clear()
 
 
 @pytest.mark.slow
