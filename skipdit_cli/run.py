@@ -237,8 +237,10 @@ class Run:
             named = ("diffusers", "transformers", *(("torchao",) if self.quantize else ()))
             packages = {name: _installed(name) for name in named}
             cache = registry.version("caches", self.cache.name)
-            drawn = {"drawing": DRAWING, "card": self.card.digest} if self.card.random else {}
-            return {"cache": cache, "pipelines": PIPELINES, **packages, **drawn}
+            versions = {"cache": cache, "pipelines": PIPELINES, **packages}
+            if self.card.random:
+                versions |= {"drawing": DRAWING, "card": self.card.digest}
+            return versions
         versions = {
             "cache": registry.version("caches", self.cache.name),
             "sampler": registry.version("samplers", self.sampler.name),

@@ -95,7 +95,7 @@ NoFewerSteps = Annotated[
     bool,
     typer.Option(
         "--no-fewer-steps",
-        help="Without the uncached rows of as many steps as cost the MACs of each cache.",
+        help="Without the uncached rows of as many steps as cost the FLOPs of each cache.",
     ),
 ]
 Sampler = Annotated[

@@ -1,8 +1,9 @@
 """Fewer steps: uncached runs that cost what a cache leaves, the line that a cache has to beat.
 
 A cache saves work at every step, and so do fewer steps. A row of a cache is matched with as many
-uncached steps as come nearest to its MACs; their samples begin with the same noise, and are
-compared with the same samples of all steps.
+uncached steps as come nearest to its FLOPs (the paper's MACs leave out the products of attention,
+which some methods save most of); their samples begin with the same noise, and are compared with the
+same samples of all steps.
 """
 
 from collections.abc import Iterable
@@ -18,16 +19,32 @@ from skipdit_cli.run import Run
 
 
 def count(planned: plan.RunPlan) -> int | None:
-    """How many uncached steps come nearest to the MACs of a run, at least one.
+    """How many uncached steps come nearest to the FLOPs of a run, at least one.
 
     They cost half a step more than the run at most, or half a step less. None for a dynamic method
     that has not run.
     """
+    cost = _in_steps(planned)
+    return None if cost is None else max(1, floor(cost + 0.5))
+
+
+def of_equal_cost(planned: plan.RunPlan, steps: Iterable[int | None]) -> int | None:
+    """Which of the numbers of steps that a recipe has costs what a run does, if one does.
+
+    That is to half a step, as for `count`, or to a fortieth of the cost where that is more.
+    """
+    cost = _in_steps(planned) or 0.0
+    near = min(filter(None, steps), key=lambda each: (abs(each - cost), -each), default=None)
+    return near if near and abs(near - cost) <= max(0.5, cost / 40) else None
+
+
+def _in_steps(planned: plan.RunPlan) -> float | None:
+    """What a run costs, in steps of its reference."""
     reference = planned.run.reference
-    whole = plan.plan(reference, batch=planned.batch).macs_paper
-    if planned.macs_paper is None or whole is None:
+    whole = plan.plan(reference, batch=planned.batch).flops
+    if planned.flops is None or whole is None:
         return None
-    return max(1, floor(planned.macs_paper * len(reference.timesteps) / whole + 0.5))
+    return planned.flops * len(reference.timesteps) / whole
 
 
 def fewer_steps(runs: Iterable[Run], *, root: Path | None = None) -> list[Run]:

@@ -174,7 +174,7 @@ def _beaten(
             run = cells[i].run
             if column.metric in COSTS or run is None or run.cache.name == NONE:
                 continue
-            if other := found.get(fewer.count(plan.plan(run)) or 0):
+            if (steps := fewer.of_equal_cost(plan.plan(run), found)) and (other := found[steps]):
                 beside.append((row.label, headings[i], cells[i].cell, other))
     return notes.beaten(beside)
 

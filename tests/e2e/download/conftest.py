@@ -134,9 +134,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         if hub and hub.cut is not None and len(content) > hub.cut:
             content, self.close_connection = content[: hub.cut], True
-        self.wfile.write(content)
-        if hub:
+        if hub:  # before a client can have all of it, and look
             hub.sent[path] = hub.sent.get(path, 0) + len(content)
+        self.wfile.write(content)
 
 
 @contextmanager
