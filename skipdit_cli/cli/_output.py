@@ -102,6 +102,15 @@ def show_table(
         show(to_markdown(table))
 
 
+def lacking(results: "Iterable[Result]") -> "list[SkipditError]":
+    """What metrics that somebody named need and is not here: no error, or one."""
+    from skipdit_cli.errors import MissingAssetError
+
+    notes = [*dict.fromkeys(each.note for each in results if each.status == "needs weights")]
+    more = f" (and {len(notes) - 1} more, as told above)" if notes[1:] else ""
+    return [MissingAssetError(f"{note}{more}") for note in notes[:1]]
+
+
 def raise_last(errors: "Sequence[SkipditError]") -> None:
     """Tell all errors, and end with the last, if there is any."""
     for error in errors[:-1]:

@@ -4,7 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skipdit_cli.cli._output import raise_last, say, show, show_json, stage, table, value_of
+from skipdit_cli.cli._output import (
+    lacking,
+    raise_last,
+    say,
+    show,
+    show_json,
+    stage,
+    table,
+    value_of,
+)
 
 if TYPE_CHECKING:
     from skipdit_cli.report.outside import Scored
@@ -56,7 +65,7 @@ def evaluate(
         _print(scored.results)
     if out is not None and scored.results:
         _write(scored.results, out)
-    raise_last(scored.errors)
+    raise_last([*lacking(result for _, result in scored.results if asked), *scored.errors])
 
 
 def _usual(given: "Outside", *, every: bool) -> list[str]:

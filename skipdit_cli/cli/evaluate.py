@@ -10,6 +10,7 @@ from skipdit_cli.cli import _engines as engines
 from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import (
+    lacking,
     raise_last,
     say,
     say_black,
@@ -163,7 +164,8 @@ def evaluate(
     for run in {run.key: run for run, _ in scored.results}.values():
         say_black(run, results)
     _print([(run.label, str(run.cache), result) for run, result in scored.results], json=json)
-    raise_last(_together(scored.errors, meant, named) if npz is None else scored.errors)
+    errors = _together(scored.errors, meant, named) if npz is None else scored.errors
+    raise_last([*lacking(result for _, result in scored.results if asked), *errors])
 
 
 def _together(

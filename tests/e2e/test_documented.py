@@ -368,21 +368,23 @@ LINES = {
             )
         ),
         'skipdit evaluate --samples "made/*/[0-9].png" --metrics fid': Then(
-            check=column("n", "3"), shows=("Compared as sets: FID with imagenet256.",)
+            4, check=column("n", "3"), shows=("Compared as sets: FID with imagenet256.",)
         ),
         "skipdit evaluate --samples teacache --metrics fid --reference real.npz": Then(
-            check=column("metric", "fid"), shows=("Compared as sets: FID with real.npz.",)
+            4, check=column("metric", "fid"), shows=("Compared as sets: FID with real.npz.",)
         ),
         "skipdit evaluate --samples teacache --reference full --metrics dinov2-similarity,kid": (
             Then(
+                4,
                 check=column("metric", "dinov2-similarity", "kid"),
                 shows=("download --metrics dinov2`", "download --metrics inception`"),
             )
         ),
         "skipdit evaluate --samples teacache --metrics clip-score --prompts prompts.txt": Then(
-            check=column("metric", "clip-score"), shows=("needs weights [1]",)
+            4, check=column("metric", "clip-score"), shows=("needs weights [1]",)
         ),
         "skipdit evaluate --samples clips --reference full-clips --metrics psnr,fvd": Then(
+            4,
             check=column("metric", "psnr", "fvd"),
             shows=("| psnr     | 100 dB ", "download --metrics i3d"),
         ),

@@ -97,9 +97,15 @@ def test_every_metric_is_scored_or_says_what_it_lacks(skipdit, home, table, mode
 def test_a_metric_that_is_asked_for_by_name_is_told_with_its_command(skipdit, home, table):
     skipdit(RUN.format("digits")).ok()
     (key,) = keys(home)
-    done = skipdit(f"evaluate {key} --metrics fid,sfid").ok()
-    assert [line["value"] for line in table(done.out)] == ["needs weights [1]"] * 2
-    assert "run `skipdit download --metrics inception` (95.6 MB)" in done.out
+    done = skipdit(f"evaluate {key} --metrics fid,psnr,sfid")
+    done.failed(4, "inception", command := "run `skipdit download --metrics inception` (95.6 MB)")
+    values = [line["value"] for line in table(done.out)]
+    assert values == ["needs weights [1]", "reference", "needs weights [1]"]
+    assert command in done.out
+    done = skipdit(f"evaluate {key} --metrics fid,fd-dinov2 --json")
+    done.failed(4, "inception", "(and 1 more, as told above)")
+    assert [each["status"] for each in json.loads(done.out)] == ["needs weights"] * 2
+    skipdit(f"evaluate {key} --metrics all").ok()  # as far as it can
     skipdit(f"evaluate {key} --metrics fvd").failed(2, "--metrics: fvd cannot score samples of")
     skipdit(f"evaluate {key} --metrics vbench.scene").failed(2, "vbench.scene cannot score")
     skipdit(f"evaluate {key} --metrics vbench.scne").failed(2, "did you mean 'vbench.scene'?")
