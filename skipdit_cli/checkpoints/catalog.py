@@ -23,7 +23,7 @@ from skipdit_cli.checkpoints.card import (
     by_path,
 )
 from skipdit_cli.embedded import shipped
-from skipdit_cli.errors import unknown
+from skipdit_cli.errors import UsageError, unknown
 
 _SKIP_HUB = "GuanjieChen/Skip-DiT"
 _LATTE_HUB = "maxin-cn/Latte"
@@ -310,6 +310,18 @@ def card(name: str, *, place: str = "") -> Card:
     if pipeline.is_one(name):
         return folder.of_pipeline(pipeline.card(folder.called(Path(name)), place=place))
     return folder.read(Path(name), place=place)
+
+
+def of_run(name: str) -> Card:
+    """The card of the checkpoint of a run that was made.
+
+    Raises:
+        UsageError: its folder is not where it was.
+    """
+    if _is_path(name) and not os.path.exists(name) and not pipeline.HUB.fullmatch(name):
+        fix = "put it back, or make the run again with its new place, where samples are found"
+        raise UsageError(f"the folder of its model, {name}, is not there any more", fix=fix)
+    return card(name)
 
 
 def known(text: str) -> bool:

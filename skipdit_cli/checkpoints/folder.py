@@ -11,6 +11,7 @@ network that it describes has to be that of config.json. Nothing in the folder i
 import hashlib
 import inspect
 import json
+import math
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -130,6 +131,7 @@ def of_pipeline(known: Card) -> Card:
     if not re.fullmatch("[1-9][0-9]{0,3}", str(how.get("steps", 1))):
         problem, fix = f"steps cannot be '{how['steps']}'", 'write a number in quotes, as "28"'
         raise UsageError(problem, place=f"{at} sampling", fix=fix)
+    _check_guidance(sampling, f"{at} sampling")
     pipeline.check_arguments(known.variant, told.get("arguments", {}), place=f"{at} arguments")
     names = ("arguments", "prompts", "negative_prompt", "data")
     return replace(
@@ -198,6 +200,7 @@ def _sampling(content: Any, place: str) -> Sampling:
     told = _fields(content, SAMPLING, ("sampler", "steps"), place)
     _one_of("sampler", told["sampler"], registry.names("samplers"), place)
     _one_of("prediction", told.get("prediction", "epsilon"), ("epsilon", "v_prediction"), place)
+    _check_guidance(told, place)
     if (guidance := told.get("guidance")) is not None:
         told["guidance"] = float(guidance)
     if (betas := told.get("betas")) is not None:
@@ -207,6 +210,13 @@ def _sampling(content: Any, place: str) -> Sampling:
             fix = 'write them as ["linear", 0.0001, 0.02] or ["scaled_linear", 0.00085, 0.02]'
             raise UsageError(f"betas cannot be {betas}", place=place, fix=fix)
     return Sampling(**told)
+
+
+def _check_guidance(told: Mapping[str, Any], place: str) -> None:
+    guidance = told.get("guidance")
+    if guidance is not None and not 1 <= guidance < math.inf:
+        problem = f"guidance cannot be {guidance}"
+        raise UsageError(problem, place=place, fix="write 1 or more, or null for none")
 
 
 def _component(content: Any, place: str) -> Component:

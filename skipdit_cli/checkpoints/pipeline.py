@@ -366,11 +366,3 @@ def pipeline_class(class_name: str, *, place: str = "") -> Any:
 
 def _class_of(said: Mapping[str, Any], part: str) -> str:
     return str((said.get(part) or [None, "none"])[1])
-
-
-def digest(folder: Path) -> str:
-    """16 hex digits of the index and of all configurations."""
-    seen = hashlib.sha256((folder / INDEX).read_bytes())
-    for path in sorted(folder.glob("*/*config.json")):
-        seen.update(str(path.relative_to(folder)).encode() + path.read_bytes())
-    return seen.hexdigest()[:16]

@@ -42,22 +42,22 @@ Quantize = Annotated[
 
 
 def named(model: str | None, pipeline: str) -> str:
-    """The name that a pipeline has where others have a model's.
+    """The name that a pipeline has where others have a model's; of a folder that is one, its path.
 
     Raises:
         UsageError: a model is named as well, or it is no pipeline that can be driven.
         MissingAssetError: it is one of the hub that is not here.
     """
-    from skipdit_cli.checkpoints import catalog
+    from skipdit_cli.checkpoints import catalog, folder
     from skipdit_cli.checkpoints import pipeline as pipelines
     from skipdit_cli.errors import UsageError
 
     if model is not None:
         raise UsageError("--model and --pipeline say the same", fix="give one of them")
-    if pipeline in catalog.PIPELINES:
+    if pipeline in catalog.PIPELINES and not pipelines.is_one(pipeline):
         return pipeline
     pipelines.card(pipeline, place="--pipeline")
-    return catalog.named(pipeline) if Path(pipeline).is_dir() else pipeline
+    return folder.called(Path(pipeline)) if Path(pipeline).is_dir() else pipeline
 
 
 def fitting(pipeline: str, call: list[str] | None) -> list[tuple[str, str]]:

@@ -107,14 +107,24 @@ def meant(
     return list({run.key: run for run in found}.values())
 
 
-def called_after(root: Path, folder: str) -> str:
-    """The study that a folder's name means: of that name, or else called after the model in it."""
-    from skipdit_cli.checkpoints import catalog
+def called_after(root: Path, target: str) -> str:
+    """The study that the name of a folder means: of that name, or called after the model in it.
+
+    Anything else means itself.
+    """
+    from skipdit_cli.checkpoints import folder
     from skipdit_cli.checkpoints.card import file_name
     from skipdit_cli.score import study
 
-    known = (folder, file_name(catalog.named(folder)))
-    return next((name for name in known if name in study.names(root)), folder)
+    if not Path(target).is_dir():
+        return target
+    known = (target, file_name(folder.called(Path(target))))
+    return next((name for name in known if name in study.names(root)), target)
+
+
+def is_there(target: str) -> bool:
+    """Whether a target is the path of a recipe, and not the name of a study."""
+    return Path(target).exists() and not Path(target).is_dir()
 
 
 def reported(

@@ -106,9 +106,9 @@ def report(
     from skipdit_cli.report import figures
 
     wanted = figures.wanted(figure, width)
-    if target and recipe is None and Path(target).is_dir():
+    if target and recipe is None:
         target = studies.called_after(results, target)
-    study_named = target and not is_name(target) and not Path(target).exists()
+    study_named = target and not is_name(target) and not studies.is_there(target)
     if recipe is None and (runs or add or study_named):
         given = {"check": check, "diff": diff, "set": override, "scale": scale != "auto"}
         options.refuse(given, "is for recipes", place="skipdit report")

@@ -1,7 +1,6 @@
 """skipdit status"""
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import show, show_json, table
 from skipdit_cli.cli._pace import Pace, span
+from skipdit_cli.cli._studies import called_after, is_there
 
 if TYPE_CHECKING:
     from skipdit_cli.score.status import RunStatus, Status
@@ -52,7 +52,9 @@ def status(
     from skipdit_cli.score import status as progress
     from skipdit_cli.score import study as studies
 
-    if recipe or (target and (is_name(target) or Path(target).exists())):
+    if target and recipe is None:
+        target = called_after(results, target)
+    if recipe or (target and (is_name(target) or is_there(target))):
         named = options.recipe_named(target, recipe)
         asked = options.recipe_at(str(named), scale, override)
         found, place = progress.of_recipe(asked, results), f"{asked.name} in {results}"

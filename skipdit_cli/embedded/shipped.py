@@ -12,9 +12,12 @@ PACKAGE = Path(__file__).parents[1]
 
 
 def home() -> Path:
-    """Where what is fetched or made on this machine lies: $SKIPDIT_HOME, or the user's cache."""
-    cache_home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return Path(os.environ.get("SKIPDIT_HOME", cache_home / "skipdit"))
+    """Where what is fetched or made on this machine lies: $SKIPDIT_HOME, or the user's cache.
+
+    A variable that is empty is as one that is not set.
+    """
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("SKIPDIT_HOME") or cache_home / "skipdit")
 
 
 def recipes() -> Path:

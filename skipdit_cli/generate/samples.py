@@ -105,7 +105,7 @@ def generate_all(
             raise UsageError(
                 f"run {run.key} is of the weights {run.weights} and these are {here}",
                 place=str(weights_path or run.model),
-                fix="plan the run again with this file",
+                fix="put those back, or ask for its runs again, in a study of another --name",
             )
         memory.require(run, device=device, workers=engine.processes_here, offload=offload)
         if run.caution:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from skipdit_cli import registry
-from skipdit_cli.checkpoints import local, pipeline
+from skipdit_cli.checkpoints import local
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import StoreError
 from skipdit_cli.storage import kept
@@ -67,7 +67,7 @@ def remembered(
 def _key(card: Card, what: str, sources: tuple[str, ...] = ()) -> str:
     network = [card.family, card.variant, sorted(card.arguments.items()), card.skip]
     if card.pipeline:
-        network += [pipeline.digest(Path(card.folder))]
+        network += [local.pipeline_fingerprint(Path(card.folder), weights=False)]
     foreign = "" if card.pipeline else registry.source_hash("models", card.family)  # of others
     text = json.dumps([COUNT.version, what, network, foreign, _code(sources)], default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -197,16 +197,20 @@ def blocks(card: Card) -> list[Any]:
     """The blocks of each transformer, on the meta device.
 
     Raises:
-        SkipditError: there are two transformers, of different blocks.
+        SkipditError: there are two transformers, and their blocks are not alike.
     """
     from skipdit_cli.checkpoints import hollow_parts
-    from skipdit_cli.checkpoints.denoiser import Blocks, lists
+    from skipdit_cli.checkpoints.denoiser import Blocks
 
     known, folder = usual(card), Path(card.folder)
     modules = [hollow_parts.empty(folder, name) for name in pipeline.denoisers(folder)]
-    if any(lists(module) != lists(modules[0]) for module in modules):
+    matrices = [
+        {name: each.shape for name, each in module.named_parameters() if each.dim() > 1}
+        for module in modules
+    ]
+    if any(each != matrices[0] for each in matrices):
         raise SkipditError(
-            f"the transformers of {card.variant} have different numbers of blocks",
+            f"the transformers of {card.variant} have different blocks",
             place=card.name,
             fix="take a pipeline whose transformers are alike",
         )

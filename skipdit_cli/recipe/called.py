@@ -35,6 +35,21 @@ def scheduler(card: Card, name: str, chosen: Mapping[str, Any]) -> "Sampler":
     return cast("Sampler", Scheduler(card, chosen["guidance"], negative))
 
 
+def guiding(card: Card, chosen: Mapping[str, Any], *, asked: bool) -> dict[str, Any]:
+    """The guidance and the negative prompt of a run of a pipeline; its card's where it makes use of
+    that and none was given.
+
+    Args, Raises: as for `guidance`.
+    """
+    negative: str | None = chosen["negative_prompt"]
+    if negative is not None or not (own := card.negative_prompt):
+        return {"guidance": guidance(card, chosen, asked=asked)}
+    scale = guidance(card, {**chosen, "negative_prompt": own}, asked=asked)
+    with placed("--steps"):
+        call = traced.traced(card, chosen["steps"], scale, own)
+    return {"guidance": scale, "negative_prompt": own if max(call.samples) > 1 else ""}
+
+
 def guidance(card: Card, chosen: Mapping[str, Any], *, asked: bool) -> float | None:
     """The guidance of a run of a pipeline: None where it would do nothing.
 

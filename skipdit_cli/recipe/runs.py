@@ -111,7 +111,7 @@ def make_run(
     with placed(place):
         if card.pipeline:
             asked = "guidance" in (settings or {})
-            chosen["guidance"] = called.guidance(card, chosen, asked=asked)
+            chosen |= called.guiding(card, chosen, asked=asked)
         elif chosen["guidance"] == 1:  # the conditional output alone
             chosen["guidance"] = None
         sampler = sampler_of(card, chosen.pop("sampler"), chosen)
@@ -158,9 +158,10 @@ def from_dict(content: Mapping[str, Any]) -> Run:
     for name, kind in SHAPE.items():
         if not fits(content[name], kind):
             raise ValueError(f"its {name} cannot be {str(content[name])[:40]!r}")
-    card = catalog.card(content.pop("model"))
+    card = catalog.of_run(content.pop("model"))
     card = drawn.card(card) if content["weights"] == RANDOM else card
-    card = keywords.with_call(card, call)
+    bare = replace(card, arguments={}) if card.pipeline else card  # card.json may say others now
+    card = keywords.with_call(bare, call)
     objects = {
         "cache": parse_cache(content["cache"]).resolve(counts.layout(card)),
         "sampler": sampler_of(card, content["sampler"], content),
@@ -196,7 +197,8 @@ def find_run(root: Path, key: str) -> Run:
         )
     place = str(root / "samples" / matching[0] / "run.json")
     try:
-        run = from_dict(read_run(root, matching[0])["run"])
+        with placed(place):
+            run = from_dict(read_run(root, matching[0])["run"])
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"does not describe a run ({error!r})", place=place) from None
     if run.key != matching[0]:

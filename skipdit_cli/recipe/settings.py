@@ -71,7 +71,7 @@ def _steps(value: Any) -> str:
     from skipdit_cli.samplers import timesteps
 
     timesteps(str(value))
-    return str(value).strip()
+    return re.sub(r"(?<!\d)0+(?=\d)", "", str(value).strip())  # one run for 4 and 04
 
 
 def _guidance(value: Any) -> float | None:

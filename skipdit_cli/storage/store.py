@@ -16,6 +16,7 @@ damaged line of the journal is none.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -284,7 +285,7 @@ class Store:
     def _create(self, device: str = "") -> None:
         """Write run.json, unless it is there with as many samples, the names, and what made it.
 
-        Where the folder of a model has moved, it tells the new place.
+        Where the folder of a model is not where it was, it tells the new place.
 
         Args:
             device: of the first sample, which only the process that computed it can tell.
@@ -298,6 +299,8 @@ class Store:
             described["num_samples"] = max(described["num_samples"], before["num_samples"])
             if names := described.get("names") or before.get("names"):
                 described["names"] = names
+            if os.path.exists(before.get("model", "")):
+                described["model"] = before["model"]
             same = all(described.get(name) == before.get(name) for name in (*FREE, "model"))
             if same and (provenance.get("device") or not device):
                 return

@@ -57,6 +57,16 @@ def test_without_prompts_there_are_no_samples(skipdit, flux):
     assert not Path("results/samples").exists()
 
 
+def test_a_negative_prompt_of_a_card_that_does_nothing_is_none(skipdit, flux):
+    shutil.copytree(flux, "own")
+    card = {"family": "pipeline", "variant": "FluxPipeline", "negative_prompt": "bad"}
+    Path("own/card.json").write_text(json.dumps(card))
+    line = f"sample --pipeline own {FEW} --num-samples 1 --json"
+    for more, negative in (("", ""), ("--call true_cfg_scale=4", "bad")):
+        done = skipdit(f"{line} {more}", *PROMPTS[:2]).ok()
+        assert json.loads(done.out)["run"]["negative_prompt"] == negative
+
+
 def test_a_card_beside_it_is_checked(skipdit, flux):
     shutil.copytree(flux, "own")
     for said, *parts in (
@@ -64,6 +74,7 @@ def test_a_card_beside_it_is_checked(skipdit, flux):
         ({"arguments": {"heigth": 32}}, "arguments: FluxPipeline takes no heigth", "height?"),
         ({"arguments": {"height": "32"}}, "arguments: height cannot be '32'", "give a number"),
         ({"sampling": {"steps": "few"}}, "sampling: steps cannot be 'few'", 'as "28"'),
+        ({"sampling": {"guidance": 0.5}}, "sampling: guidance cannot be 0.5", "or null for none"),
         ({"prompts": "none"}, "prompts of ./own: unknown prompt list 'none'"),
     ):
         card = {"family": "pipeline", "variant": "FluxPipeline", **said}
@@ -85,9 +96,41 @@ def test_guidance_that_does_nothing_is_none(skipdit, tmp_path):
 
     assert key() == key("--guidance", "none")
     assert key()[1] is None
-    guided = key("--guidance", 3, "--negative-prompt", " ")
+    guided = key("--guidance", 3, "--negative-prompt", "bad")
     assert guided[1] == 3.0
-    assert guided[0] != key("--guidance", 4, "--negative-prompt", " ")[0]
+    assert guided[0] != key("--guidance", 4, "--negative-prompt", "bad")[0]
+
+    said = {"negative_prompt": "bad", "sampling": {"guidance": 3.0}}
+    card = {"family": "pipeline", "variant": "QwenImagePipeline", **said}
+    (folder / "card.json").write_text(json.dumps(card))
+    assert key() == guided
+    assert key("--guidance", "none")[1] is None
+
+
+def test_a_folder_comes_before_a_model_of_its_name(skipdit, flux):
+    shutil.copytree(flux, "digits-skip")
+    shutil.copytree(flux, "flow-digits")
+    keys = set()
+    for name in ("digits-skip", "./digits-skip", "flow-digits"):
+        done = skipdit(f"sample --pipeline {name} --num-samples 1 {FEW} --json", *PROMPTS[:2]).ok()
+        said = json.loads(done.out)
+        assert said["run"]["model"] == f"./{Path(name).name}"
+        keys.add(said["key"])
+    assert len(keys) == 1  # and one content
+
+
+@pytest.mark.slow
+def test_transformers_of_different_width(skipdit, tmp_path):
+    """Costs are those of one, and so are what a cache keeps."""
+    from diffusers import WanTransformer3DModel
+
+    folder = make("wan22", tmp_path / "wan22")
+    config = WanTransformer3DModel.load_config(folder / "transformer_2")
+    wide = WanTransformer3DModel.from_config({**config, "ffn_dim": 2 * config["ffn_dim"]})
+    wide.save_pretrained(folder / "transformer_2")
+    call = "--call height=32 --call width=48 --call num_frames=5"
+    told = skipdit(f"plan --pipeline {folder} --steps 4 {call} --method fora --n 2")
+    told.failed(1, "the transformers of WanPipeline have different blocks")
 
 
 def test_what_is_for_pipelines_alone(skipdit):
@@ -113,8 +156,7 @@ def test_weights_are_not_quantized_without_torchao(skipdit, flux):
 def test_a_damaged_part_is_told_of(skipdit, flux, part):
     shutil.copytree(flux, "own", ignore=shutil.ignore_patterns("*.safetensors"))
     Path("own", part).write_text("garbage")
-    # so many steps are in no other test: a plan that is remembered reads no tokenizer
-    told = skipdit(f"plan --pipeline own --method fora --n 2 --steps 7 {CALL}")
+    told = skipdit(f"plan --pipeline own --method fora --n 2 --steps 4 {CALL}")
     told.failed(1, f"own/{part.partition('/')[0]}: cannot be read as a", "download the pipeline")
 
 

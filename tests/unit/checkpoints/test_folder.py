@@ -142,6 +142,7 @@ def test_a_person_may_leave_out_what_has_a_default():
         ),
         ({"sampling__steps": None}, ("sampling: has no steps",)),
         ({"sampling__guidance": True}, ("guidance cannot be true", "a number or null")),
+        ({"sampling__guidance": 0.5}, ("guidance cannot be 0.5", "1 or more, or null")),
         ({"sampling__prediction": "x0"}, ("unknown prediction 'x0'",)),
         ({"sampling__betas": []}, ("betas cannot be []", "0.0001")),
         ({"sampling__betas": ["linear", 0.02, 1e-4]}, ("betas cannot be ['linear', 0.02",)),

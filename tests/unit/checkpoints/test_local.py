@@ -433,11 +433,12 @@ def test_home(monkeypatch, tmp_path):
     monkeypatch.setenv("SKIPDIT_HOME", str(tmp_path / "own"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert local.home() == tmp_path / "own"
-    monkeypatch.delenv("SKIPDIT_HOME")
-    assert local.home() == tmp_path / "cache" / "skipdit"
-    monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert local.home() == tmp_path / ".cache" / "skipdit"
+    for name, place in (("SKIPDIT_HOME", "cache"), ("XDG_CACHE_HOME", ".cache")):
+        monkeypatch.setenv(name, "")  # is not the working directory
+        assert local.home() == tmp_path / place / "skipdit"
+        monkeypatch.delenv(name)
+        assert local.home() == tmp_path / place / "skipdit"
 
 
 @pytest.fixture

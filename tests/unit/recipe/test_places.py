@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from skipdit_cli import run as run_module
-from skipdit_cli.checkpoints import folder, local
+from skipdit_cli.checkpoints import catalog, folder, local
 from skipdit_cli.checkpoints.catalog import CARDS
 from skipdit_cli.embedded import shipped
-from skipdit_cli.recipe.runs import make_run
+from skipdit_cli.errors import UsageError
+from skipdit_cli.profiling.remembered import _key
+from skipdit_cli.recipe.runs import from_dict, make_run
 from skipdit_cli.run import Run
+from skipdit_cli.storage.store import open_store
 
 FLOW = "flow-digits"
 RANDOM = {"weights": "random"}
@@ -54,6 +57,59 @@ def test_a_folder_that_moves_keeps_its_runs(made, tmp_path):
     assert run_of("./elsewhere").key == before
 
 
+def test_a_run_remembers_its_call(tmp_path):
+    """What a card.json says afterwards is not the run's."""
+    path = pipeline("mine")
+    card = {"family": "pipeline", "variant": "StableDiffusion3Pipeline"}
+    (path / "card.json").write_text(json.dumps(card))
+    run = run_of("./mine")
+    card["arguments"] = {"max_sequence_length": 4}
+    (path / "card.json").write_text(json.dumps(card))
+    assert run_of("./mine").key != run.key
+    again = from_dict(run.to_dict())
+    assert (again.key, dict(again.card.arguments)) == (run.key, {})
+
+
+def test_a_run_whose_folder_is_gone_is_told_of():
+    path = pipeline("mine")
+    run = run_of("./mine")
+    shutil.move(path, "elsewhere")
+    message = r"the folder of its model, \./mine, is not there any more; put it back, or make"
+    with pytest.raises(UsageError, match=message):
+        from_dict(run.to_dict())
+
+
+def test_samples_tell_the_place_that_is_there(tmp_path):
+    def told(place):
+        store = open_store(tmp_path, run_of(place))
+        store._create()
+        return json.loads((store.path / "run.json").read_text())["run"]["model"]
+
+    pipeline("first")
+    pipeline("copy")
+    assert [told("./first"), told("./copy")] == ["./first"] * 2
+    shutil.rmtree("first")
+    assert told("./copy") == "./copy"
+
+
+def test_a_negative_prompt_of_the_card_counts_with_guidance():
+    path = pipeline("mine")
+    card = {"family": "pipeline", "variant": "StableDiffusion3Pipeline", "negative_prompt": "bad"}
+    (path / "card.json").write_text(json.dumps(card))
+    assert run_of("./mine", guidance="3").negative_prompt == "bad"
+    assert run_of("./mine", guidance="none").negative_prompt == ""
+    assert run_of("./mine", guidance="3", negative_prompt="worse").negative_prompt == "worse"
+
+
+def test_what_is_counted_depends_on_all_files_but_weights():
+    path = pipeline("mine")
+    key = _key(catalog.card("./mine"), "")
+    next(path.rglob("*.safetensors")).unlink()
+    assert _key(catalog.card("./mine"), "") == key
+    edit(path / "tokenizer/tokenizer.json", something=3)
+    assert _key(catalog.card("./mine"), "") != key
+
+
 @pytest.mark.parametrize("made", [pipeline, model])
 def test_another_content_in_its_place_has_other_runs(made):
     path = made("mine")
@@ -70,7 +126,7 @@ def test_folders_without_weights_are_told_apart_by_name():
     assert run_of("./one").key != run_of("./two").key
 
 
-@pytest.mark.parametrize("part", ["transformer/config.json", "tokenizer/tokenizer.json"])
+@pytest.mark.parametrize("part", ["transformer/config.json", "tokenizer/tokenizer_config.json"])
 def test_random_weights_know_the_configurations(part):
     path = pipeline("mine")
     before = run_of("./mine", **RANDOM)

@@ -13,6 +13,8 @@ from skipdit_cli.recipe.settings import setting
         ("seed", 0, 0),
         ("steps", 250, "250"),
         ("steps", "ddim50", "ddim50"),
+        ("steps", "050", "50"),
+        ("steps", "010,05", "10,5"),
         ("steps", "ddim50+1", "ddim50+1"),
         ("prompts", "vbench", "vbench"),
         ("negative_prompt", "a red car", "a red car"),
