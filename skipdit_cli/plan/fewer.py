@@ -7,12 +7,11 @@ same samples of all steps.
 """
 
 from collections.abc import Iterable
-from contextlib import suppress
 from math import floor
 from pathlib import Path
 
 from skipdit_cli.cache import NONE
-from skipdit_cli.errors import UsageError
+from skipdit_cli.errors import UsageError, warn
 from skipdit_cli.plan import plan
 from skipdit_cli.recipe.runs import with_steps
 from skipdit_cli.run import Run
@@ -50,6 +49,8 @@ def _in_steps(planned: plan.RunPlan) -> float | None:
 def fewer_steps(runs: Iterable[Run], *, root: Path | None = None) -> list[Run]:
     """The uncached runs that cost what cached ones do, each once; none of a run that saves nothing.
 
+    Where a sampler cannot take so many steps there is a warning.
+
     Args:
         root: the results folder, to find what dynamic methods did reuse; one that has not run has
             no row here.
@@ -60,7 +61,11 @@ def fewer_steps(runs: Iterable[Run], *, root: Path | None = None) -> list[Run]:
         reference = run.reference
         if steps is None or steps >= len(reference.timesteps):
             continue
-        with suppress(UsageError):  # a sampler that cannot take so many
+        try:
             made = with_steps(run, steps)
+        except UsageError as error:  # as of a scheduler that calls the network twice in a step
+            problem = f"no uncached run is held against {run.cache.short}: {error.problem}"
+            warn(problem, place=run.model)
+        else:
             found[made.key, reference.key] = made
     return list(found.values())

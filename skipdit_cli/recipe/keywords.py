@@ -72,7 +72,7 @@ def written(call: Mapping[str, Any]) -> list[str]:
     return [word for key, text in pairs for word in ("--call", f"{key}={text}")]
 
 
-def with_call(card: Card, call: Mapping[str, Any]) -> Card:
+def with_call(card: Card, call: Mapping[str, Any], *, place: str = "--call") -> Card:
     """The card of a pipeline that is called with these arguments.
 
     Raises:
@@ -82,6 +82,6 @@ def with_call(card: Card, call: Mapping[str, Any]) -> Card:
         return card
     if not card.pipeline:
         problem = f"{card.name} is no pipeline of diffusers, whose call takes arguments"
-        raise UsageError(problem, place="--call", fix="leave it out")
-    pipeline.check_arguments(card.variant, call, place="--call")
+        raise UsageError(problem, place=place, fix="leave it out")
+    pipeline.check_arguments(card.variant, call, place=place)
     return replace(card, arguments={**card.arguments, **call})

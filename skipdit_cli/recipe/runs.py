@@ -103,10 +103,9 @@ def make_run(
             raise unknown("setting", key, chosen, place=place)
         known = key in SETTINGS and not isinstance(value, tuple)
         chosen[key] = setting(key, value, place=place) if known else value
-    call = chosen.pop("call")
+    call = chosen.pop("call") or {}
     card = drawn.card(card) if chosen.pop("weights") == RANDOM else card
-    with placed(place):
-        card = keywords.with_call(card, call or {})
+    card = keywords.with_call(card, call, place=place or "--call")
     fingerprint = local.fingerprint(card, path=weights_path)
     with placed(place):
         if card.pipeline:

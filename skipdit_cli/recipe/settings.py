@@ -16,7 +16,7 @@ MOST = {"num_samples": 10_000_000, "batch_size": 10_000_000, "seed": MOST_SEED}
 SETTINGS = (
     *("num_samples", "batch_size", "seed", "seeds", "sampler", "steps", "guidance"),
     *("prompts", "negative_prompt", "precision", "decode_precision", "compile", "quantize"),
-    *("weights", "reference_steps"),
+    *("weights", "reference_steps", "call"),
 )
 
 
@@ -26,8 +26,8 @@ def setting(key: str, value: Any, *, place: str = "") -> Any:
     Steps and reference_steps are respacing strings, guidance a float or None, the sampler a name,
     the two precisions of PRECISIONS, prompts the name of a list or a file, negative_prompt a text
     or None for the model's own, compile true or false, quantize of QUANTIZATIONS, weights RANDOM,
-    seeds several integers, each once, the others one. All may come as text, as they do from a
-    command line: seeds as 0..4.
+    seeds several integers, each once, call arguments of a pipeline's call, the others one integer.
+    All but call may come as text, as they do from a command line: seeds as 0..4.
 
     Raises:
         UsageError: unknown key, or a value that does not fit.
@@ -55,6 +55,8 @@ def setting(key: str, value: Any, *, place: str = "") -> Any:
             return _weights(value)
         if key == "seeds":
             return _seeds(value)
+        if key == "call":
+            return _call(value)
         if key in SETTINGS:
             return parse_whole(key, value, least=0 if key == "seed" else 1, most=MOST[key])
         raise unknown("setting", key, SETTINGS)
@@ -108,6 +110,15 @@ def _weights(value: Any) -> str:
             fix=f"write {RANDOM}, or give a file with --weights and --model",
         )
     return RANDOM
+
+
+def _call(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        fix = "write arguments of a pipeline's call in braces, as {height: 512}"
+        raise UsageError(f"call cannot be '{value}'", fix=fix)
+    return dict(value)
 
 
 def over(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:

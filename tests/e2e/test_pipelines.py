@@ -16,6 +16,19 @@ from tests.unit.metrics import networks
 CLIPS = "--steps 4 --call height=32 --call width=48 --call num_frames=5"
 
 
+RECIPE = """
+title: own
+scales:
+  tiny:
+    groups: {{own: {model}}}
+    settings: {{steps: 4, num_samples: 2, prompts: list.txt, call: {call}}}
+    columns: [{{label: PSNR, metric: psnr, group: own, better: higher}}]
+rows:
+  - {{id: none, label: no cache, model: "{{model}}"}}
+  - {{id: fora, label: fora, model: "{{model}}", cache: fora(n=2)}}
+"""
+
+
 @pytest.fixture(scope="module")
 def wan(tmp_path_factory):
     return make("wan22", tmp_path_factory.mktemp("pipelines") / "wan22")
@@ -135,6 +148,27 @@ def test_two_experts_with_random_weights(skipdit, wan, table):
     sweep = f"cache-sweep --pipeline {wan} --n 2 --method delta-dit --num-samples 1 --repeats 0"
     rows = table(skipdit(f"{sweep} --steps 6 {CLIPS[10:]}", *PROMPTS[:2]).ok().out)
     assert float(rows[1]["PSNR (dB) ↑"].split(" ± ")[0]) > 10
+
+
+def test_a_recipe_of_a_pipeline(skipdit, flux, table):
+    pairs = (word.split("=") for word in CALL.split() if word != "--call")
+    call = f"{{{', '.join(f'{key}: {value}' for key, value in pairs)}}}"
+    text = RECIPE.format(model=flux, call=call)
+    Path("own.yaml").write_text(text)
+    Path("list.txt").write_text("a cat\na red dog\n")
+    rows = table(skipdit("cache-sweep --recipe own.yaml --repeats 0").ok().out)
+    assert [row["method"] for row in rows] == ["no cache", "fora"]
+    assert float(rows[1]["PSNR ↑"].split(" ± ")[0]) > 10
+    line = f"sample --pipeline {flux} --cache fora(n=2) {FEW} --num-samples 2 --prompts list.txt"
+    made = json.loads(skipdit(f"{line} --json").ok().out)
+    there = {path.name for path in Path("results/samples").iterdir()}
+    assert (made["key"] in there, len(there)) == (True, 2)
+    for given, *parts in (
+        (call.replace("height", "heigth"), "own row none: FluxPipeline takes no heigth", "height?"),
+        ("3", "settings.call: call cannot be '3'", "as {height: 512}"),
+    ):
+        Path("own.yaml").write_text(text.replace(call, given))
+        skipdit("plan own.yaml").failed(2, *parts)
 
 
 def test_which_methods_fit_is_told(skipdit, flux, table):

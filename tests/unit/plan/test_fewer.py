@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from skipdit_cli.errors import UsageError
+from skipdit_cli.errors import SkipditWarning, UsageError
 from skipdit_cli.plan import fewer, plan
 from skipdit_cli.recipe.runs import make_run
 
@@ -117,7 +117,9 @@ def test_a_sampler_that_cannot_take_so_many_has_no_row():
                 raise UsageError("50 steps are all that there are")
             return list(range(999, 0, -20))
 
-    assert not fewer.fewer_steps([replace(run("skip-cache(n=2)"), sampler=Fixed())])
+    told = r"no uncached run is held against skip-cache\(n=2,.*: fixed cannot take 42 steps"
+    with pytest.warns(SkipditWarning, match=told):
+        assert not fewer.fewer_steps([replace(run("skip-cache(n=2)"), sampler=Fixed())])
 
 
 def test_what_a_dynamic_method_costs_is_known_once_it_has_run(tmp_path, monkeypatch):
