@@ -132,6 +132,9 @@ def of_pipeline(known: Card) -> Card:
         problem, fix = f"steps cannot be '{how['steps']}'", 'write a number in quotes, as "28"'
         raise UsageError(problem, place=f"{at} sampling", fix=fix)
     _check_guidance(sampling, f"{at} sampling")
+    if told.get("negative_prompt") and not pipeline.facts(known.variant).negative:
+        problem = f"{known.variant} takes no negative prompt"
+        raise UsageError(problem, place=f"{at} negative_prompt", fix="leave it out")
     pipeline.check_arguments(known.variant, told.get("arguments", {}), place=f"{at} arguments")
     names = ("arguments", "prompts", "negative_prompt", "data")
     return replace(

@@ -27,7 +27,6 @@ from skipdit_cli.checkpoints.download import Item, alone
 from skipdit_cli.errors import MissingAssetError, UsageError
 from skipdit_cli.storage.disk import on_disk, write_whole
 
-CONFIGS = (".json", ".txt", ".model", ".jinja")  # of these a plan is made
 MAIN = "main"
 
 
@@ -89,7 +88,7 @@ def plan(name: str, *, configs: bool = False) -> PipelinePlan:
     files = {index.file: index}
     for part in pipeline.parts(folder):
         files |= {each: _item(part, each, listing) for each in _files(part, listing, configs)}
-    items = sorted(files.values(), key=lambda item: not item.file.name.endswith(CONFIGS))
+    items = sorted(files.values(), key=lambda item: not item.file.name.endswith(pipeline.CONFIGS))
     return PipelinePlan(name, folder, tuple(items), listing.licence)
 
 
@@ -133,9 +132,7 @@ def _files(part: str, listing: Listing, configs: bool) -> list[RemoteFile]:
     texts = [
         file
         for file in listing.files.values()
-        if str(PurePosixPath(file.path).parent) == part
-        and file.name.endswith(CONFIGS)
-        and ".index." not in file.name
+        if str(PurePosixPath(file.path).parent) == part and pipeline.is_config(file.name)
     ]
     if configs and texts:
         return texts

@@ -209,11 +209,11 @@ def fingerprint(chosen: Card, *, path: Path | None = None) -> str:
 
 
 def pipeline_fingerprint(folder: Path, *, weights: bool = True) -> str:
-    """16 hex digits of all files of a pipeline's parts; those of weights may be left out."""
+    """16 hex digits of all files of a pipeline's parts, or without weights, of what plans need."""
     seen = hashlib.sha256()
     for name in ("", *sorted(pipeline.parts(folder))):
         for file in sorted(each for each in (folder / name).glob("*") if each.is_file()):
-            counts = weights or not {*file.suffixes} & {*pipeline.WEIGHTS}  # nor does their index
+            counts = weights or pipeline.is_config(file.name)
             if counts if name else file.name == pipeline.INDEX:
                 seen.update(f"{file.relative_to(folder)} {remembered_sha256(file)}\n".encode())
     return seen.hexdigest()[:16]

@@ -27,6 +27,7 @@ from skipdit_cli.storage.disk import write_whole
 
 INDEX = "model_index.json"
 WEIGHTS = (".safetensors", ".bin")
+CONFIGS = (".json", ".txt", ".model", ".jinja")  # of these a plan is made
 AGAIN = "save or download the pipeline again"
 MOST = 1_000_000  # bytes of a model_index.json
 FACTS = kept.Kind("facts of a pipeline's class", 5)
@@ -224,6 +225,11 @@ def config(folder: Path, part: str) -> dict[str, Any]:
     with given.decoding(str(path), "is not JSON"):
         content = json.loads(given.read_text(path, place=str(path)))
     return dict(content)
+
+
+def is_config(name: str) -> bool:
+    """Whether a file of a part is of its configuration or its vocabulary, by its name."""
+    return name.endswith(CONFIGS) and ".index." not in name
 
 
 def lacking(folder: Path) -> list[str]:

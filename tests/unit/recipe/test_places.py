@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from skipdit_cli import run as run_module
 from skipdit_cli.checkpoints import catalog, folder, local
+from skipdit_cli.checkpoints import pipeline as pipelines
 from skipdit_cli.checkpoints.catalog import CARDS
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import UsageError
@@ -101,10 +103,22 @@ def test_a_negative_prompt_of_the_card_counts_with_guidance():
     assert run_of("./mine", guidance="3", negative_prompt="worse").negative_prompt == "worse"
 
 
+def test_a_negative_prompt_of_the_card_has_to_be_taken(monkeypatch):
+    known = replace(pipelines.facts("StableDiffusion3Pipeline"), negative=False)
+    monkeypatch.setattr(pipelines, "facts", lambda *given, **more: known)
+    card = {"family": "pipeline", "variant": "StableDiffusion3Pipeline", "negative_prompt": "bad"}
+    (pipeline("mine") / "card.json").write_text(json.dumps(card))
+    message = r"mine/card.json negative_prompt: StableDiffusion3Pipeline takes no negative prompt"
+    with pytest.raises(UsageError, match=message):
+        catalog.card("./mine")
+
+
 def test_what_is_counted_depends_on_all_files_but_weights():
     path = pipeline("mine")
     key = _key(catalog.card("./mine"), "")
     next(path.rglob("*.safetensors")).unlink()
+    (path / "transformer/flax_model.msgpack").write_bytes(b"weights of others")
+    (path / "transformer/model.safetensors.index.json").write_text("{}")
     assert _key(catalog.card("./mine"), "") == key
     edit(path / "tokenizer/tokenizer.json", something=3)
     assert _key(catalog.card("./mine"), "") != key
