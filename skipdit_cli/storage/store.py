@@ -299,8 +299,9 @@ class Store:
             described["num_samples"] = max(described["num_samples"], before["num_samples"])
             if names := described.get("names") or before.get("names"):
                 described["names"] = names
-            if os.path.exists(before.get("model", "")):
-                described["model"] = before["model"]
+            place = before.get("model")
+            if isinstance(place, str) and os.path.exists(place):
+                described["model"] = place
             same = all(described.get(name) == before.get(name) for name in (*FREE, "model"))
             if same and (provenance.get("device") or not device):
                 return
