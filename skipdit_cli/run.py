@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
 from skipdit_cli.cache import NONE, Cache
-from skipdit_cli.checkpoints.card import RANDOM, Card
+from skipdit_cli.checkpoints.card import Card
 
 if TYPE_CHECKING:
     from skipdit_cli.checkpoints.traced import Traced
@@ -30,7 +30,6 @@ PIPELINES = 3  # generate/driven.py, generate/pipelines.py
 DRAWING = 1  # checkpoints/drawn.py, of random weights alone; embeddings depend on it too
 
 FREE = ("num_samples", "names", "reference_steps")  # what changes no pixel
-UNKNOWN = ("", "absent", RANDOM)  # for weights that tell no two folders apart
 TOLD = 5  # seeds that are told one by one
 
 
@@ -183,13 +182,8 @@ class Run:
 
     @cached_property
     def key(self) -> str:
-        """16 hex digits; runs that differ in nothing but FREE share their samples.
-
-        The path of a model's folder is not part of it where what is in the folder is.
-        """
+        """16 hex digits; runs that differ in nothing but FREE share their samples."""
         content = {name: value for name, value in self.to_dict().items() if name not in FREE}
-        if self.card.by_path and self.weights not in UNKNOWN:
-            del content["model"]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from skipdit_cli import registry
-from skipdit_cli.checkpoints import folder, pipeline
+from skipdit_cli.checkpoints import folder, local, pipeline
 from skipdit_cli.checkpoints.card import (
     DIGITS,
     FASHION,
     PIPELINE,
+    RANDOM,
     Card,
     Component,
     Sampling,
@@ -312,16 +313,24 @@ def card(name: str, *, place: str = "") -> Card:
     return folder.read(Path(name), place=place)
 
 
-def of_run(name: str) -> Card:
+def of_run(name: str, weights: str) -> Card:
     """The card of the checkpoint of a run that was made.
 
+    Args:
+        weights: the fingerprint that the run has of them.
     Raises:
-        UsageError: its folder is not where it was.
+        UsageError: it is not where it was, or a pipeline there is another one now, which would cost
+            something else.
     """
-    if _is_path(name) and not os.path.exists(name) and not pipeline.HUB.fullmatch(name):
-        fix = "put it back, or make the run again with its new place, where samples are found"
-        raise UsageError(f"the folder of its model, {name}, is not there any more", fix=fix)
-    return card(name)
+    if _is_path(name) and not os.path.exists(name) and not pipeline.is_one(name):
+        fix = "put it back, or make the run again with its new place"
+        raise UsageError(f"its model, {name}, is not there any more", fix=fix)
+    found = card(name)
+    known = found.pipeline and weights not in ("", "absent", RANDOM)
+    if known and local.fingerprint(found) not in (weights, "absent"):
+        fix = "put that back, or make the run again"
+        raise UsageError(f"{name} is not the pipeline any more that made it", fix=fix)
+    return found
 
 
 def known(text: str) -> bool:

@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from importlib import metadata
-from math import isfinite
 from pathlib import Path
 from types import SimpleNamespace, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -319,6 +318,15 @@ def check_arguments(class_name: str, call: Mapping[str, Any], *, place: str) -> 
     """Raise a UsageError where the call of a pipeline does not take some arguments."""
     known = facts(class_name)
     for key, value in call.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            problem = f"{key} cannot be '{value}'"
+            raise UsageError(problem, place=place, fix="give finite numbers") from None
+        if not isinstance(key, str):
+            raise UsageError(
+                f"'{key}' is no name of an argument", place=place, fix="as height: 512"
+            )
         if _reserved(key, known):
             fix = _own_option(key, known)
             raise UsageError(f"{key} cannot be given here", place=place, fix=fix)
@@ -327,8 +335,8 @@ def check_arguments(class_name: str, call: Mapping[str, Any], *, place: str) -> 
             near = get_close_matches(key, taken, 1)
             fix = f"did you mean {near[0]}?" if near else f"it takes {', '.join(taken)}"
             raise UsageError(f"{class_name} takes no {key}", place=place, fix=fix)
-        number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-        if key in known.numbers and not number and value is not None:
+        number = isinstance(value, int | float | None) and not isinstance(value, bool)
+        if key in known.numbers and not number:
             raise UsageError(f"{key} cannot be '{value}'", place=place, fix="give a number")
 
 

@@ -1,5 +1,6 @@
 """The command that makes a run again, found from its settings and tried before it is told."""
 
+import os
 import shlex
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -84,7 +85,9 @@ def _times(run: "Run") -> int:
 
 
 def _written(run: "Run", spec: str, settings: dict[str, Any]) -> str:
-    words = ["skipdit", "sample", "--pipeline" if run.card.pipeline else "--model", run.model]
+    folder = run.card.by_path or not os.path.isdir(run.model)  # not one of a shipped one's name
+    named = "--pipeline" if run.card.pipeline and folder else "--model"
+    words = ["skipdit", "sample", named, run.model]
     if not run.is_reference:
         words += ["--cache", spec]
     for name, value in settings.items():

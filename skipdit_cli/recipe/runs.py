@@ -157,7 +157,7 @@ def from_dict(content: Mapping[str, Any]) -> Run:
     for name, kind in SHAPE.items():
         if not fits(content[name], kind):
             raise ValueError(f"its {name} cannot be {str(content[name])[:40]!r}")
-    card = catalog.of_run(content.pop("model"))
+    card = catalog.of_run(content.pop("model"), content["weights"])
     card = drawn.card(card) if content["weights"] == RANDOM else card
     bare = replace(card, arguments={}) if card.pipeline else card  # card.json may say others now
     card = keywords.with_call(bare, call)

@@ -116,7 +116,7 @@ def _call(value: Any) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        fix = "write arguments of a pipeline's call in braces, as {height: 512}"
+        fix = "write arguments of a pipeline's call into the recipe, as {height: 512}"
         raise UsageError(f"call cannot be '{value}'", fix=fix)
     return dict(value)
 

@@ -16,7 +16,6 @@ damaged line of the journal is none.
 """
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -285,8 +284,6 @@ class Store:
     def _create(self, device: str = "") -> None:
         """Write run.json, unless it is there with as many samples, the names, and what made it.
 
-        Where the folder of a model is not where it was, it tells the new place.
-
         Args:
             device: of the first sample, which only the process that computed it can tell.
         """
@@ -299,10 +296,7 @@ class Store:
             described["num_samples"] = max(described["num_samples"], before["num_samples"])
             if names := described.get("names") or before.get("names"):
                 described["names"] = names
-            place = before.get("model")
-            if isinstance(place, str) and os.path.exists(place):
-                described["model"] = place
-            same = all(described.get(name) == before.get(name) for name in (*FREE, "model"))
+            same = all(described.get(name) == before.get(name) for name in FREE)
             if same and (provenance.get("device") or not device):
                 return
         else:

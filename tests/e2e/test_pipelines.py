@@ -166,6 +166,8 @@ def test_a_recipe_of_a_pipeline(skipdit, flux, table):
     for given, *parts in (
         (call.replace("height", "heigth"), "own row none: FluxPipeline takes no heigth", "height?"),
         ("3", "settings.call: call cannot be '3'", "as {height: 512}"),
+        ("{1: 2}", "own row none: '1' is no name of an argument"),
+        ("{true: 2}", "own row none: 'True' is no name of an argument"),
     ):
         Path("own.yaml").write_text(text.replace(call, given))
         skipdit("plan own.yaml").failed(2, *parts)

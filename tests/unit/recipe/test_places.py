@@ -1,4 +1,4 @@
-"""Runs of a model in a folder: their key knows what is in the folder, not where it is."""
+"""Runs of a model in a folder: they know what is in it, and it may change, move or go."""
 
 import json
 import shutil
@@ -14,9 +14,9 @@ from skipdit_cli.checkpoints.catalog import CARDS
 from skipdit_cli.embedded import shipped
 from skipdit_cli.errors import UsageError
 from skipdit_cli.profiling.remembered import _key
+from skipdit_cli.recipe.again import making
 from skipdit_cli.recipe.runs import from_dict, make_run
 from skipdit_cli.run import Run
-from skipdit_cli.storage.store import open_store
 
 FLOW = "flow-digits"
 RANDOM = {"weights": "random"}
@@ -45,20 +45,6 @@ def edit(file: Path, **fields) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
 
 
-@pytest.mark.parametrize("made", [pipeline, model])
-def test_a_folder_that_moves_keeps_its_runs(made, tmp_path):
-    before = run_of(made("a/mine")).key
-    inside = tmp_path / "a/b"
-    inside.mkdir()
-    for path in ("./a/mine", tmp_path / "a/mine", "a/b/../mine"):
-        assert run_of(path).key == before
-    (inside / "link").symlink_to(tmp_path / "a/mine")
-    assert run_of("a/b/link").key == before
-    shutil.move("a/mine", "elsewhere")
-    assert run_of("./elsewhere").model == "./elsewhere"
-    assert run_of("./elsewhere").key == before
-
-
 def test_a_run_remembers_its_call(tmp_path):
     """What a card.json says afterwards is not the run's."""
     path = pipeline("mine")
@@ -76,22 +62,28 @@ def test_a_run_whose_folder_is_gone_is_told_of():
     path = pipeline("mine")
     run = run_of("./mine")
     shutil.move(path, "elsewhere")
-    message = r"the folder of its model, \./mine, is not there any more; put it back, or make"
+    message = r"its model, \./mine, is not there any more; put it back, or make"
     with pytest.raises(UsageError, match=message):
         from_dict(run.to_dict())
 
 
-def test_samples_tell_the_place_that_is_there(tmp_path):
-    def told(place):
-        store = open_store(tmp_path, run_of(place))
-        store._create()
-        return json.loads((store.path / "run.json").read_text())["run"]["model"]
+def test_a_run_of_a_pipeline_that_is_another_one_is_told_of():
+    """Its costs would be those of what is there now."""
+    path = pipeline("mine")
+    run = run_of("./mine")
+    assert from_dict(run.to_dict()) == run
+    edit(path / "transformer/config.json", something=3)
+    with pytest.raises(UsageError, match=r"\./mine is not the pipeline any more that made it; put"):
+        from_dict(run.to_dict())
+    next(path.glob("transformer/*.safetensors")).unlink()  # then it cannot be known
+    assert from_dict(run.to_dict()).key == run.key
 
-    pipeline("first")
-    pipeline("copy")
-    assert [told("./first"), told("./copy")] == ["./first"] * 2
-    shutil.rmtree("first")
-    assert told("./copy") == "./copy"
+
+def test_a_shipped_pipeline_is_made_again_where_a_folder_has_its_name():
+    run = run_of(FLOW)
+    assert making(run).startswith(f"skipdit sample --pipeline {FLOW} ")
+    pipeline(FLOW)
+    assert making(run).startswith(f"skipdit sample --model {FLOW} ")
 
 
 def test_a_negative_prompt_of_the_card_counts_with_guidance():
