@@ -13,7 +13,7 @@ import typer
 from mkdocs.structure.files import File
 
 from skipdit_cli import registry
-from skipdit_cli.cli import app
+from skipdit_cli.cli import command_line
 
 SETTINGS = """### {name}
 
@@ -73,7 +73,7 @@ def _moved(text, target, *, source, page):
 
 def _commands():
     """Every command's help, under a heading each."""
-    main = typer.main.get_command(app)
+    main = command_line()
     yield from _told(main.commands, "skipdit")
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from importlib import import_module
 from itertools import zip_longest
@@ -40,37 +41,42 @@ def _root(
         print(context.get_help())
 
 
-for _name in (
-    "ls",
-    "plan",
-    "download",
-    "sample",
-    "sweep",
-    "status",
-    "evaluate",
-    "compare",
-    "show",
-    "rm",
-    "export",
-    "report",
-    "report_training",
-    "gate",
-    "profile",
-    "latents",
-    "train",
-    "analyze",
-    "analyze_features",
-    "analyze_weights",
-    "analyze_page",
-    "doctor",
-    "vbench_env",
-):
-    import_module(f"skipdit_cli.cli.{_name}")
-
-
+_FILES = {
+    "ls": ("ls",),
+    "plan": ("plan",),
+    "download": ("download",),
+    "sample": ("sample",),
+    "cache-sweep": ("sweep",),
+    "status": ("status",),
+    "evaluate": ("evaluate",),
+    "compare": ("compare",),
+    "show": ("show",),
+    "rm": ("rm",),
+    "export": ("export",),
+    "report": ("report", "report_training"),
+    "gate": ("gate",),
+    "profile": ("profile",),
+    "latents": ("latents",),
+    "train": ("train",),
+    "analyze": ("analyze", "analyze_features", "analyze_weights", "analyze_page"),
+    "doctor": ("doctor",),
+    "vbench-env": ("vbench_env",),
+}
 _INTERRUPTED = 130  # what typer, like a shell, makes of Ctrl-C
 _WrongLine: Any = typer.BadParameter.__base__  # an unknown option, a missing argument, no integer
 _MAY_BE_EMPTY = ("--prompt", "--negative-prompt")
+
+
+def command_line(words: Sequence[str] = ()) -> Any:
+    """The command line as typer's group; of the commands, only what the words ask for is imported.
+
+    Args:
+        words: a command line that begins with the command's name; all commands are there if not.
+    """
+    for files in [_FILES[words[0]]] if words and words[0] in _FILES else _FILES.values():
+        for file in files:
+            import_module(f"skipdit_cli.cli.{file}")
+    return typer.main.get_command(app)
 
 
 def main() -> None:
@@ -82,7 +88,7 @@ def main() -> None:
         _check_words(sys.argv[1:])
         with at_end:
             words = _with_offload(sys.argv[1:])
-            code = app(words, prog_name="skipdit", standalone_mode=False)
+            code = command_line(words)(words, prog_name="skipdit", standalone_mode=False)
         finish()
     except SkipditError as error:
         _stop(str(error), error.exit_code)

@@ -18,12 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 
 from skipdit_cli import registry
 from skipdit_cli.checkpoints import catalog, local
-from skipdit_cli.cli import app
+from skipdit_cli.cli import command_line
 from skipdit_cli.embedded import shipped
 from skipdit_cli.recipe import published, recipe
 from skipdit_cli.storage import training
@@ -915,7 +914,7 @@ def test_the_commands_that_take_json_do(skipdit, machine):
         done = skipdit(f"{command} {given} --json")
         assert done.code == 0, done
         assert json.loads(done.out), command
-    for command in [*typer.main.get_command(app).commands, *JSON, "analyze page"]:
+    for command in [*command_line().commands, *JSON, "analyze page"]:
         assert f"Usage: skipdit {command}" in skipdit(f"{command} --help").ok().out
 
 
@@ -962,7 +961,7 @@ def test_every_option_and_command_in_the_text_is_run(page):
     missing = {option for option in options if not re.search(rf"(?<!\S){option}(?!\S)", given)}
     assert missing == set()
     inline = re.findall(r"`skipdit ([a-z-]+)[^`]*`", text)
-    assert set(inline) <= set(typer.main.get_command(app).commands)
+    assert set(inline) <= set(command_line().commands)
 
 
 def arguments(path: Path) -> list[str]:

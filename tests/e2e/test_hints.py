@@ -16,7 +16,7 @@ from skipdit_cli import registry
 from skipdit_cli.assets import assets, clips, lists
 from skipdit_cli.checkpoints import catalog, local
 from skipdit_cli.checkpoints.inventory import remedy
-from skipdit_cli.cli import app
+from skipdit_cli.cli import command_line
 from skipdit_cli.errors import SkipditError
 from skipdit_cli.plan import plan
 from skipdit_cli.recipe import prompts, recipe, runs
@@ -69,7 +69,7 @@ SHOWN = {
 def parse(line: str) -> dict[str, object]:
     """What a command line asks for; nothing is run, and a wrong one raises."""
     _, *words = shlex.split(line)
-    command = typer.main.get_command(app)
+    command = command_line()
     if words[-1] == "--help":
         for word in words[:-1]:
             command = command.commands[word]

@@ -5,10 +5,9 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 
 from skipdit_cli.cli import _complete as complete
-from skipdit_cli.cli import app
+from skipdit_cli.cli import command_line
 from skipdit_cli.storage.training import append
 
 PLAIN, SKIP = "results/train/plain", "results/train/skip"
@@ -169,5 +168,5 @@ def test_the_shell_completes_both(runs):
     assert complete.reported("tr") == ["training"]
     assert complete.reported("smo") == ["smoke"]
     assert complete.trainings("results/train/p") == [PLAIN]
-    report = typer.main.get_command(app).commands["report"]
+    report = command_line().commands["report"]
     assert [*report.commands] == ["table", "training"]

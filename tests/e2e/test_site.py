@@ -8,10 +8,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import typer
 
 from skipdit_cli import registry
-from skipdit_cli.cli import app
+from skipdit_cli.cli import command_line
 
 ROOT = Path(__file__).parents[2]
 LOADS = {"link": "href", "script": "src", "img": "src", "iframe": "src", "source": "src"}
@@ -77,7 +76,7 @@ def test_nothing_is_fetched_from_elsewhere(site):
 def test_every_command_and_caching_method_is_told(site):
     told = pages(site)
     headings = re.findall(r'<h2 id="skipdit-([a-z-]+)"', told["commands.html"])
-    commands = dict(typer.main.get_command(app).commands)
+    commands = dict(command_line().commands)
     inside = {
         f"{group}-{name}"
         for group in ("analyze", "report")

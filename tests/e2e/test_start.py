@@ -68,6 +68,18 @@ def test_starting_imports_nothing_heavy(skipdit, arguments):
     assert imported(skipdit, *arguments) & HEAVY == set()
 
 
+@pytest.mark.parametrize("arguments", [("ls",), ("cache-sweep", "--help")])
+def test_starting_imports_no_other_command(skipdit, arguments):
+    there = imported(skipdit, *arguments)
+    assert "skipdit_cli.cli.train" not in there
+    assert not {"skipdit_cli.cli.ls", "skipdit_cli.cli.sweep"} <= there
+
+
+def test_every_command_is_there_where_none_is_asked_for(skipdit):
+    files = {path.stem for path in (ROOT / "skipdit_cli" / "cli").glob("[!_]*.py")}
+    assert {f"skipdit_cli.cli.{file}" for file in files} <= imported(skipdit, "--help")
+
+
 @pytest.mark.few(1)
 @pytest.mark.parametrize(
     "arguments",

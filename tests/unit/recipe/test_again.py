@@ -4,10 +4,9 @@ import shlex
 from dataclasses import replace
 
 import pytest
-import typer
 
 from skipdit_cli.cli import _options as options
-from skipdit_cli.cli import app
+from skipdit_cli.cli import command_line
 from skipdit_cli.recipe.again import making
 from skipdit_cli.recipe.runs import make_run
 
@@ -33,7 +32,7 @@ def asked(command):
     """The run that a command line asks for."""
     program, name, *words = shlex.split(command)
     assert (program, name) == ("skipdit", "sample")
-    given = typer.main.get_command(app).commands[name].make_context(name, words).params
+    given = command_line().commands[name].make_context(name, words).params
     names = ("classes", "prompt", "prompts", "negative_prompt", "num_samples", "batch_size", "seed")
     names += ("seeds",)
     names += ("steps", "sampler", "guidance", "precision", "weights", "decode_precision")
