@@ -1,5 +1,6 @@
 """All tests: no network, nothing of the user's home is read or written, one thread per process."""
 
+import gc
 import gzip
 import os
 import signal
@@ -27,6 +28,16 @@ def pytest_collection_modifyitems(items):
             seen[test] += 1
             if seen[test] > few.args[0]:
                 item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported():
+    """What modules hold is not searched for garbage again each time that a network is released."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,5 +1,6 @@
 """The command line: arguments, progress and printing. The work is imported inside the commands."""
 
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -73,7 +74,12 @@ def command_line(words: Sequence[str] = ()) -> Any:
     Args:
         words: a command line that begins with the command's name; all commands are there if not.
     """
-    for files in [_FILES[words[0]]] if words and words[0] in _FILES else _FILES.values():
+    return _of(words[0] if words and words[0] in _FILES else None)
+
+
+@functools.cache
+def _of(command: str | None) -> Any:
+    for files in [_FILES[command]] if command else _FILES.values():
         for file in files:
             import_module(f"skipdit_cli.cli.{file}")
     return typer.main.get_command(app)
