@@ -93,6 +93,15 @@ def shortened(text: str) -> str:
     return line if len(line) <= 64 else f"{line[:40].rstrip()} ... {line[-20:].lstrip()}"
 
 
+def several(count: int, noun: str) -> str:
+    """A number of things, as a sentence has it.
+
+    >>> several(1, "run"), several(2, "run")
+    ('1 run', '2 runs')
+    """
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def first_line(error: BaseException) -> str:
     """The first 200 characters of what an error says first; its class where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -179,9 +179,13 @@ def _name(stem: str, kind: str) -> str:
 
 def _own(kind: str) -> list[str]:
     """The names of the files of this package."""
-    folder = _PACKAGE / kind
+    return [_name(stem, kind) for stem in _stems(_PACKAGE / kind)]
+
+
+@functools.cache
+def _stems(folder: Path) -> tuple[str, ...]:
     packages = (path.parent for path in folder.glob("[!_]*/__init__.py"))
-    return [_name(path.stem, kind) for path in (*folder.glob("[!_]*.py"), *packages)]
+    return tuple(path.stem for path in (*folder.glob("[!_]*.py"), *packages))
 
 
 def _foreign(kind: str) -> "dict[str, EntryPoint]":

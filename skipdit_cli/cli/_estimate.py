@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.cli._output import say
+from skipdit_cli.errors import several
 
 if TYPE_CHECKING:
     from skipdit_cli.generate.footprint import Footprint
@@ -85,7 +86,7 @@ class Told:
         parts = {"sampling": found.sampling, "decoding": found.decoding, "timing": found.timing}
         told = ", ".join(f"{what} {duration(part)}" for what, part in parts.items() if part)
         where = found.machine.label if gpus == 1 else f"{gpus} x {found.machine.label}"
-        left = f"{found.samples} samples of {found.runs} runs are left"
+        left = f"left: {several(found.samples, 'sample')} of {several(found.runs, 'run')}"
         if not told:
             return [left]
         told = told if gpus == 1 else f"of one of them {told}"

@@ -10,6 +10,7 @@ from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import _studies as studies
 from skipdit_cli.cli import app
 from skipdit_cli.cli._output import say, show, stage
+from skipdit_cli.errors import several
 
 
 @app.command()
@@ -82,7 +83,7 @@ def export(
         seed=randbelow(2**31) if seed is None else seed,
     )
     samples = exporting.plan(chosen, given)
-    with stage(f"exporting {len(samples)} samples") as update:
+    with stage(f"exporting {several(len(samples), 'sample')}") as update:
         for done, _ in enumerate(exporting.write(samples, given), start=1):
             update(done, len(samples))
     for run in chosen:
@@ -91,6 +92,6 @@ def export(
             say(f"run {run.short}: {shown} of {run.wanted} samples")
         if run.made.get("weights") == RANDOM:
             say(f"run {run.short}: {DRY_RUN}")
-    show(f"{len(samples)} samples of {len(chosen)} runs in {out}")
+    show(f"{several(len(samples), 'sample')} of {several(len(chosen), 'run')} in {out}")
     if blind:
         show(f"which is which: {given.key.name}, beside it; drawn by --seed {given.seed}")

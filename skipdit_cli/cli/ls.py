@@ -11,6 +11,7 @@ from skipdit_cli.cli import _pipelines as pipelines
 from skipdit_cli.cli import app
 from skipdit_cli.cli._estimate import size as bytes_text
 from skipdit_cli.cli._output import say, show, show_json, table
+from skipdit_cli.errors import several
 
 if TYPE_CHECKING:
     from skipdit_cli.checkpoints.card import Card
@@ -133,7 +134,7 @@ def _runs(root: Path, model: str | None, *, size: bool, json: bool) -> None:
     show(table((*RUN, *more), rows))
     if size:
         everything = sum(sum(run.sizes.values()) for run in found)
-        show(f"\n{len(found)} runs, {bytes_text(everything)}")
+        show(f"\n{several(len(found), 'run')}, {bytes_text(everything)}")
 
 
 def _studies(root: Path, model: str | None, *, json: bool) -> None:

@@ -11,6 +11,7 @@ from skipdit_cli.cli import _options as options
 from skipdit_cli.cli import app
 from skipdit_cli.cli._estimate import size, terminal
 from skipdit_cli.cli._output import say, show, table
+from skipdit_cli.errors import several
 
 if TYPE_CHECKING:
     from skipdit_cli.storage.shelf import Shelved
@@ -65,7 +66,7 @@ def rm(
         return
     headings = ("key", "model", "cache", "samples", "scores and timings", "made (UTC)", "size")
     show(table(headings, [_line(run) for run in chosen]))
-    whole = f"{len(chosen)} runs, {size(sum(sum(run.sizes.values()) for run in chosen))}"
+    whole = f"{several(len(chosen), 'run')}, {size(sum(sum(run.sizes.values()) for run in chosen))}"
     if dry_run:
         show(f"\n{whole} would be removed")
         return

@@ -11,6 +11,7 @@ from skipdit_cli.cli import _pipelines as pipelines
 from skipdit_cli.cli import app
 from skipdit_cli.cli._estimate import announce
 from skipdit_cli.cli._output import say_black, say_removed, show, show_json, stage
+from skipdit_cli.errors import several
 
 
 @app.command()
@@ -109,5 +110,4 @@ def sample(
         show_json({"key": run.key, "folder": str(store.path), "run": run.to_dict()})
         return
     dry = f"; {DRY_RUN}" if run.card.random else ""
-    several = "s" * (run.num_samples != 1)
-    show(f"{run.num_samples} sample{several} of run {run.key} in {store.path}{dry}")
+    show(f"{several(run.num_samples, 'sample')} of run {run.key} in {store.path}{dry}")

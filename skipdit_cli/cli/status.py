@@ -12,6 +12,7 @@ from skipdit_cli.cli import app
 from skipdit_cli.cli._output import show, show_json, table
 from skipdit_cli.cli._pace import Pace, span
 from skipdit_cli.cli._studies import called_after, is_there
+from skipdit_cli.errors import several
 
 if TYPE_CHECKING:
     from skipdit_cli.score.status import RunStatus, Status
@@ -107,7 +108,9 @@ def _lines(found: "Status", left: "estimates.Told | None", now: float) -> list[s
         lines[-1] += f"; {len(found.timed) - len(found.to_time)} of {len(found.timed)} loops timed"
     if found.unknown:
         count = len(found.unknown)
-        lines.append(f"no hours are counted of {count} runs that this code would make otherwise")
+        lines.append(
+            f"no hours are counted of {several(count, 'run')} that this code would make otherwise"
+        )
     if left and not found.done:
         lines += [*(left.hours() or [left.unknown()]), *left.scoring()]
     return lines

@@ -554,7 +554,7 @@ LINES = {
         "skipdit export none fora skip-cache --results study --out judged --blind --seed 1": Then(
             writes=("judged/C/0001.png", "judged/manifest.csv", "judged-key.csv")
         ),
-        "skipdit rm --cache fora --results study --dry-run": Then(shows=("1 runs, ", "would be")),
+        "skipdit rm --cache fora --results study --dry-run": Then(shows=("1 run, ", "would be")),
         "skipdit rm fora none skip-cache --results study": Then(
             shows=("3 runs, ", " removed"), check=lambda out: runs_are_gone("study")
         ),
@@ -716,8 +716,8 @@ LINES = {
             writes=("judged/D/0001.mp4", "judged/manifest.csv", "judged-key.csv")
         ),
         "skipdit ls runs --size": Then(shows=("| captioned-digits-skip ", " runs, ")),
-        "skipdit rm --cache t-gate --dry-run": Then(shows=("1 runs, ", "would be")),
-        "skipdit rm --cache t-gate": Then(shows=("1 runs, ", " removed")),
+        "skipdit rm --cache t-gate --dry-run": Then(shows=("1 run, ", "would be")),
+        "skipdit rm --cache t-gate": Then(shows=("1 run, ", " removed")),
         'skipdit show "skip-cache(n=2,window=700-50)" --model digits-skip': Then(
             shows=("| psnr ", "again: skipdit sample --model digits-skip")
         ),

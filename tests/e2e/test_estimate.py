@@ -54,7 +54,7 @@ def test_hours_are_told_where_the_machine_was_measured(skipdit, measured):
     measured(1e-6)
     first, second, _ = told(skipdit(SAMPLE).ok())
     assert re.match(
-        r"estimate: \d+ minutes on .*: sampling \d+ minutes; 4 samples of 1 runs are", first
+        r"estimate: \d+ minutes on .*: sampling \d+ minutes; left: 4 samples of 1 run$", first
     )
     assert second == "estimate: rates: float32 1e-06 TFLOP/s, measured on digits"
 
@@ -65,7 +65,7 @@ def test_a_sweep_counts_references_and_timing_and_what_is_there(skipdit, measure
     given = "sample --model digits-skip --steps 3 --num-samples 2"
     skipdit(given).ok()  # the reference of the sweep
     first = told(skipdit(SWEEP).ok())[0]
-    assert "2 samples of 2 runs are left" in first
+    assert "left: 2 samples of 2 runs" in first
     assert "timing" in first
 
 
@@ -147,7 +147,7 @@ def test_a_plan_for_a_gpu(skipdit, table):
     lines = table(shown)
     assert all(re.fullmatch(r"\d+\.\d\d", line["hours"]) for line in lines)
     assert all(line["memory"].endswith(" GB") for line in lines)
-    assert re.search(r"on H100: sampling .*; 128 samples of 4 runs are left", shown)
+    assert re.search(r"on H100: sampling .*; left: 128 samples of 4 runs", shown)
     assert "rates: tf32 220 TFLOP/s, assumed, a share of NVIDIA's H100 SXM data sheet" in shown
     assert re.search(r"of memory at batch 32 \(.*: weights 2.85 GB, steps", shown)
     assert re.search(r"of disk at most \(samples 25.2 MB, trajectories .*, features", shown)

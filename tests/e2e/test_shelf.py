@@ -134,7 +134,7 @@ def test_a_run_of_other_code_is_shown_with_what_changed(skipdit, root, monkeypat
         r"\nnote: it was made by code .* since: cache \d+, now 99\nanew: skipdit", shown
     )
     given = skipdit("export", key, "--out", "out", "--results", root).ok().out
-    assert given == "3 samples of 1 runs in out\n"
+    assert given == "3 samples of 1 run in out\n"
     assert skipdit("rm", key, "--results", root).ok().out.endswith(" removed\n")
     assert key not in keys(root).values()
 
@@ -143,7 +143,7 @@ def test_runs_are_removed_with_all_that_hangs_on_them(skipdit, root):
     runs, before = keys(root), content(root)
     options = ["--cache", "skip-cache(n=2)", "--results", root]
     would = skipdit("rm --dry-run", *options).ok().out
-    assert would.splitlines()[-1].startswith("1 runs, ")
+    assert would.splitlines()[-1].startswith("1 run, ")
     assert would.endswith(" would be removed\n")
     assert content(root) == before
     gone = skipdit("rm", *options).ok().out
