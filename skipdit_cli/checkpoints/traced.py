@@ -24,6 +24,7 @@ class Traced:
         given: shape of the latents that a transformer is given, of one sample.
         streams: of each block, the names and outputs of its `Stream`; () for what diffusers knows.
         conditional_first: whether a doubled batch has the null half second.
+        wants_negative: whether it fails without a negative prompt, and so is given an empty one.
     """
 
     timesteps: tuple[int, ...]
@@ -40,6 +41,7 @@ class Traced:
     given: tuple[int, ...]
     streams: tuple[tuple[tuple[str, ...], tuple[int | None, ...]], ...] = ()
     conditional_first: bool = False
+    wants_negative: bool = False
 
     @property
     def batches(self) -> tuple[int, ...]:

@@ -117,7 +117,7 @@ def called(
     """
     steps = steps or run.steps
     arguments = call_arguments(run.card, steps, run.guidance)
-    if run.negative_prompt:
+    if run.negative_prompt or run.traced_in(steps).wants_negative:
         arguments["negative_prompt"] = [run.negative_prompt] * len(prompts)
     generators = [generator(*run.stream(index)) for index in indices]
     with products(run.precision), remarks.brief(), _told(run, cache or run.cache):

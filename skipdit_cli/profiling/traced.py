@@ -87,6 +87,8 @@ def _reads_text(card: Card) -> bool:
         from skipdit_cli.checkpoints import hollow
 
         arguments = call_arguments(card, card.sampling.steps, card.sampling.guidance)
+        if usual(card).wants_negative:
+            arguments[NEGATIVE] = [""]
         if not hollow.told_apart(Path(card.folder), arguments, (pipeline.WORD, LONG)):
             return False
         short, long = (_with_text(card, pipeline.WORD), _with_text(card, LONG))
@@ -134,7 +136,7 @@ def traced(card: Card, steps: str, guidance: float | None, negative: str = "") -
 def _trace(card: Card, arguments: Mapping[str, Any]) -> dict[str, Any]:
     from skipdit_cli.checkpoints import hollow
 
-    seen = hollow.trace(Path(card.folder), arguments)
+    seen, wants_negative = _seen(card, arguments)
     watched = seen.watched
     found = Traced(
         timesteps=tuple(round(step.timestep) for step in seen.steps),
@@ -151,8 +153,28 @@ def _trace(card: Card, arguments: Mapping[str, Any]) -> dict[str, Any]:
         output=seen.output,
         decoding=seen.decoding,
         given=seen.given,
+        wants_negative=wants_negative,
     )
     return asdict(found)
+
+
+def _seen(card: Card, arguments: Mapping[str, Any]) -> "tuple[Trace, bool]":
+    """What a call does, and whether it was given an empty negative prompt: the code of a few
+    classes fails without one where it guides."""
+    from skipdit_cli.checkpoints import hollow
+
+    place = Path(card.folder)
+    try:
+        return hollow.trace(place, arguments), False
+    except UsageError:
+        raise
+    except SkipditError as error:
+        if NEGATIVE in arguments or not pipeline.facts(card.variant).negative:
+            raise
+        try:
+            return hollow.trace(place, {**arguments, NEGATIVE: [""]}), True
+        except SkipditError:
+            raise error from None
 
 
 def guides_from_negative(card: Card) -> bool:
@@ -240,10 +262,8 @@ def sizes(card: Card) -> Sizes:
 @functools.lru_cache(maxsize=1)
 def shown(card: Card) -> "Trace":
     """What the call does, with what a transformer is given in it."""
-    from skipdit_cli.checkpoints import hollow
-
     arguments = call_arguments(card, card.sampling.steps, card.sampling.guidance)
-    return hollow.trace(Path(card.folder), arguments)
+    return _seen(card, arguments)[0]
 
 
 @functools.cache

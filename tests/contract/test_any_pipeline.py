@@ -16,6 +16,7 @@ from skipdit_cli.checkpoints import denoiser
 from skipdit_cli.checkpoints import pipeline as pipelines
 from skipdit_cli.errors import UsageError
 from skipdit_cli.generate.pipelines import called as called_of
+from skipdit_cli.generate.pipelines import generator
 from skipdit_cli.plan.plan import plan
 from skipdit_cli.profiling import counts, traced
 from skipdit_cli.recipe import called
@@ -147,12 +148,12 @@ def test_half_of_guidance_is_the_conditional_one(piped):
     assert all(torch.allclose(*both) for both in zip(conditional, halved, strict=True))
 
 
-def run_of(piped, cache="none", **call):
+def run_of(piped, cache="none", *, negative=True, **call):
     """As a person asks for it, with further arguments of the call."""
     settings = {
         "steps": piped.steps,
         "guidance": piped.guidance,
-        "negative_prompt": piped.negative or None,
+        "negative_prompt": (negative and piped.negative) or None,
         "call": dict(piped.card.arguments) | call,
         "prompts": (PROMPT,),
         "num_samples": 1,
@@ -173,6 +174,19 @@ def test_guidance_may_end(piped):
     assert plan(run).flops == flops_of(piped, "", work)
     with pytest.raises(UsageError, match="guidance ends within the steps"):
         run_of(piped, "fora(n=2)", cfg_truncation=0.2)
+
+
+def test_a_negative_prompt_is_empty_where_its_call_wants_one(piped):
+    """The code of EasyAnimate fails without one where it guides, and a run has none by itself."""
+    sampler = traced.Scheduler(piped.card, piped.guidance)
+    assert sampler.traced(piped.steps).wants_negative == (piped.name == "easyanimate")
+    if piped.name == "easyanimate":
+        run = run_of(piped, negative=False)
+        work = partial(called_of, run, [0], [PROMPT], pipe=piped.pipe, output_type="latent")
+        assert plan(run).flops == flops_of(piped, "", work)
+        arguments = piped.arguments | {"negative_prompt": [""], "output_type": "latent"}
+        noise = generator(*run.stream(0))
+        assert torch.equal(work()[0], piped.pipe(generator=noise, **arguments)[0])
 
 
 def test_what_computes_a_sample_three_times_is_refused(piped):

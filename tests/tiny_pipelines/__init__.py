@@ -41,6 +41,14 @@ CALLS: dict[str, dict[str, Any]] = {
     "chroma": {**IMAGE, **GUIDED},
     "cogview4": {**IMAGE, **GUIDED},
     "z-image": {**IMAGE, **GUIDED, "negative_prompt": "b"},
+    "easyanimate": {
+        "height": 32,
+        "width": 32,
+        "num_frames": 5,
+        "num_inference_steps": 4,
+        "guidance_scale": 4.0,
+        "negative_prompt": "",
+    },
 }
 NAMES = tuple(CALLS)
 

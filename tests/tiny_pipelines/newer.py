@@ -1,4 +1,4 @@
-"""Pipelines that make images, of transformers that diffusers' caches know little of, or nothing."""
+"""Pipelines of transformers that diffusers' caches know little of, or nothing."""
 
 from typing import Any
 
@@ -126,4 +126,43 @@ def z_image() -> Any:
     )
 
 
-MAKERS = {"sana": sana, "chroma": chroma, "cogview4": cogview4, "z-image": z_image}
+def easyanimate() -> Any:
+    """Its call fails without a negative prompt."""
+    tokenizer, text_encoder = text.qwen2()
+    spatial, temporal = ([f"Spatial{more}{{}}Block3D"] for more in ("", "Temporal"))
+    return diffusers.EasyAnimatePipeline(
+        vae=drawn(
+            diffusers.AutoencoderKLMagvit,
+            latent_channels=4,
+            block_out_channels=(8, 8, 8, 8),
+            down_block_types=[name.format("Down") for name in spatial + 3 * temporal],
+            up_block_types=[name.format("Up") for name in spatial + 3 * temporal],
+            layers_per_block=1,
+            norm_num_groups=2,
+        ),
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        transformer=drawn(
+            diffusers.EasyAnimateTransformer3DModel,
+            num_attention_heads=2,
+            attention_head_dim=16,
+            in_channels=4,
+            out_channels=4,
+            num_layers=4,
+            time_embed_dim=8,
+            text_embed_dim=text.WIDTH,
+            patch_size=2,
+            sample_width=16,
+            sample_height=16,
+        ),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+
+
+MAKERS = {
+    "sana": sana,
+    "chroma": chroma,
+    "cogview4": cogview4,
+    "z-image": z_image,
+    "easyanimate": easyanimate,
+}

@@ -73,11 +73,29 @@ def llama(template: str, count: int) -> tuple[Any, Any]:
 
 def qwen(template: str, count: int) -> tuple[Any, Any]:
     """A tokenizer of Qwen, for which the words before a prompt are `count` tokens, and a model."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = transformers.Qwen2Tokenizer({token: i for i, token in enumerate(letters)}, [])
+    tokenizer = _letters()
     tokenizer.add_tokens(pieces(template.partition("{}")[0], count))
+    return tokenizer, _qwen("Qwen2_5_VL", tokenizer, out_hidden_size=WIDTH)
+
+
+def qwen2() -> tuple[Any, Any]:
+    """A tokenizer, with a template of chats, and a model of Qwen 2."""
+    tokenizer = _letters()
+    tokenizer.chat_template = (
+        "{% for each in messages %}{{ each['content'][0]['text'] }}{% endfor %}"
+    )
+    return tokenizer, _qwen("Qwen2VL", tokenizer, embed_dim=WIDTH)
+
+
+def _letters() -> Any:
+    """A tokenizer of Qwen, for which each byte is a token."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    return transformers.Qwen2Tokenizer({token: i for i, token in enumerate(letters)}, [])
+
+
+def _qwen(kind: str, tokenizer: Any, **vision: int) -> Any:
     layers = {"hidden_size": WIDTH, "intermediate_size": 32}
-    config = transformers.Qwen2_5_VLConfig(
+    config = getattr(transformers, f"{kind}Config")(
         text_config={
             **layers,
             "vocab_size": len(tokenizer),
@@ -88,9 +106,9 @@ def qwen(template: str, count: int) -> tuple[Any, Any]:
             "num_key_value_heads": 2,
             "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3]},
         },
-        vision_config={**layers, "depth": 1, "num_heads": 2, "out_hidden_size": WIDTH},
+        vision_config={**layers, "depth": 1, "num_heads": 2, **vision},
     )
-    return tokenizer, drawn(transformers.Qwen2_5_VLForConditionalGeneration, config)
+    return drawn(getattr(transformers, f"{kind}ForConditionalGeneration"), config)
 
 
 def gemma() -> tuple[Any, Any]:
@@ -104,8 +122,7 @@ def gemma() -> tuple[Any, Any]:
 
 def qwen3() -> tuple[Any, Any]:
     """A tokenizer, with a template of chats, and a model of Qwen 3."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = transformers.Qwen2Tokenizer({token: i for i, token in enumerate(letters)}, [])
+    tokenizer = _letters()
     tokenizer.chat_template = "{% for each in messages %}{{ each['content'] }}{% endfor %}"
     config = transformers.Qwen3Config(**_causal(tokenizer), head_dim=16)
     return tokenizer, drawn(transformers.Qwen3Model, config)
@@ -113,8 +130,7 @@ def qwen3() -> tuple[Any, Any]:
 
 def glm() -> tuple[Any, Any]:
     """A tokenizer that puts a token before every text, and a model of GLM."""
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = transformers.Qwen2Tokenizer({token: i for i, token in enumerate(letters)}, [])
+    tokenizer = _letters()
     tokenizer.add_special_tokens({"bos_token": "<sop>"})
     tokenizer._tokenizer.post_processor = TemplateProcessing(
         single="<sop> $A", special_tokens=[("<sop>", tokenizer.bos_token_id)]
