@@ -281,7 +281,14 @@ def _shown(module: nn.Module, own: Any, given: dict[str, Any], seen: Trace) -> A
         if seen.values:
             raise
     seen.values = True
-    return call()
+    try:
+        return call()
+    except NotImplementedError as error:  # of an operator of which the meta device knows no shape
+        raise SkipditError(
+            "picks by values that its layers compute, so its costs are not known without weights",
+            place=type(module).__name__,
+            fix="take another pipeline",
+        ) from error
 
 
 def _halves(result: Any, batch: int, first: int) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partialmethod
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,6 +21,19 @@ def test_what_its_own_call_raises_is_told(skipdit, flux):
     pipe.save_pretrained("few-words")
     told = skipdit(f"sample --pipeline few-words {FEW}", *PROMPTS)
     told.failed(1, "few-words: its own call fails: IndexError", "--call")
+
+
+def test_a_transformer_that_picks_by_what_its_layers_compute(skipdit, flux, monkeypatch):
+    """As HiDream does, which sends each token to some of its experts."""
+    from diffusers import FluxTransformer2DModel as Transformer
+
+    def picking(self, own, hidden_states, **given):
+        (self.x_embedder(hidden_states)[..., 0] > 0).nonzero()
+        return own(self, hidden_states, **given)
+
+    monkeypatch.setattr(Transformer, "forward", partialmethod(picking, Transformer.forward))
+    told = skipdit(f"plan --pipeline {flux} --method fora --n 2 --steps 3 {CALL}")
+    told.failed(1, "FluxTransformer2DModel: picks by values", "take another pipeline")
 
 
 @pytest.mark.parametrize(
