@@ -64,22 +64,48 @@ def test_it_is_on_other_models_and_without_guidance(model, cache, guidance):
     assert LOW <= estimated / took <= HIGH
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The folder of a tiny pipeline, written once, or the name of one that ships."""
+    there = {}
+
+    def find(name):
+        if name not in there:
+            place = tmp_path_factory.mktemp("pipelines") / name
+            there[name] = str(make(name, place)) if name in CALLS else name
+        return there[name]
+
+    return find
+
+
+@pytest.fixture(scope="module")
+def uncached():
+    """What the loop of a pipeline takes without a cache, measured once."""
+    measured = {}
+
+    def find(model, loop, cache):
+        if model not in measured:
+            measured[model] = peak_bytes(partial(loop, cache.uncached))
+        return measured[model]
+
+    return find
+
+
 ON_PIPELINES = ("fora", "taylorseer", "first-block", "pab", "delta-dit", "faster-cache", "seacache")
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("name", "cache"),
     [(name, cache) for name in ("flow-digits", "wan22", "flux") for cache in ON_PIPELINES],
 )
-def test_it_is_on_pipelines(name, cache, tmp_path):
+def test_it_is_on_pipelines(name, cache, folder, uncached):
     """Guidance in one doubled batch, in two calls of two transformers, and none."""
-    model, settings = name, {"num_samples": 1, "batch_size": 1, "steps": "8"}
+    model, settings = folder(name), {"num_samples": 1, "batch_size": 1, "steps": "8"}
     if name != "flow-digits":
         call = {**CALLS[name]}
         del call["num_inference_steps"], call["guidance_scale"]
-        model, more = str(make(name, tmp_path / name)), {"guidance": 4.0, "prompts": ("a cat",)}
-        settings |= {"call": call, **more}
+        settings |= {"call": call, "guidance": 4.0, "prompts": ("a cat",)}
         if cache in ("faster-cache", "seacache"):
             return  # they do not fit
     run = make_run(model, cache, settings)
@@ -87,22 +113,22 @@ def test_it_is_on_pipelines(name, cache, tmp_path):
     assert held.counted
     assert held.kept > 0 == footprint(run.reference).kept
     loop(run.cache.uncached, steps="1")  # encodes the text, which is remembered
-    took, uncached = (peak_bytes(partial(loop, each)) for each in (run.cache, run.cache.uncached))
-    assert LOW <= (uncached + held.kept) / took <= HIGH
+    took, without = peak_bytes(partial(loop, run.cache)), uncached(model, loop, run.cache)
+    assert LOW <= (without + held.kept) / took <= HIGH
 
 
 @pytest.mark.parametrize("name", ["flow-digits", "wan22", "cogvideox", "sana"])
-def test_what_decoding_holds_on_pipelines(name, tmp_path):
+def test_what_decoding_holds_on_pipelines(name, folder):
     """Frames one after another with what is kept of them, or all of a sample at once.
 
     Tensors alone; a convolution takes more meanwhile, which depends on the machine.
     """
-    model, settings = name, {"num_samples": 1, "batch_size": 1}
+    model, settings = folder(name), {"num_samples": 1, "batch_size": 1}
     if name != "flow-digits":
         call = {**CALLS[name]}
         steps = str(call.pop("num_inference_steps"))
         settings |= {"guidance": call.pop("guidance_scale"), "steps": steps, "call": call}
-        model, settings["prompts"] = str(make(name, tmp_path / name)), ("a cat",)
+        settings["prompts"] = ("a cat",)
     run = make_run(model, "none", settings)
     pipe, took = pipelines.of_run(run), []
     own = pipe.vae.decode

@@ -308,6 +308,7 @@ def test_its_features_are_looked_into(skipdit, flux, table):
     }
 
 
+@pytest.mark.slow
 def test_a_method_is_calibrated_on_it(skipdit, flux, tmp_path, table):
     """In its own folder, where the caches find it; what says that it is missing says how."""
     own = shutil.copytree(flux, tmp_path / "own")

@@ -697,6 +697,7 @@ def test_models_that_nobody_trained_there():
 # Full size
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", ["dit-xl-2-skip", "ucf101-skip", "latte-skip", "hunyuan-dit"])
 def test_a_step_of_each_full_size_family(name):
     """On the meta device, which knows shapes alone: loss, gradients of all weights, a step."""
