@@ -35,9 +35,6 @@ def _imported():
     """What modules hold is not searched for garbage again each time that a network is released."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -86,9 +86,7 @@ def _reads_text(card: Card) -> bool:
     def look() -> bool:
         from skipdit_cli.checkpoints import hollow
 
-        arguments = call_arguments(card, card.sampling.steps, card.sampling.guidance)
-        if usual(card).wants_negative:
-            arguments[NEGATIVE] = [""]
+        arguments = _usual_arguments(card)
         if not hollow.told_apart(Path(card.folder), arguments, (pipeline.WORD, LONG)):
             return False
         short, long = (_with_text(card, pipeline.WORD), _with_text(card, LONG))
@@ -194,6 +192,12 @@ def usual(card: Card) -> Traced:
     return traced(card, card.sampling.steps, card.sampling.guidance)
 
 
+def _usual_arguments(card: Card) -> dict[str, Any]:
+    """Those of the usual call, with the empty negative prompt that it may want."""
+    empty = {NEGATIVE: [""]} if usual(card).wants_negative else {}
+    return call_arguments(card, card.sampling.steps, card.sampling.guidance) | empty
+
+
 def layout_of(card: Card, count: Callable[[], Layout]) -> Layout:
     """What a cache may know of a network; remembered.
 
@@ -262,8 +266,9 @@ def sizes(card: Card) -> Sizes:
 @functools.lru_cache(maxsize=1)
 def shown(card: Card) -> "Trace":
     """What the call does, with what a transformer is given in it."""
-    arguments = call_arguments(card, card.sampling.steps, card.sampling.guidance)
-    return _seen(card, arguments)[0]
+    from skipdit_cli.checkpoints import hollow
+
+    return hollow.trace(Path(card.folder), _usual_arguments(card))
 
 
 @functools.cache

@@ -26,7 +26,7 @@ pytestmark = [
         "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
     ),
 ]
-DRIVER = 3  # of the turns at which something is killed: the driver's, all others are a node's
+DRIVER = 3  # of the turns at which something is killed: from which on it is the driver, once
 STORE = 80 << 20  # bytes of each node's object store
 SWEEP = (
     "cache-sweep --model digits-skip --n 2..3 --steps 8 --num-samples 12 --batch-size 2 --repeats 0"
@@ -182,7 +182,7 @@ def test_nodes_and_drivers_killed_at_random_lose_nothing(
     chance = random.Random(0)
     root, count = tmp_path / "ray", 400
     command = f"sample --model digits-skip --batch-size 1 --num-samples {count} --results"
-    running, again = None, 0
+    running, drivers, again = None, 0, 0
     for turn in range(6):
         if running is None:
             running = skipdit.start(command, root, "--engine", "ray", "--workers", "2")
@@ -199,15 +199,16 @@ def test_nodes_and_drivers_killed_at_random_lose_nothing(
             running, again = None, again + 1
             continue  # as whoever looks after it would: the same command again
         time.sleep(chance.uniform(0, 1))
-        if turn == DRIVER:
+        if turn >= DRIVER and not drivers:
             running.kill()
             running.communicate()
-            running = None
+            running, drivers = None, drivers + 1
             continue
         victim = cluster.nodes.pop(chance.randrange(2))
         cluster.remove_node(victim, allow_graceful=False)
         cluster.nodes.append(cluster.add_node(num_cpus=1, object_store_memory=STORE))
     assert again < 3
+    assert drivers == 1
     assert len(samples(root)) < count  # so that each of them came in the midst of the work
     if running is not None:
         running.kill()
