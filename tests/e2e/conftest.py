@@ -93,7 +93,7 @@ class Skipdit:
             },
         )
 
-    def wait(self, process: subprocess.Popen, *, seconds: float = 120) -> Outcome:
+    def wait(self, process: subprocess.Popen, *, seconds: float = 240) -> Outcome:
         out, err = process.communicate(timeout=seconds)
         return Outcome(process.returncode, out, err)
 
@@ -144,6 +144,12 @@ def samples():
 
 
 @pytest.fixture(scope="session")
+def made():
+    """made(results folder) -> how many images it has."""
+    return lambda root: sum(1 for _ in root.glob("samples/*/*.png"))
+
+
+@pytest.fixture(scope="session")
 def documented() -> Callable[[str], list[str]]:
     """documented(page) -> the `skipdit` lines of its shell blocks, in order, without comments."""
 
@@ -181,13 +187,15 @@ def wide() -> str:
 
 @pytest.fixture(scope="session")
 def wait_for():
-    """wait_for(condition): until it holds."""
+    """wait_for(condition): until it holds, looked at again after `every` seconds."""
 
-    def wait(condition: Callable[[], object], *, seconds: float = 60) -> None:
+    def wait(
+        condition: Callable[[], object], *, seconds: float = 240, every: float = 0.005
+    ) -> None:
         begun = time.monotonic()
         while not condition():
             assert time.monotonic() - begun < seconds, "waited in vain"
-            time.sleep(0.005)
+            time.sleep(every)
 
     return wait
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+# a busy machine takes seconds from one kill to the next
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-KILLS = 80
-SECONDS = 900  # a busy machine takes seconds from one kill to the next
+KILLS = 80  # of which every tenth is of the command itself
 SAMPLE = "sample --model digits-skip --num-samples {count} --batch-size 1 --steps 4 --workers 2"
 
 
@@ -37,11 +37,10 @@ def children(pid):
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks at /proc")
 def test_kills_at_random_lose_nothing(skipdit, tmp_path, samples):
     chance = random.Random(0)
-    count, kills, drivers = 400, 0, 0
+    count, kills = 400, 0
     root, whole = tmp_path / "results", tmp_path / "whole"
     running = None
-    begun = time.monotonic()
-    while kills < KILLS and time.monotonic() - begun < SECONDS:
+    while kills < KILLS:
         if running is None or running.poll() is not None:
             if running is not None and running.returncode == 0:
                 count += 400  # all is done: more of it
@@ -56,9 +55,7 @@ def test_kills_at_random_lose_nothing(skipdit, tmp_path, samples):
         victims = children(running.pid)
         if not victims:  # it has not come that far
             continue
-        victim = chance.choice(victims)
-        if chance.random() < 0.1:
-            victim, drivers = running.pid, drivers + 1
+        victim = running.pid if kills % 10 == 9 else chance.choice(victims)
         try:
             os.kill(victim, signal.SIGKILL)
         except ProcessLookupError:
@@ -68,8 +65,6 @@ def test_kills_at_random_lose_nothing(skipdit, tmp_path, samples):
             running.wait()
     running.kill()
     running.wait()
-    assert kills == KILLS
-    assert 2 < drivers < kills
     made = len(samples(root))
     command = SAMPLE.format(count=max(made, 8)).replace("--workers 2", "--workers 1")
     skipdit(command, "--results", root).ok()

@@ -89,18 +89,14 @@ def test_mistakes(skipdit, digits, line, code, parts):
 @pytest.mark.slow
 def test_a_killed_command_goes_on(skipdit, digits, wait_for):
     """Killed between two shards, of one image each."""
-    program = (
-        "-c",
-        "import time\n"
-        "from skipdit_cli.train import encoding, frames\n"
-        "encoding.SHARD_BYTES = 1\n"
-        "read = frames.Preparation.read\n"
-        "frames.Preparation.read = lambda *given: time.sleep(0.2) or read(*given)\n"
-        "from skipdit_cli.cli import main\n"
-        "main()",
+    begun = "import time; from skipdit_cli.train import encoding, frames; encoding.SHARD_BYTES = 1"
+    waiting = (  # with the seventh
+        "read, images = frames.Preparation.read, iter(range(1, 9))\n"
+        "frames.Preparation.read = lambda *a: time.sleep(600 * (next(images) > 6)) or read(*a)"
     )
-    line = "latents --model digits --data data --out"
-    started = skipdit.start(line, "killed", program=program)
+    ended = "from skipdit_cli.cli import main; main()"
+    line, program = "latents --model digits --data data --out", ("-c", f"{begun}\n{ended}")
+    started = skipdit.start(line, "killed", program=("-c", f"{begun}\n{waiting}\n{ended}"))
     wait_for(lambda: Path("killed/shard-00002.safetensors").exists())
     started.send_signal(signal.SIGKILL)
     skipdit.wait(started)

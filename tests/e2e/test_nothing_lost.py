@@ -190,10 +190,18 @@ def test_killed_twice_a_sweep_ends_as_if_undisturbed(skipdit, tmp_path, samples,
     expected = samples(tmp_path / "whole")
     assert len(expected) == 3 * 16
     results, moment, seen = tmp_path / "results", random.Random(3), 0
+    slowly = (  # so that it is not done before it is killed, however late that is
+        "import time\n"
+        "from skipdit_cli import cli\n"
+        "from skipdit_cli.storage.store import Store\n"
+        "write = Store.write\n"
+        "Store.write = lambda *a, **k: time.sleep(0.5) or write(*a, **k)\n"
+        "cli.main()"
+    )
     for _ in range(2):
-        process = skipdit.start(SWEEP)
+        process = skipdit.start(SWEEP, program=("-c", slowly))
         wait_for(lambda: finished(results) > seen or process.poll() is not None)  # noqa: B023
-        time.sleep(moment.uniform(0, 0.3))
+        time.sleep(moment.uniform(0, 1.5))
         process.kill()
         assert skipdit.wait(process).code == -signal.SIGKILL  # it was killed, not finished
         seen = finished(results)
@@ -221,7 +229,7 @@ def test_a_second_process_and_ctrl_c(skipdit, tmp_path, samples, wait_for):
         second = skipdit.start(endless, stderr=err)
     wait_for(lambda: "waiting: " in said.read_text() or second.poll() is not None)
     second.send_signal(signal.SIGINT)
-    second.communicate(timeout=60)
+    second.communicate(timeout=120)
     assert second.returncode == 130
     assert f"waiting: process {first.pid} is working on run " in said.read_text()
     skipdit(endless.replace("100000", "2")).ok()  # all that it wants is there

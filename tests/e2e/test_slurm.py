@@ -15,7 +15,7 @@ spec = importlib.util.spec_from_file_location(
 slurms = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(slurms)
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SWEEP = "cache-sweep --model digits-skip --n 2 --steps 8 --num-samples 8 --batch-size 2 --repeats 0"
 
 
@@ -76,16 +76,16 @@ def test_a_sweep_by_array_jobs_is_that_of_one_machine(
     assert samples(root) == local[0]
     assert rows(done.out) == local[1]
     assert not (root / "slurm").exists()
-    wait_for(lambda: there("squeue", "--noheader") == "", seconds=60)  # they end as they are told
+    wait_for(lambda: there("squeue", "--noheader") == "", every=0.5)  # they end as they are told
 
 
 def test_a_driver_that_comes_back_waits_for_the_jobs_of_the_first(
-    skipdit, tmp_path, samples, there, wait_for
+    skipdit, tmp_path, samples, made, there, wait_for
 ):
     given = "sample --model digits-skip --num-samples 40 --batch-size 2 --results"
     root, whole = tmp_path / "queue", tmp_path / "whole"
     first = skipdit.start(given, root, "--engine", "slurm", "--workers", "2")
-    wait_for(lambda: samples(root) or first.poll() is not None, seconds=180)
+    wait_for(lambda: made(root) or first.poll() is not None)
     first.kill()
     first.communicate()
     (known,) = (json.loads(path.read_text()) for path in root.glob("slurm/*/jobs.json"))
@@ -96,7 +96,7 @@ def test_a_driver_that_comes_back_waits_for_the_jobs_of_the_first(
         arrays.update(there("squeue", "--noheader", "--format", "%F").split())
         return second.poll() is not None
 
-    wait_for(ended, seconds=300)
+    wait_for(ended, seconds=400, every=0.2)
     skipdit.wait(second).ok()
     assert arrays <= {known["array"]}  # nothing was submitted again
     skipdit(given, whole).ok()
@@ -104,34 +104,36 @@ def test_a_driver_that_comes_back_waits_for_the_jobs_of_the_first(
 
 
 def test_jobs_that_are_killed_are_submitted_again(
-    skipdit, tmp_path, samples, local, there, wait_for
+    skipdit, tmp_path, samples, made, local, there, wait_for
 ):
     root = tmp_path / "queue"
     running = start(skipdit, root)
-    wait_for(lambda: samples(root) or running.poll() is not None, seconds=180)
+    wait_for(lambda: made(root) or running.poll() is not None)
     there("scancel", "--user", slurms._user())
-    skipdit.wait(running, seconds=300).ok()
+    skipdit.wait(running, seconds=400).ok()
     assert samples(root) == local[0]
 
 
-def test_a_job_that_is_cut_off_goes_on_in_the_next(skipdit, tmp_path, samples, there, wait_for):
+def test_a_job_that_is_cut_off_goes_on_in_the_next(
+    skipdit, tmp_path, samples, made, there, wait_for
+):
     """By the signal that Slurm sends it before its time is up; the queue itself starts it again."""
     given = "sample --model digits-skip --num-samples 40 --batch-size 2 --results"
     root, whole = tmp_path / "queue", tmp_path / "whole"
     running = skipdit.start(given, root, "--engine", "slurm", "--workers", "1")
-    wait_for(lambda: samples(root) or running.poll() is not None, seconds=180)
+    wait_for(lambda: made(root) or running.poll() is not None)
     at_work = there("squeue", "--noheader", "--states", "RUNNING", "--format", "%i").split()
     subprocess.run(["scancel", "--signal", "USR2", *at_work], check=False)  # it waits in vain
-    wait_for(lambda: restarts(there) == dict.fromkeys(at_work, "1"))
-    skipdit.wait(running, seconds=300).ok()
+    wait_for(lambda: restarts(there) == dict.fromkeys(at_work, "1"), every=0.5)
+    skipdit.wait(running, seconds=400).ok()
     skipdit(given, whole).ok()
     assert samples(root) == samples(whole)
 
 
-def test_after_ctrl_c_the_jobs_are_named(skipdit, tmp_path, samples, there, wait_for):
+def test_after_ctrl_c_the_jobs_are_named(skipdit, tmp_path, there, wait_for):
     root = tmp_path / "queue"
     running = start(skipdit, root)
-    wait_for(lambda: list(root.glob("slurm/*/jobs.json")), seconds=120)
+    wait_for(lambda: list(root.glob("slurm/*/jobs.json")))
     (known,) = (json.loads(path.read_text()) for path in root.glob("slurm/*/jobs.json"))
     running.send_signal(signal.SIGINT)
     done = skipdit.wait(running)

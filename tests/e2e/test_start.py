@@ -233,4 +233,4 @@ def test_a_reader_that_leaves_is_no_error(skipdit):
     process.stdout.close()
     with process.stderr:
         assert process.stderr.read() == ""
-    assert process.wait(20) == 1
+    assert process.wait(120) == 1

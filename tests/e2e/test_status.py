@@ -84,7 +84,7 @@ def test_a_recipe_on_its_way(skipdit, tmp_path, table):
 
 @pytest.mark.slow
 def test_a_process_at_work_is_told_of_until_it_is_killed(skipdit, wait_for, tmp_path):
-    line = "sample --model digits-skip --num-samples 4000 --batch-size 2 --steps 4"
+    line = "sample --model digits-skip --num-samples 100000 --batch-size 2 --steps 4"
     process = skipdit.start(line)
     try:
         wait_for(lambda: len(list(tmp_path.glob("results/samples/*/*.png"))) >= 20)

@@ -123,15 +123,15 @@ def test_train_the_text_encoders(skipdit, tmp_path):
 def test_a_killed_training_continues(skipdit, tmp_path, wait_for):
     """Killed for real after its first checkpoint, it ends with the weights of one undisturbed."""
     skipdit(f"{TRAIN} whole").ok()
-    slowly = (
+    waiting = (  # with the step after its second checkpoint
         "import time\n"
         "from skipdit_cli import cli\n"
         "from skipdit_cli.train import network\n"
-        "update = network.Trained.update\n"
-        "network.Trained.update = lambda *a: time.sleep(0.2) or update(*a)\n"
+        "update, steps = network.Trained.update, iter(range(1, 7))\n"
+        "network.Trained.update = lambda *a: time.sleep(600 * (next(steps) > 4)) or update(*a)\n"
         "cli.main()"
     )
-    process = skipdit.start(TRAIN, "killed", program=("-c", slowly))
+    process = skipdit.start(TRAIN, "killed", program=("-c", waiting))
     checkpoint = tmp_path / "killed" / "checkpoint.pt"
     wait_for(checkpoint.exists)
     process.kill()
@@ -146,7 +146,7 @@ def test_a_killed_training_continues(skipdit, tmp_path, wait_for):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("started", ["--processes", "--shard", "torchrun"])
 def test_two_processes_are_one(skipdit, tmp_path, started):
     """Losses of 20 steps, to float tolerance, at the same batch of all processes together."""
@@ -180,7 +180,7 @@ def same_training(folder, other):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", ["sharded", "whole"])
 def test_a_checkpoint_fits_any_number_of_processes(skipdit, tmp_path, first):
     """Stopped in the second stage in parts and continued in one piece, and the other way round."""

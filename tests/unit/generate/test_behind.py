@@ -9,7 +9,7 @@ from skipdit_cli.generate import behind, engine
 from skipdit_cli.generate.local import Local
 
 BATCHES = [[i] for i in range(6)]
-LONG = 20  # seconds until a test that waits in vain fails
+LONG = 120  # seconds until a test that waits in vain fails
 
 
 def run_batches(work, batches, *, on_done=None):

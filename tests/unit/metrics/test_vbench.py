@@ -172,7 +172,7 @@ print("stray words and", {{"score": 7}})
 answer = json.loads(Path({answer!r}).read_text())
 if isinstance(answer, dict) and "shows" in answer:
     print(answer["shows"], end="", file=sys.stderr, flush=True)
-    for _ in range(1000):
+    for _ in range(6000):
         if Path(answer["until"]).exists(): break
         time.sleep(0.02)
 if answer is not None:

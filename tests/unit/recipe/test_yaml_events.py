@@ -56,14 +56,14 @@ def read(tmp_path):
     ],
 )
 def test_what_people_do_not_mean(read, text, line, parts):
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(UsageError) as caught:
         read(text)
     message = str(caught.value)
     assert message.startswith(f"mine.yaml line {line}: ")
     assert [part for part in parts if part not in message] == []
     assert len(message) < 800
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 def test_a_file_that_is_too_long(read):
