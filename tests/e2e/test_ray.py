@@ -79,22 +79,38 @@ def cluster_of(nodes):
         cluster.shutdown()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A cluster whose nodes stay, and which finds the module of WORK."""
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "ray_work.py").write_text(WORK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, sys.path)]))
+        patch.syspath_prepend(str(folder))
+        with cluster_of(2) as cluster:
+            yield cluster
+
+
 @pytest.fixture
-def cluster(monkeypatch):
+def cluster(shared, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", shared.address)
+    yield shared
+    importlib.import_module("ray").shutdown()
+
+
+@pytest.fixture
+def doomed(monkeypatch):
+    """A cluster whose nodes may be removed."""
     with cluster_of(2) as cluster:
         monkeypatch.setenv("RAY_ADDRESS", cluster.address)
         yield cluster
 
 
 @pytest.fixture
-def work(tmp_path, monkeypatch):
-    (tmp_path / "ray_work.py").write_text(WORK)
-    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
-    monkeypatch.setenv("PYTHONPATH", path)
-    monkeypatch.syspath_prepend(str(tmp_path))
+def work(cluster, tmp_path):
+    """work("slow") is the function `slow` of WORK, bound to the test's folder."""
     module = importlib.import_module("ray_work")
-    yield lambda name: functools.partial(getattr(module, name), str(tmp_path))
-    del sys.modules["ray_work"]
+    return lambda name: functools.partial(getattr(module, name), str(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -145,12 +161,12 @@ def test_a_pipeline_s_samples_are_those_of_one_machine(skipdit, tmp_path, sample
 
 
 def test_what_a_node_had_goes_to_the_other_one(
-    skipdit, tmp_path, samples, made, local, cluster, wait_for
+    skipdit, tmp_path, samples, made, local, doomed, wait_for
 ):
     root = tmp_path / "ray"
     running = skipdit.start(f"{SWEEP} --engine ray --workers 2 --results", root)
     wait_for(lambda: made(root) > 4 or running.poll() is not None)
-    cluster.remove_node(cluster.nodes[0], allow_graceful=False)
+    doomed.remove_node(doomed.nodes[0], allow_graceful=False)
     done = skipdit.wait(running).ok()
     assert samples(root) == local[0]
     assert rows(done.out) == local[1]  # and Ray says nothing of it there
@@ -178,7 +194,7 @@ def test_a_driver_that_is_killed_comes_back(
 
 @pytest.mark.timeout(1200)
 def test_nodes_and_drivers_killed_at_random_lose_nothing(
-    skipdit, tmp_path, samples, made, cluster, wait_for
+    skipdit, tmp_path, samples, made, doomed, wait_for
 ):
     """What tests/e2e/test_chaos.py does to workers: here a machine goes and another one comes."""
     chance = random.Random(0)
@@ -206,9 +222,9 @@ def test_nodes_and_drivers_killed_at_random_lose_nothing(
             running.communicate()
             running, drivers = None, drivers + 1
             continue
-        victim = cluster.nodes.pop(chance.randrange(2))
-        cluster.remove_node(victim, allow_graceful=False)
-        cluster.nodes.append(cluster.add_node(num_cpus=1, object_store_memory=STORE))
+        victim = doomed.nodes.pop(chance.randrange(2))
+        doomed.remove_node(victim, allow_graceful=False)
+        doomed.nodes.append(doomed.add_node(num_cpus=1, object_store_memory=STORE))
     assert again < 3
     assert drivers == 1
     assert made(root) < count  # so that each of them came in the midst of the work
@@ -221,7 +237,7 @@ def test_nodes_and_drivers_killed_at_random_lose_nothing(
     assert journalled(root) == [made(root)]
 
 
-def test_a_task_that_fails_twice_is_done_once(work, tmp_path, cluster):
+def test_a_task_that_fails_twice_is_done_once(work, tmp_path):
     done = []
     ray = on_ray.connect(2, folder=tmp_path, device="cpu")
     batches = [[i] for i in range(6)]
@@ -232,14 +248,14 @@ def test_a_task_that_fails_twice_is_done_once(work, tmp_path, cluster):
     assert not (tmp_path / ".seen-by-nodes").exists()
 
 
-def test_a_task_that_kills_every_worker_fails_in_one_line(work, tmp_path, cluster):
+def test_a_task_that_kills_every_worker_fails_in_one_line(work, tmp_path):
     ray = on_ray.connect(1, folder=tmp_path, device="cpu")
     with pytest.raises(SkipditError, match=r"a worker of the Ray cluster died: killed, out of mem"):
         engine.run_batches(work("die"), [[0]], engine=ray)
     ray.close()
 
 
-def test_a_node_that_does_not_see_the_folder_is_told(work, tmp_path, cluster, monkeypatch):
+def test_a_node_that_does_not_see_the_folder_is_told(work, tmp_path, monkeypatch):
     """Before anything is computed: what it wrote would be lost."""
     ray = on_ray.connect(1, folder=tmp_path / "there", device="cpu")
     monkeypatch.setattr(on_ray.Ray, "mark", lambda self: (tmp_path / "elsewhere" / "x", "token"))
@@ -249,7 +265,7 @@ def test_a_node_that_does_not_see_the_folder_is_told(work, tmp_path, cluster, mo
     ray.close()
 
 
-def test_a_node_of_other_versions_is_refused(work, tmp_path, cluster, monkeypatch):
+def test_a_node_of_other_versions_is_refused(work, tmp_path, monkeypatch):
     ray = on_ray.connect(1, folder=tmp_path, device="cpu")
     other = on_ray.versions() | {"torch": "1.0"}
     monkeypatch.setattr(on_ray, "versions", lambda: other)

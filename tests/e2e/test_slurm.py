@@ -16,7 +16,7 @@ slurms = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(slurms)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-SWEEP = "cache-sweep --model digits-skip --n 2 --steps 8 --num-samples 8 --batch-size 2 --repeats 0"
+SWEEP = "cache-sweep --model digits-skip --n 2 --steps 8 --num-samples 8 --batch-size 4 --repeats 0"
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from skipdit_cli.checkpoints import catalog, networks
 from skipdit_cli.profiling import live
 from skipdit_cli.profiling.latency import peak_bytes
 
 FLOATS = 4 * 1000  # bytes of a thousand
+new = live._new
 
 
 def floats(count=1000):
@@ -39,6 +41,51 @@ def test_what_was_there_before_is_left_out():
     x = floats()
     assert live.peak(lambda: x.add_(1), before=[x]) == 0
     assert live.peak(lambda: x + 1, before=[x]) == FLOATS
+
+
+REPEATED = {
+    "a view": lambda x, y: x.view(-1),
+    "a view that is not declared as one": lambda x, y: torch.ops.aten._unsafe_view(x, [-1]),
+    "in place": lambda x, y: x.add_(1),
+    "a number of another type": lambda x, y: (y + 1, y + 1.0, y + True, x.sum(), y.sum()),
+    "strides": lambda x, y: (x.t() * 2, x.t().contiguous() * 2, x[1:] * 2),
+    "several": lambda x, y: torch.ops.aten.native_layer_norm(x, [20], None, None, 1e-5),
+    "several that share": lambda x, y: (x.split(10), (x * 2).split(10)),
+    "given to be written": lambda x, y: torch.mul(x, x, out=floats(1000).view(50, 20)),
+    "precision": lambda x, y: (x.half(), x.half() + x, x.to(torch.float64)),
+    "a processor's": lambda x, y: (torch.ones(3) * 3, torch.ones(3).sum().item()),
+}
+
+
+@pytest.mark.parametrize("work", REPEATED.values(), ids=REPEATED)
+def test_an_operation_that_is_done_again_gives_the_same(monkeypatch, work):
+    """It is not asked a second time what torch makes of the same shapes."""
+
+    def told():
+        x, y = floats().view(50, 20), torch.empty(7, dtype=torch.int64, device="meta")
+        with torch.no_grad(), live.Live() as counted:
+            counted.held_before(x, y)
+            result = work(x, y)
+            leaves = [each for each in tree_leaves(result) if isinstance(each, torch.Tensor)]
+            held = {each.untyped_storage() for each in leaves}
+            seen = [(each.shape, each.stride(), each.dtype, each.device) for each in leaves]
+            return seen, len(held), x.untyped_storage() in held, counted.now, counted.peak
+
+    monkeypatch.setattr(live, "_results", {})
+    first = told()
+    assert told() == first
+    with monkeypatch.context() as patch:
+        patch.setattr(live, "_made", lambda func, args, kwargs: func(*args, **kwargs))
+        assert told() == first
+
+
+def test_an_operation_that_is_done_again_is_not_asked_again(monkeypatch):
+    asked = []
+    monkeypatch.setattr(live, "_results", {})
+    monkeypatch.setattr(live, "_new", lambda *a, **k: asked.append(1) or new(*a, **k))
+    for _ in range(3):
+        live.peak(lambda: floats() * 2)
+    assert len(asked) == 2  # a tensor and its double
 
 
 def test_attention_holds_its_output_alone():
