@@ -139,6 +139,16 @@ class Cache:
         inside = (min(before, default=ABOVE), max(after, default=-1))
         return replace(self, settings=replace(self.settings, window=inside))
 
+    def in_turn(self, steps: range, of: int) -> "Cache":
+        """The cache on one of several networks that take turns, at the steps of that one.
+
+        Args:
+            steps: those of the network. of: how many there are of all.
+        """
+        if len(steps) == of:
+            return self
+        return replace(self, settings=self.method.in_turn(self.settings, steps, of))
+
     def reused(self, timesteps: Sequence[int], *, guided: bool) -> list[frozenset[Site]]:
         """Which sites are reused, not computed, at every step of a list of timesteps.
 

@@ -147,11 +147,11 @@ class Run:
             cache: in place of the run's own.
         """
         chosen = (cache or self.cache).at(self.timesteps)
-        return [
-            sites
-            for steps in self.stretches
-            for sites in chosen.reused(self.timesteps[steps.start : steps.stop], guided=self.guided)
-        ]
+        found = []
+        for steps in self.stretches:
+            own, at = chosen.in_turn(steps, len(self.timesteps)), slice(steps.start, steps.stop)
+            found += own.reused(self.timesteps[at], guided=self.guided)
+        return found
 
     @property
     def is_reference(self) -> bool:

@@ -90,7 +90,7 @@ def calibrate(
             guidance=run.guidance,
             num_samples=run.num_samples,
             seed=run.seed,
-            pairs=run.num_samples * (steps - 1),
+            pairs=run.num_samples * (steps - len(run.stretches)),
             settings=settings,
             variant=dict(chosen.variant(config, run.cache.layout)),
             tried=tried,
@@ -236,6 +236,7 @@ class Watching:
         self._closing: dict[Site, dict[str, Any]] = {}  # gate and residual, which a method does
         # not see
         self._calls: list[Seen] = []  # of the step at hand
+        self._turns = {steps.start for steps in subject.run.stretches}  # the first of a network
         self._before: Seen | None = None
 
     @contextmanager
@@ -279,8 +280,9 @@ class Watching:
         """A step is done."""
         now, self._calls = _together(self._calls), []
         if self._before is not None:
+            before = now if len(self.observed) + 1 in self._turns else self._before
             self.observed.append(
-                self._method.observe(self._layout, now, self._before, config=self._config)
+                self._method.observe(self._layout, now, before, config=self._config)
             )
         self._before = now
 

@@ -174,12 +174,25 @@ class Method(Registered, Protocol):
         """
         return {}
 
+    def in_turn(self, settings: Any, steps: range, of: int) -> Any:
+        """The settings for one of several networks that take turns: for its steps alone.
+
+        A calibrated method without it does not fit where networks take turns; others are the same
+        at all steps.
+
+        Args:
+            settings: for all steps. steps: those of the network. of: how many there are of all.
+        """
+        return settings
+
     def watched(self, layout: Layout, *, config: Any) -> Sequence[Site]:
         """Of a calibrated method: the sites that `observe` looks at."""
         return ()
 
     def observe(self, layout: Layout, now: Seen, before: Seen, *, config: Any) -> "Tensor":
         """Of a calibrated method: what it is fitted on, from two steps of an uncached generation.
+
+        Where networks take turns, the first step of another one is both of them.
 
         Returns:
             [samples, ...].

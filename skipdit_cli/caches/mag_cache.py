@@ -6,12 +6,13 @@ step the last one computed is added again. The product of the ratios since then 
 that is; steps are skipped while the sum of |1 - product| is at most the threshold.
 
 The ratios come from `skipdit analyze calibrate` on the model itself; those of another one mean
-nothing. With them the schedule is fixed before sampling starts.
+nothing. With them the schedule is fixed before sampling starts. Of networks that take turns, each
+has its part of the ratios, and the first of its steps is computed.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli.caches._calibrated import rounded
@@ -105,6 +106,11 @@ def at_steps(settings: Settings, steps: int) -> list[float]:
     """The ratio of every step, from the nearest step that was calibrated."""
     last = len(settings.ratios) - 1
     return [settings.ratios[round(step * last / max(steps - 1, 1))] for step in range(steps)]
+
+
+def in_turn(settings: Settings, steps: range, of: int) -> Settings:
+    ratios = at_steps(settings, of)[steps.start : steps.stop]
+    return replace(settings, ratios=tuple(ratios))
 
 
 def reused(settings: Settings, layout: Layout, timesteps: Sequence[int]) -> list[frozenset[Site]]:

@@ -150,7 +150,7 @@ class Driven:
         self._guides = traced.doubled and cache.method.has("guide")
         self.sessions = [
             Session(
-                cache,
+                cache.in_turn(steps, len(traced.timesteps)),
                 traced.timesteps[steps.start : steps.stop],
                 guided=self._guides,
                 sigmas=traced.sigmas[steps.start : steps.stop],

@@ -116,7 +116,7 @@ def fit(card: Card, name: str) -> str:
     try:
         config = method.Config()
         if method.CALIBRATED:
-            _check_turns(card)
+            _check_turns(card, method)
             config = replace(config, **_some(method, card))
         problem = unfit(card, CacheSpec(method, config).resolve(layout), traced.usual(card))
     except UsageError as error:
@@ -129,9 +129,9 @@ def fit(card: Card, name: str) -> str:
     return "fits, and is calibrated" if there else "fits, once it is calibrated"
 
 
-def _check_turns(card: Card) -> None:
+def _check_turns(card: Card, method: "Method") -> None:
     """Raise a UsageError where what is measured of all steps would be of two transformers."""
-    if len(traced.usual(card).stretches) > 1:
+    if len(traced.usual(card).stretches) > 1 and not method.has("in_turn"):
         raise UsageError("its transformers take turns, and it is calibrated for all steps of one")
 
 

@@ -111,7 +111,7 @@ def test_mag_cache_is_diffusers_own(piped):
 
     if not known_to_diffusers(piped):
         pytest.skip("diffusers has no such cache for it")
-    ratios = [1.0, 0.99, 0.98, 0.97]
+    ratios = ([1.0, 0.99, 0.98, 0.97], [1.0, 0.4, 0.98, 0.97])  # of each transformer
 
     def config(module):
         turn = piped.modules.index(module)
@@ -121,14 +121,13 @@ def test_mag_cache_is_diffusers_own(piped):
             max_skip_steps=2,
             retention_ratio=0.0,
             num_inference_steps=steps,
-            mag_ratios=torch.tensor(ratios[:steps], dtype=torch.float64),
+            mag_ratios=torch.tensor(ratios[turn][:steps], dtype=torch.float64),
         )
 
     theirs = own_cache(piped, config)
-    if piped.name == "wan22":
-        pytest.skip("its two transformers have a calibration each")
-    spec = f"mag-cache(threshold=0.5,max_skip=2,retention=0.0,ratios={'/'.join(map(str, ratios))})"
-    ours, driven = piped.driven(spec)
+    turns = zip(ratios, piped.traced.stretches, strict=False)
+    given = "/".join(str(ratio) for each, steps in turns for ratio in each[: len(steps)])
+    ours, driven = piped.driven(f"mag-cache(threshold=0.5,max_skip=2,retention=0.0,ratios={given})")
     assert driven.cached_steps
     assert np.array_equal(ours, theirs)
 

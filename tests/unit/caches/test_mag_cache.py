@@ -107,6 +107,21 @@ def test_other_numbers_of_steps_take_the_nearest_ratio():
     assert at_steps(settings, 2) == [1, 3]
 
 
+def test_each_of_two_networks_that_take_turns_has_its_ratios():
+    """0.8 is not skipped by the first, which retains its first step alone, as the second does."""
+    ratios = (1.0, 0.8, 0.99, 1.0, 0.99, 0.99)
+    spec = f"mag-cache(threshold=0.05,retention=0,ratios={'/'.join(map(str, ratios))})"
+    cache = parse_cache(spec).resolve(LAYOUT)
+    first, second = cache.in_turn(range(3), 6), cache.in_turn(range(3, 6), 6)
+    assert (first.settings.ratios, second.settings.ratios) == (ratios[:3], ratios[3:])
+    computed = [
+        [not sites for sites in each.reused(range(3), guided=False)] for each in (first, second)
+    ]
+    assert computed == [[True, True, False], [True, False, False]]
+    assert cache.in_turn(range(6), 6) is cache
+    assert cache.in_turn(range(2), 3).settings.ratios == (1.0, 0.99)  # of 0, 2.5 and 5: 0, 2, 5
+
+
 def test_a_ratio_of_one_is_no_error_but_threshold_zero_skips_nothing():
     assert any(skips(resolve(Config(threshold=1e-9, ratios=(1.0,) * 8), LAYOUT), 8))
     assert not any(skips(resolve(Config(threshold=0, ratios=(1.0,) * 8), LAYOUT), 8))
