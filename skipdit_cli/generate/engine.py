@@ -16,7 +16,7 @@ from skipdit_cli.generate.behind import Batch, Work
 from skipdit_cli.generate.worker import Ended, OnDone, OnFailed, Task
 
 ATTEMPTS = 3  # workers that a task may cost
-PATIENCE = 60  # seconds until it is told that no worker starts
+PATIENCE = 120  # seconds until it is told that no worker starts
 
 
 class Engine(Protocol):

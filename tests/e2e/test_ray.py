@@ -79,6 +79,12 @@ def cluster_of(nodes):
         cluster.shutdown()
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch):
+    """A busy machine starts a worker late, which would be told."""
+    monkeypatch.setattr(engine, "PATIENCE", 600)
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     """A cluster whose nodes stay, and which finds the module of WORK."""

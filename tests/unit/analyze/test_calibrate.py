@@ -222,13 +222,24 @@ def test_what_is_observed_by_hand(method, expected):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
-def watching(method, model):
+def test_steps_of_two_networks_are_not_compared():
+    """The second one begins where the layers add 4 in place of 3."""
+    model = Toy()
+    found = watching("mag-cache", model, (range(1), range(1, 3)))
+    with found.on():
+        for x in (2.0, 3.0, 4.0):
+            model(torch.tensor([[[x]]]))
+            found.step()
+    assert torch.stack(found.observed).flatten().tolist() == pytest.approx([1, 5 / 4])
+
+
+def watching(method, model, stretches=(range(3),)):
     chosen = registry.load("caches", method)
     spots = [
         Spot(site, each, place_of(model, site.kind), True)
         for site, each in site_modules(model).items()
     ]
-    run = SimpleNamespace(cache=SimpleNamespace(layout=LAYOUT))
+    run = SimpleNamespace(cache=SimpleNamespace(layout=LAYOUT), stretches=stretches)
     subject = Subject(run, [model], [spots])
     return analysis.Watching(subject, chosen, chosen.Config(), samples=1)
 
