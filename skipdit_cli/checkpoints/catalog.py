@@ -324,6 +324,8 @@ def of_run(name: str, weights: str) -> Card:
     """
     if _is_path(name) and not os.path.exists(name) and not pipeline.is_one(name):
         fix = "put it back, or make the run again with its new place"
+        if not os.path.isabs(name):
+            fix += ", or call this from where its path leads to it"
         raise UsageError(f"its model, {name}, is not there any more", fix=fix)
     found = card(name)
     known = found.pipeline and weights not in ("", "absent", RANDOM)

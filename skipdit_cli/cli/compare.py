@@ -45,11 +45,10 @@ def compare(
     mean difference, its 95 % bootstrap interval, the p of a two-sided sign-flip test, and the same
     adjusted for all lines of the table (Holm). What is not scored yet is scored first.
     """
-    from skipdit_cli.cache import NONE
     from skipdit_cli.errors import UsageError
     from skipdit_cli.recipe.runs import find_run
     from skipdit_cli.score.measure import How, measure
-    from skipdit_cli.score.paired import METRICS, compare, compare_folders
+    from skipdit_cli.score.paired import METRICS, beside, compare, compare_folders
     from skipdit_cli.storage import shelf
 
     names = None if metric is None else [name.strip() for name in metric.split(",")]
@@ -67,12 +66,14 @@ def compare(
         return
     here = [run for run in shelf.shelf(results) if options.is_of(model, run.model)]
     meant = studies.meant(targets, here, root=results, study=study)
+    chosen = beside([find_run(results, run.key) for run in meant])
     if not targets:  # what all are compared with is none of them
-        meant = [run for run in meant if run.cache != NONE]
-    if len(meant) < 2:
-        fix = "name two that differ"
-        raise UsageError("all of them are one run", place="skipdit compare", fix=fix)
-    chosen = [find_run(results, run.key) for run in meant]
+        references = {run.reference.key for run in chosen}
+        chosen = [run for run in chosen if run.key not in references]
+    if len(chosen) < 2:
+        problem = "all of them are one run" if targets else "there is one run beside the reference"
+        fix = "name two that differ" if targets else "name the runs"
+        raise UsageError(problem, place="skipdit compare", fix=fix)
     how = How(device=options.device_name(device))
     with stage(f"scoring {len(chosen)} runs") as update:
         compared = compare(

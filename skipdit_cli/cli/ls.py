@@ -184,7 +184,7 @@ def _run(run: "Shelved") -> tuple[str, ...]:
         str(made["guidance"] or "none") if made else "",
         f"{len(run.there)} / {'?' if run.wanted is None else run.wanted}",
         f"{run.time:%Y-%m-%d %H:%M}",
-        "; ".join(filter(None, (", ".join(run.results), failed))),
+        "; ".join(filter(None, (", ".join(run.scored), failed))),
     )
 
 

@@ -143,6 +143,6 @@ def _before(text: str) -> datetime:
 
 def _line(run: "Shelved") -> tuple[str, ...]:
     return (
-        *(run.short, run.model, run.cache, str(len(run.there)), str(len(run.results))),
+        *(run.short, run.model, run.cache, str(len(run.there)), str(len(run.scored))),
         *(f"{run.time:%Y-%m-%d %H:%M}", size(sum(run.sizes.values()))),
     )

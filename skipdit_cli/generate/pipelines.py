@@ -2,7 +2,7 @@
 them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from skipdit_cli.cache import NONE, Cache
-from skipdit_cli.checkpoints import drawn, pipeline
+from skipdit_cli.checkpoints import drawn, inventory, pipeline
 from skipdit_cli.checkpoints.card import Card
 from skipdit_cli.errors import SkipditError, first_line, lacks_memory
 from skipdit_cli.generate import accelerated, conditioning, loaded, remarks
@@ -76,7 +76,37 @@ def load(card: Card, *, device: str = "cpu", dtype: str = "float32", quantize: s
                 folder, dtype=kind, local_files_only=True, quantization_config=config
             )
     except Exception as error:  # each library's readers raise what they like
-        raise SkipditError(f"cannot be loaded: {first_line(error)}", place=str(folder)) from error
+        place, problem = folder, f"cannot be loaded: {first_line(error)}"
+        with suppress(Exception):
+            place, problem = _fault(folder) or (place, problem)
+        raise SkipditError(problem, place=str(place), fix=pipeline.AGAIN) from error
+
+
+def _fault(folder: Path) -> tuple[Path, str] | None:
+    """The part whose weights cannot be loaded, and why; None where something else is wrong."""
+    from skipdit_cli.checkpoints import hollow_parts
+
+    for name in pipeline.parts(folder):
+        if (network := hollow_parts.blank(folder, name)) is None:
+            continue
+        damage = inventory.component_damage(name, folder / name)
+        if damage := damage or _misfit(network, folder / name):
+            return folder / name, f"its weights cannot be loaded: {damage}"
+    return None
+
+
+def _misfit(network: torch.nn.Module, folder: Path) -> str:
+    """The first weight on disk that has another shape than config.json says, or ""."""
+    from safetensors import safe_open
+
+    wanted = {name: [*value.shape] for name, value in network.state_dict().items()}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="numpy") as content:
+            for name in content.keys():  # noqa: SIM118  # it is no dictionary
+                shape = content.get_slice(name).get_shape()
+                if shape != wanted.get(name, shape):
+                    return f"{name} is {shape} in {path.name}, and {wanted[name]} by config.json"
+    return ""
 
 
 def _drawn(own: Any, folder: Path, *, device: str, dtype: str) -> Any:

@@ -166,13 +166,10 @@ def _seen(card: Card, arguments: Mapping[str, Any]) -> "tuple[Trace, bool]":
         return hollow.trace(place, arguments), False
     except UsageError:
         raise
-    except SkipditError as error:
+    except SkipditError:
         if NEGATIVE in arguments or not pipeline.facts(card.variant).negative:
             raise
-        try:
-            return hollow.trace(place, {**arguments, NEGATIVE: [""]}), True
-        except SkipditError:
-            raise error from None
+    return hollow.trace(place, {**arguments, NEGATIVE: [""]}), True  # what it raises says more
 
 
 def guides_from_negative(card: Card) -> bool:
@@ -229,18 +226,22 @@ def blocks(card: Card) -> list[Any]:
     from skipdit_cli.checkpoints.denoiser import Blocks
 
     known, folder = usual(card), Path(card.folder)
-    modules = [hollow_parts.empty(folder, name) for name in pipeline.denoisers(folder)]
-    matrices = [
-        {name: each.shape for name, each in module.named_parameters() if each.dim() > 1}
-        for module in modules
-    ]
-    if any(each != matrices[0] for each in matrices):
-        raise SkipditError(
-            f"the transformers of {card.variant} have different blocks",
-            place=card.name,
-            fix="take a pipeline whose transformers are alike",
-        )
-    return [Blocks.of(each, known) for each in modules]
+    modules = {name: hollow_parts.empty(folder, name) for name in pipeline.denoisers(folder)}
+    shapes = {
+        name: {at: [*each.shape] for at, each in module.named_parameters() if each.dim() > 1}
+        for name, module in modules.items()
+    }
+    first, *others = shapes
+    for other in others:
+        one, two = shapes[first], shapes[other]
+        if at := next((at for at in [*one, *two] if one.get(at) != two.get(at)), ""):
+            raise SkipditError(
+                f"the transformers of {card.variant} have different blocks: {at} is "
+                f"{one.get(at, 'absent')} in {first} and {two.get(at, 'absent')} in {other}",
+                place=card.name,
+                fix="take a pipeline whose transformers are alike; config.json says what they are",
+            )
+    return [Blocks.of(each, known) for each in modules.values()]
 
 
 @functools.cache

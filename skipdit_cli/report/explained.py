@@ -1,6 +1,8 @@
 """One run explained: its settings, its numbers and what they stand on, and how it is made again."""
 
+import shlex
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
@@ -26,7 +28,8 @@ class Explained:
 
     Attributes:
         run: the run.
-        reference: what it is compared with, of the runs that are there; None for an uncached one.
+        reference: what it is compared with, of the runs that are there; None for an uncached one
+            that is compared with none of more steps.
         compared: the runs that are compared with it.
         failures: why something failed: "samples", "timing" or a metric -> the reason.
         again: the command that makes its samples, "" where no single one on this machine does.
@@ -42,8 +45,9 @@ class Explained:
 
     @property
     def scores(self) -> "list[Result]":
-        """Its scores by metrics."""
-        return [each for each in self.run.results.values() if each.metric not in TIMINGS]
+        """Its scores by metrics, against each run that it was compared with."""
+        own = [each for each in self.run.results.values() if each.metric not in TIMINGS]
+        return [*own, *self.run.beside]
 
     @property
     def timings(self) -> "list[Result]":
@@ -107,7 +111,7 @@ class Scored:
 def worst(run: "Shelved", count: int) -> list[Scored]:
     """The samples of a run that have the worst scores, by every metric that scores single ones."""
     found = []
-    for result in run.results.values():
+    for result in (*run.results.values(), *run.beside):
         if not (scores := result.of_samples) or not registry.known("metrics", result.metric):
             continue
         better = registry.load("metrics", result.metric).BETTER
@@ -135,12 +139,15 @@ def _again(run: "Shelved") -> tuple[str, str]:
         now = from_dict(run.made)
     except (SkipditError, ValueError) as error:
         return "", f"it cannot be read by the code that is installed now ({error})"
+    again = making(now)
+    if again and run.root != Path("results"):
+        again += f" --results {shlex.quote(str(run.root))}"
     if now.key == run.key:
-        return making(now), ""
+        return again, ""
     now_is = now.to_dict()["versions"]
     differ = [
         f"{name} {version}, now {now_is.get(name, 'without')}"
         for name, version in run.made.get("versions", {}).items()
         if now_is.get(name) != version
     ]
-    return making(now), f"it was made by code that has changed since: {', '.join(differ)}"
+    return again, f"it was made by code that has changed since: {', '.join(differ)}"

@@ -178,8 +178,8 @@ def _ending(run: "Shelved", export: Export) -> str:
 
 def _sample(run: "Shelved", index: int) -> Sample:
     scores = {
-        name: result.of_samples[index]
-        for name, result in run.results.items()
+        result.metric: result.of_samples[index]
+        for result in (*run.beside, *run.results.values())
         if index < len(result.of_samples)
     }
     meta = run.store.meta(index)

@@ -1,12 +1,13 @@
 """Is one better than another: runs that begin with the same noise, compared sample by sample."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skipdit_cli import registry
+from skipdit_cli.cache import NONE
 from skipdit_cli.errors import UsageError
 from skipdit_cli.score.certainty import SURE, Difference, holm, paired
 from skipdit_cli.storage import results
@@ -43,6 +44,23 @@ class Comparison:
     difference: Difference
     p_holm: float = 1.0
     better: str = ""
+
+
+def beside(chosen: "Sequence[Run]") -> "list[Run]":
+    """The runs, those without a cache that have fewer steps than the reference of another as
+    compared with that one, as the tables of sweeps compare them."""
+    references = {run.reference.key: run.reference for run in chosen if run.cache.name != NONE}
+    return [_beside(run, references) for run in chosen]
+
+
+def _beside(run: "Run", references: "Mapping[str, Run]") -> "Run":
+    if run.cache.name != NONE or run.key in references:
+        return run
+    for key, reference in references.items():
+        fewer = replace(run, reference_steps=reference.steps)
+        if fewer.reference.key == key and len(run.timesteps) < len(reference.timesteps):
+            return fewer
+    return run
 
 
 def compare(
@@ -130,9 +148,10 @@ def known(root: Path, key: str, metric: str) -> "dict[str, Result]":
 def called(chosen: "Sequence[Run]") -> dict[str, str]:
     """What each run is called beside the others: its cache, and its model if they differ."""
     several = len({run.model for run in chosen}) > 1
-    names = {
-        run.key: f"{run.model} {run.cache.short}" if several else run.cache.short for run in chosen
-    }
+    names = {}
+    for run in chosen:
+        fewer = f", {len(run.timesteps)} steps" if run.reference_steps else ""
+        names[run.key] = f"{run.model} " * several + run.cache.short + fewer
     twice = len(set(names.values())) < len(names)
     return {key: f"{name} [{key[:6]}]" if twice else name for key, name in names.items()}
 
@@ -174,8 +193,6 @@ def _judged(pairs: list[Comparison]) -> list[Comparison]:
 
 
 def _with(pair: Comparison, p: float) -> Comparison:
-    from dataclasses import replace
-
     direction = registry.load("metrics", pair.metric).BETTER
     better = ""
     if p < SURE and direction:

@@ -181,6 +181,13 @@ def besides(root: Path, run: str, metric: str) -> dict[str, Result]:
     return found
 
 
+def all_besides(root: Path, run: str) -> list[Result]:
+    """Those of all metrics."""
+    paths = (root / "scores" / run / "series").glob("*-n*/*.json")
+    metrics = sorted({path.stem for path in paths})
+    return [each for metric in metrics for each in besides(root, run, metric).values()]
+
+
 def is_timed(root: Path, run: "Run") -> bool:
     """Whether a run was timed together with its reference."""
     return bool(timings_of(root, run, "latency"))

@@ -101,6 +101,16 @@ class Shelved:
         read = (results.read_result(self.root, self.key, path.stem) for path in paths)
         return {result.metric: result for result in read if result}
 
+    @cached_property
+    def beside(self) -> list[Result]:
+        """Of an uncached run: its scores against uncached runs of more steps."""
+        return results.all_besides(self.root, self.key)
+
+    @property
+    def scored(self) -> list[str]:
+        """The metrics and timings that it has, against whichever run."""
+        return list(dict.fromkeys([*self.results, *(each.metric for each in self.beside)]))
+
     @property
     def failed(self) -> list[str]:
         """Of what it is kept why it failed: "samples", "timing" or a metric."""
@@ -131,7 +141,7 @@ class Shelved:
             "cache": self.cache,
             "samples": len(self.there),
             "time": self.time.isoformat(timespec="seconds"),
-            "scored": list(self.results),
+            "scored": self.scored,
             "failed": self.failed,
             "run": dict(self.made),
         }
@@ -141,10 +151,11 @@ class Shelved:
             yield from (p for p in (self.root / place / self.key).rglob("*") if p.is_file())
 
     def compares_with(self, other: "Shelved") -> bool:
-        """Whether another run is its uncached reference."""
+        """Whether another run is its reference: uncached, and of an uncached one of more steps."""
         if self.key == other.key:
             return False
-        if any(result.reference == other.key for result in self.results.values()):
+        scores = (*self.results.values(), *self.beside)
+        if any(result.reference == other.key for result in scores):
             return True
         paired = other.cache == NONE != self.cache
         return paired and bool(self.made) and _subject(self) == _subject(other)

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from skipdit_cli.checkpoints import denoiser
 from skipdit_cli.checkpoints import pipeline as pipelines
-from skipdit_cli.errors import UsageError
+from skipdit_cli.errors import SkipditError, UsageError
 from skipdit_cli.generate.pipelines import called as called_of
 from skipdit_cli.generate.pipelines import generator
 from skipdit_cli.plan.plan import plan
@@ -187,6 +187,8 @@ def test_a_negative_prompt_is_empty_where_its_call_wants_one(piped):
         arguments = piped.arguments | {"negative_prompt": [""], "output_type": "latent"}
         noise = generator(*run.stream(0))
         assert torch.equal(work()[0], piped.pipe(generator=noise, **arguments)[0])
+        with pytest.raises(SkipditError, match="without weights: ZeroDivisionError"):
+            run_of(piped, negative=False, num_frames=0)  # and not of the prompt that it lacks
 
 
 def test_what_computes_a_sample_three_times_is_refused(piped):

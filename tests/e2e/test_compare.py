@@ -1,5 +1,6 @@
 """compare: which of several runs is better, sample by sample."""
 
+import csv
 import json
 import re
 import shutil
@@ -53,6 +54,45 @@ def test_json_and_folders(skipdit, root, tmp_path):
     assert {record["difference"]["n"] for record in records} == {3}
     every = json.loads(skipdit("compare results other --json").ok().out)
     assert {record["metric"] for record in every} == {"psnr", "ssim"}  # no timing among them
+
+
+def test_runs_of_fewer_steps_are_compared_with_the_same_reference(skipdit, whole, tmp_path, table):
+    """As the table of the sweep does; `show` and `export` know their scores as well."""
+    sweep = "cache-sweep --model digits-skip --n 2 --steps 8 --num-samples 3 --batch-size 3"
+    lines = table(whole(f"{sweep} --repeats 0 --results r").ok().out)
+    psnr = {line["cache"]: line["PSNR (dB) ↑"].partition(" ")[0] for line in lines}
+    assert [*psnr] == ["no cache (n=1)", "skip-cache n=2", "no cache, 7 steps"]
+    (line,) = json.loads(
+        skipdit("compare --study digits-skip --results r --metric psnr --json").ok().out
+    )
+    assert line["second"] == "none, 7 steps"
+    assert [f"{mean:.2f}" for mean in line["means"]] == [*psnr.values()][1:]
+
+    runs = json.loads(skipdit("ls runs --results r --json").ok().out)
+    key = {run["run"]["steps"]: run["key"] for run in runs if run["cache"] == "none"}
+    assert {"psnr", "ssim"} <= {*next(run for run in runs if run["key"] == key["7"])["scored"]}
+    (named,) = json.loads(
+        skipdit(f"compare {TWO} {key['7']} --results r --metric psnr --json").ok().out
+    )
+    assert named["means"] == line["means"]
+    for others in (f"{TWO} none", f"{key['7']} none {TWO}"):
+        told = skipdit(f"compare {others} --results r --metric psnr")
+        told.failed(2, "none cannot be compared in psnr: what the other runs are compared with")
+
+    shown = json.loads(skipdit(f"show {key['7']} --results r --json").ok().out)
+    scores = {each["metric"]: each for each in shown["scores"]}
+    assert scores["psnr"]["value"] == line["means"][1]
+    assert scores["psnr"]["reference"] == shown["reference"] == key["8"]
+    assert shown["again"].endswith(" --results r")
+    skipdit(f"export {key['7']} --results r --out given").ok()
+    manifest = csv.DictReader((tmp_path / "given" / "manifest.csv").read_text().splitlines())
+    assert [float(each["psnr"]) for each in manifest] == scores["psnr"]["scores"]
+    skipdit(f"rm {key['8']} --results r").failed(2, f"{key['7'][:8]} (none)", "compared with")
+
+
+def test_a_study_of_one_run_beside_its_reference(skipdit, root):
+    skipdit("cache-sweep --model digits-skip --n 2 --steps 4 --num-samples 1 --repeats 0").ok()
+    skipdit("compare --study digits-skip-2").failed(2, "there is one run beside the reference")
 
 
 def test_what_cannot_be_compared(skipdit, root):

@@ -148,7 +148,11 @@ def test_transformers_of_different_width(skipdit, tmp_path):
     wide.save_pretrained(folder / "transformer_2")
     call = "--call height=32 --call width=48 --call num_frames=5"
     told = skipdit(f"plan --pipeline {folder} --steps 4 {call} --method fora --n 2")
-    told.failed(1, "the transformers of WanPipeline have different blocks")
+    told.failed(
+        1,
+        "the transformers of WanPipeline have different blocks: blocks.0.ffn.net.0.proj.weight is "
+        "[32, 24] in transformer and [64, 24] in transformer_2; ",
+    )
 
 
 def test_what_is_for_pipelines_alone(skipdit):
@@ -179,8 +183,16 @@ def test_a_damaged_part_is_told_of(skipdit, flux, part):
     told.failed(1, f"own/{part.partition('/')[0]}: cannot be read as a", "download the pipeline")
 
 
-@pytest.mark.parametrize("part", ["transformer", "text_encoder", "text_encoder_2", "vae"])
-def test_damaged_weights_are_told_of(skipdit, flux, part):
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("transformer", "joint_attention_dim"),
+        ("text_encoder", "intermediate_size"),
+        ("text_encoder_2", "d_ff"),
+        ("vae", "latent_channels"),
+    ],
+)
+def test_damaged_weights_are_told_of(skipdit, flux, part, name):
     """Whatever the library that reads them raises."""
     shutil.copytree(flux, "own")
     (weights,) = Path("own", part).glob("*.safetensors")
@@ -188,7 +200,14 @@ def test_damaged_weights_are_told_of(skipdit, flux, part):
     for damaged in (whole + b"more", whole[:-9], b"garbage"):
         weights.write_bytes(damaged)
         told = skipdit(f"sample --pipeline own --num-samples 1 {FEW}", *PROMPTS)
-        told.failed(1, "own: cannot be loaded: ")
+        told.failed(1, f"own/{part}: its weights cannot be loaded: ", "download the pipeline")
+        assert f"{weights.name} is cut off or not safetensors" in told.err
+    config = json.loads(Path("own", part, "config.json").read_text())
+    weights.write_bytes(whole)
+    Path("own", part, "config.json").write_text(json.dumps({**config, name: 2 * config[name]}))
+    told = skipdit(f"sample --pipeline own --num-samples 1 {FEW}", *PROMPTS)
+    told.failed(1, f"own/{part}: its weights cannot be loaded: ", weights.name, "by config.json; ")
+    Path("own", part, "config.json").write_text(json.dumps(config))
     weights.unlink()
     told = skipdit(f"sample --pipeline own --num-samples 1 {FEW}", *PROMPTS)
     told.failed(4, f"the weights of ./own are not here: of {part}", "save or download")
