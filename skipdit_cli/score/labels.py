@@ -32,7 +32,7 @@ def labels(runs: Sequence[Run]) -> dict[str, str]:
         weights = len({run.weights for run in group}) > 1
         for run in group:
             words = [_begin(run), *_of_method(run.cache, [each.cache for each in group])]
-            words += [f"{name}={settings[run.key][name]}" for name in differ]
+            words += [_setting(run, name, settings[run.key][name]) for name in differ]
             words += [f"weights={run.weights[:8]}"] if weights else []
             named[run.key] = " ".join(words)
     return named
@@ -79,6 +79,12 @@ def _begin(run: Run) -> str:
     return " ".join(
         [cache.name, *(f"{name}={value}" for name, value in swept if value is not None)]
     )
+
+
+def _setting(run: Run, name: str, value: str) -> str:
+    if name == "steps" and run.reference_steps:  # it has fewer, which it is called after
+        return f"against {value.removeprefix(run.sampler.name)} steps"
+    return f"{name}={value}"
 
 
 def _of_method(cache: Cache, others: Sequence[Cache]) -> list[str]:

@@ -42,6 +42,13 @@ def test_fewer_steps_are_told_of_their_run_alone():
         for cache, more in (("none", {}), fewer)
     ]
     assert "ddim 4" in about(runs)
+    of_others = ("none", {"steps": 3, "reference_steps": "8"})
+    told = named("none", of_others, ("none", {"steps": 8}))
+    assert told == [
+        "no cache (n=1) steps=4",
+        "no cache, 3 steps against 8 steps",
+        "no cache (n=1) steps=8",
+    ]
 
 
 def test_what_differs_between_runs_of_one_interval_is_told_of_all_of_them():
