@@ -12,6 +12,9 @@ import pytest
 
 # Before torch and huggingface_hub are imported, and inherited by every process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# On some processors MKL adds up otherwise where weights are aligned otherwise in memory, as those
+# that were read from a file are and those that were copied are not.
+os.environ.setdefault("MKL_CBWR", "AUTO")
 os.environ["HF_HUB_OFFLINE"] = "1"
 # A shell that started the tests in the background lets them, and what they start, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

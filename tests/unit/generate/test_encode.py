@@ -47,8 +47,9 @@ def test_latents_are_the_autoencoders_own(small, monkeypatch):
     with torch.no_grad():
         for first, last in ((0, 2), (2, 4), (4, 5)):
             own = model.encode(images[first:last]).latent_dist
-            assert torch.equal(mean[first:last], own.mean * 0.7)
-            assert torch.equal(std[first:last], own.std * 0.7)
+            # to the last bits: some processors multiply otherwise as memory is aligned otherwise
+            torch.testing.assert_close(mean[first:last], own.mean * 0.7, rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(std[first:last], own.std * 0.7, rtol=1e-6, atol=1e-6)
     assert std.min() > 0
 
 
