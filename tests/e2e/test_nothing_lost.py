@@ -193,9 +193,9 @@ def test_killed_twice_a_sweep_ends_as_if_undisturbed(skipdit, tmp_path, samples,
     slowly = (  # so that it is not done before it is killed, however late that is
         "import time\n"
         "from skipdit_cli import cli\n"
-        "from skipdit_cli.storage.store import Store\n"
-        "write = Store.write\n"
-        "Store.write = lambda *a, **k: time.sleep(0.5) or write(*a, **k)\n"
+        "from skipdit_cli.generate import batch\n"
+        "make = batch.make\n"
+        "batch.make = lambda *a, **k: time.sleep(1) or make(*a, **k)\n"
         "cli.main()"
     )
     for _ in range(2):

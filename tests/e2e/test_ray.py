@@ -86,7 +86,7 @@ def _patience(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
+def lasting(tmp_path_factory):
     """A cluster whose nodes stay, and which finds the module of WORK."""
     folder = tmp_path_factory.mktemp("modules")
     (folder / "ray_work.py").write_text(WORK)
@@ -98,9 +98,9 @@ def shared(tmp_path_factory):
 
 
 @pytest.fixture
-def cluster(shared, monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", shared.address)
-    yield shared
+def cluster(lasting, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", lasting.address)
+    yield lasting
     importlib.import_module("ray").shutdown()
 
 
