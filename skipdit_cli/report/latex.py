@@ -1,7 +1,7 @@
 """A table as LaTeX for a paper, with booktabs.
 
 The file is a `table*` to be read with `\\input`; its first lines name the packages that it needs.
-The best number of a column is bold, the uncached baselines are grey, and a cell without a number
+The best number of a column is bold, the uncached references are grey, and a cell without a number
 says why. The commands and what made the numbers are comments.
 """
 

@@ -14,7 +14,7 @@ PAIRS = 6  # samples: the fewest of which all signs alike are rarer than one in 
 RULE = (
     "Bold: best of a column among our numbers, with all that cannot be told from it (p of 0.05 or "
     "more by the sign-flip test of samples in pairs, adjusted by Holm; timings, intervals that "
-    "overlap), or of the paper's where the column has none of ours; the uncached baselines "
+    "overlap), or of the paper's where the column has none of ours; the uncached references "
     "do not compete."
 )
 
@@ -54,7 +54,7 @@ def best(table: Table) -> dict[tuple[int, int], str]:
     """The best numbers of every column that says which direction is better.
 
     A column of which one number is ours is decided among ours alone: ours and the paper's are never
-    compared. The uncached baselines do not compete. Numbers that are printed alike tie, and so do
+    compared. The uncached references do not compete. Numbers that are printed alike tie, and so do
     ours that cannot be told apart.
 
     Returns:
