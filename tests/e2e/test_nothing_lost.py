@@ -95,8 +95,9 @@ def test_a_full_disk_while_a_sweep_scores(skipdit, tmp_path, full_after, monkeyp
 def test_a_disk_that_is_really_full(skipdit, tmp_path, samples):
     """No file may grow beyond a limit of the operating system, which the journal meets first."""
     program = (
-        "import resource\n"
+        "import resource, sys\n"
         "from skipdit_cli.cli import main\n"
+        "sys.dont_write_bytecode = True\n"  # Python keeps what it could write of a module
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, resource.RLIM_INFINITY))\n"
         "main()"
     )

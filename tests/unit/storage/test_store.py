@@ -531,6 +531,7 @@ def test_a_file_the_kernel_cuts_short(tmp_path):
     """No simulation: the operating system refuses to let a file grow beyond 30,000 bytes."""
     code = """
 import resource
+sys.dont_write_bytecode = True  # Python keeps what it could write of a module
 store = fill(Path(sys.argv[1]), 2)
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 try:

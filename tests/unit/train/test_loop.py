@@ -254,10 +254,11 @@ def test_what_is_written_is_the_average(tmp_path):
     assert all(torch.equal(read[key], value) for key, value in finished.state_dict().items())
 
 
-def test_a_disk_that_fills_up_keeps_the_last_checkpoint(tmp_path):
+def test_a_disk_that_fills_up_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     """The operating system itself refuses; what torch makes of that says nothing of the disk."""
     resource = pytest.importorskip("resource")
     folder, limits = tmp_path / "out", resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)  # Python keeps what it could write of it
 
     def fills_up(step, loss):
         if step == 3:
