@@ -46,8 +46,7 @@ class Explained:
     @property
     def scores(self) -> "list[Result]":
         """Its scores by metrics, against each run that it was compared with."""
-        own = [each for each in self.run.results.values() if each.metric not in TIMINGS]
-        return [*own, *self.run.beside]
+        return [each for each in self.run.numbers if each.metric not in TIMINGS]
 
     @property
     def timings(self) -> "list[Result]":
@@ -111,7 +110,7 @@ class Scored:
 def worst(run: "Shelved", count: int) -> list[Scored]:
     """The samples of a run that have the worst scores, by every metric that scores single ones."""
     found = []
-    for result in (*run.results.values(), *run.beside):
+    for result in run.numbers:
         if not (scores := result.of_samples) or not registry.known("metrics", result.metric):
             continue
         better = registry.load("metrics", result.metric).BETTER

@@ -179,7 +179,7 @@ def _ending(run: "Shelved", export: Export) -> str:
 def _sample(run: "Shelved", index: int) -> Sample:
     scores = {
         result.metric: result.of_samples[index]
-        for result in (*run.beside, *run.results.values())
+        for result in run.numbers
         if index < len(result.of_samples)
     }
     meta = run.store.meta(index)

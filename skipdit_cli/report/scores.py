@@ -21,7 +21,7 @@ def of_samples(run: "Run", root: Path, count: int) -> Scores:
         StoreError: the disk cannot be read.
     """
     found = {}
-    for metric in sorted(results.metrics_of(root, run)):
+    for metric in sorted(results.metrics_of(root, run.key)):
         if not registry.known("metrics", metric):
             continue
         result = results.read_score(root, run, metric)

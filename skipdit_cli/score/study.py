@@ -241,7 +241,7 @@ def _scores(run: Run, root: Path) -> dict[str, Result]:
     """What a run was scored by, by the metrics as they are now; failures among them."""
     scores = {}
     failed = {path.stem for path in (root / "failures" / run.key).glob("*.json")}
-    names = failed | results.metrics_of(root, run)
+    names = failed | results.metrics_of(root, run.key)
     for metric in sorted(filter(lambda name: registry.known("metrics", name), names)):
         found = results.read_score(root, run, metric)
         if found and found.version == registry.load("metrics", metric).VERSION:

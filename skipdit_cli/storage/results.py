@@ -155,9 +155,9 @@ def read_score(root: Path, run: "Run", metric: str) -> Result | None:
     return read_result(root, run.key, metric, n=run.num_samples, series=series)
 
 
-def metrics_of(root: Path, run: "Run") -> set[str]:
-    """What there may be a score or timing of, of a run against whichever reference."""
-    folder = root / "scores" / run.key
+def metrics_of(root: Path, run: str) -> set[str]:
+    """What there may be a score or timing of, of a run (its key) against whichever reference."""
+    folder = root / "scores" / run
     places = (folder, *(folder / "series").glob("*-n*"))  # as `apart` calls them
     return {path.stem for place in places for path in place.glob("*.json")}
 
@@ -183,8 +183,7 @@ def besides(root: Path, run: str, metric: str) -> dict[str, Result]:
 
 def all_besides(root: Path, run: str) -> list[Result]:
     """Those of all metrics."""
-    paths = (root / "scores" / run / "series").glob("*-n*/*.json")
-    metrics = sorted({path.stem for path in paths})
+    metrics = sorted(metrics_of(root, run))
     return [each for metric in metrics for each in besides(root, run, metric).values()]
 
 

@@ -107,9 +107,14 @@ class Shelved:
         return results.all_besides(self.root, self.key)
 
     @property
+    def numbers(self) -> list[Result]:
+        """Its scores and timings, against whichever run."""
+        return [*self.results.values(), *self.beside]
+
+    @property
     def scored(self) -> list[str]:
         """The metrics and timings that it has, against whichever run."""
-        return list(dict.fromkeys([*self.results, *(each.metric for each in self.beside)]))
+        return list(dict.fromkeys(each.metric for each in self.numbers))
 
     @property
     def failed(self) -> list[str]:
@@ -154,8 +159,7 @@ class Shelved:
         """Whether another run is its reference: uncached, and of an uncached one of more steps."""
         if self.key == other.key:
             return False
-        scores = (*self.results.values(), *self.beside)
-        if any(result.reference == other.key for result in scores):
+        if any(result.reference == other.key for result in self.numbers):
             return True
         paired = other.cache == NONE != self.cache
         return paired and bool(self.made) and _subject(self) == _subject(other)

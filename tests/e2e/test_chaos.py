@@ -37,7 +37,7 @@ def children(pid):
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks at /proc")
 def test_kills_at_random_lose_nothing(skipdit, tmp_path, samples):
     chance = random.Random(0)
-    count, kills = 400, 0
+    count, kills, drivers = 400, 0, 0
     root, whole = tmp_path / "results", tmp_path / "whole"
     running = None
     while kills < KILLS:
@@ -63,8 +63,11 @@ def test_kills_at_random_lose_nothing(skipdit, tmp_path, samples):
         kills += 1
         if victim == running.pid:
             running.wait()
+            drivers += 1
     running.kill()
     running.wait()
+    assert kills == KILLS
+    assert 2 < drivers < kills
     made = len(samples(root))
     command = SAMPLE.format(count=max(made, 8)).replace("--workers 2", "--workers 1")
     skipdit(command, "--results", root).ok()

@@ -11,7 +11,7 @@ def run(**scores):
         metric: Result(metric=metric, value=0.0, unit="", n=len(each), run="r", scores=each)
         for metric, each in scores.items()
     }
-    return SimpleNamespace(results=results, beside=[], store=SimpleNamespace(entered=frozenset))
+    return SimpleNamespace(numbers=[*results.values()], store=SimpleNamespace(entered=frozenset))
 
 
 def test_the_worst_samples_are_those_of_the_metric_s_worse_direction():
